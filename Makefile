@@ -1,0 +1,58 @@
+# One command each: `make demo` and `make test` set themselves up in .venv on a machine that has Python 3.11 and make.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TORCH  := torch==2.13.0
+OUT    ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1  	/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.package ## denoise a photograph with a dictionary learned from its own patches
+	$(BIN)/calepin denoise --sample camera --add-noise 25 --seed 0 --output $(OUT)/denoised.png \
+	  --atoms-picture $(OUT)/atoms.png --figure $(OUT)/before-after.png
+
+test: $(VENV)/.test ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.lint ## ruff and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(VENV)/.lint ## rewrite the sources as ruff wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.bench ## speed and quality beside SPAMS, scikit-learn and bm3d, in one run
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the virtual environment and what the commands wrote
+	rm -rf $(VENV) $(OUT) build src/*.egg-info
+
+# torch comes first and alone: its exact pin is a CPU wheel, what another package would pull in is gigabytes.
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install numpy -c constraints.txt
+	$(PIP) install $(TORCH)
+	touch $@
+
+$(VENV)/.package: $(VENV)/.torch pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.package
+	$(PIP) install -c constraints.txt -e '.[test]'
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(PIP) install -c constraints.txt -e '.[test,lint]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.package
+	$(PIP) install -c constraints.txt -e '.[bench]'
+	touch $@

@@ -1,0 +1,54 @@
+"""Parallel work whose result does not depend on the number of threads.
+
+Samples are cut into blocks whose borders depend on the data alone. Each block is worked by one
+thread, with single-threaded BLAS, so that the order of every sum is fixed: the same bits on one
+thread or on sixty-four. Compiled kernels and BLAS release the interpreter lock, so plain Python
+threads run them side by side, without a second threading runtime that could clash with torch's.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+T = TypeVar("T")
+
+__all__ = ["n_threads", "run_blocks", "single_threaded_blas"]
+
+
+def n_threads() -> int:
+    """Return the number of worker threads: torch's, so that one knob turns everything."""
+    return torch.get_num_threads()
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    # Scanning the loaded libraries takes milliseconds: once is enough.
+    import scipy.linalg.blas  # noqa: F401  loads every BLAS that numba and scipy call
+
+    return ThreadpoolController()
+
+
+def single_threaded_blas():
+    """Return a context in which NumPy's and SciPy's BLAS run on one thread."""
+    return _controller().limit(limits=1, user_api="blas")
+
+
+def run_blocks(function: Callable[[int, int], T], n: int, block: int) -> list[T]:
+    """Call ``function(start, stop)`` on every block of ``range(n)`` and return the results in order.
+
+    The first exception (KeyboardInterrupt among them) stops the blocks that have not begun.
+    """
+    starts = range(0, n, block)
+    with single_threaded_blas():
+        if len(starts) <= 1 or n_threads() == 1:
+            return [function(start, min(start + block, n)) for start in starts]
+        pool = ThreadPoolExecutor(min(n_threads(), len(starts)))
+        try:
+            jobs = [pool.submit(function, start, min(start + block, n)) for start in starts]
+            return [job.result() for job in jobs]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
