@@ -1,0 +1,20 @@
+"""Pictures in files, bundled samples, simulators, and the folder that CALEPIN_DATA names."""
+
+from calepin.datasets.folder import data_path, has_data
+from calepin.datasets.pictures import Picture, read_picture, write_picture
+from calepin.datasets.samples import SAMPLES, load_digits, load_sample
+from calepin.datasets.simulate import SparseData, add_gaussian_noise, simulate_sparse
+
+__all__ = [
+    "SAMPLES",
+    "Picture",
+    "SparseData",
+    "add_gaussian_noise",
+    "data_path",
+    "has_data",
+    "load_digits",
+    "load_sample",
+    "read_picture",
+    "simulate_sparse",
+    "write_picture",
+]

@@ -1,0 +1,55 @@
+"""Pictures and digits that ship inside scikit-image and scikit-learn: nothing is downloaded."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calepin.datasets.pictures import Picture, read_picture
+
+__all__ = ["SAMPLES", "load_digits", "load_sample"]
+
+FILES = {
+    "astronaut": "astronaut.png",
+    "brick": "brick.png",
+    "camera": "camera.png",
+    "cat": "chelsea.png",
+    "coffee": "coffee.png",
+    "coins": "coins.png",
+    "grass": "grass.png",
+    "gravel": "gravel.png",
+    "hubble": "hubble_deep_field.jpg",
+    "moon": "moon.png",
+    "page": "page.png",
+    "rocket": "rocket.jpg",
+    "text": "text.png",
+}
+
+SAMPLES = tuple(FILES)
+"""Names that `load_sample` knows; astronaut, cat, coffee, hubble and rocket are colour."""
+
+
+def load_sample(name: str) -> Picture:
+    """Return a bundled picture by name.
+
+    Raises
+    ------
+    ValueError
+        No picture has that name.
+    """
+    if name not in FILES:
+        raise ValueError(f"sample must be one of {', '.join(SAMPLES)}, got {name!r}")
+    # Finding the folder without importing scikit-image, which would cost a second.
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("the bundled pictures need scikit-image, which is not installed")
+    return read_picture(Path(spec.origin).parent / "data" / FILES[name])
+
+
+def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return scikit-learn's 1797 digits as rows of 64 pixels in [0, 1], and their labels."""
+    from sklearn.datasets import load_digits as bundled_digits
+
+    data, labels = bundled_digits(return_X_y=True)
+    return (np.asarray(data) / 16).astype(np.float32), np.asarray(labels).astype(np.int64)

@@ -1,0 +1,48 @@
+"""The recovery error sees neither the order nor the sign of atoms, and nothing else escapes it."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from calepin.analysis import dictionary_error, match_atoms
+
+
+def test_order_and_sign_do_not_count():
+    rng = np.random.default_rng(0)
+    reference = rng.standard_normal((7, 5))
+    signs = rng.choice([-1.0, 1.0], 7)
+    order = rng.permutation(7)
+    shuffled = (signs[:, None] * reference)[order]
+    assert dictionary_error(shuffled, reference) == 0
+    found, found_signs = match_atoms(shuffled, reference)
+    np.testing.assert_array_equal(found_signs[:, None] * shuffled[found], reference)
+
+
+def test_the_match_is_the_best_of_all():
+    rng = np.random.default_rng(1)
+    atoms, reference = rng.standard_normal((2, 4, 3))
+    best = min(
+        np.linalg.norm(np.array(signs)[:, None] * atoms[list(order)] - reference)
+        for order in itertools.permutations(range(4))
+        for signs in itertools.product([-1, 1], repeat=4)
+    )
+    expected = best / np.linalg.norm(reference)
+    assert dictionary_error(atoms, reference) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_small_perturbation_gives_its_relative_size():
+    rng = np.random.default_rng(2)
+    reference = rng.standard_normal((20, 30))
+    step = rng.standard_normal((20, 30))
+    step *= 0.01 * np.linalg.norm(reference) / np.linalg.norm(step)
+    assert dictionary_error(reference + step, reference) == pytest.approx(0.01)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"one shape .*\(2, 3\) and \(3, 3\)"):
+        dictionary_error(np.zeros((2, 3)), np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="atoms must be finite"):
+        match_atoms(np.full((2, 2), np.nan), np.eye(2))
+    with pytest.raises(ValueError, match="reference must hold"):
+        dictionary_error(np.eye(2), np.zeros((2, 2)))
