@@ -52,7 +52,10 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def save_arrays(
-    path: str | os.PathLike, kind: str, arrays: Mapping[str, np.ndarray], parameters: Mapping[str, Any]
+    path: str | os.PathLike,
+    kind: str,
+    arrays: Mapping[str, np.ndarray],
+    parameters: Mapping[str, Any],
 ) -> None:
     """Write named arrays and JSON parameters as one safetensors file, atomically."""
     header = {

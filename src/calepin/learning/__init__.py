@@ -1,0 +1,30 @@
+"""How atoms move, given codes: the one training loop, its data, and the rules that plug into it."""
+
+from calepin.learning.atoms import AtomSet, dct_atoms, initial_atoms
+from calepin.learning.batches import ArrayBatches, Batch, Batches, IterableBatches
+from calepin.learning.train import (
+    Callback,
+    DivergedError,
+    Rule,
+    TrainState,
+    load_checkpoint,
+    save_checkpoint,
+    train,
+)
+
+__all__ = [
+    "ArrayBatches",
+    "AtomSet",
+    "Batch",
+    "Batches",
+    "Callback",
+    "DivergedError",
+    "IterableBatches",
+    "Rule",
+    "TrainState",
+    "dct_atoms",
+    "initial_atoms",
+    "load_checkpoint",
+    "save_checkpoint",
+    "train",
+]

@@ -1,0 +1,140 @@
+"""What every rule does with atoms: start them, keep them in their set, replace those that serve nobody."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from calepin.learning.batches import Batches
+
+__all__ = ["AtomSet", "dct_atoms", "find_idle", "initial_atoms"]
+
+
+@dataclass(frozen=True)
+class AtomSet:
+    """The set that atoms live in: the unit ball or the unit sphere, possibly nonnegative.
+
+    The ball is what the lasso needs (with larger atoms the penalty would cost nothing), the sphere
+    what pursuits and NOODL assume.
+    """
+
+    shape: Literal["ball", "sphere"] = "ball"
+    nonnegative: bool = False
+
+    def project(self, atoms: Any) -> Any:
+        """Return the nearest atoms (n_components, n_features) of the set, a new array or tensor.
+
+        An atom without a direction (no norm, or no positive entry where they must be nonnegative)
+        becomes 0.
+        """
+        if self.nonnegative:
+            atoms = atoms.clip(min=0)
+        norms = (atoms * atoms).sum(-1, keepdims=True) ** 0.5
+        smallest = 1.0 if self.shape == "ball" else np.finfo(np.float32).tiny
+        return atoms / norms.clip(min=smallest)
+
+
+def initial_atoms(
+    n_components: int,
+    data: Batches,
+    *,
+    init: str | np.ndarray,
+    atom_set: AtomSet,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return atoms (n_components, n_features) of unit norm to start learning from.
+
+    Parameters
+    ----------
+    n_components : int
+        Number of atoms.
+    data : Batches
+        Gives the samples, the number of features and the dtype.
+    init : {"data", "dct", "random"} or array (n_components, n_features)
+        "data": different samples, filled up by random directions where there are too few;
+        "dct": overcomplete discrete cosines, of two dimensions where the number of features is a
+        square; "random": Gaussian directions; or the atoms themselves.
+    atom_set : AtomSet
+        What the atoms are projected on.
+    rng : numpy.random.Generator
+        Chooses the samples and the directions.
+    """
+    head = data.head(4 * n_components, rng)
+    samples = np.asarray(head.X if isinstance(head.X, np.ndarray) else head.X.cpu().numpy())
+    n_features = samples.shape[1]
+    if isinstance(init, str):
+        makers = {"data": _from_samples, "dct": _from_cosines, "random": _from_directions}
+        if init not in makers:
+            raise ValueError(f"init must be an array or one of {sorted(makers)}, got {init!r}")
+        if head.mask is not None:
+            samples = np.where(np.asarray(head.mask), samples, 0)
+        atoms = makers[init](n_components, n_features, samples, rng)
+    else:
+        atoms = np.array(init, dtype=np.float64)
+        if atoms.shape != (n_components, n_features):
+            raise ValueError(
+                f"init must have shape (n_components, n_features) = {(n_components, n_features)}, "
+                f"got {atoms.shape}"
+            )
+        if not np.isfinite(atoms).all():
+            raise ValueError("init must be finite, got NaN or infinity")
+    sphere = AtomSet("sphere", atom_set.nonnegative)  # of all atoms in the ball, start with full ones
+    atoms = sphere.project(atoms)
+    dead = ~atoms.any(axis=1)  # constant samples, or nothing left of an atom but negative entries
+    atoms[dead] = sphere.project(np.abs(_from_directions(int(dead.sum()), n_features, samples, rng)))
+    return np.ascontiguousarray(atoms, dtype=samples.dtype)
+
+
+def dct_atoms(n_components: int, n_features: int) -> np.ndarray:
+    """Return an overcomplete cosine dictionary (n_components, n_features) of unit norm.
+
+    Where n_features is a square the atoms are products of cosines along both axes, else cosines
+    along one. All but the constant one have zero mean (Aharon, Elad and Bruckstein 2006).
+    """
+    side = math.isqrt(n_features)
+    if side * side == n_features and side > 1:
+        per_axis = int(np.ceil(np.sqrt(n_components)))
+        line = _cosines(per_axis, side)
+        return np.kron(line, line)[:n_components]
+    return _cosines(n_components, n_features)
+
+
+def find_idle(atoms: np.ndarray, usage: np.ndarray, *, coherence: float) -> np.ndarray:
+    """Return the indices of atoms that no sample used, or that a more used atom nearly equals."""
+    norms = np.linalg.norm(atoms, axis=1)
+    directions = atoms / np.maximum(norms, np.finfo(np.float32).tiny)[:, None]
+    rank = np.empty(len(atoms), dtype=np.int64)
+    rank[np.argsort(-usage, kind="stable")] = np.arange(len(atoms))
+    twins = (np.abs(directions @ directions.T) > coherence) & (rank[None, :] < rank[:, None])
+    return np.flatnonzero((usage == 0) | (norms == 0) | twins.any(axis=1))
+
+
+def _cosines(n_components: int, length: int) -> np.ndarray:
+    grid = np.arange(length)[None, :] * np.arange(n_components)[:, None]
+    atoms = np.cos(np.pi * grid / n_components)
+    atoms[1:] -= atoms[1:].mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(atoms, axis=1, keepdims=True)
+    return atoms / np.where(norms > 0, norms, 1)
+
+
+def _from_samples(
+    n_components: int, n_features: int, samples: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    norms = np.linalg.norm(samples, axis=1)
+    alive = samples[norms > 1e-3 * norms.max(initial=0)]  # nearly constant ones make no atom
+    chosen = alive[rng.permutation(len(alive))[:n_components]].astype(np.float64)
+    rest = _from_directions(n_components - len(chosen), n_features, samples, rng)
+    return np.concatenate([chosen, rest])
+
+
+def _from_cosines(
+    n_components: int, n_features: int, samples: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    return dct_atoms(n_components, n_features)
+
+
+def _from_directions(
+    n_components: int, n_features: int, samples: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    return rng.standard_normal((n_components, n_features))
