@@ -1,0 +1,98 @@
+"""A picture coded in a dictionary learned from its own noisy patches.
+
+    minimise over D   sum over patches of ||z_i||_0
+    such that         ||x_i - z_i D||^2 <= p^2 (C sigma)^2   for every patch x_i without its mean
+
+Elad and Aharon (2006), Image denoising via sparse and redundant representations over learned
+dictionaries, with the start on natural pictures (their Section III.C) and the error constant C near 1.1.
+All functions work in units of the noise: sigma = 1.
+"""
+
+from collections.abc import Callable
+from importlib.resources import as_file, files
+
+import numpy as np
+
+from calepin._files import load_arrays
+from calepin.imaging.patches import add_patches, bands, centred_patches, random_patches
+from calepin.learning import ArrayBatches, AtomSet, TrainState, dct_atoms, train
+from calepin.learning.classical import KSVD, MOD, Online
+from calepin.solvers.coders import PursuitCoder
+
+__all__ = ["RULES", "code_planes", "learn_atoms", "natural_atoms", "start_atoms"]
+
+RULES = {rule.name: rule for rule in (KSVD, MOD, Online)}
+ERROR_CONSTANT = 1.1
+TRAINING_PATCHES = 20_000
+BATCH_SIZE = 2_000
+NATURAL = "natural_8x8.safetensors"
+Report = Callable[[float], None]
+
+
+def natural_atoms() -> np.ndarray:
+    """Return the shipped dictionary (256, 64) of 8x8 patches of natural pictures; see its .md card."""
+    with as_file(files("calepin") / "weights" / NATURAL) as path:
+        return load_arrays(path, "dictionary")[0]["components"]
+
+
+def start_atoms(n_atoms: int, patch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return atoms to start learning from: the shipped ones where they fit, else overcomplete cosines.
+
+    Cosines without the constant one, because patches come without their mean.
+    """
+    natural = natural_atoms()
+    if patch_size**2 == natural.shape[1]:
+        chosen = natural[:n_atoms]
+    else:
+        chosen = dct_atoms(n_atoms + 1, patch_size**2)[1:]
+    rest = rng.standard_normal((n_atoms - len(chosen), patch_size**2))
+    return np.concatenate([chosen, rest]).astype(np.float32)
+
+
+def learn_atoms(
+    planes: np.ndarray,
+    start: np.ndarray,
+    *,
+    rule: str,
+    n_iter: int,
+    rng: np.random.Generator,
+    report: Report = lambda fraction: None,
+) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """Return atoms learned from patches of noisy planes (c, h, w), and the history of learning."""
+    patch_size = int(np.sqrt(start.shape[1]))
+    samples = random_patches(planes, patch_size, TRAINING_PATCHES, rng)
+    # The online rule moves its atoms after every batch, the others profit from all samples at once.
+    data = ArrayBatches(samples, BATCH_SIZE if rule == "online" else None, seed=int(rng.integers(2**31)))
+    learner = RULES[rule](_coder(patch_size), AtomSet("sphere"))
+    state = TrainState(learner.init(start.copy()))
+    total = n_iter * (data.n_steps or 1)
+    train(learner, data, state, max_iter=n_iter, callbacks=[lambda state: report(state.n_steps / total)])
+    return state.arrays["atoms"], state.history
+
+
+def code_planes(
+    planes: np.ndarray, atoms: np.ndarray, *, report: Report = lambda fraction: None
+) -> np.ndarray:
+    """Return the planes (c, h, w) made of their patches' sparse codes, overlaps averaged."""
+    patch_size = int(np.sqrt(atoms.shape[1]))
+    coder = _coder(patch_size)
+    estimate = np.empty_like(planes)
+    weight = np.empty(planes.shape[1:], dtype=planes.dtype)
+    walk = list(bands(planes.shape[1:], patch_size))
+    for c, plane in enumerate(planes):
+        estimate[c], weight[:] = 0, 0
+        for k, (first, last) in enumerate(walk):
+            patches, means = centred_patches(plane, patch_size, first, last)
+            codes = coder.encode(patches, atoms)
+            add_patches(estimate[c], weight, codes, atoms, means, first)
+            report((c + (k + 1) / len(walk)) / len(planes))
+        estimate[c] /= weight
+    return estimate
+
+
+def _coder(patch_size: int) -> PursuitCoder:
+    n_features = patch_size**2
+    # A patch that needs more atoms than half its pixels is noise to the dictionary: stop there.
+    return PursuitCoder(
+        n_nonzero=max(1, n_features // 2), tol=n_features * ERROR_CONSTANT**2, selection="ols"
+    )

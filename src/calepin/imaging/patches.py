@@ -1,0 +1,117 @@
+"""Overlapping patches of a picture plane, and the picture that overlapping patches make.
+
+Patch (i, j) of a plane (h, w) covers rows i to i + p - 1 and columns j to j + p - 1; there are
+(h - p + 1) (w - p + 1), in row-major order. A plane of any size is walked in bands of patch rows, so
+that memory holds the patches of one band only.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numba import njit
+from scipy import sparse
+
+from calepin._threads import run_blocks
+
+__all__ = ["add_patches", "bands", "centred_patches", "random_patches"]
+
+BAND_PATCHES = 65_536  # 16 MB of 8x8 patches in float32: long enough to keep all threads busy
+BLOCK_ROWS = 16
+
+
+def bands(shape: tuple[int, int], patch_size: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of the bands of patch rows of a plane; they depend on its shape alone."""
+    n_rows, n_columns = shape[0] - patch_size + 1, shape[1] - patch_size + 1
+    per_band = max(2 * BLOCK_ROWS, BAND_PATCHES // n_columns)
+    for start in range(0, n_rows, per_band):
+        yield start, min(start + per_band, n_rows)
+
+
+def centred_patches(
+    plane: np.ndarray, patch_size: int, start: int, stop: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the patches (n, p * p) of patch rows `start` to `stop`, without their means, and the means."""
+    rows = plane[start : stop + patch_size - 1]
+    windows = np.lib.stride_tricks.sliding_window_view(rows, (patch_size, patch_size))
+    return _centred(windows.reshape(-1, patch_size * patch_size))
+
+
+def random_patches(
+    planes: np.ndarray, patch_size: int, n_patches: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return patches (n, p * p) without their means from different random places of planes (c, h, w)."""
+    windows = np.lib.stride_tricks.sliding_window_view(planes, (patch_size, patch_size), axis=(1, 2))
+    n_all = int(np.prod(windows.shape[:3]))
+    chosen = np.sort(rng.choice(n_all, size=min(n_patches, n_all), replace=False))
+    places = np.unravel_index(chosen, windows.shape[:3])
+    return _centred(windows[places].reshape(-1, patch_size * patch_size))[0]
+
+
+def add_patches(
+    total: np.ndarray,
+    weight: np.ndarray,
+    codes: sparse.csr_array,
+    atoms: np.ndarray,
+    means: np.ndarray,
+    start: int,
+) -> None:
+    """Add the decoded patches ``codes @ atoms + means`` of a band at their places, each with its weight.
+
+    The weight of a patch is ``(1 + k)^(-1/2)``, k its number of atoms: a patch that needed more atoms
+    kept more noise (the noise left in it grows like k).
+
+    Parameters
+    ----------
+    total, weight : float32 arrays (h, w)
+        Sums of weighted patches and of weights, updated in place.
+    codes : CSR (n, n_atoms)
+        Codes of the band's patches.
+    atoms : float32 array (n_atoms, p * p)
+        Dictionary.
+    means : float32 array (n,)
+        What `centred_patches` took off.
+    start : int
+        First patch row of the band.
+    """
+    patch_size = int(np.sqrt(atoms.shape[1]))
+    n_columns = total.shape[1] - patch_size + 1
+    n_rows = len(means) // n_columns
+    height = max(BLOCK_ROWS, patch_size)
+    # Blocks of one parity touch no common pixel, hence no lock and one fixed order of the sums.
+    for parity in (0, 1):
+        firsts = range(parity * height, n_rows, 2 * height)
+
+        def work(k: int, _: int, firsts: range = firsts) -> None:
+            first, last = firsts[k], min(firsts[k] + height, n_rows)
+            _add_rows(
+                total, weight, codes.indptr, codes.indices, codes.data, atoms, means,
+                patch_size, start, first, last,
+            )  # fmt: skip
+
+        run_blocks(work, len(firsts), 1)
+
+
+def _centred(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    patches = np.ascontiguousarray(patches)
+    means = patches.mean(axis=1)
+    patches -= means[:, None]
+    return patches, means
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def _add_rows(total, weight, indptr, indices, values, atoms, means, p, start, first, last):
+    n_columns = total.shape[1] - p + 1
+    patch = np.empty(p * p, dtype=total.dtype)
+    for i in range(first, last):
+        for j in range(n_columns):
+            n = i * n_columns + j
+            patch[:] = means[n]
+            for k in range(indptr[n], indptr[n + 1]):
+                value, atom = values[k], atoms[indices[k]]
+                for t in range(p * p):
+                    patch[t] += value * atom[t]
+            share = np.float32(1 / np.sqrt(1.0 + indptr[n + 1] - indptr[n]))
+            for u in range(p):
+                for v in range(p):
+                    total[start + i + u, j + v] += share * patch[u * p + v]
+                    weight[start + i + u, j + v] += share
