@@ -10,9 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["dictionary_error", "match_atoms"]
 
 
-def match_atoms(
-    atoms: ArrayLike, reference: ArrayLike
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def match_atoms(atoms: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return `order` and `signs` that bring `atoms` nearest to `reference`.
 
     ``signs[:, None] * atoms[order]`` minimises the Frobenius distance to `reference` over all
@@ -54,9 +52,7 @@ def dictionary_error(atoms: ArrayLike, reference: ArrayLike) -> float:
     return float(np.linalg.norm(signs[:, None] * atoms[order] - reference) / scale)
 
 
-def _check(
-    atoms: ArrayLike, reference: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _check(atoms: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     first, second = np.asarray(atoms, np.float64), np.asarray(reference, np.float64)
     if first.ndim != 2 or first.shape != second.shape:
         raise ValueError(

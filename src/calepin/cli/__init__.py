@@ -1,0 +1,18 @@
+"""The command line: ``calepin COMMAND ...``.
+
+Each command is one module; what it computes with is imported when it runs, so that ``--help`` is
+quick. `errors` turns every exception into one line and an exit status.
+"""
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    from calepin.cli.app import app
+    from calepin.cli.errors import run
+
+    return run(app, sys.argv[1:] if argv is None else argv)

@@ -1,0 +1,260 @@
+"""``calepin denoise``: the main job. A picture is denoised by atoms learned from its own patches."""
+
+import time
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from calepin.datasets.pictures import Picture
+
+__all__ = ["EXAMPLES", "denoise"]
+
+EXAMPLES = [
+    ("calepin denoise photo.png -o clean.png", "the noise level is estimated"),
+    ("calepin denoise scan.tif -o clean.tif --sigma 12 --atoms-picture atoms.png", ""),
+    ("calepin denoise --sample camera --add-noise 25 -o out.png --figure before-after.png", ""),
+    ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
+]
+
+
+STAGES = ("learn", "code", "group 1", "group 2")  # as calepin.denoise tells them
+
+
+class Rule(StrEnum):
+    """How atoms move."""
+
+    ksvd = "ksvd"
+    mod = "mod"
+    online = "online"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is denoised, and the truth where it is known."""
+
+    noisy: "Picture"
+    clean: "NDArray[np.floating] | None"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How near a picture is to the clean one; None where unknown."""
+
+    psnr: float | None
+    ssim: float | None
+
+
+def denoise(
+    image: Annotated[
+        Path | None, typer.Argument(metavar="IMAGE", help="Noisy picture: PNG, TIFF or JPEG.")
+    ] = None,
+    output_path: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT", help="Denoised picture, as deep as IMAGE."),
+    ] = None,
+    sample: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A bundled picture instead of IMAGE: camera, coins, cat ..."),
+    ] = None,
+    add_noise: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Add Gaussian noise of this standard deviation (0..255) first."),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="CLEAN", help="The clean picture, to measure PSNR and SSIM against."),
+    ] = None,
+    sigma: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S",
+            help="Standard deviation of the noise (0..255), or 'estimated'. "
+            "[default: as added, else estimated]",
+        ),
+    ] = None,
+    patch: Annotated[int, typer.Option(metavar="N", help="Side of the square patches.")] = 8,
+    atoms: Annotated[int, typer.Option(metavar="N", help="Number of atoms.")] = 256,
+    rule: Annotated[Rule, typer.Option(help="How atoms move.")] = Rule.ksvd,
+    atoms_picture: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the learned atoms.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw before and after, with a detail.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the added noise and of learning.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Denoise a picture by atoms learned from its patches.
+
+    Gray or colour, 8 or 16 bits; depth, colour, alpha and profile are kept. Noise levels are on the
+    scale 0..255 of the literature whatever the depth: 25 means 25/255 of the range from black to
+    white. PSNR (peak 1) and SSIM are printed where the clean picture is known.
+    """
+    from calepin._progress import progress_bar
+
+    output = Output(quiet, as_json)
+    _check_request(output_path, atoms_picture, figure, measured=bool(reference or add_noise is not None))
+    scene = _load(image, sample, add_noise, reference, seed)
+    for note in scene.noisy.notes:
+        output.note(f"{image or sample}: {note}")
+    level = _parse_sigma(sigma, add_noise)
+    from calepin import denoise as denoise_image
+
+    begun = time.perf_counter()
+    with progress_bar("denoising", total=100, shown=output.shows_progress) as bar:
+        result = denoise_image(
+            scene.noisy.pixels,
+            sigma=level,
+            patch_size=patch,
+            n_atoms=atoms,
+            rule=rule.value,
+            random_state=seed,
+            callback=lambda stage, part: bar.update(25 * (STAGES.index(stage) + part), stage),
+        )
+    seconds = time.perf_counter() - begun
+    noisy, denoised = _measure(scene.noisy.pixels, scene.clean), _measure(result.image, scene.clean)
+    written = _write(output, scene, result, output_path, atoms_picture, figure, (noisy, denoised))
+    _say(output, scene, result.sigma * 255, noisy, denoised)
+    values = {
+        "sigma": result.sigma * 255,
+        "psnr_noisy": noisy.psnr,
+        "psnr": denoised.psnr,
+        "ssim_noisy": noisy.ssim,
+        "ssim": denoised.ssim,
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": peak_memory_mb(),
+        "written": written,
+    }
+    memory = values["peak_memory_mb"]
+    spent = f"{seconds:.1f} s" + ("" if memory is None else f", peak memory {memory:.0f} MB")
+    output.line(", ".join([*written, spent]))
+    output.result(values)
+
+
+def _check_request(
+    output_path: Path | None, atoms_picture: Path | None, figure: Path | None, *, measured: bool
+) -> None:
+    from calepin.datasets.pictures import check_picture_path
+
+    paths = [path for path in (output_path, atoms_picture, figure) if path is not None]
+    if not paths and not measured:
+        raise typer.BadParameter("say where the denoised picture goes", param_hint="--output")
+    for path in paths:
+        check_picture_path(path)
+
+
+def _load(
+    image: Path | None, sample: str | None, add_noise: float | None, reference: Path | None, seed: int
+) -> Scene:
+    from calepin.datasets import add_gaussian_noise, load_sample, read_picture
+
+    if (image is None) == (sample is None):
+        raise typer.BadParameter("give one of IMAGE and --sample NAME", param_hint="IMAGE")
+    if reference is not None and add_noise is not None:
+        raise typer.BadParameter("goes with a noisy IMAGE, not with --add-noise", param_hint="--reference")
+    picture = read_picture(image) if image is not None else load_sample(str(sample))
+    if add_noise is not None:
+        noisy = add_gaussian_noise(picture.pixels, add_noise, seed=seed)
+        return Scene(replace(picture, pixels=noisy), picture.pixels)
+    if reference is None:
+        return Scene(picture, None)
+    clean = read_picture(reference).pixels
+    if clean.shape != picture.pixels.shape:
+        raise ValueError(
+            f"{reference} has shape {clean.shape}, expected that of the picture, {picture.pixels.shape}"
+        )
+    return Scene(picture, clean)
+
+
+def _parse_sigma(sigma: str | None, add_noise: float | None) -> float | None:
+    """Return the noise level as a part of the range, None where it is to be estimated."""
+    if sigma in ("estimated", "estimate"):
+        return None
+    if sigma is None:
+        return None if add_noise is None else add_noise / 255
+    try:
+        value = float(sigma)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise typer.BadParameter(
+            f"expected a number of at least 0 or 'estimated', got {sigma!r}", param_hint="--sigma"
+        )
+    return value / 255
+
+
+def _measure(pixels: "NDArray[np.floating]", clean: "NDArray[np.floating] | None") -> Measure:
+    """Return PSNR (peak 1) and SSIM; None where a number does not exist."""
+    from math import isfinite
+
+    from calepin.analysis.pictures import psnr, ssim
+
+    if clean is None:
+        return Measure(None, None)
+    ratio = psnr(pixels, clean)
+    return Measure(
+        ratio if isfinite(ratio) else None, ssim(pixels, clean) if min(clean.shape[:2]) >= 7 else None
+    )
+
+
+def _write(
+    output: Output,
+    scene: Scene,
+    result: Any,
+    output_path: Path | None,
+    atoms_picture: Path | None,
+    figure: Path | None,
+    measures: tuple[Measure, Measure],
+) -> list[str]:
+    from calepin.datasets.pictures import Picture, write_picture
+
+    written = []
+    if output_path is not None:
+        for loss in write_picture(output_path, replace(scene.noisy, pixels=result.image)):
+            output.note(f"{output_path}: {loss}")
+        written.append(str(output_path))
+    if atoms_picture is not None:
+        from calepin.report.atoms import atom_tiles
+
+        write_picture(atoms_picture, Picture(atom_tiles(result.atoms)))
+        written.append(str(atoms_picture))
+    if figure is not None:
+        from calepin.report.figures import before_after, save_figure
+
+        pictures = {"noisy": scene.noisy.pixels, "denoised": result.image}
+        if scene.clean is not None:
+            pictures["clean"] = scene.clean
+        captions = {
+            name: f"{measure.psnr:.2f} dB"
+            for name, measure in zip(pictures, measures, strict=False)
+            if measure.psnr is not None
+        }
+        save_figure(before_after(pictures, captions=captions), figure)
+        written.append(str(figure))
+    return written
+
+
+def _say(output: Output, scene: Scene, sigma: float, noisy: Measure, denoised: Measure) -> None:
+    height, width = scene.noisy.pixels.shape[:2]
+    colour = "colour" if scene.noisy.pixels.ndim == 3 else "gray"
+    output.line(f"{width} x {height} {colour}, {scene.noisy.bits} bits, noise sigma {sigma:.4g} of 255")
+    if scene.clean is None:
+        return
+    rows = [
+        [
+            name,
+            "-" if measure.psnr is None else f"{measure.psnr:.2f}",
+            "-" if measure.ssim is None else f"{measure.ssim:.4f}",
+        ]
+        for name, measure in (("noisy", noisy), ("denoised", denoised))
+    ]
+    output.table(["", "PSNR (dB)", "SSIM"], rows)

@@ -1,0 +1,93 @@
+"""Every error becomes one line on stderr and the exit status that shells expect.
+
+0: done. 1: it failed, or a reproduced claim does not hold. 2: an argument, option or input file is
+not what was expected. 130: Ctrl-C. ``--debug`` shows the traceback instead.
+"""
+
+import errno
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+
+from calepin.errors import IncompatibleError
+
+__all__ = ["FAILED", "INTERRUPTED", "USAGE", "one_line", "run"]
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+# typer carries its own copy of click since 0.25 and imports the package before: one name for both.
+UsageError: Any = typer.BadParameter.__bases__[0]
+
+BAD_INPUT = (
+    ValueError,
+    IncompatibleError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
+
+def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
+    """Call a Typer app and return the exit status."""
+    debug, quiet = "--debug" in arguments, "--quiet" in arguments or "-q" in arguments
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: (
+            None if quiet else _say(f"warning: {one_line(message)}")
+        )
+        try:
+            status = app(args=list(arguments), prog_name="calepin", standalone_mode=False)
+        except BaseException as error:
+            return _failure(error, debug)
+    if status == INTERRUPTED:  # how typer reports Ctrl-C
+        _say("interrupted")
+    return status if isinstance(status, int) else 0
+
+
+def one_line(error: object) -> str:
+    """Return an error's message on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}"
+    return " ".join(str(error).split())
+
+
+def _failure(error: BaseException, debug: bool) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else FAILED
+    if isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
+        # The reader left, as in `calepin reproduce --list | head -1`; what is buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        _say("interrupted")
+        return INTERRUPTED
+    if isinstance(error, UsageError):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "calepin"
+        message = one_line(error.format_message()).rstrip(".")  # pyright: ignore[reportAttributeAccessIssue]
+        _say(f"error: {message} (see '{command} --help')")
+        return USAGE
+    if isinstance(error, BAD_INPUT):
+        _say(f"error: {one_line(error)}")
+        return USAGE
+    if isinstance(error, MemoryError):
+        _say(f"error: not enough memory {one_line(error)}".rstrip())
+        return FAILED
+    if isinstance(error, OSError | ArithmeticError):
+        _say(f"error: {one_line(error)}")
+        return FAILED
+    hint = "" if debug else " (--debug shows where)"
+    _say(f"error: {type(error).__name__}: {one_line(error)}{hint}")
+    return FAILED
+
+
+def _say(text: str) -> None:
+    print(f"calepin: {text}", file=sys.stderr)

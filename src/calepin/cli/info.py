@@ -1,0 +1,104 @@
+"""``calepin info``: what is in a file."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calepin.cli.output import Debug, Json, Output, Quiet
+
+__all__ = ["info"]
+
+EXAMPLES = [
+    ("calepin info atoms.safetensors", "kind, parameters, arrays"),
+    ("calepin info photo.tif --json", "size, bits, colour"),
+]
+
+
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Dictionary, array, codes or picture.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Tell what a file holds, without loading large arrays."""
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder, expected a file")
+    if not file.exists():
+        raise FileNotFoundError(f"no such file: {file}")
+    suffix = file.suffix.lower()
+    if suffix == ".safetensors":
+        found = _model(file)
+    elif suffix == ".npy":
+        found = _array(file)
+    elif suffix == ".npz":
+        found = _codes(file)
+    else:
+        found = _picture(file)
+    output = Output(quiet, as_json)
+    output.table(["", ""], [(file.name, found["kind"]), *_rows(found)])
+    output.result({"file": str(file), **found})
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for name, value in found.items():
+        if name == "arrays":
+            for array, what in value.items():
+                shape = " x ".join(str(n) for n in what["shape"])
+                rows.append((array, f"{shape} {what['dtype']}"))
+        elif isinstance(value, dict):
+            rows += _rows(value)
+        elif name == "history_":
+            if value:
+                objectives = [f"{record['objective']:.4g}" for record in (value[0], value[-1])]
+                rows.append(("objective", " -> ".join(objectives)))
+        elif name != "kind":
+            rows.append((name, str(value)))
+    return rows
+
+
+def _model(file: Path) -> dict[str, Any]:
+    from calepin._files import read_header
+
+    return read_header(file)
+
+
+def _array(file: Path) -> dict[str, Any]:
+    import numpy as np
+
+    from calepin.errors import FileFormatError
+
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        return {"kind": "array", "shape": list(array.shape), "dtype": str(array.dtype)}
+    except (ValueError, EOFError, OSError, AttributeError) as error:
+        raise FileFormatError(f"{file} is not a readable .npy array of numbers: {error}") from error
+
+
+def _codes(file: Path) -> dict[str, Any]:
+    from calepin.cli.files import open_codes
+
+    codes = open_codes(file)
+    return {
+        "kind": "codes",
+        "shape": list(codes.shape),
+        "dtype": str(codes.dtype),
+        "nonzeros": int(codes.nnz),
+        "nonzeros_per_sample": codes.nnz / codes.shape[0] if codes.shape[0] else None,
+    }
+
+
+def _picture(file: Path) -> dict[str, Any]:
+    from calepin.datasets.pictures import read_picture
+
+    picture = read_picture(file)
+    return {
+        "kind": "picture",
+        "height": picture.pixels.shape[0],
+        "width": picture.pixels.shape[1],
+        "colour": picture.pixels.ndim == 3,
+        "bits": picture.bits,
+        "alpha": picture.alpha is not None,
+        "mean": float(picture.pixels.mean()),
+    }

@@ -1,0 +1,89 @@
+"""What a command says: a table for people, one JSON object for programs, or nothing."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["Debug", "Json", "Output", "Quiet", "peak_memory_mb"]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a command's words go: results to stdout, notes to stderr.
+
+    Attributes
+    ----------
+    quiet
+        No notes, no tables, no progress.
+    as_json
+        The result is one JSON object, the only thing on stdout.
+    """
+
+    quiet: bool
+    as_json: bool
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a progress bar makes sense: someone watches stderr and did not ask for silence."""
+        return not self.quiet and sys.stderr.isatty()
+
+    def note(self, text: str) -> None:
+        """Say something that is worth knowing but is no result."""
+        if not self.quiet:
+            print(f"calepin: note: {text}", file=sys.stderr)
+
+    def line(self, text: str) -> None:
+        """Print a line of the result for people."""
+        if not self.quiet and not self.as_json:
+            print(text)
+
+    def table(
+        self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None
+    ) -> None:
+        """Print a table for people; columns but the first are aligned to the right where numbers."""
+        if self.quiet or self.as_json:
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        rows = [list(row) for row in rows]
+        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+        for i, column in enumerate(columns):
+            numeric = all(_is_number(row[i]) for row in rows)
+            table.add_column(column, justify="right" if numeric and rows else "left")
+        for row in rows:
+            table.add_row(*[Text(cell) for cell in row])
+        Console(highlight=False).print(table)
+
+    def result(self, values: Mapping[str, Any]) -> None:
+        """Print the JSON object, where JSON was asked for."""
+        if self.as_json:
+            print(json.dumps(values, allow_nan=False))
+
+
+def peak_memory_mb() -> float | None:
+    """Return the largest resident memory of this process so far in MB (10^6 bytes), None if unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.removesuffix(" dB").removeprefix("<= ").removeprefix(">= "))
+    except ValueError:
+        return cell in {"", "-"}
+    return True

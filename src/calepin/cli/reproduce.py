@@ -1,0 +1,130 @@
+"""``calepin reproduce``: run a paper's experiment again and check its claims."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calepin.cli.errors import FAILED, one_line
+from calepin.cli.output import Debug, Json, Output, Quiet
+
+__all__ = ["EXAMPLES", "reproduce"]
+
+EXAMPLES = [
+    ("calepin reproduce --list", "what there is"),
+    ("calepin reproduce classical-recovery", "within a minute, into results/classical-recovery/"),
+    ("calepin reproduce 'classical-*' --scale paper --seed 1 --out runs", ""),
+]
+
+
+class Scale(StrEnum):
+    """Names of the scales."""
+
+    quick = "quick"
+    paper = "paper"
+
+
+class Device(StrEnum):
+    """Names of the devices."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def reproduce(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", help="Experiments; * and ? match.")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the experiments.")] = False,
+    scale: Annotated[
+        Scale, typer.Option(help="quick: within a minute each; paper: the paper's own sizes.")
+    ] = Scale.quick,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="All randomness follows from it.")] = 0,
+    device: Annotated[
+        Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")
+    ] = Device.auto,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for NAME/result.json and figures.")
+    ] = Path("results"),
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run experiments again and check what they claim.
+
+    Writes OUT/NAME/result.json (values, claims, settings) and figures as PNG. The exit status is 1
+    when a claim does not hold or an experiment fails.
+    """
+    from calepin._progress import progress_bar
+    from calepin.experiments import EXPERIMENTS, find, perform
+
+    output = Output(quiet, as_json)
+    if listing:
+        _list(output, find(names, EXPERIMENTS) if names else list(EXPERIMENTS.values()))
+        return
+    if not names:
+        raise typer.BadParameter("name at least one experiment, or use --list", param_hint="NAME")
+    chosen = find(names, EXPERIMENTS)
+    where = _resolve(device)
+    out.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
+    sound = True
+    for experiment in chosen:
+        try:
+            with progress_bar(experiment.name, total=100, shown=output.shows_progress) as bar:
+                result = perform(
+                    experiment,
+                    out,
+                    scale=scale.value,
+                    seed=seed,
+                    device=where,
+                    progress=lambda part, text, bar=bar: bar.update(100 * part, text),
+                )
+        except Exception as error:
+            # One experiment that lacks its data must not keep the others from being run.
+            if debug or len(chosen) == 1:
+                raise
+            sound = False
+            typer.echo(f"calepin: error: {experiment.name}: {one_line(error)}", err=True)
+            continue
+        results.append(result)
+        sound = sound and all(claim["holds"] for claim in result["claims"])
+        _show(output, result, out)
+    output.result({"results": results})
+    if not sound:
+        raise typer.Exit(FAILED)
+
+
+def _list(output: Output, experiments: list[Any]) -> None:
+    rows = [(e.name, e.shows, e.source) for e in experiments]
+    output.table(["name", "shows", "source"], rows)
+    keys = ("name", "shows", "source")
+    output.result({"experiments": [dict(zip(keys, row, strict=True)) for row in rows]})
+
+
+def _show(output: Output, result: dict[str, Any], out: Path) -> None:
+    rows = [
+        (
+            claim["claim"],
+            "-" if claim["value"] is None else f"{claim['value']:.4g}",
+            f"{claim['relation']} {claim['bar']:.4g}",
+            "yes" if claim["holds"] else "NO",
+        )
+        for claim in result["claims"]
+    ]
+    title = f"{result['experiment']} ({result['scale']}, seed {result['seed']}, {result['device']})"
+    output.table(["claim", "value", "bar", "holds"], rows, title=title)
+    files = ", ".join(["result.json", *result["figures"]])
+    output.line(f"{files} in {out / result['experiment']}, {result['seconds']:.1f} s")
+
+
+def _resolve(device: Device) -> str:
+    import torch
+
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise typer.BadParameter("no CUDA device is available here", param_hint="--device")
+    if device is Device.auto:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device.value

@@ -1,0 +1,150 @@
+"""Figures that a person looks at: before and after, and curves with their spread.
+
+They are built on matplotlib's Figure alone: no global state, no window, the same on a server.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike, NDArray
+
+from calepin._files import atomic_write
+
+__all__ = ["COLOURS", "Curve", "before_after", "curves", "detail_window", "save_figure"]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's colours, which the colour-blind can tell apart."""
+
+MARK = "#E69F00"
+PANEL_PIXELS = 900  # more is not seen in a panel, and would cost memory
+
+
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a figure in the format that `path` ends in; an old file stays until this one is complete."""
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def before_after(
+    pictures: Mapping[str, NDArray[np.floating]],
+    *,
+    captions: Mapping[str, str] | None = None,
+    window: tuple[slice, slice] | None = None,
+) -> Figure:
+    """Return a figure that shows pictures of one scene side by side, each with one detail below.
+
+    Parameters
+    ----------
+    pictures
+        Title -> pixels (h, w) or (h, w, 3) in [0, 1], all of one size; "noisy", "denoised", "clean".
+    captions
+        Title -> what to write behind it, such as the PSNR.
+    window
+        Rows and columns of the detail. Default: where the last picture has most contrast.
+    """
+    captions = captions or {}
+    shapes = {picture.shape[:2] for picture in pictures.values()}
+    if len(shapes) != 1:
+        raise ValueError(f"pictures must be of one size, got {sorted(shapes)}")
+    height, width = shapes.pop()
+    window = window or detail_window(list(pictures.values())[-1])
+    panel = 4.2
+    detail = panel * (window[0].stop - window[0].start) / (window[1].stop - window[1].start)
+    figure = Figure(
+        figsize=(panel * len(pictures), panel * height / width + detail + 0.4), layout="constrained"
+    )
+    axes = figure.subplots(2, len(pictures), squeeze=False, height_ratios=[panel * height / width, detail])
+    step = max(1, round(max(height, width) / PANEL_PIXELS))
+    for (title, picture), top, bottom in zip(pictures.items(), axes[0], axes[1], strict=True):
+        _show(top, picture[::step, ::step], (0, width, height, 0))
+        caption = captions.get(title)
+        top.set_title(title if caption is None else f"{title}   {caption}", fontsize=13)
+        rows, columns = window
+        corner = (columns.start, rows.start)
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        top.add_patch(Rectangle(corner, *size, fill=False, edgecolor=MARK, linewidth=1.8))
+        _show(bottom, picture[window], None)
+        for side in bottom.spines.values():
+            side.set(visible=True, color=MARK, linewidth=1.8)
+    return figure
+
+
+def detail_window(picture: NDArray[np.floating]) -> tuple[slice, slice]:
+    """Return rows and columns of the square, a quarter of the shorter side wide, that shows most.
+
+    That is many edges near the middle, where photographers put what matters. Edges are slopes steeper
+    than nine of ten, capped at the steepest tenth of those: neither texture, of which there is much, nor
+    the one border between black and white decides alone.
+    """
+    step = max(1, round(max(picture.shape[:2]) / PANEL_PIXELS))
+    gray = picture[::step, ::step]
+    gray = gray.mean(axis=2) if gray.ndim == 3 else gray
+    height, width = gray.shape
+    side = max(1, min(height, width) // 4)
+    slopes = np.zeros(gray.shape)
+    slopes[:, 1:] += np.abs(np.diff(gray, axis=1))
+    slopes[1:] += np.abs(np.diff(gray, axis=0))
+    usual = np.quantile(slopes, 0.9)
+    steep = np.quantile(slopes[slopes > usual], 0.9) if (slopes > usual).any() else usual
+    total = np.zeros((height + 1, width + 1))
+    total[1:, 1:] = np.clip(slopes - usual, 0, steep - usual).cumsum(axis=0).cumsum(axis=1)
+    sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
+    off_centre = [np.linspace(-1, 1, n) ** 2 if n > 1 else np.zeros(1) for n in sums.shape]
+    sums *= np.maximum(1 - 0.7 * np.add.outer(*off_centre), 0)
+    top, left = (int(i) * step for i in np.unravel_index(int(sums.argmax()), sums.shape))
+    side = min(side * step, *(n for n in picture.shape[:2]))
+    return slice(top, top + side), slice(left, left + side)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line (x, y), and where several runs made it the band (low, high) around it."""
+
+    x: ArrayLike
+    y: ArrayLike
+    low: ArrayLike | None = None
+    high: ArrayLike | None = None
+
+
+def curves(
+    lines: Mapping[str, Curve],
+    *,
+    xlabel: str,
+    ylabel: str,
+    xscale: str = "linear",
+    yscale: str = "linear",
+    title: str | None = None,
+) -> Figure:
+    """Return a figure of named curves with their bands."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, line), colour in zip(lines.items(), COLOURS, strict=False):
+        axes.plot(line.x, line.y, color=colour, linewidth=1.8, label=name)
+        if line.low is not None and line.high is not None:
+            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
+    axes.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    if title:
+        axes.set_title(title, fontsize=11)
+    return figure
+
+
+def _show(axes, picture: NDArray[np.floating], extent: tuple[float, float, float, float] | None) -> None:
+    axes.imshow(
+        np.clip(picture, 0, 1),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        extent=extent,
+        interpolation="antialiased" if extent else "nearest",
+    )
+    axes.set(xticks=[], yticks=[])
+    for side in axes.spines.values():
+        side.set_visible(False)

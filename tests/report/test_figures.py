@@ -1,0 +1,68 @@
+"""Figures show what they are given, look where there is something to see, and reach the disk whole."""
+
+import numpy as np
+import pytest
+
+from calepin.datasets import read_picture
+from calepin.report import Curve, before_after, curves, save_figure
+from calepin.report.figures import detail_window
+
+
+def test_before_and_after_shows_each_picture_and_the_same_detail_of_each():
+    rng = np.random.default_rng(0)
+    pictures = {name: rng.random((40, 60)) for name in ("noisy", "denoised", "clean")}
+    figure = before_after(pictures, captions={"noisy": "20.2 dB"})
+    top, bottom = figure.axes[:3], figure.axes[3:]
+    assert [axes.get_title() for axes in top] == ["noisy   20.2 dB", "denoised", "clean"]
+    rows, columns = detail_window(pictures["clean"])
+    for picture, whole, detail in zip(pictures.values(), top, bottom, strict=True):
+        np.testing.assert_array_equal(whole.images[0].get_array(), picture)
+        np.testing.assert_array_equal(detail.images[0].get_array(), picture[rows, columns])
+
+
+def test_a_large_picture_is_thinned_but_its_detail_is_not():
+    picture = np.zeros((2700, 1800, 3), np.float32)
+    figure = before_after({"noisy": picture, "denoised": picture})
+    assert figure.axes[0].images[0].get_array().shape == (900, 600, 3)
+    assert figure.axes[2].images[0].get_array().shape == (450, 450, 3)
+
+
+@pytest.mark.parametrize("scale", [1, 8])
+def test_the_detail_is_where_the_edges_are(scale):
+    picture = np.zeros((120 * scale, 200 * scale))
+    corner = picture[20 * scale : 50 * scale, 130 * scale : 160 * scale]
+    corner[:] = np.indices(corner.shape).sum(axis=0) // (4 * scale) % 2
+    rows, columns = detail_window(picture)
+    assert (rows.start, columns.start) == pytest.approx((20 * scale, 130 * scale), abs=3 * scale)
+    assert rows.stop - rows.start == columns.stop - columns.start == 30 * scale
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (3, 2, 3)])
+def test_tiny_pictures_have_a_detail_too(shape):
+    rows, columns = detail_window(np.zeros(shape))
+    assert np.zeros(shape)[rows, columns].size > 0
+
+
+def test_pictures_of_different_sizes_are_refused():
+    with pytest.raises(ValueError, match=r"one size, got \[\(3, 3\), \(4, 4\)\]"):
+        before_after({"a": np.zeros((3, 3)), "b": np.zeros((4, 4))})
+
+
+def test_curves_have_names_bands_and_scales(tmp_path):
+    x = np.arange(1, 6)
+    lines = {"ksvd": Curve(x, 1.0 / x, 0.5 / x, 2.0 / x), "mod": Curve(x, x)}
+    figure = curves(lines, xlabel="passes", ylabel="error", yscale="log")
+    (axes,) = figure.axes
+    assert [line.get_label() for line in axes.lines] == ["ksvd", "mod"]
+    assert len(axes.collections) == 1
+    assert axes.get_yscale() == "log"
+    save_figure(figure, tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png").pixels.std() > 0
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_the_old_one(tmp_path):
+    path = tmp_path / "a.nonsense"
+    path.write_bytes(b"old")
+    with pytest.raises(ValueError, match="nonsense"):
+        save_figure(curves({"a": Curve([1], [1])}, xlabel="x", ylabel="y"), path)
+    assert path.read_bytes() == b"old"
