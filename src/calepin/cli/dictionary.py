@@ -106,11 +106,11 @@ def learn(
     The file is memory-mapped: it may be larger than memory. Minimises the mean over samples of
     0.5 ||x - z D||^2 + alpha ||z||_1, or with at most n-nonzero entries in each code z.
     """
-    from calepin import DictionaryLearner
-
     output = Output(quiet, as_json)
     X = open_samples(data)
     check_output(output_path)
+    from calepin import DictionaryLearner
+
     learner = DictionaryLearner(
         n_components,
         alpha=alpha,
@@ -217,12 +217,13 @@ def decode(
     """Write the samples that codes stand for: codes times atoms."""
     import numpy as np
 
-    from calepin import DictionaryLearner
     from calepin._files import atomic_write
 
     output = Output(quiet, as_json)
     codes = open_codes(codes_path)
     check_output(output_path, ".npy")
+    from calepin import DictionaryLearner
+
     learner = DictionaryLearner.load(dictionary)
     n_components, n_features = learner.components_.shape
     if codes.shape[1] != n_components:
