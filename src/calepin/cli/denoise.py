@@ -110,7 +110,7 @@ def denoise(
     from calepin import denoise as denoise_image
 
     begun = time.perf_counter()
-    with progress_bar("denoising", total=100, shown=output.shows_progress) as bar:
+    with progress_bar("denoising", total=100, shown=not quiet) as bar:
         result = denoise_image(
             scene.noisy.pixels,
             sigma=level,

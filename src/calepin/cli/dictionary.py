@@ -124,7 +124,7 @@ def learn(
         checkpoint=checkpoint,
         resume=resume,
         random_state=seed,
-        verbose=output.shows_progress,
+        verbose=not quiet,
     )
     try:
         learner.fit(X)
@@ -176,7 +176,7 @@ def encode(
     learner = _load_learner(dictionary, coder, alpha, n_nonzero)
     begun = time.perf_counter()
     blocks, error, energy = [], 0.0, 0.0
-    with progress_bar("encoding", total=len(X), shown=output.shows_progress) as bar:
+    with progress_bar("encoding", total=len(X), shown=not quiet) as bar:
         for start in range(0, len(X), BLOCK):
             block = np.asarray(X[start : start + BLOCK])
             codes = sparse.csr_array(learner.transform(block))
@@ -238,7 +238,7 @@ def decode(
             samples[start : start + BLOCK] = learner.inverse_transform(codes[start : start + BLOCK])
         samples.flush()
         del samples
-    output.line(f"{n_samples} samples of {n_features} features\n{output_path}")
+    output.line(f"{n_samples} samples of {n_features} features from {n_components} atoms\n{output_path}")
     output.result({"n_samples": n_samples, "n_features": n_features, "output": str(output_path)})
 
 

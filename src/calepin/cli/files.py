@@ -8,27 +8,33 @@ from calepin.errors import FileFormatError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["check_output", "open_codes", "open_samples"]
+__all__ = ["check_output", "open_array", "open_codes", "open_samples"]
+
+
+def open_array(path: Path) -> "np.ndarray":
+    """Memory-map the array of an .npy file."""
+    import numpy as np
+
+    _check_input(path, "an .npy file")
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start != b"\x93NUMPY":
+        looks = {b"\x80": "a pickle, which calepin never loads", b"P": "an archive of several arrays"}
+        hint = looks.get(start[:1])
+        raise FileFormatError(f"{path} is not an .npy array" + (f": it looks like {hint}" if hint else ""))
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        if "objects" in str(error):
+            raise FileFormatError(
+                f"{path} holds Python objects, which are pickles: calepin never loads them"
+            ) from error
+        raise FileFormatError(f"{path} is not a readable .npy array: {error}") from error
 
 
 def open_samples(path: Path) -> "np.ndarray":
-    """Memory-map samples (n_samples, n_features); pickles are refused."""
-    import numpy as np
-
-    if path.is_dir():
-        raise FileFormatError(f"{path} is a folder, expected an .npy file")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        X = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        if "Object arrays" in str(error) or "pickled" in str(error) or "Python objects" in str(error):
-            raise FileFormatError(
-                f"{path} is not an .npy array of numbers (calepin never loads pickles)"
-            ) from error
-        raise FileFormatError(f"{path} is not a readable .npy array: {error}") from error
-    if not isinstance(X, np.ndarray):
-        raise FileFormatError(f"{path} is an .npz archive, expected one array in an .npy file")
+    """Memory-map samples (n_samples, n_features)."""
+    X = open_array(path)
     if X.ndim != 2 or 0 in X.shape or X.dtype.kind not in "fiu":
         raise ValueError(
             f"{path} must hold real numbers of shape (n_samples, n_features), "
@@ -44,12 +50,14 @@ def open_codes(path: Path) -> Any:
 
     from scipy import sparse
 
-    if path.is_dir():
-        raise FileFormatError(f"{path} is a folder, expected an .npz file")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
+    _check_input(path, "an .npz file")
     try:
-        codes: Any = sparse.csr_array(sparse.load_npz(path))
+        # Opened here, because NumPy leaves the file of a damaged archive open.
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":
+                raise ValueError("not an .npz archive")
+            file.seek(0)
+            codes: Any = sparse.csr_array(sparse.load_npz(file))
         codes.check_format(full_check=True)
     except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise FileFormatError(
@@ -66,3 +74,10 @@ def check_output(path: Path, suffix: str | None = None) -> None:
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")
+
+
+def _check_input(path: Path, expected: str) -> None:
+    if path.is_dir():
+        raise FileFormatError(f"{path} is a folder, expected {expected}")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")

@@ -54,7 +54,7 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
                 objectives = [f"{record['objective']:.4g}" for record in (value[0], value[-1])]
                 rows.append(("objective", " -> ".join(objectives)))
         elif name != "kind":
-            rows.append((name, str(value)))
+            rows.append((name, f"{value:.6g}" if isinstance(value, float) else str(value)))
     return rows
 
 
@@ -65,15 +65,10 @@ def _model(file: Path) -> dict[str, Any]:
 
 
 def _array(file: Path) -> dict[str, Any]:
-    import numpy as np
+    from calepin.cli.files import open_array
 
-    from calepin.errors import FileFormatError
-
-    try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-        return {"kind": "array", "shape": list(array.shape), "dtype": str(array.dtype)}
-    except (ValueError, EOFError, OSError, AttributeError) as error:
-        raise FileFormatError(f"{file} is not a readable .npy array of numbers: {error}") from error
+    array = open_array(file)
+    return {"kind": "array", "shape": list(array.shape), "dtype": str(array.dtype)}
 
 
 def _codes(file: Path) -> dict[str, Any]:

@@ -30,11 +30,6 @@ class Output:
     quiet: bool
     as_json: bool
 
-    @property
-    def shows_progress(self) -> bool:
-        """Whether a progress bar makes sense: someone watches stderr and did not ask for silence."""
-        return not self.quiet and sys.stderr.isatty()
-
     def note(self, text: str) -> None:
         """Say something that is worth knowing but is no result."""
         if not self.quiet:
@@ -57,7 +52,14 @@ class Output:
         from rich.text import Text
 
         rows = [list(row) for row in rows]
-        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            title=title,
+            title_justify="left",
+            pad_edge=False,
+            show_edge=False,
+            show_header=any(columns),
+        )
         for i, column in enumerate(columns):
             numeric = all(_is_number(row[i]) for row in rows)
             table.add_column(column, justify="right" if numeric and rows else "left")

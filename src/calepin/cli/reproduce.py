@@ -73,7 +73,7 @@ def reproduce(
     sound = True
     for experiment in chosen:
         try:
-            with progress_bar(experiment.name, total=100, shown=output.shows_progress) as bar:
+            with progress_bar(experiment.name, total=100, shown=not quiet) as bar:
                 result = perform(
                     experiment,
                     out,
