@@ -1,0 +1,93 @@
+"""What samples, atoms, masks and limits must be before a coder starts: one clear error each."""
+
+import numbers
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["check_count", "check_mask", "check_matrix", "check_positive", "check_tol", "common_dtype"]
+
+
+def common_dtype(X: np.ndarray, atoms: np.ndarray) -> np.dtype:
+    """Return float32 where both are, else float64."""
+    both = X.dtype == np.float32 and atoms.dtype == np.float32
+    return np.dtype(np.float32 if both else np.float64)
+
+
+def check_matrix(values: Any, name: str, shape: str) -> np.ndarray:
+    """Return a nonempty real matrix as an array; entries may still be NaN or infinite."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().numpy(force=True)
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    if 0 in array.shape:
+        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
+    return array
+
+
+def check_finite(values: np.ndarray, name: str, mask: np.ndarray | None = None) -> None:
+    """Refuse NaN and infinity where `mask` is True."""
+    if values.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):  # one cheap pass: a sum keeps NaN and infinity
+            return
+    bad = ~np.isfinite(values)
+    if mask is not None:
+        bad &= mask
+    if bad.any():
+        i, j = (int(k) for k in np.argwhere(bad)[0])
+        observed = "" if mask is None else "observed "
+        raise ValueError(f"{name} must be finite, its {observed}entry ({i}, {j}) is {values[i, j]}")
+
+
+def check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return the mask as an array of bool, None where nothing is missing."""
+    if mask is None:
+        return None
+    if isinstance(mask, torch.Tensor):
+        mask = mask.numpy(force=True)
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise ValueError(f"mask must be of dtype bool (True = observed), got {mask.dtype}")
+    if mask.shape != shape:
+        raise ValueError(f"mask must have the shape of X, {shape}, got {mask.shape}")
+    return None if mask.all() else mask
+
+
+def check_positive(value: Any, name: str) -> float:
+    """Return a positive finite number."""
+    if not _is_real(value) or not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be a positive finite number, got {value!r}")
+    return float(value)
+
+
+def check_count(value: Any, name: str, most: int | None = None) -> int:
+    """Return a whole number of at least one, at most the number of atoms."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if most is not None and int(value) > most:
+        raise ValueError(f"{name} must be at most the number of atoms, {most}, got {value}")
+    return int(value)
+
+
+def check_tol(value: Any, n_samples: int | None) -> np.ndarray:
+    """Return squared residual norms to reach, (n_samples,), or (1,) where that number is unknown."""
+    if isinstance(value, torch.Tensor):
+        value = value.numpy(force=True)
+    tol = np.asarray(value)
+    if tol.dtype.kind not in "fiu":
+        raise ValueError(f"tol must hold real numbers, got {value!r}")
+    if tol.ndim and tol.shape != (n_samples,):
+        raise ValueError(f"tol must be one number or one a sample, ({n_samples},), got shape {tol.shape}")
+    if not (np.isfinite(tol) & (tol >= 0)).all():
+        raise ValueError("tol must be finite and not negative (a squared residual norm)")
+    return np.array(np.broadcast_to(tol, (n_samples or 1,)), np.float64)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
