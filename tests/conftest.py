@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Before SciPy is imported: without it scikit-learn skips some of its estimator checks.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
 import numpy as np
 import pytest
 import torch

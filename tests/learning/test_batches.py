@@ -43,9 +43,7 @@ def test_a_batch_depends_on_the_step_alone(rng):
 def test_workers_share_a_pass_without_overlap():
     X = np.arange(96)[:, None] * np.ones(2)
     seen = [
-        batch.X[:, 0]
-        for rank in range(3)
-        for batch in ArrayBatches(X, 8, seed=1, rank=rank, world=3).walk(0)
+        batch.X[:, 0] for rank in range(3) for batch in ArrayBatches(X, 8, seed=1, rank=rank, world=3).walk(0)
     ]
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(96))
 

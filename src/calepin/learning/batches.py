@@ -8,7 +8,7 @@ with cycle walking, Black and Rogaway 2002).
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -159,26 +159,18 @@ class IterableBatches:
                 "X is an iterator, which gives its batches only once: pass max_iter=1, "
                 "or an iterable that starts anew each time (a list, a DataLoader)"
             )
-        chained = iterator
-        if self._first is not None and iterator is self.batches:
-            first, self._first = self._first, None
-
-            def chain() -> Iterator[Any]:
-                yield first
-                yield from iterator
-
-            chained = chain()
-        for rows in islice(chained, skip, None):
+        if iterator is self.batches and self._first is not None:
+            iterator, self._first = chain([self._first], iterator), None
+        for rows in islice(iterator, skip, None):
             yield self._batch(rows)
 
     def head(self, n_samples: int, rng: np.random.Generator) -> Batch:
         """Return samples of the first batch."""
-        rows = next(iter(self.batches), None)
-        if rows is None:
+        if self._first is None:  # kept: a one-shot iterator has to give it again in the first pass
+            self._first = next(iter(self.batches), None)
+        if self._first is None:
             raise ValueError("X is an iterable without any batch, expected at least 1")
-        if iter(self.batches) is self.batches:
-            self._first = rows  # a one-shot iterator: the batch is put back for the first pass
-        batch = self._batch(rows)
+        batch = self._batch(self._first)
         n = len(batch.X)
         chosen = np.sort(rng.choice(n, size=min(n_samples, n), replace=False))
         return Batch(batch.X[chosen], None if batch.mask is None else batch.mask[chosen])

@@ -80,16 +80,15 @@ class ClassicalRule:
         """Code a batch, move the atoms in place, and return each sample's objective before the move."""
         X, atoms = batch.X, arrays["atoms"]
         codes = self.coder.encode(X, atoms, batch.mask)
-        E = statistics.residual(codes, X if batch.mask is None else _zero_missing(X, batch.mask), atoms)
+        E = _observed_residual(codes, X, atoms, batch.mask)
         if batch.mask is not None:
-            E = E * batch.mask
             X = E + statistics.residual(-codes, E * 0, atoms)  # observed, or its reconstruction
-        error = _to_numpy((E * E).sum(-1)).astype(np.float64)
+        error = _energy(E)
         arrays["usage"] += _usage(codes)
         self._keep_worst(arrays, X, error)
-        objective = 0.5 * error + _to_numpy(self.coder.penalty(codes))
+        value = 0.5 * error + _to_numpy(self.coder.penalty(codes))
         self.move(arrays, codes, X, E)
-        return objective
+        return value
 
     def move(self, arrays: dict[str, Any], codes: Any, X: Any, E: Any) -> None:
         """Move the atoms, given codes and residuals E = X - codes atoms of a batch."""
@@ -151,10 +150,14 @@ class Online(ClassicalRule):
     forgetting : float
         Exponent rho of the decay (1 - 1/t)^rho of the past moments at step t (their Section 3.4);
         0 never forgets.
+    horizon : int, optional
+        Largest t in that decay: the steps of a pass, where the same samples come again and their
+        old codes should no longer count. Default: none, for streams.
     """
 
     name: ClassVar[str] = "online"
-    forgetting: float = 2.0
+    forgetting: float = 3.0
+    horizon: int | None = None
 
     def init_statistics(self, atoms: Any) -> dict[str, Any]:
         """Return A, B and the number of steps."""
@@ -164,7 +167,9 @@ class Online(ClassicalRule):
     def move(self, arrays: dict[str, Any], codes: Any, X: Any, E: Any) -> None:
         """Add the batch to the moments, then sweep once over the atoms."""
         arrays["t"] += 1
-        decay = (1 - 1 / float(arrays["t"][0])) ** self.forgetting
+        t = int(arrays["t"][0])
+        # Never all of the past: one step may hold few samples.
+        decay = (1 - 1 / max(2, min(t, self.horizon or t))) ** self.forgetting if t > 1 else 0.0
         statistics.add_moments(arrays["A"], arrays["B"], codes, X, decay=decay)
         statistics.descend(arrays["atoms"], arrays["A"], arrays["B"], self.atom_set)
 
@@ -240,6 +245,16 @@ class NOODL(ClassicalRule):
             gradient = signs.T @ E
         atoms = arrays["atoms"]
         atoms[:] = self.atom_set.project(atoms + (self.learning_rate / len(X)) * gradient)
+
+
+def _observed_residual(codes: Any, X: Any, atoms: Any, mask: Any) -> Any:
+    if mask is None:
+        return statistics.residual(codes, X, atoms)
+    return statistics.residual(codes, _zero_missing(X, mask), atoms) * mask
+
+
+def _energy(E: Any) -> np.ndarray:
+    return _to_numpy((E * E).sum(-1)).astype(np.float64)
 
 
 def _zero_missing(X: Any, mask: Any) -> Any:

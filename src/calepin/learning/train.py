@@ -41,7 +41,10 @@ class DivergedError(ArithmeticError):
 class Rule(Protocol):
     """What a step, a pass and a replacement do to a run's arrays."""
 
-    replace_every: int
+    @property
+    def replace_every(self) -> int:
+        """Steps after which `replace_idle` is called, beside the end of every pass."""
+        ...
 
     def init(self, atoms: Any) -> dict[str, Any]:
         """Return the arrays that learning carries from step to step."""
@@ -275,7 +278,7 @@ def _plain(value: Any) -> Any:
 
 def _require_equal(path: str | os.PathLike, what: str, saved: Any, mine: Any, name: str = "") -> None:
     if isinstance(saved, dict) and isinstance(mine, dict):
-        for key in sorted(saved.keys() | mine.keys()):
+        for key in sorted(saved.keys() | mine.keys(), key=lambda key: (key != "rule", key)):
             _require_equal(path, what, saved.get(key), mine.get(key), f"{name}.{key}" if name else key)
     elif saved != mine:
         raise ValueError(f"checkpoint: {path} was made with other {what}: {name} was {saved!r}, now {mine!r}")

@@ -1,0 +1,1 @@
+"""Speed, memory and quality beside the peers: ``make bench``."""

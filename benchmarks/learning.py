@@ -1,0 +1,83 @@
+"""Dictionary learning against SPAMS and scikit-learn: 50,000 patches 8x8, 256 atoms, alpha .1."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.decomposition import MiniBatchDictionaryLearning
+
+from benchmarks.patches import patches
+from benchmarks.runner import Comparison, Contender
+from calepin import DictionaryLearner, sparse_encode
+
+ALPHA = 0.1
+CONTRAST = 0.7
+
+
+@cache
+def _patches() -> np.ndarray:
+    return patches(50_000, 8, contrast=CONTRAST)
+
+
+def _objective(atoms: Any) -> dict[str, float]:
+    """Return the mean objective of all patches, each coded exactly."""
+    X, atoms = _patches(), np.ascontiguousarray(atoms, dtype=np.float32)
+    codes = sparse_encode(X, atoms, method="lasso", alpha=ALPHA, output="csr")
+    E = X.astype(np.float64) - codes @ atoms.astype(np.float64)
+    return {"objective": float(0.5 * (E * E).sum() + ALPHA * np.abs(codes).sum()) / len(X)}
+
+
+def _learners() -> list[Contender]:
+    import spams
+
+    X = _patches()
+    columns = np.asfortranarray(X.T)
+    threads = torch.get_num_threads()
+
+    def ours(passes: int) -> Contender:
+        learner = DictionaryLearner(256, alpha=ALPHA, max_iter=passes, tol=0, random_state=0)
+        return Contender(f"calepin online, {passes} passes", lambda: learner.fit(X).components_, _objective)
+
+    def spams_learner(batches: int) -> Contender:
+        return Contender(
+            f"spams.trainDL, {batches} batches",
+            lambda: (
+                spams.trainDL(
+                    columns,
+                    K=256,
+                    lambda1=ALPHA,
+                    numThreads=threads,
+                    batchsize=512,
+                    iter=batches,
+                    verbose=False,
+                ).T
+            ),
+            _objective,
+        )
+
+    sklearn_learner = MiniBatchDictionaryLearning(
+        256, alpha=ALPHA, batch_size=512, max_iter=4, n_jobs=1, random_state=0, tol=0, max_no_improvement=None
+    )
+    return [
+        ours(4),
+        ours(8),
+        spams_learner(400),
+        spams_learner(800),
+        Contender(
+            "scikit-learn MiniBatch, 4 passes",
+            lambda: sklearn_learner.fit(X).components_,
+            _objective,
+        ),
+    ]
+
+
+COMPARISONS = [
+    Comparison(
+        "learning",
+        "Dictionary learning, 50,000 patches 8x8, 256 atoms, alpha .1",
+        "SPAMS's objective in SPAMS's time or less",
+        _learners,
+        rounds=2,
+    )
+]

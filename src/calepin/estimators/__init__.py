@@ -1,0 +1,5 @@
+"""scikit-learn style estimators: what most users touch."""
+
+from calepin.estimators.dictionary import DictionaryLearner
+
+__all__ = ["DictionaryLearner"]
