@@ -1,0 +1,90 @@
+"""The batched coders for tensors on a device agree with the compiled ones; tested here on the CPU."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from calepin.solvers import _torch_lasso
+from calepin.solvers._torch_lasso import batched_lasso
+from calepin.solvers._torch_pursuit import batched_pursuit
+from calepin.solvers.coders import sparse_encode
+
+
+def problem(rng, dtype, n=60, p=40, m=16):
+    atoms = rng.normal(size=(p, m)) * rng.uniform(0.5, 2, size=(p, 1))
+    X = rng.normal(size=(n, m))
+    X[5] = 0
+    mask = rng.random((n, m)) < 0.7
+    return tuple(torch.from_numpy(a.astype(dtype)) for a in (X, atoms)), torch.from_numpy(mask)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_batched_lasso_agrees_and_is_certified(rng, dtype, positive, masked):
+    (X, atoms), mask = problem(rng, dtype)
+    mask = mask if masked else None
+    X = X * mask if masked else X
+    codes, gap, residual, _ = batched_lasso(X, atoms, 0.8, positive=positive, mask=mask)
+    expected, info = sparse_encode(X, atoms, alpha=0.8, positive=positive, mask=mask, return_info=True)
+    assert codes.dtype == X.dtype
+    assert (gap <= 1e-6 * X.double().square().sum(1)).all()
+    np.testing.assert_allclose(residual, info.residual, atol=1e-2)
+    np.testing.assert_allclose(codes, expected, atol=1e-2)
+    tight = batched_lasso(X.double(), atoms.double(), 0.8, tol=1e-10, positive=positive, mask=mask)
+    expected = sparse_encode(X.double(), atoms.double(), alpha=0.8, tol=1e-12, positive=positive, mask=mask)
+    np.testing.assert_allclose(tight[0], expected, atol=1e-4)
+
+
+def test_batched_lasso_solves_duplicate_atoms(rng):
+    (X, atoms), _ = problem(rng, np.float64)
+    atoms = torch.cat([atoms, atoms[:10], -atoms[10:20], 0 * atoms[:1]])
+    _, gap, _, _ = batched_lasso(X, atoms, 0.8)
+    assert (gap <= 1e-6 * X.square().sum(1)).all()
+
+
+def test_batched_lasso_reports_what_it_misses(rng, monkeypatch):
+    (X, atoms), _ = problem(rng, np.float64)
+    monkeypatch.setattr(_torch_lasso, "MAX_ITER", 20)
+    with pytest.warns(ConvergenceWarning, match="of 60 samples exceeds tol = 1e-15"):
+        batched_lasso(X, atoms, 0.01, tol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("selection", ["omp", "ols"])
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("limit", [{"n_nonzero": 6}, {"tol": 2.0}])
+def test_batched_pursuit_agrees(rng, dtype, selection, positive, masked, limit):
+    (X, atoms), mask = problem(rng, dtype)
+    mask = mask if masked else None
+    X = X * mask if masked else X
+    goals = {k: np.full(len(X), v) if k == "tol" else v for k, v in limit.items()}
+    codes, _, residual, _ = batched_pursuit(
+        X, atoms, selection=selection, positive=positive, mask=mask, **goals
+    )
+    expected, info = sparse_encode(
+        X, atoms, method=selection, positive=positive, mask=mask, return_info=True, **limit
+    )
+    assert codes.dtype == X.dtype
+    np.testing.assert_allclose(codes, expected, rtol=1e-3, atol=1e-3 if dtype == np.float32 else 1e-8)
+    np.testing.assert_allclose(residual, info.residual, atol=1e-4)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_batched_pursuit_takes_no_atom_in_the_span(rng, positive):
+    (X, atoms), _ = problem(rng, np.float32, p=10)
+    crowd = torch.cat([atoms, atoms, -atoms, 0 * atoms])
+    codes, _, residual, _ = batched_pursuit(X, crowd, n_nonzero=30, selection="ols", positive=positive)
+    assert codes.isfinite().all()
+    assert ((codes != 0).sum(1) <= 10).all()
+    _, info = sparse_encode(X, crowd, method="ols", n_nonzero=30, positive=positive, return_info=True)
+    np.testing.assert_allclose(residual, info.residual, atol=1e-3)
+
+
+def test_a_tight_error_is_reached_in_float32(rng):
+    (X, atoms), _ = problem(rng, np.float32)
+    tol = 1e-9 * X.double().square().sum(1)
+    _, _, residual, _ = batched_pursuit(X, atoms, tol=tol.numpy())
+    assert (residual <= tol).all()
