@@ -155,5 +155,6 @@ def sorted_into(support, code, k, columns, values, at):
 def enlarged(array, size):
     """Return a copy of `array` with room for `size` entries."""
     larger = np.empty(size, array.dtype)
-    larger[: array.shape[0]] = array
+    for i in range(array.shape[0]):
+        larger[i] = array[i]
     return larger

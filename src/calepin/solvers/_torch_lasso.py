@@ -3,8 +3,8 @@
     minimise over z   0.5 ||x - z D||^2 + alpha ||z||_1      (z >= 0 on request)
 
 FISTA (Beck and Teboulle 2009), with a step for each atom and restarts of each sample (O'Donoghue and
-Candes 2015), finds supports and signs; the code is then solved for on the support, in float64. Samples whose gap, computed from
-the true residual, is reached leave the batch.
+Candes 2015), finds supports and signs; the code is then solved for on the support, in float64. Samples
+whose gap, computed from the true residual, is reached leave the batch.
 """
 
 import warnings
