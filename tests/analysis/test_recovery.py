@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from calepin.analysis import dictionary_error, match_atoms
+from calepin.analysis import dictionary_error, match_atoms, recovered_share
 
 
 def test_order_and_sign_do_not_count():
@@ -37,6 +37,17 @@ def test_a_small_perturbation_gives_its_relative_size():
     step = rng.standard_normal((20, 30))
     step *= 0.01 * np.linalg.norm(reference) / np.linalg.norm(step)
     assert dictionary_error(reference + step, reference) == pytest.approx(0.01)
+
+
+def test_the_recovered_share_counts_atoms_within_the_tolerance():
+    reference = np.eye(4)
+    turned = np.array([1, 1.01, 0.99, 3])  # tan of the angle, in units of the tolerance's
+    limit = np.tan(np.arccos(0.99))
+    atoms = np.eye(4) + np.diag(turned[:3] * limit, k=1)
+    atoms[3] = [0.6, 0.5, 0.5, 0.4]
+    assert recovered_share(-5 * atoms[[2, 0, 3, 1]], reference) == 0.5
+    assert recovered_share(reference, reference) == 1
+    assert recovered_share(np.zeros((4, 4)), reference) == 0
 
 
 def test_bad_input_is_named():

@@ -7,7 +7,7 @@ before anything is measured.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["dictionary_error", "match_atoms"]
+__all__ = ["dictionary_error", "match_atoms", "recovered_share"]
 
 
 def match_atoms(atoms: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -50,6 +50,24 @@ def dictionary_error(atoms: ArrayLike, reference: ArrayLike) -> float:
         raise ValueError("reference must hold at least one atom that is not zero, got all zeros")
     order, signs = match_atoms(atoms, reference)
     return float(np.linalg.norm(signs[:, None] * atoms[order] - reference) / scale)
+
+
+def recovered_share(atoms: ArrayLike, reference: ArrayLike, *, tolerance: float = 0.01) -> float:
+    """Return the share of reference atoms that were found: matched with ``1 - |cos| <= tolerance``.
+
+    This is the count of Aharon, Elad and Bruckstein (2006, Sec. V-A), with every learned atom used
+    once at most.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, or entries that are not finite.
+    """
+    atoms, reference = _check(atoms, reference)
+    order, _ = match_atoms(atoms, reference)
+    products = np.abs((atoms[order] * reference).sum(axis=1))
+    norms = np.linalg.norm(atoms[order], axis=1) * np.linalg.norm(reference, axis=1)
+    return float(np.mean(products >= (1 - tolerance) * np.maximum(norms, np.finfo(float).tiny)))
 
 
 def _check(atoms: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,7 +1,9 @@
 """One module per paper; `EXPERIMENTS` holds them all by name."""
 
+from calepin.experiments.classical import CLASSICAL_RECOVERY
 from calepin.experiments.registry import Claim, Experiment, Findings, Run, find, perform
 
-EXPERIMENTS: dict[str, Experiment] = {}
+EXPERIMENTS: dict[str, Experiment] = {entry.name: entry for entry in (CLASSICAL_RECOVERY,)}
+"""Every experiment by the name that ``calepin reproduce`` knows it by."""
 
 __all__ = ["EXPERIMENTS", "Claim", "Experiment", "Findings", "Run", "find", "perform"]
