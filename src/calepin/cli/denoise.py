@@ -26,9 +26,6 @@ EXAMPLES = [
 ]
 
 
-STAGES = ("learn", "code", "group 1", "group 2")  # as calepin.denoise tells them
-
-
 class Rule(StrEnum):
     """How atoms move."""
 
@@ -108,9 +105,10 @@ def denoise(
         output.note(f"{image or sample}: {note}")
     level = _parse_sigma(sigma, add_noise)
     from calepin import denoise as denoise_image
+    from calepin.imaging.denoise import STAGES
 
     begun = time.perf_counter()
-    with progress_bar("denoising", total=100, shown=not quiet) as bar:
+    with progress_bar("denoising", total=len(STAGES), shown=not quiet) as bar:
         result = denoise_image(
             scene.noisy.pixels,
             sigma=level,
@@ -118,7 +116,7 @@ def denoise(
             n_atoms=atoms,
             rule=rule.value,
             random_state=seed,
-            callback=lambda stage, part: bar.update(25 * (STAGES.index(stage) + part), stage),
+            callback=lambda stage, part: bar.update(STAGES.index(stage) + part, stage),
         )
     seconds = time.perf_counter() - begun
     noisy, denoised = _measure(scene.noisy.pixels, scene.clean), _measure(result.image, scene.clean)

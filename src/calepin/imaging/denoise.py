@@ -11,14 +11,17 @@ from calepin.imaging.first_pass import RULES, code_planes, learn_atoms, start_at
 from calepin.imaging.groups import GroupFilter
 from calepin.imaging.noise import estimate_noise
 
-__all__ = ["DenoiseResult", "denoise"]
+__all__ = ["STAGES", "DenoiseResult", "denoise"]
 
-# Passes over groups of similar patches, and the noise level each assumes: the second one starts
-# from a better estimate, whose covariances need less shrinkage.
+# Passes over groups of similar patches, and the noise level each assumes: a later one starts from a
+# better estimate, whose covariances need less shrinkage.
 GROUP_PASSES = (
-    (GroupFilter(patch_size=8, group_size=24, radius=20, step=4), 1.0),
+    (GroupFilter(patch_size=8, group_size=32, radius=20, step=4, mean="level"), 1.0),
+    (GroupFilter(patch_size=8, group_size=32, radius=20, step=4, mean="level"), 0.95),
     (GroupFilter(patch_size=6, group_size=24, radius=20, step=3), 0.9),
 )
+
+STAGES = ("learn", "code", *(f"group {k + 1}" for k in range(len(GROUP_PASSES))))  # for callbacks
 
 # Rows are orthonormal, so that white noise stays white with the same sigma: the mean of the channels
 # times sqrt(3), then two differences of colours.
@@ -63,7 +66,7 @@ def denoise(
     n_atoms: int = 256,
     rule: str = "ksvd",
     n_iter: int = 5,
-    group_passes: int = 2,
+    group_passes: int = 3,
     random_state: RandomState = 0,
     callback: Callback | None = None,
 ) -> DenoiseResult:
@@ -75,7 +78,8 @@ def denoise(
        the noise: minimise ||z||_0 such that ||x - z D||^2 <= p^2 (1.1 sigma)^2. The decoded patches
        are averaged (Elad and Aharon 2006).
     3. With that estimate as a guide, groups of similar patches are shrunk in dictionaries of their
-       own (`calepin.imaging.groups`; Lebrun, Buades and Morel 2013), twice.
+       own
+       (`calepin.imaging.groups`; Lebrun, Buades and Morel 2013), three times.
 
     Colour is turned into a mean and two differences first, each treated as a gray picture, with
     groups found on the mean. Memory beyond a few copies of the picture in float32 does not grow with
@@ -88,7 +92,7 @@ def denoise(
         Noisy picture, gray or colour. Any range will do: [0, 1] is only a custom.
     sigma : float, optional
         Standard deviation of the noise, in the picture's units. Default: estimated by
-        `calepin.imaging.estimate_noise`.
+        `calepin.imaging.estimate_noise`. With 0 the picture is returned as it is.
     patch_size : int, default=8
         Side p of the patches that the dictionary stands for.
     n_atoms : int, default=256
@@ -97,13 +101,13 @@ def denoise(
         How atoms move, as in `calepin.DictionaryLearner`.
     n_iter : int, default=5
         Passes of learning over 20,000 patches; 0 keeps the start dictionary.
-    group_passes : {0, 1, 2}, default=2
+    group_passes : {0, 1, 2, 3}, default=3
         How often step 3 is done; 0 gives the picture of the dictionary alone.
     random_state : int, Generator, RandomState or None, default=0
         Chooses the patches to learn from.
     callback : callable, optional
-        Called as ``callback(stage, fraction)``, stage being "learn", "code", "group 1" or
-        "group 2", with the share of that stage's work that is done.
+        Called as ``callback(stage, fraction)``: a member of `calepin.imaging.denoise.STAGES`
+        ("learn", "code", "group 1", ...) and the share of that stage's work that is done.
 
     Returns
     -------
@@ -192,9 +196,9 @@ def _check_options(
     sigma: float | None, patch_size: int, n_atoms: int, rule: str, n_iter: int, group_passes: int
 ) -> None:
     if sigma is not None and not (
-        isinstance(sigma, Real) and not isinstance(sigma, bool) and 0 < float(sigma) < float("inf")
+        isinstance(sigma, Real) and not isinstance(sigma, bool) and 0 <= float(sigma) < float("inf")
     ):
-        raise ValueError(f"sigma must be a positive number or None, got {sigma!r}")
+        raise ValueError(f"sigma must be a number >= 0 or None, got {sigma!r}")
     _check_integer("n_atoms", n_atoms, 1)
     if rule not in RULES:
         raise ValueError(f"rule must be one of {sorted(RULES)}, got {rule!r}")

@@ -16,6 +16,7 @@ in a group, so that x is found in the space of the group's n patches instead of 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numba import njit
@@ -42,12 +43,16 @@ class GroupFilter:
         Members lie at most so many pixels from the reference, along both axes.
     step : int
         Pixels between two references, along both axes.
+    mean : {"patch", "level"}
+        m is the mean patch, or only its mean grey level: then the mean patch is one more direction
+        that has to show itself in C, which keeps the noise of a poor first estimate out of it.
     """
 
     patch_size: int = 6
     group_size: int = 24
     radius: int = 20
     step: int = 3
+    mean: Literal["patch", "level"] = "patch"
 
     def apply(
         self,
@@ -80,7 +85,7 @@ class GroupFilter:
             block_weight = np.zeros((bottom - top, w), dtype=np.float32)
             _filter_rows(
                 noisy, estimate, rows[start:stop], columns, self.patch_size, self.group_size,
-                self.radius, variance, block_total, block_weight, top,
+                self.radius, variance, self.mean == "level", block_total, block_weight, top,
             )  # fmt: skip
             return top, block_total, block_weight
 
@@ -103,7 +108,7 @@ class GroupFilter:
 
 
 @njit(nogil=True, fastmath=True, cache=True)
-def _filter_rows(noisy, estimate, rows, columns, p, size, radius, variance, total, weight, top):
+def _filter_rows(noisy, estimate, rows, columns, p, size, radius, variance, level, total, weight, top):
     q = p * p
     distance = np.empty(2 * radius + 1, dtype=np.float32)
     best, place = np.empty(size, dtype=np.float32), np.empty((size, 2), dtype=np.int64)
@@ -115,7 +120,7 @@ def _filter_rows(noisy, estimate, rows, columns, p, size, radius, variance, tota
             for c in range(len(noisy)):
                 _collect(noisy[c], place, n, p, Y)
                 _collect(estimate[c], place, n, p, E)
-                _shrink(Y, E, n, variance, mean, G, B)
+                _shrink(Y, E, n, variance, level, mean, G, B)
                 _scatter(Y, place, n, p, total[c], top)
             _count(place, n, p, weight, top)
 
@@ -158,7 +163,7 @@ def _collect(plane, place, n, p, out):
 
 
 @njit(nogil=True, fastmath=True, cache=True)
-def _shrink(Y, E, n, variance, mean, G, B):
+def _shrink(Y, E, n, variance, level, mean, G, B):
     """Replace the rows y of Y by m + C (C + variance I)^-1 (y - m), where C = E^T E / n.
 
     With the centred rows E: (E^T E)(E^T E + a I)^-1 = E^T (E E^T + a I)^-1 E, a = n variance.
@@ -170,6 +175,8 @@ def _shrink(Y, E, n, variance, mean, G, B):
             mean[t] += E[k, t]
     for t in range(q):
         mean[t] /= n
+    if level:
+        mean[:] = mean.mean()
     for k in range(n):
         for t in range(q):
             E[k, t] -= mean[t]
