@@ -13,6 +13,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1  	/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.package ## denoise a photograph with a dictionary learned from its own patches
+	@mkdir -p $(OUT)
 	$(BIN)/calepin denoise --sample camera --add-noise 25 --seed 0 --output $(OUT)/denoised.png \
 	  --atoms-picture $(OUT)/atoms.png --figure $(OUT)/before-after.png
 

@@ -3,17 +3,21 @@
 import argparse
 import fnmatch
 import importlib
+import os
+import warnings
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.runner import environment, print_rows, run_comparison, write_report
 
-MODULES = ("benchmarks.coders", "benchmarks.learning", "benchmarks.denoising", "benchmarks.startup")
+MODULES = ("benchmarks.coders", "benchmarks.learning", "benchmarks.startup")
 
 
 def main() -> None:
     """Run the comparisons that the command line names (all by default) and write their figures."""
+    warnings.simplefilter("ignore")
+    os.environ["PYTHONWARNINGS"] = "ignore"  # peers' warnings, in their worker processes too
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", default=["*"], help="comparisons, with * and ? as wildcards")
     parser.add_argument("--rounds", type=int, help="timed rounds instead of each comparison's own number")

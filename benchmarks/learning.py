@@ -40,25 +40,15 @@ def _learners() -> list[Contender]:
         return Contender(f"calepin online, {passes} passes", lambda: learner.fit(X).components_, _objective)
 
     def spams_learner(batches: int) -> Contender:
-        return Contender(
-            f"spams.trainDL, {batches} batches",
-            lambda: (
-                spams.trainDL(
-                    columns,
-                    K=256,
-                    lambda1=ALPHA,
-                    numThreads=threads,
-                    batchsize=512,
-                    iter=batches,
-                    verbose=False,
-                ).T
-            ),
-            _objective,
-        )
+        def learn() -> Any:
+            settings: dict[str, Any] = {"lambda1": ALPHA, "batchsize": 512, "iter": batches}
+            atoms: Any = spams.trainDL(columns, K=256, numThreads=threads, verbose=False, **settings)
+            return atoms.T
 
-    sklearn_learner = MiniBatchDictionaryLearning(
-        256, alpha=ALPHA, batch_size=512, max_iter=4, n_jobs=1, random_state=0, tol=0, max_no_improvement=None
-    )
+        return Contender(f"spams.trainDL, {batches} batches", learn, _objective)
+
+    settings: dict[str, Any] = {"alpha": ALPHA, "batch_size": 512, "max_iter": 4, "tol": 0, "random_state": 0}
+    sklearn_learner = MiniBatchDictionaryLearning(256, max_no_improvement=None, **settings)  # type: ignore[arg-type]
     return [
         ours(4),
         ours(8),
