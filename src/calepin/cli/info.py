@@ -49,11 +49,11 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
                 rows.append((array, f"{shape} {what['dtype']}"))
         elif isinstance(value, dict):
             rows += _rows(value)
-        elif name == "history_":
+        elif name in {"history", "history_"}:
             if value:
                 objectives = [f"{record['objective']:.4g}" for record in (value[0], value[-1])]
                 rows.append(("objective", " -> ".join(objectives)))
-        elif name != "kind":
+        elif name != "kind" and value is not None:
             rows.append((name, f"{value:.6g}" if isinstance(value, float) else str(value)))
     return rows
 

@@ -19,6 +19,7 @@ from calepin.errors import FileFormatError
 
 __all__ = ["SUFFIXES", "Picture", "check_picture_path", "read_picture", "write_picture"]
 
+BAND = 256
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
 
@@ -243,9 +244,7 @@ def write_picture(path: str | os.PathLike, picture: Picture) -> tuple[str, ...]:
     elif suffix == ".png" and bits == 32:
         losses.append("PNG holds no floating point, 16 bits were written")
         bits = 16
-    planes = [pixels] if pixels.ndim == 3 else [pixels[:, :, None]]
-    planes += [] if alpha is None else [alpha[:, :, None]]
-    channels = np.concatenate([_quantise(plane, bits) for plane in planes], axis=2)
+    channels = _quantise(pixels, alpha, bits)
     with atomic_write(path) as temporary:
         if suffix in {".tif", ".tiff"}:
             _write_tiff(temporary, channels, alpha is not None, picture.icc_profile)
@@ -258,11 +257,18 @@ def write_picture(path: str | os.PathLike, picture: Picture) -> tuple[str, ...]:
     return tuple(losses)
 
 
-def _quantise(values: NDArray[np.floating], bits: int) -> NDArray[Any]:
-    clipped = np.clip(values, 0, 1)
-    if bits == 32:
-        return clipped.astype(np.float32)
-    return np.rint(clipped * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+def _quantise(pixels: NDArray[np.floating], alpha: NDArray[np.floating] | None, bits: int) -> NDArray[Any]:
+    """Return the samples (h, w, channels) of a file, worked out in bands of rows to save memory."""
+    n_colours = 1 if pixels.ndim == 2 else 3
+    dtype = {8: np.uint8, 16: np.uint16, 32: np.float32}[bits]
+    channels = np.empty((*pixels.shape[:2], n_colours + (alpha is not None)), dtype)
+    for start in range(0, len(pixels), BAND):
+        rows = slice(start, start + BAND)
+        for values, into in ((pixels, slice(0, n_colours)), (alpha, slice(n_colours, None))):
+            if values is not None:
+                band = np.clip(values[rows], 0, 1).reshape(*channels[rows, :, into].shape)
+                channels[rows, :, into] = band if bits == 32 else np.rint(band * (2**bits - 1))
+    return channels
 
 
 def _write_tiff(path: Path, channels: NDArray[Any], has_alpha: bool, icc_profile: bytes | None) -> None:

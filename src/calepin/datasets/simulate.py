@@ -90,4 +90,6 @@ def add_gaussian_noise(pixels: NDArray[np.floating], sigma: float, *, seed: int 
     """
     if not 0 <= sigma < np.inf:
         raise ValueError(f"sigma must be a finite number of at least 0, got {sigma}")
-    return pixels + np.random.default_rng(seed).normal(0, sigma / 255, pixels.shape)
+    noisy = np.random.default_rng(seed).normal(0, sigma / 255, pixels.shape)
+    noisy += pixels
+    return noisy
