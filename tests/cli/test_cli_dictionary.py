@@ -57,6 +57,13 @@ def test_learning_goes_on_from_a_dictionary(capsys, X):
     np.testing.assert_array_equal(DictionaryLearner.load("E.safetensors").components_, expected.components_)
 
 
+def test_the_number_of_atoms_is_that_of_the_start_and_else_that_of_the_features(capsys):
+    save_arrays("S.safetensors", "dictionary", {"components": np.eye(20, 16)}, {})
+    learn = ["learn", "X.npy", "-o", "D.safetensors", "--max-iter", "1"]
+    assert said(capsys, *learn)["n_components"] == 16
+    assert said(capsys, *learn, "--init", "S.safetensors")["n_components"] == 20
+
+
 def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_ends_as_if_never_stopped(capsys, monkeypatch):
     from calepin.learning.classical import Online
 

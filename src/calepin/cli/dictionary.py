@@ -66,7 +66,12 @@ def learn(
     ],
     n_components: Annotated[
         int | None,
-        typer.Option("--n-components", "--atoms", metavar="N", help="Number of atoms. [default: n_features]"),
+        typer.Option(
+            "--n-components",
+            "--atoms",
+            metavar="N",
+            help="Number of atoms. [default: those of --init, else n_features]",
+        ),
     ] = None,
     alpha: Annotated[
         float, typer.Option(metavar="A", help="Weight of the l1 norm; the threshold of coder iht.")
@@ -111,13 +116,16 @@ def learn(
     check_output(output_path)
     from calepin import DictionaryLearner
 
+    start = _read_init(init)
+    if n_components is None and not isinstance(start, str):
+        n_components = len(start)
     learner = DictionaryLearner(
         n_components,
         alpha=alpha,
         rule=rule.value,
         coder=None if coder is None else coder.value,
         n_nonzero=n_nonzero,
-        init=_read_init(init),
+        init=start,
         batch_size="auto" if batch_size is None else batch_size,
         max_iter=max_iter,
         tol=tol,
