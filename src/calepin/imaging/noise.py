@@ -7,7 +7,7 @@ __all__ = ["estimate_noise"]
 
 PATCH_SIZE = 7
 MAX_PATCHES = 250_000
-CONFIDENCE = 1 - 1e-6  # of a flat patch being recognised as flat
+CONFIDENCE = 0.99  # that a flat patch is taken as flat; nearer to 1, faint texture is taken too
 
 
 def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
