@@ -1,4 +1,6 @@
+import multiprocessing
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -39,3 +41,21 @@ def test_the_first_error_stops_what_has_not_begun(with_threads):
     with pytest.raises(ValueError, match="block 0"):
         with_threads(2, lambda: run_blocks(work, 1000, 1))
     assert len(begun) < 1000
+
+
+def test_a_forked_process_works_on_threads_of_its_own(with_threads):
+    def fork():
+        run_blocks(lambda start, stop: start, 10, 1)
+        context = multiprocessing.get_context("fork")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of forks beside threads: that is the test
+            child = context.Process(target=_work_in_child)
+            child.start()
+        child.join(30)
+        return child.exitcode
+
+    assert with_threads(2, fork) == 0
+
+
+def _work_in_child():
+    assert run_blocks(lambda start, stop: start, 4, 1) == [0, 1, 2, 3]

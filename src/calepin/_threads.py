@@ -6,8 +6,9 @@ thread or on sixty-four. Compiled kernels and BLAS release the interpreter lock,
 threads run them side by side, without a second threading runtime that could clash with torch's.
 """
 
+import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -38,7 +39,7 @@ def single_threaded_blas():
 
 
 def run_blocks(function: Callable[[int, int], T], n: int, block: int) -> list[T]:
-    """Call ``function(start, stop)`` on every block of ``range(n)`` and return the results in order.
+    """Call ``function(start, stop)`` on every block of ``range(n)``; return the results in order.
 
     The first exception (KeyboardInterrupt among them) stops the blocks that have not begun.
     """
@@ -46,9 +47,20 @@ def run_blocks(function: Callable[[int, int], T], n: int, block: int) -> list[T]
     with single_threaded_blas():
         if len(starts) <= 1 or n_threads() == 1:
             return [function(start, min(start + block, n)) for start in starts]
-        pool = ThreadPoolExecutor(min(n_threads(), len(starts)))
+        pool = _pool(n_threads())
+        jobs = [pool.submit(function, start, min(start + block, n)) for start in starts]
         try:
-            jobs = [pool.submit(function, start, min(start + block, n)) for start in starts]
             return [job.result() for job in jobs]
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for job in jobs:
+                job.cancel()
+            wait(jobs)
+
+
+@cache
+def _pool(size: int) -> ThreadPoolExecutor:
+    # Kept: in online learning, starting threads would take as long as a batch.
+    return ThreadPoolExecutor(size, thread_name_prefix="calepin")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork

@@ -1,0 +1,9 @@
+"""Linear maps with adjoints: dictionaries and measurements."""
+
+from calepin.operators.base import LinearOperator
+from calepin.operators.compose import Compose
+from calepin.operators.dense import Dense
+from calepin.operators.identity import Identity
+from calepin.operators.mask import Mask
+
+__all__ = ["Compose", "Dense", "Identity", "LinearOperator", "Mask"]

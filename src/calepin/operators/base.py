@@ -1,0 +1,147 @@
+"""The linear map between a code and the linear predictor of its observation.
+
+An operator maps (n, *in_shape) to (n, *out_shape), each sample on its own. A subclass states its two
+shapes, writes `forward`, and overrides `adjoint` and `norm_squared` where it knows better than the
+defaults. `calepin.testing.check_operator` holds a new one to the contract.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from calepin._random import randn
+from calepin._samples import expand, inner, norm
+
+__all__ = ["LinearOperator"]
+
+_LANCZOS_STEPS = 50
+
+
+class LinearOperator(nn.Module):
+    """A linear map A of samples, with its adjoint and its norm.
+
+    Parameters
+    ----------
+    in_shape, out_shape : tuple of int
+        Shape of one sample before and after the map.
+    n_samples : int, optional
+        Number of samples, for an operator that treats each sample differently (a mask per sample).
+
+    Notes
+    -----
+    The inner product is the real part of ``sum(conj(a) * b)``, for real and for complex samples, so
+    the adjoint of a complex map is its conjugate transpose. ``outer @ inner`` composes two operators.
+    """
+
+    # (versions of the tensors, the tensors, value); on the class: a copy or pickle starts without one
+    _norm_cache: tuple[Any, list[Tensor], float] | None = None
+
+    def __init__(
+        self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], *, n_samples: int | None = None
+    ) -> None:
+        super().__init__()
+        self.in_shape = tuple(in_shape)
+        self.out_shape = tuple(out_shape)
+        self.n_samples = n_samples
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x, (n, *in_shape), to A x, (n, *out_shape)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Map y, (n, *out_shape), to A^H y, (n, *in_shape).
+
+        By default the vector-Jacobian product of `forward`, for samples with the dtype of y: a map
+        from real to complex samples writes its own.
+        """
+        self.check_output(y)
+        vjp = torch.func.vjp(self.forward, y.new_zeros(y.shape[0], *self.in_shape))[1]
+        return vjp(y)[0]
+
+    def norm_squared(self, *, generator: torch.Generator | None = None) -> float:
+        """Return the squared spectral norm of A, the largest eigenvalue of A^H A.
+
+        By default estimated from below by fifty steps of the Lanczos method from a random start
+        (Golub and Van Loan, "Matrix computations", section 10.1), which needs a tenth of the steps of
+        the power iteration. The value is kept until a parameter or buffer changes.
+
+        Parameters
+        ----------
+        generator : torch.Generator, optional
+            Draws the start; by default a fresh one with a fixed seed, so that an operator has one norm.
+        """
+        versions, aliases = self._tensor_versions()
+        if self._norm_cache is None or self._norm_cache[0] != versions:
+            with torch.no_grad():
+                self._norm_cache = versions, aliases, self._compute_norm_squared(generator)
+        return self._norm_cache[2]
+
+    def _compute_norm_squared(self, generator: torch.Generator | None) -> float:
+        tensors = (*self.parameters(), *self.buffers())
+        like = next((t for t in tensors if t.is_floating_point() or t.is_complex()), torch.empty(0))
+        generator = generator or torch.Generator().manual_seed(0)
+        start = randn((self.n_samples or 1, *self.in_shape), like=like, generator=generator)
+        return _largest_eigenvalue(lambda v: self.adjoint(self(v)), start)
+
+    def __matmul__(self, inner: "LinearOperator") -> "LinearOperator":
+        """Return the operator that applies `inner` first, then this one."""
+        from calepin.operators.compose import Compose
+
+        return Compose(self, inner) if isinstance(inner, LinearOperator) else NotImplemented
+
+    def extra_repr(self) -> str:
+        """Return the two shapes, for ``repr``."""
+        return f"{self.in_shape} -> {self.out_shape}"
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise ValueError unless x has shape (n, *in_shape)."""
+        self._check("x", x, self.in_shape)
+
+    def check_output(self, y: Tensor) -> None:
+        """Raise ValueError unless y has shape (n, *out_shape)."""
+        self._check("y", y, self.out_shape)
+
+    def _check(self, name: str, samples: Tensor, shape: tuple[int, ...]) -> None:
+        n = "n" if self.n_samples is None else self.n_samples
+        if samples.ndim == 0 or samples.shape[1:] != shape or n not in ("n", samples.shape[0]):
+            expected = ", ".join(str(size) for size in (n, *shape))
+            raise ValueError(
+                f"{name}: {type(self).__name__} expected shape ({expected}), got {tuple(samples.shape)}"
+            )
+
+    def _tensor_versions(self) -> tuple[Any, list[Tensor]]:
+        """Return a value that changes with every tensor of the operator, and aliases of them.
+
+        As long as the aliases live, no replacement of a tensor can appear at its address.
+        """
+        aliases = [tensor.detach() for tensor in (*self.parameters(), *self.buffers())]
+        # a tensor of inference mode counts no versions: a fresh object equals nothing seen before
+        versions = [(a.data_ptr(), object() if a.is_inference() else a._version) for a in aliases]
+        return versions, aliases
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_norm_cache"}
+
+
+def _largest_eigenvalue(apply: Callable[[Tensor], Tensor], start: Tensor) -> float:
+    """Estimate the largest eigenvalue of a positive semidefinite map, over a batch of samples.
+
+    Lanczos' three-term recurrence, without reorthogonalisation: lost orthogonality repeats
+    eigenvalues of the tridiagonal matrix but moves none above the true largest one.
+    """
+    tiny = torch.finfo(start.dtype).tiny
+    v, w, beta = torch.zeros_like(start), start, norm(start)
+    alphas, betas = [], []
+    for _ in range(_LANCZOS_STEPS):
+        v_before, v = v, w / expand(beta.clamp_min(tiny), like=w)
+        w = apply(v) - expand(beta, like=w) * v_before
+        alpha = inner(v, w)
+        w = w - expand(alpha, like=w) * v
+        beta = norm(w)
+        alphas.append(alpha)
+        betas.append(beta)
+    upper = torch.diag_embed(torch.stack(betas[:-1], 1), offset=1)
+    tridiagonal = torch.diag_embed(torch.stack(alphas, 1)) + upper + upper.mT
+    return float(torch.linalg.eigvalsh(tridiagonal).max())

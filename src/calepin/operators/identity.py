@@ -1,0 +1,34 @@
+"""The operator that changes nothing: the signal itself is observed."""
+
+import torch
+from torch import Tensor
+
+from calepin.operators.base import LinearOperator
+
+__all__ = ["Identity"]
+
+
+class Identity(LinearOperator):
+    """Return each sample as it is.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one sample.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape, shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x."""
+        self.check_input(x)
+        return x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return y."""
+        self.check_output(y)
+        return y
+
+    def _compute_norm_squared(self, generator: torch.Generator | None) -> float:
+        return 1.0

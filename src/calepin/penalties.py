@@ -1,0 +1,186 @@
+"""What is believed about a code before the data: penalties and their proximal maps.
+
+A penalty g is two functions of a batch of codes, samples first (n, ...):
+
+    value(z)      = g(z), one number a sample
+    prox(v, step) = argmin_z 0.5 * ||v - z||^2 + step * g(z)
+
+Parikh and Boyd, "Proximal algorithms", 2014, sections 1.1 and 6.5. The step is a number, or a
+tensor that broadcasts against v (one step a sample has shape (n, 1, ...)).
+"""
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["L1", "GroupL1", "HardThreshold", "NonNegativeL1", "Penalty"]
+
+
+class Penalty(Protocol):
+    """What a proximal solver asks of a penalty."""
+
+    def value(self, z: Tensor) -> Tensor:
+        """Penalty of each sample, shape (n,)."""
+        ...
+
+    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
+        """Proximal map of ``step * value`` at v, shape of v."""
+        ...
+
+
+@dataclass(frozen=True)
+class L1:
+    """Sum of magnitudes: the lasso's penalty, ``g(z) = sum_i alpha_i |z_i|``.
+
+    Its proximal map is the soft threshold at ``step * alpha``. Complex codes keep their phase.
+
+    Parameters
+    ----------
+    alpha : float or Tensor
+        Weight, at least zero. A tensor broadcasts against one code: (n_components,) for a weight
+        per atom of a dense dictionary, (n_atoms, 1, 1) of a two-dimensional convolutional one.
+    """
+
+    alpha: float | Tensor
+
+    def __post_init__(self) -> None:
+        _check_nonnegative("alpha", self.alpha)
+
+    def value(self, z: Tensor) -> Tensor:
+        """Weighted sum of magnitudes, shape (n,)."""
+        return (self.alpha * z.abs()).flatten(1).sum(1)
+
+    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
+        """Soft threshold at ``step * alpha``."""
+        threshold = step * self.alpha
+        if v.is_complex():
+            return v * _shrinkage(v.abs(), threshold)
+        # v minus its projection on [-threshold, threshold]: exact zeros, and one pass less than signs
+        return v - v.clamp(-threshold, threshold)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+@dataclass(frozen=True)
+class NonNegativeL1:
+    """Sum of entries that may not be negative: ``g(z) = sum_i alpha_i z_i``, infinite if any z_i < 0.
+
+    Its proximal map is a rectifier with bias, ``max(v - step * alpha, 0)``.
+
+    Parameters
+    ----------
+    alpha : float or Tensor
+        Weight, at least zero; a tensor broadcasts against one code, as in `L1`.
+    """
+
+    alpha: float | Tensor
+
+    def __post_init__(self) -> None:
+        _check_nonnegative("alpha", self.alpha)
+
+    def value(self, z: Tensor) -> Tensor:
+        """Weighted sum, infinite for a sample with a negative entry, shape (n,)."""
+        total = (self.alpha * z).flatten(1).sum(1)
+        return total.masked_fill((z < 0).flatten(1).any(1), math.inf)
+
+    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
+        """One-sided soft threshold at ``step * alpha``."""
+        return (v - step * self.alpha).relu()
+
+
+@dataclass(frozen=True)
+class HardThreshold:
+    """The papers' HT_b: entries of magnitude above b stay, the others become zero, whatever the step.
+
+        prox(v, step) = argmin_z 0.5 * ||v - z||^2 + value(z),    value(z) = b^2 / 2 * ||z||_0
+
+    Unlike every other penalty its threshold does not move with the step. A proximal gradient method
+    with step s therefore lowers ``nll(z) + value(z) / s``, and `value` is its penalty only for s = 1.
+    (A penalty weight that ignores the step would need the threshold ``b * sqrt(s)``.)
+
+    Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022; the map is that
+    of Blumensath and Davies, "Iterative thresholding for sparse approximations", 2008, eq. 2.2.
+
+    Parameters
+    ----------
+    threshold : float or Tensor
+        The level b, at least zero; a tensor broadcasts against one code, as in `L1`.
+    """
+
+    threshold: float | Tensor
+
+    def __post_init__(self) -> None:
+        _check_nonnegative("threshold", self.threshold)
+
+    def value(self, z: Tensor) -> Tensor:
+        """``b^2 / 2`` for each nonzero entry, shape (n,)."""
+        return (0.5 * self.threshold**2 * (z != 0).to(z.abs().dtype)).flatten(1).sum(1)
+
+    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
+        """Hard threshold at b; `step` is not used."""
+        # asking which entries go, not which stay, lets a NaN through to where it is reported
+        return v.masked_fill(v.abs() <= self.threshold, 0)
+
+
+@dataclass(frozen=True)
+class GroupL1:
+    """Sum of the norms of groups of atoms: ``g(z) = sum_j alpha_j ||z_j||_2``.
+
+    Groups are consecutive runs of `group_size` entries along axis 1, the axis of the atoms; a
+    convolutional code has a group at each position. Its proximal map shrinks each group towards zero
+    as a whole (Yuan and Lin, "Model selection and estimation in regression with grouped variables",
+    2006).
+
+    Parameters
+    ----------
+    alpha : float or Tensor
+        Weight, at least zero. A tensor broadcasts against the group norms of one code, (n_groups,).
+    group_size : int
+        Atoms in a group; divides the number of atoms.
+    """
+
+    alpha: float | Tensor
+    group_size: int
+
+    def __post_init__(self) -> None:
+        _check_nonnegative("alpha", self.alpha)
+        if not isinstance(self.group_size, numbers.Integral) or self.group_size < 1:
+            raise ValueError(f"group_size: expected a positive integer, got {self.group_size!r}")
+
+    def value(self, z: Tensor) -> Tensor:
+        """Weighted sum of group norms, shape (n,)."""
+        return (self.alpha * self._norms(self._split(z))).flatten(1).sum(1)
+
+    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
+        """Block soft threshold at ``step * alpha``."""
+        groups = self._split(v)
+        shrinkage = _shrinkage(self._norms(groups), step * self.alpha)
+        return (groups * shrinkage.unsqueeze(2)).flatten(1, 2)
+
+    def _split(self, z: Tensor) -> Tensor:
+        """(n, n_groups * group_size, ...) -> (n, n_groups, group_size, ...)."""
+        if z.shape[1] % self.group_size:
+            raise ValueError(
+                f"group_size: expected a divisor of the {z.shape[1]} atoms, got {self.group_size}"
+            )
+        return z.unflatten(1, (-1, self.group_size))
+
+    def _norms(self, groups: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(groups, dim=2)
+
+
+def _shrinkage(norm: Tensor, threshold: float | Tensor) -> Tensor:
+    """Return the factor in [0, 1] that shortens a vector of length `norm` by `threshold`."""
+    return (norm - threshold).relu() / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+
+
+def _check_nonnegative(name: str, weight: float | Tensor) -> None:
+    expected = f"{name}: expected a finite number, or a real tensor of them, of at least 0"
+    if isinstance(weight, Tensor) and not weight.is_complex():
+        bad = ~((weight >= 0) & torch.isfinite(weight))
+        if bad.any():
+            raise ValueError(f"{expected}, got {weight[bad][0].item()}")
+    elif not isinstance(weight, numbers.Real) or not 0 <= weight < math.inf:
+        raise ValueError(f"{expected}, got {weight!r}")

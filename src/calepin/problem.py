@@ -1,0 +1,113 @@
+"""One value that holds all that is known when a code is sought."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calepin.errors import IncompatibleError
+from calepin.likelihoods import Likelihood
+from calepin.operators import LinearOperator
+
+__all__ = ["Problem"]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A batch of observations and the model behind them.
+
+        y ~ family( mean = f^{-1}(eta) ),        eta = operator(z) + offset
+
+    What is sought is the code z of each sample. The penalty on it belongs to the solver that has
+    to handle it (`calepin.solvers`).
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        Maps codes to linear predictors: a dictionary, or a measurement of one, ``Mask(...) @ Dense(...)``.
+    likelihood : Likelihood
+        Family of the observations.
+    y : Tensor, shape (n, *operator.out_shape)
+        Observations, floating or complex. The codes take their dtype and device.
+    offset : float or Tensor, default 0
+        Known part of the linear predictor (a baseline); broadcasts against y.
+
+    Raises
+    ------
+    ValueError
+        If y has no samples, another shape than the operator's or an entry the likelihood cannot
+        produce, or if the offset does not broadcast.
+    """
+
+    operator: LinearOperator
+    likelihood: Likelihood
+    y: Tensor
+    offset: float | Tensor = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.y.is_floating_point() or self.y.is_complex()):
+            raise ValueError(f"y: expected a floating or complex dtype, got {self.y.dtype}")
+        self.operator.check_output(self.y)
+        if self.y.shape[0] == 0:
+            raise ValueError(f"y: expected at least one sample, got shape {tuple(self.y.shape)}")
+        for name, tensor in self.operator.state_dict().items():
+            _check_same_kind(self.y, f"operator.{name}", tensor)
+        self.likelihood.check(self.y)
+        if isinstance(self.offset, Tensor) and not _broadcasts(self.offset, self.y):
+            raise ValueError(
+                f"offset: expected a shape that broadcasts to that of y, {tuple(self.y.shape)}, "
+                f"got {tuple(self.offset.shape)}"
+            )
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """Shape of the codes, (n, *operator.in_shape)."""
+        return (self.y.shape[0], *self.operator.in_shape)
+
+    def zeros(self) -> Tensor:
+        """Return the codes that are zero everywhere."""
+        return self.y.new_zeros(self.code_shape)
+
+    def eta(self, z: Tensor) -> Tensor:
+        """Return the linear predictor of codes z, shape of y."""
+        return self.operator(z) + self.offset
+
+    def nll(self, z: Tensor) -> Tensor:
+        """Return the negative log-likelihood of codes z, one number a sample, (n,)."""
+        return self.likelihood.nll(self.eta(z), self.y)
+
+    def gradient(self, z: Tensor) -> Tensor:
+        """Return the gradient of `nll` in z: ``-A^H score(eta(z), y)``, shape of z."""
+        return -self.operator.adjoint(self.likelihood.score(self.eta(z), self.y))
+
+    def lipschitz(self) -> float:
+        """Return a Lipschitz constant of `gradient`, ``curvature * norm_squared``.
+
+        Raises
+        ------
+        IncompatibleError
+            If the second derivative of the likelihood has no bound.
+        """
+        curvature = self.likelihood.curvature
+        if curvature is None:
+            raise IncompatibleError(
+                f"Problem.lipschitz needs likelihood.curvature, which {type(self.likelihood).__name__} "
+                "does not have"
+            )
+        return curvature * self.operator.norm_squared()
+
+
+def _check_same_kind(y: Tensor, name: str, tensor: Tensor) -> None:
+    """Raise ValueError if y cannot meet a tensor of the operator: other device or precision."""
+    if tensor.device != y.device:
+        raise ValueError(f"y: expected the device of {name}, {tensor.device}, got {y.device}")
+    numeric = tensor.is_floating_point() or tensor.is_complex()
+    if numeric and tensor.dtype.to_real() != y.dtype.to_real():
+        raise ValueError(f"y: expected the precision of {name}, {tensor.dtype}, got {y.dtype}")
+
+
+def _broadcasts(offset: Tensor, y: Tensor) -> bool:
+    try:
+        return torch.broadcast_shapes(offset.shape, y.shape) == y.shape
+    except RuntimeError:
+        return False

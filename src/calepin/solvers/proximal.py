@@ -1,0 +1,318 @@
+"""Proximal gradient methods: ISTA, FISTA with adaptive restart, iterative hard thresholding.
+
+All minimise, for each sample on its own,
+
+    F(z) = nll(z) + g(z)
+
+with a smooth `nll` (the problem's) and a penalty g that has a proximal map (the solver's), by
+
+    z  <-  prox( v - s * gradient(v), s ),        s = step size
+
+where v is the code itself (ISTA, IHT) or extrapolated from the last two (FISTA).
+
+The step size is ``1 / L`` by default, L = curvature * norm_squared being a Lipschitz constant of the
+gradient; a number given by the caller, valid below ``2 / L`` (FISTA: up to ``1 / L``); or found by
+backtracking, a step for each sample, which needs no curvature and so serves Poisson counts too.
+"""
+
+import numbers
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from calepin._samples import expand, inner
+from calepin.penalties import HardThreshold, Penalty
+from calepin.problem import Problem
+
+__all__ = ["FISTA", "IHT", "ISTA", "FISTAState", "ISTAState", "StepSize"]
+
+StepSize = float | Literal["backtracking"] | None
+"""None for 1 / L, a positive number, or "backtracking"."""
+
+_GROWTH = 1.2
+_MAX_HALVINGS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class ISTAState:
+    """Code and step size after an iteration.
+
+    The step is a number, or a tensor (n, 1, ...) with backtracking.
+    """
+
+    z: Tensor
+    step_size: float | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class FISTAState:
+    """Code, extrapolated point v, momentum t (n, 1, ...) and step size after an iteration."""
+
+    z: Tensor
+    v: Tensor
+    t: Tensor
+    step_size: float | Tensor
+
+
+class _ProximalGradient:
+    """The step size of all methods here: what it requires, where it starts, when it is too long."""
+
+    penalty: Penalty
+    step_size: StepSize
+
+    def __post_init__(self) -> None:
+        s = self.step_size
+        if not (s is None or s == "backtracking" or _is_positive_number(s)):
+            raise ValueError(
+                f"step_size: expected None, 'backtracking' or a finite positive number, got {s!r}"
+            )
+
+    @property
+    def requires(self) -> Mapping[str, str]:
+        """What the terms must have: see `calepin.solvers.Solver`."""
+        needs = {"operator.adjoint": "", "likelihood.score": "", "penalty.prox": ""}
+        if self.step_size is None:
+            advice = "give step_size='backtracking', or a number"
+            needs |= {"likelihood.curvature": advice, "operator.norm_squared": advice}
+        elif self.step_size == "backtracking":
+            needs |= {"likelihood.nll": "", "operator.norm_squared": "give step_size a number"}
+        return needs
+
+    def check(self, problem: Problem) -> None:
+        """Warn of a fixed step size above 1 / L and raise ValueError from 2 / L on."""
+        step_size = self.step_size
+        if step_size is None or isinstance(step_size, str) or problem.likelihood.curvature is None:
+            return
+        longest = 2 / problem.lipschitz()
+        if step_size >= longest:
+            raise ValueError(
+                f"step_size: expected less than 2 / L = {longest:.4g}, beyond which codes grow "
+                f"without bound, got {step_size:.4g}"
+            )
+        if step_size > longest / 2:
+            warnings.warn(
+                f"step_size = {step_size:.4g} is above 1 / L = {longest / 2:.4g}: "
+                "descent is not guaranteed in every iteration",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _first_step(self, problem: Problem, z0: Tensor) -> float | Tensor:
+        if self.step_size is not None and not isinstance(self.step_size, str):
+            return self.step_size
+        curvature = problem.likelihood.curvature
+        # without a curvature the first guess may be far off: backtracking corrects it
+        lipschitz = (1.0 if curvature is None else curvature) * problem.operator.norm_squared()
+        # an operator of zeros has a constant nll: any step will do
+        step = 1 / lipschitz if lipschitz > 0 else 1.0
+        if self.step_size is None:
+            return step
+        return expand(torch.full_like(z0.detach().flatten(1)[:, 0].real, step), like=z0)
+
+    def _move(self, problem: Problem, v: Tensor, step: float | Tensor) -> tuple[Tensor, float | Tensor]:
+        """Return ``prox(v - s gradient(v), s)`` and the s that was used."""
+        if isinstance(step, Tensor):
+            return _backtrack(problem, self.penalty, v, step)
+        return self.penalty.prox(v - step * problem.gradient(v), step), step
+
+
+@dataclass(frozen=True)
+class ISTA(_ProximalGradient):
+    """Iterative soft thresholding: the proximal gradient method.
+
+        z_{k+1} = prox( z_k - s * gradient(z_k), s )
+
+    F falls in every iteration for s <= 1 / L, and F(z_k) - F* <= ||z_0 - z*||^2 / (2 s k) for a convex
+    penalty. Daubechies, Defrise and De Mol, "An iterative thresholding algorithm for linear inverse
+    problems with a sparsity constraint", 2004; Beck and Teboulle, 2009, theorem 3.1.
+
+    Parameters
+    ----------
+    penalty : Penalty
+        For example ``L1(0.1)``.
+    step_size : float, "backtracking" or None, default None
+        None takes 1 / L.
+    """
+
+    penalty: Penalty
+    step_size: StepSize = None
+
+    def init(self, problem: Problem, z0: Tensor) -> ISTAState:
+        """Return the state before the first iteration."""
+        return ISTAState(z0, self._first_step(problem, z0))
+
+    def step(self, problem: Problem, state: ISTAState) -> ISTAState:
+        """Return the state one iteration later."""
+        z, step = self._move(problem, state.z, state.step_size)
+        return ISTAState(z, _longer(step))
+
+
+@dataclass(frozen=True)
+class FISTA(_ProximalGradient):
+    """Accelerated proximal gradient method with adaptive restart.
+
+        z_{k+1} = prox( v_k - s * gradient(v_k), s )
+        t_{k+1} = (1 + sqrt(1 + 4 t_k^2)) / 2
+        v_{k+1} = z_{k+1} + (t_k - 1) / t_{k+1} * (z_{k+1} - z_k)
+
+    Without restart F(z_k) - F* <= 2 ||z_0 - z*||^2 / (s (k + 1)^2) for s <= 1 / L and a convex penalty
+    (Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm for linear inverse
+    problems", 2009, theorem 4.4). With restart a sample forgets its momentum (t = 1) whenever it
+    points uphill, ``<v_k - z_{k+1}, z_{k+1} - z_k> > 0``, which makes the convergence linear where F is
+    locally strongly convex (O'Donoghue and Candes, "Adaptive restart for accelerated gradient
+    schemes", 2015, section 3.2).
+
+    Parameters
+    ----------
+    penalty : Penalty
+        Convex for the guarantees above.
+    step_size : float, "backtracking" or None, default None
+        None takes 1 / L.
+    restart : bool, default True
+        Whether momentum is dropped when it points uphill.
+    """
+
+    penalty: Penalty
+    step_size: StepSize = None
+    restart: bool = True
+
+    def init(self, problem: Problem, z0: Tensor) -> FISTAState:
+        """Return the state before the first iteration, without momentum."""
+        t = expand(torch.ones_like(z0.detach().flatten(1)[:, 0].real), like=z0)
+        return FISTAState(z0, z0, t, self._first_step(problem, z0))
+
+    def step(self, problem: Problem, state: FISTAState) -> FISTAState:
+        """Return the state one iteration later."""
+        z, step = self._move(problem, state.v, state.step_size)
+        t = state.t
+        if self.restart:
+            uphill = expand(inner(state.v - z, z - state.z) > 0, like=z)
+            t = torch.where(uphill, 1.0, t)
+            # the theory of momentum allows steps to shrink only; a restart begins anew
+            step = torch.where(uphill, _longer(step), step) if isinstance(step, Tensor) else step
+        t_next = (1 + (1 + 4 * t**2).sqrt()) / 2
+        v = z + (t - 1) / t_next * (z - state.z)
+        return FISTAState(z, v, t_next, step)
+
+
+@dataclass(frozen=True)
+class IHT(_ProximalGradient):
+    """Iterative hard thresholding, with a level or with a number of nonzeros.
+
+        z_{k+1} = H( z_k - s * gradient(z_k) )
+
+    With `threshold` b, H keeps entries above b whatever the step (`calepin.penalties.HardThreshold`);
+    ``nll(z) + b^2 / (2 s) ||z||_0`` falls in every iteration for s <= 1 / L. With `n_nonzero`, H keeps
+    the entries of largest magnitude of each sample, and `nll` falls over codes that sparse. Both find
+    local minima. Blumensath and Davies, "Iterative thresholding for sparse approximations", 2008,
+    eq. 2.2 and 3.1; as coder of a learned dictionary: Rambhatla, Li and Haupt, "NOODL", 2019.
+
+    Parameters
+    ----------
+    threshold : float or Tensor, optional
+    n_nonzero : int, optional
+        Exactly one of the two is given.
+    step_size : float, "backtracking" or None, default None
+        None takes 1 / L.
+    """
+
+    threshold: float | Tensor | None = None
+    n_nonzero: int | None = None
+    step_size: StepSize = None
+    penalty: Penalty = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.threshold is None) == (self.n_nonzero is None):
+            raise ValueError(
+                "threshold: expected either threshold or n_nonzero, got "
+                f"threshold={self.threshold!r} and n_nonzero={self.n_nonzero!r}"
+            )
+        if self.n_nonzero is not None:
+            penalty: Penalty = _Sparsest(self.n_nonzero)
+        else:
+            penalty = HardThreshold(self.threshold)  # pyright: ignore[reportArgumentType]
+        object.__setattr__(self, "penalty", penalty)
+
+    def init(self, problem: Problem, z0: Tensor) -> ISTAState:
+        """Return the state before the first iteration."""
+        return ISTAState(z0, self._first_step(problem, z0))
+
+    def step(self, problem: Problem, state: ISTAState) -> ISTAState:
+        """Return the state one iteration later."""
+        z, step = self._move(problem, state.z, state.step_size)
+        return ISTAState(z, _longer(step))
+
+
+@dataclass(frozen=True)
+class _Sparsest:
+    """The indicator of codes with at most `n_nonzero` entries; its proximal map keeps the largest."""
+
+    n_nonzero: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n_nonzero, numbers.Integral) or self.n_nonzero < 1:
+            raise ValueError(f"n_nonzero: expected a positive integer, got {self.n_nonzero!r}")
+
+    def value(self, z: Tensor) -> Tensor:
+        too_many = (z != 0).flatten(1).sum(1) > self.n_nonzero
+        return torch.zeros_like(z.flatten(1)[:, 0].real).masked_fill(too_many, float("inf"))
+
+    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
+        flat = v.flatten(1)
+        if self.n_nonzero > flat.shape[1]:
+            raise ValueError(
+                f"n_nonzero: expected at most the {flat.shape[1]} entries of a code, got {self.n_nonzero}"
+            )
+        largest = flat.abs().topk(self.n_nonzero, dim=1, sorted=False).indices
+        kept = torch.zeros_like(flat, dtype=torch.bool).scatter(1, largest, True)
+        return v.masked_fill(~kept.view(v.shape), 0)
+
+
+def _is_positive_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and 0 < float(value) < float("inf")
+
+
+def _longer(step: float | Tensor) -> float | Tensor:
+    """Let a backtracked step grow a little before the next search; a fixed one stays fixed."""
+    return _GROWTH * step if isinstance(step, Tensor) else step
+
+
+def _backtrack(problem: Problem, penalty: Penalty, v: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """Halve the step of each sample until its quadratic bound holds (Beck and Teboulle, 2009, sec. 3).
+
+        nll(z) <= nll(v) + <gradient(v), z - v> + ||z - v||^2 / (2 s)
+
+    With it F(z) <= F(v), whatever the curvature. The search itself is never differentiated.
+    """
+    eta = problem.eta(v)
+    score = problem.likelihood.score(eta, problem.y)
+    gradient = -problem.operator.adjoint(score)
+    z = v
+    for _ in range(_MAX_HALVINGS):
+        z = penalty.prox(v - step * gradient, step)
+        with torch.no_grad():
+            move = inner(z - v, z - v)
+            holds = _bregman(problem, eta, score, problem.eta(z)) <= move / (2 * step.flatten())
+        if holds.all():
+            break
+        step = torch.where(expand(holds, like=z), step, step / 2)
+    return z, step
+
+
+def _bregman(problem: Problem, eta: Tensor, score: Tensor, eta_new: Tensor) -> Tensor:
+    """Return ``nll(new) - nll(old) - <gradient(old), new - old>`` of each sample, at least zero.
+
+    The difference of two likelihoods drowns in rounding once the iterates hardly move. There the
+    second-order value, half the product of the changes of predictor and score, takes its place.
+    """
+    nll, nll_new = (problem.likelihood.nll(e, problem.y) for e in (eta, eta_new))
+    change = eta_new - eta
+    exact = nll_new - nll + inner(score, change)
+    second_order = 0.5 * inner(score - problem.likelihood.score(eta_new, problem.y), change)
+    noise = 100 * torch.finfo(nll.dtype).eps * (nll.abs() + nll_new.abs())
+    return torch.where(exact.abs() <= noise, second_order, exact)
