@@ -1,5 +1,6 @@
 import multiprocessing
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -37,6 +38,7 @@ def test_the_first_error_stops_what_has_not_begun(with_threads):
             first.set()
             raise ValueError("block 0")
         first.wait(5)
+        time.sleep(0.002)
 
     with pytest.raises(ValueError, match="block 0"):
         with_threads(2, lambda: run_blocks(work, 1000, 1))
