@@ -4,7 +4,7 @@
     such that         ||x_i - z_i D||^2 <= p^2 (C sigma)^2   for every patch x_i without its mean
 
 Elad and Aharon (2006), Image denoising via sparse and redundant representations over learned
-dictionaries, with the start on natural pictures (their Section III.C) and the error constant C near 1.1.
+dictionaries; the start from natural pictures and the error constant C near 1.1 are theirs too.
 All functions work in units of the noise: sigma = 1.
 """
 

@@ -16,7 +16,7 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     A patch is x + n with n ~ N(0, sigma^2 I): where x lies in a subspace, the smallest eigenvalue
     of the patches' covariance is sigma^2. Textured patches leave no such subspace, so the covariance is
     taken over the patches whose gradient energy is no larger than flat noisy patches can show,
-    sigma known from the round before (Liu, Tanaka and Okutomi 2013, equations 6 to 13). The smallest
+    sigma known from the round before (Liu, Tanaka and Okutomi 2013). The smallest
     of q sample eigenvalues of n patches lies at sigma^2 (1 - sqrt(q / n))^2 (Marchenko and
     Pastur 1967), which is divided out.
 
