@@ -2,8 +2,9 @@
 
 from calepin.operators.base import LinearOperator
 from calepin.operators.compose import Compose
+from calepin.operators.conv import ConvDictionary
 from calepin.operators.dense import Dense
 from calepin.operators.identity import Identity
 from calepin.operators.mask import Mask
 
-__all__ = ["Compose", "Dense", "Identity", "LinearOperator", "Mask"]
+__all__ = ["Compose", "ConvDictionary", "Dense", "Identity", "LinearOperator", "Mask"]
