@@ -55,13 +55,13 @@ def test_a_planted_dictionary_is_recovered(rng, rule, coder):
     learner = DictionaryLearner(
         32, rule=rule, coder=coder, n_nonzero=2, max_iter=60, tol=0, random_state=1
     ).fit(X)
-    assert share_recovered(learner.components_, atoms) >= 0.9
+    assert share_recovered(learner.components_, atoms) >= 0.85
 
 
 def test_the_online_rule_recovers_up_to_the_bias_of_the_lasso(rng):
     X, atoms = planted(rng, 3000)
     learner = DictionaryLearner(32, alpha=0.1, max_iter=30, random_state=1).fit(X)
-    assert share_recovered(learner.components_, atoms) >= 0.9
+    assert share_recovered(learner.components_, atoms) >= 0.85
 
 
 def test_noodl_recovers_from_a_close_start(rng):

@@ -99,8 +99,10 @@ def test_a_given_start_is_normalised_and_checked(rng):
         _start(X, 3, "zeros")
 
 
-def test_idle_atoms_are_the_unused_and_the_less_used_twin(rng):
-    atoms = np.eye(5)
+def test_idle_atoms_are_the_unused_the_rare_and_the_less_used_twin(rng):
+    atoms = np.eye(6)
     atoms[3] = -atoms[1]
-    usage = np.array([4, 9, 0, 3, 7])
-    np.testing.assert_array_equal(find_idle(atoms, usage, coherence=0.99), [2, 3])
+    usage = np.array([40, 90, 0, 30, 70, 2])
+    np.testing.assert_array_equal(find_idle(atoms, usage, rare=0.0, coherence=0.99), [2, 3])
+    np.testing.assert_array_equal(find_idle(atoms, usage, rare=0.1, coherence=0.99), [2, 3, 5])
+    np.testing.assert_array_equal(find_idle(atoms, usage, rare=0.0, coherence=1.1), [2])

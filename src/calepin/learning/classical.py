@@ -26,7 +26,8 @@ from calepin.learning.batches import Batch
 __all__ = ["KSVD", "MOD", "NOODL", "ClassicalRule", "Coder", "Online"]
 
 POOL = 64  # badly represented samples kept at hand to replace idle atoms
-COHERENCE = 0.99  # two atoms with a larger absolute inner product are one
+RARE = 0.05  # an atom used less than this share of the mean serves nobody
+COHERENCE = 0.98  # two atoms with a larger absolute inner product are one
 
 
 class Coder(Protocol):
@@ -103,7 +104,7 @@ class ClassicalRule:
         Returns how many, and starts counting anew.
         """
         atoms, usage = arrays["atoms"], arrays["usage"]
-        idle = find_idle(_to_numpy(atoms), usage, coherence=COHERENCE)
+        idle = find_idle(_to_numpy(atoms), usage, rare=RARE, coherence=COHERENCE)
         order = np.argsort(-arrays["pool_error"], kind="stable")
         worst = order[arrays["pool_error"][order] > 0]
         n_replaced = 0
