@@ -35,8 +35,12 @@ def main() -> None:
     console.print(environment())
     done = {}
     for comparison in chosen:
-        with console.status(comparison.title):
-            done[comparison.name] = run_comparison(comparison, arguments.rounds)
+        try:
+            with console.status(comparison.title):
+                done[comparison.name] = run_comparison(comparison, arguments.rounds)
+        except FileNotFoundError as missing:
+            console.print(f"{comparison.name}: skipped, {missing}")
+            continue
         print_rows(comparison, done[comparison.name], console)
         write_report(arguments.out, done)
     console.print(f"written to {arguments.out}")
