@@ -52,9 +52,9 @@ def test_certified_gap_is_the_true_gap_and_meets_its_goal(rng, dtype, positive, 
     assert codes.dtype == dtype
     assert (info.gap <= 1e-6 * energy).all()
     gap = true_gap(X, atoms, codes, 0.3, positive=positive, mask=mask)
-    assert (info.gap <= gap + 1e-7 * energy).all()
+    assert (info.gap <= gap + 3e-7 * energy).all()
     if not info.n_refined:
-        np.testing.assert_allclose(info.gap, gap, atol=1e-7 * energy.max())
+        np.testing.assert_allclose(info.gap, gap, atol=3e-7 * energy.max())
     assert not positive or (codes >= 0).all()
 
 

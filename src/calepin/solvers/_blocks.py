@@ -92,8 +92,6 @@ class PreparedAtoms:
 
     def energies(self, mask: np.ndarray) -> np.ndarray:
         """Return squared norms of the atoms over the entries each sample has, (n or 1, padded p)."""
-        if not len(mask):
-            return self.squares.sum(1)[None]
         return mask.astype(self.atoms.dtype) @ self.squares.T
 
 
@@ -105,10 +103,10 @@ def block_size(n_samples: int) -> int:
 def observed_block(
     X: np.ndarray, mask: np.ndarray | None, start: int, stop: int, dtype: np.dtype
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return samples with zeros where entries are missing, and the mask, (0, n_features) without one."""
+    """Return samples with zeros where entries are missing, and the mask, one row without one."""
     block = np.array(X[start:stop], dtype=dtype, order="C")
     if mask is None:
-        return block, np.empty((0, X.shape[1]), dtype=bool)
+        return block, np.ones((1, X.shape[1]), dtype=bool)
     observed = np.ascontiguousarray(mask[start:stop])
     block[~observed] = 0
     return block, observed

@@ -12,7 +12,7 @@ Residuals and sums are float64 whatever the samples are.
 import numpy as np
 from numba import njit
 
-from calepin.solvers._support import FAST
+from calepin.solvers._support import FAST, largest, position
 
 
 @njit(**FAST)
@@ -35,7 +35,7 @@ def residuals(X, atoms, mask, counts, columns, values, skip, R, energy):
             for f in range(m):
                 r[f] -= z * atom[f]
         at += counts[i]
-        if mask.shape[0] > 0:
+        if mask.shape[0] == n:
             for f in range(m):
                 r[f] *= mask[i, f]
         rr, rx, xx = 0.0, 0.0, 0.0
@@ -54,29 +54,27 @@ def residuals(X, atoms, mask, counts, columns, values, skip, R, energy):
 
 
 @njit(**FAST)
-def duality_gaps(C, energy, dual_energy, skip, alpha, positive, gaps):
+def duality_gaps(C, bits, energy, dual_energy, skip, alpha, positive, gaps):
     """Write the duality gaps, given C = W D^T; a skipped sample is known to have none.
 
-    energy and dual_energy are what `residuals` says of r and of w.
+    C, which is overwritten, comes with a view of its bits; energy and dual_energy are what `residuals`
+    says of r and of w.
     """
     p = C.shape[1]
+    zero = C.dtype.type(0)
     row = 0
     for i in range(skip.shape[0]):
         gaps[i] = 0.0
         if skip[i]:
             continue
-        largest = C.dtype.type(0)
-        if positive:
-            for j in range(p):
-                largest = max(largest, C[row, j])
-        else:
-            for j in range(p):
-                largest = max(largest, abs(C[row, j]))
+        for j in range(p):
+            C[row, j] = max(C[row, j], zero) if positive else abs(C[row, j])
+        peak = C[row, position(bits[row], largest(bits[row], p), p)]
         row += 1
         ww, wx = dual_energy[i, 0], dual_energy[i, 1]
         scale = wx / ww if ww > 0.0 else 1.0
-        if largest * scale > alpha:
-            scale = alpha / largest
+        if peak * scale > alpha:
+            scale = alpha / peak
         scale = max(scale, 0.0)
         primal = 0.5 * energy[i, 0] + alpha * energy[i, 3]
         gaps[i] = max(primal - scale * wx + 0.5 * scale * scale * ww, 0.0)

@@ -15,6 +15,7 @@ from calepin.solvers._pursuit import best_atom
 from calepin.solvers._support import (
     FAST,
     LANES,
+    LEAF,
     combine_rows,
     enlarged,
     fill_gram_row,
@@ -26,32 +27,37 @@ from calepin.solvers._support import (
 
 Fit = namedtuple(
     "Fit",
-    # (p,) correlations, energies outside the span, a combination of Gram rows
-    # (k,) atoms, code, least-squares code, a column of the inverse; (k, k) inverse Gram matrix
-    "correlation energy row support code target column inverse",
+    # (p,) correlations, energies outside the span, scores or a combination of Gram rows (and as
+    # integers)
+    # (k,) atoms, code, least-squares code, a column of the inverse, 0 to k - 1
+    # (k, k) inverse Gram matrix of the support
+    "correlation energy row row_bits support code target column order inverse",
 )
 
 
 @njit(**FAST)
-def _new_fit(p, limit, like):
+def _new_fit(p, limit, like, bits):
     dtype = like.dtype
+    row = np.zeros(p, dtype)
     wide = (limit // LANES + 2) * LANES
     return Fit(
         np.zeros(p, dtype),
         np.zeros(p, dtype),
-        np.zeros(p, dtype),
+        row,
+        row.view(bits),
         np.zeros(wide, np.int32),
         np.zeros(wide, dtype),
         np.zeros(wide, dtype),
         np.zeros(wide, dtype),
+        np.arange(wide).astype(np.int32),
         np.zeros((limit + 1, wide), dtype),
     )
 
 
-@njit(**FAST)
+@njit(**LEAF)
 def _join(fit, gram, j, k, orthogonal, norms, rank_tol):
     """Add atom j; return False where it depends on the support."""
-    loss = inverse_column(fit.inverse, gram[j], fit.support, k, fit.column)
+    loss = inverse_column(fit.inverse, gram, j, fit.support, k, fit.column, fit.target, fit.order)
     outside = gram[j, j] - loss
     fit.energy[j] = fit.energy.dtype.type(np.inf)
     if not outside > rank_tol * norms[j]:
@@ -61,20 +67,20 @@ def _join(fit, gram, j, k, orthogonal, norms, rank_tol):
     fit.code[k] = 0
     if orthogonal:
         never = fit.energy.dtype.type(np.inf)
-        combine_rows(gram, fit.support, fit.column, k + 1, fit.row)
+        combine_rows(gram, fit.support, fit.column, k + 1, fit.row, fit.row.shape[0])
         for i in range(fit.row.shape[0]):
             left = fit.energy[i] - fit.row[i] * fit.row[i] / outside
             fit.energy[i] = left if left > rank_tol * norms[i] else never
     return True
 
 
-@njit(**FAST)
+@njit(**LEAF)
 def _leave(fit, gram, r, k, orthogonal, norms, rank_tol):
     """Remove entry r; the last entry takes its place, and what depended on it may be chosen again."""
     pivot = fit.inverse[r, r]
     never = fit.energy.dtype.type(np.inf)
     if orthogonal:
-        combine_rows(gram, fit.support, fit.inverse[r], k, fit.row)
+        combine_rows(gram, fit.support, fit.inverse[r], k, fit.row, fit.row.shape[0])
     for i in range(fit.row.shape[0]):
         outside = norms[i]
         if orthogonal:
@@ -89,7 +95,7 @@ def _leave(fit, gram, r, k, orthogonal, norms, rank_tol):
         fit.energy[fit.support[t]] = never
 
 
-@njit(**FAST)
+@njit(**LEAF)
 def _fit_nonnegative(fit, gram, b, k, orthogonal, norms, rank_tol):
     """Move the code to the nonnegative least-squares fit on the support; return its new size."""
     while k > 0:
@@ -115,7 +121,7 @@ def _fit_nonnegative(fit, gram, b, k, orthogonal, norms, rank_tol):
     return k
 
 
-@njit(**FAST)
+@njit(**LEAF)
 def _pursue(fit, b, gram, filled, atoms, observed, work, norms, energy, goal, limit, orthogonal, rank_tol):
     noise = energy * rank_tol * rank_tol
     left = energy
@@ -123,8 +129,8 @@ def _pursue(fit, b, gram, filled, atoms, observed, work, norms, energy, goal, li
     for _ in range(4 * limit + 16):  # atoms that leave could come back for ever, by rounding
         if k >= limit or left <= goal:
             break
-        j, score = best_atom(fit.correlation, fit.energy, fit.row, True)
-        if not score > noise:
+        j = best_atom(fit.correlation, fit.energy, fit.row, fit.row_bits, True)
+        if not fit.row[j] > noise:
             break
         if not filled[j]:
             fill_gram_row(gram, atoms, observed, j, work)
@@ -132,7 +138,7 @@ def _pursue(fit, b, gram, filled, atoms, observed, work, norms, energy, goal, li
         if not _join(fit, gram, j, k, orthogonal, norms, rank_tol):
             continue
         k = _fit_nonnegative(fit, gram, b, k + 1, orthogonal, norms, rank_tol)
-        combine_rows(gram, fit.support, fit.code, k, fit.row)
+        combine_rows(gram, fit.support, fit.code, k, fit.row, fit.row.shape[0])
         for i in range(b.shape[0]):
             fit.correlation[i] = b[i] - fit.row[i]
         left = energy
@@ -144,10 +150,13 @@ def _pursue(fit, b, gram, filled, atoms, observed, work, norms, energy, goal, li
 
 
 @njit(**FAST)
-def nonnegative_pursuit(B, gram, filled, atoms, mask, norms, energies, goals, limit, orthogonal, rank_tol):
+def nonnegative_pursuit(
+    B, gram, filled, atoms, mask, norms, energies, goals, limit, orthogonal, rank_tol, bits
+):
     """Return the nonnegative codes of samples as (counts, atoms, values); arguments as in `pursuit`."""
     n, p = B.shape
-    fit = _new_fit(p, limit, B)
+    masked = not filled.all()
+    fit = _new_fit(p, limit, B, bits)
     b = np.empty(p, B.dtype)
     never = B.dtype.type(np.inf)
     counts = np.zeros(n, np.int64)
@@ -156,26 +165,26 @@ def nonnegative_pursuit(B, gram, filled, atoms, mask, norms, energies, goals, li
     work = np.empty(atoms.shape[1], B.dtype)
     at = 0
     for i in range(n):
-        observed = mask[min(i, mask.shape[0])]
-        if mask.shape[0] > 0:
+        observed = mask[min(i, mask.shape[0] - 1)]
+        if masked:
             filled[:] = False
         own_norms = norms[min(i, norms.shape[0] - 1)]
-        largest = B.dtype.type(0)
+        peak = B.dtype.type(0)
         for j in range(p):
-            largest = max(largest, B[i, j])
-        if largest == 0 or not energies[i] > goals[i]:
+            peak = max(peak, B[i, j])
+        if peak == 0 or not energies[i] > goals[i]:
             continue
         for j in range(p):
-            b[j] = B[i, j] / largest
+            b[j] = B[i, j] / peak
             fit.correlation[j] = b[j]
             fit.energy[j] = own_norms[j] if own_norms[j] > 0 else never
-        square = np.float64(largest) * np.float64(largest)
+        square = np.float64(peak) * np.float64(peak)
         k = _pursue(
             fit, b, gram, filled, atoms, observed, work, own_norms, energies[i] / square,
             goals[i] / square, limit, orthogonal, rank_tol,
         )  # fmt: skip
         for t in range(k):
-            fit.code[t] *= largest
+            fit.code[t] *= peak
         if at + k > columns.shape[0]:
             columns = enlarged(columns, 2 * columns.shape[0] + k)
             values = enlarged(values, 2 * values.shape[0] + k)

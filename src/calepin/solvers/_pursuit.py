@@ -13,26 +13,36 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from calepin.solvers._support import FAST, combine_rows, enlarged, fill_gram_row, sorted_into
-
-CHUNK = 64  # atoms whose scores are looked up one by one, once the largest is known to be among them
+from calepin.solvers._support import (
+    FAST,
+    LEAF,
+    combine_rows,
+    enlarged,
+    fill_gram_row,
+    largest,
+    position,
+    sorted_into,
+)
 
 Pursuit = namedtuple(
     "Pursuit",
-    # (p,) correlations, energies outside the span (infinite: never to be chosen), scores
+    # (p,) correlations, energies outside the span (infinite: never to be chosen), scores (and as
+    # integers)
     # (k,) atoms, codes, beta, minus a row of the factor, 0 to k - 1
     # (k, p) rows q; (k, k) Cholesky factor of the Gram matrix of the support
-    "correlation energy score support code beta loading order rows factor",
+    "correlation energy score score_bits support code beta loading order rows factor",
 )
 
 
 @njit(**FAST)
-def _new_pursuit(p, limit, like):
+def _new_pursuit(p, limit, like, bits):
     dtype = like.dtype
+    score = np.zeros(p, dtype)
     return Pursuit(
         np.zeros(p, dtype),
         np.zeros(p, dtype),
-        np.zeros(p, dtype),
+        score,
+        score.view(bits),
         np.zeros(limit, np.int32),
         np.zeros(limit, dtype),
         np.zeros(limit, dtype),
@@ -43,102 +53,102 @@ def _new_pursuit(p, limit, like):
     )
 
 
-@njit(**FAST)
-def best_atom(correlation, energy, score, positive):
-    """Return the atom with the largest c^2 / energy (c > 0 where positive), and that score."""
-    p = correlation.shape[0]
+@njit(**LEAF)
+def best_atom(correlation, energy, score, bits, positive):
+    """Return the atom with the largest c^2 / energy (c > 0 where positive)."""
     zero = correlation.dtype.type(0)
-    best = zero
-    best_chunk = 0
-    for start in range(0, p, CHUNK):
-        largest = zero
-        for j in range(start, min(start + CHUNK, p)):
-            c = max(correlation[j], zero) if positive else correlation[j]
-            s = c * c / energy[j]
-            score[j] = s
-            largest = max(s, largest)
-        if largest > best:
-            best = largest
-            best_chunk = start
-    j = best_chunk
-    if best > zero:
-        while score[j] != best:
-            j += 1
-    return j, best
+    p = correlation.shape[0]
+    for j in range(p):
+        c = max(correlation[j], zero) if positive else correlation[j]
+        score[j] = c * c / energy[j]
+    return position(bits, largest(bits, p), p)
 
 
-@njit(**FAST)
-def _load(state, gram_row, j, k):
-    """Set loading[:k] to minus the coordinates of atom j in the span; return what lies outside."""
-    outside = gram_row[j]
+@njit(**LEAF)
+def _load(rows, factor, loading, gram, j, k):
+    """Set loading to minus the coordinates of atom j in the span; return what lies outside."""
+    outside = gram[j, j]
     for t in range(k):
-        coordinate = state.rows[t, j]
-        state.loading[t] = -coordinate
-        state.factor[k, t] = coordinate
+        coordinate = rows[t, j]
+        loading[t] = -coordinate
+        factor[k, t] = coordinate
         outside -= coordinate * coordinate
     return outside
 
 
-@njit(**FAST)
-def _orthogonalise(state, gram_row, k, pivot, beta, orthogonal, norms, rank_tol):
-    """Make row q_k, and update correlations and energies by it."""
-    q = state.rows[k]
-    c, energy = state.correlation, state.energy
-    combine_rows(state.rows, state.order, state.loading, k, q)
-    p = q.shape[0]
-    inverse = q.dtype.type(1) / pivot
-    for j in range(p):
-        value = (q[j] + gram_row[j]) * inverse
-        q[j] = value
-        c[j] -= beta * value
-    if orthogonal:
-        never = q.dtype.type(np.inf)
-        for j in range(p):
-            left = energy[j] - q[j] * q[j]
-            energy[j] = left if left > rank_tol * norms[j] else never
+@njit(**LEAF)
+def _orthogonalise(rows, order, loading, gram, correlation, j, k, pivot, beta):
+    """Make row q_k of atom j, and take it out of the correlations."""
+    p = correlation.shape[0]
+    inverse = correlation.dtype.type(1) / pivot
+    q = rows[k]
+    combine_rows(rows, order, loading, k, q, p)
+    for i in range(p):
+        value = (q[i] + gram[j, i]) * inverse
+        q[i] = value
+        correlation[i] -= beta * value
 
 
-@njit(**FAST)
-def _back_substitute(state, k):
+@njit(**LEAF)
+def _shrink_energies(rows, k, energy, norms, rank_tol):
+    never = energy.dtype.type(np.inf)
+    for i in range(energy.shape[0]):
+        left = energy[i] - rows[k, i] * rows[k, i]
+        energy[i] = left if left > rank_tol * norms[i] else never
+
+
+@njit(**LEAF)
+def _back_substitute(factor, beta, code, k):
     for t in range(k - 1, -1, -1):
-        rest = state.beta[t]
+        rest = beta[t]
         for s in range(t + 1, k):
-            rest -= state.factor[s, t] * state.code[s]
-        state.code[t] = rest / state.factor[t, t]
+            rest -= factor[s, t] * code[s]
+        code[t] = rest / factor[t, t]
 
 
-@njit(**FAST)
+@njit(**LEAF)
 def _pursue(state, gram, filled, atoms, observed, work, norms, energy, goal, limit, orthogonal, rank_tol):
     """Choose atoms until ||r||^2 <= goal, there are `limit`, or none helps; return their number."""
-    never = state.energy.dtype.type(np.inf)
+    correlation = state.correlation
+    outside_all = state.energy
+    score = state.score
+    bits = state.score_bits
+    support = state.support
+    beta = state.beta
+    loading = state.loading
+    order = state.order
+    rows = state.rows
+    factor = state.factor
+    never = outside_all.dtype.type(np.inf)
     noise = energy * rank_tol * rank_tol
     k = 0
     while k < limit and energy > goal:
-        j, score = best_atom(state.correlation, state.energy, state.score, False)
-        if not score > noise:
+        j = best_atom(correlation, outside_all, score, bits, False)
+        if not score[j] > noise:
             break
-        state.energy[j] = never
+        outside_all[j] = never
         if not filled[j]:
             fill_gram_row(gram, atoms, observed, j, work)
             filled[j] = True
-        outside = _load(state, gram[j], j, k)
+        outside = _load(rows, factor, loading, gram, j, k)
         if not outside > rank_tol * norms[j]:
             continue
         pivot = np.sqrt(outside)
-        beta = state.correlation[j] / pivot
-        state.support[k] = j
-        state.factor[k, k] = pivot
-        state.beta[k] = beta
-        energy -= np.float64(beta) * np.float64(beta)
+        support[k] = j
+        factor[k, k] = pivot
+        beta[k] = correlation[j] / pivot
+        energy -= np.float64(beta[k]) * np.float64(beta[k])
         if k + 1 < limit and energy > goal:
-            _orthogonalise(state, gram[j], k, pivot, beta, orthogonal, norms, rank_tol)
+            _orthogonalise(rows, order, loading, gram, correlation, j, k, pivot, beta[k])
+            if orthogonal:
+                _shrink_energies(rows, k, outside_all, norms, rank_tol)
         k += 1
-    _back_substitute(state, k)
+    _back_substitute(factor, beta, state.code, k)
     return k
 
 
 @njit(**FAST)
-def pursuit(B, gram, filled, atoms, mask, norms, energies, goals, limit, orthogonal, rank_tol):
+def pursuit(B, gram, filled, atoms, mask, norms, energies, goals, limit, orthogonal, rank_tol, bits):
     """Return the codes of samples as (counts, atoms, values).
 
     B (n, p) holds D x, `norms` (n or 1, p) the squared norms of the atoms over observed entries,
@@ -146,7 +156,8 @@ def pursuit(B, gram, filled, atoms, mask, norms, energies, goals, limit, orthogo
     mask are as in the homotopy.
     """
     n, p = B.shape
-    state = _new_pursuit(p, limit, B)
+    masked = not filled.all()
+    state = _new_pursuit(p, limit, B, bits)
     never = B.dtype.type(np.inf)
     counts = np.zeros(n, np.int64)
     columns = np.empty(8 * n + limit, np.int32)
@@ -154,26 +165,26 @@ def pursuit(B, gram, filled, atoms, mask, norms, energies, goals, limit, orthogo
     work = np.empty(atoms.shape[1], B.dtype)
     at = 0
     for i in range(n):
-        observed = mask[min(i, mask.shape[0])]
-        if mask.shape[0] > 0:
+        observed = mask[min(i, mask.shape[0] - 1)]
+        if masked:
             filled[:] = False
         own_norms = norms[min(i, norms.shape[0] - 1)]
-        largest = B.dtype.type(0)
         for j in range(p):
-            largest = max(largest, abs(B[i, j]))
-        if largest == 0 or not energies[i] > goals[i]:
+            state.score[j] = abs(B[i, j])
+        peak = state.score[position(state.score_bits, largest(state.score_bits, p), p)]
+        if peak == 0 or not energies[i] > goals[i]:
             continue
         # Correlations of order one: their squares stay within float32 whatever the samples' scale.
         for j in range(p):
-            state.correlation[j] = B[i, j] / largest
+            state.correlation[j] = B[i, j] / peak
             state.energy[j] = own_norms[j] if own_norms[j] > 0 else never
-        square = np.float64(largest) * np.float64(largest)
+        square = np.float64(peak) * np.float64(peak)
         k = _pursue(
             state, gram, filled, atoms, observed, work, own_norms, energies[i] / square,
             goals[i] / square, limit, orthogonal, rank_tol,
         )  # fmt: skip
         for t in range(k):
-            state.code[t] *= largest
+            state.code[t] *= peak
         if at + k > columns.shape[0]:
             columns = enlarged(columns, 2 * columns.shape[0] + k)
             values = enlarged(values, 2 * values.shape[0] + k)

@@ -22,43 +22,81 @@ FAST: dict[str, Any] = {
 }
 
 
+# Kernels that only touch arrays of their callers count no references: each count is an atomic
+# operation, and ten steps of a path make a hundred of them.
+LEAF: dict[str, Any] = {**FAST, "_nrt": False}
+
+
+def bits_of(dtype: np.dtype) -> np.dtype:
+    """Return the integers that hold the bits of a floating-point type."""
+    return np.dtype(np.int32 if dtype.itemsize == 4 else np.int64)
+
+
 def padded(size: int) -> int:
     """Return the smallest multiple of `LANES` that holds `size`."""
     return -(-size // LANES) * LANES
 
 
-@njit(**FAST)
-def combine_rows(rows, index, weight, count, out):
-    """Set out = sum over t < count of weight[t] * rows[index[t]], four rows at a time."""
-    n = out.shape[0]
+@njit(**LEAF)
+def combine_rows(rows, index, weight, count, out, n):
+    """Set out[:n] = sum over t < count of weight[t] * rows[index[t], :n], four rows at a time."""
     head = count % 4
     if head == 0:
         for j in range(n):
-            out[j] = 0.0
+            out[j] = 0
     elif head == 1:
-        r0 = rows[index[0]]
-        w0 = weight[0]
+        i0, w0 = index[0], weight[0]
         for j in range(n):
-            out[j] = w0 * r0[j]
+            out[j] = w0 * rows[i0, j]
     elif head == 2:
-        r0, r1 = rows[index[0]], rows[index[1]]
+        i0, i1 = index[0], index[1]
         w0, w1 = weight[0], weight[1]
         for j in range(n):
-            out[j] = w0 * r0[j] + w1 * r1[j]
+            out[j] = w0 * rows[i0, j] + w1 * rows[i1, j]
     else:
-        r0, r1, r2 = rows[index[0]], rows[index[1]], rows[index[2]]
+        i0, i1, i2 = index[0], index[1], index[2]
         w0, w1, w2 = weight[0], weight[1], weight[2]
         for j in range(n):
-            out[j] = w0 * r0[j] + w1 * r1[j] + w2 * r2[j]
+            out[j] = w0 * rows[i0, j] + w1 * rows[i1, j] + w2 * rows[i2, j]
     for t in range(head, count, 4):
-        r0, r1 = rows[index[t]], rows[index[t + 1]]
-        r2, r3 = rows[index[t + 2]], rows[index[t + 3]]
+        i0, i1, i2, i3 = index[t], index[t + 1], index[t + 2], index[t + 3]
         w0, w1, w2, w3 = weight[t], weight[t + 1], weight[t + 2], weight[t + 3]
         for j in range(n):
-            out[j] += w0 * r0[j] + w1 * r1[j] + w2 * r2[j] + w3 * r3[j]
+            out[j] += (w0 * rows[i0, j] + w1 * rows[i1, j]) + (w2 * rows[i2, j] + w3 * rows[i3, j])
 
 
-@njit(**FAST)
+@njit(**LEAF)
+def smallest(bits, n):
+    """Return the smallest of n nonnegative numbers, all given as their bits.
+
+    Bits of nonnegative numbers are ordered as integers, whose minima the compiler vectorises.
+    """
+    best = bits[0]
+    for j in range(n):
+        best = min(best, bits[j])
+    return best
+
+
+@njit(**LEAF)
+def largest(bits, n):
+    """Return the largest of n nonnegative numbers, all given as their bits."""
+    best = bits[0]
+    for j in range(n):
+        best = max(best, bits[j])
+    return best
+
+
+@njit(**LEAF)
+def position(bits, value, n):
+    """Return the last position of a value that is there."""
+    last = np.int32(0)
+    for j in range(n):
+        here = np.int32(j) if bits[j] == value else np.int32(0)
+        last = max(last, here)
+    return np.int64(last)
+
+
+@njit(**LEAF)
 def fill_gram_row(gram, atoms, observed, j, work):
     """Set gram[j] to the inner products of atom j with all atoms over the observed entries."""
     m = atoms.shape[1]
@@ -71,27 +109,25 @@ def fill_gram_row(gram, atoms, observed, j, work):
         gram[j, i] = total
 
 
-@njit(**FAST)
-def inverse_column(inverse, gram_row, support, k, column):
-    """Set column[:k] = inverse @ gram_row[support] and return the Schur complement's loss.
+@njit(**LEAF)
+def inverse_column(inverse, gram, j, support, k, column, loads, order):
+    """Set column[:k] = inverse @ gram[j, support] and return gram[j, support] @ column.
 
-    The loss is gram_row[support] @ column: what of the new atom's energy the support explains.
+    The latter is what of atom j's energy the support explains.
     """
     width = (k + LANES - 1) // LANES * LANES
-    for i in range(width + LANES):
-        column[i] = 0.0
     for t in range(k):
-        g = gram_row[support[t]]
-        row = inverse[t]
-        for i in range(width):
-            column[i] += g * row[i]
+        loads[t] = gram[j, support[t]]
+    combine_rows(inverse, order, loads, k, column, width)
+    for i in range(width, width + LANES):
+        column[np.uintp(i)] = 0
     loss = column.dtype.type(0)
     for t in range(k):
-        loss += gram_row[support[t]] * column[t]
+        loss += loads[t] * column[t]
     return loss
 
 
-@njit(**FAST)
+@njit(**LEAF)
 def grow_inverse(inverse, column, complement, k):
     """Border the inverse (k, k) by the atom whose `column` and Schur complement are given.
 
@@ -107,22 +143,19 @@ def grow_inverse(inverse, column, complement, k):
     column[k] = -1.0
     for t in range(k + 1):
         factor = column[t] / complement
-        row = inverse[t]
         for i in range(width):
-            row[i] += factor * column[i]
+            inverse[t, i] += factor * column[i]
 
 
-@njit(**FAST)
+@njit(**LEAF)
 def shrink_inverse(inverse, r, k):
     """Remove entry r from the inverse (k, k); the last entry takes its place."""
     width = ((k - 1) // LANES + 1) * LANES
-    pivot = inverse[r]
     for t in range(k):
         if t != r:
-            row = inverse[t]
-            factor = row[r] / pivot[r]
+            factor = inverse[t, r] / inverse[r, r]
             for i in range(width):
-                row[i] -= factor * pivot[i]
+                inverse[t, i] -= factor * inverse[r, i]
     last = k - 1
     for i in range(width):
         inverse[r, i] = inverse[last, i]
@@ -133,7 +166,7 @@ def shrink_inverse(inverse, r, k):
     inverse[r, last] = 0.0
 
 
-@njit(**FAST)
+@njit(**LEAF)
 def sorted_into(support, code, k, columns, values, at):
     """Write the nonzeros of a code, sorted by atom, from position `at`; return how many."""
     count = 0

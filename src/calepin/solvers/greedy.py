@@ -23,6 +23,7 @@ from calepin.solvers._blocks import (
 from calepin.solvers._certificate import residuals
 from calepin.solvers._nonnegative_pursuit import nonnegative_pursuit
 from calepin.solvers._pursuit import pursuit
+from calepin.solvers._support import bits_of
 
 __all__ = ["encode_pursuit"]
 
@@ -104,7 +105,7 @@ class _Run:
         codes = kernel(
             B, *self.atoms.gram_rows(mask is not None), D, observed, norms, energies,
             np.maximum(goals[start:stop] - slack, -1.0), self.limit, self.orthogonal,
-            D.dtype.type(64 * eps),
+            D.dtype.type(64 * eps), bits_of(D.dtype),
         )  # fmt: skip
         if not certify:
             return codes, np.empty(0)

@@ -27,6 +27,7 @@ from calepin.solvers._blocks import (
 from calepin.solvers._certificate import duality_gaps, residuals
 from calepin.solvers._descent import descend
 from calepin.solvers._homotopy import homotopy
+from calepin.solvers._support import bits_of
 
 __all__ = ["encode_lasso"]
 
@@ -83,7 +84,7 @@ class _Job:
         self.given_alpha = alpha
         self.alpha = alpha / atoms.scale
         self.largest = min(X.shape[1], atoms.n_components)
-        self.tie = X.dtype.type(64 * np.finfo(X.dtype).eps)
+        self.tie = X.dtype.type(1e-5 if X.dtype == np.float32 else 1e-10)
 
     def subset(self, rows: np.ndarray, dtype: type) -> "_Job":
         """Return the same job on some samples, in another precision."""
@@ -127,8 +128,9 @@ class _Job:
         B = X @ D.T
         gram, filled = self.atoms.gram_rows(self.mask is not None)
         counts, columns, values, well = homotopy(
-            B, gram, filled, D, mask, B.dtype.type(self.alpha), self.positive, self.largest, self.tie
-        )
+            B, gram, filled, D, mask, B.dtype.type(self.alpha), self.positive, self.largest,
+            self.tie, bits_of(B.dtype),
+        )  # fmt: skip
         codes = counts, columns, values
         if not certify:
             return codes, well
@@ -144,7 +146,7 @@ class _Job:
         energies = np.square(X).sum(1)
         descend(
             Z, B, gram, filled, D, mask, self.atoms.energies(mask), energies, self.alpha,
-            self.positive, 0.25 * self.tol * energies, MAX_SWEEPS,
+            self.positive, 0.25 * self.tol * energies, MAX_SWEEPS, self.largest,
         )  # fmt: skip
         found = codes_of(Z)
         well = np.zeros(len(X), dtype=bool)
@@ -167,7 +169,7 @@ class _Job:
             energy = np.empty_like(dual_energy)
             counts, columns, values = self._rounded(codes)
             residuals(X, D, mask, counts, columns, values.astype(X.dtype), skip, R, energy)
-        duality_gaps(C, energy, dual_energy, skip, self.alpha, self.positive, gaps)
+        duality_gaps(C, C.view(bits_of(C.dtype)), energy, dual_energy, skip, self.alpha, self.positive, gaps)
         return energy[:, 0].copy(), gaps, energy[:, 2].copy()
 
 
