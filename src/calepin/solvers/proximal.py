@@ -13,6 +13,11 @@ where v is the code itself (ISTA, IHT) or extrapolated from the last two (FISTA)
 The step size is ``1 / L`` by default, L = curvature * norm_squared being a Lipschitz constant of the
 gradient; a number given by the caller, valid below ``2 / L`` (FISTA: up to ``1 / L``); or found by
 backtracking, a step for each sample, which needs no curvature and so serves Poisson counts too.
+
+With a `decay` beta below one, the penalty fades from layer to layer: iteration k = 0, 1, ... takes
+``prox(., s * beta^k)``, for L1 the weight ``alpha * beta^k``. That removes the bias of the amplitudes once
+the support is found (Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning",
+2022, section 4).
 """
 
 import numbers
@@ -25,6 +30,7 @@ import torch
 from torch import Tensor
 
 from calepin._samples import expand, inner
+from calepin.errors import IncompatibleError
 from calepin.penalties import HardThreshold, Penalty
 from calepin.problem import Problem
 
@@ -39,23 +45,25 @@ _MAX_HALVINGS = 60
 
 @dataclass(frozen=True, eq=False)
 class ISTAState:
-    """Code and step size after an iteration.
+    """Code, step size and weight of the penalty for the next iteration.
 
     The step is a number, or a tensor (n, 1, ...) with backtracking.
     """
 
     z: Tensor
     step_size: float | Tensor
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class FISTAState:
-    """Code, extrapolated point v, momentum t (n, 1, ...) and step size after an iteration."""
+    """Code, extrapolated point v, momentum t (n, 1, ...), step size and weight of the penalty."""
 
     z: Tensor
     v: Tensor
     t: Tensor
     step_size: float | Tensor
+    weight: float = 1.0
 
 
 class _ProximalGradient:
@@ -63,8 +71,16 @@ class _ProximalGradient:
 
     penalty: Penalty
     step_size: StepSize
+    decay: float = 1.0
 
     def __post_init__(self) -> None:
+        if not _is_positive_number(self.decay) or self.decay > 1:
+            raise ValueError(f"decay: expected a number in (0, 1], got {self.decay!r}")
+        if self.decay < 1 and isinstance(self.penalty, HardThreshold):
+            raise IncompatibleError(
+                f"{type(self).__name__} with decay needs a penalty.prox that depends on its step, which "
+                "HardThreshold does not have"
+            )
         s = self.step_size
         if not (s is None or s == "backtracking" or _is_positive_number(s)):
             raise ValueError(
@@ -113,11 +129,14 @@ class _ProximalGradient:
             return step
         return expand(torch.full_like(z0.detach().flatten(1)[:, 0].real, step), like=z0)
 
-    def _move(self, problem: Problem, v: Tensor, step: float | Tensor) -> tuple[Tensor, float | Tensor]:
-        """Return ``prox(v - s gradient(v), s)`` and the s that was used."""
+    def _move(
+        self, problem: Problem, v: Tensor, state: "ISTAState | FISTAState"
+    ) -> tuple[Tensor, float | Tensor]:
+        """Return ``prox(v - s gradient(v), s * weight)`` and the s that was used."""
+        step, weight = state.step_size, state.weight
         if isinstance(step, Tensor):
-            return _backtrack(problem, self.penalty, v, step)
-        return self.penalty.prox(v - step * problem.gradient(v), step), step
+            return _backtrack(problem, self.penalty, v, step, weight)
+        return self.penalty.prox(v - step * problem.gradient(v), weight * step), step
 
 
 @dataclass(frozen=True)
@@ -136,10 +155,13 @@ class ISTA(_ProximalGradient):
         For example ``L1(0.1)``.
     step_size : float, "backtracking" or None, default None
         None takes 1 / L.
+    decay : float, default 1.0
+        Factor beta in (0, 1] of the penalty from one iteration to the next; the first is undecayed.
     """
 
     penalty: Penalty
     step_size: StepSize = None
+    decay: float = 1.0
 
     def init(self, problem: Problem, z0: Tensor) -> ISTAState:
         """Return the state before the first iteration."""
@@ -147,8 +169,8 @@ class ISTA(_ProximalGradient):
 
     def step(self, problem: Problem, state: ISTAState) -> ISTAState:
         """Return the state one iteration later."""
-        z, step = self._move(problem, state.z, state.step_size)
-        return ISTAState(z, _longer(step))
+        z, step = self._move(problem, state.z, state)
+        return ISTAState(z, _longer(step), self.decay * state.weight)
 
 
 @dataclass(frozen=True)
@@ -174,11 +196,14 @@ class FISTA(_ProximalGradient):
         None takes 1 / L.
     restart : bool, default True
         Whether momentum is dropped when it points uphill.
+    decay : float, default 1.0
+        Factor beta in (0, 1] of the penalty from one iteration to the next; the first is undecayed.
     """
 
     penalty: Penalty
     step_size: StepSize = None
     restart: bool = True
+    decay: float = 1.0
 
     def init(self, problem: Problem, z0: Tensor) -> FISTAState:
         """Return the state before the first iteration, without momentum."""
@@ -187,7 +212,7 @@ class FISTA(_ProximalGradient):
 
     def step(self, problem: Problem, state: FISTAState) -> FISTAState:
         """Return the state one iteration later."""
-        z, step = self._move(problem, state.v, state.step_size)
+        z, step = self._move(problem, state.v, state)
         t = state.t
         if self.restart:
             uphill = expand(inner(state.v - z, z - state.z) > 0, like=z)
@@ -196,7 +221,7 @@ class FISTA(_ProximalGradient):
             step = torch.where(uphill, _longer(step), step) if isinstance(step, Tensor) else step
         t_next = (1 + (1 + 4 * t**2).sqrt()) / 2
         v = z + (t - 1) / t_next * (z - state.z)
-        return FISTAState(z, v, t_next, step)
+        return FISTAState(z, v, t_next, step, self.decay * state.weight)
 
 
 @dataclass(frozen=True)
@@ -244,7 +269,7 @@ class IHT(_ProximalGradient):
 
     def step(self, problem: Problem, state: ISTAState) -> ISTAState:
         """Return the state one iteration later."""
-        z, step = self._move(problem, state.z, state.step_size)
+        z, step = self._move(problem, state.z, state)
         return ISTAState(z, _longer(step))
 
 
@@ -282,7 +307,9 @@ def _longer(step: float | Tensor) -> float | Tensor:
     return _GROWTH * step if isinstance(step, Tensor) else step
 
 
-def _backtrack(problem: Problem, penalty: Penalty, v: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+def _backtrack(
+    problem: Problem, penalty: Penalty, v: Tensor, step: Tensor, weight: float
+) -> tuple[Tensor, Tensor]:
     """Halve the step of each sample until its quadratic bound holds (Beck and Teboulle, 2009, sec. 3).
 
         nll(z) <= nll(v) + <gradient(v), z - v> + ||z - v||^2 / (2 s)
@@ -294,7 +321,7 @@ def _backtrack(problem: Problem, penalty: Penalty, v: Tensor, step: Tensor) -> t
     gradient = -problem.operator.adjoint(score)
     z = v
     for _ in range(_MAX_HALVINGS):
-        z = penalty.prox(v - step * gradient, step)
+        z = penalty.prox(v - step * gradient, weight * step)
         with torch.no_grad():
             move = inner(z - v, z - v)
             holds = _bregman(problem, eta, score, problem.eta(z)) <= move / (2 * step.flatten())
