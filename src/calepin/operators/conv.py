@@ -30,7 +30,9 @@ IMPLEMENTATIONS = ("direct", "polyphase", "fft")
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-_FFT_KERNEL = 32
+# Entries of a kernel for each channel, by dimension, from which spectra win: measured by
+# ``python -m benchmarks.convolution``. Many channels make the library's convolution dense and fast.
+_FFT_KERNEL = {1: 4, 2: 32, 3: 64}
 
 
 class ConvDictionary(LinearOperator):
@@ -76,7 +78,7 @@ class ConvDictionary(LinearOperator):
         kernel = tuple(atoms.shape[2:])
         _check_geometry(kernel, signal_shape, stride, boundary)
         if implementation is None:
-            implementation = choose_implementation(tuple(atoms.shape), signal_shape, stride)
+            implementation = choose_implementation(tuple(atoms.shape), stride)
         if implementation not in IMPLEMENTATIONS:
             raise ValueError(f"implementation: expected one of {IMPLEMENTATIONS}, got {implementation!r}")
         if implementation == "fft" and stride != 1:
@@ -179,15 +181,13 @@ class ConvDictionary(LinearOperator):
         return float(torch.linalg.eigvalsh(gram).max().clamp_min(0))
 
 
-def choose_implementation(atoms_shape: tuple[int, ...], signal_shape: tuple[int, ...], stride: int) -> str:
+def choose_implementation(atoms_shape: tuple[int, ...], stride: int) -> str:
     """Return the implementation that is fastest on a CPU for these sizes.
 
     Parameters
     ----------
     atoms_shape : tuple of int
         (n_atoms, channels, *kernel).
-    signal_shape : tuple of int
-        Spatial shape of a signal.
     stride : int
 
     Returns
@@ -197,7 +197,8 @@ def choose_implementation(atoms_shape: tuple[int, ...], signal_shape: tuple[int,
     """
     if stride > 1:
         return "polyphase"
-    return "fft" if math.prod(atoms_shape[2:]) >= _FFT_KERNEL else "direct"
+    channels, kernel = atoms_shape[1], atoms_shape[2:]
+    return "fft" if math.prod(kernel) >= channels * _FFT_KERNEL[len(kernel)] else "direct"
 
 
 def to_phases(x: Tensor, stride: int) -> Tensor:
