@@ -2,6 +2,7 @@
 
 from calepin.learning.atoms import AtomSet, dct_atoms, initial_atoms
 from calepin.learning.batches import ArrayBatches, Batch, Batches, IterableBatches
+from calepin.learning.gradients import dictionary_gradient
 from calepin.learning.train import (
     Callback,
     DivergedError,
@@ -23,6 +24,7 @@ __all__ = [
     "Rule",
     "TrainState",
     "dct_atoms",
+    "dictionary_gradient",
     "initial_atoms",
     "load_checkpoint",
     "save_checkpoint",

@@ -1,0 +1,153 @@
+"""Gradients of a dictionary from unfolded sparse coding.
+
+An encoder of T layers codes y, from zero, and the decoder is linear:
+
+    z_{t+1} = prox( z_t - s (z_t D - y) D^T ),    loss = mean over samples of 0.5 ||y - z_T D||^2 + penalty
+
+Two knobs give the three gradients of Tolooshams and Ba, "Stable and interpretable unrolled dictionary
+learning", 2022, Algorithm 2: what the loss is, and what is differentiated.
+
+    rule       loss               differentiated         as T grows
+    dec        nll (+ penalty)    the decoder alone      g_hat, linearly
+    ae-lasso   nll + penalty      decoder and encoder    g_hat, twice as fast
+    ae-ls      nll                decoder and encoder    nearer to the gradient at the true codes
+"""
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calepin.likelihoods import Gaussian
+from calepin.operators import Dense
+from calepin.penalties import HardThreshold, Penalty
+from calepin.problem import Problem
+from calepin.solvers import FISTA, ISTA, solve
+
+__all__ = ["Differentiate", "GradientRule", "UnfoldedSolver", "dictionary_gradient", "unfolded_loss"]
+
+GradientRule = Literal["dec", "ae-lasso", "ae-ls"]
+UnfoldedSolver = Literal["ista", "fista"]
+Differentiate = Literal["unroll", "last-k", "implicit"]
+
+
+def dictionary_gradient(
+    y: Any,
+    atoms: Any,
+    *,
+    penalty: Penalty,
+    n_unfold: int,
+    step: float | None = None,
+    rule: GradientRule = "dec",
+    solver: UnfoldedSolver = "ista",
+    differentiate: Differentiate = "unroll",
+    last_k: int | None = None,
+    checkpoint_every: int | None = None,
+    decay: float = 1.0,
+) -> Any:
+    """Return the gradient of the mean loss of a batch in the atoms, with codes unfolded from zero.
+
+    Parameters
+    ----------
+    y : array or tensor of shape (n, n_features)
+        Samples. float32 is kept where the atoms are float32 too; all else is computed in float64.
+    atoms : array or tensor of shape (n_components, n_features)
+        Rows are atoms.
+    penalty : Penalty
+        L1, NonNegativeL1, HardThreshold, ...: the encoder's nonlinearity, and the second term of the
+        loss of "ae-lasso". A hard threshold adds no term to the loss.
+    n_unfold : int
+        Layers T of the encoder.
+    step : float, optional
+        Step size of the layers, 1 / L by default; a constant of the differentiation either way.
+    rule : {"dec", "ae-lasso", "ae-ls"}
+        "dec" detaches the code before it is decoded: ``z^T (z D - y) / n``.
+    solver : {"ista", "fista"}
+        "fista" has plain momentum, without restarts.
+    differentiate : {"unroll", "last-k", "implicit"}
+        How the encoder is differentiated (`calepin.solve`). With "implicit" the code is exact, so that
+        "dec" and "ae-lasso" both are g_hat, the gradient of alternating minimisation.
+    last_k, checkpoint_every : int, optional
+        See `calepin.solve`.
+    decay : float
+        Factor of the penalty from one layer to the next; the first layer and the loss are undecayed.
+
+    Returns
+    -------
+    array or tensor of shape (n_components, n_features), like `atoms`
+
+    Raises
+    ------
+    ValueError
+        An argument that is not what it must be, or a step that makes the codes grow without bound.
+    IncompatibleError
+        A penalty without an implicit gradient, with "implicit"; a hard threshold with decay.
+    """
+    leaf = _tensor("atoms", atoms, "(n_components, n_features)")
+    samples = _tensor("y", y, "(n, n_features)")
+    if samples.device != leaf.device:
+        raise ValueError(f"y: expected the device of atoms, {leaf.device}, got {samples.device}")
+    dtype = torch.float32 if leaf.dtype == samples.dtype == torch.float32 else torch.float64
+    leaf, samples = leaf.detach().to(dtype).clone().requires_grad_(), samples.detach().to(dtype)
+    with torch.enable_grad():
+        loss, _ = unfolded_loss(
+            samples, leaf, penalty=penalty, n_unfold=n_unfold, step=step, rule=rule, solver=solver,
+            differentiate=differentiate, last_k=last_k, checkpoint_every=checkpoint_every, decay=decay,
+        )  # fmt: skip
+        (gradient,) = torch.autograd.grad(loss, leaf)
+    return gradient if isinstance(atoms, Tensor) else gradient.numpy()
+
+
+def unfolded_loss(
+    y: Tensor,
+    atoms: Tensor,
+    *,
+    penalty: Penalty,
+    n_unfold: int,
+    step: float | None,
+    rule: GradientRule,
+    solver: UnfoldedSolver,
+    differentiate: Differentiate,
+    last_k: int | None = None,
+    checkpoint_every: int | None = None,
+    decay: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Return the mean loss of a batch, whose gradient in `atoms` is that of the rule, and the codes.
+
+    The arguments are those of `dictionary_gradient`, with tensors of one dtype.
+    """
+    for name, value, known in (
+        ("rule", rule, GradientRule),
+        ("solver", solver, UnfoldedSolver),
+        ("differentiate", differentiate, Differentiate),
+    ):
+        if value not in get_args(known):
+            raise ValueError(f"{name}: expected one of {get_args(known)}, got {value!r}")
+    problem = Problem(Dense(atoms), Gaussian(), y)
+    encoder: Any = (
+        ISTA(penalty, step, decay=decay)
+        if solver == "ista"
+        else FISTA(penalty, step, restart=False, decay=decay)
+    )
+    how: dict[str, Any] = {}
+    if rule != "dec" or differentiate == "implicit":
+        how = {"differentiate": differentiate, "last_k": last_k, "checkpoint_every": checkpoint_every}
+    with torch.set_grad_enabled(rule != "dec" and torch.is_grad_enabled()):
+        codes = solve(problem, encoder, n_iter=n_unfold, **how).z
+    loss = problem.nll(codes)
+    if rule == "ae-lasso" and not isinstance(penalty, HardThreshold):
+        loss = loss + penalty.value(codes)
+    return loss.mean(), codes.detach()
+
+
+def _tensor(name: str, values: Any, shape: str) -> Tensor:
+    """View an array as a tensor; raise ValueError unless it is real, finite and has two axes."""
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    if tensor.ndim != 2 or not tensor.numel() or tensor.is_complex():
+        raise ValueError(
+            f"{name}: expected real numbers of shape {shape}, got {tensor.dtype} of {tuple(tensor.shape)}"
+        )
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+    return tensor
