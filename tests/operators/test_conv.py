@@ -14,6 +14,15 @@ from calepin.solvers.proximal import FISTA
 from calepin.testing import check_operator
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors this small lose more than they gain by a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def randn(*shape, dtype=torch.float64, seed=0):
     return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 

@@ -1,0 +1,21 @@
+"""Networks whose layers are the iterations of a solver."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from calepin.networks.unfolded import UnfoldedAutoencoder
+
+_HOME = {"UnfoldedAutoencoder": "calepin.networks.unfolded"}
+
+__all__ = ["UnfoldedAutoencoder"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'calepin.networks' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,321 @@
+"""Sparse coding unfolded into a network, with a convolutional dictionary as its weights.
+
+The encoder is T proximal gradient steps from zero, the decoder one synthesis:
+
+    z_0 = 0
+    z_{k+1} = prox( z_k + s W_e^T score(H z_k, y), s alpha beta^k )        k = 0 .. T - 1
+    eta = W_d z_T
+
+Tied weights W_e = W_d = H make it ISTA, whose every part stays what it is in `calepin.solvers`;
+untied ones keep its form alone. Tolooshams and Ba, "Stable and interpretable unrolled dictionary
+learning", 2022, algorithm 1 (the decay beta: section 3); Tolooshams et al., "Convolutional dictionary
+learning based auto-encoders for natural exponential-family distributions", 2020, eq. 5 to 7.
+
+A dictionary with stride s sees a signal on one of s^d grids. Coding the signal on several, each a
+shift of the others, and averaging the linear predictors removes the grid and much of the noise
+(Simon and Elad, "Rethinking the CSC model for natural images", 2019).
+"""
+
+import itertools
+import math
+import numbers
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from calepin.errors import IncompatibleError
+from calepin.likelihoods import Gaussian, Likelihood
+from calepin.operators.conv import ConvDictionary, from_phases, to_phases
+from calepin.penalties import L1, HardThreshold, NonNegativeL1
+
+__all__ = ["UnfoldedAutoencoder"]
+
+PADDINGS = ("reflect", "none")
+_KERNELS = 8  # size, in kernels, of the signal that stands for a large one
+Shift = tuple[int, ...]
+Threshold = L1 | NonNegativeL1 | HardThreshold
+
+
+class UnfoldedAutoencoder(nn.Module):
+    """T steps of convolutional sparse coding and a synthesis, for signals of any size.
+
+    Parameters
+    ----------
+    atoms : Tensor, shape (n_atoms, channels, *kernel)
+        First values of all weights, copied; one to three kernel axes.
+    penalty : L1, NonNegativeL1 or HardThreshold
+        Soft threshold, rectifier or hard threshold of the layers; its weight (level) is a number or
+        broadcasts to (n_atoms, 1, ...), one for each atom.
+    n_unfold : int, default 15
+        Layers T.
+    stride : int, default 1
+        Distance of neighbouring positions of an atom.
+    step : float, optional
+        Step size s; by default ``1 / L`` of the first atoms on a large signal.
+    likelihood : Likelihood, default Gaussian()
+        Family of y. Its score is the residual of the layers, its linear predictor the output.
+    decay : float, default 1
+        Factor beta on the thresholds from layer to layer. An attribute, for schedules to change.
+    tied : bool, default True
+        Whether one dictionary, ``atoms``, serves as H, W_e and W_d; else ``encoder_atoms`` (W_e) and
+        ``decoder_atoms`` (W_d) are parameters of their own.
+    learn_threshold, learn_step : bool, default False
+        Whether ``alpha``, (n_atoms, 1, ...), and ``step`` are parameters. The gradient of a hard
+        threshold in its level is zero, so that it cannot be learned.
+    padding : {"reflect", "none"}, default "reflect"
+        "reflect": each axis is continued by its reflection, by ``stride - shift`` entries at the
+        beginning and ``stride + rest + shift`` at the end, rest making the last position of an atom
+        end with the signal; every entry is then coded under every shift. "none": the signal is coded
+        as it is, without shifts, and the last ``(size - kernel) % stride`` entries are predicted as 0.
+    shifts_at_once : int, default 1
+        Shifts that are coded as one batch. More of them cost memory; with more shifts than that, a
+        gradient recomputes each chunk's layers, so that memory does not grow with the shifts.
+    """
+
+    alpha: Tensor
+    step: Tensor
+
+    def __init__(
+        self,
+        atoms: Tensor,
+        penalty: Threshold,
+        *,
+        n_unfold: int = 15,
+        stride: int = 1,
+        step: float | None = None,
+        likelihood: Likelihood | None = None,
+        decay: float = 1.0,
+        tied: bool = True,
+        learn_threshold: bool = False,
+        learn_step: bool = False,
+        padding: str = "reflect",
+        shifts_at_once: int = 1,
+    ) -> None:
+        super().__init__()
+        for name, value in (("n_unfold", n_unfold), ("shifts_at_once", shifts_at_once)):
+            if not isinstance(value, numbers.Integral) or value < 1:
+                raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay: expected a number above 0 and at most 1, got {decay!r}")
+        if padding not in PADDINGS:
+            raise ValueError(f"padding: expected one of {PADDINGS}, got {padding!r}")
+        if learn_threshold and isinstance(penalty, HardThreshold):
+            raise ValueError(
+                "learn_threshold: expected False with a HardThreshold, whose gradient in its level is zero"
+            )
+        likelihood = Gaussian() if likelihood is None else likelihood
+        # one atom's own size as the signal: what is wrong with the atoms or the stride is said there
+        ConvDictionary(atoms, signal_shape=tuple(atoms.shape[2:]), stride=stride)
+        self.penalty, self.likelihood, self.padding = penalty, likelihood, padding
+        self.n_unfold, self.stride, self.decay = n_unfold, stride, decay
+        self.tied, self.shifts_at_once = tied, shifts_at_once
+
+        first = atoms.detach()
+        self.atoms = nn.Parameter(first.clone())
+        if not tied:
+            self.encoder_atoms = nn.Parameter(first.clone())
+            self.decoder_atoms = nn.Parameter(first.clone())
+        self._hold("alpha", _levels(penalty, first), learnable=learn_threshold)
+        step = _default_step(first, stride, likelihood) if step is None else step
+        if not 0 < step < math.inf:
+            raise ValueError(f"step: expected a finite number above 0, got {step!r}")
+        self._hold("step", first.new_tensor(step), learnable=learn_step)
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Spatial shape of an atom."""
+        return tuple(self.atoms.shape[2:])
+
+    def forward(self, y: Tensor, *, shifts: Sequence[Shift] | None = None) -> Tensor:
+        """Return the linear predictor of y, averaged over shifts: for Gaussian data, y denoised.
+
+        Parameters
+        ----------
+        y : Tensor, shape (n, channels, *spatial)
+            Each spatial axis at least as long as the kernel's.
+        shifts : sequence of tuples, optional
+            Shifts of the grid, each entry from 0 to ``stride - 1``; all by default. See `all_shifts`
+            and `random_shifts`.
+
+        Returns
+        -------
+        Tensor, shape of y
+        """
+        self._check(y)
+        shifts = self.all_shifts() if shifts is None else self._checked(shifts)
+        if not shifts:
+            raise ValueError("shifts: expected at least one, got none")
+        total = torch.zeros_like(y)
+        chunks = [shifts[i : i + self.shifts_at_once] for i in range(0, len(shifts), self.shifts_at_once)]
+        for chunk in chunks:
+            if len(chunks) > 1 and torch.is_grad_enabled():
+                total = total + checkpoint(self._predict, y, chunk, use_reentrant=False)
+            else:
+                total = total + self._predict(y, chunk)
+        return total / len(shifts)
+
+    def encode(self, y: Tensor, *, shift: Shift | None = None) -> Tensor:
+        """Return the codes of y on one grid, (n, n_atoms, *code); the unshifted one by default."""
+        self._check(y)
+        shifts = self._checked([shift or (0,) * len(self.kernel)])
+        return self._code(to_phases(self._pad(y, shifts[0]), self.stride))
+
+    def decode(self, codes: Tensor, *, signal_shape: tuple[int, ...], shift: Shift | None = None) -> Tensor:
+        """Return the linear predictor, (n, channels, *signal_shape), of codes that `encode` returned."""
+        shifts = self._checked([shift or (0,) * len(self.kernel)])
+        return self._crop(from_phases(self._synthesise(codes), self.stride), shifts[0], signal_shape)
+
+    def all_shifts(self) -> list[Shift]:
+        """Return every shift of the grid: stride^d of them, or one without padding."""
+        reach = self.stride if self.padding == "reflect" else 1
+        return list(itertools.product(range(reach), repeat=len(self.kernel)))
+
+    def random_shifts(self, n_shifts: int, *, generator: torch.Generator | None = None) -> list[Shift]:
+        """Return `n_shifts` different shifts drawn at random: enough for a step of training."""
+        shifts = self.all_shifts()
+        if not 1 <= n_shifts <= len(shifts):
+            raise ValueError(f"n_shifts: expected 1 to {len(shifts)}, got {n_shifts}")
+        drawn = torch.randperm(len(shifts), generator=generator)[:n_shifts]
+        return [shifts[i] for i in drawn.tolist()]
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Put learned values back where they have a meaning: a step above 0, no negative soft threshold."""
+        self.step.clamp_(min=torch.finfo(self.step.dtype).eps)
+        if isinstance(self.penalty, L1):
+            self.alpha.clamp_(min=0)
+
+    def extra_repr(self) -> str:
+        """Return what tells one network from another, for ``repr``."""
+        return (
+            f"atoms={tuple(self.atoms.shape)}, {type(self.penalty).__name__}, {self.likelihood}, "
+            f"n_unfold={self.n_unfold}, stride={self.stride}, decay={self.decay}, tied={self.tied}, "
+            f"padding={self.padding!r}"
+        )
+
+    def _predict(self, y: Tensor, shifts: Sequence[Shift]) -> Tensor:
+        """Return the sum of the linear predictors on a few grids, coded as one batch."""
+        phases = torch.cat([to_phases(self._pad(y, shift), self.stride) for shift in shifts])
+        predictors = from_phases(self._synthesise(self._code(phases)), self.stride).chunk(len(shifts))
+        cropped = [
+            self._crop(predictor, shift, tuple(y.shape[2:]))
+            for predictor, shift in zip(predictors, shifts, strict=True)
+        ]
+        return torch.stack(cropped).sum(0)
+
+    def _code(self, phases: Tensor) -> Tensor:
+        """Run the layers between the phases of signal and atoms, where the convolution has no stride."""
+        coarse = tuple(phases.shape[2:])
+        synthesis = self._dictionary(self.atoms, coarse)
+        analysis = synthesis if self.tied else self._dictionary(self.encoder_atoms, coarse)
+        z = phases.new_zeros(phases.shape[0], *synthesis.in_shape)
+        for k in range(self.n_unfold):
+            eta = synthesis(z) if k else torch.zeros_like(phases)
+            move = self.step * analysis.adjoint(self.likelihood.score(eta, phases))
+            z = self._shrink(z + move if k else move, k)
+        return z
+
+    def _shrink(self, v: Tensor, layer: int) -> Tensor:
+        level = self.alpha * self.decay**layer
+        if isinstance(self.penalty, HardThreshold):
+            return HardThreshold(level).prox(v, self.step)
+        if isinstance(self.penalty, L1):
+            return L1(1.0).prox(v, self.step * level.clamp_min(0))
+        # a rectifier's bias may be learned to be negative, which a penalty's weight may not be
+        return NonNegativeL1(1.0).prox(v, self.step * level)
+
+    def _synthesise(self, codes: Tensor) -> Tensor:
+        """Return the phases of W_d z."""
+        atoms = self.atoms if self.tied else self.decoder_atoms
+        reach = [-(-width // self.stride) - 1 for width in self.kernel]
+        coarse = tuple(size + more for size, more in zip(codes.shape[2:], reach, strict=True))
+        return self._dictionary(atoms, coarse)(codes)
+
+    def _dictionary(self, atoms: Tensor, coarse: tuple[int, ...]) -> ConvDictionary:
+        # the phases are many channels of a small kernel: nothing for spectra
+        how = "direct" if self.stride > 1 else None
+        return ConvDictionary(to_phases(atoms, self.stride), signal_shape=coarse, implementation=how)
+
+    def _pad(self, y: Tensor, shift: Shift) -> Tensor:
+        """Return the part of the (continued) signal that the positions of one grid cover exactly."""
+        for axis, (width, moved) in enumerate(zip(self.kernel, shift, strict=True), start=2):
+            size = y.shape[axis]
+            rest = (width - size) % self.stride
+            if self.padding == "none":
+                y = y.narrow(axis, 0, size - (size - width) % self.stride)
+            else:
+                entries = torch.arange(size + 2 * self.stride + rest, device=y.device) - self.stride + moved
+                y = y.index_select(axis, _reflected(entries, size))
+        return y
+
+    def _crop(self, x: Tensor, shift: Shift, size: tuple[int, ...]) -> Tensor:
+        """Return the signal's own part of a predictor on one grid, zero where no atom reaches."""
+        ends = []
+        for axis, (length, moved) in enumerate(zip(size, shift, strict=True), start=2):
+            begin = self.stride - moved if self.padding == "reflect" else 0
+            ends.append((-begin, begin + length - x.shape[axis]))
+        return F.pad(x, [n for pair in reversed(ends) for n in pair])
+
+    def _checked(self, shifts: Sequence[Shift]) -> list[Shift]:
+        known = set(self.all_shifts())
+        for shift in shifts:
+            if tuple(shift) not in known:
+                reach = self.stride if self.padding == "reflect" else 1
+                raise ValueError(
+                    f"shifts: expected {len(self.kernel)} integers from 0 to {reach - 1}, got {shift!r}"
+                )
+        return [tuple(shift) for shift in shifts]
+
+    def _check(self, y: Tensor) -> None:
+        channels, kernel = self.atoms.shape[1], self.kernel
+        if y.ndim != 2 + len(kernel) or y.shape[1] != channels:
+            axes = ", ".join(["n", str(channels), *["size"] * len(kernel)])
+            raise ValueError(f"y: expected shape ({axes}), got {tuple(y.shape)}")
+        if any(size < width for size, width in zip(y.shape[2:], kernel, strict=True)):
+            raise ValueError(
+                f"y: expected signals of at least the kernel's size {kernel}, got {tuple(y.shape[2:])}"
+            )
+        if y.dtype != self.atoms.dtype:
+            raise ValueError(f"y: expected the dtype of the atoms, {self.atoms.dtype}, got {y.dtype}")
+
+    def _hold(self, name: str, value: Tensor, *, learnable: bool) -> None:
+        if learnable:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
+
+
+def _reflected(entries: Tensor, size: int) -> Tensor:
+    """Return where entries outside of a signal lie when it is reflected at its ends, again and again."""
+    period = max(2 * (size - 1), 1)
+    entries = entries % period
+    return torch.minimum(entries, period - entries) if size > 1 else torch.zeros_like(entries)
+
+
+def _levels(penalty: Threshold, atoms: Tensor) -> Tensor:
+    """Return the thresholds before step and decay, one for each atom: (n_atoms, 1, ...)."""
+    level = penalty.threshold if isinstance(penalty, HardThreshold) else penalty.alpha
+    level = torch.as_tensor(level, dtype=atoms.dtype, device=atoms.device).detach()
+    shape = (atoms.shape[0], *[1] * (atoms.ndim - 2))
+    if level.ndim and level.shape != shape:
+        raise ValueError(
+            f"penalty: expected a number, or a tensor of shape {shape} with one for each atom, "
+            f"got shape {tuple(level.shape)}"
+        )
+    return level.expand(shape).clone()
+
+
+def _default_step(atoms: Tensor, stride: int, likelihood: Likelihood) -> float:
+    """Return ``1 / L`` of a large periodic signal."""
+    if likelihood.curvature is None:
+        raise IncompatibleError(
+            f"UnfoldedAutoencoder needs likelihood.curvature, which {type(likelihood).__name__} does not "
+            "have; give step a number"
+        )
+    size = tuple(-(-_KERNELS * width // stride) * stride for width in atoms.shape[2:])
+    periodic = ConvDictionary(atoms, signal_shape=size, stride=stride, boundary="circular")
+    lipschitz = likelihood.curvature * periodic.norm_squared()
+    return 1 / lipschitz if lipschitz > 0 else 1.0

@@ -1,0 +1,251 @@
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from calepin.likelihoods import Gaussian
+from calepin.networks import UnfoldedAutoencoder
+from calepin.operators import ConvDictionary
+from calepin.penalties import L1, HardThreshold, NonNegativeL1
+from calepin.problem import Problem
+from calepin.solvers import solve
+from calepin.solvers.proximal import IHT, ISTA
+from calepin.testing import check_operator
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors this small lose more than they gain by a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def randn(*shape, dtype=torch.float64, seed=0):
+    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def unit_atoms(*shape, seed=0):
+    atoms = randn(*shape, seed=seed)
+    return atoms / atoms.flatten(1).norm(dim=1).view(-1, *[1] * (len(shape) - 1))
+
+
+def network(*shape, penalty=None, **settings):
+    return UnfoldedAutoencoder(unit_atoms(*(shape or (6, 1, 5, 5))), penalty or L1(0.05), **settings)
+
+
+@pytest.mark.parametrize(
+    ("shape", "signal", "stride"),
+    [
+        ((4, 2, 7), (31,), 1),
+        ((4, 2, 7), (31,), 3),
+        ((6, 1, 5, 4), (14, 17), 2),
+        ((3, 1, 3, 3, 3), (7, 6, 8), 2),
+    ],
+)
+@pytest.mark.parametrize("penalty", [L1(0.05), NonNegativeL1(0.05), HardThreshold(0.2)])
+def test_its_layers_are_the_iterations_of_ista(shape, signal, stride, penalty):
+    net = network(*shape, penalty=penalty, stride=stride, padding="none", n_unfold=12)
+    operator = ConvDictionary(net.atoms.detach(), signal_shape=signal, stride=stride)
+    y = randn(2, shape[1], *signal, seed=1)
+    step = float(net.step)
+    solver = IHT(threshold=0.2, step_size=step) if isinstance(penalty, HardThreshold) else ISTA(penalty, step)
+    codes = solve(Problem(operator, Gaussian(), y), solver, n_iter=12).z
+    assert 0 < (codes != 0).double().mean() < 1
+    torch.testing.assert_close(net.encode(y), codes, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(net(y), operator(codes), rtol=1e-10, atol=1e-12)
+
+
+def test_with_a_shift_its_layers_are_those_of_the_reflected_picture():
+    net = network(6, 1, 5, 5, stride=3, n_unfold=7)
+    y = randn(1, 1, 13, 12, seed=1)
+    # rests: (5 - 13) % 3 = 1, (5 - 12) % 3 = 2; shift (1, 2)
+    padded = F.pad(y, (3 - 2, 3 + 2 + 2, 3 - 1, 3 + 1 + 1), mode="reflect")
+    operator = ConvDictionary(net.atoms.detach(), signal_shape=tuple(padded.shape[2:]), stride=3)
+    codes = solve(Problem(operator, Gaussian(), padded), ISTA(L1(0.05), float(net.step)), n_iter=7).z
+    torch.testing.assert_close(net.encode(y, shift=(1, 2)), codes, rtol=1e-10, atol=1e-12)
+    inside = operator(codes)[:, :, 2:15, 1:13]
+    torch.testing.assert_close(net(y, shifts=[(1, 2)]), inside, rtol=1e-10, atol=1e-12)
+    decoded = net.decode(codes, signal_shape=(13, 12), shift=(1, 2))
+    torch.testing.assert_close(decoded, inside, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(5, 5), (5, 12), (13, 6), (20, 21), (8, 31)])
+@pytest.mark.parametrize("stride", [1, 2, 5])
+def test_pictures_of_any_size_keep_their_shape(size, stride):
+    net = network(stride=stride, n_unfold=2)
+    y = randn(2, 1, *size)
+    assert net(y).shape == y.shape
+    assert torch.isfinite(net(y)).all()
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 9, 20])
+def test_the_average_over_shifts_is_the_mean_of_single_ones(at_once):
+    net = network(stride=3, n_unfold=4, shifts_at_once=at_once)
+    y = randn(2, 1, 11, 10)
+    alone = torch.stack([net(y, shifts=[shift]) for shift in net.all_shifts()])
+    assert len(alone) == 9
+    assert alone.std(0).min() > 0
+    torch.testing.assert_close(net(y), alone.mean(0), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        net(y, shifts=[(2, 1), (0, 0)]), (alone[7] + alone[0]) / 2, rtol=1e-10, atol=1e-12
+    )
+
+
+def test_a_signal_that_atoms_explain_is_reconstructed():
+    net = network(8, 1, 6, penalty=L1(1e-3), stride=2, n_unfold=300)
+    y = randn(1, 1, 24, seed=3)
+    with torch.no_grad():
+        assert (net(y) - y).norm() < 0.05 * y.norm()
+
+
+def test_samples_do_not_meet_each_other():
+    net = network(stride=2, n_unfold=5, shifts_at_once=3)
+    y = randn(3, 1, 12, 9)
+    torch.testing.assert_close(
+        net(y), torch.cat([net(y[i : i + 1]) for i in range(3)]), rtol=1e-10, atol=1e-12
+    )
+
+
+def test_decoder_and_encoder_are_adjoint_while_weights_are_tied():
+    net = network(stride=2, n_unfold=1, penalty=L1(0.0), padding="none")
+    operator = ConvDictionary(net.atoms.detach(), signal_shape=(11, 9), stride=2)
+    check_operator(operator)
+    y, z = randn(2, 1, 11, 9, seed=1), randn(2, *operator.in_shape, seed=2)
+    # one layer without threshold is s H^T y
+    left = (net.decode(z, signal_shape=(11, 9)) * y).sum()
+    torch.testing.assert_close(left, (z * net.encode(y)).sum() / net.step)
+
+
+def test_the_threshold_decays_from_layer_to_layer():
+    y = randn(1, 1, 12, 12)
+    slow, fast = (network(n_unfold=2, decay=decay, padding="none", step=0.1) for decay in (1.0, 0.5))
+    operator = ConvDictionary(slow.atoms.detach(), signal_shape=(12, 12))
+    first = L1(0.05).prox(0.1 * operator.adjoint(y), 0.1)
+    second = L1(0.025).prox(first + 0.1 * operator.adjoint(y - operator(first)), 0.1)
+    torch.testing.assert_close(fast.encode(y), second, rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(slow.encode(y), second)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("penalty", [L1(0.05), NonNegativeL1(0.05)])
+def test_gradients_reach_all_that_is_learned_and_are_those_of_finite_differences(tied, penalty):
+    net = network(
+        3, 1, 3, 3, penalty=penalty, stride=2, n_unfold=3, tied=tied, learn_threshold=True, learn_step=True
+    )
+    names = {"atoms", "alpha", "step"} | (set() if tied else {"encoder_atoms", "decoder_atoms"})
+    assert {name for name, _ in net.named_parameters()} == names
+    y, clean = randn(1, 1, 6, 7, seed=1), randn(1, 1, 6, 7, seed=2)
+
+    def loss():
+        return (net(y) - clean).square().sum()
+
+    loss().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        direction = randn(*parameter.shape, seed=5)
+        with torch.no_grad():
+            ends = []
+            for sign in (1, -2, 1):
+                parameter.add_(sign * 1e-6 * direction)
+                ends.append(float(loss()))
+        slope = (ends[0] - ends[1]) / 2e-6
+        assert float((parameter.grad * direction).sum()) == pytest.approx(slope, rel=1e-5, abs=1e-6), name
+
+
+def test_chunks_of_shifts_give_the_gradient_of_all_at_once():
+    def gradient(at_once):
+        net = network(stride=2, n_unfold=4, shifts_at_once=at_once)
+        net(randn(1, 1, 9, 9)).square().sum().backward()
+        return net.atoms.grad
+
+    torch.testing.assert_close(gradient(1), gradient(4), rtol=1e-10, atol=1e-12)
+
+
+def test_with_many_shifts_a_gradient_keeps_no_more_than_one_chunk():
+    def saved(at_once):
+        count = 0
+
+        def pack(tensor):
+            nonlocal count
+            count += tensor.numel()
+            return tensor
+
+        net = network(16, 1, 5, 5, stride=4, n_unfold=10, shifts_at_once=at_once)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            net(randn(1, 1, 32, 32)).sum()
+        return count
+
+    assert saved(2) < 0.2 * saved(16)
+
+
+def test_a_negative_bias_is_a_rectifiers_and_soft_thresholds_return_to_zero():
+    y = randn(1, 1, 12, 12)
+    relu = network(penalty=NonNegativeL1(0.05), learn_threshold=True, padding="none", n_unfold=1, step=1.0)
+    with torch.no_grad():
+        relu.alpha.fill_(-0.3)
+    correlation = ConvDictionary(relu.atoms.detach(), signal_shape=(12, 12)).adjoint(y)
+    torch.testing.assert_close(relu.encode(y), (correlation + 0.3).relu())
+    soft = network(learn_threshold=True, learn_step=True)
+    with torch.no_grad():
+        soft.alpha.fill_(-0.3)
+        soft.step.fill_(-1.0)
+    soft.project_()
+    assert (soft.alpha == 0).all()
+    assert soft.step > 0
+
+
+def test_the_default_step_does_not_let_codes_grow():
+    for stride in (1, 2, 4):
+        net = network(12, 1, 8, stride=stride, padding="none")
+        operator = ConvDictionary(net.atoms.detach(), signal_shape=(100,), stride=stride)
+        assert float(net.step) * operator.norm_squared() == pytest.approx(1, rel=0.1)
+
+
+def test_random_shifts_are_different_seeded_and_from_all():
+    net = network(stride=4)
+    drawn = net.random_shifts(5, generator=torch.Generator().manual_seed(1))
+    assert drawn == net.random_shifts(5, generator=torch.Generator().manual_seed(1))
+    assert len(set(drawn)) == 5
+    assert set(net.random_shifts(16)) == set(net.all_shifts())
+
+
+def test_copies_and_saved_weights_predict_the_same():
+    net = network(stride=2, tied=False, learn_threshold=True)
+    y = randn(1, 1, 10, 10)
+    fresh = network(stride=2, tied=False, learn_threshold=True, penalty=L1(0.3))
+    fresh.load_state_dict(net.state_dict())
+    for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), fresh):
+        assert torch.equal(twin(y), net(y))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: network(stride=6), "stride: expected at most the kernel"),
+        (lambda: network(n_unfold=0), "n_unfold: expected a positive integer"),
+        (lambda: network(decay=1.5), "decay: expected"),
+        (lambda: network(step=-1.0), "step: expected a finite number above 0"),
+        (lambda: network(padding="zero"), "padding: expected one of"),
+        (
+            lambda: network(penalty=HardThreshold(0.1), learn_threshold=True),
+            "learn_threshold: expected False",
+        ),
+        (lambda: network(penalty=L1(torch.ones(6))), r"penalty: expected a number, or .* \(6, 1, 1\)"),
+        (lambda: network()(randn(1, 1, 4, 9)), r"y: expected signals of at least .* \(5, 5\), got \(4, 9\)"),
+        (lambda: network()(randn(1, 3, 9, 9)), r"y: expected shape \(n, 1, size, size\), got \(1, 3, 9, 9\)"),
+        (lambda: network()(randn(1, 1, 9, 9).float()), "y: expected the dtype of the atoms, torch.float64"),
+        (
+            lambda: network(stride=2)(randn(1, 1, 9, 9), shifts=[(0, 2)]),
+            r"shifts: expected 2 .* got \(0, 2\)",
+        ),
+        (lambda: network(stride=2)(randn(1, 1, 9, 9), shifts=[]), "shifts: expected at least one"),
+        (lambda: network(stride=2).random_shifts(5), "n_shifts: expected 1 to 4, got 5"),
+    ],
+)
+def test_what_is_wrong_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
