@@ -119,6 +119,8 @@ NAN = np.full((3, 4), np.nan)
         (NAN, D, {}, r"X must be finite, its entry \(0, 0\) is nan"),
         (X, np.full((4, 4), np.inf), {}, r"atoms must be finite"),
         (NAN, D, {"mask": X > 0}, r"X must be finite"),
+        (-1e200 * X, D, {}, r"X must be scaled so that its squares are numbers, got entries of 1e\+200"),
+        (X, 1e-200 * D, {}, r"atoms must be scaled"),
         (X[:0], D, {}, r"X must not be empty, got shape \(0, 4\)"),
         (X, D[:0], {}, r"atoms must not be empty"),
         (X[0], D, {}, r"X must have shape \(n_samples, n_features\), got \(4,\)"),

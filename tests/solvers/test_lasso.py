@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso
 
+from calepin.solvers._blocks import PreparedAtoms
 from calepin.solvers.coders import LassoCoder, objective, sparse_encode
+from calepin.solvers.lasso import _Job
 
 
 def problem(rng, n=60, p=50, m=20, dtype=np.float64):
@@ -181,3 +184,17 @@ def test_bits_do_not_depend_on_the_number_of_threads(rng, with_threads, masked):
     mask = rng.random(X.shape) < 0.8 if masked else None
     one, two = (with_threads(k, lambda: sparse_encode(X, atoms, alpha=0.2, mask=mask)) for k in (1, 2))
     assert (one == two).all()
+
+
+@pytest.mark.parametrize("twins", [False, True])
+@pytest.mark.parametrize("alpha", [0.5, 0.005])
+def test_descent_alone_certifies_every_sample(rng, twins, alpha):
+    """The way out for samples that the homotopy cannot follow needs no help from it."""
+    X, atoms = problem(rng, n=40)
+    if twins:
+        atoms = np.concatenate([atoms, atoms[::2], -atoms[1::2]])
+    job = _Job(X, PreparedAtoms.of(atoms, X.dtype), alpha, 1e-8, False, None, X.dtype)
+    found, failed = job.descend(sparse.csr_array((len(X), len(atoms))))
+    assert not len(failed)
+    gap = true_gap(X, job.atoms.atoms[: len(atoms)], found.codes.toarray(), job.alpha)
+    assert (gap <= 1e-8 * (X**2).sum(1)).all()

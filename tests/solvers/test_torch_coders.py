@@ -8,10 +8,10 @@ from sklearn.exceptions import ConvergenceWarning
 from calepin.solvers import _torch_lasso
 from calepin.solvers._torch_lasso import batched_lasso
 from calepin.solvers._torch_pursuit import batched_pursuit
-from calepin.solvers.coders import sparse_encode
+from calepin.solvers.coders import LassoCoder, PursuitCoder, _encode_on_device, sparse_encode
 
 
-def problem(rng, dtype, n=60, p=40, m=16):
+def problem(rng, dtype, n=30, p=40, m=16):
     atoms = rng.normal(size=(p, m)) * rng.uniform(0.5, 2, size=(p, 1))
     X = rng.normal(size=(n, m))
     X[5] = 0
@@ -47,7 +47,7 @@ def test_batched_lasso_solves_duplicate_atoms(rng):
 def test_batched_lasso_reports_what_it_misses(rng, monkeypatch):
     (X, atoms), _ = problem(rng, np.float64)
     monkeypatch.setattr(_torch_lasso, "MAX_ITER", 20)
-    with pytest.warns(ConvergenceWarning, match="of 60 samples exceeds tol = 1e-15"):
+    with pytest.warns(ConvergenceWarning, match="of 30 samples exceeds tol = 1e-15"):
         batched_lasso(X, atoms, 0.01, tol=1e-15)
 
 
@@ -88,3 +88,32 @@ def test_a_tight_error_is_reached_in_float32(rng):
     tol = 1e-9 * X.double().square().sum(1)
     _, _, residual, _ = batched_pursuit(X, atoms, tol=tol.numpy())
     assert (residual <= tol).all()
+
+
+@pytest.mark.parametrize("coder", [LassoCoder(0.8), PursuitCoder(4), PursuitCoder(tol=2.0)])
+def test_the_front_for_devices_checks_and_converts(rng, coder):
+    (X, atoms), mask = problem(rng, np.float64)
+    holes = torch.where(mask, X, torch.nan)
+    codes, info = _encode_on_device(coder, holes, atoms.float(), mask)
+    assert codes.dtype == torch.float64
+    expected = coder.encode(X, atoms.float(), mask)
+    np.testing.assert_allclose(codes, expected, rtol=1e-3, atol=1e-2)
+    rest = torch.where(mask, X - codes @ atoms.float().double(), 0)
+    np.testing.assert_allclose(info.residual, rest.square().sum(1), atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X, D, M: (X * torch.inf, D, None), "X must be finite"),
+        (lambda X, D, M: (X[0], D, None), r"X must have shape \(n_samples, n_features\), got \(16,\)"),
+        (lambda X, D, M: (X, D[:, :3], None), "atoms must have as many features as X"),
+        (lambda X, D, M: (X, D, X), "mask must be of dtype bool"),
+        (lambda X, D, M: (X, D, M[:3]), "mask must have the shape of X"),
+        (lambda X, D, M: (X[:0], D, None), "X must not be empty"),
+    ],
+)
+def test_bad_tensors_on_a_device_are_named(rng, change, message):
+    (X, atoms), mask = problem(rng, np.float64)
+    with pytest.raises(ValueError, match=message):
+        _encode_on_device(LassoCoder(0.8), *change(X, atoms, mask))

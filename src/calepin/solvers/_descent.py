@@ -141,7 +141,8 @@ def descend(Z, B, gram, filled, atoms, mask, norms, energies, alpha, positive, g
                 z, c, gram, filled, atoms, observed, work, own_norms, alpha, positive, everywhere
             )  # fmt: skip
             if everywhere:
-                while _step_on_support(z, c, gram, alpha, inverse, support, column, loads, order):
-                    pass
+                for _ in range(p):  # each step but the last empties an entry
+                    if not _step_on_support(z, c, gram, alpha, inverse, support, column, loads, order):
+                        break
                 if _gap(z, c, b, energies[i], alpha, positive) <= goals[i]:
                     break

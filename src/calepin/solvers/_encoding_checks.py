@@ -30,19 +30,22 @@ def check_matrix(values: Any, name: str, shape: str) -> np.ndarray:
 
 
 def check_finite(values: np.ndarray, name: str, mask: np.ndarray | None = None) -> None:
-    """Refuse NaN and infinity where `mask` is True."""
+    """Refuse NaN and infinity where `mask` is True, and sizes whose squares leave the range of float64."""
     if values.dtype.kind != "f":
         return
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(values.sum()):  # one cheap pass: a sum keeps NaN and infinity
-            return
-    bad = ~np.isfinite(values)
-    if mask is not None:
-        bad &= mask
-    if bad.any():
-        i, j = (int(k) for k in np.argwhere(bad)[0])
-        observed = "" if mask is None else "observed "
-        raise ValueError(f"{name} must be finite, its {observed}entry ({i}, {j}) is {values[i, j]}")
+    with np.errstate(invalid="ignore"):
+        peak = max(float(values.max()), -float(values.min()))  # two cheap passes: both keep NaN
+    if not np.isfinite(peak):
+        bad = ~np.isfinite(values)
+        if mask is not None:
+            bad &= mask
+        if bad.any():
+            i, j = (int(k) for k in np.argwhere(bad)[0])
+            observed = "" if mask is None else "observed "
+            raise ValueError(f"{name} must be finite, its {observed}entry ({i}, {j}) is {values[i, j]}")
+        peak = float(np.abs(values[mask]).max(initial=0))
+    if peak > 1e150 or 0 < peak < 1e-150:
+        raise ValueError(f"{name} must be scaled so that its squares are numbers, got entries of {peak:.3g}")
 
 
 def check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -31,7 +31,8 @@ from calepin.solvers._support import (
 
 Path = namedtuple(
     "Path",
-    # (p,) running values: correlations, their slope, steps to joining (and as integers)
+    # (p,) what an atom's |correlation| must gain on the level to join (infinite: it may not),
+    # correlations, their slope, steps to joining (also as integers)
     # (k,) on the support: atoms, signs, code, direction, a column of the inverse, a right-hand side
     # (also as integers), 0 to k - 1; (k, k) inverse Gram matrix of the support
     "bar correlation slope step step_bits"
