@@ -111,8 +111,8 @@ def _pursuit(n_nonzero: int) -> Callable[[], list[Contender]]:
             for method in ("ols", "omp")
         ]
         spams_omp = Contender(
-            "spams.omp",
-            lambda: spams.omp(columns, dictionary, L=n_nonzero, numThreads=threads).T,
+            "spams.omp",  # is OLS; without eps it may return no atoms at all
+            lambda: spams.omp(columns, dictionary, L=n_nonzero, eps=0.0, numThreads=threads).T,
             _pursuit_measures,
         )
         sklearn_omp = Contender(
