@@ -168,6 +168,21 @@ def test_arrays_memory_maps_and_iterables_are_learned_from(X, tmp_path):
     assert once.n_steps_ == 2
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_tensors_on_a_device_learn_what_arrays_do(rule, X, tmp_path):
+    settings = {"rule": rule, "alpha": 0.2, "max_iter": 3, "tol": 0, "random_state": 0}
+    arrays = DictionaryLearner(12, **settings).fit(X)
+    tensors = DictionaryLearner(12, device="cpu", checkpoint=tmp_path / "c", **settings).fit(X)
+    np.testing.assert_allclose(tensors.components_, arrays.components_, atol=1e-6)
+    np.testing.assert_allclose(tensors.transform(X), arrays.transform(X), atol=1e-5)
+    assert tensors.score(X) == pytest.approx(arrays.score(X))
+    longer = DictionaryLearner(
+        12, device="cpu", checkpoint=tmp_path / "c", resume=True, **(settings | {"max_iter": 4})
+    ).fit(X)
+    whole = DictionaryLearner(12, device="cpu", **(settings | {"max_iter": 4})).fit(X)
+    np.testing.assert_array_equal(longer.components_, whole.components_)
+
+
 def test_partial_fit_learns_from_a_stream(rng):
     X, atoms = planted(rng, 20_000)
     learner = DictionaryLearner(32, alpha=0.1, random_state=1).partial_fit(X[:200])
