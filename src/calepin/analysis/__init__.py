@@ -1,6 +1,34 @@
-"""Diagnostics: how near a learned dictionary, or a restored picture, is to the truth."""
+"""Diagnostics: how near a learned dictionary, its codes, or a restored picture, is to the truth."""
 
+from calepin.analysis.codes import (
+    SupportRecovery,
+    code_error,
+    duality_gap,
+    mutual_coherence,
+    support_recovery,
+)
 from calepin.analysis.pictures import psnr, ssim
 from calepin.analysis.recovery import dictionary_error, match_atoms, recovered_share
+from calepin.analysis.unfolding import (
+    UnfoldingErrors,
+    decoder_gradient,
+    gradient_errors,
+    unfolding_errors,
+)
 
-__all__ = ["dictionary_error", "match_atoms", "psnr", "recovered_share", "ssim"]
+__all__ = [
+    "SupportRecovery",
+    "UnfoldingErrors",
+    "code_error",
+    "decoder_gradient",
+    "dictionary_error",
+    "duality_gap",
+    "gradient_errors",
+    "match_atoms",
+    "mutual_coherence",
+    "psnr",
+    "recovered_share",
+    "ssim",
+    "support_recovery",
+    "unfolding_errors",
+]

@@ -1,0 +1,145 @@
+"""How good codes are: supports, distance to the lasso's optimum, and how hard the atoms make it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["SupportRecovery", "code_error", "duality_gap", "mutual_coherence", "support_recovery"]
+
+
+@dataclass(frozen=True)
+class SupportRecovery:
+    """How well the supports of codes agree with the true ones; all are means over samples.
+
+    Attributes
+    ----------
+    precision
+        Share of the entries found that are true ones; 1 for a code that found none.
+    recall
+        Share of the true entries that were found; 1 for a sample that has none.
+    exact
+        Share of samples whose support is the true one.
+    """
+
+    precision: float
+    recall: float
+    exact: float
+
+
+def support_recovery(codes: ArrayLike, reference: ArrayLike, *, threshold: float = 0.0) -> SupportRecovery:
+    """Compare the supports of codes (n, n_components) with those of reference codes.
+
+    An entry of `codes` counts as found if its magnitude exceeds `threshold`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, entries that are not finite, or a negative threshold.
+    """
+    codes, reference = _matrices(codes=codes, reference=reference)
+    if codes.shape != reference.shape:
+        raise ValueError(f"codes must have the shape of reference, {reference.shape}, got {codes.shape}")
+    if not threshold >= 0:
+        raise ValueError(f"threshold must be at least 0, got {threshold}")
+    found, true = np.abs(codes) > threshold, reference != 0
+    hits, n_found, n_true = (s.sum(1) for s in (found & true, found, true))
+    precision = np.where(n_found, hits / np.maximum(n_found, 1), 1.0)
+    recall = np.where(n_true, hits / np.maximum(n_true, 1), 1.0)
+    return SupportRecovery(
+        float(precision.mean()), float(recall.mean()), float((found == true).all(1).mean())
+    )
+
+
+def code_error(codes: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
+    """Return ``||z - z_ref||_2`` of each sample, shape (n,).
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, or entries that are not finite.
+    """
+    codes, reference = _matrices(codes=codes, reference=reference)
+    if codes.shape != reference.shape:
+        raise ValueError(f"codes must have the shape of reference, {reference.shape}, got {codes.shape}")
+    return np.linalg.norm(codes - reference, axis=1)
+
+
+def duality_gap(
+    X: ArrayLike, codes: ArrayLike, atoms: ArrayLike, *, alpha: float, positive: bool = False
+) -> NDArray[np.float64]:
+    """Return a bound on what codes of the lasso miss, shape (n,).
+
+    With the residual ``r = x - z D`` and the s that is best of those with ``|s D r| <= alpha`` (without
+    the magnitude where codes must be nonnegative), the dual point s r certifies
+
+        0.5 ||r||^2 + alpha ||z||_1 - (s <r, x> - 0.5 s^2 ||r||^2)  >=  P(z) - min P
+
+    (Kim et al., "An interior-point method for large-scale l1-regularized least squares", 2007, section
+    III.A). Any codes will do, whatever found them; computed in float64.
+
+    Parameters
+    ----------
+    X : array of shape (n, n_features)
+    codes : array of shape (n, n_components)
+    atoms : array of shape (n_components, n_features)
+    alpha : float
+        Weight of the l1 norm, positive.
+    positive : bool
+        Whether codes may not be negative; if some are, their gap is infinite.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, entries that are not finite, or an alpha that is not positive.
+    """
+    X, codes, atoms = _matrices(X=X, codes=codes, atoms=atoms)
+    for name, found, expected in (
+        ("codes", codes.shape, (len(X), len(atoms))),
+        ("atoms", atoms.shape, (codes.shape[1], X.shape[1])),
+    ):
+        if found != expected:
+            raise ValueError(f"{name} must have shape {expected}, got {found}")
+    if not 0 < alpha < np.inf:
+        raise ValueError(f"alpha must be a finite positive number, got {alpha}")
+    R = X - codes @ atoms
+    correlation = R @ atoms.T
+    peak = (correlation if positive else np.abs(correlation)).max(1)
+    rr, rx = (R * R).sum(1), (R * X).sum(1)
+    tiny = np.finfo(np.float64).tiny
+    scale = np.clip(rx / np.maximum(rr, tiny), 0, alpha / np.maximum(peak, tiny))
+    primal = 0.5 * rr + alpha * np.abs(codes).sum(1)
+    gap = np.maximum(primal - scale * rx + 0.5 * scale**2 * rr, 0)
+    return np.where((codes < 0).any(1), np.inf, gap) if positive else gap
+
+
+def mutual_coherence(atoms: ArrayLike) -> float:
+    """Return the largest ``|cos|`` of the angle between two different atoms (Donoho and Huo, 2001).
+
+    Raises
+    ------
+    ValueError
+        Fewer than two atoms, an atom that is zero, or entries that are not finite.
+    """
+    (atoms,) = _matrices(atoms=atoms)
+    norms = np.linalg.norm(atoms, axis=1, keepdims=True)
+    if len(atoms) < 2 or not norms.all():
+        raise ValueError(
+            f"atoms must be at least two, none of them zero, got {len(atoms)}, "
+            f"{int((norms == 0).sum())} of them zero"
+        )
+    cosines = np.abs((atoms / norms) @ (atoms / norms).T)
+    np.fill_diagonal(cosines, 0)
+    return float(cosines.max())
+
+
+def _matrices(**arrays: ArrayLike) -> list[NDArray[np.float64]]:
+    found = []
+    for name, values in arrays.items():
+        matrix = np.asarray(values, np.float64)
+        if matrix.ndim != 2 or not matrix.size:
+            raise ValueError(f"{name} must be a matrix with entries, got shape {matrix.shape}")
+        if not np.isfinite(matrix).all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
+        found.append(matrix)
+    return found
