@@ -11,7 +11,12 @@ def _imports() -> list[Contender]:
         command = [sys.executable, "-c", statement]
         return Contender(statement, lambda: subprocess.run(command, check=True), lambda _: {})
 
-    return [contender("import calepin"), contender("import torch"), contender("import sklearn.decomposition")]
+    return [
+        contender("import calepin"),
+        contender("import torch"),
+        contender("from calepin import DictionaryLearner"),
+        contender("import sklearn.decomposition"),
+    ]
 
 
 COMPARISONS = [Comparison("import", "Import time", "under 2.5 x import torch", _imports, rounds=5)]
