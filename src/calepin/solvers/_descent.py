@@ -13,6 +13,7 @@ from calepin.solvers._support import (
     FAST,
     LANES,
     LEAF,
+    counting,
     fill_gram_row,
     grow_inverse,
     inverse_column,
@@ -83,7 +84,7 @@ def _move_until_zero(z, c, gram, support, change, k, step):
 @njit(**LEAF)
 def _step_on_support(z, c, gram, alpha, inverse, support, column, loads, order):
     """Move the support towards its optimum for given signs; return whether a coefficient became zero."""
-    k = 0
+    k = np.int64(0)
     for j in range(z.shape[0]):
         if z[j] == 0.0:
             continue
@@ -120,7 +121,7 @@ def descend(Z, B, gram, filled, atoms, mask, norms, energies, alpha, positive, g
     wide = (most // LANES + 2) * LANES
     c, work = np.empty(p), np.empty(atoms.shape[1])
     inverse, column, loads = np.zeros((most + 1, wide)), np.zeros(wide), np.zeros(wide)
-    support, order = np.zeros(wide, np.int32), np.arange(wide).astype(np.int32)
+    support, order = np.zeros(wide, np.int32), counting(wide)
     for i in range(n):
         observed = mask[min(i, mask.shape[0] - 1)]
         if masked:

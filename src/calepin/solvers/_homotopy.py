@@ -18,6 +18,7 @@ from calepin.solvers._support import (
     LANES,
     LEAF,
     combine_rows,
+    counting,
     enlarged,
     fill_gram_row,
     grow_inverse,
@@ -59,7 +60,7 @@ def _new_path(p, most, like, bits):
         np.zeros(wide, dtype),
         target,
         target.view(bits),
-        np.arange(wide).astype(np.int32),
+        counting(wide),
         np.zeros((most + 1, wide), dtype),
     )
 
@@ -168,7 +169,7 @@ def _trace(path, b, gram, filled, atoms, observed, work, alpha, positive, tie, r
         steps[j] = max(b[j], zero) if positive else abs(b[j])
     entering = position(bits, largest(bits, p), p)
     level = steps[entering]
-    k = 0
+    k = np.int64(0)
     if not level > alpha:
         return k, True
     for t in range(direction.shape[0]):
@@ -252,7 +253,7 @@ def homotopy(B, gram, filled, atoms, mask, alpha, positive, most, tie, bits):
     columns = np.empty(8 * n + 2 * most, np.int32)
     values = np.empty(8 * n + 2 * most, B.dtype)
     work = np.empty(atoms.shape[1], B.dtype)
-    at = 0
+    at = np.int64(0)
     for i in range(n):
         observed = mask[min(i, mask.shape[0] - 1)]
         if masked:

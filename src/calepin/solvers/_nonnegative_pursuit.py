@@ -17,6 +17,7 @@ from calepin.solvers._support import (
     LANES,
     LEAF,
     combine_rows,
+    counting,
     enlarged,
     fill_gram_row,
     grow_inverse,
@@ -49,7 +50,7 @@ def _new_fit(p, limit, like, bits):
         np.zeros(wide, dtype),
         np.zeros(wide, dtype),
         np.zeros(wide, dtype),
-        np.arange(wide).astype(np.int32),
+        counting(wide),
         np.zeros((limit + 1, wide), dtype),
     )
 
@@ -125,7 +126,7 @@ def _fit_nonnegative(fit, gram, b, k, orthogonal, norms, rank_tol):
 def _pursue(fit, b, gram, filled, atoms, observed, work, norms, energy, goal, limit, orthogonal, rank_tol):
     noise = energy * rank_tol * rank_tol
     left = energy
-    k = 0
+    k = np.int64(0)
     for _ in range(4 * limit + 16):  # atoms that leave could come back for ever, by rounding
         if k >= limit or left <= goal:
             break
@@ -163,7 +164,7 @@ def nonnegative_pursuit(
     columns = np.empty(8 * n + limit, np.int32)
     values = np.empty(8 * n + limit, B.dtype)
     work = np.empty(atoms.shape[1], B.dtype)
-    at = 0
+    at = np.int64(0)
     for i in range(n):
         observed = mask[min(i, mask.shape[0] - 1)]
         if masked:

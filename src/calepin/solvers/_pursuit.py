@@ -17,6 +17,7 @@ from calepin.solvers._support import (
     FAST,
     LEAF,
     combine_rows,
+    counting,
     enlarged,
     fill_gram_row,
     largest,
@@ -47,7 +48,7 @@ def _new_pursuit(p, limit, like, bits):
         np.zeros(limit, dtype),
         np.zeros(limit, dtype),
         np.zeros(limit, dtype),
-        np.arange(limit).astype(np.int32),
+        counting(limit),
         np.empty((limit, p), dtype),
         np.zeros((limit, limit), dtype),
     )
@@ -121,7 +122,7 @@ def _pursue(state, gram, filled, atoms, observed, work, norms, energy, goal, lim
     factor = state.factor
     never = outside_all.dtype.type(np.inf)
     noise = energy * rank_tol * rank_tol
-    k = 0
+    k = np.int64(0)
     while k < limit and energy > goal:
         j = best_atom(correlation, outside_all, score, bits, False)
         if not score[j] > noise:
@@ -163,7 +164,7 @@ def pursuit(B, gram, filled, atoms, mask, norms, energies, goals, limit, orthogo
     columns = np.empty(8 * n + limit, np.int32)
     values = np.empty(8 * n + limit, B.dtype)
     work = np.empty(atoms.shape[1], B.dtype)
-    at = 0
+    at = np.int64(0)
     for i in range(n):
         observed = mask[min(i, mask.shape[0] - 1)]
         if masked:

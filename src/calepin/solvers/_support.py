@@ -1,6 +1,7 @@
 """Compiled pieces that the coders share: rows of the Gram matrix, the inverse on a support, output.
 
-A literal in an expression would turn float32 into float64: constants are made by ``dtype.type``.
+A literal in an expression would turn float32 into float64: constants are made by ``dtype.type``. Counters
+begin as np.int64(0): a literal 0 has a type of its own, for which callees would be compiled once more.
 Every loop over atoms runs over contiguous rows padded to a multiple of `LANES`, so that the compiler
 makes vector instructions without a scalar tail. Padding is zero and stays zero.
 """
@@ -182,6 +183,15 @@ def sorted_into(support, code, k, columns, values, at):
         values[i] = code[t]
         count += 1
     return count
+
+
+@njit(**FAST)
+def counting(size):
+    """Return 0, 1, ..., size - 1."""
+    numbers = np.empty(size, np.int32)
+    for i in range(size):
+        numbers[i] = i
+    return numbers
 
 
 @njit(**FAST)
