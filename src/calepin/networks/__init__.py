@@ -4,11 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from calepin.networks.training import GaussianNoise, NetworkRule
     from calepin.networks.unfolded import UnfoldedAutoencoder
 
-_HOME = {"UnfoldedAutoencoder": "calepin.networks.unfolded"}
+_HOME = {
+    "GaussianNoise": "calepin.networks.training",
+    "NetworkRule": "calepin.networks.training",
+    "UnfoldedAutoencoder": "calepin.networks.unfolded",
+}
 
-__all__ = ["UnfoldedAutoencoder"]
+__all__ = ["GaussianNoise", "NetworkRule", "UnfoldedAutoencoder"]
 
 
 def __getattr__(name: str) -> Any:

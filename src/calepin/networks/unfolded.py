@@ -8,8 +8,8 @@ The encoder is T proximal gradient steps from zero, the decoder one synthesis:
 
 Tied weights W_e = W_d = H make it ISTA, whose every part stays what it is in `calepin.solvers`;
 untied ones keep its form alone. Tolooshams and Ba, "Stable and interpretable unrolled dictionary
-learning", 2022, algorithm 1 (the decay beta: section 3); Tolooshams et al., "Convolutional dictionary
-learning based auto-encoders for natural exponential-family distributions", 2020, eq. 5 to 7.
+learning", 2022, algorithm 2 and, for the decay beta, section 4; Tolooshams et al., "Convolutional
+dictionary learning based auto-encoders for natural exponential-family distributions", 2020, eq. 6.
 
 A dictionary with stride s sees a signal on one of s^d grids. Coding the signal on several, each a
 shift of the others, and averaging the linear predictors removes the grid and much of the noise
@@ -129,7 +129,9 @@ class UnfoldedAutoencoder(nn.Module):
         """Spatial shape of an atom."""
         return tuple(self.atoms.shape[2:])
 
-    def forward(self, y: Tensor, *, shifts: Sequence[Shift] | None = None) -> Tensor:
+    def forward(
+        self, y: Tensor, *, shifts: Sequence[Shift] | None = None, detach_codes: bool = False
+    ) -> Tensor:
         """Return the linear predictor of y, averaged over shifts: for Gaussian data, y denoised.
 
         Parameters
@@ -139,6 +141,8 @@ class UnfoldedAutoencoder(nn.Module):
         shifts : sequence of tuples, optional
             Shifts of the grid, each entry from 0 to ``stride - 1``; all by default. See `all_shifts`
             and `random_shifts`.
+        detach_codes : bool, default False
+            Whether gradients stop at the codes and reach the decoder alone: PUDLE's "dec".
 
         Returns
         -------
@@ -152,9 +156,10 @@ class UnfoldedAutoencoder(nn.Module):
         chunks = [shifts[i : i + self.shifts_at_once] for i in range(0, len(shifts), self.shifts_at_once)]
         for chunk in chunks:
             if len(chunks) > 1 and torch.is_grad_enabled():
-                total = total + checkpoint(self._predict, y, chunk, use_reentrant=False)
+                part = checkpoint(self._predict, y, chunk, detach_codes, use_reentrant=False)
             else:
-                total = total + self._predict(y, chunk)
+                part = self._predict(y, chunk, detach_codes)
+            total = total + part
         return total / len(shifts)
 
     def encode(self, y: Tensor, *, shift: Shift | None = None) -> Tensor:
@@ -196,10 +201,12 @@ class UnfoldedAutoencoder(nn.Module):
             f"padding={self.padding!r}"
         )
 
-    def _predict(self, y: Tensor, shifts: Sequence[Shift]) -> Tensor:
+    def _predict(self, y: Tensor, shifts: Sequence[Shift], detach_codes: bool) -> Tensor:
         """Return the sum of the linear predictors on a few grids, coded as one batch."""
         phases = torch.cat([to_phases(self._pad(y, shift), self.stride) for shift in shifts])
-        predictors = from_phases(self._synthesise(self._code(phases)), self.stride).chunk(len(shifts))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not detach_codes):
+            codes = self._code(phases)
+        predictors = from_phases(self._synthesise(codes), self.stride).chunk(len(shifts))
         cropped = [
             self._crop(predictor, shift, tuple(y.shape[2:]))
             for predictor, shift in zip(predictors, shifts, strict=True)

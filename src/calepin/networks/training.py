@@ -1,0 +1,242 @@
+"""How an unfolded network is trained: a rule for the one loop, `calepin.learning.train`.
+
+    clean target:     mean over entries of ( f^{-1}(eta(y)) - x )^2,     y = x + noise
+    observed target:  negative log-likelihood of y under eta(y), divided by the number of entries
+
+Everything random in a step (crop, noise, shifts) is a function of the seed and the number of the step,
+and all that a step changes (weights, state of the optimiser) is in the run's arrays: a run resumed from
+a checkpoint equals an uninterrupted one bit for bit.
+"""
+
+import json
+import math
+import numbers
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calepin._random import randn, torch_generator
+from calepin.learning.batches import Batch
+from calepin.networks.unfolded import UnfoldedAutoencoder
+
+__all__ = ["GaussianNoise", "NetworkRule"]
+
+TARGETS = ("clean", "observed")
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Normal noise whose level is drawn for each sample, uniformly from an interval.
+
+    Parameters
+    ----------
+    sigma : float
+        The level, or the lowest one.
+    sigma_max : float, optional
+        The highest level; `sigma` by default.
+    """
+
+    sigma: float
+    sigma_max: float | None = None
+
+    def __post_init__(self) -> None:
+        highest = self.sigma if self.sigma_max is None else self.sigma_max
+        if not 0 <= self.sigma < math.inf:
+            raise ValueError(f"sigma: expected a finite number of at least 0, got {self.sigma!r}")
+        if not self.sigma <= highest < math.inf:
+            raise ValueError(f"sigma_max: expected a finite number of at least sigma, got {self.sigma_max!r}")
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return x, (n, ...), with noise."""
+        highest = self.sigma if self.sigma_max is None else self.sigma_max
+        place = torch.rand(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, generator=generator).to(x.device)
+        level = self.sigma + (highest - self.sigma) * place
+        return x + level * randn(x.shape, like=x, generator=generator)
+
+
+class NetworkRule:
+    """Trains an `UnfoldedAutoencoder` with any optimiser of torch; see `calepin.learning.Rule`.
+
+    Parameters
+    ----------
+    network : UnfoldedAutoencoder
+        Trained in place.
+    optimizer : torch.optim.Optimizer, optional
+        Over the network's parameters; ``Adam(lr=1e-3)`` by default. Its state must be tensors.
+    noise : callable (x, generator) -> y, a dataclass, optional
+        What is done to the samples before the network sees them, `GaussianNoise` for example.
+    target : {"clean", "observed"}, default "clean"
+        Whether the network learns to predict the samples behind the noise (supervised), or to explain
+        the observations that it sees (unsupervised).
+    crop : int, optional
+        Side of a window that is cut from each sample, at random; a shorter axis is kept whole.
+    n_shifts : int, default 1
+        Shifts of the grid in a step, drawn at random.
+    detach_codes : bool, default False
+        Whether gradients stop at the codes (PUDLE's "dec") or run through the encoder ("ae-ls").
+    unit_norm : bool, default False
+        Whether every atom of every dictionary is scaled to unit norm after each step.
+    seed : int, default 0
+        Of crops, noise and shifts.
+    """
+
+    replace_every = 1 << 62  # a network has no idle atoms to replace
+
+    def __init__(
+        self,
+        network: UnfoldedAutoencoder,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        noise: Any = None,
+        target: str = "clean",
+        crop: int | None = None,
+        n_shifts: int = 1,
+        detach_codes: bool = False,
+        unit_norm: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if target not in TARGETS:
+            raise ValueError(f"target: expected one of {TARGETS}, got {target!r}")
+        if crop is not None and (not isinstance(crop, numbers.Integral) or crop < max(network.kernel)):
+            raise ValueError(f"crop: expected at least the kernel's size {network.kernel}, got {crop!r}")
+        network.random_shifts(n_shifts)  # raises for more than there are
+        self.network = network
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=1e-3) if optimizer is None else optimizer
+        self.noise, self.target, self.crop = noise, target, crop
+        self.n_shifts, self.detach_codes, self.unit_norm, self.seed = n_shifts, detach_codes, unit_norm, seed
+        self._bound: dict[str, Any] | None = None
+
+    def init(self, atoms: Any = None) -> dict[str, Any]:
+        """Return the arrays of a run that begins with the network's weights, or with other `atoms`."""
+        self.optimizer.state.clear()
+        arrays: dict[str, Any] = {
+            name: parameter.detach().clone() for name, parameter in self.network.named_parameters()
+        }
+        if atoms is not None:
+            arrays["atoms"] = torch.as_tensor(atoms)
+        arrays["n_steps"] = np.zeros(1, dtype=np.int64)
+        self.bind(arrays)
+        return arrays
+
+    def bind(self, arrays: dict[str, Any]) -> None:
+        """Let network and optimiser go on from the arrays of a run, a resumed one for example.
+
+        Afterwards the arrays are the network's own weights and the optimiser's own state.
+        """
+        for name, parameter in self.network.named_parameters():
+            with torch.no_grad():
+                parameter.copy_(torch.as_tensor(arrays[name]).view_as(parameter))
+            prefix = f"optimizer.{name}."
+            state = {
+                key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)
+            }
+            self.optimizer.state.pop(parameter, None)
+            if state:
+                self.optimizer.state[parameter] = {
+                    # files have no numbers, only arrays: the optimiser's count of steps is one
+                    key: torch.as_tensor(value).reshape(() if key == "step" else parameter.shape)
+                    for key, value in state.items()
+                }
+        self._publish(arrays)
+        self._bound = arrays
+
+    def step(self, arrays: dict[str, Any], batch: Batch) -> np.ndarray:
+        """Take one step of the optimiser and return the loss of each sample."""
+        if self._bound is not arrays:
+            self.bind(arrays)
+        if batch.mask is not None:
+            raise ValueError("mask: expected None, a network learns from whole samples")
+        generator = self._generator(int(arrays["n_steps"][0]))
+        weights = self.network.atoms
+        x = torch.as_tensor(batch.X).to(weights.device, weights.dtype)
+        loss = self.loss(x, generator)
+        self.optimizer.zero_grad()
+        loss.mean().backward()
+        self.optimizer.step()
+        self.network.project_()
+        if self.unit_norm:
+            self._scale_to_unit_norm()
+        arrays["n_steps"] += 1
+        self._publish(arrays)
+        return loss.detach().double().cpu().numpy()
+
+    def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the loss of each sample of x, (n, channels, *spatial), for one draw of what is random."""
+        x = x if self.crop is None else _crops(x, self.crop, generator)
+        y = x if self.noise is None else self.noise(x, generator)
+        shifts = self.network.random_shifts(self.n_shifts, generator=generator)
+        eta = self.network(y, shifts=shifts, detach_codes=self.detach_codes)
+        if self.target == "clean":
+            return (self.network.likelihood.mean(eta) - x).square().flatten(1).mean(1)
+        return self.network.likelihood.nll(eta, y) / math.prod(y.shape[1:])
+
+    def end_pass(self, arrays: dict[str, Any]) -> None:
+        """Do nothing: a pass means nothing to a network."""
+
+    def replace_idle(self, arrays: dict[str, Any]) -> int:
+        """Replace nothing."""
+        return 0
+
+    def settings(self) -> dict[str, Any]:
+        """Return network, optimiser and what is random as JSON."""
+        group = {key: value for key, value in self.optimizer.param_groups[0].items() if key != "params"}
+        network = self.network
+        return {
+            "rule": "network",
+            "network": f"{type(network).__name__}({network.extra_repr()})",
+            "constants": {name: buffer.flatten().tolist() for name, buffer in network.named_buffers()},
+            "optimizer": {
+                "name": type(self.optimizer).__name__,
+                **json.loads(json.dumps(group, default=str)),
+            },
+            "noise": None
+            if self.noise is None
+            else {"name": type(self.noise).__name__, **asdict(self.noise)},
+            "target": self.target,
+            "crop": self.crop,
+            "n_shifts": self.n_shifts,
+            "detach_codes": self.detach_codes,
+            "unit_norm": self.unit_norm,
+            "seed": self.seed,
+        }
+
+    def _publish(self, arrays: dict[str, Any]) -> None:
+        """Put the live tensors into the run's arrays."""
+        for name, parameter in self.network.named_parameters():
+            arrays[name] = parameter.detach()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    arrays[f"optimizer.{name}.{key}"] = value
+                elif value is not None:
+                    raise ValueError(
+                        f"optimizer: expected a state of tensors, got {key}={value!r} in "
+                        f"{type(self.optimizer).__name__}, which a checkpoint cannot hold"
+                    )
+
+    def _generator(self, n_step: int) -> torch.Generator:
+        return torch_generator(np.random.default_rng([self.seed, n_step]))
+
+    @torch.no_grad()
+    def _scale_to_unit_norm(self) -> None:
+        for name, parameter in self.network.named_parameters():
+            if name.endswith("atoms"):
+                norm = torch.linalg.vector_norm(parameter.flatten(1), dim=1)
+                parameter /= norm.clamp_min(torch.finfo(norm.dtype).tiny).view(
+                    -1, *[1] * (parameter.ndim - 1)
+                )
+
+
+def _crops(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Cut a window from each sample, each at a place of its own."""
+    windows = []
+    for sample in x:
+        for axis in range(1, sample.ndim):
+            room = sample.shape[axis] - size
+            if room > 0:
+                begin = int(torch.randint(room + 1, (), generator=generator))
+                sample = sample.narrow(axis, begin, size)
+        windows.append(sample)
+    return torch.stack(windows)
