@@ -7,10 +7,10 @@ TORCH  := torch==2.13.0
 OUT    ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench clean clean-cache
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1  	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1  	/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.package ## denoise a photograph with a dictionary learned from its own patches
 	@mkdir -p $(OUT)
@@ -31,6 +31,9 @@ format: $(VENV)/.lint ## rewrite the sources as ruff wants them
 
 bench: $(VENV)/.bench ## speed and quality beside SPAMS, scikit-learn and bm3d, in one run
 	$(BIN)/python -m benchmarks
+
+clean-cache: ## forget compiled kernels
+	find src -name '*.nb[ci]' -delete
 
 clean: ## remove the virtual environment and what the commands wrote
 	rm -rf $(VENV) $(OUT) build src/*.egg-info

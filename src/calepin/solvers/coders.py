@@ -137,33 +137,23 @@ class PursuitCoder:
     def _on_arrays(self, X: np.ndarray, atoms: np.ndarray, mask: np.ndarray | None, certify: bool):
         from calepin.solvers.greedy import encode_pursuit
 
-        if self.n_nonzero is not None:
-            check_count(self.n_nonzero, "n_nonzero", len(atoms))
-        return encode_pursuit(
-            X,
-            atoms,
-            n_nonzero=self.n_nonzero,
-            tol=None if self.tol is None else check_tol(self.tol, len(X)),
-            selection=self.selection,
-            positive=self.positive,
-            mask=mask,
-            certify=certify,
-        )
+        return encode_pursuit(X, atoms, **self._settings(X, atoms), mask=mask, certify=certify)
 
     def _on_tensors(self, X, atoms, mask):
         from calepin.solvers._torch_pursuit import batched_pursuit
 
+        return batched_pursuit(X, atoms, **self._settings(X, atoms), mask=mask)
+
+    def _settings(self, X: Any, atoms: Any) -> dict[str, Any]:
+        """Return what both implementations take, checked against samples and atoms."""
         if self.n_nonzero is not None:
             check_count(self.n_nonzero, "n_nonzero", len(atoms))
-        return batched_pursuit(
-            X,
-            atoms,
-            n_nonzero=self.n_nonzero,
-            tol=None if self.tol is None else check_tol(self.tol, len(X)),
-            selection=self.selection,
-            positive=self.positive,
-            mask=mask,
-        )
+        return {
+            "n_nonzero": self.n_nonzero,
+            "tol": None if self.tol is None else check_tol(self.tol, len(X)),
+            "selection": self.selection,
+            "positive": self.positive,
+        }
 
 
 @dataclass(frozen=True)
