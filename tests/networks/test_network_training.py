@@ -210,7 +210,7 @@ def test_training_that_diverges_stops_and_keeps_the_last_checkpoint(tmp_path):
     ("change", "message"),
     [
         (lambda: NetworkRule(network(), noise=GaussianNoise(0.2)), "noise"),
-        (lambda: NetworkRule(network(n_unfold=5)), "n_unfold=5"),
+        (lambda: NetworkRule(network(n_unfold=5)), "network.n_unfold was 4, now 5"),
         (lambda: NetworkRule(network(step=0.2)), "constants.step"),
         (lambda: _with_rate(2e-3), "optimizer.lr was 0.001, now 0.002"),
     ],

@@ -1,14 +1,17 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from calepin._files import read_header, save_arrays
+from calepin.errors import FileFormatError, IncompatibleError
 from calepin.likelihoods import Gaussian
 from calepin.networks import UnfoldedAutoencoder
 from calepin.operators import ConvDictionary
-from calepin.penalties import L1, HardThreshold, NonNegativeL1
+from calepin.penalties import L1, GroupL1, HardThreshold, NonNegativeL1
 from calepin.problem import Problem
 from calepin.solvers import solve
 from calepin.solvers.proximal import IHT, ISTA
@@ -220,6 +223,48 @@ def test_copies_and_saved_weights_predict_the_same():
     fresh.load_state_dict(net.state_dict())
     for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), fresh):
         assert torch.equal(twin(y), net(y))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"stride": 2, "tied": False, "learn_threshold": True, "learn_step": True, "decay": 0.9},
+        {"penalty": NonNegativeL1(0.02), "padding": "none", "n_unfold": 3},
+        {"penalty": HardThreshold(0.1), "step": 0.2},
+    ],
+)
+def test_a_file_holds_the_whole_network(tmp_path, settings):
+    net = network(**settings)
+    y = randn(1, 1, 10, 11)
+    net.save(tmp_path / "net.safetensors", card={"trained on": "nothing"})
+    loaded = UnfoldedAutoencoder.load(tmp_path / "net.safetensors")
+    assert torch.equal(loaded(y), net(y))
+    assert loaded.settings() == net.settings()
+    assert [n for n, _ in loaded.named_parameters()] == [n for n, _ in net.named_parameters()]
+    assert read_header(tmp_path / "net.safetensors")["parameters"]["card"] == {"trained on": "nothing"}
+
+
+def test_files_of_other_models_are_refused(tmp_path):
+    save_arrays(tmp_path / "other", "dictionary", {"components": np.ones((2, 3))}, {})
+    with pytest.raises(FileFormatError, match="holds a 'dictionary', expected a 'unfolded-autoencoder'"):
+        UnfoldedAutoencoder.load(tmp_path / "other")
+    settings = network().settings() | {"likelihood": {"name": "Cauchy"}}
+    arrays = {"atoms": np.ones((6, 1, 5, 5))}
+    save_arrays(tmp_path / "newer", "unfolded-autoencoder", arrays, {"settings": settings, "card": {}})
+    with pytest.raises(FileFormatError, match="a network with 'Cauchy', expected one of Gaussian"):
+        UnfoldedAutoencoder.load(tmp_path / "newer")
+
+
+def test_terms_that_do_not_fit_are_named():
+    with pytest.raises(IncompatibleError, match="thresholds entries, one of L1, .*, which GroupL1 is not"):
+        network(penalty=GroupL1(0.1, 2))
+
+    class Unbounded(Gaussian):
+        curvature = None
+
+    with pytest.raises(IncompatibleError, match="likelihood.curvature, which Unbounded .* give step"):
+        network(likelihood=Unbounded())
+    assert network(likelihood=Unbounded(), step=0.1)(randn(1, 1, 9, 9)).shape == (1, 1, 9, 9)
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ class NetworkRule:
         network = self.network
         return {
             "rule": "network",
-            "network": f"{type(network).__name__}({network.extra_repr()})",
+            "network": network.settings() | {"atoms": list(network.atoms.shape)},
             "constants": {name: buffer.flatten().tolist() for name, buffer in network.named_buffers()},
             "optimizer": {
                 "name": type(self.optimizer).__name__,

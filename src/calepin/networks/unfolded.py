@@ -19,24 +19,30 @@ shift of the others, and averaging the linear predictors removes the grid and mu
 import itertools
 import math
 import numbers
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from calepin.errors import IncompatibleError
+from calepin._files import load_arrays, save_arrays
+from calepin.errors import FileFormatError, IncompatibleError
 from calepin.likelihoods import Gaussian, Likelihood
 from calepin.operators.conv import ConvDictionary, from_phases, to_phases
 from calepin.penalties import L1, HardThreshold, NonNegativeL1
 
 __all__ = ["UnfoldedAutoencoder"]
 
+Threshold = L1 | NonNegativeL1 | HardThreshold
+KIND = "unfolded-autoencoder"
 PADDINGS = ("reflect", "none")
+PENALTIES: dict[str, type[Threshold]] = {kind.__name__: kind for kind in (L1, NonNegativeL1, HardThreshold)}
+LIKELIHOODS: dict[str, type[Likelihood]] = {"Gaussian": Gaussian}
 _KERNELS = 8  # size, in kernels, of the signal that stands for a large one
 Shift = tuple[int, ...]
-Threshold = L1 | NonNegativeL1 | HardThreshold
 
 
 class UnfoldedAutoencoder(nn.Module):
@@ -102,6 +108,11 @@ class UnfoldedAutoencoder(nn.Module):
             raise ValueError(f"decay: expected a number above 0 and at most 1, got {decay!r}")
         if padding not in PADDINGS:
             raise ValueError(f"padding: expected one of {PADDINGS}, got {padding!r}")
+        if type(penalty) not in PENALTIES.values():
+            raise IncompatibleError(
+                "UnfoldedAutoencoder needs a penalty that thresholds entries, one of "
+                f"{', '.join(PENALTIES)}, which {type(penalty).__name__} is not"
+            )
         if learn_threshold and isinstance(penalty, HardThreshold):
             raise ValueError(
                 "learn_threshold: expected False with a HardThreshold, whose gradient in its level is zero"
@@ -109,7 +120,7 @@ class UnfoldedAutoencoder(nn.Module):
         likelihood = Gaussian() if likelihood is None else likelihood
         # one atom's own size as the signal: what is wrong with the atoms or the stride is said there
         ConvDictionary(atoms, signal_shape=tuple(atoms.shape[2:]), stride=stride)
-        self.penalty, self.likelihood, self.padding = penalty, likelihood, padding
+        self.penalty, self.likelihood, self.padding = type(penalty), likelihood, padding
         self.n_unfold, self.stride, self.decay = n_unfold, stride, decay
         self.tied, self.shifts_at_once = tied, shifts_at_once
 
@@ -190,13 +201,70 @@ class UnfoldedAutoencoder(nn.Module):
     def project_(self) -> None:
         """Put learned values back where they have a meaning: a step above 0, no negative soft threshold."""
         self.step.clamp_(min=torch.finfo(self.step.dtype).eps)
-        if isinstance(self.penalty, L1):
+        if self.penalty is L1:
             self.alpha.clamp_(min=0)
+
+    def settings(self) -> dict[str, Any]:
+        """Return all but the weights as JSON: what `load` builds a network from."""
+        return {
+            "penalty": self.penalty.__name__,
+            "likelihood": {"name": type(self.likelihood).__name__, **vars(self.likelihood)},
+            "n_unfold": self.n_unfold,
+            "stride": self.stride,
+            "decay": self.decay,
+            "tied": self.tied,
+            "padding": self.padding,
+            "learn_threshold": isinstance(self.alpha, nn.Parameter),
+            "learn_step": isinstance(self.step, nn.Parameter),
+        }
+
+    def save(self, path: str | os.PathLike, *, card: Mapping[str, Any] | None = None) -> None:
+        """Write weights and settings as one safetensors file, atomically.
+
+        Parameters
+        ----------
+        path : path
+        card : mapping, optional
+            The model card: JSON that tells what the network was trained on and what it reaches.
+        """
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+        save_arrays(path, KIND, arrays, {"settings": self.settings(), "card": dict(card or {})})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """Read a network that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, calepin.FileFormatError
+            No such file, not an unfolded network, or one with terms that this calepin does not know.
+        """
+        arrays, parameters = load_arrays(path, KIND)
+        settings = dict(parameters["settings"])
+        penalty, likelihood = settings.pop("penalty"), settings.pop("likelihood")
+        for name, known in ((penalty, PENALTIES), (likelihood["name"], LIKELIHOODS)):
+            if name not in known:
+                raise FileFormatError(
+                    f"{path} holds a network with {name!r}, expected one of {', '.join(known)}"
+                )
+        terms = {key: value for key, value in likelihood.items() if key != "name"}
+        network = cls(
+            torch.from_numpy(arrays["atoms"]),
+            PENALTIES[penalty](0.0),
+            step=1.0,
+            likelihood=LIKELIHOODS[likelihood["name"]](**terms),
+            **settings,
+        )
+        # files have no numbers, only arrays: the step is one
+        network.load_state_dict(
+            {name: torch.from_numpy(arrays[name]).view_as(own) for name, own in network.state_dict().items()}
+        )
+        return network
 
     def extra_repr(self) -> str:
         """Return what tells one network from another, for ``repr``."""
         return (
-            f"atoms={tuple(self.atoms.shape)}, {type(self.penalty).__name__}, {self.likelihood}, "
+            f"atoms={tuple(self.atoms.shape)}, {self.penalty.__name__}, {self.likelihood}, "
             f"n_unfold={self.n_unfold}, stride={self.stride}, decay={self.decay}, tied={self.tied}, "
             f"padding={self.padding!r}"
         )
@@ -227,9 +295,9 @@ class UnfoldedAutoencoder(nn.Module):
 
     def _shrink(self, v: Tensor, layer: int) -> Tensor:
         level = self.alpha * self.decay**layer
-        if isinstance(self.penalty, HardThreshold):
+        if self.penalty is HardThreshold:
             return HardThreshold(level).prox(v, self.step)
-        if isinstance(self.penalty, L1):
+        if self.penalty is L1:
             return L1(1.0).prox(v, self.step * level.clamp_min(0))
         # a rectifier's bias may be learned to be negative, which a penalty's weight may not be
         return NonNegativeL1(1.0).prox(v, self.step * level)
