@@ -24,13 +24,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from calepin._files import load_arrays, save_arrays
 from calepin.errors import FileFormatError, IncompatibleError
 from calepin.likelihoods import Gaussian, Likelihood
+from calepin.networks._grids import Shift, continue_by_reflection, cover, window
 from calepin.operators.conv import ConvDictionary, from_phases, to_phases
 from calepin.penalties import L1, HardThreshold, NonNegativeL1
 
@@ -42,7 +42,6 @@ PADDINGS = ("reflect", "none")
 PENALTIES: dict[str, type[Threshold]] = {kind.__name__: kind for kind in (L1, NonNegativeL1, HardThreshold)}
 LIKELIHOODS: dict[str, type[Likelihood]] = {"Gaussian": Gaussian}
 _KERNELS = 8  # size, in kernels, of the signal that stands for a large one
-Shift = tuple[int, ...]
 
 
 class UnfoldedAutoencoder(nn.Module):
@@ -315,24 +314,13 @@ class UnfoldedAutoencoder(nn.Module):
         return ConvDictionary(to_phases(atoms, self.stride), signal_shape=coarse, implementation=how)
 
     def _pad(self, y: Tensor, shift: Shift) -> Tensor:
-        """Return the part of the (continued) signal that the positions of one grid cover exactly."""
-        for axis, (width, moved) in enumerate(zip(self.kernel, shift, strict=True), start=2):
-            size = y.shape[axis]
-            rest = (width - size) % self.stride
-            if self.padding == "none":
-                y = y.narrow(axis, 0, size - (size - width) % self.stride)
-            else:
-                entries = torch.arange(size + 2 * self.stride + rest, device=y.device) - self.stride + moved
-                y = y.index_select(axis, _reflected(entries, size))
-        return y
+        if self.padding == "none":
+            return cover(y, self.kernel, self.stride)
+        return continue_by_reflection(y, self.kernel, self.stride, shift)
 
     def _crop(self, x: Tensor, shift: Shift, size: tuple[int, ...]) -> Tensor:
-        """Return the signal's own part of a predictor on one grid, zero where no atom reaches."""
-        ends = []
-        for axis, (length, moved) in enumerate(zip(size, shift, strict=True), start=2):
-            begin = self.stride - moved if self.padding == "reflect" else 0
-            ends.append((-begin, begin + length - x.shape[axis]))
-        return F.pad(x, [n for pair in reversed(ends) for n in pair])
+        before = [self.stride - moved for moved in shift] if self.padding == "reflect" else [0] * len(shift)
+        return window(x, before, size)
 
     def _checked(self, shifts: Sequence[Shift]) -> list[Shift]:
         known = set(self.all_shifts())
@@ -361,13 +349,6 @@ class UnfoldedAutoencoder(nn.Module):
             self.register_parameter(name, nn.Parameter(value))
         else:
             self.register_buffer(name, value)
-
-
-def _reflected(entries: Tensor, size: int) -> Tensor:
-    """Return where entries outside of a signal lie when it is reflected at its ends, again and again."""
-    period = max(2 * (size - 1), 1)
-    entries = entries % period
-    return torch.minimum(entries, period - entries) if size > 1 else torch.zeros_like(entries)
 
 
 def _levels(penalty: Threshold, atoms: Tensor) -> Tensor:

@@ -1,0 +1,54 @@
+"""Where the positions of a strided dictionary lie on a signal: padding to a grid, and back.
+
+A grid is covered exactly when the last position of an atom ends with the signal,
+``(size - kernel) % stride == 0`` along each axis.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+__all__ = ["Shift", "continue_by_reflection", "cover", "window"]
+
+Shift = tuple[int, ...]
+
+
+def cover(y: Tensor, kernel: tuple[int, ...], stride: int) -> Tensor:
+    """Return signals (n, channels, *spatial) without the entries at their end that no atom reaches."""
+    for axis, width in enumerate(kernel, start=2):
+        y = y.narrow(axis, 0, y.shape[axis] - (y.shape[axis] - width) % stride)
+    return y
+
+
+def continue_by_reflection(y: Tensor, kernel: tuple[int, ...], stride: int, shift: Shift) -> Tensor:
+    """Continue signals (n, channels, *spatial) at both ends, so that the grid covers them.
+
+    Each axis gains ``stride - shift`` entries before and ``stride + rest + shift`` behind, rest being
+    what the grid lacks: the size does not depend on the shift (authors' code of Tolooshams et al.,
+    "Convolutional dictionary learning based auto-encoders", 2020).
+    """
+    for axis, (width, moved) in enumerate(zip(kernel, shift, strict=True), start=2):
+        size = y.shape[axis]
+        rest = (width - size) % stride
+        entries = torch.arange(size + 2 * stride + rest, device=y.device) - (stride - moved)
+        y = y.index_select(axis, _reflected(entries, size))
+    return y
+
+
+def window(x: Tensor, before: Sequence[int], size: tuple[int, ...]) -> Tensor:
+    """Return `size` entries of each spatial axis from `before` on, zero where x has ended."""
+    ends = [
+        (-begin, begin + length - old) for begin, length, old in zip(before, size, x.shape[2:], strict=True)
+    ]
+    return F.pad(x, [n for pair in reversed(ends) for n in pair])
+
+
+def _reflected(entries: Tensor, size: int) -> Tensor:
+    """Return where entries outside of a signal lie when it is reflected at its ends, again and again."""
+    if size == 1:
+        return torch.zeros_like(entries)
+    period = 2 * (size - 1)
+    entries = entries % period
+    return torch.minimum(entries, period - entries)
