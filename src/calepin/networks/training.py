@@ -136,9 +136,7 @@ class NetworkRule:
             self.optimizer.state.pop(parameter, None)
             if state:
                 self.optimizer.state[parameter] = {
-                    # files have no numbers, only arrays: the optimiser's count of steps is one
-                    key: torch.as_tensor(value).reshape(() if key == "step" else parameter.shape)
-                    for key, value in state.items()
+                    key: _state_tensor(key, value, parameter) for key, value in state.items()
                 }
         self._publish(arrays)
         self._bound = arrays
@@ -227,6 +225,14 @@ class NetworkRule:
                 parameter /= norm.clamp_min(torch.finfo(norm.dtype).tiny).view(
                     -1, *[1] * (parameter.ndim - 1)
                 )
+
+
+def _state_tensor(key: str, value: Any, parameter: Tensor) -> Tensor:
+    """Return what an optimiser keeps for a parameter, as it was before it went into a file."""
+    tensor = torch.as_tensor(value)
+    if key == "step":
+        return tensor.reshape(())  # a count, which torch keeps on the CPU; files have arrays alone
+    return tensor.reshape(parameter.shape).to(parameter.device)
 
 
 def _crops(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
