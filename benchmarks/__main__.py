@@ -11,7 +11,13 @@ from rich.console import Console
 
 from benchmarks.runner import environment, print_rows, run_comparison, write_report
 
-MODULES = ("benchmarks.coders", "benchmarks.learning", "benchmarks.denoise_quality", "benchmarks.startup")
+MODULES = (
+    "benchmarks.coders",
+    "benchmarks.learning",
+    "benchmarks.unfolded",
+    "benchmarks.denoise_quality",
+    "benchmarks.startup",
+)
 
 
 def main() -> None:

@@ -117,7 +117,7 @@ def _pursuit(n_nonzero: int) -> Callable[[], list[Contender]]:
         )
         sklearn_omp = Contender(
             "scikit-learn omp",
-            lambda: sklearn_encode(X, atoms, algorithm="omp", n_nonzero_coefs=n_nonzero, n_jobs=2),
+            lambda: sklearn_encode(X, atoms, algorithm="omp", n_nonzero_coefs=n_nonzero),
             _pursuit_measures,
         )
         return [*ours, spams_omp, sklearn_omp]

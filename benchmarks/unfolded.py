@@ -1,0 +1,126 @@
+"""Unfolded learning: the implicit gradient beside unrolled ones, in time, in training and in memory."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.runner import Comparison, Contender, peak_growth_mb
+from calepin.analysis.recovery import dictionary_error
+from calepin.datasets.simulate import SparseData, simulate_sparse
+from calepin.learning import ArrayBatches, TrainState, dictionary_gradient, train
+from calepin.learning.unfolded import Unfolded
+from calepin.penalties import L1
+
+GOAL = 1e-2
+
+
+def _start(data: SparseData, scale: float) -> np.ndarray:
+    m = data.atoms.shape[1]
+    noise = np.random.default_rng(1).standard_normal(data.atoms.shape) / np.sqrt(m)
+    moved = data.atoms + scale / np.log(m) * noise
+    return moved / np.linalg.norm(moved, axis=1, keepdims=True)
+
+
+def _gradients(n: int, m: int, p: int, s: int, layers: tuple[int, ...]) -> list[Contender]:
+    data = simulate_sparse(n, m, p, n_nonzero=s, signs=False)
+    y, atoms = (torch.from_numpy(a.astype(np.float32)) for a in (data.X, _start(data, 0.55)))
+    find = partial(dictionary_gradient, y, atoms, penalty=L1(0.2), step=0.1, rule="ae-ls")
+    implicit = Contender(
+        "implicit, exact codes included",
+        lambda: find(n_unfold=1, differentiate="implicit"),
+        lambda g: {"norm": float(g.norm())},
+    )
+    return [
+        implicit,
+        *(
+            Contender(f"{t} layers unrolled", partial(find, n_unfold=t), lambda g: {"norm": float(g.norm())})
+            for t in layers
+        ),
+    ]
+
+
+def _training() -> list[Contender]:
+    data = simulate_sparse(20_000, 100, 150, n_nonzero=3, signs=False)
+    X, start = data.X.astype(np.float32), _start(data, 1.0).astype(np.float32)
+
+    def contender(name: str, **how: Any) -> Contender:
+        adam = partial(torch.optim.Adam, lr=2e-3, eps=1e-3)
+        rule = Unfolded(L1(0.2), gradient="ae-ls", optimizer=adam, **how)
+
+        def learn() -> TrainState:
+            def near(state: TrainState) -> bool:
+                return state.n_steps % 10 == 0 and dictionary_error(state.arrays["atoms"], data.atoms) < GOAL
+
+            return train(
+                rule, ArrayBatches(X, 50), TrainState(rule.init(start.copy())), max_iter=2, callbacks=[near]
+            )
+
+        def measure(state: TrainState) -> dict[str, float]:
+            return {"error": dictionary_error(state.arrays["atoms"], data.atoms), "updates": state.n_steps}
+
+        return Contender(name, learn, measure)
+
+    return [
+        contender("implicit ae-ls", differentiate="implicit"),
+        contender("ae-ls, 50 layers unrolled", n_unfold=50, step_size=0.15),
+    ]
+
+
+def _memory() -> list[Contender]:
+    def contender(name: str, how: str) -> Contender:
+        # glibc keeps freed buffers that small ones have split, which hides what is really in use:
+        # above this size (M_MMAP_THRESHOLD) it returns them
+        code = (
+            "import ctypes\nctypes.CDLL(None).mallopt(-3, 65536)\n"
+            "import torch\nfrom calepin.learning import dictionary_gradient\n"
+            "from calepin.penalties import L1\ntorch.manual_seed(0)\n"
+            "D = torch.nn.functional.normalize(torch.randn(200, 100))\n"
+            "y = torch.zeros(256, 200).scatter_(1, torch.rand(256, 200).topk(5).indices, 1.5) @ D\n"
+            "def find(y=y, **how):\n"
+            "    return dictionary_gradient(y, D, penalty=L1(0.2), rule='ae-ls', **how)\n"
+            "find(y[:2], n_unfold=4, checkpoint_every=2)\n"
+            "find(y[:2], n_unfold=1, differentiate='implicit')\n"
+            f"def main(): return find({how})\n"
+        )
+        return Contender(name, lambda: peak_growth_mb(code), lambda grown: {"MB": grown})
+
+    return [
+        contender("implicit", "n_unfold=1, differentiate='implicit'"),
+        contender("1000 layers, checkpoint_every=20", "n_unfold=1000, checkpoint_every=20"),
+        contender("10 layers unrolled", "n_unfold=10"),
+        contender("1000 layers unrolled", "n_unfold=1000"),
+    ]
+
+
+COMPARISONS = [
+    Comparison(
+        "implicit",
+        "a gradient of 256 samples, m=100, p=150, 10-sparse, float32",
+        "implicit takes less than 5 layers",
+        partial(_gradients, 256, 100, 150, 10, (5, 50)),
+        rounds=10,
+    ),
+    Comparison(
+        "implicit-large",
+        "a gradient of 50 samples, m=1000, p=1500, 20-sparse, float32",
+        "0.12 s an update",
+        partial(_gradients, 50, 1000, 1500, 20, (5, 100)),
+        rounds=3,
+    ),
+    Comparison(
+        "unfolded-training",
+        "time to relative error 1e-2: m=100, p=150, 3-sparse, batch 50",
+        "implicit 5 times faster",
+        _training,
+        rounds=2,
+    ),
+    Comparison(
+        "unfolded-memory",
+        "growth of peak memory: batch 256, m=100, p=200",
+        "1000 layers at most 4 times 10 layers, with checkpoints or implicit",
+        _memory,
+        rounds=1,
+    ),
+]
