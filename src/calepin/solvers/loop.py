@@ -130,6 +130,8 @@ def solve(
         Bounds the memory of "unroll" and "last-k": only every that many iterations is kept, and those
         in between are computed again for the gradient, once. The memory is least for about the
         square root of the iterations. Not with a `tol`.
+        On Linux, glibc may keep freed buffers below 32 MB to itself, so that a process looks larger
+        than what it uses; the environment variable MALLOC_MMAP_THRESHOLD_=65536 has them returned.
     tol : float, optional
         Relative change of a sample that counts as rest.
 
