@@ -86,9 +86,7 @@ def _lasso_sklearn() -> list[Contender]:
         *(
             Contender(
                 f"scikit-learn {algorithm}",
-                lambda algorithm=algorithm: sklearn_encode(
-                    X, atoms, algorithm=algorithm, alpha=ALPHA, n_jobs=2
-                ),
+                lambda algorithm=algorithm: sklearn_encode(X, atoms, algorithm=algorithm, alpha=ALPHA),
                 _lasso_measures,
             )
             for algorithm in ("lasso_cd", "lasso_lars")
