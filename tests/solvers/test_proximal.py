@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,6 +20,22 @@ PENALTIES = [L1(0.3), NonNegativeL1(0.3), GroupL1(0.3, 2)]
 @dataclass(frozen=True)
 class NoCurvature(Gaussian):
     curvature = None
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """A mean that is the exponential of eta, as that of counts: no bound on its curvature."""
+
+    curvature: ClassVar[None] = None
+
+    def nll(self, eta, y):
+        return (eta.exp() - y * eta).sum(1)
+
+    def score(self, eta, y):
+        return y - eta.exp()
+
+    def check(self, y):
+        pass
 
 
 @pytest.fixture
@@ -54,6 +71,41 @@ def test_backtracking_serves_a_likelihood_without_curvature(problem):
         IncompatibleError, match=r"ISTA needs likelihood.curvature, which NoCurvature does not have; give"
     ):
         solve(free, ISTA(L1(0.3)), n_iter=2)
+
+
+@pytest.mark.parametrize("solver", [ISTA, FISTA])
+@pytest.mark.parametrize("penalty", [L1(100.0), L1(0.3), HardThreshold(100.0)], ids=str)
+def test_a_sample_at_rest_keeps_its_backtracked_step(solver, penalty):
+    generator = torch.Generator().manual_seed(3)
+    y = torch.randn(3, 8, generator=generator)
+    y[0] = 0
+    problem = Problem(Dense(torch.randn(14, 8, generator=generator)), Gaussian(), y)
+    state = solver(penalty, "backtracking").init(problem, problem.zeros())
+    first = state.step_size
+    for _ in range(700):
+        state = solver(penalty, "backtracking").step(problem, state)
+    assert torch.isfinite(state.z).all()
+    assert state.step_size[0] == first[0]
+    assert (state.step_size > first / 8).all()
+    assert (state.step_size < 100 * first).all()
+
+
+def test_backtracking_meets_counts_of_a_thousand_and_none():
+    generator = torch.Generator().manual_seed(2)
+    atoms = torch.randn(6, 8, dtype=torch.float64, generator=generator) / 8**0.5
+    y = torch.poisson(torch.full((4, 8), 1000.0, dtype=torch.float64), generator=generator)
+    y[0] = 0
+    problem = Problem(Dense(atoms), Exponential(), y)
+    for solver in (ISTA(L1(1.0), "backtracking"), FISTA(L1(1.0), "backtracking")):
+        state = solver.init(problem, problem.zeros())
+        start = objective = problem.nll(state.z)
+        for _ in range(300):
+            state = solver.step(problem, state)
+            before, objective = objective, problem.nll(state.z) + state.z.abs().sum(1)
+            if isinstance(solver, ISTA):
+                assert (objective <= before + 1e-9 * before.abs()).all()
+        assert torch.isfinite(objective).all()
+        assert (objective < start).all()
 
 
 def test_solutions_are_those_of_scikit_learn(problem):

@@ -29,7 +29,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from calepin._samples import expand, inner
+from calepin._samples import expand, inner, norm
 from calepin.errors import IncompatibleError
 from calepin.penalties import HardThreshold, Penalty
 from calepin.problem import Problem
@@ -139,8 +139,21 @@ class _ProximalGradient:
         return self.penalty.prox(v - step * problem.gradient(v), weight * step), step
 
 
+class _Plain(_ProximalGradient):
+    """The iteration without momentum."""
+
+    def init(self, problem: Problem, z0: Tensor) -> ISTAState:
+        """Return the state before the first iteration."""
+        return ISTAState(z0, self._first_step(problem, z0))
+
+    def step(self, problem: Problem, state: ISTAState) -> ISTAState:
+        """Return the state one iteration later."""
+        z, step = self._move(problem, state.z, state)
+        return ISTAState(z, _longer(step, state.z, z), self.decay * state.weight)
+
+
 @dataclass(frozen=True)
-class ISTA(_ProximalGradient):
+class ISTA(_Plain):
     """Iterative soft thresholding: the proximal gradient method.
 
         z_{k+1} = prox( z_k - s * gradient(z_k), s )
@@ -162,15 +175,6 @@ class ISTA(_ProximalGradient):
     penalty: Penalty
     step_size: StepSize = None
     decay: float = 1.0
-
-    def init(self, problem: Problem, z0: Tensor) -> ISTAState:
-        """Return the state before the first iteration."""
-        return ISTAState(z0, self._first_step(problem, z0))
-
-    def step(self, problem: Problem, state: ISTAState) -> ISTAState:
-        """Return the state one iteration later."""
-        z, step = self._move(problem, state.z, state)
-        return ISTAState(z, _longer(step), self.decay * state.weight)
 
 
 @dataclass(frozen=True)
@@ -218,14 +222,15 @@ class FISTA(_ProximalGradient):
             uphill = expand(inner(state.v - z, z - state.z) > 0, like=z)
             t = torch.where(uphill, 1.0, t)
             # the theory of momentum allows steps to shrink only; a restart begins anew
-            step = torch.where(uphill, _longer(step), step) if isinstance(step, Tensor) else step
+            if isinstance(step, Tensor):
+                step = torch.where(uphill, _longer(step, state.v, z), step)
         t_next = (1 + (1 + 4 * t**2).sqrt()) / 2
         v = z + (t - 1) / t_next * (z - state.z)
         return FISTAState(z, v, t_next, step, self.decay * state.weight)
 
 
 @dataclass(frozen=True)
-class IHT(_ProximalGradient):
+class IHT(_Plain):
     """Iterative hard thresholding, with a level or with a number of nonzeros.
 
         z_{k+1} = H( z_k - s * gradient(z_k) )
@@ -252,25 +257,16 @@ class IHT(_ProximalGradient):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.threshold is None) == (self.n_nonzero is None):
+        if self.threshold is not None and self.n_nonzero is None:
+            penalty: Penalty = HardThreshold(self.threshold)
+        elif self.n_nonzero is not None and self.threshold is None:
+            penalty = _Sparsest(self.n_nonzero)
+        else:
             raise ValueError(
                 "threshold: expected either threshold or n_nonzero, got "
                 f"threshold={self.threshold!r} and n_nonzero={self.n_nonzero!r}"
             )
-        if self.n_nonzero is not None:
-            penalty: Penalty = _Sparsest(self.n_nonzero)
-        else:
-            penalty = HardThreshold(self.threshold)  # pyright: ignore[reportArgumentType]
         object.__setattr__(self, "penalty", penalty)
-
-    def init(self, problem: Problem, z0: Tensor) -> ISTAState:
-        """Return the state before the first iteration."""
-        return ISTAState(z0, self._first_step(problem, z0))
-
-    def step(self, problem: Problem, state: ISTAState) -> ISTAState:
-        """Return the state one iteration later."""
-        z, step = self._move(problem, state.z, state)
-        return ISTAState(z, _longer(step))
 
 
 @dataclass(frozen=True)
@@ -302,9 +298,18 @@ def _is_positive_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and 0 < float(value) < float("inf")
 
 
-def _longer(step: float | Tensor) -> float | Tensor:
+def _longer(step: float | Tensor, v: Tensor, z: Tensor) -> float | Tensor:
     """Let a backtracked step grow a little before the next search; a fixed one stays fixed."""
-    return _GROWTH * step if isinstance(step, Tensor) else step
+    if not isinstance(step, Tensor):
+        return step
+    # any step keeps a sample at rest where it is: growing there it would end in infinity
+    return torch.where(expand(_at_rest(v, z), like=z), step, _GROWTH * step)
+
+
+@torch.no_grad()
+def _at_rest(v: Tensor, z: Tensor) -> Tensor:
+    """Whether each sample moved by no more than rounding, (n,)."""
+    return norm(z - v) <= 100 * torch.finfo(z.dtype).eps * norm(z)
 
 
 def _backtrack(
@@ -325,6 +330,7 @@ def _backtrack(
         with torch.no_grad():
             move = inner(z - v, z - v)
             holds = _bregman(problem, eta, score, problem.eta(z)) <= move / (2 * step.flatten())
+            holds |= _at_rest(v, z)
         if holds.all():
             break
         step = torch.where(expand(holds, like=z), step, step / 2)
