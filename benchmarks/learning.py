@@ -47,7 +47,14 @@ def _learners() -> list[Contender]:
 
         return Contender(f"spams.trainDL, {batches} batches", learn, _objective)
 
-    settings: dict[str, Any] = {"alpha": ALPHA, "batch_size": 512, "max_iter": 4, "tol": 0, "random_state": 0}
+    settings: dict[str, Any] = {
+        "alpha": ALPHA,
+        "batch_size": 512,
+        "max_iter": 4,
+        "tol": 0,
+        "random_state": 0,
+        "fit_algorithm": "cd",
+    }
     sklearn_learner = MiniBatchDictionaryLearning(256, max_no_improvement=None, **settings)  # type: ignore[arg-type]
     return [
         ours(4),
