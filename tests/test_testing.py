@@ -25,6 +25,11 @@ class WrongAdjoint(Dense):
         return 1.001 * super().adjoint(y)
 
 
+class Detached(Dense):
+    def adjoint(self, y):
+        return y @ self.atoms.detach().mH
+
+
 class NoShapeCheck(Identity):
     def check_input(self, x):
         pass
@@ -52,6 +57,7 @@ class WrongShape(LinearOperator):
     [
         (Affine(ATOMS), "not linear"),
         (WrongAdjoint(ATOMS), r"dot test: <A x, y> = \[.*\], <x, A\^H y> = \["),
+        (Detached(torch.nn.Parameter(ATOMS)), "the gradient in atoms through forward is not"),
         (NoShapeCheck((3,)), "expected a ValueError"),
         (SmallNorm(ATOMS), "norm_squared: 0.001 is less"),
         (WrongShape(), r"forward: expected shape \(3, 3\), got \(3, 4\)"),
@@ -111,6 +117,12 @@ class Shifted(Gaussian):
 
 
 @dataclass(frozen=True)
+class Credulous(Gaussian):
+    def check(self, y):
+        pass
+
+
+@dataclass(frozen=True)
 class SummedOver(Gaussian):
     def nll(self, eta, y):
         return super().nll(eta, y).sum()
@@ -122,6 +134,7 @@ class SummedOver(Gaussian):
         (WrongScore(), "score is not minus the gradient"),
         (TooFlat(), "curvature 0.5 does not bound"),
         (Shifted(), "do not average to mean"),
+        (Credulous(), "check: expected a ValueError for a NaN"),
         (SummedOver(), r"nll: expected shape \(4,\)"),
     ],
 )

@@ -34,6 +34,8 @@ def check_operator(
 ) -> None:
     """Check that an operator is linear, has the adjoint it says, and refuses wrong shapes.
 
+    Its two maps must have the right gradients too, in their samples and in every parameter.
+
     Parameters
     ----------
     operator : LinearOperator
@@ -69,6 +71,7 @@ def check_operator(
         bool(((left - right).abs() <= rtol * scale + 1e-300).all()),
         f"adjoint fails the dot test: <A x, y> = {left.tolist()}, <x, A^H y> = {right.tolist()}",
     )
+    _check_gradients(operator, x, y, rtol)
     _check_norm(operator, draw, rtol)
     _check_shape_errors(operator, x, y)
     for name, twin in (
@@ -146,6 +149,7 @@ def check_likelihood(likelihood: Likelihood, eta: Tensor, *, n_draws: int = 4000
     generator = torch.Generator().manual_seed(seed)
     y = likelihood.sample(eta, generator=generator)
     likelihood.check(y)
+    _check_refusal(likelihood, y)
     _require(y.shape == eta.shape, f"sample: expected shape {tuple(eta.shape)}, got {tuple(y.shape)}")
     nll = likelihood.nll(eta, y)
     _require(nll.shape == eta.shape[:1], f"nll: expected shape ({len(eta)},), got {tuple(nll.shape)}")
@@ -237,6 +241,28 @@ def check_solver(
             before = after
 
 
+@torch.enable_grad()
+def _check_gradients(operator: LinearOperator, x: Tensor, y: Tensor, rtol: float) -> None:
+    """Compare the gradients of <A x, y> and <x, A^H y>: one function of samples and parameters."""
+    parameters = {name: p for name, p in operator.named_parameters() if p.requires_grad}
+    wanted = {"x": x.clone().requires_grad_(), "y": y.clone().requires_grad_(), **parameters}
+    both = []
+    for left, right in (
+        (operator(wanted["x"]), wanted["y"]),
+        (wanted["x"], operator.adjoint(wanted["y"])),
+    ):
+        product = inner(left, right).sum()
+        _require(product.requires_grad, "no gradient passes through the operator")
+        both.append(torch.autograd.grad(product, list(wanted.values()), materialize_grads=True))
+    for name, through_forward, through_adjoint in zip(wanted, *both, strict=True):
+        _require_close(
+            f"the gradient in {name} through forward is not that through adjoint:",
+            through_forward,
+            through_adjoint,
+            rtol,
+        )
+
+
 def _check_norm(operator: LinearOperator, draw: Callable[..., Tensor], rtol: float) -> None:
     norm_squared = operator.norm_squared()
     for _ in range(5):
@@ -257,6 +283,16 @@ def _check_shape_errors(operator: LinearOperator, x: Tensor, y: Tensor) -> None:
             except ValueError:
                 continue
             raise AssertionError(f"{map_name}: expected a ValueError for samples with {what}, got none")
+
+
+def _check_refusal(likelihood: Likelihood, y: Tensor) -> None:
+    bad = y.clone()
+    bad[(0,) * y.ndim] = math.nan
+    try:
+        likelihood.check(bad)
+    except ValueError:
+        return
+    raise AssertionError("check: expected a ValueError for a NaN in y, got none")
 
 
 def _neighbours(z: Tensor, v: Tensor, draw: Callable[..., Tensor]) -> list[Tensor]:

@@ -72,6 +72,16 @@ def test_the_norm_follows_the_atoms():
     assert operator.norm_squared() == pytest.approx(4 * before)
 
 
+def test_the_norm_follows_atoms_that_are_replaced():
+    operator = Dense(torch.nn.Parameter(randn(7, 4)))
+    for factor in (1.0, 2.0, 3.0, 4.0):
+        operator.norm_squared()
+        for _ in range(2):  # freed memory is soon reused: an address alone tells nothing
+            operator.atoms.data = factor * randn(7, 4)
+        expected = Dense(factor * randn(7, 4)).norm_squared()
+        assert operator.norm_squared() == pytest.approx(expected, rel=1e-12)
+
+
 def test_dense_synthesises_with_rows_as_atoms():
     atoms = randn(7, 4)
     z = torch.zeros(2, 7, dtype=torch.float64)
