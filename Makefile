@@ -18,7 +18,7 @@ demo: $(VENV)/.package ## denoise a photograph with a dictionary learned from it
 	  --atoms-picture $(OUT)/atoms.png --figure $(OUT)/before-after.png
 
 test: $(VENV)/.test ## the whole test suite
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 
 lint: $(VENV)/.lint ## ruff and pyright
 	$(BIN)/ruff check .
