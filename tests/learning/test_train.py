@@ -97,9 +97,10 @@ def test_ctrl_c_ends_the_step_and_leaves_a_checkpoint_to_resume(rule, X, tmp_pat
         if state.n_steps == 6:
             os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(rule, data, fresh(rule, data), max_iter=4, callbacks=[press], checkpoint=path)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     resumed = load_checkpoint(path, rule, data)
     assert resumed.n_steps in (6, 7)
     assert_same(train(rule, data, resumed, max_iter=4), train(rule, data, fresh(rule, data), max_iter=4))
