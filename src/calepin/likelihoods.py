@@ -11,16 +11,18 @@ Normalisation: `nll` sums over the entries of a sample and returns one number a 
 do not depend on `eta` are left out.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from calepin._random import randn
 from calepin._samples import inner
 
-__all__ = ["Gaussian", "Likelihood"]
+__all__ = ["Binomial", "Gaussian", "Likelihood", "Poisson"]
 
 
 class Likelihood(Protocol):
@@ -92,6 +94,119 @@ class Gaussian:
     def check(self, y: Tensor) -> None:
         """Raise ValueError unless every entry is finite."""
         _refuse(y, ~torch.isfinite(y), expected="finite values")
+
+
+@dataclass(frozen=True)
+class Binomial:
+    """Numbers of successes, ``y ~ Binomial(trials, p)`` with the logit link ``p = 1 / (1 + exp(-eta))``.
+
+        nll(eta, y) = sum trials * log(1 + exp(eta)) - y * eta
+
+    Any eta is safe: nothing overflows, the score stays within ``[-trials, trials]``.
+
+    Parameters
+    ----------
+    trials : int or Tensor, default 1
+        Trials behind every entry, at least 1; one is Bernoulli. A tensor broadcasts against y: (n, 1, ...)
+        for a number a sample, the shape of y for one an entry.
+    """
+
+    trials: int | Tensor = 1
+
+    def __post_init__(self) -> None:
+        trials = torch.as_tensor(self.trials)
+        bad = ~((trials >= 1) & torch.isfinite(trials) & (trials == trials.round()))
+        if bad.any():
+            raise ValueError(
+                f"trials: expected whole numbers of at least 1, got {trials[bad].flatten()[0].item()}"
+            )
+
+    @property
+    def curvature(self) -> float:
+        """Return a quarter of the largest number of trials: the variance of p = 1/2."""
+        return float(torch.as_tensor(self.trials).max()) / 4
+
+    def nll(self, eta: Tensor, y: Tensor) -> Tensor:
+        """Negative log-likelihood of each sample without its binomial coefficients, shape (n,)."""
+        return (self.trials * F.softplus(eta) - y * eta).flatten(1).sum(1)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        """Return ``trials * p``, the expected number of successes."""
+        return self.trials * torch.sigmoid(eta)
+
+    def score(self, eta: Tensor, y: Tensor) -> Tensor:
+        """Return the residual ``y - trials * p``."""
+        return y - self.mean(eta)
+
+    def sample(self, eta: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw the number of successes of every entry."""
+        device = eta.device if generator is None else generator.device
+        trials = torch.as_tensor(self.trials, dtype=eta.dtype).expand(eta.shape)
+        drawn = torch.binomial(trials.to(device), torch.sigmoid(eta).to(device), generator=generator)
+        return drawn.to(eta.device)
+
+    def check(self, y: Tensor) -> None:
+        """Raise ValueError unless every entry is a whole number from 0 to its trials."""
+        trials = torch.as_tensor(self.trials, device=y.device)
+        try:
+            fits = torch.broadcast_shapes(trials.shape, y.shape) == y.shape
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"trials: expected a shape that broadcasts to that of y, {tuple(y.shape)}, "
+                f"got {tuple(trials.shape)}"
+            )
+        _refuse_all_but_counts(y)
+        most = int(trials.max())
+        _refuse(y, y > trials, expected=f"at most the trials ({most}{' or fewer' * bool(trials.ndim)})")
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Counts, ``y ~ Poisson(exp(eta))``: photons in a pixel, spikes in a bin.
+
+        nll(eta, y) = sum exp(eta) - y * eta
+
+    Its curvature exp(eta) has no bound: solvers need backtracking, or a step that is given. Beyond
+    the largest eta whose rate is a finite number, rates stay at that number, so that a solver whose
+    step went too far sees a large objective and not NaN.
+    """
+
+    @property
+    def curvature(self) -> None:
+        """Return None: the second derivative, exp(eta), has no bound."""
+        return None
+
+    def nll(self, eta: Tensor, y: Tensor) -> Tensor:
+        """Negative log-likelihood of each sample without log(y!), shape (n,)."""
+        return (self.mean(eta) - y * eta).flatten(1).sum(1)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        """Return the rate ``exp(eta)``."""
+        # half of the exponent's range: what sums and squares of rates need stays finite too
+        return eta.clamp_max(0.5 * math.log(torch.finfo(eta.dtype).max)).exp()
+
+    def score(self, eta: Tensor, y: Tensor) -> Tensor:
+        """Return the residual ``y - exp(eta)``."""
+        return y - self.mean(eta)
+
+    def sample(self, eta: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw the counts of every entry."""
+        device = eta.device if generator is None else generator.device
+        return torch.poisson(self.mean(eta).to(device), generator=generator).to(eta.device)
+
+    def check(self, y: Tensor) -> None:
+        """Raise ValueError unless every entry is a whole number of at least 0."""
+        _refuse_all_but_counts(y)
+
+
+def _refuse_all_but_counts(y: Tensor) -> None:
+    if y.is_complex():
+        raise ValueError(f"y: expected real counts, got {y.dtype}")
+    _refuse(y, ~torch.isfinite(y), expected="finite counts")
+    _refuse(y, y < 0, expected="counts of at least 0")
+    _refuse(y, y != y.round(), expected="whole numbers, which counts are")
 
 
 def _refuse(y: Tensor, bad: Tensor, *, expected: str) -> None:

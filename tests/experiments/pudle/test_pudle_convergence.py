@@ -6,7 +6,7 @@ import pytest
 
 from calepin.datasets import read_picture
 from calepin.experiments import EXPERIMENTS, find, perform
-from calepin.experiments.pudle import PUDLE_CODE_CONVERGENCE, PUDLE_GRADIENTS, Settings
+from calepin.experiments.pudle.convergence import PUDLE_CODE_CONVERGENCE, PUDLE_GRADIENTS, Settings
 
 SMALL = {"n_features": 30, "n_components": 40, "n_nonzero": 2, "n_draws": 2}
 TINY = {
