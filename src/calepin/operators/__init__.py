@@ -4,7 +4,26 @@ from calepin.operators.base import LinearOperator
 from calepin.operators.compose import Compose
 from calepin.operators.conv import ConvDictionary
 from calepin.operators.dense import Dense
+from calepin.operators.fourier import (
+    MultiCoilMRI,
+    column_mask,
+    estimate_sensitivities,
+    root_sum_of_squares,
+    variable_density_mask,
+)
 from calepin.operators.identity import Identity
 from calepin.operators.mask import Mask
 
-__all__ = ["Compose", "ConvDictionary", "Dense", "Identity", "LinearOperator", "Mask"]
+__all__ = [
+    "Compose",
+    "ConvDictionary",
+    "Dense",
+    "Identity",
+    "LinearOperator",
+    "Mask",
+    "MultiCoilMRI",
+    "column_mask",
+    "estimate_sensitivities",
+    "root_sum_of_squares",
+    "variable_density_mask",
+]

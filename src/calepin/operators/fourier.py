@@ -1,0 +1,285 @@
+"""Cartesian magnetic resonance imaging: undersampled Fourier transforms seen by several coils.
+
+    y_c = M F (s_c * x)            c = 1 .. n_coils
+
+F is the orthonormal two-dimensional Fourier transform with the zero frequency in the middle of the
+grid, M keeps the samples that were acquired, s_c is how sensitive coil c is to each pixel (Pruessmann
+et al., "SENSE: sensitivity encoding for fast MRI", 1999). Without sensitivities each coil's picture is
+an unknown of its own, and the picture is the root of their sum of squares (Roemer et al., "The NMR
+phased array", 1990).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from calepin.operators.base import LinearOperator
+
+__all__ = [
+    "MultiCoilMRI",
+    "column_mask",
+    "estimate_sensitivities",
+    "root_sum_of_squares",
+    "variable_density_mask",
+]
+
+_AXES = (-2, -1)
+
+
+class MultiCoilMRI(LinearOperator):
+    """From pictures to the k-space samples of every coil, zero where nothing was acquired.
+
+    Parameters
+    ----------
+    acquired : bool Tensor, shape (height, width)
+        True where k-space is sampled, the zero frequency at ``(height // 2, width // 2)``.
+    sensitivities : complex Tensor, shape (n_coils, height, width), optional
+        One picture, (n, 1, height, width), becomes ``n_coils`` of k-space.
+    n_coils : int, default 1
+        Without sensitivities: the pictures of the coils, (n, n_coils, height, width), are transformed
+        each by itself.
+
+    Raises
+    ------
+    ValueError
+        A mask that is not boolean, has other axes or no sample; sensitivities of another shape, real
+        ones, or ones with NaN.
+    """
+
+    acquired: Tensor
+    sensitivities: Tensor | None
+
+    def __init__(
+        self, acquired: Tensor, *, sensitivities: Tensor | None = None, n_coils: int | None = None
+    ) -> None:
+        if acquired.dtype != torch.bool or acquired.ndim != 2:
+            raise ValueError(
+                "acquired: expected a boolean tensor of shape (height, width), "
+                f"got {acquired.dtype} of {tuple(acquired.shape)}"
+            )
+        if not acquired.any():
+            raise ValueError("acquired: expected at least one sample, got none")
+        size = tuple(acquired.shape)
+        if sensitivities is not None:
+            if n_coils is not None:
+                raise ValueError(f"n_coils: expected None with sensitivities, got {n_coils}")
+            _check_sensitivities(sensitivities, size)
+        coils = (n_coils or 1) if sensitivities is None else sensitivities.shape[0]
+        super().__init__((coils if sensitivities is None else 1, *size), (coils, *size))
+        self.register_buffer("acquired", acquired)
+        self.register_buffer("sensitivities", sensitivities)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map pictures (n, 1 or n_coils, height, width) to k-space (n, n_coils, height, width)."""
+        self.check_input(x)
+        if self.sensitivities is not None:
+            x = x * self.sensitivities
+        return centred_fft(x).masked_fill(~self.acquired, 0)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Map k-space to pictures: the zero-filled reconstruction, weighted by the sensitivities."""
+        self.check_output(y)
+        if not y.is_complex():
+            raise ValueError(f"y: MultiCoilMRI expected complex k-space, got {y.dtype}")
+        x = centred_ifft(y.masked_fill(~self.acquired, 0))
+        if self.sensitivities is None:
+            return x
+        return (x * self.sensitivities.conj()).sum(1, keepdim=True)
+
+    def _compute_norm_squared(self, generator: torch.Generator | None) -> float:
+        if self.sensitivities is None:
+            return 1.0
+        return super()._compute_norm_squared(generator)
+
+
+def centred_fft(x: Tensor) -> Tensor:
+    """Return the orthonormal Fourier transform over the last two axes, zero frequency in the middle."""
+    spectrum = torch.fft.fft2(torch.fft.ifftshift(x, dim=_AXES), norm="ortho")
+    return torch.fft.fftshift(spectrum, dim=_AXES)
+
+
+def centred_ifft(y: Tensor) -> Tensor:
+    """Return the inverse, and adjoint, of `centred_fft`."""
+    picture = torch.fft.ifft2(torch.fft.ifftshift(y, dim=_AXES), norm="ortho")
+    return torch.fft.fftshift(picture, dim=_AXES)
+
+
+def root_sum_of_squares(pictures: Tensor) -> Tensor:
+    """Return the magnitude (n, 1, height, width) of the pictures of all coils, (n, n_coils, ...)."""
+    return torch.linalg.vector_norm(pictures, dim=1, keepdim=True)
+
+
+def estimate_sensitivities(kspace: Tensor, *, n_center: int | tuple[int, int], floor: float = 0.02) -> Tensor:
+    """Estimate sensitivities from the fully sampled middle of k-space.
+
+    Each coil's picture of low resolution (a Hann window over the middle), divided by the root of the
+    sum of squares of all: right up to a phase common to all coils, which the picture then carries.
+    Where there is hardly any signal they fade to zero (McKenzie et al., "Self-calibrating parallel
+    imaging with automatic coil sensitivity extraction", 2002).
+
+    Parameters
+    ----------
+    kspace : complex Tensor, shape (n_coils, height, width)
+        Zero frequency in the middle.
+    n_center : int or pair of int
+        Size of the fully sampled middle, along both axes or each; the window is zero outside.
+    floor : float, default 0.02
+        Signal, relative to the largest, under which sensitivities fade.
+
+    Returns
+    -------
+    Tensor, shape of `kspace`
+        The sum of ``|s_c|^2`` over coils is at most one.
+
+    Raises
+    ------
+    ValueError
+        k-space that is real, not finite, all zero or of another shape, or a middle larger than it.
+    """
+    if kspace.ndim != 3 or not kspace.is_complex():
+        raise ValueError(
+            "kspace: expected a complex tensor of shape (n_coils, height, width), "
+            f"got {kspace.dtype} of {tuple(kspace.shape)}"
+        )
+    if not torch.isfinite(kspace).all() or not kspace.any():
+        raise ValueError("kspace: expected finite samples that are not all zero")
+    size = tuple(kspace.shape[1:])
+    center = (n_center, n_center) if isinstance(n_center, int) else tuple(n_center)
+    if any(not 1 <= c <= s for c, s in zip(center, size, strict=True)):
+        raise ValueError(f"n_center: expected 1 to {size}, got {center}")
+    window = torch.zeros(size, dtype=kspace.real.dtype, device=kspace.device)
+    rows, columns = (
+        # one more than the middle on either side, for the window's own zeros
+        torch.hann_window(length + 2, periodic=False, dtype=window.dtype, device=window.device)[1:-1]
+        for length in center
+    )
+    _middle(window, center).copy_(rows[:, None] * columns)
+    low = centred_ifft(kspace * window)
+    magnitude = root_sum_of_squares(low[None])[0]
+    fading = floor * magnitude.max()
+    return low / (magnitude.square() + fading.square()).sqrt()
+
+
+def column_mask(
+    shape: tuple[int, int],
+    *,
+    acceleration: float,
+    n_center: int | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Return a mask of whole columns: the middle ones, and others drawn uniformly.
+
+    One of `acceleration` columns is acquired, rounded to a whole number (Zbontar et al., "fastMRI", 2018,
+    section 4.2).
+
+    Parameters
+    ----------
+    shape : (height, width)
+    acceleration : float
+        At least 1.
+    n_center : int, optional
+        Columns in the middle that are all acquired; by default a third of all that are.
+    seed : int
+
+    Returns
+    -------
+    bool Tensor, shape (height, width)
+    """
+    height, width = _check_size(shape)
+    n_columns = _n_acquired(width, acceleration)
+    n_center = max(1, n_columns // 3) if n_center is None else n_center
+    if not 0 <= n_center <= n_columns:
+        raise ValueError(f"n_center: expected 0 to the {n_columns} acquired columns, got {n_center}")
+    weights = torch.ones(width, dtype=torch.float64)
+    columns = _draw(weights, (n_center,), n_columns, seed)
+    return columns.expand(height, width).clone()
+
+
+def variable_density_mask(
+    shape: tuple[int, int],
+    *,
+    acceleration: float,
+    n_center: int = 24,
+    power: float = 2.0,
+    seed: int = 0,
+) -> Tensor:
+    """Return a mask of single samples, all in the middle and the rarer the farther from it.
+
+    Samples are drawn without replacement with weights ``(1 - r)^power``, r the distance from the middle
+    relative to that of the corners (Lustig, Donoho and Pauly, "Sparse MRI", 2007, section III.C).
+
+    Parameters
+    ----------
+    shape : (height, width)
+    acceleration : float
+        At least 1: one of so many samples is acquired, the middle included.
+    n_center : int, default 24
+        Side of the fully sampled middle.
+    power : float, default 2
+        How fast the density falls, at least 0.
+    seed : int
+
+    Returns
+    -------
+    bool Tensor, shape (height, width)
+    """
+    height, width = _check_size(shape)
+    if not 0 <= power < math.inf:
+        raise ValueError(f"power: expected a finite number of at least 0, got {power!r}")
+    n_samples = _n_acquired(height * width, acceleration)
+    center = (min(n_center, height), min(n_center, width))
+    if n_center < 0 or math.prod(center) > n_samples:
+        raise ValueError(
+            f"n_center: expected a middle of at most the {n_samples} acquired samples, got {n_center}"
+        )
+    rows, columns = (
+        (torch.arange(length, dtype=torch.float64) - length // 2) / max(length // 2, 1)
+        for length in (height, width)
+    )
+    radius = (rows[:, None].square() + columns.square()).div(2).sqrt().clamp_max(1)
+    # the corners keep a little weight: a mask of everything can be drawn too
+    return _draw((1 - radius).clamp_min(1e-3) ** power, center, n_samples, seed)
+
+
+def _draw(weights: Tensor, center: tuple[int, ...], n_acquired: int, seed: int) -> Tensor:
+    """Draw that many entries: all of the middle, the others by the weights, without replacement.
+
+    Exponential clocks with rates `weights`: the first to ring are such a draw (Efraimidis and Spirakis,
+    "Weighted random sampling with a reservoir", 2006).
+    """
+    from calepin._random import torch_generator
+
+    clocks = torch.empty_like(weights).exponential_(generator=torch_generator(seed)) / weights
+    _middle(clocks, center).fill_(-1.0)
+    chosen = clocks.flatten().topk(n_acquired, largest=False).indices
+    return torch.zeros(weights.numel(), dtype=torch.bool).index_fill(0, chosen, True).view(weights.shape)
+
+
+def _middle(values: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return a view of the entries around the zero frequency."""
+    for axis, length in enumerate(size):
+        values = values.narrow(axis, values.shape[axis] // 2 - length // 2, length)
+    return values
+
+
+def _n_acquired(n: int, acceleration: float) -> int:
+    if not 1 <= acceleration <= n:
+        raise ValueError(f"acceleration: expected a number from 1 to {n}, got {acceleration!r}")
+    return max(1, round(n / acceleration))
+
+
+def _check_size(shape: tuple[int, int]) -> tuple[int, int]:
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"shape: expected (height, width), got {tuple(shape)}")
+    return int(shape[0]), int(shape[1])
+
+
+def _check_sensitivities(sensitivities: Tensor, size: tuple[int, ...]) -> None:
+    if not sensitivities.is_complex() or sensitivities.ndim != 3 or sensitivities.shape[1:] != size:
+        raise ValueError(
+            f"sensitivities: expected a complex tensor of shape (n_coils, {size[0]}, {size[1]}), "
+            f"got {sensitivities.dtype} of {tuple(sensitivities.shape)}"
+        )
+    if not torch.isfinite(sensitivities).all():
+        raise ValueError("sensitivities: expected finite values, got NaN or infinity")
