@@ -1,6 +1,7 @@
 """Pictures in files, bundled samples, simulators, and the folder that CALEPIN_DATA names."""
 
 from calepin.datasets.folder import data_path, has_data
+from calepin.datasets.kspace import read_kspace, write_cfl
 from calepin.datasets.pictures import Picture, read_picture, write_picture
 from calepin.datasets.samples import SAMPLES, load_digits, load_sample
 from calepin.datasets.simulate import SparseData, add_gaussian_noise, simulate_sparse
@@ -14,7 +15,9 @@ __all__ = [
     "has_data",
     "load_digits",
     "load_sample",
+    "read_kspace",
     "read_picture",
     "simulate_sparse",
+    "write_cfl",
     "write_picture",
 ]
