@@ -13,15 +13,20 @@ from calepin.operators.fourier import (
 )
 from calepin.operators.identity import Identity
 from calepin.operators.mask import Mask
+from calepin.operators.sketch import GaussianSketch
+from calepin.operators.transforms import SubsampledDCT, SubsampledHadamard
 
 __all__ = [
     "Compose",
     "ConvDictionary",
     "Dense",
+    "GaussianSketch",
     "Identity",
     "LinearOperator",
     "Mask",
     "MultiCoilMRI",
+    "SubsampledDCT",
+    "SubsampledHadamard",
     "column_mask",
     "estimate_sensitivities",
     "root_sum_of_squares",
