@@ -1,0 +1,29 @@
+"""Coefficient priors: a generator G makes the coefficients of a dictionary from a short latent z.
+
+    y ~ family( mean = f^{-1}(eta) ),        eta = A G(z) + offset
+
+A generator is any callable that maps latents (n, k) to coefficients (n, n_coefficients), each sample
+on its own: a plain function of tensors or an ``nn.Module``. Nothing else is asked of it; three
+attributes are used where they are there:
+
+- ``latent_dim`` (int), k: otherwise it has to be said;
+- ``linearise(z)``, G(z) and its Jacobian (n, k, n_coefficients) in closed form (`linearise`);
+- ``initial_latents(problem)``, a start for the latent solvers that is better than a random one.
+"""
+
+from calepin.generators.base import Generator, check_generator, latent_dimension, linearise
+from calepin.generators.families import GroupSparse, KSparse, PolynomialSine, ReLUNet, Sine
+from calepin.generators.truncate import truncate
+
+__all__ = [
+    "Generator",
+    "GroupSparse",
+    "KSparse",
+    "PolynomialSine",
+    "ReLUNet",
+    "Sine",
+    "check_generator",
+    "latent_dimension",
+    "linearise",
+    "truncate",
+]

@@ -1,0 +1,198 @@
+"""What every user of a generator needs: its Jacobian, its latent dimension, and what is wrong with it."""
+
+import numbers
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Generator", "check_generator", "latent_dimension", "like_generator", "linearise", "push_forward"]
+
+Generator = Callable[[Tensor], Tensor]
+"""Maps latents (n, k) to coefficients (n, n_coefficients), sample by sample."""
+
+_N_PROBES = 4
+
+
+def linearise(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return G(z), (n, p), and its Jacobian, (n, k, p): row i is the derivative along latent i.
+
+    In closed form where the generator has a method of this name; otherwise by forward mode, all k
+    directions in one vectorised pass, which takes no graph and the memory of the result.
+
+    Parameters
+    ----------
+    generator : callable
+    z : Tensor, shape (n, k)
+    """
+    own = getattr(generator, "linearise", None)
+    if own is not None:
+        return own(z)
+
+    def push(direction: Tensor) -> Any:
+        return push_forward(generator, z, direction.expand_as(z))
+
+    directions = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    values_and_slopes: Any = (None, 1)  # G(z) is the same for every direction
+    return torch.func.vmap(push, out_dims=values_and_slopes)(directions)
+
+
+def push_forward(function: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the value of a function and its derivative along a direction, by forward mode."""
+    _prepare_forward_mode()
+    value, slope, *_ = torch.func.jvp(function, (x,), (direction,))
+    return value, slope
+
+
+@cache
+def _prepare_forward_mode() -> None:
+    """Load what torch loads at the first use of forward mode, without its warning to itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import torch._decomp.decompositions_for_jvp  # noqa: F401
+
+
+def latent_dimension(generator: Generator, latent_dim: int | None = None) -> int:
+    """Return k: the number given, or the generator's own.
+
+    Raises
+    ------
+    ValueError
+        If neither is there, or if they differ.
+    """
+    own: Any = getattr(generator, "latent_dim", None)
+    k = own if latent_dim is None else latent_dim
+    if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 1:
+        raise ValueError(
+            f"latent_dim: expected a positive integer for a generator that has none of its own, got {k!r}"
+        )
+    if own is not None and own != k:
+        raise ValueError(f"latent_dim: expected {own}, that of the generator, got {k}")
+    return int(k)
+
+
+def like_generator(generator: Generator, default: torch.dtype = torch.float32) -> Tensor:
+    """Return an empty tensor with the dtype and device that the generator computes with."""
+    if isinstance(generator, nn.Module):
+        for tensor in (*generator.parameters(), *generator.buffers()):
+            if tensor.is_floating_point():
+                return tensor.detach().new_empty(0)
+    return torch.empty(0, dtype=default)
+
+
+@torch.no_grad()
+def check_generator(
+    generator: Generator,
+    latent_dim: int | None = None,
+    *,
+    n_coefficients: int | None = None,
+    n_features: int | None = None,
+    like: Tensor | None = None,
+) -> int:
+    """Check that a generator can be used, and return how many coefficients it makes.
+
+    Parameters
+    ----------
+    generator : callable
+    latent_dim : int, optional
+        k, for a generator that does not tell.
+    n_coefficients : int, optional
+        What the dictionary takes.
+    n_features : int, optional
+        Entries of an observation, of which there must be k at least.
+    like : Tensor, optional
+        Gives dtype and device of the latents; by default those of the generator's own tensors.
+
+    Raises
+    ------
+    ValueError
+        If it maps latents to something else than one finite vector a sample, of the expected size, if
+        samples meet each other, if no derivative passes through, or if k exceeds n_features.
+
+    Warns
+    -----
+    RuntimeWarning
+        If batch normalisation or dropout is in training mode.
+    """
+    k = latent_dimension(generator, latent_dim)
+    if n_features is not None and k > n_features:
+        raise ValueError(
+            f"latent_dim: expected at most the {n_features} features of an observation, got {k}: "
+            "its latents could not be told apart"
+        )
+    fickle = _warn_of_training_mode(generator)
+    like = like_generator(generator) if like is None else like
+    draw = torch.Generator().manual_seed(0)
+    z = torch.randn((_N_PROBES, k), generator=draw, dtype=like.dtype).to(like.device)
+    coefficients = _call(generator, z)
+    _check_values(coefficients, n_coefficients)
+    alone = coefficients[:1] if fickle else _call(generator, z[:1])
+    if not torch.allclose(alone, coefficients[:1], rtol=1e-3, atol=1e-5 * float(coefficients.abs().max())):
+        raise ValueError(
+            "generator: expected samples that don't depend on each other, got another value for one "
+            "latent alone than in a batch"
+        )
+    _check_derivative(generator, z, coefficients)
+    return coefficients.shape[1]
+
+
+def _call(generator: Generator, z: Tensor) -> Tensor:
+    try:
+        coefficients = generator(z)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"generator: expected a function of latents {tuple(z.shape)} of {z.dtype}, got {error}"
+        ) from error
+    if not isinstance(coefficients, Tensor):
+        raise ValueError(f"generator: expected a Tensor from it, got {type(coefficients).__name__}")
+    return coefficients
+
+
+def _check_values(coefficients: Tensor, n_coefficients: int | None) -> None:
+    if coefficients.ndim != 2 or len(coefficients) != _N_PROBES or not coefficients.shape[1]:
+        raise ValueError(
+            f"generator: expected coefficients of shape ({_N_PROBES}, n_coefficients) for {_N_PROBES} "
+            f"latents, got {tuple(coefficients.shape)}"
+        )
+    if n_coefficients not in (None, coefficients.shape[1]):
+        raise ValueError(
+            f"generator: expected {n_coefficients} coefficients, what the dictionary takes, "
+            f"got {coefficients.shape[1]}"
+        )
+    if not torch.isfinite(coefficients).all():
+        raise ValueError("generator: expected finite coefficients, got NaN or infinity for a normal latent")
+
+
+def _check_derivative(generator: Generator, z: Tensor, coefficients: Tensor) -> None:
+    """Refuse a generator whose values move with z although its derivative is zero, or cannot be taken."""
+    try:
+        slopes = push_forward(generator, z, torch.ones_like(z))[1]
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise ValueError(f"generator: expected a differentiable function of torch, got {error}") from error
+    moves = not torch.equal(_call(generator, z + 1), coefficients)
+    if moves and not slopes.any():
+        raise ValueError(
+            "generator: expected a differentiable function, got derivatives that are zero although its "
+            "values change (a detach, a rounding, a NumPy function?)"
+        )
+    if not torch.isfinite(slopes).all():
+        raise ValueError("generator: expected finite derivatives, got NaN or infinity for a normal latent")
+
+
+def _warn_of_training_mode(generator: Generator) -> bool:
+    if not isinstance(generator, nn.Module):
+        return False
+    fickle = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+    for name, module in generator.named_modules():
+        if module.training and isinstance(module, fickle):
+            warnings.warn(
+                f"generator: {type(module).__name__} {name!r} is in training mode, so that the coefficients "
+                "of a sample depend on the others or on chance; call generator.eval()",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return True
+    return False
