@@ -23,9 +23,17 @@ from calepin.likelihoods import Gaussian
 from calepin.operators import Dense
 from calepin.penalties import HardThreshold, Penalty
 from calepin.problem import Problem
-from calepin.solvers import FISTA, ISTA, solve
+from calepin.solvers import FISTA, ISTA, Solver, solve
 
-__all__ = ["Differentiate", "GradientRule", "UnfoldedSolver", "dictionary_gradient", "unfolded_loss"]
+__all__ = [
+    "Differentiate",
+    "GradientRule",
+    "UnfoldedSolver",
+    "decoder_loss",
+    "dictionary_gradient",
+    "unfolded_codes",
+    "unfolded_loss",
+]
 
 GradientRule = Literal["dec", "ae-lasso", "ae-ls"]
 UnfoldedSolver = Literal["ista", "fista"]
@@ -130,15 +138,37 @@ def unfolded_loss(
         if solver == "ista"
         else FISTA(penalty, step, restart=False, decay=decay)
     )
+    codes = unfolded_codes(
+        problem, encoder, n_iter=n_unfold, rule=rule, differentiate=differentiate,
+        last_k=last_k, checkpoint_every=checkpoint_every,
+    )  # fmt: skip
+    return decoder_loss(problem, codes, rule=rule, penalty=penalty).mean(), codes.detach()
+
+
+def unfolded_codes(
+    problem: Problem,
+    encoder: Solver,
+    *,
+    n_iter: int,
+    rule: GradientRule,
+    differentiate: Differentiate = "unroll",
+    last_k: int | None = None,
+    checkpoint_every: int | None = None,
+) -> Tensor:
+    """Return codes as a rule wants them: constants for "dec", with the encoder's graph for the others."""
     how: dict[str, Any] = {}
     if rule != "dec" or differentiate == "implicit":
         how = {"differentiate": differentiate, "last_k": last_k, "checkpoint_every": checkpoint_every}
     with torch.set_grad_enabled(rule != "dec" and torch.is_grad_enabled()):
-        codes = solve(problem, encoder, n_iter=n_unfold, **how).z
+        return solve(problem, encoder, n_iter=n_iter, **how).z
+
+
+def decoder_loss(problem: Problem, codes: Tensor, *, rule: GradientRule, penalty: Penalty | None) -> Tensor:
+    """Return the loss of each sample, (n,), whose gradient in the atoms is that of the rule."""
     loss = problem.nll(codes)
-    if rule == "ae-lasso" and not isinstance(penalty, HardThreshold):
+    if rule == "ae-lasso" and penalty is not None and not isinstance(penalty, HardThreshold):
         loss = loss + penalty.value(codes)
-    return loss.mean(), codes.detach()
+    return loss
 
 
 def _tensor(name: str, values: Any, shape: str) -> Tensor:

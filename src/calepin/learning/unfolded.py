@@ -1,7 +1,6 @@
 """Learning by back-propagation through unfolded sparse coding, as a rule of the one training loop."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
@@ -10,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calepin.errors import IncompatibleError
 from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batch
 from calepin.learning.gradients import Differentiate, GradientRule, UnfoldedSolver, unfolded_loss
+from calepin.learning.optimizers import Optimizer, along_sphere, describe_optimizer, move
 from calepin.learning.train import DivergedError
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense
@@ -23,9 +22,6 @@ from calepin.solvers import ISTA
 
 __all__ = ["Optimizer", "Unfolded"]
 
-Optimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
-
-_STATE = "optimizer."
 _SMALLEST_DECAY = 1e-3
 
 
@@ -129,9 +125,10 @@ class Unfolded:
         _require_finite("gradient", gradient)
         value = _objective(y, codes, leaf.detach(), self.penalty)
         if self.tangent:
-            along = (gradient * atoms).sum(1, keepdim=True) / (atoms * atoms).sum(1, keepdim=True)
-            gradient = gradient - along * atoms
-        self._move(arrays, atoms, gradient)
+            gradient = along_sphere(gradient, atoms)
+        move(arrays, atoms, gradient, self.optimizer)
+        with torch.no_grad():
+            atoms.copy_(self.atom_set.project(atoms))
         arrays["t"] += 1
         return value
 
@@ -153,29 +150,9 @@ class Unfolded:
             "rule": "unfolded",
             **given,
             "penalty": {type(self.penalty).__name__: _plain(vars(self.penalty))},
-            "optimizer": _describe(self.optimizer),
+            "optimizer": describe_optimizer(self.optimizer),
             "atom_set": vars(self.atom_set),
         }
-
-    def _move(self, arrays: dict[str, Any], atoms: Tensor, gradient: Tensor) -> None:
-        parameter = torch.nn.Parameter(atoms)  # of the same memory
-        optimizer = self.optimizer([parameter])
-        state = {n.removeprefix(_STATE): torch.as_tensor(arrays[n]) for n in arrays if n.startswith(_STATE)}
-        if state:
-            optimizer.state[parameter] = state
-        parameter.grad = gradient
-        optimizer.step()
-        with torch.no_grad():
-            atoms.copy_(self.atom_set.project(atoms))
-        for name, value in optimizer.state[parameter].items():
-            if value is None:
-                continue
-            if not isinstance(value, Tensor):
-                raise IncompatibleError(
-                    f"Unfolded needs optimizer.state made of tensors, which {type(optimizer).__name__} does "
-                    f"not have: {name} is {type(value).__name__}"
-                )
-            arrays[_STATE + name] = value if isinstance(arrays["atoms"], Tensor) else value.numpy()
 
 
 @torch.no_grad()
@@ -198,12 +175,6 @@ def _require_finite(name: str, values: Tensor) -> None:
         raise DivergedError(
             f"the {name} became NaN or infinite: check the scale of X, the step size and the learning rate"
         )
-
-
-def _describe(optimizer: Optimizer) -> dict[str, Any]:
-    if isinstance(optimizer, partial):
-        return {"name": _describe(optimizer.func)["name"], **_plain(optimizer.keywords)}
-    return {"name": getattr(optimizer, "__qualname__", type(optimizer).__qualname__)}
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

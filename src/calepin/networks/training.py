@@ -20,6 +20,7 @@ from torch import Tensor
 
 from calepin._random import randn, torch_generator
 from calepin.learning.batches import Batch
+from calepin.learning.optimizers import OPTIMIZER, restored_state
 from calepin.networks.unfolded import UnfoldedAutoencoder
 
 __all__ = ["GaussianNoise", "NetworkRule"]
@@ -129,15 +130,10 @@ class NetworkRule:
         for name, parameter in self.network.named_parameters():
             with torch.no_grad():
                 parameter.copy_(torch.as_tensor(arrays[name]).view_as(parameter))
-            prefix = f"optimizer.{name}."
-            state = {
-                key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)
-            }
+            state = restored_state(arrays, f"{OPTIMIZER}{name}.", parameter)
             self.optimizer.state.pop(parameter, None)
             if state:
-                self.optimizer.state[parameter] = {
-                    key: _state_tensor(key, value, parameter) for key, value in state.items()
-                }
+                self.optimizer.state[parameter] = state
         self._publish(arrays)
         self._bound = arrays
 
@@ -207,7 +203,7 @@ class NetworkRule:
             arrays[name] = parameter.detach()
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
-                    arrays[f"optimizer.{name}.{key}"] = value
+                    arrays[f"{OPTIMIZER}{name}.{key}"] = value
                 elif value is not None:
                     raise ValueError(
                         f"optimizer: expected a state of tensors, got {key}={value!r} in "
@@ -225,14 +221,6 @@ class NetworkRule:
                 parameter /= norm.clamp_min(torch.finfo(norm.dtype).tiny).view(
                     -1, *[1] * (parameter.ndim - 1)
                 )
-
-
-def _state_tensor(key: str, value: Any, parameter: Tensor) -> Tensor:
-    """Return what an optimiser keeps for a parameter, as it was before it went into a file."""
-    tensor = torch.as_tensor(value)
-    if key == "step":
-        return tensor.reshape(())  # a count, which torch keeps on the CPU; files have arrays alone
-    return tensor.reshape(parameter.shape).to(parameter.device)
 
 
 def _crops(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
