@@ -11,9 +11,16 @@ from calepin.learning import (
     save_checkpoint,
     train,
 )
-from calepin.networks import GaussianNoise, NetworkRule, UnfoldedAutoencoder
+from calepin.likelihoods import Poisson
+from calepin.networks import (
+    CosineDecay,
+    GaussianNoise,
+    NetworkRule,
+    PoissonNoise,
+    UnfoldedAutoencoder,
+)
 from calepin.operators import ConvDictionary
-from calepin.penalties import L1
+from calepin.penalties import L1, NonNegativeL1
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +67,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, optimiz
             net,
             optimizer=OPTIMIZERS[optimizer](net.parameters()),
             noise=GaussianNoise(0.1, 0.3),
+            schedule=CosineDecay(7, warm_up=0.3),
+            max_norm=0.1,
             crop=9,
             n_shifts=2,
             seed=3,
@@ -143,6 +152,62 @@ def test_with_codes_detached_the_gradient_is_the_decoders_alone():
     rule.step(arrays, Batch(y))
     torch.testing.assert_close(atoms - net.atoms.detach(), leaf.grad)
     assert arrays["atoms"].data_ptr() == net.atoms.data_ptr()
+
+
+def photon_network():
+    settings = {"stride": 2, "n_unfold": 6, "learn_threshold": True, "step": 1.0, "residual_bound": 4.0}
+    return UnfoldedAutoencoder(
+        0.2 * randn(6, 1, 4, 4), NonNegativeL1(0.05), likelihood=Poisson(), tied=False, **settings
+    )
+
+
+def test_a_network_learns_to_denoise_counts():
+    net = photon_network()
+    rule = NetworkRule(
+        net, optimizer=torch.optim.Adam(net.parameters(), lr=5e-3), max_norm=0.1, noise=PoissonNoise(4.0)
+    )
+    X = torch.from_numpy(0.05 + pictures(20, seed=9))
+
+    @torch.no_grad()
+    def held_out():
+        return float(rule.loss(X, torch.Generator().manual_seed(0)).mean())
+
+    state = TrainState(rule.init())
+    before = held_out()
+    train(rule, ArrayBatches(0.05 + pictures(24), 8), state, max_iter=20)
+    assert held_out() < 0.6 * before
+
+
+def test_poisson_noise_has_its_peak_at_the_brightest_entry_of_each_sample():
+    x = torch.from_numpy(pictures(3)) * torch.tensor([1.0, 50.0, 0.0]).view(3, 1, 1, 1)
+    noise = PoissonNoise(2.0)
+    draws = torch.stack([noise(x, torch.Generator().manual_seed(k)) for k in range(400)])
+    assert torch.equal(draws, draws.round())
+    brightest = draws.mean(0).flatten(1).amax(1)
+    torch.testing.assert_close(brightest[:2], torch.full((2,), 2.0, dtype=x.dtype), rtol=0, atol=0.35)
+    torch.testing.assert_close(draws.mean(0) * noise.scale(x), x, rtol=0, atol=0.3 * 25)
+    assert brightest[2] == 0
+
+
+def test_the_rate_rises_and_falls_and_stays():
+    rate = [CosineDecay(100, warm_up=0.1, last=0.02)(n) for n in range(130)]
+    assert rate[:9] == sorted(rate[:9])
+    assert rate[10:99] == sorted(rate[10:99], reverse=True)
+    assert rate[0] == pytest.approx(0.1, abs=0.01)
+    assert max(rate) > 0.95
+    assert rate[99:] == pytest.approx([0.02] * 31)
+
+
+def test_each_step_takes_the_rate_of_its_number_and_a_bounded_gradient():
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=2.0)
+    rule = NetworkRule(net, optimizer=optimizer, schedule=CosineDecay(4, warm_up=1.0), max_norm=1e-3)
+    arrays = rule.init()
+    for n_step in range(3):
+        before = torch.cat([p.detach().flatten() for p in net.parameters()])
+        rule.step(arrays, Batch(pictures(4)))
+        moved = torch.cat([p.detach().flatten() for p in net.parameters()]) - before
+        assert float(moved.norm()) == pytest.approx(2e-3 * rule.schedule(n_step), rel=1e-3)
 
 
 def test_noise_levels_fill_their_range():
@@ -238,6 +303,10 @@ def _with_rate(rate):
         ),
         (lambda: NetworkRule(network(), n_shifts=5), "n_shifts: expected 1 to 4, got 5"),
         (lambda: GaussianNoise(-0.1), "sigma: expected a finite number"),
+        (lambda: PoissonNoise(0.0), "peak: expected a finite number above 0"),
+        (lambda: CosineDecay(0), "n_steps: expected a positive integer"),
+        (lambda: CosineDecay(5, last=2), "last: expected a number from 0 to 1"),
+        (lambda: NetworkRule(network(), max_norm=0.0), "max_norm: expected a finite number above 0"),
         (lambda: GaussianNoise(0.3, 0.1), "sigma_max: expected a finite number of at least sigma"),
         (lambda: _step_with_mask(), "mask: expected None"),
     ],

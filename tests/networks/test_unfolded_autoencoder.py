@@ -1,4 +1,5 @@
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from calepin._files import read_header, save_arrays
 from calepin.errors import FileFormatError, IncompatibleError
-from calepin.likelihoods import Gaussian
+from calepin.likelihoods import Binomial, Gaussian, Poisson
 from calepin.networks import UnfoldedAutoencoder
 from calepin.operators import ConvDictionary
 from calepin.penalties import L1, GroupL1, HardThreshold, NonNegativeL1
@@ -31,6 +32,11 @@ def randn(*shape, dtype=torch.float64, seed=0):
     return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
+def counts(*shape, rate=2.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.poisson(torch.full(shape, rate, dtype=torch.float64), generator=generator)
+
+
 def unit_atoms(*shape, seed=0):
     atoms = randn(*shape, seed=seed)
     return atoms / atoms.flatten(1).norm(dim=1).view(-1, *[1] * (len(shape) - 1))
@@ -38,6 +44,11 @@ def unit_atoms(*shape, seed=0):
 
 def network(*shape, penalty=None, **settings):
     return UnfoldedAutoencoder(unit_atoms(*(shape or (6, 1, 5, 5))), penalty or L1(0.05), **settings)
+
+
+def poisson_network(*shape, **settings):
+    settings = {"likelihood": Poisson(), "step": 0.1, "residual_bound": 2.0} | settings
+    return network(*shape, penalty=NonNegativeL1(0.05), **settings)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +107,73 @@ def test_the_average_over_shifts_is_the_mean_of_single_ones(at_once):
     torch.testing.assert_close(
         net(y, shifts=[(2, 1), (0, 0)]), (alone[7] + alone[0]) / 2, rtol=1e-10, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("residual_bound", [None, 1.5])
+@pytest.mark.parametrize("likelihood", [Poisson(), Binomial(9)])
+def test_counts_are_coded_by_the_recurrence_of_the_paper(likelihood, residual_bound, tied):
+    net = poisson_network(
+        5,
+        1,
+        5,
+        5,
+        stride=3,
+        n_unfold=8,
+        tied=tied,
+        likelihood=likelihood,
+        residual_bound=residual_bound,
+        learn_threshold=True,
+    )
+    with torch.no_grad():
+        net.alpha.copy_(0.3 * randn(5, 1, 1, seed=2))  # a learned bias may be negative
+        for k, weights in enumerate(net.parameters()):
+            weights.add_(0.1 * randn(*weights.shape, seed=k))
+    y, mu = counts(2, 1, 13, 12), randn(2, 1, 1, 1, seed=4)
+    mean = torch.exp if isinstance(likelihood, Poisson) else lambda eta: 9 * torch.sigmoid(eta)
+    H = net.atoms
+    We, Wd = (H, H) if tied else (net.encoder_atoms, net.decoder_atoms)
+    bias = float(net.step) * net.alpha
+    total = torch.zeros_like(y)
+    for i in range(3):
+        for j in range(3):
+            padded = F.pad(y, (3 - j, 3 + 2 + j, 3 - i, 3 + 1 + i), mode="reflect")
+            x = torch.zeros(2, 5, 6, 6, dtype=y.dtype)
+            for _ in range(8):
+                residual = padded - mean(F.conv_transpose2d(x, H, stride=3) + mu)
+                if residual_bound is not None:
+                    residual = F.elu(residual, residual_bound)
+                x = torch.relu(x + float(net.step) * F.conv2d(residual, We, stride=3) - bias)
+            torch.testing.assert_close(net.encode(y, offset=mu, shift=(i, j)), x, rtol=1e-10, atol=1e-11)
+            total += (F.conv_transpose2d(x, Wd, stride=3) + mu)[:, :, 3 - i : 16 - i, 3 - j : 15 - j]
+    assert 0.05 < (x != 0).double().mean() < 1
+    torch.testing.assert_close(net(y, offset=mu), total / 9, rtol=1e-10, atol=1e-11)
+
+
+def test_an_offset_may_be_a_number_or_one_for_each_sample_or_entry():
+    net = poisson_network(stride=2, n_unfold=4, shifts_at_once=3)
+    y = counts(2, 1, 11, 9)
+    whole = net(y, offset=0.5)
+    for offset in (torch.full((2, 1, 1, 1), 0.5), torch.full((2, 1, 11, 9), 0.5)):
+        torch.testing.assert_close(net(y, offset=offset), whole, rtol=0, atol=0)
+    two = net(y, offset=torch.tensor([0.5, -1.0]).view(2, 1, 1, 1))
+    torch.testing.assert_close(two[1:], net(y[1:], offset=-1.0), rtol=1e-10, atol=1e-12)
+    picture = randn(2, 1, 11, 9, seed=3)
+    code = net.encode(y, offset=picture)
+    torch.testing.assert_close(code.flip(0), net.encode(y.flip(0), offset=picture.flip(0)))
+
+
+def test_integer_counts_are_taken_as_they_are():
+    net = poisson_network(stride=2, n_unfold=3)
+    y = counts(1, 1, 9, 9)
+    assert torch.equal(net(y.long()), net(y))
+
+
+def test_a_bounded_residual_survives_a_step_that_is_too_long():
+    y = counts(1, 1, 12, 12, rate=3.0)
+    free, bounded = (poisson_network(step=1.0, residual_bound=bound, n_unfold=15) for bound in (None, 1.0))
+    with torch.no_grad():
+        assert bounded.encode(y).abs().max() < 1e3 < free.encode(y).abs().max()
 
 
 def test_a_signal_that_atoms_explain_is_reconstructed():
@@ -259,12 +337,9 @@ def test_terms_that_do_not_fit_are_named():
     with pytest.raises(IncompatibleError, match="thresholds entries, one of L1, .*, which GroupL1 is not"):
         network(penalty=GroupL1(0.1, 2))
 
-    class Unbounded(Gaussian):
-        curvature = None
-
-    with pytest.raises(IncompatibleError, match="likelihood.curvature, which Unbounded .* give step"):
-        network(likelihood=Unbounded())
-    assert network(likelihood=Unbounded(), step=0.1)(randn(1, 1, 9, 9)).shape == (1, 1, 9, 9)
+    with pytest.raises(IncompatibleError, match="likelihood.curvature, which Poisson .* give step"):
+        network(likelihood=Poisson())
+    assert network(likelihood=Poisson(), step=0.1)(counts(1, 1, 9, 9)).shape == (1, 1, 9, 9)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +364,15 @@ def test_terms_that_do_not_fit_are_named():
         ),
         (lambda: network(stride=2)(randn(1, 1, 9, 9), shifts=[]), "shifts: expected at least one"),
         (lambda: network(stride=2).random_shifts(5), "n_shifts: expected 1 to 4, got 5"),
+        (lambda: network(residual_bound=0.0), "residual_bound: expected a finite number above 0"),
+        (lambda: network(likelihood=Binomial(torch.tensor([2, 3]))), "likelihood: .* one number"),
+        (lambda: network()(randn(1, 1, 9, 9), offset=randn(2, 1, 1, 1)), r"offset: .* \(1, 1, 9, 9\), got"),
+        (lambda: network().encode(randn(1, 1, 9, 9), offset=math.nan), "offset: expected finite numbers"),
+        (lambda: network().encode(randn(1, 1, 9, 9) * math.inf), "y: expected finite values"),
+        (lambda: poisson_network()(-counts(1, 1, 9, 9)), "y: expected counts of at least 0, got -"),
+        (lambda: poisson_network()(counts(1, 1, 9, 9) + 0.5), "y: expected whole numbers"),
+        (lambda: poisson_network().encode(counts(1, 1, 9, 9) * math.nan), "y: expected finite counts"),
+        (lambda: network(likelihood=Binomial(3))(counts(1, 1, 9, 9) + 3), "y: expected at most the trials"),
     ],
 )
 def test_what_is_wrong_is_named(make, message):

@@ -4,16 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calepin.networks.training import GaussianNoise, NetworkRule
+    from calepin.networks.training import CosineDecay, GaussianNoise, NetworkRule, PoissonNoise
     from calepin.networks.unfolded import UnfoldedAutoencoder
 
 _HOME = {
+    "CosineDecay": "calepin.networks.training",
     "GaussianNoise": "calepin.networks.training",
     "NetworkRule": "calepin.networks.training",
+    "PoissonNoise": "calepin.networks.training",
     "UnfoldedAutoencoder": "calepin.networks.unfolded",
 }
 
-__all__ = ["GaussianNoise", "NetworkRule", "UnfoldedAutoencoder"]
+__all__ = ["CosineDecay", "GaussianNoise", "NetworkRule", "PoissonNoise", "UnfoldedAutoencoder"]
 
 
 def __getattr__(name: str) -> Any:

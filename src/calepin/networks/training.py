@@ -1,6 +1,6 @@
 """How an unfolded network is trained: a rule for the one loop, `calepin.learning.train`.
 
-    clean target:     mean over entries of ( f^{-1}(eta(y)) - x )^2,     y = x + noise
+    clean target:     mean over entries of ( q f^{-1}(eta(y)) - x )^2,     y = noise(x), q its scale
     observed target:  negative log-likelihood of y under eta(y), divided by the number of entries
 
 Everything random in a step (crop, noise, shifts) is a function of the seed and the number of the step,
@@ -12,7 +12,7 @@ import json
 import math
 import numbers
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,9 +23,21 @@ from calepin.learning.batches import Batch
 from calepin.learning.optimizers import OPTIMIZER, restored_state
 from calepin.networks.unfolded import UnfoldedAutoencoder
 
-__all__ = ["GaussianNoise", "NetworkRule"]
+__all__ = ["CosineDecay", "GaussianNoise", "NetworkRule", "Noise", "PoissonNoise"]
 
 TARGETS = ("clean", "observed")
+
+
+class Noise(Protocol):
+    """What is done to clean samples before a network sees them; a dataclass, so that it has settings."""
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return what is observed of x, (n, ...)."""
+        ...
+
+    def scale(self, x: Tensor) -> Tensor | float:
+        """Return q, the unit in which x is observed: the mean of y is x / q."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,69 @@ class GaussianNoise:
         level = self.sigma + (highest - self.sigma) * place
         return x + level * randn(x.shape, like=x, generator=generator)
 
+    def scale(self, x: Tensor) -> float:
+        """Return 1: x is observed as it is."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class PoissonNoise:
+    """Photons: ``y ~ Poisson(x / q)``, where ``q = max(x) / peak`` for each sample.
+
+    Parameters
+    ----------
+    peak : float
+        Expected count at a sample's brightest entry.
+    """
+
+    peak: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.peak < math.inf:
+            raise ValueError(f"peak: expected a finite number above 0, got {self.peak!r}")
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return counts of x, (n, ...), which is nowhere negative."""
+        rate = (x / self.scale(x)).to(generator.device)
+        return torch.poisson(rate, generator=generator).to(x.device)
+
+    def scale(self, x: Tensor) -> Tensor:
+        """Return q, (n, 1, ...); 1 for a sample that is black."""
+        brightest = x.flatten(1).amax(1).view(-1, *[1] * (x.ndim - 1))
+        return torch.where(brightest > 0, brightest / self.peak, 1.0)
+
+
+@dataclass(frozen=True)
+class CosineDecay:
+    """Learning rates that rise for a while, linearly, and fall to almost nothing along half a cosine.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps until the end; afterwards the rate stays at its last value.
+    warm_up : float, default 0.05
+        Part of the steps on which the rate rises.
+    last : float, default 0.01
+        Last rate over the highest.
+    """
+
+    n_steps: int
+    warm_up: float = 0.05
+    last: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n_steps, numbers.Integral) or self.n_steps < 1:
+            raise ValueError(f"n_steps: expected a positive integer, got {self.n_steps!r}")
+        for name in ("warm_up", "last"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)!r}")
+
+    def __call__(self, n_step: int) -> float:
+        """Return the factor on the learning rate in the step after `n_step` others."""
+        part = min((n_step + 1) / self.n_steps, 1.0)
+        rising = min(part / self.warm_up, 1.0) if self.warm_up else 1.0
+        return rising * (self.last + (1 - self.last) * 0.5 * (1 + math.cos(math.pi * part)))
+
 
 class NetworkRule:
     """Trains an `UnfoldedAutoencoder` with any optimiser of torch; see `calepin.learning.Rule`.
@@ -67,7 +142,11 @@ class NetworkRule:
         Trained in place.
     optimizer : torch.optim.Optimizer, optional
         Over the network's parameters; ``Adam(lr=1e-3)`` by default. Its state must be tensors.
-    noise : callable (x, generator) -> y, a dataclass, optional
+    schedule : callable (n_step) -> factor, a dataclass, optional
+        What the optimiser's learning rates are multiplied by in each step, `CosineDecay` for example.
+    max_norm : float, optional
+        Gradients longer than this are shortened to it.
+    noise : Noise, optional
         What is done to the samples before the network sees them, `GaussianNoise` for example.
     target : {"clean", "observed"}, default "clean"
         Whether the network learns to predict the samples behind the noise (supervised), or to explain
@@ -91,6 +170,8 @@ class NetworkRule:
         network: UnfoldedAutoencoder,
         *,
         optimizer: torch.optim.Optimizer | None = None,
+        schedule: Any = None,
+        max_norm: float | None = None,
         noise: Any = None,
         target: str = "clean",
         crop: int | None = None,
@@ -103,9 +184,13 @@ class NetworkRule:
             raise ValueError(f"target: expected one of {TARGETS}, got {target!r}")
         if crop is not None and (not isinstance(crop, numbers.Integral) or crop < max(network.kernel)):
             raise ValueError(f"crop: expected at least the kernel's size {network.kernel}, got {crop!r}")
+        if max_norm is not None and not 0 < max_norm < math.inf:
+            raise ValueError(f"max_norm: expected a finite number above 0, got {max_norm!r}")
         network.random_shifts(n_shifts)  # raises for more than there are
         self.network = network
         self.optimizer = torch.optim.Adam(network.parameters(), lr=1e-3) if optimizer is None else optimizer
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.schedule, self.max_norm = schedule, max_norm
         self.noise, self.target, self.crop = noise, target, crop
         self.n_shifts, self.detach_codes, self.unit_norm, self.seed = n_shifts, detach_codes, unit_norm, seed
         self._bound: dict[str, Any] | None = None
@@ -143,12 +228,16 @@ class NetworkRule:
             self.bind(arrays)
         if batch.mask is not None:
             raise ValueError("mask: expected None, a network learns from whole samples")
-        generator = self._generator(int(arrays["n_steps"][0]))
+        n_step = int(arrays["n_steps"][0])
+        generator = self._generator(n_step)
         weights = self.network.atoms
         x = torch.as_tensor(batch.X).to(weights.device, weights.dtype)
         loss = self.loss(x, generator)
         self.optimizer.zero_grad()
         loss.mean().backward()
+        if self.max_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+        self._set_rates(n_step)
         self.optimizer.step()
         self.network.project_()
         if self.unit_norm:
@@ -164,7 +253,8 @@ class NetworkRule:
         shifts = self.network.random_shifts(self.n_shifts, generator=generator)
         eta = self.network(y, shifts=shifts, detach_codes=self.detach_codes)
         if self.target == "clean":
-            return (self.network.likelihood.mean(eta) - x).square().flatten(1).mean(1)
+            scale = 1.0 if self.noise is None else self.noise.scale(x)
+            return (scale * self.network.likelihood.mean(eta) - x).square().flatten(1).mean(1)
         return self.network.likelihood.nll(eta, y) / math.prod(y.shape[1:])
 
     def end_pass(self, arrays: dict[str, Any]) -> None:
@@ -177,6 +267,8 @@ class NetworkRule:
     def settings(self) -> dict[str, Any]:
         """Return network, optimiser and what is random as JSON."""
         group = {key: value for key, value in self.optimizer.param_groups[0].items() if key != "params"}
+        if self.schedule is not None:
+            group["lr"] = self._rates[0]
         network = self.network
         return {
             "rule": "network",
@@ -186,9 +278,9 @@ class NetworkRule:
                 "name": type(self.optimizer).__name__,
                 **json.loads(json.dumps(group, default=str)),
             },
-            "noise": None
-            if self.noise is None
-            else {"name": type(self.noise).__name__, **asdict(self.noise)},
+            "schedule": _named(self.schedule),
+            "max_norm": self.max_norm,
+            "noise": _named(self.noise),
             "target": self.target,
             "crop": self.crop,
             "n_shifts": self.n_shifts,
@@ -196,6 +288,12 @@ class NetworkRule:
             "unit_norm": self.unit_norm,
             "seed": self.seed,
         }
+
+    def _set_rates(self, n_step: int) -> None:
+        if self.schedule is None:
+            return
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self.schedule(n_step)
 
     def _publish(self, arrays: dict[str, Any]) -> None:
         """Put the live tensors into the run's arrays."""
@@ -221,6 +319,11 @@ class NetworkRule:
                 parameter /= norm.clamp_min(torch.finfo(norm.dtype).tiny).view(
                     -1, *[1] * (parameter.ndim - 1)
                 )
+
+
+def _named(part: Any) -> dict[str, Any] | None:
+    """Return a dataclass as JSON that also says which it is."""
+    return None if part is None else {"name": type(part).__name__, **asdict(part)}
 
 
 def _crops(x: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -3,8 +3,12 @@
 The encoder is T proximal gradient steps from zero, the decoder one synthesis:
 
     z_0 = 0
-    z_{k+1} = prox( z_k + s W_e^T score(H z_k, y), s alpha beta^k )        k = 0 .. T - 1
-    eta = W_d z_T
+    z_{k+1} = prox( z_k + s W_e^T r(H z_k + mu, y), s alpha beta^k )        k = 0 .. T - 1
+    eta = W_d z_T + mu
+
+with r the score of the likelihood and mu an offset, zero unless given. A score may be bounded from
+below, r = ELU_b(score), so that one layer that went too far does not throw the next ones out of range:
+the Poisson score y - exp(eta) has no bound of its own.
 
 Tied weights W_e = W_d = H make it ISTA, whose every part stays what it is in `calepin.solvers`;
 untied ones keep its form alone. Tolooshams and Ba, "Stable and interpretable unrolled dictionary
@@ -24,12 +28,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from calepin._files import load_arrays, save_arrays
 from calepin.errors import FileFormatError, IncompatibleError
-from calepin.likelihoods import Gaussian, Likelihood
+from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.networks._grids import Shift, continue_by_reflection, cover, window
 from calepin.operators.conv import ConvDictionary, from_phases, to_phases
 from calepin.penalties import L1, HardThreshold, NonNegativeL1
@@ -40,7 +45,7 @@ Threshold = L1 | NonNegativeL1 | HardThreshold
 KIND = "unfolded-autoencoder"
 PADDINGS = ("reflect", "none")
 PENALTIES: dict[str, type[Threshold]] = {kind.__name__: kind for kind in (L1, NonNegativeL1, HardThreshold)}
-LIKELIHOODS: dict[str, type[Likelihood]] = {"Gaussian": Gaussian}
+LIKELIHOODS: dict[str, type[Likelihood]] = {kind.__name__: kind for kind in (Gaussian, Binomial, Poisson)}
 _KERNELS = 8  # size, in kernels, of the signal that stands for a large one
 
 
@@ -59,9 +64,11 @@ class UnfoldedAutoencoder(nn.Module):
     stride : int, default 1
         Distance of neighbouring positions of an atom.
     step : float, optional
-        Step size s; by default ``1 / L`` of the first atoms on a large signal.
-    likelihood : Likelihood, default Gaussian()
-        Family of y. Its score is the residual of the layers, its linear predictor the output.
+        Step size s; by default ``1 / L`` of the first atoms on a large signal, for families with a
+        bounded curvature.
+    likelihood : Gaussian, Binomial or Poisson, default Gaussian()
+        Family of y. Its score is the residual of the layers, its linear predictor the output. The
+        trials of a Binomial are one number.
     decay : float, default 1
         Factor beta on the thresholds from layer to layer. An attribute, for schedules to change.
     tied : bool, default True
@@ -75,6 +82,8 @@ class UnfoldedAutoencoder(nn.Module):
         beginning and ``stride + rest + shift`` at the end, rest making the last position of an atom
         end with the signal; every entry is then coded under every shift. "none": the signal is coded
         as it is, without shifts, and the last ``(size - kernel) % stride`` entries are predicted as 0.
+    residual_bound : float, optional
+        b, the bound of the layers' residual: below zero it is ``b (exp(score) - 1) >= -b``.
     shifts_at_once : int, default 1
         Shifts that are coded as one batch. More of them cost memory; with more shifts than that, a
         gradient recomputes each chunk's layers, so that memory does not grow with the shifts.
@@ -97,6 +106,7 @@ class UnfoldedAutoencoder(nn.Module):
         learn_threshold: bool = False,
         learn_step: bool = False,
         padding: str = "reflect",
+        residual_bound: float | None = None,
         shifts_at_once: int = 1,
     ) -> None:
         super().__init__()
@@ -116,12 +126,16 @@ class UnfoldedAutoencoder(nn.Module):
             raise ValueError(
                 "learn_threshold: expected False with a HardThreshold, whose gradient in its level is zero"
             )
-        likelihood = Gaussian() if likelihood is None else likelihood
+        if residual_bound is not None and not 0 < residual_bound < math.inf:
+            raise ValueError(
+                f"residual_bound: expected a finite number above 0, or None, got {residual_bound!r}"
+            )
+        likelihood = _checked_likelihood(Gaussian() if likelihood is None else likelihood)
         # one atom's own size as the signal: what is wrong with the atoms or the stride is said there
         ConvDictionary(atoms, signal_shape=tuple(atoms.shape[2:]), stride=stride)
         self.penalty, self.likelihood, self.padding = type(penalty), likelihood, padding
         self.n_unfold, self.stride, self.decay = n_unfold, stride, decay
-        self.tied, self.shifts_at_once = tied, shifts_at_once
+        self.tied, self.residual_bound, self.shifts_at_once = tied, residual_bound, shifts_at_once
 
         first = atoms.detach()
         self.atoms = nn.Parameter(first.clone())
@@ -140,14 +154,22 @@ class UnfoldedAutoencoder(nn.Module):
         return tuple(self.atoms.shape[2:])
 
     def forward(
-        self, y: Tensor, *, shifts: Sequence[Shift] | None = None, detach_codes: bool = False
+        self,
+        y: Tensor,
+        *,
+        offset: Tensor | float = 0.0,
+        shifts: Sequence[Shift] | None = None,
+        detach_codes: bool = False,
     ) -> Tensor:
         """Return the linear predictor of y, averaged over shifts: for Gaussian data, y denoised.
 
         Parameters
         ----------
         y : Tensor, shape (n, channels, *spatial)
-            Each spatial axis at least as long as the kernel's.
+            Each spatial axis at least as long as the kernel's; integer counts will do.
+        offset : float or Tensor, default 0
+            Baseline mu of the linear predictor; a tensor broadcasts to the shape of y, (n, 1, ...) for
+            a number a sample.
         shifts : sequence of tuples, optional
             Shifts of the grid, each entry from 0 to ``stride - 1``; all by default. See `all_shifts`
             and `random_shifts`.
@@ -158,7 +180,7 @@ class UnfoldedAutoencoder(nn.Module):
         -------
         Tensor, shape of y
         """
-        self._check(y)
+        y, mu = self._observed(y), self._baseline(offset, y)
         shifts = self.all_shifts() if shifts is None else self._checked(shifts)
         if not shifts:
             raise ValueError("shifts: expected at least one, got none")
@@ -166,20 +188,21 @@ class UnfoldedAutoencoder(nn.Module):
         chunks = [shifts[i : i + self.shifts_at_once] for i in range(0, len(shifts), self.shifts_at_once)]
         for chunk in chunks:
             if len(chunks) > 1 and torch.is_grad_enabled():
-                part = checkpoint(self._predict, y, chunk, detach_codes, use_reentrant=False)
+                part = checkpoint(self._predict, y, mu, chunk, detach_codes, use_reentrant=False)
             else:
-                part = self._predict(y, chunk, detach_codes)
+                part = self._predict(y, mu, chunk, detach_codes)
             total = total + part
-        return total / len(shifts)
+        mean = total / len(shifts)
+        return mean if mu is None else mean + mu
 
-    def encode(self, y: Tensor, *, shift: Shift | None = None) -> Tensor:
+    def encode(self, y: Tensor, *, offset: Tensor | float = 0.0, shift: Shift | None = None) -> Tensor:
         """Return the codes of y on one grid, (n, n_atoms, *code); the unshifted one by default."""
-        self._check(y)
+        y, mu = self._observed(y), self._baseline(offset, y)
         shifts = self._checked([shift or (0,) * len(self.kernel)])
-        return self._code(to_phases(self._pad(y, shifts[0]), self.stride))
+        return self._code(self._phases(y, shifts), None if mu is None else self._phases(mu, shifts))
 
     def decode(self, codes: Tensor, *, signal_shape: tuple[int, ...], shift: Shift | None = None) -> Tensor:
-        """Return the linear predictor, (n, channels, *signal_shape), of codes that `encode` returned."""
+        """Return W_d z, (n, channels, *signal_shape), of codes that `encode` returned: no offset."""
         shifts = self._checked([shift or (0,) * len(self.kernel)])
         return self._crop(from_phases(self._synthesise(codes), self.stride), shifts[0], signal_shape)
 
@@ -213,6 +236,7 @@ class UnfoldedAutoencoder(nn.Module):
             "decay": self.decay,
             "tied": self.tied,
             "padding": self.padding,
+            "residual_bound": self.residual_bound,
             "learn_threshold": isinstance(self.alpha, nn.Parameter),
             "learn_step": isinstance(self.step, nn.Parameter),
         }
@@ -268,11 +292,13 @@ class UnfoldedAutoencoder(nn.Module):
             f"padding={self.padding!r}"
         )
 
-    def _predict(self, y: Tensor, shifts: Sequence[Shift], detach_codes: bool) -> Tensor:
-        """Return the sum of the linear predictors on a few grids, coded as one batch."""
-        phases = torch.cat([to_phases(self._pad(y, shift), self.stride) for shift in shifts])
+    def _predict(
+        self, y: Tensor, offset: Tensor | None, shifts: Sequence[Shift], detach_codes: bool
+    ) -> Tensor:
+        """Return the sum of W_d z on a few grids, coded as one batch."""
+        baseline = None if offset is None else self._phases(offset, shifts)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach_codes):
-            codes = self._code(phases)
+            codes = self._code(self._phases(y, shifts), baseline)
         predictors = from_phases(self._synthesise(codes), self.stride).chunk(len(shifts))
         cropped = [
             self._crop(predictor, shift, tuple(y.shape[2:]))
@@ -280,7 +306,10 @@ class UnfoldedAutoencoder(nn.Module):
         ]
         return torch.stack(cropped).sum(0)
 
-    def _code(self, phases: Tensor) -> Tensor:
+    def _phases(self, y: Tensor, shifts: Sequence[Shift]) -> Tensor:
+        return torch.cat([to_phases(self._pad(y, shift), self.stride) for shift in shifts])
+
+    def _code(self, phases: Tensor, offset: Tensor | None = None) -> Tensor:
         """Run the layers between the phases of signal and atoms, where the convolution has no stride."""
         coarse = tuple(phases.shape[2:])
         synthesis = self._dictionary(self.atoms, coarse)
@@ -288,9 +317,17 @@ class UnfoldedAutoencoder(nn.Module):
         z = phases.new_zeros(phases.shape[0], *synthesis.in_shape)
         for k in range(self.n_unfold):
             eta = synthesis(z) if k else torch.zeros_like(phases)
-            move = self.step * analysis.adjoint(self.likelihood.score(eta, phases))
+            if offset is not None:
+                eta = eta + offset
+            move = self.step * analysis.adjoint(self._residual(eta, phases))
             z = self._shrink(z + move if k else move, k)
         return z
+
+    def _residual(self, eta: Tensor, phases: Tensor) -> Tensor:
+        residual = self.likelihood.score(eta, phases)
+        if self.residual_bound is None:
+            return residual
+        return F.elu(residual, self.residual_bound)
 
     def _shrink(self, v: Tensor, layer: int) -> Tensor:
         level = self.alpha * self.decay**layer
@@ -332,7 +369,8 @@ class UnfoldedAutoencoder(nn.Module):
                 )
         return [tuple(shift) for shift in shifts]
 
-    def _check(self, y: Tensor) -> None:
+    def _observed(self, y: Tensor) -> Tensor:
+        """Return y as the layers need it, or raise."""
         channels, kernel = self.atoms.shape[1], self.kernel
         if y.ndim != 2 + len(kernel) or y.shape[1] != channels:
             axes = ", ".join(["n", str(channels), *["size"] * len(kernel)])
@@ -341,14 +379,45 @@ class UnfoldedAutoencoder(nn.Module):
             raise ValueError(
                 f"y: expected signals of at least the kernel's size {kernel}, got {tuple(y.shape[2:])}"
             )
+        if not (y.is_floating_point() or y.is_complex()):
+            y = y.to(self.atoms.dtype)
         if y.dtype != self.atoms.dtype:
             raise ValueError(f"y: expected the dtype of the atoms, {self.atoms.dtype}, got {y.dtype}")
+        self.likelihood.check(y)
+        return y
+
+    def _baseline(self, offset: Tensor | float, y: Tensor) -> Tensor | None:
+        """Return the offset in the shape of y; None for zero, which costs nothing."""
+        if not isinstance(offset, Tensor) and offset == 0:
+            return None
+        offset = torch.as_tensor(offset, dtype=self.atoms.dtype, device=y.device)
+        if not torch.isfinite(offset).all():
+            raise ValueError("offset: expected finite numbers, got others")
+        try:
+            return torch.broadcast_to(offset, y.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"offset: expected a number or a tensor that broadcasts to the shape of y, {tuple(y.shape)}, "
+                f"got {tuple(offset.shape)}"
+            ) from None
 
     def _hold(self, name: str, value: Tensor, *, learnable: bool) -> None:
         if learnable:
             self.register_parameter(name, nn.Parameter(value))
         else:
             self.register_buffer(name, value)
+
+
+def _checked_likelihood(likelihood: Likelihood) -> Likelihood:
+    """Return the likelihood with plain numbers, as settings have them."""
+    if not isinstance(likelihood, Binomial):
+        return likelihood
+    trials = torch.as_tensor(likelihood.trials)
+    if trials.numel() > 1:
+        raise ValueError(
+            f"likelihood: expected a Binomial whose trials are one number, got shape {tuple(trials.shape)}"
+        )
+    return Binomial(int(trials))
 
 
 def _levels(penalty: Threshold, atoms: Tensor) -> Tensor:
