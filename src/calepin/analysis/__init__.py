@@ -7,6 +7,13 @@ from calepin.analysis.codes import (
     mutual_coherence,
     support_recovery,
 )
+from calepin.analysis.generator_constants import (
+    Assumption6,
+    GeneratorConstants,
+    generator_constants,
+    weight_distribution,
+)
+from calepin.analysis.identifiable import Identifiability, identifiability, samples_needed
 from calepin.analysis.pictures import psnr, ssim
 from calepin.analysis.recovery import dictionary_error, match_atoms, recovered_share
 from calepin.analysis.unfolding import (
@@ -17,18 +24,25 @@ from calepin.analysis.unfolding import (
 )
 
 __all__ = [
+    "Assumption6",
+    "GeneratorConstants",
+    "Identifiability",
     "SupportRecovery",
     "UnfoldingErrors",
     "code_error",
     "decoder_gradient",
     "dictionary_error",
     "duality_gap",
+    "generator_constants",
     "gradient_errors",
+    "identifiability",
     "match_atoms",
     "mutual_coherence",
     "psnr",
     "recovered_share",
+    "samples_needed",
     "ssim",
     "support_recovery",
     "unfolding_errors",
+    "weight_distribution",
 ]
