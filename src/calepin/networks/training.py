@@ -3,24 +3,19 @@
     clean target:     mean over entries of ( q f^{-1}(eta(y)) - x )^2,     y = noise(x), q its scale
     observed target:  negative log-likelihood of y under eta(y), divided by the number of entries
 
-Everything random in a step (crop, noise, shifts) is a function of the seed and the number of the step,
-and all that a step changes (weights, state of the optimiser) is in the run's arrays: a run resumed from
-a checkpoint equals an uninterrupted one bit for bit.
+Random in a step are crop, noise and shifts.
 """
 
-import json
 import math
 import numbers
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from calepin._random import randn, torch_generator
-from calepin.learning.batches import Batch
-from calepin.learning.optimizers import OPTIMIZER, restored_state
+from calepin._random import randn
+from calepin.networks._rule import ModuleRule
 from calepin.networks.unfolded import UnfoldedAutoencoder
 
 __all__ = ["CosineDecay", "GaussianNoise", "NetworkRule", "Noise", "PoissonNoise"]
@@ -133,7 +128,7 @@ class CosineDecay:
         return rising * (self.last + (1 - self.last) * 0.5 * (1 + math.cos(math.pi * part)))
 
 
-class NetworkRule:
+class NetworkRule(ModuleRule):
     """Trains an `UnfoldedAutoencoder` with any optimiser of torch; see `calepin.learning.Rule`.
 
     Parameters
@@ -163,8 +158,6 @@ class NetworkRule:
         Of crops, noise and shifts.
     """
 
-    replace_every = 1 << 62  # a network has no idle atoms to replace
-
     def __init__(
         self,
         network: UnfoldedAutoencoder,
@@ -187,64 +180,24 @@ class NetworkRule:
         if max_norm is not None and not 0 < max_norm < math.inf:
             raise ValueError(f"max_norm: expected a finite number above 0, got {max_norm!r}")
         network.random_shifts(n_shifts)  # raises for more than there are
+        super().__init__(network, optimizer, seed)
         self.network = network
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=1e-3) if optimizer is None else optimizer
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule, self.max_norm = schedule, max_norm
         self.noise, self.target, self.crop = noise, target, crop
-        self.n_shifts, self.detach_codes, self.unit_norm, self.seed = n_shifts, detach_codes, unit_norm, seed
-        self._bound: dict[str, Any] | None = None
+        self.n_shifts, self.detach_codes, self.unit_norm = n_shifts, detach_codes, unit_norm
 
-    def init(self, atoms: Any = None) -> dict[str, Any]:
-        """Return the arrays of a run that begins with the network's weights, or with other `atoms`."""
-        self.optimizer.state.clear()
-        arrays: dict[str, Any] = {
-            name: parameter.detach().clone() for name, parameter in self.network.named_parameters()
-        }
-        if atoms is not None:
-            arrays["atoms"] = torch.as_tensor(atoms)
-        arrays["n_steps"] = np.zeros(1, dtype=np.int64)
-        self.bind(arrays)
-        return arrays
-
-    def bind(self, arrays: dict[str, Any]) -> None:
-        """Let network and optimiser go on from the arrays of a run, a resumed one for example.
-
-        Afterwards the arrays are the network's own weights and the optimiser's own state.
-        """
-        for name, parameter in self.network.named_parameters():
-            with torch.no_grad():
-                parameter.copy_(torch.as_tensor(arrays[name]).view_as(parameter))
-            state = restored_state(arrays, f"{OPTIMIZER}{name}.", parameter)
-            self.optimizer.state.pop(parameter, None)
-            if state:
-                self.optimizer.state[parameter] = state
-        self._publish(arrays)
-        self._bound = arrays
-
-    def step(self, arrays: dict[str, Any], batch: Batch) -> np.ndarray:
-        """Take one step of the optimiser and return the loss of each sample."""
-        if self._bound is not arrays:
-            self.bind(arrays)
-        if batch.mask is not None:
-            raise ValueError("mask: expected None, a network learns from whole samples")
-        n_step = int(arrays["n_steps"][0])
-        generator = self._generator(n_step)
-        weights = self.network.atoms
-        x = torch.as_tensor(batch.X).to(weights.device, weights.dtype)
-        loss = self.loss(x, generator)
-        self.optimizer.zero_grad()
-        loss.mean().backward()
+    def before_step(self, n_step: int) -> None:
+        """Bound the gradient and set the rates."""
         if self.max_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
         self._set_rates(n_step)
-        self.optimizer.step()
+
+    def after_step(self) -> None:
+        """Put learned values back into their sets."""
         self.network.project_()
         if self.unit_norm:
             self._scale_to_unit_norm()
-        arrays["n_steps"] += 1
-        self._publish(arrays)
-        return loss.detach().double().cpu().numpy()
 
     def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss of each sample of x, (n, channels, *spatial), for one draw of what is random."""
@@ -257,27 +210,17 @@ class NetworkRule:
             return (scale * self.network.likelihood.mean(eta) - x).square().flatten(1).mean(1)
         return self.network.likelihood.nll(eta, y) / math.prod(y.shape[1:])
 
-    def end_pass(self, arrays: dict[str, Any]) -> None:
-        """Do nothing: a pass means nothing to a network."""
-
-    def replace_idle(self, arrays: dict[str, Any]) -> int:
-        """Replace nothing."""
-        return 0
-
     def settings(self) -> dict[str, Any]:
         """Return network, optimiser and what is random as JSON."""
-        group = {key: value for key, value in self.optimizer.param_groups[0].items() if key != "params"}
+        optimizer = self.optimizer_settings()
         if self.schedule is not None:
-            group["lr"] = self._rates[0]
+            optimizer["lr"] = self._rates[0]
         network = self.network
         return {
             "rule": "network",
             "network": network.settings() | {"atoms": list(network.atoms.shape)},
             "constants": {name: buffer.flatten().tolist() for name, buffer in network.named_buffers()},
-            "optimizer": {
-                "name": type(self.optimizer).__name__,
-                **json.loads(json.dumps(group, default=str)),
-            },
+            "optimizer": optimizer,
             "schedule": _named(self.schedule),
             "max_norm": self.max_norm,
             "noise": _named(self.noise),
@@ -294,22 +237,6 @@ class NetworkRule:
             return
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self.schedule(n_step)
-
-    def _publish(self, arrays: dict[str, Any]) -> None:
-        """Put the live tensors into the run's arrays."""
-        for name, parameter in self.network.named_parameters():
-            arrays[name] = parameter.detach()
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                if isinstance(value, Tensor):
-                    arrays[f"{OPTIMIZER}{name}.{key}"] = value
-                elif value is not None:
-                    raise ValueError(
-                        f"optimizer: expected a state of tensors, got {key}={value!r} in "
-                        f"{type(self.optimizer).__name__}, which a checkpoint cannot hold"
-                    )
-
-    def _generator(self, n_step: int) -> torch.Generator:
-        return torch_generator(np.random.default_rng([self.seed, n_step]))
 
     @torch.no_grad()
     def _scale_to_unit_norm(self) -> None:

@@ -1,0 +1,151 @@
+"""A small variational auto-encoder: where a generator of pictures comes from.
+
+    p(x | z) = Bernoulli( S(W_2 ReLU(W_1 z)) ),   z ~ N(0, I),   q(z | x) = N(mean(x), diag(variance(x)))
+
+Its loss is minus the evidence lower bound, for pixels in [0, 1] the usual cross entropy and the
+divergence of q from the prior (Kingma and Welling, "Auto-encoding variational Bayes", 2014). The decoder
+has no biases, as in "Dictionary learning under generative coefficient priors", 2022, section 6: its
+coefficients ReLU(W_1 z) are what `VAE.generator` cuts out.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from calepin._files import load_arrays, save_arrays
+from calepin._random import randn, torch_generator
+from calepin.generators.truncate import Truncated, truncate
+from calepin.networks._rule import ModuleRule
+
+__all__ = ["VAE", "VAERule"]
+
+KIND = "vae"
+
+
+class VAE(nn.Module):
+    """Encoder and decoder of one hidden layer each.
+
+    Parameters
+    ----------
+    latent_dim : int, default 20
+    n_hidden : int, default 400
+        Width of both hidden layers; the number of coefficients of the generator.
+    n_features : int, default 784
+    seed : int, default 0
+        Of the first weights.
+    """
+
+    def __init__(
+        self, latent_dim: int = 20, n_hidden: int = 400, n_features: int = 784, *, seed: int = 0
+    ) -> None:
+        super().__init__()
+        sizes = {"latent_dim": latent_dim, "n_hidden": n_hidden, "n_features": n_features}
+        for name, value in sizes.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+        self.latent_dim, self.n_hidden, self.n_features = latent_dim, n_hidden, n_features
+        self.encoder = nn.Sequential(
+            nn.Linear(n_features, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 2 * latent_dim)
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim, n_hidden, bias=False),
+            nn.ReLU(),
+            nn.Linear(n_hidden, n_features, bias=False),
+            nn.Sigmoid(),
+        )
+        _initialise(self, seed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the reconstruction of x, (n, n_features), through the mean of q."""
+        return self.decoder(self.encode(x)[0])
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and logarithm of the variance of q(z | x), (n, latent_dim) each."""
+        if x.ndim != 2 or x.shape[1] != self.n_features:
+            raise ValueError(f"x: expected shape (n, {self.n_features}), got {tuple(x.shape)}")
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        return mean, log_variance
+
+    def negative_elbo(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return minus the evidence lower bound of each sample of x, one draw of z for each, (n,)."""
+        mean, log_variance = self.encode(x)
+        z = mean + (0.5 * log_variance).exp() * randn(mean.shape, like=mean, generator=generator)
+        logits = self.decoder[:-1](z)
+        fit = binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
+        divergence = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1)
+        return fit + divergence
+
+    def generator(self) -> Truncated:
+        """Return ``G(z) = ReLU(W_1 z)``, the decoder without its last layer, as a frozen copy."""
+        return truncate(self.decoder, 2)
+
+    def save(self, path: str | os.PathLike, *, card: Mapping[str, Any] | None = None) -> None:
+        """Write weights, sizes and a model card (JSON) as one safetensors file, atomically."""
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+        save_arrays(path, KIND, arrays, {"settings": self.settings(), "card": dict(card or {})})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """Read a network that `save` wrote, with float32 weights.
+
+        Raises
+        ------
+        FileNotFoundError, calepin.FileFormatError
+            No such file, or not a VAE.
+        """
+        arrays, parameters = load_arrays(path, KIND)
+        network = cls(**parameters["settings"])
+        network.load_state_dict({name: torch.from_numpy(array).float() for name, array in arrays.items()})
+        return network.eval()
+
+    def settings(self) -> dict[str, Any]:
+        """Return the three sizes."""
+        return {"latent_dim": self.latent_dim, "n_hidden": self.n_hidden, "n_features": self.n_features}
+
+
+class VAERule(ModuleRule):
+    """Trains a `VAE` in the one loop; see `calepin.learning.train`.
+
+    Parameters
+    ----------
+    network : VAE
+        Trained in place.
+    optimizer : torch.optim.Optimizer, optional
+        Over the network's parameters; ``Adam(lr=1e-3)`` by default.
+    seed : int, default 0
+        Of the draws of z.
+    """
+
+    def __init__(
+        self, network: VAE, *, optimizer: torch.optim.Optimizer | None = None, seed: int = 0
+    ) -> None:
+        super().__init__(network, optimizer, seed)
+        self.network = network
+
+    def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return minus the evidence lower bound of each sample."""
+        return self.network.negative_elbo(x, generator)
+
+    def settings(self) -> dict[str, Any]:
+        """Return network, optimiser and seed as JSON."""
+        return {
+            "rule": "vae",
+            "network": self.network.settings(),
+            "optimizer": self.optimizer_settings(),
+            "seed": self.seed,
+        }
+
+
+@torch.no_grad()
+def _initialise(network: nn.Module, seed: int) -> None:
+    """Draw the first weights as torch does, uniform within 1 / sqrt(inputs), but from a seed."""
+    draw = torch_generator(seed)
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            for parameter in layer.parameters():
+                drawn = torch.rand(parameter.shape, generator=draw) * 2 - 1
+                parameter.copy_(drawn / layer.in_features**0.5)

@@ -1,0 +1,410 @@
+"""Solvers for the latent behind an observation, and `decode`, which runs them from several starts.
+
+    minimise over z   nll(A G(z) + offset, y) + (prior / 2) ||z||^2      with ||z|| <= radius
+
+The objective has local minima, so that starts matter: a generator may know a good one, a z of an
+earlier decoding is one, and of several random ones the best is kept for each sample.
+"""
+
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from calepin._random import randn
+from calepin._samples import inner, norm
+from calepin.errors import IncompatibleError
+from calepin.likelihoods import Gaussian
+from calepin.problem import Problem
+from calepin.solvers.latent_problem import LatentProblem
+
+__all__ = ["Adam", "Decoded", "LatentProblem", "LatentSolver", "LevenbergMarquardt", "decode"]
+
+_BLOCK = 1 << 24  # entries of the Jacobians that are held at once
+_LARGEST_DAMPING = 1e10
+_SMALLEST_DAMPING = 1e-9
+_BISECTIONS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """A state of tensors with one row for each sample."""
+
+    z: Tensor
+    value: Tensor
+
+    def take(self, rows: Tensor) -> Self:
+        """Return the state of some samples."""
+        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+class LatentSolver(Protocol):
+    """What `decode` asks of a solver, beside what `solve` does."""
+
+    n_iter: ClassVar[int]
+
+    def init(self, problem: Any, z0: Tensor) -> Any:
+        """Return the state before the first iteration, with `z`, `value` and `take(rows)`."""
+        ...
+
+    def step(self, problem: Any, state: Any) -> Any:
+        """Return the state one iteration later."""
+        ...
+
+    def rests(self, problem: Any, state: Any, tol: float) -> Tensor:
+        """Return which samples have nothing to gain any more, (n,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LMState(_State):
+    """Latents, the objective and its normal equations there, and each sample's damping."""
+
+    gradient: Tensor
+    hessian: Tensor
+    damping: Tensor
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt:
+    """Damped Gauss-Newton steps, for the whole batch at once, each sample with its own damping.
+
+        (H + damping * tr(H)/k * I) step = -gradient,        H = J^H W J + prior I
+
+    A step that lowers the objective is taken; damping falls where the quadratic model predicted well
+    and rises where it did not (Nocedal and Wright, "Numerical optimization", section 10.3). With a
+    radius, a step goes to the minimum of the damped model within the ball.
+
+    Parameters
+    ----------
+    damping : float, default 0.1
+        The first one.
+    """
+
+    damping: float = 0.1
+
+    n_iter: ClassVar[int] = 100
+    requires: ClassVar[Mapping[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        if not 0 < self.damping < math.inf:
+            raise ValueError(f"damping: expected a finite number above 0, got {self.damping!r}")
+
+    def check(self, problem: Problem) -> None:
+        """Do nothing: no setting lets a descent run away."""
+
+    @torch.no_grad()
+    def init(self, problem: Problem, z0: Tensor) -> LMState:
+        """Return the state at z0, projected onto the ball."""
+        problem = _latent(self, problem)
+        z = problem.project(z0)
+        at = problem.normal_equations(z)
+        return LMState(z, at.value, at.gradient, at.hessian, torch.full_like(at.value, self.damping))
+
+    @torch.no_grad()
+    def step(self, problem: Problem, state: LMState) -> LMState:
+        """Try one step for every sample, and take it where it lowers the objective."""
+        problem = _latent(self, problem)
+        z = state.z + _damped_step(state) if problem.radius is None else _step_in_ball(state, problem.radius)
+        move = z - state.z
+        predicted = -inner(move, state.gradient) - 0.5 * inner(
+            move, (state.hessian @ move[..., None])[..., 0]
+        )
+        value = problem.objective(z)
+        ratio = (state.value - value) / predicted.clamp_min(torch.finfo(value.dtype).tiny)
+        accepted = value < state.value  # False for NaN
+        factor = torch.where(ratio > 0.75, 0.2, torch.where(ratio > 0.25, 1.0, 4.0)).to(value.dtype)
+        factor = torch.where(accepted, factor, 6.0)
+        damping = (state.damping * factor).clamp(_SMALLEST_DAMPING, _LARGEST_DAMPING)
+        return _move(problem, state, z, accepted, damping)
+
+    def rests(self, problem: LatentProblem, state: LMState, tol: float) -> Tensor:
+        """Return where a plain gradient step would lower the objective by less than `tol` of it.
+
+        The floor is what rounding leaves of the objective of an exact fit.
+        """
+        size = _trace(state.hessian)
+        move = state.z - problem.project(state.z - state.gradient / size[:, None])
+        gain = 0.5 * inner(move, state.gradient)
+        scale = inner(problem.y, problem.y)
+        eps = torch.finfo(state.value.dtype).eps
+        still = gain <= tol * state.value + eps**2 * scale
+        return still | (state.damping >= _LARGEST_DAMPING) | ~torch.isfinite(state.value)
+
+
+@dataclass(frozen=True, eq=False)
+class AdamState(_State):
+    """Latents, the objective at the ones before, Adam's two moments, and the number of steps."""
+
+    mean: Tensor
+    square: Tensor
+    t: Tensor
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam on the latents (Kingma and Ba 2015): the paper's recipe, 1000 steps of 1e-2.
+
+    Parameters
+    ----------
+    learning_rate : float, default 1e-2
+    """
+
+    learning_rate: float = 1e-2
+
+    n_iter: ClassVar[int] = 1000
+    requires: ClassVar[Mapping[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate: expected a finite number above 0, got {self.learning_rate!r}")
+
+    def check(self, problem: Problem) -> None:
+        """Do nothing: Adam's steps are bounded."""
+
+    def init(self, problem: Problem, z0: Tensor) -> AdamState:
+        """Return the state at z0, projected onto the ball."""
+        problem = _latent(self, problem)
+        z = problem.project(z0)
+        zero = torch.zeros_like(z)
+        with torch.no_grad():
+            return AdamState(z, problem.objective(z), zero, zero, torch.zeros_like(z[:, :1]))
+
+    def step(self, problem: Problem, state: AdamState) -> AdamState:
+        """Take one step for every sample."""
+        problem = _latent(self, problem)
+        value, gradient = problem.objective_and_gradient(state.z)
+        with torch.no_grad():
+            t = state.t + 1
+            mean = 0.9 * state.mean + 0.1 * gradient
+            square = 0.999 * state.square + 0.001 * gradient * gradient
+            scale = (square / (1 - 0.999**t)).sqrt() + 1e-8
+            z = problem.project(state.z - self.learning_rate * (mean / (1 - 0.9**t)) / scale)
+        return AdamState(z, value, mean, square, t)
+
+    def rests(self, problem: LatentProblem, state: AdamState, tol: float) -> Tensor:
+        """Return False everywhere: its steps have no size that tells."""
+        return torch.zeros_like(state.value, dtype=torch.bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What `decode` returns.
+
+    Attributes
+    ----------
+    z : Tensor, shape (n, k)
+        The best latents of each sample.
+    objective : Tensor, shape (n,)
+        nll and prior there.
+    n_iter : int
+        Iterations of the slowest start.
+    converged : bool Tensor, shape (n,)
+        Samples whose best start came to rest within `n_iter`; never with Adam.
+    """
+
+    z: Tensor
+    objective: Tensor
+    n_iter: int
+    converged: Tensor
+
+
+@torch.no_grad()
+def decode(
+    problem: LatentProblem,
+    *,
+    solver: LatentSolver | None = None,
+    n_starts: int = 1,
+    z0: Tensor | None = None,
+    n_iter: int | None = None,
+    tol: float = 1e-6,
+    rng: torch.Generator | None = None,
+) -> Decoded:
+    """Find the latent of each sample; the best of several starts is kept.
+
+    Samples that have come to rest leave the batch.
+
+    Parameters
+    ----------
+    problem : LatentProblem
+    solver : LevenbergMarquardt or Adam, optional
+        ``LevenbergMarquardt()`` by default.
+    n_starts : int, default 1
+        The first start is `z0`, else what the generator's ``initial_latents(problem)`` proposes (for a
+        Gaussian likelihood), else random; all others are standard normal.
+    z0 : Tensor, shape (n, k), optional
+        A warm start: latents of an earlier decoding, or an encoder's.
+    n_iter : int, optional
+        Largest number of iterations: 100 for Levenberg-Marquardt, 1000 for Adam by default.
+    tol : float, default 1e-6
+        A sample rests when a gradient step would gain less than this share of its objective.
+    rng : torch.Generator, optional
+        Draws the starts; by default a fresh one with seed 0.
+
+    Returns
+    -------
+    Decoded
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or if the generator and the operator don't fit.
+    """
+    solver = LevenbergMarquardt() if solver is None else solver
+    n_iter = solver.n_iter if n_iter is None else n_iter
+    for name, value in (("n_starts", n_starts), ("n_iter", n_iter)):
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+            raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+    starts = _starts(problem, n_starts, z0, rng)
+    problem = problem.with_gram()
+    if not problem.separable:
+        runs = [_run(problem, solver, start, n_iter, tol) for start in starts]
+        states, rests, counts = zip(*runs, strict=True)
+        return _best([s.z for s in states], [s.value for s in states], list(rests), max(counts))
+    n, k = problem.code_shape
+    n_coefficients = math.prod(problem.operator.in_shape)
+    block = max(1, _BLOCK // (n_starts * k * n_coefficients))
+    parts = [
+        _decode_block(problem, solver, starts, slice(i, min(i + block, n)), n_iter, tol)
+        for i in range(0, n, block)
+    ]
+    return Decoded(
+        torch.cat([part.z for part in parts]),
+        torch.cat([part.objective for part in parts]),
+        max(part.n_iter for part in parts),
+        torch.cat([part.converged for part in parts]),
+    )
+
+
+def _starts(
+    problem: LatentProblem, n_starts: int, z0: Tensor | None, rng: torch.Generator | None
+) -> list[Tensor]:
+    shape, like = problem.code_shape, problem.y.real
+    if z0 is not None and (z0.shape != shape or z0.dtype != like.dtype):
+        raise ValueError(f"z0: expected shape {shape} and {like.dtype}, got {tuple(z0.shape)} and {z0.dtype}")
+    propose = getattr(problem.generator, "initial_latents", None)
+    first = [] if z0 is None else [z0]
+    if z0 is None and propose is not None and isinstance(problem.likelihood, Gaussian):
+        first = [propose(problem)]
+    rng = torch.Generator().manual_seed(0) if rng is None else rng
+    return first + [randn(shape, like=like, generator=rng) for _ in range(n_starts - len(first))]
+
+
+def _decode_block(
+    problem: LatentProblem, solver: LatentSolver, starts: list[Tensor], rows: slice, n_iter: int, tol: float
+) -> Decoded:
+    """Run all starts of some samples as one batch."""
+    n = rows.stop - rows.start
+    repeated = torch.arange(rows.start, rows.stop, device=problem.y.device).repeat(len(starts))
+    z = torch.cat([start[rows] for start in starts])
+    state, rest, count = _run(problem.take(repeated), solver, z, n_iter, tol)
+    return _best(list(state.z.split(n)), list(state.value.split(n)), list(rest.split(n)), count)
+
+
+def _run(
+    problem: LatentProblem, solver: LatentSolver, z0: Tensor, n_iter: int, tol: float
+) -> tuple[_State, Tensor, int]:
+    """Iterate until all samples rest; return z and objective of all, who rests, and the iterations.
+
+    Those that rest leave the batch, as soon as they are enough to pay for the copies.
+    """
+    z, value = z0.clone(), torch.zeros_like(z0[:, 0])
+    resting = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+    rows = torch.arange(len(z), device=z.device)
+    state, count = solver.init(problem, z0), 0
+    for count in range(1, n_iter + 1):  # noqa: B007  used below
+        state = solver.step(problem, state)
+        rest = solver.rests(problem, state, tol)
+        n_rest = int(rest.sum())
+        if n_rest == len(rows):
+            resting[rows] = True
+            break
+        if problem.separable and n_rest > 0.2 * len(rows):
+            gone, rows_left = rows[rest], torch.nonzero(~rest).flatten()
+            z[gone], value[gone], resting[gone] = state.z[rest], state.value[rest], True
+            problem, state, rows = problem.take(rows_left), state.take(rows_left), rows[rows_left]
+    else:
+        resting[rows] = solver.rests(problem, state, tol)
+    z[rows] = state.z
+    value[rows] = state.value if isinstance(state, LMState) else problem.objective(state.z)
+    return _State(z, value), resting, count
+
+
+def _best(z: list[Tensor], value: list[Tensor], rest: list[Tensor], n_iter: int) -> Decoded:
+    """Keep for each sample the start of the smallest objective; one that is not finite is worst."""
+    values = torch.stack(value).nan_to_num(nan=math.inf)
+    best = values.argmin(0)
+    each = torch.arange(len(best), device=best.device)
+    return Decoded(
+        torch.stack(z)[best, each], torch.stack(value)[best, each], n_iter, torch.stack(rest)[best, each]
+    )
+
+
+def _damped_step(state: LMState) -> Tensor:
+    """Solve the damped normal equations; a matrix without a factor (NaN) gives no step."""
+    k = state.z.shape[1]
+    extra = state.damping * _trace(state.hessian) / k
+    damped = state.hessian + torch.diag_embed(extra[:, None].expand(-1, k))
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    step = torch.cholesky_solve(-state.gradient[..., None], factor)[..., 0]
+    return torch.where((failed == 0)[:, None], step, 0.0)
+
+
+def _step_in_ball(state: LMState, radius: float) -> Tensor:
+    """Return the minimum of the damped model over ``||z|| <= radius``.
+
+    It solves ``(H + damping I + mu I) z = b``; the norm of z falls as mu grows from 0, and mu is found
+    by bisection of its logarithm in the eigenbasis of H.
+    """
+    values, vectors = torch.linalg.eigh(state.hessian.nan_to_num())
+    extra = state.damping * _trace(state.hessian) / state.z.shape[1]
+    values = values.clamp_min(0) + extra[:, None]
+    in_basis = (vectors.mT @ state.z[..., None])[..., 0]
+    target = values * in_basis - (vectors.mT @ state.gradient[..., None])[..., 0]
+    high = norm(target) / radius
+    low, mu = torch.zeros_like(high), torch.zeros_like(high)
+    for _ in range(_BISECTIONS):
+        outside = norm(target / (values + mu[:, None])) > radius
+        low, high = torch.where(outside, mu, low), torch.where(outside, high, mu)
+        mu = (low.clamp_min(1e-12 * high) * high).sqrt()
+    return (vectors @ (target / (values + high[:, None]))[..., None])[..., 0]
+
+
+def _move(problem: LatentProblem, state: LMState, z: Tensor, accepted: Tensor, damping: Tensor) -> LMState:
+    """Return the state at z where it is accepted; only there the Jacobian is new."""
+    n_accepted = int(accepted.sum())
+    if n_accepted == 0:
+        return replace(state, damping=damping)
+    if n_accepted == len(z):
+        at = problem.normal_equations(z)
+        return LMState(z, at.value, at.gradient, at.hessian, damping)
+    if not problem.separable:
+        at = problem.normal_equations(torch.where(accepted[:, None], z, state.z))
+        return LMState(torch.where(accepted[:, None], z, state.z), at.value, at.gradient, at.hessian, damping)
+    rows = torch.nonzero(accepted).flatten()
+    at = problem.take(rows).normal_equations(z[rows])
+    return LMState(
+        state.z.index_copy(0, rows, z[rows]),
+        state.value.index_copy(0, rows, at.value),
+        state.gradient.index_copy(0, rows, at.gradient),
+        state.hessian.index_copy(0, rows, at.hessian),
+        damping,
+    )
+
+
+def _trace(hessian: Tensor) -> Tensor:
+    """Return the trace of each matrix, above 0."""
+    return hessian.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(hessian.dtype).tiny)
+
+
+def _latent(solver: Any, problem: Problem) -> LatentProblem:
+    if not isinstance(problem, LatentProblem):
+        raise IncompatibleError(
+            f"{type(solver).__name__} needs problem.generator, which {type(problem).__name__} does not "
+            "have; give a LatentProblem"
+        )
+    return problem
