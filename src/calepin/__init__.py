@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from calepin.errors import FileFormatError, IncompatibleError
     from calepin.estimators.dictionary import DictionaryLearner
+    from calepin.estimators.unfolded import UnfoldedDictionaryLearner
     from calepin.imaging.denoise import DenoiseResult, denoise
     from calepin.problem import Problem
     from calepin.solvers import solve
@@ -25,6 +26,7 @@ _HOME = {
     "FileFormatError": "calepin.errors",
     "IncompatibleError": "calepin.errors",
     "Problem": "calepin.problem",
+    "UnfoldedDictionaryLearner": "calepin.estimators.unfolded",
     "denoise": "calepin.imaging.denoise",
     "solve": "calepin.solvers",
     "sparse_encode": "calepin.solvers.coders",
@@ -36,6 +38,7 @@ __all__ = [
     "FileFormatError",
     "IncompatibleError",
     "Problem",
+    "UnfoldedDictionaryLearner",
     "__version__",
     "denoise",
     "solve",

@@ -118,7 +118,7 @@ def test_tensors_and_arrays_learn_alike(data, start):
         rule.step(arrays, Batch(data.X[i : i + 50]))
         rule.step(tensors, Batch(torch.from_numpy(data.X[i : i + 50])))
     assert torch.equal(tensors["atoms"], torch.from_numpy(arrays["atoms"]))
-    assert isinstance(arrays["optimizer.exp_avg"], np.ndarray)
+    assert isinstance(arrays["optimizer.atoms.exp_avg"], np.ndarray)
 
 
 def test_float32_atoms_stay_float32_and_in_the_ball(data, start):

@@ -1,5 +1,6 @@
 """scikit-learn style estimators: what most users touch."""
 
 from calepin.estimators.dictionary import DictionaryLearner
+from calepin.estimators.unfolded import UnfoldedDictionaryLearner
 
-__all__ = ["DictionaryLearner"]
+__all__ = ["DictionaryLearner", "UnfoldedDictionaryLearner"]

@@ -36,8 +36,8 @@ from calepin.problem import Problem
 
 __all__ = ["FISTA", "IHT", "ISTA", "FISTAState", "ISTAState", "StepSize"]
 
-StepSize = float | Literal["backtracking"] | None
-"""None for 1 / L, a positive number, or "backtracking"."""
+StepSize = float | Tensor | Literal["backtracking"] | None
+"""None for 1 / L, a positive number (a tensor of one number is differentiated), or "backtracking"."""
 
 _GROWTH = 1.2
 _MAX_HALVINGS = 60
@@ -103,7 +103,7 @@ class _ProximalGradient:
         step_size = self.step_size
         if step_size is None or isinstance(step_size, str) or problem.likelihood.curvature is None:
             return
-        longest = 2 / problem.lipschitz()
+        longest, step_size = 2 / problem.lipschitz(), float(step_size)
         if step_size >= longest:
             raise ValueError(
                 f"step_size: expected less than 2 / L = {longest:.4g}, beyond which codes grow "
@@ -134,9 +134,17 @@ class _ProximalGradient:
     ) -> tuple[Tensor, float | Tensor]:
         """Return ``prox(v - s gradient(v), s * weight)`` and the s that was used."""
         step, weight = state.step_size, state.weight
-        if isinstance(step, Tensor):
+        if self.step_size == "backtracking":
+            assert isinstance(step, Tensor)
             return _backtrack(problem, self.penalty, v, step, weight)
         return self.penalty.prox(v - step * problem.gradient(v), weight * step), step
+
+    def _longer(self, step: float | Tensor, v: Tensor, z: Tensor) -> float | Tensor:
+        """Let a backtracked step grow a little before the next search; a fixed one stays fixed."""
+        if self.step_size != "backtracking":
+            return step
+        # any step keeps a sample at rest where it is: growing there it would end in infinity
+        return torch.where(expand(_at_rest(v, z), like=z), step, _GROWTH * step)
 
 
 class _Plain(_ProximalGradient):
@@ -149,7 +157,7 @@ class _Plain(_ProximalGradient):
     def step(self, problem: Problem, state: ISTAState) -> ISTAState:
         """Return the state one iteration later."""
         z, step = self._move(problem, state.z, state)
-        return ISTAState(z, _longer(step, state.z, z), self.decay * state.weight)
+        return ISTAState(z, self._longer(step, state.z, z), self.decay * state.weight)
 
 
 @dataclass(frozen=True)
@@ -221,9 +229,9 @@ class FISTA(_ProximalGradient):
         if self.restart:
             uphill = expand(inner(state.v - z, z - state.z) > 0, like=z)
             t = torch.where(uphill, 1.0, t)
-            # the theory of momentum allows steps to shrink only; a restart begins anew
-            if isinstance(step, Tensor):
-                step = torch.where(uphill, _longer(step, state.v, z), step)
+            if self.step_size == "backtracking":
+                # the theory of momentum allows steps to shrink only; a restart begins anew
+                step = torch.where(uphill, self._longer(step, state.v, z), step)
         t_next = (1 + (1 + 4 * t**2).sqrt()) / 2
         v = z + (t - 1) / t_next * (z - state.z)
         return FISTAState(z, v, t_next, step, self.decay * state.weight)
@@ -295,15 +303,9 @@ class _Sparsest:
 
 
 def _is_positive_number(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.ndim == 0 and value.is_floating_point() and 0 < value.item() < float("inf")
     return isinstance(value, numbers.Real) and 0 < float(value) < float("inf")
-
-
-def _longer(step: float | Tensor, v: Tensor, z: Tensor) -> float | Tensor:
-    """Let a backtracked step grow a little before the next search; a fixed one stays fixed."""
-    if not isinstance(step, Tensor):
-        return step
-    # any step keeps a sample at rest where it is: growing there it would end in infinity
-    return torch.where(expand(_at_rest(v, z), like=z), step, _GROWTH * step)
 
 
 @torch.no_grad()

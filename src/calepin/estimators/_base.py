@@ -1,0 +1,305 @@
+"""What the dictionary-learning estimators share: data, the training loop, checkpoints, files."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from calepin._files import load_arrays, read_header, save_arrays
+from calepin._random import numpy_generator
+from calepin.errors import FileFormatError
+from calepin.learning.atoms import initial_atoms
+from calepin.learning.batches import ArrayBatches, Batches, IterableBatches
+from calepin.learning.train import Callback, TrainState, load_checkpoint, train
+
+__all__ = ["BaseLearner", "on_device", "one_of", "positive_integer"]
+
+KIND = "dictionary"
+BATCH_SIZE = 512
+
+
+class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Learns atoms in the one training loop; a subclass says by which rule, and how samples are coded.
+
+    A subclass has the parameters below, `_make_rule`, `transform` and `score`.
+    """
+
+    n_components: int | None
+    init: str | np.ndarray
+    batch_size: int | Literal["auto"]
+    max_iter: int
+    tol: float
+    checkpoint: str | os.PathLike | None
+    resume: bool
+    random_state: Any
+    device: str | None
+    verbose: bool
+
+    components_: np.ndarray
+    history_: list[dict[str, float]]
+    n_features_in_: int
+
+    def inverse_transform(self, codes: Any) -> np.ndarray:
+        """Return the samples (n_samples, n_features) that codes, dense or sparse, stand for."""
+        check_is_fitted(self, "components_")
+        if not sparse.issparse(codes):
+            codes = np.asarray(codes)
+        if codes.ndim != 2 or codes.shape[1] != len(self.components_):
+            raise ValueError(f"codes must have shape (n_samples, {len(self.components_)}), got {codes.shape}")
+        return codes @ self.components_
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the fitted dictionary as one safetensors file, atomically.
+
+        Parameters without a place in a file are left out, and read back as their defaults: a generator
+        as `random_state`, a callable.
+        """
+        check_is_fitted(self, "components_")
+        parameters = {k: v for k, v in self.get_params(deep=False).items() if not callable(v)}
+        arrays = {"components": self.components_}
+        if not isinstance(self.init, str):
+            arrays["init"] = np.asarray(parameters.pop("init"))
+        if not isinstance(self.random_state, Integral | None):
+            del parameters["random_state"]
+        if self.checkpoint is not None:
+            parameters["checkpoint"] = os.fspath(self.checkpoint)
+        fitted = {
+            "n_iter_": self.n_iter_,
+            "n_steps_": self.n_steps_,
+            "converged_": self.converged_,
+            "history_": self.history_,
+        }
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None:
+            fitted["feature_names_in_"] = list(names)
+        header = {"class": type(self).__name__, "estimator": _plain(parameters), "fitted": fitted}
+        save_arrays(path, KIND, arrays | self._arrays_to_save(), header)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """Read a dictionary that `save`, or another part of calepin, wrote.
+
+        Raises
+        ------
+        FileNotFoundError, calepin.FileFormatError
+            No such file, not a dictionary, or one of another kind of estimator.
+        """
+        arrays, parameters = load_arrays(path, KIND)
+        made_by = parameters.get("class", cls.__name__)
+        if made_by != cls.__name__:
+            raise FileFormatError(f"{path} holds a {made_by}, expected a {cls.__name__}")
+        known = cls._get_param_names()
+        given = {k: v for k, v in parameters.get("estimator", {}).items() if k in known}
+        if "init" in arrays:
+            given["init"] = arrays["init"]
+        learner = cls(**given)
+        learner.components_ = arrays["components"]
+        learner.n_features_in_ = learner.components_.shape[1]
+        for name, value in parameters.get("fitted", {}).items():
+            setattr(learner, name, np.asarray(value, object) if name == "feature_names_in_" else value)
+        learner._take_learned(arrays)
+        return learner
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._takes_missing
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.components_)
+
+    @property
+    def _takes_missing(self) -> bool:
+        """Whether NaN marks a missing entry."""
+        return False
+
+    @property
+    def _automatic_batch_size(self) -> int | None:
+        """Samples of a step where the user has not said; None for all."""
+        return BATCH_SIZE
+
+    def _make_rule(self, n_steps: int | None) -> Any:
+        """Return the `Rule` of learning, with an `atom_set`; a pass has `n_steps`, where that is known."""
+        raise NotImplementedError
+
+    def _arrays_to_save(self) -> dict[str, np.ndarray]:
+        """Return what was learned besides the atoms."""
+        return {}
+
+    def _take_learned(self, arrays: dict[str, Any]) -> None:
+        """Set attributes from a run's arrays, or from what `_arrays_to_save` wrote."""
+
+    def _fit(self, X: Any, mask: Any, callbacks: Sequence[Callback]) -> Self:
+        self._check_parameters()
+        rng = numpy_generator(self.random_state)
+        data = self._batches(X, mask, self._seed(rng), reset=True)
+        rule = self._make_rule(data.n_steps)
+        state = self._begin(data, rule, rng)
+        try:
+            with _progress(self.verbose, data, state, self.max_iter) as shown:
+                train(
+                    rule,
+                    data,
+                    state,
+                    max_iter=self.max_iter,
+                    tol=self.tol,
+                    callbacks=[*shown, *callbacks],
+                    checkpoint=self.checkpoint,
+                )
+        finally:
+            self._publish(state)  # after Ctrl-C too, what was learned is there to be used
+        return self
+
+    def _partial_fit(self, X: Any, mask: Any) -> Self:
+        self._check_parameters()
+        first = not hasattr(self, "components_")
+        rng = numpy_generator(self.random_state)
+        data = self._batches(X, mask, int(rng.integers(2**31)), reset=first)
+        rule = self._make_rule(None)
+        if first:
+            self._state = self._fresh(data, rule, rng)
+        elif not hasattr(self, "_state"):  # loaded from a file: what was learned is known, nothing else
+            arrays = rule.init(on_device(self.device, self.components_.copy()))
+            for name, values in self._arrays_to_save().items():
+                arrays[name] = on_device(self.device, values.astype(self.components_.dtype))
+            self._state = TrainState(arrays)
+        train(rule, data, self._state, max_iter=self._state.n_passes + 1)
+        self._publish(self._state)
+        return self
+
+    def _check_parameters(self) -> None:
+        positive_integer("n_components", self.n_components, or_none=True)
+        positive_integer("max_iter", self.max_iter)
+        if self.batch_size != "auto":
+            positive_integer("batch_size", self.batch_size)
+        if not isinstance(self.tol, Real) or not self.tol >= 0:
+            raise ValueError(f"tol must be a number >= 0, got {self.tol!r}")
+        if self.resume and self.checkpoint is None:
+            raise ValueError("resume=True needs the path of a checkpoint, got checkpoint=None")
+
+    def _validate(self, X: Any, mask: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan" if self._takes_missing or mask is not None else True,
+        )
+        if mask is not None:
+            mask = np.asarray(mask)
+            if mask.dtype != bool or mask.shape != X.shape:
+                raise ValueError(
+                    f"mask must be a boolean array of X's shape {X.shape}, got {mask.dtype} {mask.shape}"
+                )
+            if np.isnan(X[mask]).any() and not self._takes_missing:
+                raise ValueError("X contains NaN where mask says it was observed")
+        if self._takes_missing:
+            missing = np.isnan(X)
+            if missing.any():
+                mask = ~missing if mask is None else mask & ~missing
+        return X, mask
+
+    def _seed(self, rng: np.random.Generator) -> int:
+        seed = int(rng.integers(2**31))
+        if self.random_state is None and self._resumes():
+            # The run that is resumed drew its order at random: go on in that order.
+            return read_header(self.checkpoint or "")["parameters"]["data"].get("seed", seed)
+        return seed
+
+    def _resumes(self) -> bool:
+        return self.resume and self.checkpoint is not None and os.path.exists(self.checkpoint)
+
+    def _batches(self, X: Any, mask: Any, seed: int, *, reset: bool) -> Batches:
+        if isinstance(X, IterableBatches) or _is_stream(X):
+            if mask is not None:
+                raise ValueError("mask goes with an array X; an iterable marks missing entries by NaN")
+            stream = (
+                X
+                if isinstance(X, IterableBatches)
+                else IterableBatches(X, missing=self._takes_missing, device=self.device)
+            )
+            head = stream.head(1, np.random.default_rng(seed)).X
+            self._validate(np.nan_to_num(np.asarray(head)), None, reset=reset)
+            return stream
+        X, mask = self._validate(X, mask, reset=reset)
+        size = self._automatic_batch_size if isinstance(self.batch_size, str) else self.batch_size
+        return ArrayBatches(X, size, seed=seed, mask=mask, device=self.device)
+
+    def _begin(self, data: Batches, rule: Any, rng: np.random.Generator) -> TrainState:
+        if self._resumes():
+            return load_checkpoint(self.checkpoint or "", rule, data, device=self.device)
+        return self._fresh(data, rule, rng)
+
+    def _fresh(self, data: Batches, rule: Any, rng: np.random.Generator) -> TrainState:
+        atoms = initial_atoms(
+            self.n_components or self.n_features_in_,
+            data,
+            init=self.init,
+            atom_set=rule.atom_set,
+            rng=rng,
+        )
+        return TrainState(rule.init(on_device(self.device, atoms)))
+
+    def _publish(self, state: TrainState) -> None:
+        self._state = state
+        atoms = state.arrays["atoms"]
+        self.components_ = atoms if isinstance(atoms, np.ndarray) else atoms.cpu().numpy()
+        self._take_learned(state.arrays)
+        self.n_iter_, self.n_steps_ = state.n_passes, state.n_steps
+        self.converged_, self.history_ = state.converged, state.history
+
+
+def on_device(device: str | None, values: Any) -> Any:
+    """Return values as a tensor on a device, or as they are without one."""
+    return values if device is None or values is None else torch.as_tensor(values, device=device)
+
+
+def one_of(name: str, value: Any, known: Sequence[str]) -> None:
+    """Raise ValueError unless a parameter has one of the known values."""
+    if value not in known:
+        raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
+
+
+def positive_integer(name: str, value: Any, *, or_none: bool = False) -> None:
+    """Raise ValueError unless a parameter is an integer of at least 1."""
+    if value is None and or_none:
+        return
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be a positive integer{' or None' * or_none}, got {value!r}")
+
+
+@contextmanager
+def _progress(shown: bool, data: Batches, state: TrainState, max_iter: int) -> Iterator[list[Callback]]:
+    """Yield the callbacks of a progress bar, or none."""
+    if not shown:
+        yield []
+        return
+    from calepin._progress import progress_bar
+
+    total = None if data.n_steps is None else data.n_steps * max_iter
+    with progress_bar("learning", total=total, done=state.n_steps) as bar:
+
+        def advance(state: TrainState) -> None:
+            objective = f"{state.history[-1]['objective']:.4g}" if state.history else ""
+            bar.update(state.n_steps, f"pass {state.n_passes + 1} {objective}")
+
+        yield [advance]
+
+
+def _is_stream(X: Any) -> bool:
+    """Tell an iterable of batches from anything that NumPy would make an array of."""
+    return hasattr(X, "__iter__") and not hasattr(X, "__array__") and not hasattr(X, "__getitem__")
+
+
+def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters as JSON can hold them (NumPy numbers become Python's)."""
+    return {name: value.item() if hasattr(value, "item") else value for name, value in parameters.items()}
