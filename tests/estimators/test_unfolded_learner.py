@@ -115,11 +115,11 @@ def test_a_file_or_checkpoint_of_another_model_is_refused(X, tmp_path):
 
 
 def test_learned_steps_stay_valid_and_learned_thresholds_move(X):
-    found = learner(learn_step=True, learn_threshold=True, learning_rate=0.05, max_iter=10).fit(X)
+    found = learner(learn_step=True, learn_threshold=True, learning_rate=1e-2).fit(X)
     assert 0 < found.step_ < 2 / np.linalg.norm(found.components_, 2) ** 2
     assert found.alpha_.shape == (12,)
     assert (found.alpha_ >= 0).all()
-    assert found.alpha_.std() > 1e-3
+    assert found.alpha_.std() > 1e-4
 
 
 def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on_as_if_uninterrupted(X, tmp_path):

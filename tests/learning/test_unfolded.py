@@ -17,6 +17,7 @@ from calepin.learning import (
     load_checkpoint,
     train,
 )
+from calepin.learning.gradients import unfolded_loss
 from calepin.learning.unfolded import Unfolded
 from calepin.penalties import L1, HardThreshold, NonNegativeL1
 
@@ -118,7 +119,7 @@ def test_tensors_and_arrays_learn_alike(data, start):
         rule.step(arrays, Batch(data.X[i : i + 50]))
         rule.step(tensors, Batch(torch.from_numpy(data.X[i : i + 50])))
     assert torch.equal(tensors["atoms"], torch.from_numpy(arrays["atoms"]))
-    assert isinstance(arrays["optimizer.atoms.exp_avg"], np.ndarray)
+    assert isinstance(arrays["optimizer.exp_avg"], np.ndarray)
 
 
 def test_float32_atoms_stay_float32_and_in_the_ball(data, start):
@@ -200,3 +201,41 @@ def test_missing_entries_and_strange_optimisers_are_refused(data, start):
 
     with pytest.raises(IncompatibleError, match="which Counting does not have: calls is list"):
         Unfolded(L1(0.1), n_unfold=3, optimizer=Counting).step(rule.init(start), Batch(data.X))
+
+
+@pytest.mark.parametrize("solver", ["ista", "fista"])
+def test_the_gradient_in_a_learned_step_and_learned_thresholds_is_right(data, start, solver):
+    atoms = torch.from_numpy(start)
+    y = torch.from_numpy(data.X[:20])
+    step = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    alpha = torch.full((32,), 0.15, dtype=torch.float64, requires_grad=True)
+
+    def loss(step, alpha):
+        return unfolded_loss(
+            y, atoms, penalty=L1(alpha), n_unfold=6, step=step, rule="ae-ls", solver=solver,
+            differentiate="unroll",
+        )[0]  # fmt: skip
+
+    assert torch.autograd.gradcheck(loss, (step, alpha))
+
+
+def test_a_run_with_learned_layers_resumes_bit_for_bit(data, start, tmp_path):
+    rule = Unfolded(L1(0.1), n_unfold=8, optimizer=ADAM, learn_step=True, learn_threshold=True)
+    whole = run(rule, data, start)
+    assert whole.arrays["step"][0] < 2 / np.linalg.norm(whole.arrays["atoms"], 2) ** 2
+    assert whole.arrays["alpha"].std() > 0
+    file = tmp_path / "run.safetensors"
+    batches = ArrayBatches(data.X, 50, seed=3)
+    run(rule, data, start, checkpoint=file, callbacks=[lambda state: state.n_steps == 11])
+    resumed = train(rule, batches, load_checkpoint(file, rule, batches), max_iter=3)
+    for name, value in whole.arrays.items():
+        np.testing.assert_array_equal(resumed.arrays[name], value)
+
+
+def test_encode_gives_the_codes_of_the_step(data, start):
+    rule = Unfolded(L1(0.1), n_unfold=9, step_size=0.1)
+    arrays = rule.init(start.copy())
+    codes = rule.encode(arrays, data.X[:30])
+    np.testing.assert_allclose(
+        rule.objective(arrays, data.X[:30], codes), rule.step(arrays, Batch(data.X[:30]))
+    )

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from calepin.estimators._base import BaseLearner, on_device, one_of, positive_integer
 from calepin.learning.atoms import AtomSet
 from calepin.learning.gradients import Differentiate, GradientRule, UnfoldedSolver
-from calepin.learning.optimizer import Optimizer
+from calepin.learning.optimizers import Optimizer
 from calepin.learning.train import Callback
 from calepin.learning.unfolded import Unfolded
 from calepin.penalties import L1, HardThreshold, NonNegativeL1

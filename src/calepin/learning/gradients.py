@@ -32,6 +32,7 @@ __all__ = [
     "decoder_loss",
     "dictionary_gradient",
     "unfolded_codes",
+    "unfolded_encoder",
     "unfolded_loss",
 ]
 
@@ -113,7 +114,7 @@ def unfolded_loss(
     *,
     penalty: Penalty,
     n_unfold: int,
-    step: float | None,
+    step: float | Tensor | None,
     rule: GradientRule,
     solver: UnfoldedSolver,
     differentiate: Differentiate,
@@ -133,16 +134,21 @@ def unfolded_loss(
         if value not in get_args(known):
             raise ValueError(f"{name}: expected one of {get_args(known)}, got {value!r}")
     problem = Problem(Dense(atoms), Gaussian(), y)
-    encoder: Any = (
-        ISTA(penalty, step, decay=decay)
-        if solver == "ista"
-        else FISTA(penalty, step, restart=False, decay=decay)
-    )
+    encoder = unfolded_encoder(penalty, step=step, solver=solver, decay=decay)
     codes = unfolded_codes(
         problem, encoder, n_iter=n_unfold, rule=rule, differentiate=differentiate,
         last_k=last_k, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     return decoder_loss(problem, codes, rule=rule, penalty=penalty).mean(), codes.detach()
+
+
+def unfolded_encoder(
+    penalty: Penalty, *, step: float | Tensor | None, solver: UnfoldedSolver, decay: float
+) -> Any:
+    """Return the solver whose iterations are the layers."""
+    if solver == "ista":
+        return ISTA(penalty, step, decay=decay)
+    return FISTA(penalty, step, restart=False, decay=decay)
 
 
 def unfolded_codes(

@@ -21,8 +21,17 @@ Optimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
 OPTIMIZER = "optimizer."
 
 
-def move(arrays: dict[str, Any], atoms: Tensor, gradient: Tensor, optimizer: Optimizer) -> None:
+def move(
+    arrays: dict[str, Any],
+    atoms: Tensor,
+    gradient: Tensor,
+    optimizer: Optimizer,
+    *,
+    memory: str = OPTIMIZER,
+) -> None:
     """Take one step from `atoms` along `gradient`, in place, with the memory that `arrays` hold.
+
+    The names of that memory begin with `memory`, of its own for each array that moves.
 
     Raises
     ------
@@ -31,7 +40,7 @@ def move(arrays: dict[str, Any], atoms: Tensor, gradient: Tensor, optimizer: Opt
     """
     parameter = torch.nn.Parameter(atoms)  # of the same memory
     working = optimizer([parameter])
-    state = restored_state(arrays, OPTIMIZER, parameter)
+    state = restored_state(arrays, memory, parameter)
     if state:
         working.state[parameter] = state
     parameter.grad = gradient
@@ -44,7 +53,7 @@ def move(arrays: dict[str, Any], atoms: Tensor, gradient: Tensor, optimizer: Opt
                 f"a rule needs optimizer.state made of tensors, which {type(working).__name__} does "
                 f"not have: {name} is {type(value).__name__}"
             )
-        arrays[OPTIMIZER + name] = value if isinstance(arrays["atoms"], Tensor) else value.numpy()
+        arrays[memory + name] = value if isinstance(arrays["atoms"], Tensor) else value.numpy()
 
 
 def restored_state(arrays: Mapping[str, Any], prefix: str, parameter: Tensor) -> dict[str, Tensor]:

@@ -103,7 +103,9 @@ class _ProximalGradient:
         step_size = self.step_size
         if step_size is None or isinstance(step_size, str) or problem.likelihood.curvature is None:
             return
-        longest, step_size = 2 / problem.lipschitz(), float(step_size)
+        longest = 2 / problem.lipschitz()
+        if isinstance(step_size, Tensor):
+            step_size = step_size.item()
         if step_size >= longest:
             raise ValueError(
                 f"step_size: expected less than 2 / L = {longest:.4g}, beyond which codes grow "
