@@ -1,31 +1,56 @@
-"""Networks whose layers are the iterations of a solver."""
+"""Networks: layers that are iterations of a solver, generators fitted to one observation, priors."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from calepin.networks.deep_decoder import DeepDecoder
+    from calepin.networks.deep_image_prior import DeepImagePrior
+    from calepin.networks.jacobian import Jacobian
     from calepin.networks.training import CosineDecay, GaussianNoise, NetworkRule, PoissonNoise
+    from calepin.networks.two_layer import TwoLayerGenerator, box_kernel, gaussian_kernel, triangular_kernel
     from calepin.networks.unfolded import UnfoldedAutoencoder
+    from calepin.networks.untrained import ComplexPair, LinearGenerator, UntrainedNetwork
     from calepin.networks.vae import VAE, VAERule
 
 _HOME = {
+    "ComplexPair": "calepin.networks.untrained",
     "CosineDecay": "calepin.networks.training",
-    "VAE": "calepin.networks.vae",
-    "VAERule": "calepin.networks.vae",
+    "DeepDecoder": "calepin.networks.deep_decoder",
+    "DeepImagePrior": "calepin.networks.deep_image_prior",
     "GaussianNoise": "calepin.networks.training",
+    "Jacobian": "calepin.networks.jacobian",
+    "LinearGenerator": "calepin.networks.untrained",
     "NetworkRule": "calepin.networks.training",
     "PoissonNoise": "calepin.networks.training",
+    "TwoLayerGenerator": "calepin.networks.two_layer",
     "UnfoldedAutoencoder": "calepin.networks.unfolded",
+    "UntrainedNetwork": "calepin.networks.untrained",
+    "VAE": "calepin.networks.vae",
+    "VAERule": "calepin.networks.vae",
+    "box_kernel": "calepin.networks.two_layer",
+    "gaussian_kernel": "calepin.networks.two_layer",
+    "triangular_kernel": "calepin.networks.two_layer",
 }
 
 __all__ = [
     "VAE",
+    "ComplexPair",
     "CosineDecay",
+    "DeepDecoder",
+    "DeepImagePrior",
     "GaussianNoise",
+    "Jacobian",
+    "LinearGenerator",
     "NetworkRule",
     "PoissonNoise",
+    "TwoLayerGenerator",
     "UnfoldedAutoencoder",
+    "UntrainedNetwork",
     "VAERule",
+    "box_kernel",
+    "gaussian_kernel",
+    "triangular_kernel",
 ]
 
 

@@ -1,0 +1,183 @@
+"""Linear upsampling, rectification and the two moments of a channel, fused.
+
+    a = ReLU(U c),    mean and variance of a over the pixels of each channel
+
+Along an axis, pixel i of the larger grid lies between two of the smaller one ("align_corners=False"). A
+channel of a picture fits into a core's cache: the compiled kernels read it once and write it once, where
+separate library calls go through memory seven times. On other devices, and where a second derivative
+or a forward-mode one is asked for, plain torch does the same.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calepin._threads import n_threads, run_blocks
+from calepin.solvers._support import FAST
+
+__all__ = ["interpolation_matrix", "rectified_moments"]
+
+_BLOCK_ENTRIES = 1 << 20
+
+
+def rectified_moments(c: Tensor, size: tuple[int, ...], *, compiled: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a (n, channels, *size), its means and its variances (n, channels), from c (n, channels, ...)."""
+    if compiled:
+        return _RectifiedMoments.apply(c, size)  # pyright: ignore[reportReturnType]
+    a = upsample(c, [interpolation_matrix(old, new) for old, new in zip(c.shape[2:], size, strict=True)])
+    return moments(torch.relu(a))
+
+
+def moments(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a, its means and variances over the pixels."""
+    variance, mean = torch.var_mean(a.flatten(2), 2, correction=0)
+    return a, mean, variance
+
+
+def upsample(c: Tensor, matrices: list[NDArray[np.float64]]) -> Tensor:
+    """Apply one matrix along each axis of the pixels."""
+    for axis, matrix in enumerate(matrices, start=2):
+        m = torch.as_tensor(matrix).to(c)
+        c = (m @ c.movedim(axis, -2).contiguous() if axis != c.ndim - 1 else c @ m.T).movedim(
+            -2 if axis != c.ndim - 1 else -1, axis
+        )
+    return c
+
+
+@cache
+def interpolation_matrix(old: int, new: int) -> NDArray[np.float64]:
+    """Return the matrix (new, old) of linear interpolation between pixels' centres."""
+    low, high, weight = _neighbours(old, new)
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (np.arange(new), low), 1 - weight)
+    np.add.at(matrix, (np.arange(new), high), weight)
+    return matrix
+
+
+@cache
+def _neighbours(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return, for each new pixel, the old ones before and behind it and the weight of the latter."""
+    place = np.maximum((np.arange(new) + 0.5) * (old / new) - 0.5, 0)
+    low = np.minimum(place.astype(np.int64), old - 1)
+    return low, np.minimum(low + 1, old - 1), place - low
+
+
+class _RectifiedMoments(torch.autograd.Function):
+    """The compiled kernels, with their gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, c: Tensor, size: tuple[int, ...]) -> Any:
+        planes = _planes(c.detach())
+        height, width = (1, *size)[-2:]
+        grid = _grid(planes.shape[1:], (height, width), planes.dtype)
+        a = np.empty((len(planes), height, width), planes.dtype)
+        mean, variance = np.empty(len(planes), planes.dtype), np.empty(len(planes), planes.dtype)
+
+        def work(start: int, stop: int) -> None:
+            part = slice(start, stop)
+            _forward(planes[part], grid, a[part], mean[part], variance[part])
+
+        _share(work, len(planes), height * width)
+        rectified = torch.from_numpy(a).view(*c.shape[:2], *size)
+        means, variances = (torch.from_numpy(v).view(c.shape[:2]) for v in (mean, variance))
+        ctx.save_for_backward(rectified, means)
+        ctx.shape, ctx.grid = c.shape, grid
+        return rectified, means, variances
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        rectified, means = ctx.saved_tensors
+        by_a, by_mean, by_variance = gradients
+        n_pixels = rectified[0, 0].numel()
+        slope = (2 * by_variance / n_pixels).flatten().numpy()
+        constant = (by_mean / n_pixels).flatten().numpy() - slope * means.flatten().numpy()
+        a, g = _planes(rectified), _planes(by_a.contiguous())
+        out = np.empty((len(a), *(1, *ctx.shape[2:])[-2:]), a.dtype)
+
+        def work(start: int, stop: int) -> None:
+            part = slice(start, stop)
+            _backward(a[part], g[part], constant[part], slope[part], ctx.grid, out[part])
+
+        _share(work, len(a), n_pixels)
+        return torch.from_numpy(out).view(ctx.shape), None
+
+
+def _share(work: Callable[[int, int], None], planes: int, n_pixels: int) -> None:
+    """Let threads share the planes where there are enough; each plane has one result either way."""
+    if n_threads() > 1 and planes * n_pixels > _BLOCK_ENTRIES:
+        run_blocks(work, planes, max(1, _BLOCK_ENTRIES // n_pixels))
+    else:
+        work(0, planes)  # entering and leaving a pool costs as much as a small layer
+
+
+def _planes(x: Tensor) -> NDArray:
+    """View (n, channels, *pixels) as planes; a signal is a picture of one row."""
+    return x.contiguous().view(-1, *((1,) if x.ndim == 3 else ()), *x.shape[2:]).numpy()
+
+
+def _grid(old: tuple[int, ...], new: tuple[int, int], dtype: np.dtype) -> Any:
+    """Return neighbours and weights along rows and along columns."""
+    axes = [_neighbours(before, after) for before, after in zip(old, new, strict=True)]
+    return tuple((low, high, weight.astype(dtype)) for low, high, weight in axes)
+
+
+@njit(**FAST)
+def _forward(c, grid, a, mean, variance):
+    (row_low, row_high, row_weight), (low, high, weight) = grid
+    planes, old_height, _ = c.shape
+    _, height, width = a.shape
+    wide = np.empty((old_height, width), c.dtype)
+    one = c.dtype.type(1)
+    size = c.dtype.type(height * width)
+    for p in range(planes):
+        for r in range(old_height):
+            for j in range(width):
+                wide[r, j] = (one - weight[j]) * c[p, r, low[j]] + weight[j] * c[p, r, high[j]]
+        total = c.dtype.type(0)
+        for i in range(height):
+            upper, lower = wide[row_low[i]], wide[row_high[i]]
+            w = row_weight[i]
+            for j in range(width):
+                value = max((one - w) * upper[j] + w * lower[j], c.dtype.type(0))
+                a[p, i, j] = value
+                total += value
+        centre = total / size
+        spread = c.dtype.type(0)
+        for i in range(height):
+            for j in range(width):
+                spread += (a[p, i, j] - centre) * (a[p, i, j] - centre)
+        mean[p] = centre
+        variance[p] = spread / size
+
+
+@njit(**FAST)
+def _backward(a, g, constant, slope, grid, out):
+    (row_low, row_high, row_weight), (low, high, weight) = grid
+    planes, old_height, _ = out.shape
+    _, height, width = a.shape
+    wide = np.empty((old_height, width), a.dtype)
+    one, zero = a.dtype.type(1), a.dtype.type(0)
+    for p in range(planes):
+        wide[:] = zero
+        for i in range(height):
+            upper, lower = wide[row_low[i]], wide[row_high[i]]
+            w = row_weight[i]
+            same = row_low[i] == row_high[i]
+            first, second = (one if same else one - w), (zero if same else w)
+            for j in range(width):
+                value = a[p, i, j]
+                back = g[p, i, j] + constant[p] + slope[p] * value if value > zero else zero
+                upper[j] += first * back
+                lower[j] += second * back
+        out[p] = zero
+        for r in range(old_height):
+            for j in range(width):
+                out[p, r, low[j]] += (one - weight[j]) * wide[r, j]
+                out[p, r, high[j]] += weight[j] * wide[r, j]

@@ -1,0 +1,111 @@
+"""The two-layer generator that the theory is about, and its kernels.
+
+    G(C) = ReLU(U C) v,      v = (1, ..., 1, -1, ..., -1) / sqrt(k)
+
+U convolves circularly with a fixed kernel (Heckel and Soltanolkotabi, "Compressive sensing with
+un-trained neural networks", 2020, eq. 3).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from calepin._random import randn
+from calepin.networks.untrained import UntrainedNetwork
+
+__all__ = ["TwoLayerGenerator", "box_kernel", "gaussian_kernel", "triangular_kernel"]
+
+
+def triangular_kernel(width: int, *, ndim: int = 1) -> Tensor:
+    """Return the triangle with `width` nonzero entries an axis, of unit sum; in 2-D a product."""
+    place = torch.arange(_odd("width", width), dtype=torch.float64) - width // 2
+    return _product(width // 2 + 1 - place.abs(), ndim)
+
+
+def box_kernel(width: int, *, ndim: int = 1) -> Tensor:
+    """Return `width` equal entries an axis, of unit sum."""
+    return _product(torch.ones(_odd("width", width), dtype=torch.float64), ndim)
+
+
+def gaussian_kernel(sigma: float, *, ndim: int = 1) -> Tensor:
+    """Return a normal density of standard deviation `sigma` pixels, cut off at four of them, of unit sum."""
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"sigma: expected a positive number, got {sigma!r}")
+    reach = math.ceil(4 * sigma)
+    place = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    return _product(torch.exp(-0.5 * (place / sigma) ** 2), ndim)
+
+
+class TwoLayerGenerator(UntrainedNetwork):
+    """G(C) = ReLU(U C) v for signals (1-D) or pictures (2-D).
+
+    Parameters
+    ----------
+    size : int or tuple of int
+        A number n makes signals of shape (n,), a pair pictures of shape (1, h, w).
+    channels : int, default 256
+        k, an even number.
+    kernel : Tensor
+        Convolution kernel, one axis for each of the signal and none longer than it. Its middle entry
+        weighs a pixel itself.
+    """
+
+    spectrum: Tensor
+
+    def __init__(self, size: int | tuple[int, ...], *, kernel: Tensor, channels: int = 256) -> None:
+        pixels = (size,) if isinstance(size, int) else tuple(size)
+        if channels < 2 or channels % 2:
+            raise ValueError(f"channels: expected an even number of at least 2, got {channels}")
+        shape = pixels if len(pixels) == 1 else (1, *pixels)
+        super().__init__(shape, {"coefficients": (channels, *pixels)})
+        self.pixels, self.channels = pixels, channels
+        self.register_buffer("spectrum", torch.fft.fftn(embed_kernel(kernel, pixels)))
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Map coefficients (n, channels * pixels) to signals (n, *out_shape)."""
+        axes = tuple(range(2, 2 + len(self.pixels)))
+        spectrum = torch.fft.fftn(self.unpack(weights)["coefficients"], dim=axes)
+        hidden = torch.relu(torch.fft.ifftn(self.spectrum.to(spectrum) * spectrum, dim=axes).real)
+        half = self.channels // 2
+        x = (hidden[:, :half].sum(1) - hidden[:, half:].sum(1)) / math.sqrt(self.channels)
+        return x.view(-1, *self.out_shape)
+
+    def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw standard normal coefficients; Theorem 2 wants them small, see `initial_scale`."""
+        like = torch.empty(0, dtype=like.dtype.to_real(), device=like.device)
+        return randn((n, self.n_parameters), like=like, generator=generator)
+
+    def initial_scale(self, y: Tensor, *, error: float = 0.1) -> Tensor:
+        """Return Theorem 3's standard deviation ``error ||y|| / (2 sqrt(n) ||U||)``, (n_problems, 1)."""
+        norm = torch.linalg.vector_norm(y.flatten(1), dim=1, keepdim=True)
+        return error * norm / (2 * math.sqrt(math.prod(self.pixels)) * self.jacobian_norm_squared() ** 0.5)
+
+    def jacobian_norm_squared(self) -> float:
+        """Return ||U||^2, for ReLU is 1-Lipschitz and v has unit norm."""
+        return float(self.spectrum.abs().max() ** 2)
+
+
+def embed_kernel(kernel: Tensor, pixels: tuple[int, ...]) -> Tensor:
+    """Return the kernel on a grid of zeros, its middle at the origin."""
+    if kernel.ndim != len(pixels) or any(k > n for k, n in zip(kernel.shape, pixels, strict=True)):
+        raise ValueError(
+            f"kernel: expected {len(pixels)} axes of at most {pixels}, got {tuple(kernel.shape)}"
+        )
+    grid = kernel.new_zeros(pixels)
+    grid[tuple(slice(0, k) for k in kernel.shape)] = kernel
+    middle = [-(k // 2) for k in kernel.shape]
+    return torch.roll(grid, middle, dims=list(range(len(pixels))))
+
+
+def _odd(name: str, width: int) -> int:
+    if width < 1 or width % 2 == 0:
+        raise ValueError(f"{name}: expected an odd number of at least 1, got {width}")
+    return width
+
+
+def _product(values: Tensor, ndim: int) -> Tensor:
+    if ndim not in (1, 2):
+        raise ValueError(f"ndim: expected 1 or 2, got {ndim}")
+    values = values / values.sum()
+    return values if ndim == 1 else torch.outer(values, values)

@@ -1,0 +1,172 @@
+"""Networks whose weights are fitted to one observation, and to nothing else.
+
+    x = N_w(fixed input)
+
+The weights are an argument and no property of such a network: a batch of n problems is a batch of n
+weight vectors, (n, n_parameters), which every layer works on at once. What is fixed (sizes, input,
+kernels) is the network. `calepin.untrained.fit_untrained` finds the weights.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from calepin._random import randn
+
+__all__ = ["ComplexPair", "LinearGenerator", "UntrainedNetwork"]
+
+
+class UntrainedNetwork(nn.Module):
+    """A map from weight vectors to signals.
+
+    A subclass states the shapes of its weights, writes `forward`, and `initial` where its weights
+    don't begin as normal numbers of standard deviation 1 / sqrt(fan in).
+
+    Parameters
+    ----------
+    out_shape : tuple of int
+        Shape of one signal.
+    shapes : mapping of str to tuple of int
+        Name and shape of each weight tensor of one problem.
+    """
+
+    def __init__(self, out_shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        if any(size < 1 for size in out_shape):
+            raise ValueError(f"out_shape: expected positive sizes, got {tuple(out_shape)}")
+        self.out_shape = tuple(out_shape)
+        self.shapes = dict(shapes)
+        self._sizes = [math.prod(shape) for shape in self.shapes.values()]
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights of one problem."""
+        return sum(self._sizes)
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the signals are complex."""
+        return False
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Map weight vectors (n, n_parameters) to signals (n, *out_shape)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw the weights that n problems begin with, (n, n_parameters).
+
+        Parameters
+        ----------
+        n : int
+            Number of problems; each draws its own.
+        like : Tensor
+            Gives precision and device.
+        generator : torch.Generator, optional
+        """
+        like = torch.empty(0, dtype=like.dtype.to_real(), device=like.device)
+        drawn = [
+            randn((n, math.prod(shape)), like=like, generator=generator) / math.sqrt(math.prod(shape[1:]))
+            for shape in self.shapes.values()
+        ]
+        return torch.cat(drawn, 1)
+
+    def jacobian_norm_squared(self) -> float | None:
+        """Return a bound on the squared spectral norm of the Jacobian at any weights, None without one."""
+        return None
+
+    def plain(self) -> "UntrainedNetwork":
+        """Return the same network in operations that torch can differentiate in every mode."""
+        return self
+
+    def unpack(self, weights: Tensor) -> dict[str, Tensor]:
+        """Return the weight tensors, each (n, *shape), as views of the vectors."""
+        if weights.ndim != 2 or weights.shape[1] != self.n_parameters:
+            raise ValueError(
+                f"weights: {type(self).__name__} expected shape (n, {self.n_parameters}), "
+                f"got {tuple(weights.shape)}"
+            )
+        parts = weights.split(self._sizes, 1)
+        return {
+            name: part.reshape(len(weights), *shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+
+    def extra_repr(self) -> str:
+        """Return the signal's shape and the number of weights, for ``repr``."""
+        return f"{self.n_parameters} weights -> {self.out_shape}"
+
+
+class LinearGenerator(UntrainedNetwork):
+    """A linear generator ``x = J c`` (Heckel and Soltanolkotabi 2020, section 3).
+
+    Gradient descent from zero finds the solution of least norm, so this is where weights begin.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape (n_features, n_coefficients)
+        J, wide or square.
+    """
+
+    matrix: Tensor
+
+    def __init__(self, matrix: Tensor) -> None:
+        if matrix.ndim != 2 or not matrix.numel():
+            raise ValueError(
+                f"matrix: expected shape (n_features, n_coefficients), got {tuple(matrix.shape)}"
+            )
+        super().__init__((matrix.shape[0],), {"coefficients": (matrix.shape[1],)})
+        self.register_buffer("matrix", matrix)
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Map coefficients (n, n_coefficients) to signals (n, n_features)."""
+        return self.unpack(weights)["coefficients"] @ self.matrix.to(weights).T
+
+    def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return zeros."""
+        return torch.zeros(n, self.n_parameters, dtype=like.dtype.to_real(), device=like.device)
+
+    def jacobian_norm_squared(self) -> float:
+        """Return the squared norm of the matrix."""
+        return float(torch.linalg.matrix_norm(self.matrix, 2) ** 2)
+
+
+class ComplexPair(UntrainedNetwork):
+    """Complex signals from a real network: its channels are first real, then imaginary parts.
+
+    Parameters
+    ----------
+    network : UntrainedNetwork
+        With an even number of channels, (2 c, *size); the signals are (c, *size).
+    """
+
+    def __init__(self, network: UntrainedNetwork) -> None:
+        channels = network.out_shape[0]
+        if channels % 2 or len(network.out_shape) < 2:
+            raise ValueError(
+                f"network: expected signals of an even number of channels, got {network.out_shape}"
+            )
+        super().__init__((channels // 2, *network.out_shape[1:]), network.shapes)
+        self.network = network
+
+    @property
+    def is_complex(self) -> bool:
+        """True."""
+        return True
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Map weight vectors (n, n_parameters) to complex signals (n, *out_shape)."""
+        return torch.complex(*self.network(weights).chunk(2, 1))
+
+    def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw the weights of the real network."""
+        return self.network.initial(n, like=like, generator=generator)
+
+    def plain(self) -> "ComplexPair":
+        """Return the pair of a plain network."""
+        return ComplexPair(self.network.plain())
+
+    def jacobian_norm_squared(self) -> float | None:
+        """Return that of the real network: pairing channels changes no norm."""
+        return self.network.jacobian_norm_squared()

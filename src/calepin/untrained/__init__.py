@@ -1,0 +1,16 @@
+"""Untrained networks: the weights of a network are fitted to one observation at a time."""
+
+from calepin.untrained.consistency import data_consistent
+from calepin.untrained.fit import FitProgress, UntrainedSolution, fit_untrained
+from calepin.untrained.optimizers import LBFGS, Adam, GradientDescent, Optimizer
+
+__all__ = [
+    "LBFGS",
+    "Adam",
+    "FitProgress",
+    "GradientDescent",
+    "Optimizer",
+    "UntrainedSolution",
+    "data_consistent",
+    "fit_untrained",
+]
