@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["check_convolutional", "check_settings"]
+__all__ = ["array_of", "check_boundary", "check_convolutional", "check_settings"]
 
 _SHAPES = {"y": "(n, channels, *spatial)", "atoms": "(n_atoms, channels, *kernel)"}
 
@@ -37,16 +37,26 @@ def check_settings(alpha: Any, tol: Any, positive: Any, boundary: Any, max_iter:
         real = isinstance(value, numbers.Real) and not isinstance(value, bool)
         if not real or not 0 < float(value) < float("inf"):
             raise ValueError(f"{name}: expected a positive finite number, got {value!r}")
-    if not isinstance(positive, bool | np.bool_):
-        raise ValueError(f"positive: expected True or False, got {positive!r}")
-    if boundary not in ("zero", "circular"):
-        raise ValueError(f"boundary: expected 'zero' or 'circular', got {boundary!r}")
+    check_boundary(positive, boundary)
     if not isinstance(max_iter, numbers.Integral) or isinstance(max_iter, bool) or int(max_iter) < 1:
         raise ValueError(f"max_iter: expected a whole number of at least 1, got {max_iter!r}")
 
 
+def check_boundary(positive: Any, boundary: Any) -> None:
+    """Raise ValueError unless the two settings of every coder are what they must be."""
+    if not isinstance(positive, bool | np.bool_):
+        raise ValueError(f"positive: expected True or False, got {positive!r}")
+    if boundary not in ("zero", "circular"):
+        raise ValueError(f"boundary: expected 'zero' or 'circular', got {boundary!r}")
+
+
+def array_of(values: Any) -> np.ndarray:
+    """Return an array, of a tensor too."""
+    return values.detach().numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
 def _real_array(values: Any, name: str) -> np.ndarray:
-    array = _array(values)
+    array = array_of(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
     if array.ndim not in (3, 4) or 0 in array.shape:
@@ -60,7 +70,7 @@ def _real_array(values: Any, name: str) -> np.ndarray:
 def _check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     if mask is None:
         return None
-    observed = _array(mask)
+    observed = array_of(mask)
     if observed.dtype != bool or observed.shape != shape:
         raise ValueError(
             f"mask: expected bool (True = observed) of the shape of y, {shape}, "
@@ -76,7 +86,3 @@ def _check_finite(values: np.ndarray, name: str, mask: np.ndarray | None) -> Non
     if bad.any():
         index = tuple(int(k) for k in np.argwhere(bad)[0])
         raise ValueError(f"{name}: expected finite values, got {values[index]} at index {index}")
-
-
-def _array(values: Any) -> np.ndarray:
-    return values.detach().numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values)

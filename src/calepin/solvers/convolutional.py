@@ -24,17 +24,15 @@ import torch
 from calepin._threads import n_threads, run_blocks
 from calepin.solvers._conv_checks import check_convolutional, check_settings
 from calepin.solvers._conv_descent import (
-    LANES,
     Active,
     Atoms,
-    Grid,
     energy_of,
     peak_correlation,
     subtract_code,
     sweep,
     sweep_all,
 )
-from calepin.solvers._support import padded
+from calepin.solvers._conv_layout import Layout, code_shape, one_path, prepare_atoms
 
 __all__ = ["ConvolutionalInfo", "ConvolutionalLassoCoder", "convolutional_encode"]
 
@@ -97,21 +95,19 @@ class ConvolutionalLassoCoder:
     def encode_with_info(self, y: Any, atoms: Any, mask: Any = None) -> tuple[Any, ConvolutionalInfo]:
         """Return codes and what is known of them."""
         values, rows, observed = check_convolutional(y, atoms, mask)
-        shape = _code_shape(values, rows, self.boundary)
-        dtype = values.dtype
+        shape, dtype = code_shape(values, rows, self.boundary), values.dtype
         if self.tol < _FLOAT32_TOL:
             values, rows = values.astype(np.float64), rows.astype(np.float64)
-        if values.ndim == 3:  # one path: a signal is a picture of one row
-            values, rows = values[:, :, None], rows[:, :, None]
-            observed = None if observed is None else observed[:, :, None]
-        codes = np.zeros((len(values), *_code_shape(values, rows, self.boundary)), dtype)
-        prepared = _prepare(rows)
+        values, rows, observed = one_path(values, rows, observed)
+        codes = np.zeros((len(values), *code_shape(values, rows, self.boundary)), dtype)
+        prepared = prepare_atoms(rows)
+        layout = Layout(values.shape[1:], rows.shape[2:], self.boundary, masked=observed is not None)
         alone = len(values) == 1
         parallel = alone and n_threads() > 1
 
         def encode_one(start: int, stop: int) -> tuple[float, float, int]:
             mask = None if observed is None else observed[start]
-            return _Sample(values[start], rows.shape, prepared, mask, self, parallel).encode(codes[start])
+            return _Sample(values[start], layout, prepared, mask, self, parallel).encode(codes[start])
 
         found = [encode_one(0, 1)] if alone else run_blocks(encode_one, len(values), 1)
         gap, residual, n_iter = (np.array(column) for column in zip(*found, strict=True))
@@ -204,64 +200,23 @@ def convolutional_encode(
     return (codes, info) if return_info else codes
 
 
-def _code_shape(y: np.ndarray, atoms: np.ndarray, boundary: str) -> tuple[int, ...]:
-    if boundary == "circular":
-        return (len(atoms), *y.shape[2:])
-    positions = (size - width + 1 for size, width in zip(y.shape[2:], atoms.shape[2:], strict=True))
-    return (len(atoms), *positions)
-
-
-def _prepare(atoms: np.ndarray) -> Atoms:
-    """Lay atoms (n_atoms, channels, height, width) out for the kernels."""
-    n_atoms, width = len(atoms), atoms.shape[3]
-    rows = _widened(atoms, -(-width // LANES) * LANES)
-    columns = np.zeros((*atoms.shape[1:3], -(-width // 4) * 4, padded(n_atoms)), atoms.dtype)
-    columns[:, :, :width, :n_atoms] = atoms.transpose(1, 2, 3, 0)
-    norms = np.square(atoms.reshape(n_atoms, -1), dtype=np.float64).sum(1).astype(atoms.dtype)
-    return Atoms(rows.reshape(n_atoms, -1), columns.reshape(-1, padded(n_atoms)), norms)
-
-
-def _widened(x: np.ndarray, width: int) -> np.ndarray:
-    """Return a copy with zeros at the end of the last axis."""
-    wide = np.zeros((*x.shape[:-1], width), x.dtype)
-    wide[..., : x.shape[-1]] = x
-    return wide
-
-
 class _Sample:
     """The descent for one sample: its residual, its nonzeros, and the strips they are kept in."""
 
-    def __init__(self, y, shape, atoms: Atoms, mask, coder: ConvolutionalLassoCoder, parallel: bool):
-        _, channels, height, width = shape
-        circular = coder.boundary == "circular"
-        signal = y.shape[1:]
-        around = (height - 1, width - 1) if circular else (0, 0)
-        # a patch, padded, may begin at the last position
-        reach = atoms.rows.shape[1] // (channels * height) - width + around[1]
-        self.grid = Grid(
-            channels,
-            signal[0] + around[0],
-            signal[1] + reach,
-            height,
-            width,
-            signal[0],
-            signal[1],
-            circular,
-            mask is not None,
-        )
-        known = y if mask is None else np.where(mask, y, y.dtype.type(0))
-        self.y = _extended(known, around, self.grid.width)
-        self.mask = self.y[:1] if mask is None else _extended(mask.astype(y.dtype), around, self.grid.width)
+    def __init__(self, y, layout: Layout, atoms: Atoms, mask, coder: ConvolutionalLassoCoder, parallel: bool):
+        self.grid = layout.grid
+        self.y = layout.plane(y if mask is None else np.where(mask, y, y.dtype.type(0)))
+        self.mask = self.y[:1] if mask is None else layout.plane(mask.astype(y.dtype))
         self.residual = self.y.copy()
         self.atoms, self.coder, self.parallel = atoms, coder, parallel
         self.alpha = y.dtype.type(coder.alpha)
-        positions = [n if circular else n - k + 1 for n, k in zip(signal, (height, width), strict=True)]
-        self.strips = _strips(positions, (height, width + reach - around[1]), len(atoms.rows), circular)
+        self.strips = _strips(layout, len(atoms.rows))
         nothing = np.zeros(0, np.int32), np.zeros(0, y.dtype)
         self.active = Active(*(nothing[k] for k in (0, 0, 0, 1, 1)))
         self.borders = [0] * (len(self.strips) + 1)
         # products of a scan over those of a sweep over one nonzero, whose products take four times as long
-        self.scan_cost = positions[0] * positions[1] * atoms.columns.size / (8 * atoms.rows.shape[1])
+        n_positions = layout.positions[0] * layout.positions[1]
+        self.scan_cost = n_positions * atoms.columns.size / (8 * atoms.rows.shape[1])
 
     def encode(self, out: np.ndarray) -> tuple[float, float, int]:
         """Write the code to out (n_atoms, *positions); return gap, squared residual norm and rounds."""
@@ -364,18 +319,15 @@ class _Sample:
         return found
 
 
-def _extended(x: np.ndarray, around: tuple[int, int], width: int) -> np.ndarray:
-    """Follow planes by their beginnings, fill rows up with zeros, and flatten them."""
-    return _widened(np.pad(x, ((0, 0), (0, around[0]), (0, around[1])), mode="wrap"), width).ravel()
-
-
-def _strips(positions, kernel, n_atoms: int, circular: bool) -> list[tuple[int, int, int, int]]:
+def _strips(layout: Layout, n_atoms: int) -> list[tuple[int, int, int, int]]:
     """Cut the positions along the first axis (a signal's only one) where there are many."""
+    positions, grid = layout.positions, layout.grid
     axis = 0 if positions[0] > 1 else 1
     count = _STRIPS if n_atoms * positions[0] * positions[1] > _STRIPED else 1
     # a strip between two others keeps their patches apart
-    count = max(min(count, positions[axis] // kernel[axis]), 1)
-    if circular and count > 1:
+    least = grid.kernel_rows if axis == 0 else layout.lanes
+    count = max(min(count, positions[axis] // least), 1)
+    if grid.circular and count > 1:
         count -= count % 2  # the last strip is next to the first
     cuts = [positions[axis] * k // count for k in range(count + 1)]
     return [(*cut, 0, positions[1]) if axis == 0 else (0, 1, *cut) for cut in itertools.pairwise(cuts)]
