@@ -59,7 +59,7 @@ def main(name: str) -> None:
         "training": f"Adam, batches of {BATCH}, passes by learning rate: {training.passes}, seed 0",
         "test": f"minus the evidence lower bound of the {len(test)} others: {float(elbo):.2f} nats",
     }
-    network.save(WEIGHTS / f"vae_{name}.safetensors", card=card)
+    network.half().save(WEIGHTS / f"vae_{name}.safetensors", card=card)
     print(card)
 
 

@@ -183,7 +183,7 @@ def test_blocks_change_nothing(monkeypatch):
     problem, _ = planted(SINE, n=11)
     whole = decode(problem, n_starts=3)
     monkeypatch.setattr("calepin.solvers.latent._BLOCK", 3 * 2 * 8 * 4)
-    torch.testing.assert_close(decode(problem, n_starts=3).objective, whole.objective, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(decode(problem, n_starts=3).objective, whole.objective, rtol=1e-4, atol=1e-6)
 
 
 def test_the_problem_is_not_changed_and_the_seed_decides():

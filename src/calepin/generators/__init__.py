@@ -13,6 +13,7 @@ attributes are used where they are there:
 
 from calepin.generators.base import Generator, check_generator, latent_dimension, linearise
 from calepin.generators.families import GroupSparse, KSparse, PolynomialSine, ReLUNet, Sine
+from calepin.generators.files import load_generator, save_generator
 from calepin.generators.truncate import truncate
 
 __all__ = [
@@ -25,5 +26,7 @@ __all__ = [
     "check_generator",
     "latent_dimension",
     "linearise",
+    "load_generator",
+    "save_generator",
     "truncate",
 ]

@@ -99,6 +99,10 @@ class GroupSparse(_Family):
         """Return G(z) and its Jacobian ``2 diag(z) M^T``."""
         return self(z), 2 * z[:, :, None] * self.groups.to(z.dtype)
 
+    def settings(self) -> dict[str, Any]:
+        """Return what the constructor needs beside the groups."""
+        return {"latent_dim": self.latent_dim, "n_coefficients": self.n_coefficients}
+
     def initial_latents(self, problem: "Problem") -> Tensor:
         """Return the latents (n, k) whose squares fit observations best in squares, all at least 0."""
         y = problem.y - problem.offset

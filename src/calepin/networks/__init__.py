@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from calepin.networks._pretrained import PRETRAINED, pretrained
     from calepin.networks.deep_decoder import DeepDecoder
     from calepin.networks.deep_image_prior import DeepImagePrior
     from calepin.networks.jacobian import Jacobian
@@ -18,6 +19,8 @@ _HOME = {
     "CosineDecay": "calepin.networks.training",
     "DeepDecoder": "calepin.networks.deep_decoder",
     "DeepImagePrior": "calepin.networks.deep_image_prior",
+    "PRETRAINED": "calepin.networks._pretrained",
+    "pretrained": "calepin.networks._pretrained",
     "GaussianNoise": "calepin.networks.training",
     "Jacobian": "calepin.networks.jacobian",
     "LinearGenerator": "calepin.networks.untrained",
@@ -34,6 +37,7 @@ _HOME = {
 }
 
 __all__ = [
+    "PRETRAINED",
     "VAE",
     "ComplexPair",
     "CosineDecay",
@@ -50,6 +54,7 @@ __all__ = [
     "VAERule",
     "box_kernel",
     "gaussian_kernel",
+    "pretrained",
     "triangular_kernel",
 ]
 

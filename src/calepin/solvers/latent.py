@@ -235,7 +235,8 @@ def decode(
         ``LevenbergMarquardt()`` by default.
     n_starts : int, default 1
         The first start is `z0`, else what the generator's ``initial_latents(problem)`` proposes (for a
-        Gaussian likelihood), else random; all others are standard normal.
+        Gaussian likelihood), else random. Random ones are standard normal and the same for all
+        samples, so that what is found for one does not depend on those beside it.
     z0 : Tensor, shape (n, k), optional
         A warm start: latents of an earlier decoding, or an encoder's.
     n_iter : int, optional
@@ -291,7 +292,8 @@ def _starts(
     if z0 is None and propose is not None and isinstance(problem.likelihood, Gaussian):
         first = [propose(problem)]
     rng = torch.Generator().manual_seed(0) if rng is None else rng
-    return first + [randn(shape, like=like, generator=rng) for _ in range(n_starts - len(first))]
+    drawn = [randn(shape[1:], like=like, generator=rng).expand(shape) for _ in range(n_starts - len(first))]
+    return first + drawn
 
 
 def _decode_block(
