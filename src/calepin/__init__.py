@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from calepin.errors import FileFormatError, IncompatibleError
     from calepin.estimators.dictionary import DictionaryLearner
+    from calepin.estimators.generative import GenerativeDictionaryLearner
     from calepin.estimators.unfolded import UnfoldedDictionaryLearner
     from calepin.imaging.denoise import DenoiseResult, denoise
     from calepin.problem import Problem
@@ -24,6 +25,7 @@ _HOME = {
     "DenoiseResult": "calepin.imaging.denoise",
     "DictionaryLearner": "calepin.estimators.dictionary",
     "FileFormatError": "calepin.errors",
+    "GenerativeDictionaryLearner": "calepin.estimators.generative",
     "IncompatibleError": "calepin.errors",
     "Problem": "calepin.problem",
     "UnfoldedDictionaryLearner": "calepin.estimators.unfolded",
@@ -36,6 +38,7 @@ __all__ = [
     "DenoiseResult",
     "DictionaryLearner",
     "FileFormatError",
+    "GenerativeDictionaryLearner",
     "IncompatibleError",
     "Problem",
     "UnfoldedDictionaryLearner",

@@ -59,7 +59,6 @@ class GenerativeRule:
     """
 
     name: ClassVar[str]
-    replace_every: ClassVar[int] = 1 << 62  # atoms of a generator are never idle
     solver: ClassVar[LatentSolver] = LevenbergMarquardt()
 
     generator: Generator
@@ -68,6 +67,11 @@ class GenerativeRule:
     prior: float = 0.0
     radius: float | None = None
     seed: int = 0
+
+    @property
+    def replace_every(self) -> int:
+        """A number of steps never reached: atoms of a generator are not idle."""
+        return 1 << 62
 
     def init(self, atoms: Any) -> dict[str, Any]:
         """Return the arrays that learning carries from step to step."""

@@ -312,7 +312,7 @@ def _run(
 ) -> tuple[_State, Tensor, int]:
     """Iterate until all samples rest; return z and objective of all, who rests, and the iterations.
 
-    Those that rest leave the batch, as soon as they are enough to pay for the copies.
+    Those that rest leave the batch, once they are enough to pay for the copies.
     """
     z, value = z0.clone(), torch.zeros_like(z0[:, 0])
     resting = torch.zeros(len(z), dtype=torch.bool, device=z.device)
@@ -321,18 +321,21 @@ def _run(
     for count in range(1, n_iter + 1):  # noqa: B007  used below
         state = solver.step(problem, state)
         rest = solver.rests(problem, state, tol)
-        n_rest = int(rest.sum())
-        if n_rest == len(rows):
-            resting[rows] = True
+        # kept as they are now: who else is in the batch, and for how long, must not matter
+        fresh = rest & ~resting[rows]
+        z[rows[fresh]], value[rows[fresh]], resting[rows[fresh]] = state.z[fresh], state.value[fresh], True
+        working = ~resting[rows]
+        n_working = int(working.sum())
+        if n_working == 0:
             break
-        if problem.separable and n_rest > 0.2 * len(rows):
-            gone, rows_left = rows[rest], torch.nonzero(~rest).flatten()
-            z[gone], value[gone], resting[gone] = state.z[rest], state.value[rest], True
-            problem, state, rows = problem.take(rows_left), state.take(rows_left), rows[rows_left]
-    else:
-        resting[rows] = solver.rests(problem, state, tol)
-    z[rows] = state.z
-    value[rows] = state.value if isinstance(state, LMState) else problem.objective(state.z)
+        if problem.separable and n_working < 0.8 * len(rows):
+            left = torch.nonzero(working).flatten()
+            problem, state, rows = problem.take(left), state.take(left), rows[left]
+    working = ~resting[rows]
+    z[rows[working]] = state.z[working]
+    if bool(working.any()):
+        last = state.value if isinstance(state, LMState) else problem.objective(state.z)
+        value[rows[working]] = last[working]
     return _State(z, value), resting, count
 
 
