@@ -1,6 +1,6 @@
 """One value that holds all that is known when a code is sought."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -58,6 +58,11 @@ class Problem:
                 f"offset: expected a shape that broadcasts to that of y, {tuple(self.y.shape)}, "
                 f"got {tuple(self.offset.shape)}"
             )
+
+    def prepared(self) -> "Problem":
+        """Return the same problem with a prepared operator (`LinearOperator.prepared`)."""
+        operator = self.operator.prepared()
+        return self if operator is self.operator else replace(self, operator=operator)
 
     @property
     def code_shape(self) -> tuple[int, ...]:

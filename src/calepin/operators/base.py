@@ -85,6 +85,13 @@ class LinearOperator(nn.Module):
         start = randn((self.n_samples or 1, *self.in_shape), like=like, generator=generator)
         return _largest_eigenvalue(lambda v: self.adjoint(self(v)), start)
 
+    def prepared(self) -> "LinearOperator":
+        """Return this operator as it is now, with what every application repeats computed once.
+
+        For a loop that changes no tensor of the operator and differentiates none; by default itself.
+        """
+        return self
+
     def __matmul__(self, inner: "LinearOperator") -> "LinearOperator":
         """Return the operator that applies `inner` first, then this one."""
         from calepin.operators.compose import Compose
@@ -123,6 +130,41 @@ class LinearOperator(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_norm_cache"}
+
+
+class Prepared(LinearOperator):
+    """An operator whose two directions are given, and whose norm another one keeps.
+
+    Parameters
+    ----------
+    original : LinearOperator
+    forward, adjoint : callable
+        What the original does, faster.
+    """
+
+    def __init__(
+        self,
+        original: LinearOperator,
+        forward: Callable[[Tensor], Tensor],
+        adjoint: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__(original.in_shape, original.out_shape, n_samples=original.n_samples)
+        self.original = original
+        self._forward, self._adjoint = forward, adjoint
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x as the original did when it was prepared."""
+        self.check_input(x)
+        return self._forward(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Map y as the original's adjoint did when it was prepared."""
+        self.check_output(y)
+        return self._adjoint(y)
+
+    def norm_squared(self, *, generator: torch.Generator | None = None) -> float:
+        """Return the original's, which keeps it."""
+        return self.original.norm_squared(generator=generator)
 
 
 def _largest_eigenvalue(apply: Callable[[Tensor], Tensor], start: Tensor) -> float:

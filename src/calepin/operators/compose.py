@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from calepin.operators.base import LinearOperator
+from calepin.operators.base import LinearOperator, Prepared
 
 __all__ = ["Compose"]
 
@@ -38,3 +38,10 @@ class Compose(LinearOperator):
     def adjoint(self, y: Tensor) -> Tensor:
         """Apply the adjoint of `outer`, then that of `inner`."""
         return self.inner.adjoint(self.outer.adjoint(y))
+
+    def prepared(self) -> LinearOperator:
+        """Prepare both."""
+        outer, inner = self.outer.prepared(), self.inner.prepared()
+        if outer is self.outer and inner is self.inner:
+            return self
+        return Prepared(self, lambda x: outer(inner(x)), lambda y: inner.adjoint(outer.adjoint(y)))

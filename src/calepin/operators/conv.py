@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from calepin.operators.base import LinearOperator
+from calepin.operators.base import LinearOperator, Prepared
 
 __all__ = ["ConvDictionary", "choose_implementation", "from_phases", "to_phases"]
 
@@ -107,7 +107,7 @@ class ConvDictionary(LinearOperator):
         """Map codes (n, n_atoms, *code) to signals (n, channels, *signal)."""
         self.check_input(x)
         if self.implementation == "fft":
-            return self._synthesise_fft(x)
+            return self._synthesise_fft(x, self._spectra())
         if self.implementation == "direct":
             x = _TRANSPOSED[len(self.kernel)](x, self.atoms, stride=self.stride)
         else:
@@ -121,7 +121,7 @@ class ConvDictionary(LinearOperator):
         """Correlate signals (n, channels, *signal) with the atoms: (n, n_atoms, *code)."""
         self.check_output(y)
         if self.implementation == "fft":
-            return self._correlate_fft(y)
+            return self._correlate_fft(y, self._spectra())
         if self.boundary == "circular":
             y = _unfold(y, self._overhang())
         if self.implementation == "direct":
@@ -144,18 +144,30 @@ class ConvDictionary(LinearOperator):
         """Entries, along each axis, by which the last atom sticks out of a periodic signal."""
         return [width - self.stride for width in self.kernel]
 
-    def _synthesise_fft(self, x: Tensor) -> Tensor:
+    def prepared(self) -> LinearOperator:
+        """Return this dictionary as it is now, with the spectra of its atoms computed once."""
+        if self.implementation != "fft":
+            return self
+        spectra = self._spectra().detach()
+        return Prepared(
+            self,
+            lambda x: self._synthesise_fft(x, spectra),
+            lambda y: self._correlate_fft(y, spectra),
+        )
+
+    def _spectra(self) -> Tensor:
         axes, size = self._fft_grid()
-        spectrum = torch.fft.rfftn(x, size, axes)
-        atoms = torch.fft.rfftn(self.atoms, size, axes)
-        signal = torch.fft.irfftn(_mix(spectrum, atoms), size, axes)
+        return torch.fft.rfftn(self.atoms, size, axes)
+
+    def _synthesise_fft(self, x: Tensor, spectra: Tensor) -> Tensor:
+        axes, size = self._fft_grid()
+        signal = torch.fft.irfftn(_mix(torch.fft.rfftn(x, size, axes), spectra), size, axes)
         return _fit(signal, self.out_shape[1:])
 
-    def _correlate_fft(self, y: Tensor) -> Tensor:
+    def _correlate_fft(self, y: Tensor, spectra: Tensor) -> Tensor:
         axes, size = self._fft_grid()
-        spectrum = torch.fft.rfftn(y, size, axes)
-        atoms = torch.fft.rfftn(self.atoms, size, axes).conj()
-        code = torch.fft.irfftn(_mix(spectrum, atoms.transpose(0, 1)), size, axes)
+        spectra = spectra.conj().transpose(0, 1)
+        code = torch.fft.irfftn(_mix(torch.fft.rfftn(y, size, axes), spectra), size, axes)
         return _fit(code, self.in_shape[1:])
 
     def _fft_grid(self) -> tuple[tuple[int, ...], list[int]]:

@@ -153,6 +153,8 @@ def solve(
         z = implicit_codes(problem, solver)
         rests = torch.ones(len(z), dtype=torch.bool, device=z.device)
         return Solution(z, 0, converged=rests, finite=_finite(z), history=z.detach().new_empty(0))
+    if differentiate == "none":
+        problem = problem.prepared()
     z0 = problem.zeros() if z0 is None else z0
     n_recorded = {"none": 0, "unroll": n_iter}.get(differentiate, min(last_k or 0, n_iter))
     run = _Run(problem, solver, z0, tol)
