@@ -7,6 +7,7 @@ from calepin.analysis.codes import (
     mutual_coherence,
     support_recovery,
 )
+from calepin.analysis.filters import FilterMatch, filter_error, match_filters
 from calepin.analysis.generator_constants import (
     Assumption6,
     GeneratorConstants,
@@ -25,6 +26,7 @@ from calepin.analysis.unfolding import (
 
 __all__ = [
     "Assumption6",
+    "FilterMatch",
     "GeneratorConstants",
     "Identifiability",
     "SupportRecovery",
@@ -33,10 +35,12 @@ __all__ = [
     "decoder_gradient",
     "dictionary_error",
     "duality_gap",
+    "filter_error",
     "generator_constants",
     "gradient_errors",
     "identifiability",
     "match_atoms",
+    "match_filters",
     "mutual_coherence",
     "psnr",
     "recovered_share",

@@ -5,10 +5,18 @@ from calepin.datasets.idx import load_mnist, read_idx
 from calepin.datasets.kspace import read_kspace, write_cfl
 from calepin.datasets.pictures import Picture, read_picture, write_picture
 from calepin.datasets.samples import SAMPLES, load_digits, load_sample
-from calepin.datasets.simulate import SparseData, add_gaussian_noise, simulate_sparse
+from calepin.datasets.simulate import (
+    ConvolutionalData,
+    SparseData,
+    add_gaussian_noise,
+    simulate_convolutional,
+    simulate_sparse,
+    smooth_filters,
+)
 
 __all__ = [
     "SAMPLES",
+    "ConvolutionalData",
     "Picture",
     "SparseData",
     "add_gaussian_noise",
@@ -20,7 +28,9 @@ __all__ = [
     "read_idx",
     "read_kspace",
     "read_picture",
+    "simulate_convolutional",
     "simulate_sparse",
+    "smooth_filters",
     "write_cfl",
     "write_picture",
 ]

@@ -1,11 +1,20 @@
 """Simulated data whose truth is known."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SparseData", "add_gaussian_noise", "simulate_sparse"]
+__all__ = [
+    "ConvolutionalData",
+    "SparseData",
+    "add_gaussian_noise",
+    "simulate_convolutional",
+    "simulate_sparse",
+    "smooth_filters",
+]
 
 
 @dataclass(frozen=True)
@@ -93,3 +102,129 @@ def add_gaussian_noise(pixels: NDArray[np.floating], sigma: float, *, seed: int 
     noisy = np.random.default_rng(seed).normal(0, sigma / 255, pixels.shape)
     noisy += pixels
     return noisy
+
+
+@dataclass(frozen=True)
+class ConvolutionalData:
+    """Observations ``X ~ family(f^{-1}(sum_m codes_m * atoms_m + offset))`` with the truth that made them.
+
+    Attributes
+    ----------
+    X
+        (n_samples, channels, *signal); whole numbers for counts.
+    atoms
+        (n_atoms, channels, *kernel), unit norm.
+    codes
+        (n_samples, n_atoms, *(signal - kernel + 1)), nonnegative, `n_events` entries of each atom in each
+        sample are not zero.
+    eta
+        (n_samples, channels, *signal), the linear predictor.
+    """
+
+    X: NDArray[np.float64]
+    atoms: NDArray[np.float64]
+    codes: NDArray[np.float64]
+    eta: NDArray[np.float64]
+
+
+def smooth_filters(
+    n_atoms: int, kernel_size: Sequence[int], *, n_channels: int = 1, random_state: Any = 0
+) -> NDArray[np.float64]:
+    """Draw smooth filters (n_atoms, n_channels, *kernel_size) of unit norm that vanish at their ends.
+
+    White noise, smoothed by a Gaussian a sixteenth of the kernel wide, under a Hann window.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(random_state)
+    noise = rng.standard_normal((n_atoms, n_channels, *kernel_size))
+    filters = gaussian_filter(noise, [0, 0, *(size / 16 for size in kernel_size)], mode="constant")
+    for axis, size in enumerate(kernel_size, start=2):
+        window = np.hanning(size + 2)[1:-1]
+        filters *= window.reshape(-1, *[1] * (filters.ndim - 1 - axis))
+    return filters / np.linalg.norm(filters.reshape(n_atoms, -1), axis=1).reshape(
+        -1, *[1] * (filters.ndim - 1)
+    )
+
+
+def simulate_convolutional(
+    n_samples: int,
+    signal_shape: Sequence[int],
+    *,
+    atoms: NDArray[np.floating] | None = None,
+    n_atoms: int = 3,
+    kernel_size: Sequence[int] = (50,),
+    n_events: int = 5,
+    amplitude: tuple[float, float] = (5.0, 5.0),
+    family: str = "binomial",
+    trials: int = 25,
+    offset: float = 0.0,
+    noise: float = 1.0,
+    random_state: int | np.random.Generator = 0,
+) -> ConvolutionalData:
+    """Draw signals in which each filter appears a few times, anywhere, seen through a family's noise.
+
+    With the defaults and signals of 500 samples it is the simulation of Tolooshams et al. (2020, section
+    5.2.1) but for what the paper leaves open: the filters (`smooth_filters` here), the amplitudes, which
+    are uniform in `amplitude`, and the baseline `offset`.
+
+    Parameters
+    ----------
+    n_samples, signal_shape
+        Signals and their spatial shape, one number an axis.
+    atoms
+        Filters (n_atoms, channels, *kernel); drawn by default, `n_atoms` of `kernel_size`.
+    n_events
+        Appearances of each filter in each signal, at different places.
+    family : {"gaussian", "binomial", "poisson"}
+        Binomial with `trials` and logit link, Poisson with log link, normal of deviation `noise`.
+
+    Raises
+    ------
+    ValueError
+        A size below 1, a kernel longer than the signal, more events than places, an unknown family, or
+        an empty or negative range.
+    """
+    rng = np.random.default_rng(random_state)
+    if atoms is None:
+        atoms = smooth_filters(n_atoms, kernel_size, random_state=rng)
+    atoms = np.asarray(atoms, np.float64)
+    positions = tuple(n - k + 1 for n, k in zip(signal_shape, atoms.shape[2:], strict=True))
+    if min(positions) < 1:
+        raise ValueError(
+            f"signal_shape: expected at least the kernel's {atoms.shape[2:]}, got {tuple(signal_shape)}"
+        )
+    n_places = int(np.prod(positions))
+    low, high = amplitude
+    for name, value, least in (("n_samples", n_samples, 1), ("n_events", n_events, 0), ("trials", trials, 1)):
+        if value < least:
+            raise ValueError(f"{name}: expected at least {least}, got {value}")
+    if n_events > n_places:
+        raise ValueError(f"n_events: expected at most the {n_places} places of a filter, got {n_events}")
+    if not 0 <= low <= high or noise < 0:
+        raise ValueError(
+            "amplitude and noise: expected a range 0 <= low <= high and at least 0, "
+            f"got {amplitude} and {noise}"
+        )
+    flat = np.zeros((n_samples, len(atoms), n_places))
+    places = rng.random(flat.shape).argpartition(max(n_events - 1, 0), axis=2)[..., :n_events]
+    np.put_along_axis(flat, places, rng.uniform(low, high, places.shape), axis=2)
+    codes = flat.reshape(n_samples, len(atoms), *positions)
+    eta = _synthesise(codes, atoms) + offset
+    draw = {
+        "gaussian": lambda: eta + noise * rng.standard_normal(eta.shape),
+        "binomial": lambda: rng.binomial(trials, 1 / (1 + np.exp(-eta))).astype(np.float64),
+        "poisson": lambda: rng.poisson(np.exp(eta)).astype(np.float64),
+    }
+    if family not in draw:
+        raise ValueError(f"family: expected one of {sorted(draw)}, got {family!r}")
+    return ConvolutionalData(draw[family](), atoms, codes, eta)
+
+
+def _synthesise(codes: NDArray[np.float64], atoms: NDArray[np.float64]) -> NDArray[np.float64]:
+    axes = tuple(range(2, codes.ndim))
+    size = [n + k - 1 for n, k in zip(codes.shape[2:], atoms.shape[2:], strict=True)]
+    spectrum = np.einsum(
+        "nm...,mc...->nc...", np.fft.rfftn(codes, size, axes), np.fft.rfftn(atoms, size, axes)
+    )
+    return np.fft.irfftn(spectrum, size, axes)

@@ -157,6 +157,7 @@ def unfolded_codes(
     *,
     n_iter: int,
     rule: GradientRule,
+    z0: Tensor | None = None,
     differentiate: Differentiate = "unroll",
     last_k: int | None = None,
     checkpoint_every: int | None = None,
@@ -166,7 +167,7 @@ def unfolded_codes(
     if rule != "dec" or differentiate == "implicit":
         how = {"differentiate": differentiate, "last_k": last_k, "checkpoint_every": checkpoint_every}
     with torch.set_grad_enabled(rule != "dec" and torch.is_grad_enabled()):
-        return solve(problem, encoder, n_iter=n_iter, **how).z
+        return solve(problem, encoder, n_iter=n_iter, z0=z0, **how).z
 
 
 def decoder_loss(problem: Problem, codes: Tensor, *, rule: GradientRule, penalty: Penalty | None) -> Tensor:

@@ -1,0 +1,140 @@
+"""How far learned convolutional filters are from the true ones.
+
+A convolutional dictionary is identifiable only up to the order and the sign of its filters, and up to
+a shift, which the codes undo. All three are matched before anything is measured:
+
+    err(h, g) = sqrt( 1 - <h, g>^2 ),        ||h|| = ||g|| = 1
+
+(Agarwal, Anandkumar, Jain and Netrapalli, "Learning sparsely used overcomplete dictionaries via
+alternating minimization", 2016; Tolooshams et al., 2020, section 5.2.1).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["FilterMatch", "filter_error", "match_filters"]
+
+
+@dataclass(frozen=True)
+class FilterMatch:
+    """Which filter stands for which reference, and how it has to be moved.
+
+    Attributes
+    ----------
+    order : (n_atoms,)
+        Index of the filter that stands for each reference.
+    signs : (n_atoms,)
+        1 or -1.
+    shifts : (n_atoms, n_axes)
+        Entries by which the filter is moved along each axis, towards larger indices.
+    errors : (n_atoms,)
+        ``sqrt(1 - <h, g>^2)`` of each reference to its filter, moved.
+    """
+
+    order: NDArray[np.intp]
+    signs: NDArray[np.float64]
+    shifts: NDArray[np.intp]
+    errors: NDArray[np.float64]
+
+    def align(self, filters: ArrayLike) -> NDArray[np.float64]:
+        """Return filters (n_atoms, channels, *kernel) in the order, sign and place of the references.
+
+        What a shift pushes over an edge is lost, zeros come in at the other.
+        """
+        moved = np.asarray(filters, np.float64)[self.order]
+        moved = moved * self.signs.reshape(-1, *[1] * (moved.ndim - 1))
+        return np.stack([_shift(h, shift) for h, shift in zip(moved, self.shifts, strict=True)])
+
+
+def match_filters(filters: ArrayLike, reference: ArrayLike, *, max_shift: int | None = 0) -> FilterMatch:
+    """Match filters to references over permutation, sign and shift.
+
+    The inner products of unit filters at the best shift of each pair make a linear assignment problem.
+
+    Parameters
+    ----------
+    filters, reference
+        (n_atoms, channels, *kernel), of equal shape; norms play no part.
+    max_shift
+        Largest shift along every axis; 0 compares filters where they are, None allows any.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, entries that are not finite, or a shift below 0.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    filters, reference = _check(filters, reference)
+    kernel = reference.shape[2:]
+    if max_shift is not None and max_shift < 0:
+        raise ValueError(f"max_shift: expected at least 0, or None, got {max_shift}")
+    products = _correlations(filters, reference)
+    if max_shift is not None:
+        reach = [min(max_shift, size - 1) for size in kernel]
+        middle = tuple(slice(size - 1 - r, size + r) for size, r in zip(kernel, reach, strict=True))
+        products = products[(..., *middle)]
+    else:
+        reach = [size - 1 for size in kernel]
+    flat = products.reshape(len(reference), len(filters), -1)
+    best = np.abs(flat).argmax(axis=2)
+    value = np.take_along_axis(flat, best[..., None], axis=2)[..., 0]
+    order = linear_sum_assignment(-np.abs(value))[1]
+    rows = np.arange(len(order))
+    places = np.unravel_index(best[rows, order], products.shape[2:])
+    return FilterMatch(
+        order=order,
+        signs=np.where(value[rows, order] < 0, -1.0, 1.0),
+        shifts=np.stack(places, axis=1) - np.array(reach),
+        errors=np.sqrt(np.maximum(1 - value[rows, order] ** 2, 0)),
+    )
+
+
+def filter_error(
+    filters: ArrayLike, reference: ArrayLike, *, max_shift: int | None = 0
+) -> NDArray[np.float64]:
+    """Return ``sqrt(1 - <h, g>^2)`` of each reference g and the filter h matched to it.
+
+    The arguments are those of `match_filters`. 0 is a filter found, 1 one that is orthogonal.
+    """
+    return match_filters(filters, reference, max_shift=max_shift).errors
+
+
+def _correlations(filters: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the products (n_reference, n_filters, *(2 kernel - 1)) of unit filters at every shift.
+
+    Entry ``kernel - 1 + s`` along an axis belongs to the filter moved by s.
+    """
+    axes = tuple(range(2, filters.ndim))
+    size = [2 * n - 1 for n in filters.shape[2:]]
+    spectra = [np.fft.rfftn(_unit(h), size, axes) for h in (reference, filters)]
+    product = np.einsum("ac...,bc...->ab...", spectra[0], spectra[1].conj())
+    return np.fft.fftshift(np.fft.irfftn(product, size, axes), axes)
+
+
+def _unit(filters: NDArray[np.float64]) -> NDArray[np.float64]:
+    norms = np.sqrt((filters**2).sum(axis=tuple(range(1, filters.ndim)), keepdims=True))
+    return filters / np.where(norms > 0, norms, 1)
+
+
+def _shift(h: NDArray[np.float64], shift: NDArray[np.intp]) -> NDArray[np.float64]:
+    moved = np.zeros_like(h)
+    source = tuple(slice(max(-s, 0), n - max(s, 0)) for s, n in zip(shift, h.shape[1:], strict=True))
+    target = tuple(slice(max(s, 0), n - max(-s, 0)) for s, n in zip(shift, h.shape[1:], strict=True))
+    moved[(slice(None), *target)] = h[(slice(None), *source)]
+    return moved
+
+
+def _check(filters: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    first, second = np.asarray(filters, np.float64), np.asarray(reference, np.float64)
+    if first.ndim < 3 or first.shape != second.shape:
+        raise ValueError(
+            "filters and reference: expected one shape (n_atoms, channels, *kernel), "
+            f"got {first.shape} and {second.shape}"
+        )
+    for name, values in (("filters", first), ("reference", second)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+    return first, second
