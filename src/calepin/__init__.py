@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from calepin.errors import FileFormatError, IncompatibleError
+    from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
     from calepin.estimators.dictionary import DictionaryLearner
     from calepin.estimators.generative import GenerativeDictionaryLearner
     from calepin.estimators.unfolded import UnfoldedDictionaryLearner
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "ConvolutionalDictionaryLearner": "calepin.estimators.convolutional",
     "DenoiseResult": "calepin.imaging.denoise",
     "DictionaryLearner": "calepin.estimators.dictionary",
     "FileFormatError": "calepin.errors",
@@ -35,6 +37,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ConvolutionalDictionaryLearner",
     "DenoiseResult",
     "DictionaryLearner",
     "FileFormatError",

@@ -1,12 +1,13 @@
 """scikit-learn style estimators: what most users touch."""
 
+from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
 from calepin.estimators.dictionary import DictionaryLearner
-from calepin.estimators.generative import GenerativeDictionaryLearner, UnderdeterminedWarning
+from calepin.estimators.generative import GenerativeDictionaryLearner
 from calepin.estimators.unfolded import UnfoldedDictionaryLearner
 
 __all__ = [
+    "ConvolutionalDictionaryLearner",
     "DictionaryLearner",
     "GenerativeDictionaryLearner",
-    "UnderdeterminedWarning",
     "UnfoldedDictionaryLearner",
 ]

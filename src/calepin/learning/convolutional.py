@@ -137,14 +137,20 @@ class Convolutional:
             coded = [code_signals(self, group, leaf) for group in batch.X]
         values = np.concatenate([objective(self, problem, codes) for problem, codes in coded])
         self._note(arrays, coded)
-        if self.debias is not None:
-            coded = [(problem, self._refit(problem, codes, self.debias)) for problem, codes in coded]
+        coded = [(problem, self.debiased(problem, codes)) for problem, codes in coded]
         for update in range(self.n_updates):
             if update:
                 leaf = atoms.detach().clone().requires_grad_()
                 coded = [(_with_atoms(problem, leaf), codes) for problem, codes in coded]
             self._move(arrays, atoms, leaf, coded)
         return values
+
+    def debiased(self, problem: Problem, codes: Tensor) -> Tensor:
+        """Return codes re-fitted on their peaks, or as they are without `debias`."""
+        if self.debias is None:
+            return codes
+        support = peaks(codes, self.debias, self.n_peaks)
+        return refit(problem, codes, support, positive=self.coder.positive)
 
     def end_pass(self, arrays: dict[str, Any]) -> None:
         """Do nothing: a pass has no meaning for the rule."""
@@ -183,10 +189,6 @@ class Convolutional:
             "tangent": self.tangent,
             "replace": self.replace,
         }
-
-    def _refit(self, problem: Problem, codes: Tensor, radius: int) -> Tensor:
-        support = peaks(codes, radius, self.n_peaks)
-        return refit(problem, codes, support, positive=self.coder.positive)
 
     def _move(
         self, arrays: dict[str, Any], atoms: Tensor, leaf: Tensor, coded: Sequence[tuple[Problem, Tensor]]

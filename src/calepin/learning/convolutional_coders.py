@@ -16,8 +16,17 @@ from calepin.penalties import L1, NonNegativeL1, Penalty
 from calepin.problem import Problem
 from calepin.solvers import FISTA, ISTA, solve
 from calepin.solvers.convolutional import ConvolutionalLassoCoder
+from calepin.solvers.convolutional_pursuit import ConvolutionalPursuitCoder
 
-__all__ = ["ConvolutionalCoder", "ExactCoder", "ProximalCoder", "fit_baseline", "peaks", "refit"]
+__all__ = [
+    "ConvolutionalCoder",
+    "ExactCoder",
+    "ProximalCoder",
+    "PursuitCoder",
+    "fit_baseline",
+    "peaks",
+    "refit",
+]
 
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _NEWTON_STEPS = 30
@@ -208,6 +217,38 @@ class ExactCoder:
 
     def shortened(self, share: int) -> Self:
         """Return the coder itself, which ends when its gap is small."""
+        return self
+
+
+@dataclass(frozen=True)
+class PursuitCoder:
+    """A number of events for each signal, found one by one: `calepin.solvers.convolutional_pursuit`.
+
+    BCOMP of Tolooshams et al. (2020, appendix, algorithm 2), for every family; stride 1.
+
+    Parameters
+    ----------
+    n_nonzero : int
+    positive : bool
+    """
+
+    n_nonzero: int
+    positive: bool = True
+
+    @property
+    def penalty(self) -> None:
+        """Return None: codes cost nothing, their number is limited."""
+        return None
+
+    def codes(self, problem: Problem, *, rule: GradientRule = "dec", z0: Tensor | None = None) -> Tensor:
+        """Return codes, found from zero; "dec" alone."""
+        atoms = _atoms_for("bcomp", problem, rule)
+        coder = ConvolutionalPursuitCoder(self.n_nonzero, positive=self.positive)
+        found = coder.encode(problem.y, atoms, likelihood=problem.likelihood, offset=problem.offset)
+        return torch.as_tensor(found).to(problem.y)
+
+    def shortened(self, share: int) -> Self:
+        """Return the coder itself: fewer events would be another code."""
         return self
 
 

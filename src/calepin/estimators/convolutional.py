@@ -1,0 +1,501 @@
+"""Learning convolutional dictionaries, in scikit-learn's conventions as far as signals allow."""
+
+import copy
+import math
+import os
+from collections.abc import Sequence
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, Literal, NamedTuple, Self, get_args
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from calepin.estimators._base import BaseLearner, one_of, positive_integer
+from calepin.estimators._signals import check_observations, check_signals, one_each
+from calepin.learning.convolutional import Convolutional, code_signals, initial_filters, objective
+from calepin.learning.convolutional_coders import (
+    ConvolutionalCoder,
+    ExactCoder,
+    ProximalCoder,
+    PursuitCoder,
+)
+from calepin.learning.gradients import GradientRule
+from calepin.learning.optimizers import Optimizer
+from calepin.learning.signals import SignalBatches
+from calepin.learning.train import Callback, TrainState
+from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
+from calepin.operators import ConvDictionary
+from calepin.penalties import L1, NonNegativeL1
+
+__all__ = ["ConvolutionalDictionaryLearner", "Encoding"]
+
+LIKELIHOODS = ("gaussian", "binomial", "poisson")
+CODERS = ("fista", "ista", "exact", "bcomp")
+OPTIMIZERS = {"adam": partial(torch.optim.Adam, eps=1e-3), "sgd": torch.optim.SGD}
+_BATCH = 64
+_BATCH_ENTRIES = 2**24  # of codes at a time: bounds the memory
+_UPDATES = 4
+
+
+class Encoding(NamedTuple):
+    """Codes of signals, and the offsets with which they were found."""
+
+    codes: Any
+    offset: Any
+
+
+class _Observed(NamedTuple):
+    """Signals, and what is known of each."""
+
+    X: Any
+    offset: Any
+    trials: Any
+
+
+class ConvolutionalDictionaryLearner(BaseLearner):
+    """Learn short filters such that each signal is a few of them, anywhere, over a baseline.
+
+    Minimises the mean over signals of ``nll(eta, x) + alpha * ||z||_1``, with the linear predictor
+    ``eta = sum_m z_m * h_m + offset``, over codes z and unit filters h, the entries of ``components_``.
+    Signals may be real numbers, counts out of `trials`, or counts without an upper limit; of one, two or
+    three axes.
+
+    Parameters
+    ----------
+    n_atoms : int, default=8
+        Number of filters.
+    kernel_size : int or tuple of int, default=16
+        Their size; a number stands for every axis.
+    likelihood : {"gaussian", "binomial", "poisson"} or Likelihood, default="gaussian"
+        Family of the data, with identity, logit and log link.
+    trials : int, default=1
+        Trials behind every count of likelihood "binomial"; one is a spike or none.
+    alpha : float, default=1.0
+        Weight of the l1 norm (coders "fista", "ista" and "exact"). It stands beside the likelihood of all
+        trials: a hundred times the trials want about a hundred times the weight.
+    nonnegative : bool, default=False
+        Keep codes nonnegative.
+    stride : int, default=1
+        Distance of neighbouring positions of a filter (coders "fista" and "ista").
+    coder : {"fista", "ista", "exact", "bcomp"}, default="fista"
+        How signals are coded, in `fit` and `transform`: unfolded proximal gradient descent; the lasso to a
+        certified gap (gaussian); greedy pursuit of `n_nonzero` events (all families).
+    n_nonzero : int, optional
+        Events of a signal, for coder "bcomp"; with `debias`, the most peaks that are kept.
+    n_unfold : int, default=100
+        Iterations of "fista" and "ista".
+    debias : bool, default=False
+        Re-fit codes, without the penalty, on their highest entries within a tenth of the kernel.
+    offset : float, "estimate" or None, default=None
+        Known part of the linear predictor; "estimate" fits a baseline to each channel of each signal beside
+        its code. None: 0 for real numbers, "estimate" for counts. `fit` and `transform` take one for each
+        signal instead.
+    rule : {"dec", "ae-lasso", "ae-ls"}, default="dec"
+        The gradient that filters follow: with codes as constants, or through the encoder
+        (`calepin.learning.dictionary_gradient`).
+    n_updates : int, optional
+        Moves of the filters for the same codes. Default: 4 for "dec", else 1.
+    optimizer : {"adam", "sgd"} or callable, default="adam"
+        Adam has eps 1e-3. A callable makes a torch optimiser of a list of parameters.
+    learning_rate : float, default=0.02
+        Of "adam" and "sgd".
+    init : {"data", "random"} or array (n_atoms, channels, *kernel_size), default="data"
+        Windows of the signals, noise, or the filters themselves.
+    batch_size : int or "auto", default="auto"
+        Signals in a step. "auto": 64, fewer where their codes would have more than 16 million entries.
+    max_iter : int, default=30
+        Passes over the signals, at most.
+    tol : float, default=1e-4
+        Stop when a pass changes the mean objective by less than this share of it; 0 never stops.
+    checkpoint : path, optional
+        File that receives the state of the run at its end, on Ctrl-C, and every minute.
+    resume : bool, default=False
+        Go on from `checkpoint` where that file exists.
+    random_state : int, RandomState, Generator or None, default=None
+        Seed of the order of the signals and of the first filters.
+    device : str, optional
+        Where to compute, for example "cuda".
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    components_ : ndarray (n_atoms, channels, *kernel_size)
+        The filters, of unit norm.
+    n_iter_, n_steps_ : int
+        Passes, and batches, done.
+    converged_ : bool
+        Whether `tol` ended the fit.
+    history_ : list of dict
+        For each pass: pass, objective, seconds, n_replaced (idle filters that gave way to windows of what
+        was explained badly).
+    n_features_in_ : int
+        Channels seen by `fit`.
+
+    Examples
+    --------
+    >>> from calepin import ConvolutionalDictionaryLearner
+    >>> from calepin.datasets import simulate_convolutional
+    >>> data = simulate_convolutional(20, (200,), n_atoms=2, kernel_size=(20,), trials=10, offset=-1.0)
+    >>> learner = ConvolutionalDictionaryLearner(
+    ...     2, 20, likelihood="binomial", trials=10, alpha=3.0, nonnegative=True, max_iter=2, random_state=0
+    ... ).fit(data.X)
+    >>> learner.transform(data.X).shape
+    (20, 2, 181)
+    """
+
+    rule: GradientRule
+
+    def __init__(
+        self,
+        n_atoms: int = 8,
+        kernel_size: int | tuple[int, ...] = 16,
+        *,
+        likelihood: Literal["gaussian", "binomial", "poisson"] | Likelihood = "gaussian",
+        trials: int = 1,
+        alpha: float = 1.0,
+        nonnegative: bool = False,
+        stride: int = 1,
+        coder: Literal["fista", "ista", "exact", "bcomp"] = "fista",
+        n_nonzero: int | None = None,
+        n_unfold: int = 100,
+        debias: bool = False,
+        offset: float | Literal["estimate"] | None = None,
+        rule: GradientRule = "dec",
+        n_updates: int | None = None,
+        optimizer: Literal["adam", "sgd"] | Optimizer = "adam",
+        learning_rate: float = 0.02,
+        init: str | np.ndarray = "data",
+        batch_size: int | Literal["auto"] = "auto",
+        max_iter: int = 30,
+        tol: float = 1e-4,
+        checkpoint: str | os.PathLike | None = None,
+        resume: bool = False,
+        random_state: Any = None,
+        device: str | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.n_atoms = n_atoms
+        self.kernel_size = kernel_size
+        self.likelihood = likelihood
+        self.trials = trials
+        self.alpha = alpha
+        self.nonnegative = nonnegative
+        self.stride = stride
+        self.coder = coder
+        self.n_nonzero = n_nonzero
+        self.n_unfold = n_unfold
+        self.debias = debias
+        self.offset = offset
+        self.rule = rule
+        self.n_updates = n_updates
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.init = init
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.checkpoint = checkpoint
+        self.resume = resume
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        offset: Any = None,
+        trials: Any = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Self:
+        """Learn the filters.
+
+        Parameters
+        ----------
+        X : array (n_signals, channels, *spatial), or list of arrays (channels, *spatial)
+            Signals, of different length in a list. An array may be memory-mapped.
+        y : ignored
+        offset, trials : array, optional
+            Of each signal, instead of those of the estimator: one number each, or for each channel, or
+            whatever broadcasts against the signal.
+        callbacks : sequence of callables
+            Each is called with the `TrainState` after every batch; a true result ends the fit.
+
+        Raises
+        ------
+        ValueError
+            A parameter or the data is not what is documented.
+        calepin.learning.DivergedError
+            Filters, a gradient or the objective became NaN or infinite; the last checkpoint is kept.
+        """
+        return self._fit(_Observed(X, offset, trials), None, callbacks)
+
+    def partial_fit(self, X: Any, y: Any = None, *, offset: Any = None, trials: Any = None) -> Self:
+        """Take one pass over `X` from where the last call, or `fit`, left off."""
+        return self._partial_fit(_Observed(X, offset, trials), None)
+
+    def transform(self, X: Any, *, offset: Any = None, trials: Any = None) -> Any:
+        """Return the codes (n_signals, n_atoms, *positions) of signals, by the coder of `fit`.
+
+        With `debias` they are the re-fitted ones. A list of signals gives a list.
+        """
+        return self.encode(X, offset=offset, trials=trials).codes
+
+    def encode(self, X: Any, *, offset: Any = None, trials: Any = None) -> Encoding:
+        """Return codes as `transform` does, and the offset of each signal that belongs to them."""
+        codes, offsets, _ = self._code(_Observed(X, offset, trials))
+        if isinstance(X, list | tuple):
+            return Encoding(codes, offsets)
+        return Encoding(np.stack(codes), np.stack(offsets))
+
+    def inverse_transform(self, codes: Any, *, offset: Any = None, trials: Any = None) -> Any:
+        """Return the means ``f^{-1}(sum_m z_m * h_m + offset)`` of the signals that codes stand for.
+
+        Where the offset is estimated, codes alone do not tell it: pass the one that `encode` returned.
+        """
+        check_is_fitted(self, "components_")
+        as_list = isinstance(codes, list | tuple)
+        given = [np.asarray(z) for z in codes]
+        kernel = self.components_.shape[2:]
+        for z in given:
+            if z.ndim != 1 + len(kernel) or len(z) != len(self.components_):
+                raise ValueError(
+                    f"codes: expected shape (n_signals, {len(self.components_)}, *positions) with "
+                    f"{len(kernel)} axes of positions, got {(len(given), *z.shape)}"
+                )
+        shapes = [self._signal_shape(z) for z in given]
+        if offset is None and self._fits_baseline(None):
+            raise ValueError("offset: expected that of each signal, which `encode` returns, got None")
+        offsets = (
+            [self._constant_offset()] * len(given) if offset is None else one_each("offset", offset, shapes)
+        )
+        n_trials = None if trials is None else one_each("trials", trials, shapes)
+        means = [
+            self._mean(z, shape, offsets[i], None if n_trials is None else n_trials[i])
+            for i, (z, shape) in enumerate(zip(given, shapes, strict=True))
+        ]
+        return means if as_list else np.stack(means)
+
+    def score(self, X: Any, y: Any = None, *, offset: Any = None, trials: Any = None) -> float:
+        """Return minus the mean objective of signals: larger is better.
+
+        The objective is the negative log-likelihood, without terms of the data alone, plus the penalty of
+        the coder's codes; "bcomp" has no penalty.
+        """
+        return -float(np.mean(self._code(_Observed(X, offset, trials))[2]))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the fitted filters as one safetensors file, atomically.
+
+        Parameters without a place in a file are left out, and read back as their defaults: a generator
+        as `random_state`, a callable as `optimizer`.
+        """
+        check_is_fitted(self, "components_")
+        plain = copy.copy(self)
+        likelihood = self._likelihood()
+        plain.likelihood = type(likelihood).__name__.lower()  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(likelihood, Binomial):
+            plain.trials = int(likelihood.trials)
+        super(ConvolutionalDictionaryLearner, plain).save(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """Read filters that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, calepin.FileFormatError
+            No such file, not a dictionary, or one of another kind of estimator.
+        """
+        learner = super().load(path)
+        if isinstance(learner.kernel_size, list):  # JSON knows no tuples
+            learner.kernel_size = tuple(learner.kernel_size)
+        return learner
+
+    @property
+    def n_components(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Return `n_atoms`, by scikit-learn's word."""
+        return self.n_atoms
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.positive_only = self.likelihood != "gaussian"
+        return tags
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if not isinstance(self.likelihood, Gaussian | Binomial | Poisson):
+            one_of("likelihood", self.likelihood, LIKELIHOODS)
+        one_of("coder", self.coder, CODERS)
+        one_of("rule", self.rule, get_args(GradientRule))
+        if not callable(self.optimizer):
+            one_of("optimizer", self.optimizer, list(OPTIMIZERS))
+        for name in ("n_atoms", "trials", "stride", "n_unfold"):
+            positive_integer(name, getattr(self, name))
+        for name in ("n_nonzero", "n_updates"):
+            positive_integer(name, getattr(self, name), or_none=True)
+        sizes = self.kernel_size if isinstance(self.kernel_size, tuple | list) else (self.kernel_size,)
+        if not sizes or any(not isinstance(n, Integral) or n < 1 for n in sizes):
+            raise ValueError(f"kernel_size must be a positive integer or a tuple of them, got {sizes!r}")
+        for name in ("alpha", "learning_rate"):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not 0 < float(value) < math.inf:
+                raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+        if self.coder == "bcomp" and self.n_nonzero is None:
+            raise ValueError(
+                "n_nonzero must be the number of events of a signal with coder 'bcomp', got None"
+            )
+        if not (self.offset is None or self.offset == "estimate" or _is_finite(self.offset)):
+            raise ValueError(f"offset must be a finite number, 'estimate' or None, got {self.offset!r}")
+
+    def _kernel(self, n_axes: int) -> tuple[int, ...]:
+        if isinstance(self.kernel_size, tuple | list):
+            if len(self.kernel_size) != n_axes:
+                raise ValueError(
+                    f"kernel_size: expected {n_axes} numbers, one for each spatial axis of X, "
+                    f"got {tuple(self.kernel_size)}"
+                )
+            return tuple(self.kernel_size)
+        return (self.kernel_size,) * n_axes
+
+    def _likelihood(self) -> Likelihood:
+        if not isinstance(self.likelihood, str):
+            return self.likelihood
+        if self.likelihood == "binomial":
+            return Binomial(self.trials)
+        return Gaussian() if self.likelihood == "gaussian" else Poisson()
+
+    def _fits_baseline(self, offset: Any) -> bool:
+        counts = not isinstance(self._likelihood(), Gaussian)
+        return offset is None and (self.offset == "estimate" or (self.offset is None and counts))
+
+    def _constant_offset(self) -> float:
+        return float(self.offset) if isinstance(self.offset, Real) else 0.0
+
+    def _make_coder(self) -> ConvolutionalCoder:
+        if self.coder == "bcomp":
+            assert self.n_nonzero is not None
+            return PursuitCoder(self.n_nonzero, self.nonnegative)
+        if self.coder == "exact":
+            return ExactCoder(float(self.alpha), self.nonnegative)
+        penalty = (NonNegativeL1 if self.nonnegative else L1)(float(self.alpha))
+        solver = "ista" if self.coder == "ista" else "fista"
+        return ProximalCoder(penalty, self.n_unfold, solver=solver, positive=self.nonnegative)
+
+    def _make_rule(self, n_steps: int | None) -> Convolutional:
+        optimizer: Any = self.optimizer
+        if isinstance(optimizer, str):
+            optimizer = partial(OPTIMIZERS[optimizer], lr=float(self.learning_rate))
+        sizes = self.kernel_size if isinstance(self.kernel_size, tuple | list) else (self.kernel_size,)
+        updates = self.n_updates or (_UPDATES if self.rule == "dec" else 1)
+        return Convolutional(
+            self._make_coder(),
+            stride=self.stride,
+            gradient=self.rule,
+            debias=max(1, min(sizes) // 10) if self.debias else None,
+            n_peaks=self.n_nonzero if self.debias else None,
+            baseline=self._baseline,
+            n_updates=updates,
+            optimizer=optimizer,
+        )
+
+    def _batches(self, X: Any, mask: Any, seed: int, *, reset: bool) -> Any:
+        return self._observed(X, seed=seed, reset=reset, learning=True)
+
+    def _observed(self, known: _Observed, *, seed: int, reset: bool, learning: bool) -> SignalBatches:
+        """Check signals and what is known of each."""
+        family = self._likelihood()
+        if isinstance(family, Binomial) and np.ndim(family.trials):
+            raise ValueError("likelihood: expected one number of trials; those of each signal go to fit")
+        if known.trials is not None and not isinstance(family, Binomial):
+            raise ValueError("trials: expected None unless the likelihood is binomial")
+        signals, dtype = check_signals(known.X)
+        shapes = [tuple(signal.shape) for signal in signals]
+        kernel = self._kernel(len(shapes[0]) - 1)
+        shortest = min(shapes, key=lambda shape: min(n - k for n, k in zip(shape[1:], kernel, strict=True)))
+        if any(n < k for n, k in zip(shortest[1:], kernel, strict=True)):
+            raise ValueError(f"kernel_size: expected at most the signal's {shortest[1:]}, got {kernel}")
+        if reset:
+            self.n_features_in_ = shapes[0][0]
+        elif shapes[0][0] != self.n_features_in_:
+            raise ValueError(
+                f"X has {shapes[0][0]} channels, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} channels as input"
+            )
+        self._baseline = self._fits_baseline(known.offset)
+        data = SignalBatches(
+            signals,
+            self._signals_at_once(shapes, kernel),
+            likelihood=family,
+            trials=None if known.trials is None else one_each("trials", known.trials, shapes),
+            offset=self._constant_offset()
+            if known.offset is None
+            else one_each("offset", known.offset, shapes),
+            seed=seed,
+            dtype=torch.float32 if dtype == np.float32 else torch.float64,
+            device=self.device,
+        )
+        check_observations(data, baseline=self._baseline, learning=learning)
+        return data
+
+    def _signals_at_once(self, shapes: list[tuple[int, ...]], kernel: tuple[int, ...]) -> int:
+        if not isinstance(self.batch_size, str):
+            return self.batch_size
+        longest = max(
+            math.prod((n - k) // self.stride + 1 for n, k in zip(shape[1:], kernel, strict=True))
+            for shape in set(shapes)
+        )
+        return max(1, min(_BATCH, _BATCH_ENTRIES // (self.n_atoms * longest)))
+
+    def _fresh(self, data: Any, rule: Any, rng: np.random.Generator) -> TrainState:
+        kernel = self._kernel(data.signals[0].ndim - 1)
+        filters = initial_filters(self.n_atoms, kernel, data, init=self.init, rng=rng)
+        return TrainState(rule.init(filters))
+
+    def _code(self, known: _Observed) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+        """Return code, offset and objective of each signal."""
+        check_is_fitted(self, "components_")
+        self._check_parameters()
+        data = self._observed(known, seed=0, reset=False, learning=False)
+        rule = self._make_rule(None)
+        n = len(data.signals)
+        codes: list[Any] = [None] * n
+        offsets: list[Any] = [None] * n
+        objectives = np.empty(n)
+        filters = self._filters(data.dtype)
+        for start in range(0, n, data.batch_size):
+            for rows, signals in data.take(np.arange(start, min(start + data.batch_size, n))):
+                problem, found = code_signals(rule, signals, filters)
+                objectives[rows] = objective(rule, problem, found)
+                found = rule.debiased(problem, found)
+                offset = torch.as_tensor(problem.offset, dtype=found.dtype)
+                offset = offset.expand(len(rows), *[1] * (found.ndim - 1)) if offset.ndim == 0 else offset
+                for row, z, b in zip(rows.tolist(), found.cpu().numpy(), offset.cpu().numpy(), strict=True):
+                    codes[row], offsets[row] = z, b
+        return codes, offsets, objectives
+
+    def _filters(self, dtype: torch.dtype) -> Tensor:
+        return torch.as_tensor(self.components_, dtype=dtype, device=self.device)
+
+    def _signal_shape(self, codes: np.ndarray) -> tuple[int, ...]:
+        n_channels, *kernel = self.components_.shape[1:]
+        sizes = zip(codes.shape[1:], kernel, strict=True)
+        return (n_channels, *((n - 1) * self.stride + k for n, k in sizes))
+
+    def _mean(self, codes: np.ndarray, shape: tuple[int, ...], offset: Any, trials: Any) -> np.ndarray:
+        z = torch.as_tensor(codes[None], device=self.device)
+        dictionary = ConvDictionary(self._filters(z.dtype), signal_shape=shape[1:], stride=self.stride)
+        eta = dictionary(z) + torch.as_tensor(offset, dtype=z.dtype, device=z.device)
+        family = self._likelihood() if trials is None else Binomial(torch.as_tensor(trials).to(eta))
+        return family.mean(eta)[0].cpu().numpy()
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)

@@ -1,0 +1,245 @@
+"""The estimator of convolutional dictionaries: conventions, families, files, what it refuses."""
+
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import estimator_checks
+
+from calepin import ConvolutionalDictionaryLearner, DictionaryLearner, FileFormatError
+from calepin.analysis import filter_error
+from calepin.datasets import simulate_convolutional
+from calepin.likelihoods import Binomial, Poisson
+
+SMALL = {"n_unfold": 20, "max_iter": 2, "random_state": 0, "nonnegative": True}
+FAMILIES = {
+    "gaussian": {"alpha": 0.5},
+    "binomial": {"likelihood": "binomial", "trials": 25, "alpha": 5.0},
+    "poisson": {"likelihood": "poisson", "alpha": 1.0},
+}
+SETTINGS = {
+    **FAMILIES,
+    "exact": {"coder": "exact", "alpha": 0.5},
+    "bcomp": {"coder": "bcomp", "n_nonzero": 4, "likelihood": "binomial", "trials": 25},
+    "debiased": {"debias": True, "n_nonzero": 4, **FAMILIES["binomial"]},
+    "unrolled": {"rule": "ae-ls", **FAMILIES["binomial"]},
+    "strided": {"stride": 2, "coder": "ista", "alpha": 0.5},
+}
+
+
+def learner(name="binomial", n_atoms=2, kernel_size=20, **settings):
+    return ConvolutionalDictionaryLearner(n_atoms, kernel_size, **{**SMALL, **SETTINGS[name], **settings})
+
+
+def data_for(name="binomial", n=12, **settings):
+    family = SETTINGS[name].get("likelihood", "gaussian")
+    return simulate_convolutional(
+        n, (80,), n_atoms=2, kernel_size=(20,), n_events=2, family=family, offset=-0.5, noise=0.3, **settings
+    )
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "check_estimator_cloneable",
+        "check_estimator_tags_renamed",
+        "check_valid_tag_types",
+        "check_estimator_repr",
+        "check_no_attributes_set_in_init",
+        "check_parameters_default_constructible",
+        "check_get_params_invariance",
+        "check_set_params",
+    ],
+)
+def test_what_applies_of_scikit_learns_checks_passes(check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        getattr(estimator_checks, check)("ConvolutionalDictionaryLearner", learner("gaussian"))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_fits_codes_scores_and_comes_back_from_a_file(name, tmp_path):
+    data = data_for(name)
+    fitted = learner(name).fit(data.X)
+    assert fitted.components_.shape == (2, 1, 20)
+    np.testing.assert_allclose((fitted.components_**2).sum((1, 2)), 1, rtol=1e-6)
+    codes = fitted.transform(data.X)
+    positions = 31 if name == "strided" else 61
+    assert codes.shape == (12, 2, positions)
+    assert (codes >= 0).all()
+    assert codes.any()
+    assert np.isfinite(fitted.score(data.X))
+    fitted.save(tmp_path / "filters.safetensors")
+    loaded = ConvolutionalDictionaryLearner.load(tmp_path / "filters.safetensors")
+    np.testing.assert_array_equal(loaded.transform(data.X), codes)
+    assert loaded.get_params() == fitted.get_params()
+    assert loaded.history_ == fitted.history_
+    loaded.partial_fit(data.X)
+    with pytest.raises(FileFormatError, match="holds a ConvolutionalDictionaryLearner"):
+        DictionaryLearner.load(tmp_path / "filters.safetensors")
+
+
+def test_binomial_filters_are_recovered_by_pursuit_and_by_descent(rng):
+    data = data_for(n=60)
+    start = data.atoms + 0.11 * rng.standard_normal(data.atoms.shape)
+    for name in ("bcomp", "debiased"):
+        fitted = learner(name, init=start, offset=-0.5, max_iter=6, n_updates=6, tol=0).fit(data.X)
+        assert filter_error(start, data.atoms).max() > 0.2
+        assert filter_error(fitted.components_, data.atoms, max_shift=3).max() < 0.2, name
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_codes_and_offsets_stand_for_the_mean_of_the_signals(name):
+    data = data_for(name)
+    fitted = learner(name, max_iter=4, offset="estimate").fit(data.X)
+    codes, offset = fitted.encode(data.X)
+    mean = fitted.inverse_transform(codes, offset=offset)
+    assert mean.shape == data.X.shape
+    assert ((mean - data.X) ** 2).mean() < 0.9 * ((data.X - data.X.mean()) ** 2).mean()
+    with pytest.raises(ValueError, match="offset: expected that of each signal"):
+        fitted.inverse_transform(codes)
+
+
+def test_a_list_of_signals_of_different_length_is_coded_one_by_one():
+    data = data_for()
+    signals = [data.X[0], data.X[1][:, :60], data.X[2][:, 10:]]
+    fitted = learner(offset=-0.5).fit(signals)
+    codes = fitted.transform(signals)
+    assert [z.shape for z in codes] == [(2, 61), (2, 41), (2, 51)]
+    np.testing.assert_allclose(codes[1], fitted.transform(signals[1][None])[0], rtol=1e-6, atol=1e-9)
+    assert [x.shape for x in fitted.inverse_transform(codes)] == [x.shape for x in signals]
+
+
+def test_trials_and_offsets_may_differ_between_signals():
+    data = data_for()
+    fitted = learner().fit(data.X, trials=np.full(12, 25), offset=np.full(12, -0.5))
+    same = learner(offset=-0.5).fit(data.X)
+    np.testing.assert_allclose(fitted.components_, same.components_, rtol=1e-6)
+    known = {"trials": np.full((12, 1), 25), "offset": np.full(12, -0.5)}
+    np.testing.assert_allclose(
+        fitted.transform(data.X, **known), same.transform(data.X), rtol=1e-5, atol=1e-6
+    )
+    one_more = np.r_[np.full(11, 25), 50]
+    codes = fitted.transform(data.X, **(known | {"trials": one_more}))
+    assert not np.allclose(codes[11], same.transform(data.X)[11], atol=1e-2)
+
+
+def test_a_family_as_an_object_is_the_family_by_name():
+    data = data_for()
+    by_name, by_value = (
+        learner(likelihood=likelihood, max_iter=1).fit(data.X) for likelihood in ("binomial", Binomial(25))
+    )
+    np.testing.assert_array_equal(by_name.components_, by_value.components_)
+    assert isinstance(clone(by_value).likelihood, Binomial)
+
+
+def test_a_resumed_fit_equals_an_uninterrupted_one(tmp_path):
+    data, path = data_for(), tmp_path / "run.safetensors"
+    settings = {"max_iter": 3, "batch_size": 5, "tol": 0}
+    whole = learner(**settings).fit(data.X)
+    learner(checkpoint=path, **settings).fit(data.X, callbacks=[lambda state: state.n_steps == 4])
+    resumed = learner(checkpoint=path, resume=True, **settings).fit(data.X)
+    np.testing.assert_array_equal(resumed.components_, whole.components_)
+
+
+def test_float32_stays_and_copies_code_alike():
+    X = data_for("gaussian").X.astype(np.float32)
+    fitted = learner("gaussian").fit(X)
+    codes = fitted.transform(X)
+    assert codes.dtype == fitted.components_.dtype == np.float32
+    for other in (copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
+        np.testing.assert_array_equal(other.transform(X), codes)
+
+
+def test_pictures_of_two_channels_take_the_same_path(rng):
+    X = rng.standard_normal((3, 2, 16, 14))
+    fitted = learner("gaussian", n_atoms=3, kernel_size=(5, 4)).fit(X)
+    assert fitted.components_.shape == (3, 2, 5, 4)
+    assert fitted.transform(X).shape == (3, 3, 12, 11)
+    assert fitted.n_features_in_ == 2
+    with pytest.raises(ValueError, match="X has 1 channels, but"):
+        fitted.transform(X[:, :1])
+
+
+def test_an_unfitted_learner_says_so():
+    with pytest.raises(NotFittedError):
+        learner().transform(data_for().X)
+
+
+def _changed(value, index=(3, 0, 5)):
+    X = data_for().X
+    X[index] = value
+    return X
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (_changed(-1.0), r"X: expected counts of at least 0, got -1.0 at index \(3, 0, 5\)"),
+        (_changed(1.5), "X: expected whole numbers"),
+        (_changed(26.0), r"X: expected at most the trials \(25\), got 26.0"),
+        (_changed(np.nan), "X: expected finite counts, got nan"),
+        (np.zeros((4, 1, 80)), "X: expected counts that vary in every channel of every signal.* signal 0"),
+        (_changed(0.0, (2,)), "signal 2"),
+        (_changed(25.0, (2,)), "signal 2"),
+        (data_for().X[:, 0], r"X: expected shape \(n_signals, channels, \*spatial\).*X\[:, None\]"),
+        (data_for().X[:, :, :10], r"kernel_size: expected at most the signal's \(10,\), got \(20,\)"),
+        ([data_for().X[0], data_for().X[1, 0]], "X: expected a list of arrays"),
+        (data_for().X.astype(complex), "X: expected real numbers"),
+        (data_for().X[:0], "X: expected at least one signal"),
+    ],
+)
+def test_data_that_no_binomial_could_give_is_refused(X, message):
+    with pytest.raises(ValueError, match=message):
+        learner().fit(X)
+
+
+def test_empty_spike_trains_can_be_coded_but_not_learned_from():
+    silent = np.zeros((4, 1, 80))
+    with pytest.raises(ValueError, match="X: expected at least one count, got zeros everywhere"):
+        learner(offset=-2.0).fit(silent)
+    fitted = learner(offset=-0.5).fit(data_for().X)
+    assert np.isfinite(fitted.transform(silent)).all()
+    with pytest.raises(ValueError, match="no baseline can be estimated from it"):
+        learner().fit(data_for().X).transform(silent)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"trials": 0}, "trials must be a positive integer"),
+        ({"kernel_size": (3, 3)}, "kernel_size: expected 1 numbers"),
+        ({"kernel_size": 0}, "kernel_size must be"),
+        ({"alpha": 0}, "alpha must be"),
+        ({"likelihood": "gamma"}, "likelihood must be one of"),
+        ({"coder": "omp"}, "coder must be one of"),
+        ({"coder": "bcomp"}, "n_nonzero must be"),
+        ({"coder": "exact"}, "coder 'exact' needs a Gaussian likelihood"),
+        ({"rule": "ae-ls", "debias": True}, "gradient: expected 'dec'"),
+        ({"offset": np.nan}, "offset must be"),
+        ({"init": np.ones((2, 1, 3))}, "init: expected shape"),
+        ({"likelihood": Poisson(), "coder": "exact"}, "coder .exact. needs a Gaussian"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        learner(**settings).fit(data_for().X)
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({"offset": np.zeros(5)}, "offset: expected one value for each of the 12 signals, got 5"),
+        ({"offset": np.zeros((12, 1, 7))}, r"offset: expected what broadcasts .* got \(1, 7\) for signal 0"),
+        ({"offset": np.full(12, np.nan)}, "offset: expected finite numbers"),
+        ({"trials": np.zeros(12)}, "trials: expected whole numbers of at least 1, got 0"),
+        ({"trials": np.full(12, 3)}, "X: expected at most the trials"),
+    ],
+)
+def test_what_is_known_of_signals_must_fit_them(known, message):
+    with pytest.raises(ValueError, match=message):
+        learner().fit(data_for().X, **known)
