@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from calepin.analysis.unfolding import decoder_gradient, gradient_errors, unfolding_errors
-from calepin.datasets.simulate import simulate_sparse
+from calepin.experiments.pudle._planted import band, draws, spread
 from calepin.experiments.registry import Claim, Experiment, Findings, Run
 from calepin.learning.gradients import GradientRule
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense
 from calepin.penalties import L1
 from calepin.problem import Problem
-from calepin.report.figures import Curve, curves, save_figure
+from calepin.report.figures import curves, save_figure
 from calepin.solvers import ISTA, solve
 
 __all__ = ["PUDLE_CODE_CONVERGENCE", "PUDLE_GRADIENTS", "Settings"]
@@ -80,10 +80,10 @@ def measure_codes(settings: Settings, run: Run) -> Findings:
     )
     slopes = slopes[np.isfinite(slopes).all(1)]  # a sample that finds its support too late has no rate
     values = {
-        **_spread("slope_code", slopes[:, 0]),
-        **_spread("slope_jacobian", slopes[:, 1]),
-        **_spread("jacobian_over_code", slopes[:, 1] / slopes[:, 0]),
-        "correlation": _median(slopes[:, 2]),
+        **spread("slope_code", slopes[:, 0]),
+        **spread("slope_jacobian", slopes[:, 1]),
+        **spread("jacobian_over_code", slopes[:, 1] / slopes[:, 0]),
+        "correlation": float(np.median(slopes[:, 2])) if len(slopes) else np.nan,
         "n_fitted": float(len(slopes)),
     }
     claims = [
@@ -100,7 +100,9 @@ def measure_codes(settings: Settings, run: Run) -> Findings:
 def measure_gradients(settings: Settings, run: Run) -> Findings:
     """Figure 3: distances of dec, ae-lasso and ae-ls to g_hat.
 
-    Slopes are fitted where all codes have the support of the lasso's.
+    Slopes are fitted where all codes have the support of the lasso's. The plateau of ae-ls is a bias plus
+    the noise of a mean over n samples: of one dictionary .160, .129, .116, .112, .110 for n = 100, 300,
+    1000, 3000, 10000.
     """
     t = settings.layers
     errors: dict[GradientRule, list[NDArray[np.float64]]] = {"dec": [], "ae-lasso": [], "ae-ls": []}
@@ -125,11 +127,11 @@ def measure_gradients(settings: Settings, run: Run) -> Findings:
     dec, lasso = rates.T
     last = {rule: values[:, -1] for rule, values in curves_of.items()}
     values = {
-        **_spread("slope_dec", dec),
-        **_spread("slope_lasso", lasso),
-        **_spread("slope_ratio", lasso / dec),
-        **_spread("ls_over_lasso", last["ae-ls"] / np.maximum(last["ae-lasso"], _FLOOR)),
-        **_spread("ls_plateau", last["ae-ls"]),
+        **spread("slope_dec", dec),
+        **spread("slope_lasso", lasso),
+        **spread("slope_ratio", lasso / dec),
+        **spread("ls_over_lasso", last["ae-ls"] / np.maximum(last["ae-lasso"], _FLOOR)),
+        **spread("ls_plateau", last["ae-ls"]),
         "n_fitted": float(len(rates)),
     }
     claims = [
@@ -142,20 +144,17 @@ def measure_gradients(settings: Settings, run: Run) -> Findings:
 
 def _draws(settings: Settings, run: Run, what: str):
     """Yield samples, and atoms near those that made them."""
-    for draw, seeds in enumerate(np.random.SeedSequence(run.seed).spawn(settings.n_draws)):
-        run.progress(draw / settings.n_draws, f"draw {draw + 1}: {what}")
-        truth, near = (np.random.default_rng(seed) for seed in seeds.spawn(2))
-        data = simulate_sparse(
-            settings.n_samples,
-            settings.n_features,
-            settings.n_components,
-            n_nonzero=settings.n_nonzero,
-            signs=False,
-            random_state=truth,
-        )
-        m = settings.n_features
-        moved = near.standard_normal(data.atoms.shape) / np.sqrt(m)
-        yield data.X, data.atoms + settings.closeness / np.log(m) * moved
+    for data, atoms in draws(
+        run,
+        n_draws=settings.n_draws,
+        n_samples=settings.n_samples,
+        n_features=settings.n_features,
+        n_components=settings.n_components,
+        n_nonzero=settings.n_nonzero,
+        closeness=settings.closeness,
+        text=what,
+    ):
+        yield data.X, atoms
 
 
 def _codes(
@@ -187,24 +186,10 @@ def _straightness(t: NDArray, errors: NDArray[np.float64], selected: NDArray[np.
     return float(np.corrcoef(t[use], np.log(errors[use]))[0, 1]) if use.sum() >= _FEWEST else np.nan
 
 
-def _median(values: NDArray[np.float64]) -> float:
-    return float(np.median(values)) if len(values) else np.nan
-
-
-def _spread(name: str, values: NDArray[np.float64]) -> dict[str, float]:
-    """Return median and range."""
-    if not len(values):
-        return {name: np.nan}
-    return {name: _median(values), f"{name}_min": float(values.min()), f"{name}_max": float(values.max())}
-
-
 def _draw(
     t: NDArray, errors: dict[str, NDArray] | dict[GradientRule, NDArray], ylabel: str, name: str, run: Run
 ) -> str:
-    lines = {
-        label: Curve(t, *(np.maximum(f(values, 0), 1e-17) for f in (np.median, np.min, np.max)))
-        for label, values in errors.items()
-    }
+    lines = {label: band(t, values) for label, values in errors.items()}
     figure = curves(
         lines, xlabel="layers t", ylabel=ylabel, yscale="log", title="Errors over the layers (median, range)"
     )
