@@ -30,7 +30,16 @@ from numpy.typing import ArrayLike, NDArray
 from calepin._files import atomic_write
 from calepin.errors import FileFormatError
 
-__all__ = ["Quantiser", "compress", "decompress", "model_hash", "read_clp", "write_clp"]
+__all__ = [
+    "Model",
+    "Quantiser",
+    "compress",
+    "decompress",
+    "entropy_coded",
+    "model_hash",
+    "read_clp",
+    "write_clp",
+]
 
 MAGIC = b"CLP1"
 VERSION = 1
@@ -222,9 +231,13 @@ def model_hash(model: Model) -> str:
     return digest.hexdigest()
 
 
-def _pack(
-    quantiser: Quantiser, integers: NDArray[np.int64], model: str, shape: tuple[int, ...], dtype: np.dtype
-) -> bytes:
+def entropy_coded(integers: NDArray[np.int64]) -> bytes:
+    """Return integers (n, k) as few bytes: what a .clp file stores of them."""
+    return _shortest(integers)[2]
+
+
+def _shortest(integers: NDArray[np.int64]) -> tuple[str, str, bytes]:
+    """Return integer type, coding and bytes of the shortest way to store integers (n, k)."""
     kind = next(k for k in _INTEGERS if _fits(integers, np.dtype(k)))
     # a dimension's integers lie together, and of these the bytes of one weight: what resembles itself
     planes = integers.T.astype(np.dtype(kind).newbyteorder("<"), order="C")
@@ -235,6 +248,13 @@ def _pack(
         "none": raw,
     }
     coding = min(codings, key=lambda name: len(codings[name]))
+    return kind, coding, codings[coding]
+
+
+def _pack(
+    quantiser: Quantiser, integers: NDArray[np.int64], model: str, shape: tuple[int, ...], dtype: np.dtype
+) -> bytes:
+    kind, coding, payload = _shortest(integers)
     header = json.dumps(
         {
             "version": VERSION,
@@ -245,11 +265,11 @@ def _pack(
             "quantiser": asdict(quantiser),
             "integers": kind,
             "coding": coding,
-            "n_bytes": len(codings[coding]),
+            "n_bytes": len(payload),
         },
         separators=(",", ":"),
     ).encode()
-    body = MAGIC + struct.pack("<I", len(header)) + header + codings[coding]
+    body = MAGIC + struct.pack("<I", len(header)) + header + payload
     return body + hashlib.sha256(body).digest()
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from calepin import __version__
-from calepin.cli import denoise, dictionary, info, reproduce
+from calepin.cli import denoise, dictionary, generative, info, reproduce
 from calepin.cli.errors import USAGE
 
 __all__ = ["app"]
@@ -52,5 +52,8 @@ app.command("learn", epilog=_epilog(dictionary.LEARN_EXAMPLES))(dictionary.learn
 app.command("encode", epilog=_epilog(dictionary.ENCODE_EXAMPLES))(dictionary.encode)
 app.command("decode", epilog=_epilog(dictionary.DECODE_EXAMPLES))(dictionary.decode)
 app.command("show", epilog=_epilog(dictionary.SHOW_EXAMPLES))(dictionary.show)
+app.command("transfer", epilog=_epilog(generative.TRANSFER_EXAMPLES))(generative.transfer)
+app.command("compress", epilog=_epilog(generative.COMPRESS_EXAMPLES))(generative.compress)
+app.command("decompress", epilog=_epilog(generative.DECOMPRESS_EXAMPLES))(generative.decompress)
 app.command("info", epilog=_epilog(info.EXAMPLES))(info.info)
 app.command("reproduce", epilog=_epilog(reproduce.EXAMPLES))(reproduce.reproduce)
