@@ -6,6 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calepin.cli.convolutional import (
+    decode_filters,
+    draw_filters,
+    encode_filters,
+    holds_filters,
+    learn_filters,
+    parse_sizes,
+)
 from calepin.cli.files import check_output, open_codes, open_samples
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 
@@ -19,6 +27,11 @@ __all__ = ["decode", "encode", "learn", "show"]
 LEARN_EXAMPLES = [
     ("calepin learn patches.npy -o atoms.safetensors --atoms 256 --alpha 0.1", ""),
     ("calepin learn patches.npy -o atoms.safetensors --rule ksvd --coder omp --n-nonzero 5", ""),
+    (
+        "calepin learn spikes.npy -o filters.safetensors --convolutional --kernel 50 "
+        "--likelihood binomial --trials 25 --alpha 9",
+        "filters of counts",
+    ),
     ("calepin learn big.npy -o atoms.safetensors --checkpoint run.safetensors --resume", ""),
 ]
 ENCODE_EXAMPLES = [
@@ -43,6 +56,14 @@ class Rule(StrEnum):
     noodl = "noodl"
 
 
+class Family(StrEnum):
+    """How signals scatter around their mean."""
+
+    gaussian = "gaussian"
+    binomial = "binomial"
+    poisson = "poisson"
+
+
 class Coder(StrEnum):
     """How samples are coded."""
 
@@ -50,6 +71,10 @@ class Coder(StrEnum):
     omp = "omp"
     ols = "ols"
     iht = "iht"
+    fista = "fista"
+    ista = "ista"
+    exact = "exact"
+    bcomp = "bcomp"
 
 
 DictionaryFile = Annotated[
@@ -102,6 +127,26 @@ def learn(
         typer.Option(metavar="FILE", help="File for the state of the run: every minute and on Ctrl-C."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    convolutional: Annotated[
+        bool,
+        typer.Option(
+            "--convolutional", help="Learn filters of signals (n, channels, *spatial) or (n, length)."
+        ),
+    ] = False,
+    kernel: Annotated[
+        str | None, typer.Option(metavar="K", help="Size of a filter, 50 or 8x8; with --convolutional.")
+    ] = None,
+    likelihood: Annotated[
+        Family, typer.Option(help="Family of the data; counts with --convolutional alone.")
+    ] = Family.gaussian,
+    trials: Annotated[int, typer.Option(metavar="M", help="Trials behind a binomial count.")] = 1,
+    offset: Annotated[
+        float | None,
+        typer.Option(metavar="MU", help="Baseline of the filters' signals. [default: fitted to counts]"),
+    ] = None,
+    stride: Annotated[int, typer.Option(metavar="S", help="Distance of positions of a filter.")] = 1,
+    nonnegative: Annotated[bool, typer.Option("--nonnegative", help="Nonnegative codes of filters.")] = False,
+    debias: Annotated[bool, typer.Option("--debias", help="Re-fit codes of filters on their peaks.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -109,9 +154,40 @@ def learn(
     """Learn a dictionary from samples in an .npy file.
 
     The file is memory-mapped: it may be larger than memory. Minimises the mean over samples of
-    0.5 ||x - z D||^2 + alpha ||z||_1, or with at most n-nonzero entries in each code z.
+    0.5 ||x - z D||^2 + alpha ||z||_1, or with at most n-nonzero entries in each code z. With
+    --convolutional, atoms are filters that may stand anywhere, and data may be counts.
     """
     output = Output(quiet, as_json)
+    if convolutional:
+        if kernel is None:
+            raise ValueError("--kernel: expected the size of a filter with --convolutional, got none")
+        learn_filters(
+            data,
+            output_path,
+            output,
+            n_atoms=8 if n_components is None else n_components,
+            kernel_size=parse_sizes(kernel, "--kernel"),
+            likelihood=likelihood.value,
+            trials=trials,
+            alpha=alpha,
+            nonnegative=nonnegative,
+            stride=stride,
+            coder="fista" if coder is None else coder.value,
+            n_nonzero=n_nonzero,
+            debias=debias,
+            offset=offset,
+            init=_read_init(init),
+            batch_size="auto" if batch_size is None else batch_size,
+            max_iter=max_iter,
+            tol=tol,
+            checkpoint=checkpoint,
+            resume=resume,
+            random_state=seed,
+            verbose=not quiet,
+        )
+        return
+    if kernel is not None or likelihood is not Family.gaussian:
+        raise ValueError("--kernel and --likelihood: expected --convolutional beside them")
     X = open_samples(data)
     check_output(output_path)
     from calepin import DictionaryLearner
@@ -179,6 +255,13 @@ def encode(
     from calepin._progress import progress_bar
 
     output = Output(quiet, as_json)
+    if holds_filters(dictionary):
+        name = None if coder is None else coder.value
+        encode_filters(
+            data, dictionary, output_path, output,
+            shown=not quiet, coder=name, alpha=alpha, n_nonzero=n_nonzero,
+        )  # fmt: skip
+        return
     X = open_samples(data)
     check_output(output_path, ".npz")
     learner = _load_learner(dictionary, coder, alpha, n_nonzero)
@@ -228,6 +311,9 @@ def decode(
     from calepin._files import atomic_write
 
     output = Output(quiet, as_json)
+    if holds_filters(dictionary):
+        decode_filters(codes_path, dictionary, output_path, output)
+        return
     codes = open_codes(codes_path)
     check_output(output_path, ".npy")
     from calepin import DictionaryLearner
@@ -271,6 +357,11 @@ def show(
     output = Output(quiet, as_json)
     atoms = load_arrays(dictionary, "dictionary")[0]["components"]
     check_picture_path(output_path)
+    if atoms.ndim > 2:
+        what = draw_filters(atoms, output_path)
+        output.line(f"{len(atoms)} filters as {what}\n{output_path}")
+        output.result({"n_components": len(atoms), "drawn_as": what, "output": str(output_path)})
+        return
     wanted = _parse_shape(shape, atoms.shape[1])
     if wanted is None and patch_shape(atoms.shape[1]) is None:
         save_figure(atom_curves(atoms), output_path)

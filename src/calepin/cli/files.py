@@ -8,7 +8,7 @@ from calepin.errors import FileFormatError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["check_output", "open_array", "open_codes", "open_samples"]
+__all__ = ["check_output", "open_array", "open_codes", "open_filter_codes", "open_samples"]
 
 
 def open_array(path: Path) -> "np.ndarray":
@@ -64,6 +64,23 @@ def open_codes(path: Path) -> Any:
             f"{path} is not a readable sparse matrix (.npz of scipy.sparse): {error}"
         ) from error
     return codes
+
+
+def open_filter_codes(path: Path) -> "tuple[np.ndarray, np.ndarray]":
+    """Return codes (n, n_atoms, *positions) of a convolutional dictionary, and their offsets."""
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    _check_input(path, "an .npz file")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return archive["codes"], archive["offset"]
+    except (ValueError, EOFError, OSError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise FileFormatError(
+            f"{path} does not hold codes of a convolutional dictionary, as encode writes them: {error}"
+        ) from error
 
 
 def check_output(path: Path, suffix: str | None = None) -> None:

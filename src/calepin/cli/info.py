@@ -72,8 +72,18 @@ def _array(file: Path) -> dict[str, Any]:
 
 
 def _codes(file: Path) -> dict[str, Any]:
-    from calepin.cli.files import open_codes
+    from calepin.cli.files import open_codes, open_filter_codes
 
+    if _members(file) >= {"codes.npy", "offset.npy"}:
+        found = open_filter_codes(file)[0]
+        nonzeros = int((found != 0).sum())
+        return {
+            "kind": "codes of a convolutional dictionary",
+            "shape": list(found.shape),
+            "dtype": str(found.dtype),
+            "nonzeros": nonzeros,
+            "nonzeros_per_sample": nonzeros / len(found) if len(found) else None,
+        }
     codes = open_codes(file)
     return {
         "kind": "codes",
@@ -82,6 +92,15 @@ def _codes(file: Path) -> dict[str, Any]:
         "nonzeros": int(codes.nnz),
         "nonzeros_per_sample": codes.nnz / codes.shape[0] if codes.shape[0] else None,
     }
+
+
+def _members(file: Path) -> set[str]:
+    import zipfile
+
+    if not zipfile.is_zipfile(file):
+        return set()
+    with zipfile.ZipFile(file) as archive:
+        return set(archive.namelist())
 
 
 def _picture(file: Path) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""``calepin learn --convolutional`` and the commands that work on its files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from calepin.cli import main
+from calepin.datasets import read_picture, simulate_convolutional
+
+
+@pytest.fixture
+def counts(tmp_path):
+    data = simulate_convolutional(10, (80,), n_atoms=2, kernel_size=(16,), n_events=2, offset=-0.5)
+    np.save(tmp_path / "counts.npy", data.X[:, 0])
+    return tmp_path / "counts.npy"
+
+
+LEARN = ["--convolutional", "--atoms", "2", "--kernel", "16", "--likelihood", "binomial", "--trials", "25"]
+LEARN += ["--alpha", "5", "--nonnegative", "--max-iter", "2"]
+
+
+def ran(capsys, *arguments):
+    status = main([str(argument) for argument in arguments])
+    return status, capsys.readouterr()
+
+
+def test_filters_go_from_learning_to_a_picture(counts, tmp_path, capsys):
+    filters, codes = tmp_path / "filters.safetensors", tmp_path / "codes.npz"
+    status, said = ran(capsys, "learn", counts, "-o", filters, *LEARN, "--json")
+    assert status == 0
+    assert json.loads(said.out)["kernel_size"] == [16]
+    status, said = ran(capsys, "encode", counts, "--dict", filters, "-o", codes, "--json")
+    assert status == 0
+    assert json.loads(said.out)["shape"] == [10, 2, 65]
+    assert ran(capsys, "decode", codes, "--dict", filters, "-o", tmp_path / "means.npy")[0] == 0
+    means, seen = np.load(tmp_path / "means.npy"), np.load(counts)
+    assert means.shape == (10, 1, 80)
+    assert np.abs(means[:, 0].mean() - seen.mean()) < 0.5
+    assert ran(capsys, "show", filters, "-o", tmp_path / "filters.png")[0] == 0
+    assert read_picture(tmp_path / "filters.png").pixels.std() > 0.01
+    for path, word in ((filters, "ConvolutionalDictionaryLearner"), (codes, "nonzeros")):
+        status, said = ran(capsys, "info", path)
+        assert status == 0
+        assert word in said.out
+
+
+def test_filters_of_pictures_are_drawn_as_tiles(tmp_path, capsys, rng):
+    np.save(tmp_path / "pictures.npy", rng.standard_normal((3, 1, 14, 14)))
+    filters = tmp_path / "filters.safetensors"
+    settings = ["--convolutional", "--atoms", "3", "--kernel", "5x4", "--max-iter", "1", "--alpha", "0.5"]
+    assert ran(capsys, "learn", tmp_path / "pictures.npy", "-o", filters, *settings)[0] == 0
+    status, said = ran(capsys, "show", filters, "-o", tmp_path / "filters.png")
+    assert status == 0
+    assert "3 filters as patches" in said.out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--kernel", "100"], "kernel_size: expected at most the signal's (80,), got (100,)"),
+        (["--kernel", "8y8"], "--kernel: expected a size"),
+        (["--trials", "3"], "X: expected at most the trials (3)"),
+        (["--trials", "0"], "trials must be a positive integer"),
+        (["--coder", "omp"], "coder must be one of"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(counts, tmp_path, capsys, change, message):
+    status, said = ran(capsys, "learn", counts, "-o", tmp_path / "f.safetensors", *LEARN, *change)
+    assert status == 2
+    assert said.err.count("\n") == 1
+    assert message in said.err
+
+
+def test_counts_need_the_convolutional_learner(counts, tmp_path, capsys):
+    status, said = ran(capsys, "learn", counts, "-o", tmp_path / "f.safetensors", "--likelihood", "poisson")
+    assert status == 2
+    assert "expected --convolutional" in said.err
