@@ -195,11 +195,12 @@ def learn(
     start = _read_init(init)
     if n_components is None and not isinstance(start, str):
         n_components = len(start)
+    coder_name: Any = None if coder is None else coder.value  # which of them serve is the learner's to say
     learner = DictionaryLearner(
         n_components,
         alpha=alpha,
         rule=rule.value,
-        coder=None if coder is None else coder.value,
+        coder=coder_name,
         n_nonzero=n_nonzero,
         init=start,
         batch_size="auto" if batch_size is None else batch_size,
