@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from calepin.estimators.generative import GenerativeDictionaryLearner
     from calepin.estimators.unfolded import UnfoldedDictionaryLearner
     from calepin.imaging.denoise import DenoiseResult, denoise
+    from calepin.imaging.learned import denoise_with
     from calepin.problem import Problem
     from calepin.solvers import solve
     from calepin.solvers.coders import sparse_encode
@@ -32,6 +33,7 @@ _HOME = {
     "Problem": "calepin.problem",
     "UnfoldedDictionaryLearner": "calepin.estimators.unfolded",
     "denoise": "calepin.imaging.denoise",
+    "denoise_with": "calepin.imaging.learned",
     "solve": "calepin.solvers",
     "sparse_encode": "calepin.solvers.coders",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "UnfoldedDictionaryLearner",
     "__version__",
     "denoise",
+    "denoise_with",
     "solve",
     "sparse_encode",
 ]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calepin._files import save_arrays
 from calepin.analysis import psnr
 from calepin.cli import main
 from calepin.datasets import Picture, load_sample, read_picture, write_picture
@@ -137,3 +138,43 @@ def test_failures_leave_the_old_output(capsys):
         assert message in err
         assert err.count("\n") == 1
         assert Path("out.png").read_bytes() == b"old"
+
+
+def test_a_trained_network_denoises_colour_files_and_samples(capsys):
+    clean = write_noisy("in.png", "astronaut", sigma=25)
+    network = ["--model", "bsd-gaussian", "--json"]
+    assert main(["denoise", "in.png", "-o", "out.png", "--sigma", "25", *network]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert psnr(read_picture("out.png").pixels, clean) > psnr(read_picture("in.png").pixels, clean) + 6
+    assert json.loads(out)["sigma"] == pytest.approx(25)
+    noisy = ["--sample", "coins", "--add-noise", "50"]
+    assert main(["denoise", *noisy, "--atoms-picture", "atoms.png", *network]) == 0
+    out, err = capsys.readouterr()
+    assert "bsd-gaussian knows noise of sigma 25, the picture has 50: it is scaled" in err
+    assert json.loads(out)["psnr"] > json.loads(out)["psnr_noisy"] + 8
+    assert read_picture("atoms.png").pixels.std() > 0.05
+
+
+def test_what_a_model_cannot_do_is_said_in_one_line(capsys):
+    write_noisy("in.png", "camera")
+    write_picture("small.png", Picture(crop("camera", 8)))
+    save_arrays("dictionary.safetensors", "dictionary", {"components": np.eye(4)}, {})
+    Path("cut.safetensors").write_bytes(Path("dictionary.safetensors").read_bytes()[:40])
+    for arguments, message in [
+        (["in.png", "--model", "dncnn"], "expected PATH.safetensors or one of bsd-gaussian"),
+        (
+            ["in.png", "--model", "dictionary.safetensors"],
+            "holds a 'dictionary', expected a 'unfolded-autoencoder'",
+        ),
+        (["in.png", "--model", "cut.safetensors"], "cut.safetensors"),
+        (["in.png", "--model", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["in.png", "--model", "in.png"], "in.png"),
+        (["in.png", "--model", "bsd-gaussian", "--patch", "8"], "no --patch, --atoms and --rule"),
+        (["small.png", "--model", "bsd-gaussian", "--sigma", "25"], "at least the kernel's (9, 9) pixels"),
+    ]:
+        assert main(["denoise", *arguments, "-o", "out.png"]) == 2
+        err = capsys.readouterr().err
+        assert message in err
+        assert err.count("\n") == 1
+        assert not Path("out.png").exists()

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from calepin.networks._grids import continue_by_reflection, cover, window
+from calepin.networks._grids import continue_by_reflection, cover, local_mean, window
 
 
 @pytest.mark.parametrize("size", [7, 8, 9, 12])
@@ -29,3 +29,22 @@ def test_what_no_atom_reaches_is_cut_off_and_comes_back_as_zero():
     covered = cover(y, (4,), 3)
     assert covered.shape[2] == 10
     assert torch.equal(window(covered, [0], (11,))[0, 0], torch.tensor([*range(1, 11), 0.0]))
+
+
+@pytest.mark.parametrize(("size", "width"), [((9,), 5), ((6, 8), 3), ((4, 3), 11), ((5, 4, 6), 3)])
+def test_the_local_mean_is_that_of_the_window_in_the_reflected_signal(size, width):
+    y = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = local_mean(y, width)
+    place = tuple(n // 2 for n in size)
+    window = [
+        [
+            torch.tensor([*range(n), *range(n - 2, 0, -1)])[k % (2 * n - 2)]
+            for k in range(at - width // 2, at + width // 2 + 1)
+        ]
+        for n, at in zip(size, place, strict=True)
+    ]
+    block = y
+    for axis, rows in enumerate(window, start=2):
+        block = block.index_select(axis, torch.stack(rows))
+    torch.testing.assert_close(found[(..., *place)], block.flatten(2).mean(2))
+    torch.testing.assert_close(local_mean(torch.ones_like(y), width), torch.ones_like(y))

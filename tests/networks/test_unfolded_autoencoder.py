@@ -11,6 +11,7 @@ from calepin._files import read_header, save_arrays
 from calepin.errors import FileFormatError, IncompatibleError
 from calepin.likelihoods import Binomial, Gaussian, Poisson
 from calepin.networks import UnfoldedAutoencoder
+from calepin.networks._grids import local_mean
 from calepin.operators import ConvDictionary
 from calepin.penalties import L1, GroupL1, HardThreshold, NonNegativeL1
 from calepin.problem import Problem
@@ -378,3 +379,29 @@ def test_terms_that_do_not_fit_are_named():
 def test_what_is_wrong_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_with_a_local_mean_atoms_see_contrasts_alone():
+    net, y = network(stride=2, local_mean=7), randn(2, 1, 14, 13)
+    mean = local_mean(y, 7)
+    torch.testing.assert_close(net(y + 5), net(y) + 5)
+    torch.testing.assert_close(net.encode(y + 5), net.encode(y))
+    torch.testing.assert_close(net(y), network(stride=2)(y - mean) + mean)
+    torch.testing.assert_close(net(y), network(stride=2)(y, offset=mean))
+    torch.testing.assert_close(net(y, offset=0.0), network(stride=2)(y))
+
+
+def test_a_local_mean_and_a_card_come_back_from_the_file(tmp_path):
+    network(stride=2, local_mean=7).save(tmp_path / "a.safetensors", card={"sigma": 0.1})
+    net = UnfoldedAutoencoder.load(tmp_path / "a.safetensors")
+    assert (net.local_mean, net.card) == (7, {"sigma": 0.1})
+    net.save(tmp_path / "b.safetensors")
+    assert UnfoldedAutoencoder.load(tmp_path / "b.safetensors").card == {"sigma": 0.1}
+
+
+def test_a_local_mean_needs_an_odd_window_and_gaussian_data():
+    for width in (0, 4, 3.0):
+        with pytest.raises(ValueError, match="local_mean: expected an odd number"):
+            network(local_mean=width)
+    with pytest.raises(IncompatibleError, match="local_mean needs a Gaussian likelihood"):
+        poisson_network(local_mean=7)

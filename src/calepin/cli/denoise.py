@@ -1,4 +1,4 @@
-"""``calepin denoise``: the main job. A picture is denoised by atoms learned from its own patches."""
+"""``calepin denoise``: the main job, by atoms of the picture itself or by a trained network."""
 
 import time
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from calepin.datasets.pictures import Picture
+    from calepin.imaging.denoise import DenoiseResult
 
 __all__ = ["EXAMPLES", "denoise"]
 
@@ -22,8 +23,11 @@ EXAMPLES = [
     ("calepin denoise photo.png -o clean.png", "the noise level is estimated"),
     ("calepin denoise scan.tif -o clean.tif --sigma 12 --atoms-picture atoms.png", ""),
     ("calepin denoise --sample camera --add-noise 25 -o out.png --figure before-after.png", ""),
+    ("calepin denoise photo.png -o clean.png --model bsd-gaussian", "by a trained network"),
     ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
 ]
+
+TOLERANCE = 0.1  # of a network's noise level, within which a picture's is taken as the same
 
 
 class Rule(StrEnum):
@@ -78,9 +82,18 @@ def denoise(
             "[default: as added, else estimated]",
         ),
     ] = None,
-    patch: Annotated[int, typer.Option(metavar="N", help="Side of the square patches.")] = 8,
-    atoms: Annotated[int, typer.Option(metavar="N", help="Number of atoms.")] = 256,
-    rule: Annotated[Rule, typer.Option(help="How atoms move.")] = Rule.ksvd,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A trained network instead of learning: bsd-gaussian, or a .safetensors file.",
+        ),
+    ] = None,
+    patch: Annotated[
+        int | None, typer.Option(metavar="N", help="Side of the square patches. [default: 8]")
+    ] = None,
+    atoms: Annotated[int | None, typer.Option(metavar="N", help="Number of atoms. [default: 256]")] = None,
+    rule: Annotated[Rule | None, typer.Option(help="How atoms move. [default: ksvd]")] = None,
     atoms_picture: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the learned atoms.")] = None,
     figure: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw before and after, with a detail.")
@@ -90,34 +103,25 @@ def denoise(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Denoise a picture by atoms learned from its patches.
+    """Denoise a picture by atoms learned from its patches, or by a trained network.
 
     Gray or colour, 8 or 16 bits; depth, colour, alpha and profile are kept. Noise levels are on the
     scale 0..255 of the literature whatever the depth: 25 means 25/255 of the range from black to
     white. PSNR (peak 1) and SSIM are printed where the clean picture is known.
     """
-    from calepin._progress import progress_bar
-
     output = Output(quiet, as_json)
     _check_request(output_path, atoms_picture, figure, measured=bool(reference or add_noise is not None))
     scene = _load(image, sample, add_noise, reference, seed)
     for note in scene.noisy.notes:
         output.note(f"{image or sample}: {note}")
     level = _parse_sigma(sigma, add_noise)
-    from calepin import denoise as denoise_image
-    from calepin.imaging.denoise import STAGES
-
+    learning = {"patch_size": patch, "n_atoms": atoms, "rule": rule and rule.value}
+    learning = {name: value for name, value in learning.items() if value is not None}
     begun = time.perf_counter()
-    with progress_bar("denoising", total=len(STAGES), shown=not quiet) as bar:
-        result = denoise_image(
-            scene.noisy.pixels,
-            sigma=level,
-            patch_size=patch,
-            n_atoms=atoms,
-            rule=rule.value,
-            random_state=seed,
-            callback=lambda stage, part: bar.update(STAGES.index(stage) + part, stage),
-        )
+    if model is None:
+        result = _learn(output, scene, level, seed, learning)
+    else:
+        result = _apply(output, scene, level, model, learning)
     seconds = time.perf_counter() - begun
     noisy, denoised = _measure(scene.noisy.pixels, scene.clean), _measure(result.image, scene.clean)
     written = _write(output, scene, result, output_path, atoms_picture, figure, (noisy, denoised))
@@ -136,6 +140,48 @@ def denoise(
     spent = f"{seconds:.1f} s" + ("" if memory is None else f", peak memory {memory:.0f} MB")
     output.line(", ".join([*written, spent]))
     output.result(values)
+
+
+def _learn(
+    output: Output, scene: Scene, sigma: float | None, seed: int, options: dict[str, Any]
+) -> "DenoiseResult":
+    """Denoise by what the picture itself teaches."""
+    from calepin import denoise as denoise_image
+    from calepin._progress import progress_bar
+    from calepin.imaging.denoise import STAGES
+
+    with progress_bar("denoising", total=len(STAGES), shown=not output.quiet) as bar:
+        return denoise_image(
+            scene.noisy.pixels,
+            sigma=sigma,
+            random_state=seed,
+            callback=lambda stage, part: bar.update(STAGES.index(stage) + part, stage),
+            **options,
+        )
+
+
+def _apply(
+    output: Output, scene: Scene, sigma: float | None, model: str, options: dict[str, Any]
+) -> "DenoiseResult":
+    """Denoise by a trained network."""
+    from calepin import denoise_with
+    from calepin._progress import progress_bar
+    from calepin.imaging.learned import load_model
+
+    if options:
+        raise typer.BadParameter("a trained network has no --patch, --atoms and --rule", param_hint="--model")
+    network = load_model(model)
+    with progress_bar("denoising", total=1, shown=not output.quiet) as bar:
+        result = denoise_with(network, scene.noisy.pixels, sigma=sigma, callback=bar.update)
+    trained = network.card.get("sigma")
+    if trained is None:
+        output.note(f"{model} does not say which noise it was trained for: it is applied as it is")
+    elif result.sigma and abs(result.sigma - trained) > TOLERANCE * trained:
+        output.note(
+            f"{model} knows noise of sigma {trained * 255:.4g}, the picture has {result.sigma * 255:.4g}: "
+            "it is scaled, and comes out less well than with that level"
+        )
+    return result
 
 
 def _check_request(

@@ -11,7 +11,7 @@ from calepin.imaging.first_pass import RULES, code_planes, learn_atoms, start_at
 from calepin.imaging.groups import GroupFilter
 from calepin.imaging.noise import estimate_noise
 
-__all__ = ["STAGES", "DenoiseResult", "denoise"]
+__all__ = ["STAGES", "DenoiseResult", "denoise", "from_planes", "to_planes"]
 
 # Passes over groups of similar patches, and the noise level each assumes: a later one starts from a
 # better estimate, whose covariances need less shrinkage.
@@ -139,17 +139,17 @@ def denoise(
     if sigma == 0:
         return DenoiseResult(image.copy(), 0.0, start, [])
 
-    noisy = _to_planes(image, sigma)
+    noisy = to_planes(image, sigma)
     atoms, history = learn_atoms(
         noisy, start, rule=rule, n_iter=n_iter, rng=rng, report=lambda f: tell("learn", f)
     )
     estimate = code_planes(noisy, atoms, report=lambda f: tell("code", f))
     for k, (groups, level) in enumerate(GROUP_PASSES[:group_passes], start=1):
         estimate = groups.apply(noisy, estimate, level, report=lambda f, k=k: tell(f"group {k}", f))
-    return DenoiseResult(_from_planes(estimate, sigma, image), sigma, atoms, history)
+    return DenoiseResult(from_planes(estimate, sigma, image), sigma, atoms, history)
 
 
-def _to_planes(image: np.ndarray, sigma: float) -> np.ndarray:
+def to_planes(image: np.ndarray, sigma: float) -> np.ndarray:
     """Return float32 planes (c, h, w) in units of the noise, colours turned into opponent ones."""
     if image.ndim == 2:
         return np.divide(image, sigma, dtype=np.result_type(image, np.float32))[None].astype(np.float32)
@@ -159,7 +159,8 @@ def _to_planes(image: np.ndarray, sigma: float) -> np.ndarray:
     return planes
 
 
-def _from_planes(planes: np.ndarray, sigma: float, like: np.ndarray) -> np.ndarray:
+def from_planes(planes: np.ndarray, sigma: float, like: np.ndarray) -> np.ndarray:
+    """Return the picture, of the shape and dtype of `like`, of which `to_planes` would make these planes."""
     out = np.empty(like.shape, dtype=like.dtype)
     if like.ndim == 2:
         np.multiply(planes[0], sigma, out=out, casting="same_kind")

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from calepin.networks._pretrained import PRETRAINED, pretrained
     from calepin.networks.deep_decoder import DeepDecoder
     from calepin.networks.deep_image_prior import DeepImagePrior
+    from calepin.networks.denoiser import DenoiserSettings, new_denoiser, train_denoiser
     from calepin.networks.jacobian import Jacobian
     from calepin.networks.training import CosineDecay, GaussianNoise, NetworkRule, PoissonNoise
     from calepin.networks.two_layer import TwoLayerGenerator, box_kernel, gaussian_kernel, triangular_kernel
@@ -19,12 +20,12 @@ _HOME = {
     "CosineDecay": "calepin.networks.training",
     "DeepDecoder": "calepin.networks.deep_decoder",
     "DeepImagePrior": "calepin.networks.deep_image_prior",
-    "PRETRAINED": "calepin.networks._pretrained",
-    "pretrained": "calepin.networks._pretrained",
+    "DenoiserSettings": "calepin.networks.denoiser",
     "GaussianNoise": "calepin.networks.training",
     "Jacobian": "calepin.networks.jacobian",
     "LinearGenerator": "calepin.networks.untrained",
     "NetworkRule": "calepin.networks.training",
+    "PRETRAINED": "calepin.networks._pretrained",
     "PoissonNoise": "calepin.networks.training",
     "TwoLayerGenerator": "calepin.networks.two_layer",
     "UnfoldedAutoencoder": "calepin.networks.unfolded",
@@ -33,6 +34,9 @@ _HOME = {
     "VAERule": "calepin.networks.vae",
     "box_kernel": "calepin.networks.two_layer",
     "gaussian_kernel": "calepin.networks.two_layer",
+    "new_denoiser": "calepin.networks.denoiser",
+    "pretrained": "calepin.networks._pretrained",
+    "train_denoiser": "calepin.networks.denoiser",
     "triangular_kernel": "calepin.networks.two_layer",
 }
 
@@ -43,6 +47,7 @@ __all__ = [
     "CosineDecay",
     "DeepDecoder",
     "DeepImagePrior",
+    "DenoiserSettings",
     "GaussianNoise",
     "Jacobian",
     "LinearGenerator",
@@ -54,7 +59,9 @@ __all__ = [
     "VAERule",
     "box_kernel",
     "gaussian_kernel",
+    "new_denoiser",
     "pretrained",
+    "train_denoiser",
     "triangular_kernel",
 ]
 

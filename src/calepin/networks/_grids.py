@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["Shift", "continue_by_reflection", "cover", "window"]
+__all__ = ["Shift", "continue_by_reflection", "cover", "local_mean", "window"]
 
 Shift = tuple[int, ...]
 
@@ -43,6 +43,20 @@ def window(x: Tensor, before: Sequence[int], size: tuple[int, ...]) -> Tensor:
         (-begin, begin + length - old) for begin, length, old in zip(before, size, x.shape[2:], strict=True)
     ]
     return F.pad(x, [n for pair in reversed(ends) for n in pair])
+
+
+def local_mean(y: Tensor, width: int) -> Tensor:
+    """Return the mean of signals (n, channels, *spatial) over windows around each entry, `width` odd.
+
+    At the ends the signal is continued by its reflection.
+    """
+    for axis in range(2, y.ndim):
+        size = y.shape[axis]
+        entries = torch.arange(size + width - 1, device=y.device) - width // 2
+        rows = y.index_select(axis, _reflected(entries, size)).movedim(axis, -1)
+        means = F.avg_pool1d(rows.flatten(0, -2).unsqueeze(1), width, stride=1)
+        y = means.view(*rows.shape[:-1], size).movedim(-1, axis)
+    return y
 
 
 def _reflected(entries: Tensor, size: int) -> Tensor:

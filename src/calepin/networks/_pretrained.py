@@ -10,6 +10,7 @@ from calepin.networks.vae import VAE
 __all__ = ["PRETRAINED", "pretrained"]
 
 PRETRAINED = {
+    "bsd-gaussian": "bsd_gaussian_25.safetensors",
     "vae-digits": "vae_digits.safetensors",
     "vae-mnist": "vae_mnist.safetensors",
 }
@@ -27,6 +28,7 @@ def pretrained(name: str) -> Any:
     Parameters
     ----------
     name : str
+        "bsd-gaussian": an `UnfoldedAutoencoder` for gray pictures in [0, 1] with noise of sigma 25/255.
         "vae-mnist", "vae-digits": a `VAE` of 28x28 or 8x8 digits in [0, 1].
     """
     if name not in PRETRAINED:

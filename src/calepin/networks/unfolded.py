@@ -35,11 +35,11 @@ from torch.utils.checkpoint import checkpoint
 from calepin._files import load_arrays, save_arrays
 from calepin.errors import FileFormatError, IncompatibleError
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
-from calepin.networks._grids import Shift, continue_by_reflection, cover, window
+from calepin.networks._grids import Shift, continue_by_reflection, cover, local_mean, window
 from calepin.operators.conv import ConvDictionary, from_phases, to_phases
 from calepin.penalties import L1, HardThreshold, NonNegativeL1
 
-__all__ = ["UnfoldedAutoencoder"]
+__all__ = ["UnfoldedAutoencoder", "default_step"]
 
 Threshold = L1 | NonNegativeL1 | HardThreshold
 KIND = "unfolded-autoencoder"
@@ -82,6 +82,9 @@ class UnfoldedAutoencoder(nn.Module):
         beginning and ``stride + rest + shift`` at the end, rest making the last position of an atom
         end with the signal; every entry is then coded under every shift. "none": the signal is coded
         as it is, without shifts, and the last ``(size - kernel) % stride`` entries are predicted as 0.
+    local_mean : int, optional
+        Width of windows, an odd number, whose means of y are the offset mu where none is given, so that
+        atoms need not stand for grey levels. For Gaussian data.
     residual_bound : float, optional
         b, the bound of the layers' residual: below zero it is ``b (exp(score) - 1) >= -b``.
     shifts_at_once : int, default 1
@@ -91,6 +94,7 @@ class UnfoldedAutoencoder(nn.Module):
 
     alpha: Tensor
     step: Tensor
+    card: dict[str, Any]
 
     def __init__(
         self,
@@ -106,6 +110,7 @@ class UnfoldedAutoencoder(nn.Module):
         learn_threshold: bool = False,
         learn_step: bool = False,
         padding: str = "reflect",
+        local_mean: int | None = None,
         residual_bound: float | None = None,
         shifts_at_once: int = 1,
     ) -> None:
@@ -131,11 +136,14 @@ class UnfoldedAutoencoder(nn.Module):
                 f"residual_bound: expected a finite number above 0, or None, got {residual_bound!r}"
             )
         likelihood = _checked_likelihood(Gaussian() if likelihood is None else likelihood)
+        _check_local_mean(local_mean, likelihood)
         # one atom's own size as the signal: what is wrong with the atoms or the stride is said there
         ConvDictionary(atoms, signal_shape=tuple(atoms.shape[2:]), stride=stride)
         self.penalty, self.likelihood, self.padding = type(penalty), likelihood, padding
         self.n_unfold, self.stride, self.decay = n_unfold, stride, decay
-        self.tied, self.residual_bound, self.shifts_at_once = tied, residual_bound, shifts_at_once
+        self.tied, self.local_mean = tied, local_mean
+        self.residual_bound, self.shifts_at_once = residual_bound, shifts_at_once
+        self.card = {}
 
         first = atoms.detach()
         self.atoms = nn.Parameter(first.clone())
@@ -143,7 +151,7 @@ class UnfoldedAutoencoder(nn.Module):
             self.encoder_atoms = nn.Parameter(first.clone())
             self.decoder_atoms = nn.Parameter(first.clone())
         self._hold("alpha", _levels(penalty, first), learnable=learn_threshold)
-        step = _default_step(first, stride, likelihood) if step is None else step
+        step = default_step(first, stride, likelihood) if step is None else step
         if not 0 < step < math.inf:
             raise ValueError(f"step: expected a finite number above 0, got {step!r}")
         self._hold("step", first.new_tensor(step), learnable=learn_step)
@@ -157,7 +165,7 @@ class UnfoldedAutoencoder(nn.Module):
         self,
         y: Tensor,
         *,
-        offset: Tensor | float = 0.0,
+        offset: Tensor | float | None = None,
         shifts: Sequence[Shift] | None = None,
         detach_codes: bool = False,
     ) -> Tensor:
@@ -167,9 +175,9 @@ class UnfoldedAutoencoder(nn.Module):
         ----------
         y : Tensor, shape (n, channels, *spatial)
             Each spatial axis at least as long as the kernel's; integer counts will do.
-        offset : float or Tensor, default 0
+        offset : float or Tensor, optional
             Baseline mu of the linear predictor; a tensor broadcasts to the shape of y, (n, 1, ...) for
-            a number a sample.
+            a number a sample. By default the mean of y over windows as wide as `local_mean`, else 0.
         shifts : sequence of tuples, optional
             Shifts of the grid, each entry from 0 to ``stride - 1``; all by default. See `all_shifts`
             and `random_shifts`.
@@ -195,7 +203,9 @@ class UnfoldedAutoencoder(nn.Module):
         mean = total / len(shifts)
         return mean if mu is None else mean + mu
 
-    def encode(self, y: Tensor, *, offset: Tensor | float = 0.0, shift: Shift | None = None) -> Tensor:
+    def encode(
+        self, y: Tensor, *, offset: Tensor | float | None = None, shift: Shift | None = None
+    ) -> Tensor:
         """Return the codes of y on one grid, (n, n_atoms, *code); the unshifted one by default."""
         y, mu = self._observed(y), self._baseline(offset, y)
         shifts = self._checked([shift or (0,) * len(self.kernel)])
@@ -236,6 +246,7 @@ class UnfoldedAutoencoder(nn.Module):
             "decay": self.decay,
             "tied": self.tied,
             "padding": self.padding,
+            "local_mean": self.local_mean,
             "residual_bound": self.residual_bound,
             "learn_threshold": isinstance(self.alpha, nn.Parameter),
             "learn_step": isinstance(self.step, nn.Parameter),
@@ -248,10 +259,12 @@ class UnfoldedAutoencoder(nn.Module):
         ----------
         path : path
         card : mapping, optional
-            The model card: JSON that tells what the network was trained on and what it reaches.
+            The model card: JSON that tells what the network was trained on and what it reaches. By
+            default ``network.card``, which `load` fills.
         """
+        card = self.card if card is None else card
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
-        save_arrays(path, KIND, arrays, {"settings": self.settings(), "card": dict(card or {})})
+        save_arrays(path, KIND, arrays, {"settings": self.settings(), "card": dict(card)})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
@@ -282,6 +295,7 @@ class UnfoldedAutoencoder(nn.Module):
         network.load_state_dict(
             {name: torch.from_numpy(arrays[name]).view_as(own) for name, own in network.state_dict().items()}
         )
+        network.card = parameters["card"]
         return network
 
     def extra_repr(self) -> str:
@@ -314,6 +328,8 @@ class UnfoldedAutoencoder(nn.Module):
         coarse = tuple(phases.shape[2:])
         synthesis = self._dictionary(self.atoms, coarse)
         analysis = synthesis if self.tied else self._dictionary(self.encoder_atoms, coarse)
+        if offset is not None and isinstance(self.likelihood, Gaussian):
+            phases, offset = phases - offset, None  # its score is y - eta: once is enough
         z = phases.new_zeros(phases.shape[0], *synthesis.in_shape)
         for k in range(self.n_unfold):
             eta = synthesis(z) if k else torch.zeros_like(phases)
@@ -386,8 +402,10 @@ class UnfoldedAutoencoder(nn.Module):
         self.likelihood.check(y)
         return y
 
-    def _baseline(self, offset: Tensor | float, y: Tensor) -> Tensor | None:
+    def _baseline(self, offset: Tensor | float | None, y: Tensor) -> Tensor | None:
         """Return the offset in the shape of y; None for zero, which costs nothing."""
+        if offset is None:
+            return None if self.local_mean is None else local_mean(y, self.local_mean)
         if not isinstance(offset, Tensor) and offset == 0:
             return None
         offset = torch.as_tensor(offset, dtype=self.atoms.dtype, device=y.device)
@@ -406,6 +424,18 @@ class UnfoldedAutoencoder(nn.Module):
             self.register_parameter(name, nn.Parameter(value))
         else:
             self.register_buffer(name, value)
+
+
+def _check_local_mean(width: int | None, likelihood: Likelihood) -> None:
+    if width is None:
+        return
+    if not isinstance(width, numbers.Integral) or width < 1 or width % 2 == 0:
+        raise ValueError(f"local_mean: expected an odd number, or None, got {width!r}")
+    if not isinstance(likelihood, Gaussian):
+        raise IncompatibleError(
+            "local_mean needs a Gaussian likelihood, whose mean is the linear predictor, which "
+            f"{type(likelihood).__name__} is not"
+        )
 
 
 def _checked_likelihood(likelihood: Likelihood) -> Likelihood:
@@ -433,7 +463,7 @@ def _levels(penalty: Threshold, atoms: Tensor) -> Tensor:
     return level.expand(shape).clone()
 
 
-def _default_step(atoms: Tensor, stride: int, likelihood: Likelihood) -> float:
+def default_step(atoms: Tensor, stride: int, likelihood: Likelihood) -> float:
     """Return ``1 / L`` of a large periodic signal."""
     if likelihood.curvature is None:
         raise IncompatibleError(

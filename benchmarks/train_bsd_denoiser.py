@@ -1,0 +1,86 @@
+"""Train the network for Gaussian noise that calepin ships.
+
+    CALEPIN_DATA=... python -m benchmarks.train_bsd_denoiser [--minutes 10]
+
+reads the 400 pictures of train400 and writes src/calepin/weights/bsd_gaussian_25.safetensors. A run
+that is stopped, by Ctrl-C or after so many minutes, goes on where it was; `SETTINGS` says the rest.
+"""
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import calepin
+from benchmarks.bsd_denoisers import psnr, scenes
+from calepin.datasets.folder import data_path
+from calepin.datasets.pictures import read_picture
+from calepin.learning import TrainState
+from calepin.networks import DenoiserSettings, UnfoldedAutoencoder, train_denoiser
+
+SETTINGS = DenoiserSettings(
+    local_mean=21, n_steps=12_000, batch_size=4, crop=48, learning_rate=2e-3, max_norm=0.05
+)
+SEED = 0
+CHECKPOINT = Path("results/bsd_gaussian_25.checkpoint")
+OUT = Path(calepin.__file__).parent / "weights" / "bsd_gaussian_25.safetensors"
+
+
+def training_pictures() -> torch.Tensor:
+    """Return train400, (400, 1, 180, 180) in [0, 1]."""
+    pictures = [read_picture(path).pixels for path in sorted(data_path("train400").glob("*.png"))]
+    return torch.from_numpy(np.stack(pictures).astype(np.float32))[:, None]
+
+
+def reached(network: UnfoldedAutoencoder, sigma: float) -> dict[str, float]:
+    """Return the mean PSNR on BSD68 with all shifts and without."""
+    values = {"psnr_bsd68": [], "psnr_bsd68_1_shift": []}
+    for clean, noisy in scenes(sigma):
+        for name, n_shifts in (("psnr_bsd68", None), ("psnr_bsd68_1_shift", 1)):
+            image = calepin.denoise_with(network, noisy, sigma=sigma, n_shifts=n_shifts).image
+            values[name].append(psnr(image, clean))
+    return {name: round(float(np.mean(numbers)), 3) for name, numbers in values.items()}
+
+
+def card(network: UnfoldedAutoencoder, seconds: float) -> dict[str, Any]:
+    """Return how the network was made and what it reaches."""
+    return {
+        "noise": "gaussian",
+        "sigma": SETTINGS.sigma,
+        "data": "train400 (400 gray crops of Berkeley segmentation photographs)",
+        "made_by": "python -m benchmarks.train_bsd_denoiser",
+        "settings": asdict(SETTINGS),
+        "seed": SEED,
+        "seconds": round(seconds),
+        **reached(network, SETTINGS.sigma),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_bsd_denoiser", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long")
+    arguments = parser.parse_args()
+    CHECKPOINT.parent.mkdir(exist_ok=True)
+    begun = time.monotonic()
+
+    def watch(state: TrainState) -> bool:
+        if state.n_steps % 500 == 0:
+            level = -10 * np.log10(state.total / state.n_samples)
+            print(f"step {state.n_steps}: {state.seconds:.0f} s, {level:.3f} dB in this pass", flush=True)
+        return time.monotonic() - begun > 60 * arguments.minutes
+
+    network, run = train_denoiser(
+        SETTINGS, training_pictures(), seed=SEED, callbacks=[watch], checkpoint=CHECKPOINT
+    )
+    if run.n_steps < SETTINGS.n_steps:
+        raise SystemExit(f"stopped after step {run.n_steps} of {SETTINGS.n_steps}: run again to go on")
+    network.save(OUT, card=card(network, run.seconds))
+    print(f"{OUT}: {network.card}")
+
+
+if __name__ == "__main__":
+    main()
