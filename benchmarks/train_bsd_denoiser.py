@@ -78,7 +78,8 @@ def main() -> None:
     )
     if run.n_steps < SETTINGS.n_steps:
         raise SystemExit(f"stopped after step {run.n_steps} of {SETTINGS.n_steps}: run again to go on")
-    network.save(OUT, card=card(network, run.seconds))
+    network.card = card(network, run.seconds)
+    network.save(OUT)
     print(f"{OUT}: {network.card}")
 
 

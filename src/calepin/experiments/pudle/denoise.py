@@ -43,7 +43,7 @@ PAPER = DenoiserSettings(
     cosine=False,
     n_steps=100_000,  # 250 passes over 400 pictures
 )
-UNTIED = DenoiserSettings(local_mean=21, learning_rate=2e-3, max_norm=0.05)
+UNTIED = DenoiserSettings(local_mean=21, learning_rate=2e-3, max_norm=0.05, n_steps=1600)  # a minute
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Settings:
     n_seeds
         Trainings of each network; means and ranges are over them.
     tied, untied
-        Of the networks and their training.
+        Of the networks and their training. What shifts add is claimed after a minute of training: it
+        shrinks as the network learns, to .29 dB for the one that calepin ships.
     n_pictures
         Pictures of BSD68, evenly spaced.
     claim_order
@@ -264,10 +265,9 @@ PUDLE_DENOISE = Experiment(
         lambdas=(0.16,),
         levels=(0.05,),
         tied=replace(PAPER, learning_rate=1e-3, n_steps=1500),
-        untied=replace(UNTIED, n_steps=1600),
         n_pictures=8,
         claim_order=False,
     ),
-    paper=Settings(n_seeds=1, untied=replace(UNTIED, n_steps=100_000)),
+    paper=Settings(n_seeds=1),
     measure=measure,
 )
