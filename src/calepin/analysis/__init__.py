@@ -1,4 +1,7 @@
-"""Diagnostics: how near a learned dictionary, its codes, or a restored picture, is to the truth."""
+"""Diagnostics: how near a learned dictionary, its codes, or a restored picture, is to the truth.
+
+Of spike trains: regressions, models of events, and how well a model fits.
+"""
 
 from calepin.analysis.codes import (
     SupportRecovery,
@@ -7,6 +10,7 @@ from calepin.analysis.codes import (
     mutual_coherence,
     support_recovery,
 )
+from calepin.analysis.events import EventModel, fit_event_model
 from calepin.analysis.filters import FilterMatch, filter_error, match_filters
 from calepin.analysis.generator_constants import (
     Assumption6,
@@ -14,9 +18,13 @@ from calepin.analysis.generator_constants import (
     generator_constants,
     weight_distribution,
 )
+from calepin.analysis.glm import GLMFit, fit_glm
+from calepin.analysis.goodness import bits_per_spike, deviance, log_likelihood
 from calepin.analysis.identifiable import Identifiability, identifiability, samples_needed
 from calepin.analysis.pictures import psnr, ssim
 from calepin.analysis.recovery import dictionary_error, match_atoms, recovered_share
+from calepin.analysis.rescaling import KSTest, ks_test, rescaled_intervals
+from calepin.analysis.spikes import SpikeGLM, fit_spike_glm, select_order
 from calepin.analysis.unfolding import (
     UnfoldingErrors,
     decoder_gradient,
@@ -26,25 +34,38 @@ from calepin.analysis.unfolding import (
 
 __all__ = [
     "Assumption6",
+    "EventModel",
     "FilterMatch",
+    "GLMFit",
     "GeneratorConstants",
     "Identifiability",
+    "KSTest",
+    "SpikeGLM",
     "SupportRecovery",
     "UnfoldingErrors",
+    "bits_per_spike",
     "code_error",
     "decoder_gradient",
+    "deviance",
     "dictionary_error",
     "duality_gap",
     "filter_error",
+    "fit_event_model",
+    "fit_glm",
+    "fit_spike_glm",
     "generator_constants",
     "gradient_errors",
     "identifiability",
+    "ks_test",
+    "log_likelihood",
     "match_atoms",
     "match_filters",
     "mutual_coherence",
     "psnr",
     "recovered_share",
+    "rescaled_intervals",
     "samples_needed",
+    "select_order",
     "ssim",
     "support_recovery",
     "unfolding_errors",

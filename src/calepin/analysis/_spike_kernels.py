@@ -1,0 +1,75 @@
+"""Compiled passes over bins: the logistic function with its logarithm, and sums over the spikes before.
+
+The work of the latter follows the spikes, not the bins times the lags.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+__all__ = ["add_history", "history_products", "logistic"]
+
+
+@njit(nogil=True, cache=True)
+def logistic(eta, y, trials, mean, weight):
+    """Write mean and variance of flat binomial counts; return ``sum y eta - trials log(1 + exp(eta))``."""
+    total = 0.0
+    for i in range(len(eta)):
+        small = math.exp(-abs(eta[i]))
+        p = 1 / (1 + small) if eta[i] >= 0 else small / (1 + small)
+        mean[i] = trials[i] * p
+        weight[i] = trials[i] * small / (1 + small) ** 2
+        total += y[i] * eta[i] - trials[i] * (max(eta[i], 0.0) + math.log1p(small))
+    return total
+
+
+@njit(nogil=True, cache=True)
+def add_history(counts, coefficients, eta):
+    """Add ``sum_l coefficients[l - 1] * counts[m, n - l]`` to every eta[m, n]."""
+    n_trials, n_bins = counts.shape
+    for m in range(n_trials):
+        for spike in range(n_bins):
+            if counts[m, spike] != 0:
+                for lag in range(1, min(len(coefficients), n_bins - 1 - spike) + 1):
+                    eta[m, spike + lag] += coefficients[lag - 1] * counts[m, spike]
+
+
+@njit(nogil=True, cache=True)
+def history_products(counts, residual, weight, order):
+    """Return what normal equations need of the covariates ``Y[m, n, l - 1] = counts[m, n - l]``.
+
+    Those are ``Y' r`` (order,), ``Y' diag(w) Y`` (order, order), and for each bin, summed over trials,
+    ``w Y`` (n_bins, order).
+    """
+    n_trials, n_bins = counts.shape
+    gradient = np.zeros(order)
+    gram = np.zeros((order, order))
+    cross = np.zeros((n_bins, order))
+    recent = np.empty(order, np.intp)
+    for m in range(n_trials):
+        n_recent = 0
+        for n in range(n_bins):
+            kept = 0
+            for i in range(n_recent):
+                if n - recent[i] <= order:
+                    recent[kept] = recent[i]
+                    kept += 1
+            n_recent = kept
+            for i in range(n_recent):
+                row = n - recent[i] - 1
+                value = counts[m, recent[i]]
+                gradient[row] += residual[m, n] * value
+                weighted = weight[m, n] * value
+                cross[n, row] += weighted
+                for j in range(n_recent):
+                    gram[row, n - recent[j] - 1] += weighted * counts[m, recent[j]]
+            if counts[m, n] != 0 and order > 0:
+                # the oldest has left by now: there are `order` lags, so never more spikes
+                if n_recent == order:
+                    n_recent -= 1
+                    for i in range(n_recent):
+                        recent[i] = recent[i + 1]
+                recent[n_recent] = n
+                n_recent += 1
+    return gradient, gram, cross
