@@ -8,8 +8,8 @@ share, a baseline a and the history of each trial. This is the convolutional mod
 Tolooshams et al. ("Convolutional dictionary learning based auto-encoders for natural exponential-family
 distributions", 2020, eq. 108) for one neuron, onsets and filter unknown. It is fitted in rounds:
 
-1. Code: onsets are the highest peaks of a sparse nonnegative code of the trials' sum, or are picked
-   greedily (BCOMP, the paper's Algorithm 2).
+1. Code: onsets are the highest peaks of a sparse nonnegative code of the trials' sum, found by FISTA or
+   by a greedy pursuit (BCOMP, the paper's Algorithm 2).
 2. Re-fit a, x and g jointly on all trials, by iteratively reweighted least squares. Events whose
    amplitude is not positive are dropped.
 3. Move the filter by one ridged Newton step, and scale it to unit norm.
@@ -20,7 +20,7 @@ onsets are no longer found.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -37,11 +37,12 @@ from calepin.operators import ConvDictionary
 from calepin.penalties import NonNegativeL1
 from calepin.problem import Problem
 from calepin.solvers import FISTA, solve
+from calepin.solvers.convolutional_pursuit import convolutional_pursuit
 
-__all__ = ["Coder", "EventModel", "fit_event_model", "shifted"]
+__all__ = ["Coder", "EventModel", "fit_event_model", "link", "shifted"]
 
 Floats = NDArray[np.float64]
-Coder = Literal["fista", "greedy"]
+Coder = Literal["fista", "pursuit"]
 KIND = "event model"
 _PATIENCE = 3  # events in a row that do not lower the criterion, after which no more are tried
 
@@ -189,7 +190,7 @@ def fit_event_model(
         round; Akaike's takes too many, for it does not count the search for onsets.
     order : int, default 0
         Bins of history; `calepin.analysis.select_order` finds one.
-    coder : {"fista", "greedy"}, default "fista"
+    coder : {"fista", "pursuit"}, default "fista"
         How onsets are found; see the module.
     onsets : array of int, optional
         Known onsets: none are sought.
@@ -235,7 +236,7 @@ def fit_event_model(
         n_iter,
     )
     _check_settings(settings, n_rounds)
-    base = _link(float(y.mean()), likelihood) if baseline is None else baseline
+    base = link(float(y.mean()), likelihood) if baseline is None else baseline
     model = None
     for done in range(n_rounds):
         model = _round(y, h, base, model, settings)
@@ -257,14 +258,11 @@ def shifted(h: Floats, onsets: NDArray[np.intp], n_bins: int) -> Floats:
 
 def _round(y: Floats, h: Floats, base: float, before: EventModel | None, settings: _Settings) -> EventModel:
     """Find onsets, re-fit jointly, move the filter, and re-fit with the new one."""
-    code = np.zeros(0)
     if settings.onsets is not None:
-        candidates = settings.onsets
-    elif settings.coder == "fista":
-        code = _sparse_code(y, h, base, settings)
-        candidates = _peaks(code, settings)
+        code, candidates = np.zeros(0), settings.onsets
     else:
-        code, candidates = _pursue(y, h, base, settings)
+        code = (_sparse_code if settings.coder == "fista" else _pursue)(y, h, base, settings)
+        candidates = _peaks(code, settings)
     if not len(candidates):
         raise ValueError(
             "alpha: expected a weight that leaves an event, but none was found; try less, or another start"
@@ -308,25 +306,18 @@ def _peaks(code: Floats, settings: _Settings) -> NDArray[np.intp]:
     return np.array(found, np.intp)
 
 
-def _pursue(y: Floats, h: Floats, base: float, settings: _Settings) -> tuple[Floats, NDArray[np.intp]]:
+def _pursue(y: Floats, h: Floats, base: float, settings: _Settings) -> Floats:
     """Pick events one by one where the residual resembles the filter most, re-fitting all after each."""
     problem, likelihood = _summed(y, h, base, settings.likelihood)
     most = settings.n_events or -(-problem.operator.in_shape[1] // (settings.window + 1))
-    allowed = np.ones(problem.operator.in_shape[1], bool)
-    code, found = torch.zeros(1, *problem.operator.in_shape, dtype=torch.float64), []
-    while len(found) < most:
-        score = -problem.gradient(code)[0, 0].numpy()
-        score[~allowed] = 0
-        peak = int(score.argmax())
-        if score[peak] <= 0:
-            break
-        found.append(peak)
-        allowed[max(0, peak - settings.window) : peak + settings.window + 1] = False
-        columns = shifted(h, np.array(found), y.shape[1])
-        total = fit_spike_glm(y.sum(0)[None], columns, likelihood=likelihood, ridge=1e-6)
-        code[0, 0, found] = torch.from_numpy(total.stimulus)
-        problem = replace(problem, offset=total.baseline)
-    return code[0, 0].numpy(), np.array(found, np.intp)
+    code = convolutional_pursuit(
+        problem.y,
+        torch.from_numpy(h).view(1, 1, -1),
+        n_nonzero=most,
+        likelihood=likelihood,
+        offset=problem.offset,
+    )
+    return code[0, 0].numpy()
 
 
 def _refit_some(
@@ -397,7 +388,8 @@ def _improved(y: Floats, h: Floats, onsets: NDArray[np.intp], glm: SpikeGLM, set
     return moved / np.linalg.norm(moved)
 
 
-def _link(mean: float, likelihood: Binomial | Poisson) -> float:
+def link(mean: float, likelihood: Binomial | Poisson) -> float:
+    """Return the predictor whose mean is `mean`."""
     if isinstance(likelihood, Poisson):
         return float(np.log(mean))
     return float(np.log(mean / (int(likelihood.trials) - mean)))
@@ -420,8 +412,8 @@ def _check_onsets(onsets: ArrayLike, n_bins: int) -> NDArray[np.intp]:
 
 
 def _check_settings(settings: _Settings, n_rounds: int) -> None:
-    if settings.coder not in ("fista", "greedy"):
-        raise ValueError(f"coder: expected 'fista' or 'greedy', got {settings.coder!r}")
+    if settings.coder not in ("fista", "pursuit"):
+        raise ValueError(f"coder: expected 'fista' or 'pursuit', got {settings.coder!r}")
     at_least = {"n_rounds": (n_rounds, 1), "window": (settings.window, 0), "n_iter": (settings.n_iter, 1)}
     if settings.n_events is not None:
         at_least["n_events"] = (settings.n_events, 1)

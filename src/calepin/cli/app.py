@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from calepin import __version__
-from calepin.cli import denoise, dictionary, generative, info, reproduce
+from calepin.cli import denoise, dictionary, generative, info, reproduce, spikes
 from calepin.cli.errors import USAGE
 
 __all__ = ["app"]
@@ -56,4 +56,5 @@ app.command("transfer", epilog=_epilog(generative.TRANSFER_EXAMPLES))(generative
 app.command("compress", epilog=_epilog(generative.COMPRESS_EXAMPLES))(generative.compress)
 app.command("decompress", epilog=_epilog(generative.DECOMPRESS_EXAMPLES))(generative.decompress)
 app.command("info", epilog=_epilog(info.EXAMPLES))(info.info)
+app.command("spikes", epilog=_epilog(spikes.EXAMPLES))(spikes.spikes)
 app.command("reproduce", epilog=_epilog(reproduce.EXAMPLES))(reproduce.reproduce)

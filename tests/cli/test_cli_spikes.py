@@ -1,0 +1,115 @@
+"""``calepin spikes`` on files of every kind: planted events come out, bad input is one line."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from calepin.analysis import EventModel
+from calepin.analysis.events import shifted
+from calepin.cli import main
+from calepin.datasets import read_picture, simulate_spikes
+from calepin.likelihoods import Poisson
+
+ONSETS = np.array([60, 130, 210, 300])
+FAST = ["--kernel", "40", "--order", "3"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def planted(likelihood=None):
+    response = np.hanning(42)[1:-1]
+    drive = 2.5 * shifted(response, ONSETS, 400).sum(1)
+    return simulate_spikes(40, 400, drive=drive, baseline=-4, history=[-3, -1], likelihood=likelihood).counts
+
+
+def spikes_json(capsys, *arguments):
+    assert main(["spikes", *arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1
+    assert err == ""
+    return json.loads(out)
+
+
+def test_planted_events_are_found_and_the_model_is_saved(capsys):
+    counts = planted()
+    np.save("a.npy", counts)
+    said = spikes_json(capsys, "a.npy", "-o", "m.safetensors", "--events", "4", "--figure", "f.png", *FAST)
+    assert np.abs(np.array(said["onsets"]) - ONSETS).max() <= 8
+    assert (said["n_train"], said["n_trials"], said["likelihood"], said["order"]) == (24, 40, "binomial", 3)
+    rows = said["models"]
+    assert list(rows) == ["constant", "GLM", "events"]
+    assert rows["constant"]["bits_per_spike"] == 0 < rows["events"]["bits_per_spike"]
+    assert rows["events"]["deviance"] < rows["GLM"]["deviance"] < rows["constant"]["deviance"]
+    assert said["written"] == ["m.safetensors", "f.png"]
+    assert EventModel.load("m.safetensors").onsets.tolist() == said["onsets"]
+    assert read_picture("f.png").pixels.std() > 0.05
+
+
+def test_counts_above_one_are_poisson_and_the_order_is_chosen(capsys):
+    counts = planted(Poisson())
+    np.save("a.npy", counts.reshape(40, 200, 2).sum(2))
+    said = spikes_json(capsys, "a.npy", "-o", "m.safetensors", "--kernel", "20", "--coder", "pursuit")
+    assert said["likelihood"] == "poisson"
+    assert 5 <= said["order"] <= 40
+    assert len(said["onsets"]) >= 4
+
+
+def test_a_stimulus_and_two_files_are_used(capsys):
+    counts = planted()
+    position = np.cumsum(shifted(np.hanning(12)[1:-1], ONSETS, 400).sum(1))
+    for name, part, numbers in (("a", counts[::2], range(1, 41, 2)), ("b", counts[1::2], range(2, 41, 2))):
+        trials = np.tile(position, 20)
+        savemat(f"{name}.mat", {"y": part.ravel(), "t": trials, "idxtr": list(numbers)})
+    said = spikes_json(
+        capsys, "a.mat", "b.mat", "-o", "m.safetensors", "--trials", "0:30", "--baseline", "0:60", *FAST
+    )
+    assert (said["n_trials"], said["n_train"], said["bin_width"]) == (40, 30, 0.001)
+    assert said["models"]["GLM"]["parameters"] == 5
+    assert 0.05 < said["models"]["GLM"]["bits_per_spike"] < said["models"]["events"]["bits_per_spike"]
+
+
+@pytest.mark.data
+def test_movement_trials_run_and_a_person_sees_a_table(capsys, public_data):
+    path = public_data / "spikes" / "movement_trials" / "10_spikes-1.mat"
+    arguments = ["-o", "m.safetensors", "--order", "8", "--events", "5", "--rounds", "1"]
+    assert main(["spikes", str(path), *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "50 trials (30 learned from) of 2000 bins of 1 ms, 4696 spikes, Binomial" in out
+    assert "bits/spike" in out
+    assert len([line for line in out.splitlines() if line.startswith(("constant", "GLM", "events"))]) == 3
+
+
+def test_a_single_trial_is_its_own_test_and_that_is_said(capsys):
+    np.save("a.npy", planted().reshape(1, -1)[:, :4000])
+    assert main(["spikes", "a.npy", "-o", "m.safetensors", "--events", "3", *FAST]) == 0
+    assert "no trial is held out" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line(capsys):
+    counts = planted()
+    np.save("a.npy", counts)
+    np.save("zero.npy", 0 * counts)
+    np.save("half.npy", 0.5 * counts)
+    savemat("b.mat", {"direction": [1]})
+    for arguments, message in [
+        (["a.npy", "-o", "m.npz"], "expected a name that ends in .safetensors"),
+        (["a.npy", "-o", "m.safetensors", "--kernel", "401"], "expected at most the 400 bins of a trial"),
+        (["a.npy", "-o", "m.safetensors", "--trials", "3:99"], "0 <= A < B <= 40, got '3:99'"),
+        (["a.npy", "-o", "m.safetensors", "--baseline", "x"], "0 <= A < B <= 400, got 'x'"),
+        (["a.npy", "-o", "m.safetensors", "--window", "2:1"], "expected A:B in seconds"),
+        (["zero.npy", "-o", "m.safetensors"], "zero.npy: expected spikes in bins 0:400, got 0 a bin"),
+        (["half.npy", "-o", "m.safetensors"], "expected whole numbers"),
+        (["b.mat", "-o", "m.safetensors"], "expected the variable train, or y with idxtr or idxts"),
+        (["no.mat", "-o", "m.safetensors"], "no such file: no.mat"),
+    ]:
+        assert main(["spikes", *arguments]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert message in err
+        assert err.count("\n") == 1
