@@ -1,6 +1,7 @@
 """``calepin spikes`` on files of every kind: planted events come out, bad input is one line."""
 
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -71,6 +72,23 @@ def test_a_stimulus_and_two_files_are_used(capsys):
     assert (said["n_trials"], said["n_train"], said["bin_width"]) == (40, 30, 0.001)
     assert said["models"]["GLM"]["parameters"] == 5
     assert 0.05 < said["models"]["GLM"]["bits_per_spike"] < said["models"]["events"]["bits_per_spike"]
+
+
+def test_a_unit_of_nwb_is_read_around_its_trials(capsys):
+    pynwb = pytest.importorskip("pynwb")
+    file = pynwb.NWBFile("a test", "calepin", datetime(2026, 1, 1, tzinfo=UTC))
+    trial, bins = np.nonzero(planted())
+    file.add_unit(id=1, spike_times=np.sort(trial * 0.5 + bins * 0.001))
+    file.add_unit(id=2, spike_times=[0.5])
+    for start in range(40):
+        file.add_trial(start_time=0.5 * start, stop_time=0.5 * start + 0.4)
+    with pynwb.NWBHDF5IO("a.nwb", "w") as io:
+        io.write(file)
+    said = spikes_json(capsys, "a.nwb", "-o", "m.safetensors", "--unit", "1", "--events", "4", *FAST)
+    assert (said["n_trials"], said["n_bins"], said["n_spikes"]) == (40, 400, len(bins))
+    assert np.abs(np.array(said["onsets"]) - ONSETS).max() <= 8
+    assert main(["spikes", "a.nwb", "-o", "m.safetensors"]) == 2
+    assert "unit: expected the id of one of 2 units: 1, 2" in capsys.readouterr().err
 
 
 @pytest.mark.data

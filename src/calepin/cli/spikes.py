@@ -266,16 +266,16 @@ def _compare(
     likelihood = constant.likelihood
     reference = log_likelihood(constant.predictor(test), test, likelihood=likelihood)
     fits = {}
-    for name, fit, eta in (
-        ("constant", constant.fit, constant.predictor(test)),
-        ("GLM", glm.fit, glm.predictor(test, velocity)),
-        ("events", model.glm.fit, model.predictor(test)),
+    for name, fit, free, eta in (
+        ("constant", constant.fit, 0, constant.predictor(test)),
+        ("GLM", glm.fit, 0, glm.predictor(test, velocity)),
+        ("events", model.glm.fit, len(model.filter) - 1, model.predictor(test)),
     ):
         value = log_likelihood(eta, test, likelihood=likelihood)
         fits[name] = Fit(
-            len(fit.coefficients),
+            len(fit.coefficients) + free,  # the filter's entries at unit norm were fitted too
             fit.deviance,
-            fit.aic,
+            fit.aic + 2 * free,
             bits_per_spike(value, reference, float(test.sum())),
             ks_test(eta, test, likelihood=likelihood, random_state=seed),
         )
