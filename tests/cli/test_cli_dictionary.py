@@ -228,3 +228,20 @@ def test_a_person_reads_lines_and_quiet_says_nothing(capsys, arguments):
     assert err == ""
     assert main([*arguments, "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_unfolded_dictionary_codes_by_its_own_layers(tmp_path, capsys):
+    from calepin import UnfoldedDictionaryLearner
+
+    X = np.random.default_rng(0).standard_normal((60, 9))
+    learner = UnfoldedDictionaryLearner(12, alpha=0.3, n_unfold=10, max_iter=1, random_state=0).fit(X)
+    learner.save(tmp_path / "d.safetensors")
+    np.save(tmp_path / "x.npy", X)
+    files = [str(tmp_path / name) for name in ("x.npy", "d.safetensors", "z.npz", "back.npy")]
+    assert main(["encode", files[0], "--dict", files[1], "-o", files[2], "--quiet"]) == 0
+    codes = sparse.load_npz(files[2])
+    np.testing.assert_allclose(codes.toarray(), learner.transform(X))
+    assert main(["decode", files[2], "--dict", files[1], "-o", files[3], "--quiet"]) == 0
+    np.testing.assert_allclose(np.load(files[3]), learner.inverse_transform(learner.transform(X)))
+    assert main(["encode", files[0], "--dict", files[1], "-o", files[2], "--coder", "omp"]) == 2
+    assert "by the layers it was learned with" in capsys.readouterr().err

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from calepin.estimators.dictionary import DictionaryLearner
+    from calepin.estimators.unfolded import UnfoldedDictionaryLearner
 
 __all__ = ["decode", "encode", "learn", "show"]
 
@@ -317,9 +318,7 @@ def decode(
         return
     codes = open_codes(codes_path)
     check_output(output_path, ".npy")
-    from calepin import DictionaryLearner
-
-    learner = DictionaryLearner.load(dictionary)
+    learner = _load_any(dictionary)
     n_components, n_features = learner.components_.shape
     if codes.shape[1] != n_components:
         raise ValueError(
@@ -386,12 +385,18 @@ def _read_init(init: str) -> "str | np.ndarray":
 
 def _load_learner(
     path: Path, coder: Coder | None, alpha: float | None, n_nonzero: int | None
-) -> "DictionaryLearner":
+) -> "DictionaryLearner | UnfoldedDictionaryLearner":
     """Return the dictionary with its coder as in learning, or as the options say."""
-    from calepin import DictionaryLearner
+    from calepin import UnfoldedDictionaryLearner
     from calepin._files import read_header
 
-    learner = DictionaryLearner.load(path)
+    learner = _load_any(path)
+    if isinstance(learner, UnfoldedDictionaryLearner):
+        if coder is not None or n_nonzero is not None:
+            raise ValueError(
+                f"{path} codes by the layers it was learned with: expected no --coder, no --n-nonzero"
+            )
+        return learner if alpha is None else learner.set_params(alpha=alpha)
     learned_so = "estimator" in read_header(path)["parameters"]
     if coder is None and not learned_so and (alpha is None) == (n_nonzero is None):
         raise ValueError(f"{path} does not say how it was learned: give --alpha, or --n-nonzero")
@@ -401,6 +406,15 @@ def _load_learner(
     if coder is not None:
         changes["coder"] = coder.value
     return learner.set_params(**{name: value for name, value in changes.items() if value is not None})
+
+
+def _load_any(path: Path) -> "DictionaryLearner | UnfoldedDictionaryLearner":
+    """Return the learner of a dense dictionary, of the class that wrote it."""
+    from calepin import DictionaryLearner, UnfoldedDictionaryLearner
+    from calepin._files import load_arrays
+
+    unfolded = load_arrays(path, "dictionary")[1].get("class") == UnfoldedDictionaryLearner.__name__
+    return (UnfoldedDictionaryLearner if unfolded else DictionaryLearner).load(path)
 
 
 def _parse_shape(shape: str | None, n_features: int) -> tuple[int, ...] | None:
