@@ -17,6 +17,7 @@ MODULES = (
     "benchmarks.unfolded",
     "benchmarks.denoise_quality",
     "benchmarks.bsd_denoisers",
+    "benchmarks.generative",
     "benchmarks.startup",
 )
 

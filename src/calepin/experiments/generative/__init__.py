@@ -2,7 +2,18 @@
 
 from calepin.experiments.generative.convergence import GEN_CONVERGENCE
 from calepin.experiments.generative.landscape import GEN_LANDSCAPE
+from calepin.experiments.generative.mnist import GEN_MNIST_DENOISE, GEN_MNIST_TRANSFER
+from calepin.experiments.generative.retrain import GEN_RETRAIN
+from calepin.experiments.generative.synthetic import GEN_DEPENDENCIES, GEN_GROUP
 
-EXPERIMENTS = (GEN_CONVERGENCE, GEN_LANDSCAPE)
+EXPERIMENTS = (
+    GEN_DEPENDENCIES,
+    GEN_GROUP,
+    GEN_MNIST_DENOISE,
+    GEN_MNIST_TRANSFER,
+    GEN_CONVERGENCE,
+    GEN_LANDSCAPE,
+    GEN_RETRAIN,
+)
 
 __all__ = ["EXPERIMENTS"]

@@ -1,0 +1,96 @@
+"""Latents behind a generator: Levenberg-Marquardt beside the paper's 1000 steps of Adam, and learning."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.runner import Comparison, Contender
+from calepin.datasets import load_mnist
+from calepin.generators import Generator, GroupSparse, PolynomialSine, ReLUNet
+from calepin.learning import Batch
+from calepin.learning.alternating import Autodiff, GenerativeRule, LeastSquares
+from calepin.likelihoods import Gaussian
+from calepin.networks import pretrained
+from calepin.operators import Dense
+from calepin.solvers.latent import Adam, Decoded, LatentProblem, LevenbergMarquardt, decode
+
+N, SIGMA = 30, 0.1
+
+
+def _planted(generator: Generator, atoms: Tensor, k: int) -> LatentProblem:
+    draw = torch.Generator().manual_seed(1)
+    clean = generator(torch.randn((N, k), generator=draw)) @ atoms
+    y = clean + SIGMA * torch.randn(clean.shape, generator=draw)
+    return LatentProblem(Dense(atoms), Gaussian(), y, generator=generator)
+
+
+def _decoders(problem: LatentProblem, n_starts: int) -> list[Contender]:
+    def measure(found: Decoded) -> dict[str, float]:
+        residual = (problem.eta(found.z) - problem.y).norm(dim=1)
+        return {"residual": float(residual.mean()), "iterations": float(found.n_iter)}
+
+    lm = lambda: decode(problem, solver=LevenbergMarquardt(), n_starts=n_starts)  # noqa: E731
+    return [
+        Contender(f"Levenberg-Marquardt, {n_starts} starts", lm, measure),
+        Contender("Adam, 1000 steps", lambda: decode(problem, solver=Adam()), measure),
+    ]
+
+
+def _poly() -> list[Contender]:
+    atoms = torch.rand((9, 10), generator=torch.Generator().manual_seed(0))
+    return _decoders(_planted(PolynomialSine(3), atoms, 3), 4)
+
+
+def _group() -> list[Contender]:
+    atoms = torch.rand((300, 784), generator=torch.Generator().manual_seed(0))
+    return _decoders(_planted(GroupSparse(5, 300), atoms, 5), 1)
+
+
+def _relu() -> list[Contender]:
+    atoms = torch.randn((400, 784), generator=torch.Generator().manual_seed(0)) / 40
+    return _decoders(_planted(ReLUNet((20, 400)), atoms, 20), 1)
+
+
+def _mnist() -> list[Contender]:
+    """Decode logits of all test digits, from the encoder's latents: a warm start."""
+    network = pretrained("vae-mnist")
+    x = torch.from_numpy(load_mnist("test")[0])
+    atoms = network.decoder[2].weight.detach().T.contiguous()
+    with torch.no_grad():
+        z0 = network.encode(x)[0]
+        y = network.decoder[:-1](z0) + torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    problem = LatentProblem(Dense(atoms), Gaussian(), y, generator=network.generator())
+
+    def measure(found: Decoded) -> dict[str, float]:
+        return {"residual": float((2 * found.objective).sqrt().mean()), "iterations": float(found.n_iter)}
+
+    return [
+        Contender("10,000 digits, random start", lambda: decode(problem), measure),
+        Contender("10,000 digits, encoder's start", lambda: decode(problem, z0=z0), measure),
+    ]
+
+
+def _learning() -> list[Contender]:
+    generator = ReLUNet((20, 400))
+    draw = torch.Generator().manual_seed(0)
+    truth, start = (torch.randn((400, 784), generator=draw) / 40 for _ in range(2))
+    y = (generator(torch.randn((N, 20), generator=draw)) @ truth).numpy()
+
+    def contender(name: str, rule: GenerativeRule) -> Contender:
+        def step() -> Any:
+            return rule.step(rule.init(start), Batch(y, None))
+
+        return Contender(name, step, lambda objective: {"objective": float(np.mean(objective))})
+
+    return [contender("least squares", LeastSquares(generator)), contender("autodiff", Autodiff(generator))]
+
+
+COMPARISONS = [
+    Comparison("latent-poly", "30 latents of [z; z^2; sin z], m = 10", "20x, no larger residual", _poly),
+    Comparison("latent-group", "30 latents of ReLU(M z^2), 300 x 784", "5x, no larger residual", _group),
+    Comparison("latent-relu", "30 latents of ReLU(W z), 20-400-784", "5x, no larger residual", _relu),
+    Comparison("latent-mnist", "10,000 digits through 20-400-784", "under 15 s", _mnist, rounds=1),
+    Comparison("latent-learning", "A batch of 30, 20-400-784", "under .1 s", _learning, rounds=3),
+]
