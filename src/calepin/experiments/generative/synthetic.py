@@ -94,6 +94,6 @@ GEN_GROUP = _experiment(
     "gen-group",
     "with groups of coefficients of equal intensity a generative prior beats sparse ones",
     "1b",
-    Settings(Comparison(4, 8, 1, 3, n_starts=1, relative=True), 784, 300, n_groups=5),
-    Settings(Comparison(4, 20, 4, 20, n_starts=1, relative=True), 784, 300, n_groups=5),
+    Settings(Comparison(4, 8, 1, 3, n_starts=1, ridge=0.01, relative=True), 784, 300, n_groups=5),
+    Settings(Comparison(4, 20, 4, 20, n_starts=1, ridge=0.01, relative=True), 784, 300, n_groups=5),
 )
