@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from calepin.networks.deep_image_prior import DeepImagePrior
     from calepin.networks.denoiser import DenoiserSettings, new_denoiser, train_denoiser
     from calepin.networks.jacobian import Jacobian
+    from calepin.networks.shallow import shallow_autoencoder
     from calepin.networks.training import CosineDecay, GaussianNoise, NetworkRule, PoissonNoise
     from calepin.networks.two_layer import TwoLayerGenerator, box_kernel, gaussian_kernel, triangular_kernel
     from calepin.networks.unfolded import UnfoldedAutoencoder
@@ -36,6 +37,7 @@ _HOME = {
     "gaussian_kernel": "calepin.networks.two_layer",
     "new_denoiser": "calepin.networks.denoiser",
     "pretrained": "calepin.networks._pretrained",
+    "shallow_autoencoder": "calepin.networks.shallow",
     "train_denoiser": "calepin.networks.denoiser",
     "triangular_kernel": "calepin.networks.two_layer",
 }
@@ -61,6 +63,7 @@ __all__ = [
     "gaussian_kernel",
     "new_denoiser",
     "pretrained",
+    "shallow_autoencoder",
     "train_denoiser",
     "triangular_kernel",
 ]

@@ -36,6 +36,7 @@ from calepin._files import load_arrays, save_arrays
 from calepin.errors import FileFormatError, IncompatibleError
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.networks._grids import Shift, continue_by_reflection, cover, local_mean, window
+from calepin.networks._reference import read_reference
 from calepin.operators.conv import ConvDictionary, from_phases, to_phases
 from calepin.penalties import L1, HardThreshold, NonNegativeL1
 
@@ -296,6 +297,35 @@ class UnfoldedAutoencoder(nn.Module):
             {name: torch.from_numpy(arrays[name]).view_as(own) for name, own in network.state_dict().items()}
         )
         network.card = parameters["card"]
+        return network
+
+    @classmethod
+    def load_reference(cls, path: str | os.PathLike) -> Self:
+        """Read a Poisson network that the authors of DCEA released, as npz with its settings beside it.
+
+        Called on counts (n, 1, height, width) it returns the log-rate, averaged over all shifts.
+
+        Raises
+        ------
+        FileNotFoundError, calepin.FileFormatError
+            No such file, no ``.json`` of the same name beside it, or other contents; says which.
+        """
+        arrays, settings = read_reference(path)
+        network = cls(
+            torch.from_numpy(arrays["atoms"]),
+            NonNegativeL1(0.0),
+            n_unfold=settings["T"],
+            stride=settings["stride"],
+            step=1.0,
+            likelihood=Poisson(),
+            tied=settings["model"] == "tied",
+            learn_threshold=True,
+            residual_bound=settings["elu_alpha"],
+        )
+        # not through the penalty: a released bias may be negative
+        with torch.no_grad():
+            for name, array in arrays.items():
+                network.get_parameter(name).copy_(torch.from_numpy(array))
         return network
 
     def extra_repr(self) -> str:

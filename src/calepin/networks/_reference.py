@@ -1,0 +1,86 @@
+"""The files of the networks that the authors of DCEA released, without the pickles.
+
+``NAME.npz`` holds plain arrays, ``NAME.json`` beside it the settings. With y the counts and x the code,
+
+    x <- relu( x + corr( ELU_a( y - exp(convT(x, H)) ), W_e ) - b ),     log-rate = convT(x, W_d)
+
+so that the step is one (it is absorbed in the filters), b the threshold of every layer, possibly
+negative, and a the peak that the network was trained for. A tied network has H alone.
+"""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calepin.errors import FileFormatError
+
+__all__ = ["read_reference"]
+
+NAMES = {"atoms": "H", "encoder_atoms": "We", "decoder_atoms": "Wd", "alpha": "b"}
+SETTINGS = ("model", "T", "stride", "nonlin", "elu_alpha")
+
+
+def read_reference(path: str | os.PathLike) -> tuple[dict[str, NDArray[np.floating]], dict[str, Any]]:
+    """Return the arrays, by calepin's names, and the settings of a released network.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file, or no settings beside it.
+    FileFormatError
+        Something else than such a file; says what is missing.
+    """
+    path = Path(path)
+    settings = _settings(path)
+    wanted = ["H", "b"] if settings["model"] == "tied" else ["H", "We", "Wd", "b"]
+    arrays = _arrays(path, wanted)
+    H, b = arrays["H"], arrays["b"]
+    if H.ndim < 3 or b.size != len(H) or any(arrays[name].shape != H.shape for name in wanted[1:-1]):
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise FileFormatError(
+            f"{path} holds {shapes}: expected filters (n, channels, *kernel) of one shape and n biases in b"
+        )
+    renamed = {mine: arrays[name] for mine, name in NAMES.items() if name in arrays}
+    return renamed | {"alpha": b.reshape(len(H), *[1] * (H.ndim - 2))}, settings
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    beside = path.with_suffix(".json")
+    if not beside.exists():
+        raise FileNotFoundError(f"{path} needs its settings beside it: no such file: {beside}")
+    try:
+        settings = json.loads(beside.read_text())
+    except ValueError as error:
+        raise FileFormatError(f"{beside} is not JSON: {error}") from None
+    missing = [name for name in SETTINGS if not isinstance(settings, dict) or name not in settings]
+    if missing:
+        raise FileFormatError(f"{beside} lacks {', '.join(missing)}")
+    if settings["model"] not in {"tied", "untied"} or settings["nonlin"] != "ELU":
+        raise FileFormatError(
+            f"{beside} describes model {settings['model']!r} with nonlin {settings['nonlin']!r}, "
+            "expected 'tied' or 'untied' with 'ELU'"
+        )
+    return settings
+
+
+def _arrays(path: Path, wanted: list[str]) -> dict[str, NDArray[np.floating]]:
+    try:
+        # opened here: numpy leaves a file open that it cannot read
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            missing = [name for name in wanted if name not in file.files]
+            if missing:
+                raise FileFormatError(f"{path} lacks {', '.join(missing)}: it holds {', '.join(file.files)}")
+            arrays = {name: file[name] for name in wanted}
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise FileFormatError(f"{path} is not an npz file of plain arrays: {error}") from None
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise FileFormatError(f"{path} holds {name} of {array.dtype}, expected finite floating numbers")
+    return arrays
