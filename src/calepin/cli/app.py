@@ -7,6 +7,7 @@ import typer
 from calepin import __version__
 from calepin.cli import denoise, dictionary, generative, info, reproduce, spikes
 from calepin.cli.errors import USAGE
+from calepin.cli.photons import PhotonCommand
 
 __all__ = ["app"]
 
@@ -47,7 +48,7 @@ def _epilog(examples: list[tuple[str, str]]) -> str:
     return "\b\nExamples:\n" + "\n".join(lines)
 
 
-app.command("denoise", epilog=_epilog(denoise.EXAMPLES))(denoise.denoise)
+app.command("denoise", cls=PhotonCommand, epilog=_epilog(denoise.EXAMPLES))(denoise.denoise)
 app.command("learn", epilog=_epilog(dictionary.LEARN_EXAMPLES))(dictionary.learn)
 app.command("encode", epilog=_epilog(dictionary.ENCODE_EXAMPLES))(dictionary.encode)
 app.command("decode", epilog=_epilog(dictionary.DECODE_EXAMPLES))(dictionary.decode)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
+from calepin.cli.photons import check_options, count_photons, denoise_photons, draw_photons
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,10 +25,18 @@ EXAMPLES = [
     ("calepin denoise scan.tif -o clean.tif --sigma 12 --atoms-picture atoms.png", ""),
     ("calepin denoise --sample camera --add-noise 25 -o out.png --figure before-after.png", ""),
     ("calepin denoise photo.png -o clean.png --model bsd-gaussian", "by a trained network"),
+    ("calepin denoise --noise poisson --peak 4 --sample camera --add-noise -o out.png", "counts of photons"),
     ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
 ]
 
 TOLERANCE = 0.1  # of a network's noise level, within which a picture's is taken as the same
+
+
+class Noise(StrEnum):
+    """How a pixel scatters."""
+
+    gaussian = "gaussian"
+    poisson = "poisson"
 
 
 class Rule(StrEnum):
@@ -68,8 +77,20 @@ def denoise(
     ] = None,
     add_noise: Annotated[
         float | None,
-        typer.Option(metavar="S", help="Add Gaussian noise of this standard deviation (0..255) first."),
+        typer.Option(
+            metavar="S",
+            help="Add Gaussian noise of this standard deviation (0..255) first; "
+            "with --noise poisson, without S: draw photons.",
+        ),
     ] = None,
+    noise: Annotated[
+        Noise, typer.Option(help="poisson: IMAGE holds counts of photons, 0, 1, 2 ...")
+    ] = Noise.gaussian,
+    peak: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="With --noise poisson: expected count of the brightest pixel."),
+    ] = None,
+    add_photons: Annotated[bool, typer.Option("--add-photons", hidden=True)] = False,
     reference: Annotated[
         Path | None,
         typer.Option(metavar="CLEAN", help="The clean picture, to measure PSNR and SSIM against."),
@@ -110,24 +131,47 @@ def denoise(
     white. PSNR (peak 1) and SSIM are printed where the clean picture is known.
     """
     output = Output(quiet, as_json)
-    _check_request(output_path, atoms_picture, figure, measured=bool(reference or add_noise is not None))
-    scene = _load(image, sample, add_noise, reference, seed)
+    drawn = add_photons or add_noise is not None
+    _check_request(output_path, atoms_picture, figure, measured=bool(reference or drawn))
+    if noise is Noise.poisson:
+        peak = check_options(
+            peak,
+            {
+                "--add-noise S": add_noise,
+                "--sigma": sigma,
+                "--model": model,
+                "--patch": patch,
+                "--atoms": atoms,
+                "--rule": rule,
+                "--atoms-picture": atoms_picture,
+            },
+        )
+        scene = _load_photons(image, sample, reference, peak, add_photons, seed)
+    elif peak is not None or add_photons:
+        given = "--peak" if peak is not None else "--add-noise without a level"
+        raise typer.BadParameter(f"{given} goes with --noise poisson", param_hint="--noise")
+    else:
+        scene = _load(image, sample, add_noise, reference, seed)
     for note in scene.noisy.notes:
         output.note(f"{image or sample}: {note}")
     level = _parse_sigma(sigma, add_noise)
     learning = {"patch_size": patch, "n_atoms": atoms, "rule": rule and rule.value}
     learning = {name: value for name, value in learning.items() if value is not None}
     begun = time.perf_counter()
-    if model is None:
+    if peak is not None:  # of photons alone, from here on
+        result = denoise_photons(output, scene.noisy, _unit(scene, peak), peak)
+    elif model is None:
         result = _learn(output, scene, level, seed, learning)
     else:
         result = _apply(output, scene, level, model, learning)
     seconds = time.perf_counter() - begun
     noisy, denoised = _measure(scene.noisy.pixels, scene.clean), _measure(result.image, scene.clean)
     written = _write(output, scene, result, output_path, atoms_picture, figure, (noisy, denoised))
-    _say(output, scene, result.sigma * 255, noisy, denoised)
+    level_said = f"of peak {peak:g}" if peak is not None else f"sigma {result.sigma * 255:.4g} of 255"
+    _say(output, scene, level_said, noisy, denoised)
     values = {
-        "sigma": result.sigma * 255,
+        "sigma": None if peak is not None else result.sigma * 255,
+        "peak": peak,
         "psnr_noisy": noisy.psnr,
         "psnr": denoised.psnr,
         "ssim_noisy": noisy.ssim,
@@ -220,6 +264,35 @@ def _load(
     return Scene(picture, clean)
 
 
+def _load_photons(
+    image: Path | None, sample: str | None, reference: Path | None, peak: float, draw: bool, seed: int
+) -> Scene:
+    """Return counts as pixels in the unit of the clean picture, or of a white pixel where it is unknown."""
+    from calepin.datasets import load_sample, read_picture
+
+    if (image is None) == (sample is None):
+        raise typer.BadParameter("give one of IMAGE and --sample NAME", param_hint="IMAGE")
+    if draw and reference is not None:
+        raise typer.BadParameter("goes with counts in IMAGE, not with --add-noise", param_hint="--reference")
+    if draw:
+        clean = read_picture(image) if image is not None else load_sample(str(sample))
+        return Scene(draw_photons(clean, peak, seed), clean.pixels)
+    if image is None:
+        raise typer.BadParameter("a sample holds no counts: add --add-noise", param_hint="--sample")
+    clean = None if reference is None else read_picture(reference)
+    noisy = count_photons(image, clean, peak)
+    if clean is not None and clean.pixels.shape != noisy.pixels.shape:
+        raise ValueError(
+            f"{reference} has shape {clean.pixels.shape}, expected that of the picture, {noisy.pixels.shape}"
+        )
+    return Scene(noisy, None if clean is None else clean.pixels)
+
+
+def _unit(scene: Scene, peak: float) -> float:
+    """Return what one photon adds to a pixel."""
+    return (1.0 if scene.clean is None else float(scene.clean.max())) / peak
+
+
 def _parse_sigma(sigma: str | None, add_noise: float | None) -> float | None:
     """Return the noise level as a part of the range, None where it is to be estimated."""
     if sigma in ("estimated", "estimate"):
@@ -288,10 +361,10 @@ def _write(
     return written
 
 
-def _say(output: Output, scene: Scene, sigma: float, noisy: Measure, denoised: Measure) -> None:
+def _say(output: Output, scene: Scene, level: str, noisy: Measure, denoised: Measure) -> None:
     height, width = scene.noisy.pixels.shape[:2]
     colour = "colour" if scene.noisy.pixels.ndim == 3 else "gray"
-    output.line(f"{width} x {height} {colour}, {scene.noisy.bits} bits, noise sigma {sigma:.4g} of 255")
+    output.line(f"{width} x {height} {colour}, {scene.noisy.bits} bits, noise {level}")
     if scene.clean is None:
         return
     rows = [

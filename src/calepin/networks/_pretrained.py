@@ -11,6 +11,11 @@ __all__ = ["PRETRAINED", "pretrained"]
 
 PRETRAINED = {
     "bsd-gaussian": "bsd_gaussian_25.safetensors",
+    **{
+        f"dcea-poisson-{kind}-peak{peak}": f"dcea_poisson_{kind}_peak{peak}.safetensors"
+        for kind in ("tied", "untied")
+        for peak in (1, 2, 4)
+    },
     "vae-digits": "vae_digits.safetensors",
     "vae-mnist": "vae_mnist.safetensors",
 }
@@ -29,6 +34,8 @@ def pretrained(name: str) -> Any:
     ----------
     name : str
         "bsd-gaussian": an `UnfoldedAutoencoder` for gray pictures in [0, 1] with noise of sigma 25/255.
+        "dcea-poisson-untied-peak4" and so on, tied or untied, peak 1, 2 or 4: an `UnfoldedAutoencoder` for
+        counts of photons (n, 1, h, w).
         "vae-mnist", "vae-digits": a `VAE` of 28x28 or 8x8 digits in [0, 1].
     """
     if name not in PRETRAINED:

@@ -1,0 +1,155 @@
+"""Table 2 with networks that we trained ourselves, tied and untied, for peaks 1, 2 and 4."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calepin.experiments.dcea.photons import PAPER, SETS, clean_pictures, psnr_of_each
+from calepin.experiments.dcea.training import Recipe, fresh_network, train_network, training_pictures
+from calepin.experiments.registry import Claim, Experiment, Findings, Run
+from calepin.networks import UnfoldedAutoencoder, pretrained
+
+__all__ = ["DCEA_POISSON", "Settings"]
+
+PEAKS = (4, 2, 1)  # in the order of training: each network starts from the one before
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is trained and what is denoised.
+
+    Attributes
+    ----------
+    tied, untied
+        How much the networks of each kind are trained.
+    train_all
+        Whether the six networks are trained from scratch, as those that calepin ships were; else the
+        shipped ones are evaluated, and one untied network for peak 4 is begun.
+    n_train, n_test
+        The first pictures of train400 and of each test set; None takes all.
+    """
+
+    tied: Recipe
+    untied: Recipe
+    train_all: bool
+    sets: tuple[str, ...]
+    n_train: int | None
+    n_test: int | None
+    kinds: tuple[str, ...] = ("untied", "tied")
+
+
+def measure(settings: Settings, run: Run) -> Findings:
+    """Train, or take what is shipped, and denoise the photons of Table 2 with each network."""
+    pictures = training_pictures(settings.n_train).to(run.device)
+    values: dict[str, float] = {}
+    if settings.train_all:
+        networks = {kind: _train(settings, kind, pictures, run) for kind in settings.kinds}
+    else:
+        networks = {
+            kind: {peak: pretrained(f"dcea-poisson-{kind}-peak{peak}").to(run.device) for peak in PEAKS}
+            for kind in settings.kinds
+        }
+        values |= _begin(settings, pictures, run)
+    jobs = [(name, kind, peak) for name in settings.sets for kind in settings.kinds for peak in PEAKS]
+    for n_job, (name, kind, peak) in enumerate(jobs):
+        run.progress(0.5 + 0.5 * n_job / len(jobs), f"{name}, {kind}, peak {peak}")
+        reached = psnr_of_each(networks[kind][peak], clean_pictures(name, settings.n_test), peak)
+        label = f"{name}_{kind}_peak{peak}"
+        values |= {label: float(reached.mean()), f"{label}_min": float(reached.min())}
+        values |= {f"{label}_max": float(reached.max()), f"{label}_paper": PAPER[name, kind][peak]}
+    return Findings(values, _claims(values, settings))
+
+
+def _claims(values: dict[str, float], settings: Settings) -> list[Claim]:
+    claims = []
+    for name in settings.sets:
+        for kind in settings.kinds:
+            one, two, four = (values[f"{name}_{kind}_peak{peak}"] for peak in (1, 2, 4))
+            claims.append(
+                Claim(f"{name}, {kind}: more photons, better, dB", min(two - one, four - two), ">=", 0.3)
+            )
+    if "begin_after" in values:
+        gain = values["begin_before"] - values["begin_after"]
+        claims.append(Claim("training from scratch improves, dB of held-out error", gain, ">=", 3.0))
+    return claims
+
+
+def _train(settings: Settings, kind: str, pictures: Tensor, run: Run) -> dict[int, UnfoldedAutoencoder]:
+    """Train one network after the other; those whose checkpoint is complete are read from it."""
+    recipe: Recipe = getattr(settings, kind)
+    network = fresh_network(recipe, tied=kind == "tied", peak=PEAKS[0]).to(run.device)
+    trained = {}
+    for n_peak, peak in enumerate(PEAKS):
+
+        def progress(part: float, peak: int = peak, before: int = n_peak) -> None:
+            share = (settings.kinds.index(kind) + (before + part) / len(PEAKS)) / len(settings.kinds)
+            run.progress(0.5 * share, f"training {kind}, peak {peak}")
+
+        train_network(
+            network,
+            pictures,
+            recipe,
+            n_steps=recipe.further_steps if n_peak else recipe.first_steps,
+            peak=peak,
+            seed=run.seed,
+            checkpoint=run.folder / f"{kind}-peak{peak}-seed{run.seed}.checkpoint",
+            progress=progress,
+        )
+        path = run.folder / f"dcea_poisson_{kind}_peak{peak}.safetensors"
+        network.save(path, card={"seed": run.seed})
+        trained[peak] = UnfoldedAutoencoder.load(path).to(run.device)
+    return trained
+
+
+def _begin(settings: Settings, pictures: Tensor, run: Run) -> dict[str, float]:
+    """Return the held-out error in dB of a network before and after a short training."""
+    recipe = settings.untied
+    network = fresh_network(recipe, tied=False, peak=PEAKS[0]).to(run.device)
+    trained, held_out = pictures[: len(pictures) // 2], pictures[len(pictures) // 2 :]
+    before = _held_out_error(network, held_out)
+    train_network(
+        network,
+        trained,
+        recipe,
+        n_steps=recipe.first_steps,
+        peak=PEAKS[0],
+        seed=run.seed,
+        progress=lambda part: run.progress(0.5 * part, "a short training"),
+    )
+    return {"begin_before": before, "begin_after": _held_out_error(network, held_out)}
+
+
+@torch.no_grad()
+def _held_out_error(network: UnfoldedAutoencoder, pictures: Tensor) -> float:
+    """Return the mean squared error in dB on one grid, of counts that the pictures' number decides."""
+    clean = pictures[:8]
+    unit = clean.flatten(1).amax(1).view(-1, 1, 1, 1) / PEAKS[0]
+    counts = np.random.default_rng(len(clean)).poisson((clean / unit).cpu().numpy())
+    eta = network(torch.from_numpy(counts).to(clean), shifts=[(0, 0)])
+    return 10 * float((unit * network.likelihood.mean(eta) - clean).square().mean().log10())
+
+
+DCEA_POISSON = Experiment(
+    name="dcea-poisson",
+    shows="Networks trained by calepin on photons denoise better the more photons there are.",
+    source="Tolooshams et al. 2020, table 2",
+    quick=Settings(
+        tied=Recipe(first_steps=0, further_steps=0),
+        untied=Recipe(first_steps=150, further_steps=0, crop=64),
+        train_all=False,
+        sets=("set12",),
+        n_train=60,
+        n_test=2,
+    ),
+    paper=Settings(
+        tied=Recipe(first_steps=4600, further_steps=2000),
+        untied=Recipe(first_steps=5400, further_steps=2300),
+        train_all=True,
+        sets=tuple(SETS),
+        n_train=None,
+        n_test=None,
+    ),
+    measure=measure,
+)
