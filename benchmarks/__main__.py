@@ -15,6 +15,7 @@ MODULES = (
     "benchmarks.coders",
     "benchmarks.learning",
     "benchmarks.unfolded",
+    "benchmarks.untrained",
     "benchmarks.denoise_quality",
     "benchmarks.bsd_denoisers",
     "benchmarks.generative",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
     from calepin.estimators.dictionary import DictionaryLearner
     from calepin.estimators.generative import GenerativeDictionaryLearner
+    from calepin.estimators.reconstruction import UntrainedReconstructor
     from calepin.estimators.unfolded import UnfoldedDictionaryLearner
     from calepin.imaging.denoise import DenoiseResult, denoise
     from calepin.imaging.learned import denoise_with
@@ -32,6 +33,7 @@ _HOME = {
     "IncompatibleError": "calepin.errors",
     "Problem": "calepin.problem",
     "UnfoldedDictionaryLearner": "calepin.estimators.unfolded",
+    "UntrainedReconstructor": "calepin.estimators.reconstruction",
     "denoise": "calepin.imaging.denoise",
     "denoise_with": "calepin.imaging.learned",
     "solve": "calepin.solvers",
@@ -47,6 +49,7 @@ __all__ = [
     "IncompatibleError",
     "Problem",
     "UnfoldedDictionaryLearner",
+    "UntrainedReconstructor",
     "__version__",
     "denoise",
     "denoise_with",

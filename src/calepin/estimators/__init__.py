@@ -3,6 +3,7 @@
 from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
 from calepin.estimators.dictionary import DictionaryLearner
 from calepin.estimators.generative import GenerativeDictionaryLearner
+from calepin.estimators.reconstruction import UntrainedReconstructor
 from calepin.estimators.unfolded import UnfoldedDictionaryLearner
 
 __all__ = [
@@ -10,4 +11,5 @@ __all__ = [
     "DictionaryLearner",
     "GenerativeDictionaryLearner",
     "UnfoldedDictionaryLearner",
+    "UntrainedReconstructor",
 ]

@@ -65,8 +65,9 @@ class TwoLayerGenerator(UntrainedNetwork):
     def forward(self, weights: Tensor) -> Tensor:
         """Map coefficients (n, channels * pixels) to signals (n, *out_shape)."""
         axes = tuple(range(2, 2 + len(self.pixels)))
-        spectrum = torch.fft.fftn(self.unpack(weights)["coefficients"], dim=axes)
-        hidden = torch.relu(torch.fft.ifftn(self.spectrum.to(spectrum) * spectrum, dim=axes).real)
+        coefficients = torch.fft.rfftn(self.unpack(weights)["coefficients"], dim=axes)
+        half_spectrum = self.spectrum[..., : coefficients.shape[-1]].to(coefficients)
+        hidden = torch.relu(torch.fft.irfftn(half_spectrum * coefficients, s=self.pixels, dim=axes))
         half = self.channels // 2
         x = (hidden[:, :half].sum(1) - hidden[:, half:].sum(1)) / math.sqrt(self.channels)
         return x.view(-1, *self.out_shape)
@@ -75,6 +76,21 @@ class TwoLayerGenerator(UntrainedNetwork):
         """Draw standard normal coefficients; Theorem 2 wants them small, see `initial_scale`."""
         like = torch.empty(0, dtype=like.dtype.to_real(), device=like.device)
         return randn((n, self.n_parameters), like=like, generator=generator)
+
+    def jacobian_gram(self, weights: Tensor) -> Tensor:
+        """Return J J^T at weights (n_parameters,), in double precision and without J, (pixels, pixels).
+
+        J J^T = (U U^T) o (D D^T) / k,      D the derivative of the rectifier at U C, (pixels, k)
+        """
+        axes = tuple(range(1, 1 + len(self.pixels)))
+        spectrum = self.spectrum.to(torch.complex128)
+        c = self.unpack(weights[None])["coefficients"][0].double()
+        hidden = torch.fft.ifftn(spectrum * torch.fft.fftn(c, dim=axes), dim=axes).real
+        passed = (hidden > 0).flatten(1).double()
+        n = passed.shape[1]
+        columns = torch.eye(n, dtype=torch.float64).view(n, *self.pixels)
+        smoothed = torch.fft.ifftn(spectrum.abs() ** 2 * torch.fft.fftn(columns, dim=axes), dim=axes).real
+        return smoothed.view(n, n) * (passed.T @ passed) / self.channels
 
     def initial_scale(self, y: Tensor, *, error: float = 0.1) -> Tensor:
         """Return Theorem 3's standard deviation ``error ||y|| / (2 sqrt(n) ||U||)``, (n_problems, 1)."""
