@@ -12,6 +12,7 @@ from calepin.analysis import (
     subspace_energy,
     trigonometric_basis,
 )
+from calepin.analysis.untrained import LARGEST_CONSTANT
 from calepin.networks import (
     DeepDecoder,
     Jacobian,
@@ -109,8 +110,8 @@ def test_smoother_signals_need_fewer_measurements():
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
     for i, m in zip((0, 5, 15), counts, strict=True):
-        assert 0.068 * recovery_bound(basis[i], sigma, m) <= 0.1
-        assert 0.068 * recovery_bound(basis[i], sigma, m - 1) > 0.1
+        assert LARGEST_CONSTANT * recovery_bound(basis[i], sigma, m) <= 0.1
+        assert LARGEST_CONSTANT * recovery_bound(basis[i], sigma, m - 1) > 0.1
     flat = np.where(np.arange(300) < 299, 1.0, 0.0)
     assert measurements_needed(basis[299], flat, 0.1) is None
 

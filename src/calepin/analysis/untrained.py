@@ -34,8 +34,8 @@ __all__ = [
     "trigonometric_basis",
 ]
 
-LARGEST_CONSTANT = 0.068
-"""Largest ratio of error to bound seen over geometric spectra (``calepin reproduce cs-linear``)."""
+LARGEST_CONSTANT = 0.1
+"""Above the largest ratio of error to bound that ``calepin reproduce cs-linear`` finds, .073."""
 
 _DENSE_ENTRIES = 2**25
 
@@ -211,7 +211,7 @@ def measurements_needed(
     error : float
         Relative squared error.
     constant : float
-        C: the theorems leave it open, the default is the largest that was seen.
+        C: the theorems leave it open, the default is above the largest that was seen.
 
     Returns
     -------
