@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 LARGEST_CONSTANT = 0.1
-"""Above the largest ratio of error to bound that ``calepin reproduce cs-linear`` finds, .087 with seeds 0, 1, 2."""
+"""Above the largest ratio of error to bound in ``calepin reproduce cs-linear``: .087 with seeds 0, 1, 2."""
 
 _DENSE_ENTRIES = 2**25
 
