@@ -5,7 +5,16 @@ from typing import Annotated
 import typer
 
 from calepin import __version__
-from calepin.cli import denoise, dictionary, generative, info, reproduce, spikes
+from calepin.cli import (
+    denoise,
+    dictionary,
+    generative,
+    info,
+    reconstruct,
+    reproduce,
+    spectrum,
+    spikes,
+)
 from calepin.cli.errors import USAGE
 from calepin.cli.photons import PhotonCommand
 
@@ -56,6 +65,8 @@ app.command("show", epilog=_epilog(dictionary.SHOW_EXAMPLES))(dictionary.show)
 app.command("transfer", epilog=_epilog(generative.TRANSFER_EXAMPLES))(generative.transfer)
 app.command("compress", epilog=_epilog(generative.COMPRESS_EXAMPLES))(generative.compress)
 app.command("decompress", epilog=_epilog(generative.DECOMPRESS_EXAMPLES))(generative.decompress)
+app.command("reconstruct", epilog=_epilog(reconstruct.EXAMPLES))(reconstruct.reconstruct)
+app.command("spectrum", epilog=_epilog(spectrum.EXAMPLES))(spectrum.spectrum)
 app.command("info", epilog=_epilog(info.EXAMPLES))(info.info)
 app.command("spikes", epilog=_epilog(spikes.EXAMPLES))(spikes.spikes)
 app.command("reproduce", epilog=_epilog(reproduce.EXAMPLES))(reproduce.reproduce)

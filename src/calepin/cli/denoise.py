@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calepin.cli.measures import Measure, measure, measure_rows
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 from calepin.cli.photons import check_options, count_photons, denoise_photons, draw_photons
 
@@ -53,14 +54,6 @@ class Scene:
 
     noisy: "Picture"
     clean: "NDArray[np.floating] | None"
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How near a picture is to the clean one; None where unknown."""
-
-    psnr: float | None
-    ssim: float | None
 
 
 def denoise(
@@ -165,7 +158,7 @@ def denoise(
     else:
         result = _apply(output, scene, level, model, learning)
     seconds = time.perf_counter() - begun
-    noisy, denoised = _measure(scene.noisy.pixels, scene.clean), _measure(result.image, scene.clean)
+    noisy, denoised = measure(scene.noisy.pixels, scene.clean), measure(result.image, scene.clean)
     written = _write(output, scene, result, output_path, atoms_picture, figure, (noisy, denoised))
     level_said = f"of peak {peak:g}" if peak is not None else f"sigma {result.sigma * 255:.4g} of 255"
     _say(output, scene, level_said, noisy, denoised)
@@ -310,20 +303,6 @@ def _parse_sigma(sigma: str | None, add_noise: float | None) -> float | None:
     return value / 255
 
 
-def _measure(pixels: "NDArray[np.floating]", clean: "NDArray[np.floating] | None") -> Measure:
-    """Return PSNR (peak 1) and SSIM; None where a number does not exist."""
-    from math import isfinite
-
-    from calepin.analysis.pictures import psnr, ssim
-
-    if clean is None:
-        return Measure(None, None)
-    ratio = psnr(pixels, clean)
-    return Measure(
-        ratio if isfinite(ratio) else None, ssim(pixels, clean) if min(clean.shape[:2]) >= 7 else None
-    )
-
-
 def _write(
     output: Output,
     scene: Scene,
@@ -367,12 +346,4 @@ def _say(output: Output, scene: Scene, level: str, noisy: Measure, denoised: Mea
     output.line(f"{width} x {height} {colour}, {scene.noisy.bits} bits, noise {level}")
     if scene.clean is None:
         return
-    rows = [
-        [
-            name,
-            "-" if measure.psnr is None else f"{measure.psnr:.2f}",
-            "-" if measure.ssim is None else f"{measure.ssim:.4f}",
-        ]
-        for name, measure in (("noisy", noisy), ("denoised", denoised))
-    ]
-    output.table(["", "PSNR (dB)", "SSIM"], rows)
+    output.table(["", "PSNR (dB)", "SSIM"], measure_rows({"noisy": noisy, "denoised": denoised}))

@@ -1,0 +1,43 @@
+"""How near a picture is to the one it should be."""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Measure", "measure", "measure_rows"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How near a picture is to the clean one; None where unknown."""
+
+    psnr: float | None
+    ssim: float | None
+
+
+def measure(pixels: "NDArray[np.floating]", clean: "NDArray[np.floating] | None") -> Measure:
+    """Return PSNR (peak 1) and SSIM; None where a number does not exist."""
+    from calepin.analysis.pictures import psnr, ssim
+
+    if clean is None:
+        return Measure(None, None)
+    ratio = psnr(pixels, clean)
+    return Measure(
+        ratio if isfinite(ratio) else None, ssim(pixels, clean) if min(clean.shape[:2]) >= 7 else None
+    )
+
+
+def measure_rows(measures: dict[str, Measure]) -> list[list[str]]:
+    """Return the rows of a table: name, PSNR, SSIM."""
+    return [
+        [
+            name,
+            "-" if found.psnr is None else f"{found.psnr:.2f}",
+            "-" if found.ssim is None else f"{found.ssim:.4f}",
+        ]
+        for name, found in measures.items()
+    ]

@@ -1,0 +1,229 @@
+"""``calepin reconstruct``: pictures and slices of k-space come back from few measurements."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from calepin.analysis import psnr
+from calepin.cli import main
+from calepin.datasets import Picture, read_picture, write_picture
+from calepin.operators.fourier import centred_fft, centred_ifft, root_sum_of_squares
+
+# the few iterations of a test don't converge, and the command says so
+pytestmark = pytest.mark.filterwarnings("ignore:.*have not converged")
+
+FAST = ["--iterations", "100", "--starts", "1"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CALEPIN_DATA", raising=False)
+
+
+def said_as_json(capsys, *arguments):
+    assert main(["reconstruct", *map(str, arguments), *FAST, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1
+    assert "error" not in err
+    return json.loads(out), err
+
+
+def fails(capsys, *arguments):
+    assert main(["reconstruct", *map(str, arguments), *FAST]) == 2
+    return capsys.readouterr().err
+
+
+def smooth_pictures(n_coils, height=48, width=40):
+    """Return complex pictures of coils (n_coils, height, width): a bright disc in turning phases."""
+    y, x = np.mgrid[-0.9 : 1 : height * 1j, -1.1 : 1 : width * 1j]
+    disc = 1 / (1 + np.exp(60 * (np.hypot(x, y) - 0.7)))
+    turns = [np.exp(1j * (k + 0.5 * x)) * np.exp(-((x - np.cos(k)) ** 2)) for k in range(n_coils)]
+    return (disc * np.array(turns)).astype(np.complex64)
+
+
+def write_kspace(path, n_coils=2, **size):
+    pictures = torch.from_numpy(smooth_pictures(n_coils, **size))
+    kspace = centred_fft(pictures).numpy()
+    np.save(path, kspace)
+    return kspace, root_sum_of_squares(pictures[None])[0, 0].numpy()
+
+
+@pytest.mark.parametrize("operator", ["gaussian", "hadamard", "dct", "mask"])
+def test_a_bundled_picture_comes_back_from_a_third_of_its_measurements(capsys, operator):
+    said, err = said_as_json(
+        capsys,
+        "--sample",
+        "camera",
+        "--operator",
+        operator,
+        "--ratio",
+        ".33",
+        "--size",
+        "32",
+        "-o",
+        "out.png",
+    )
+    assert "reduced from 512 x 512 to 32 x 32" in err
+    assert said["psnr"] > said["psnr_adjoint"] + 6
+    assert said["ssim"] > said["ssim_adjoint"]
+    assert said["share"] == pytest.approx(0.33, abs=1e-3)
+    assert read_picture("out.png").pixels.shape == (32, 32)
+
+
+def test_the_same_seed_writes_the_same_picture_and_all_measurements_give_it_back(capsys):
+    arguments = ["--sample", "coins", "--size", "16", "--seed", "5"]
+    for name in ("a.png", "b.png"):
+        said_as_json(capsys, *arguments, "--ratio", ".5", "-o", name)
+    assert (read_picture("a.png").pixels == read_picture("b.png").pixels).all()
+    said, _ = said_as_json(capsys, *arguments, "--operator", "dct", "--ratio", "1")
+    assert said["psnr"] > 80
+
+
+def test_colour_is_taken_by_channel_and_odd_sizes_are_padded_and_said_to_be(capsys):
+    said, err = said_as_json(
+        capsys, "--sample", "cat", "--size", "24", "-o", "out.png", "--figure", "figure.png"
+    )
+    assert (said["width"], said["height"]) == (24, 16)
+    assert "384 pixels padded with zeros to 512" in err
+    assert "each colour channel" in err
+    assert read_picture("out.png").pixels.shape == (16, 24, 3)
+    assert said["written"] == ["out.png", "figure.png"]
+    assert read_picture("figure.png").pixels.shape[1] > read_picture("figure.png").pixels.shape[0]
+
+
+def test_a_mask_of_ones_own_keeps_the_known_pixels(capsys):
+    x = np.add.outer(np.linspace(0, 0.5, 16), np.linspace(0.1, 0.4, 16))
+    write_picture("in.png", Picture(x, 16))
+    known = np.ones((16, 16), bool)
+    known[4:7, 3:12] = False
+    np.save("known.npy", known)
+    said, _ = said_as_json(capsys, "in.png", "--operator", "mask", "--mask", "known.npy", "-o", "out.png")
+    out = read_picture("out.png").pixels
+    np.testing.assert_allclose(out[known], x[known], atol=1 / 255)
+    assert said["psnr"] > said["psnr_adjoint"] + 6
+
+
+def test_fully_sampled_kspace_is_thinned_out_and_measured_against(capsys):
+    kspace, picture = write_kspace("full.npy")
+    said, _ = said_as_json(
+        capsys, "full.npy", "--mri", "--acceleration", "3", "-o", "out.png", "--complex", "coils.npy"
+    )
+    assert said["share"] == pytest.approx(1 / 3, abs=0.01)
+    assert said["psnr"] > said["psnr_adjoint"] + 2
+    coils = np.load("coils.npy")
+    assert (coils.dtype, coils.shape) == (np.complex64, kspace.shape)
+    magnitude = np.linalg.norm(coils, axis=0) / picture.max()
+    assert psnr(magnitude, picture / picture.max()) == pytest.approx(said["psnr"], abs=0.1)
+    assert psnr(read_picture("out.png").pixels, picture / picture.max()) == pytest.approx(
+        said["psnr"], abs=0.2
+    )
+
+
+def test_zeros_of_kspace_are_what_is_missing_and_what_was_acquired_is_kept(capsys):
+    kspace, _ = write_kspace("full.npy")
+    acquired = np.random.default_rng(0).random(kspace.shape[1:]) < 0.4
+    acquired[18:30, 14:26] = True
+    np.save("gaps.npy", kspace * acquired)
+    said, _ = said_as_json(capsys, "gaps.npy", "--mri", "--complex", "coils.npy")
+    assert (said["psnr"], said["psnr_adjoint"]) == (None, None)
+    assert said["share"] == pytest.approx(acquired.mean())
+    found = centred_fft(torch.from_numpy(np.load("coils.npy"))).numpy()
+    np.testing.assert_allclose(found[:, acquired], kspace[:, acquired], atol=1e-4 * np.abs(kspace).max())
+    np.save("mask.npy", acquired)
+    masked, _ = said_as_json(capsys, "full.npy", "--mri", "--mask", "mask.npy", "--complex", "again.npy")
+    assert masked["psnr"] > masked["psnr_adjoint"]
+    np.testing.assert_allclose(np.load("again.npy"), np.load("coils.npy"), atol=1e-5)
+
+
+def test_columns_of_zeros_are_cropped_and_their_place_is_told(capsys):
+    kspace, _ = write_kspace("full.npy")
+    np.save("padded.npy", np.pad(kspace, [(0, 0), (0, 0), (4, 6)]))
+    err = fails(capsys, "padded.npy", "--mri", "--acceleration", "2")
+    assert "--columns 4:44 cuts off columns that are zero" in err
+    err = fails(capsys, "padded.npy", "--mri", "--acceleration", "2", "--columns", "4:44")
+    assert "column 25" in err
+    np.save("padded.npy", np.pad(kspace, [(0, 0), (0, 0), (5, 5)]))
+    said, _ = said_as_json(
+        capsys, "padded.npy", "--mri", "--acceleration", "2", "--columns", "5:45", "--pattern", "columns"
+    )
+    assert said["width"] == 40
+
+
+def test_a_slice_and_the_middle_of_kspace_can_be_chosen(capsys):
+    kspace, _ = write_kspace("one.npy")
+    np.save("three.npy", np.stack([kspace, 2 * kspace, kspace]))
+    said, err = said_as_json(capsys, "three.npy", "--mri", "--acceleration", "2", "--size", "16")
+    assert "slice 1 of 0 to 2" in err
+    assert (said["width"], said["height"]) == (16, 16)
+    assert "expected 0 to 2, got 3" in fails(capsys, "three.npy", "--mri", "--slice", "3")
+
+
+def test_without_a_sampled_middle_each_coil_is_found_by_itself(capsys):
+    kspace, _ = write_kspace("full.npy")
+    np.save("gaps.npy", kspace * (np.arange(40) % 3 > 0))
+    _, err = said_as_json(capsys, "gaps.npy", "--mri", "-o", "out.png")
+    assert "each coil is found by itself" in err
+
+
+def test_the_zero_filled_picture_is_the_inverse_transform(capsys):
+    kspace, picture = write_kspace("full.npy")
+    mask = np.zeros(kspace.shape[1:], int)
+    mask[14:34, 10:30] = 1
+    np.save("mask.npy", mask)
+    said, _ = said_as_json(capsys, "full.npy", "--mri", "--mask", "mask.npy")
+    zero_filled = np.linalg.norm(centred_ifft(torch.from_numpy(kspace * mask)).numpy(), axis=0)
+    peak = picture.max()
+    assert said["psnr_adjoint"] == pytest.approx(
+        psnr(np.clip(zero_filled / peak, 0, 1), picture / peak), abs=0.01
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "one of IMAGE and --sample"),
+        (["--sample", "nobody"], "sample must be one of"),
+        (["--sample", "camera", "--ratio", "1.5"], "--ratio"),
+        (["--sample", "camera", "--ratio", "nan"], "--ratio"),
+        (["--sample", "camera", "--acceleration", "2"], "--acceleration: needs --mri"),
+        (["--sample", "camera", "--mask", "mask.npy"], "--operator mask"),
+        (
+            ["--sample", "camera", "--operator", "mask", "--mask", "mask.npy"],
+            "expected shape (128, 128), got (3, 3)",
+        ),
+        (["full.npy", "--mri"], "fully sampled"),
+        (["full.npy", "--mri", "--operator", "dct"], "--operator"),
+        (["full.npy", "--mri", "--acceleration", "2", "--mask", "mask.npy"], "--mask and --acceleration"),
+        (["full.npy", "--mri", "--mask", "mask.npy"], "expected shape (48, 40), got (3, 3)"),
+        (["full.npy", "--mri", "--mask", "none.npy"], "at least one sample"),
+        (["full.npy", "--mri", "--mask", "twos.npy"], "zeros and ones"),
+        (["full.npy", "--mri", "--acceleration", "0.5"], "acceleration"),
+        (["full.npy", "--mri", "--acceleration", "2", "--columns", "3"], "first:last"),
+        (["full.npy", "--mri", "--acceleration", "2", "--complex", "out.png"], ".npy"),
+        (["gaps.npy", "--mri"], "where the picture goes"),
+        (["real.npy", "--mri", "--acceleration", "2"], "complex"),
+        (["nothing.npy", "--mri", "--acceleration", "2"], "nothing but zeros"),
+        (["missing.npy", "--mri", "--acceleration", "2"], "no such file"),
+    ],
+)
+def test_wrong_requests_are_refused_in_one_line(capsys, arguments, message):
+    kspace, _ = write_kspace("full.npy")
+    np.save("gaps.npy", kspace * (np.arange(40) % 2))
+    np.save("real.npy", kspace.real)
+    np.save("nothing.npy", 0 * kspace)
+    np.save("mask.npy", np.eye(3, dtype=bool))
+    np.save("none.npy", np.zeros((48, 40), bool))
+    np.save("twos.npy", np.full((48, 40), 2))
+    err = fails(capsys, *arguments)
+    assert message in err
+    assert err.startswith("calepin: error: ")
+    assert len([line for line in err.splitlines() if "error" in line]) == 1
+
+
+def test_quiet_says_nothing_and_writes_all_the_same(capsys):
+    assert main(["reconstruct", "--sample", "coins", "--size", "16", "-o", "out.png", "-q", *FAST]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert read_picture("out.png").pixels.shape == (13, 16)
