@@ -145,7 +145,7 @@ DCEA_POISSON = Experiment(
     ),
     paper=Settings(
         tied=Recipe(first_steps=4600, further_steps=2000),
-        untied=Recipe(first_steps=5400, further_steps=2300),
+        untied=Recipe(first_steps=16_000, further_steps=7_000),
         train_all=True,
         sets=tuple(SETS),
         n_train=None,

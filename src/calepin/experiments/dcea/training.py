@@ -4,7 +4,7 @@ A network with the paper's filters (169 of 11 x 11, stride 7, residual bounded b
 train400 to minimise the mean squared error of ``q exp(eta)``. It differs from the authors' training
 where that learns more in a minute of one core:
 
-- 6 layers, not 15: a step costs half, and 20 seconds of it are worth 60 with 15 layers;
+- 6 layers, not 15: a step costs half, and 20 seconds of it reached more than 30 with 15 layers;
 - windowed cosines of both signs as the first filters (the codes are nonnegative), not random ones;
 - one shift of the grid in a step, at random, not all 49; the average comes at the end;
 - Adam as it is, gradients shortened to `max_norm`, a rate that falls along a cosine;
