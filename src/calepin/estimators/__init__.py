@@ -2,7 +2,7 @@
 
 from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
 from calepin.estimators.dictionary import DictionaryLearner
-from calepin.estimators.generative import GenerativeDictionaryLearner
+from calepin.estimators.generative import GenerativeDictionaryLearner, UnderdeterminedWarning
 from calepin.estimators.reconstruction import UntrainedReconstructor
 from calepin.estimators.unfolded import UnfoldedDictionaryLearner
 
@@ -10,6 +10,7 @@ __all__ = [
     "ConvolutionalDictionaryLearner",
     "DictionaryLearner",
     "GenerativeDictionaryLearner",
+    "UnderdeterminedWarning",
     "UnfoldedDictionaryLearner",
     "UntrainedReconstructor",
 ]

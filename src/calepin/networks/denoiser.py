@@ -95,6 +95,7 @@ def train_denoiser(
     pictures: torch.Tensor,
     *,
     seed: int = 0,
+    start: UnfoldedAutoencoder | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: str | os.PathLike | None = None,
 ) -> tuple[UnfoldedAutoencoder, TrainState]:
@@ -107,6 +108,8 @@ def train_denoiser(
         Clean, in [0, 1]. The network follows their dtype and device.
     seed : int, default 0
         Of first atoms, order of pictures, windows, noise and shifts.
+    start : UnfoldedAutoencoder, optional
+        A network to go on from, trained in place; a new one by default.
     callbacks : sequence of callables
         Called with the state after each step; a true result ends the run.
     checkpoint : path, optional
@@ -118,7 +121,9 @@ def train_denoiser(
     state : TrainState
         Steps and seconds of the run, and its history.
     """
-    network = new_denoiser(settings, seed=seed).to(pictures.device, pictures.dtype)
+    network = new_denoiser(settings, seed=seed) if start is None else start
+    network = network.to(pictures.device, pictures.dtype)
+    network.shifts_at_once = settings.n_shifts  # one batch: a step is small
     rule = NetworkRule(
         network,
         optimizer=torch.optim.Adam(network.parameters(), lr=settings.learning_rate, eps=settings.eps),
