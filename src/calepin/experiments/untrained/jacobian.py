@@ -1,4 +1,4 @@
-"""Figure 4: the spectrum of a four-layer deep decoder's Jacobian falls fast and changes little."""
+"""Figure 4: the spectrum of a four-layer deep decoder's Jacobian falls fast, and how much it drifts."""
 
 import warnings
 from dataclasses import dataclass
@@ -132,7 +132,7 @@ def _weights(
 
 CS_JACOBIAN = Experiment(
     name="cs-jacobian",
-    shows="the Jacobian's singular values fall at least geometrically and change little while fitting",
+    shows="singular values of the Jacobian fall at least geometrically; how far fitting moves them",
     source="Heckel and Soltanolkotabi 2020, Fig. 4",
     quick=Settings(n_draws=2, size=32, channels=32, in_size=4, iterations=(0, 50, 400)),
     paper=Settings(n_draws=5, size=32, channels=64, in_size=4, iterations=(0, 1, 50, 500, 3000)),
