@@ -25,7 +25,7 @@ def load_pair(size: int) -> tuple[dict[str, Tensor], bool]:
             "grass": read_picture(folder / "grass.jpg").pixels,
         }
     else:
-        pixels = {"art": load_sample("astronaut").pixels, "grass": load_sample("grass").pixels}
+        pixels = {"art": load_sample("moon").pixels, "grass": load_sample("grass").pixels}
     return {name: shrink(picture, size) for name, picture in pixels.items()}, papers
 
 
