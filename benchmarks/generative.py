@@ -88,7 +88,7 @@ def _learning() -> list[Contender]:
 
 
 COMPARISONS = [
-    Comparison("latent-poly", "30 latents of [z; z^2; sin z], m = 10", "20x, no larger residual", _poly),
+    Comparison("latent-poly", "30 latents of (z, z^2, sin z), m = 10", "20x, no larger residual", _poly),
     Comparison("latent-group", "30 latents of ReLU(M z^2), 300 x 784", "5x, no larger residual", _group),
     Comparison("latent-relu", "30 latents of ReLU(W z), 20-400-784", "5x, no larger residual", _relu),
     Comparison("latent-mnist", "10,000 digits through 20-400-784", "under 15 s", _mnist, rounds=1),
