@@ -50,7 +50,7 @@ def _group() -> list[Contender]:
 
 def _relu() -> list[Contender]:
     atoms = torch.randn((400, 784), generator=torch.Generator().manual_seed(0)) / 40
-    return _decoders(_planted(ReLUNet((20, 400)), atoms, 20), 1)
+    return _decoders(_planted(ReLUNet((20, 400)), atoms, 20), 2)
 
 
 def _mnist() -> list[Contender]:

@@ -7,8 +7,9 @@ threads run them side by side, without a second threading runtime that could cla
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
 
-__all__ = ["n_threads", "run_blocks", "single_threaded_blas"]
+__all__ = ["n_threads", "run_blocks", "single_threaded_blas", "single_threaded_torch"]
 
 
 def n_threads() -> int:
@@ -36,6 +37,19 @@ def _controller() -> ThreadpoolController:
 def single_threaded_blas():
     """Return a context in which NumPy's and SciPy's BLAS run on one thread."""
     return _controller().limit(limits=1, user_api="blas")
+
+
+@contextmanager
+def single_threaded_torch() -> Iterator[None]:
+    """Run torch's own operations on one thread: how its BLAS cuts a sum depends on their number."""
+    n = torch.get_num_threads()
+    if n > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if n > 1:
+            torch.set_num_threads(n)
 
 
 def run_blocks(function: Callable[[int, int], T], n: int, block: int) -> list[T]:

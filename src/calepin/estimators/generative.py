@@ -14,6 +14,7 @@ from torch import Tensor
 
 from calepin._files import load_arrays, save_arrays
 from calepin._random import numpy_generator, torch_generator
+from calepin._threads import single_threaded_blas, single_threaded_torch
 from calepin.errors import FileFormatError
 from calepin.generators.base import Generator, check_generator, latent_dimension, like_generator
 from calepin.generators.files import arrays_of, describe, fingerprint, rebuild, same_generator
@@ -173,13 +174,14 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
         atoms = torch.from_numpy(self.components_).to(X)
         return self._rule(0).decode(atoms, X, rng=torch_generator(0)).z.cpu().numpy()
 
+    @single_threaded_torch()
     def inverse_transform(self, Z: Any) -> np.ndarray:
         """Return the samples (n_samples, n_features) that latents stand for."""
         check_is_fitted(self, "components_")
         Z = np.asarray(Z)
         if Z.ndim != 2 or Z.shape[1] != self.latent_dim_:
             raise ValueError(f"Z: expected shape (n_samples, {self.latent_dim_}), got {Z.shape}")
-        with torch.no_grad():
+        with torch.no_grad(), single_threaded_blas():
             return self.generator(self._tensor(Z)).cpu().numpy() @ self.components_
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -254,6 +256,7 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
         tags.transformer_tags.preserves_dtype = []  # latents have the dtype of the generator
         return tags
 
+    @single_threaded_torch()
     def _learn(self, X: Any, *, reset: bool, callbacks: Sequence[Callback], max_iter: int) -> None:
         self._check_parameters()
         X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
@@ -326,7 +329,7 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
                 f"X: its {len(X)} samples determine A on {self.n_determined_} of the {self.n_directions_} "
                 "directions that the generator's coefficients have; elsewhere A stays as it began",
                 UnderdeterminedWarning,
-                stacklevel=4,
+                stacklevel=5,  # the caller of fit, past what decorates _learn
             )
 
     @torch.no_grad()

@@ -9,18 +9,19 @@ earlier decoding is one, and of several random ones the best is kept for each sa
 import math
 import numbers
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Protocol, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from calepin._random import randn
-from calepin._samples import inner, norm
+from calepin._samples import expand, inner, norm
+from calepin._threads import single_threaded_torch
 from calepin.errors import IncompatibleError
 from calepin.likelihoods import Gaussian
 from calepin.problem import Problem
-from calepin.solvers.latent_problem import LatentProblem
+from calepin.solvers.latent_problem import LatentProblem, Point, Rows
 
 __all__ = ["Adam", "Decoded", "LatentProblem", "LatentSolver", "LevenbergMarquardt", "decode"]
 
@@ -28,18 +29,9 @@ _BLOCK = 1 << 24  # entries of the Jacobians that are held at once
 _LARGEST_DAMPING = 1e10
 _SMALLEST_DAMPING = 1e-9
 _BISECTIONS = 60
-
-
-@dataclass(frozen=True, eq=False)
-class _State:
-    """A state of tensors with one row for each sample."""
-
-    z: Tensor
-    value: Tensor
-
-    def take(self, rows: Tensor) -> Self:
-        """Return the state of some samples."""
-        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+_LEAVE = 0.7  # part of a batch that still works, below which the others leave it
+_SMALL = 1 << 16  # entries of Jacobians below which it is faster to compute all than to choose
+_TELLS_STARTS_APART = 1e-4  # `tol` of all starts; only the best of them goes on to its own
 
 
 class LatentSolver(Protocol):
@@ -61,12 +53,14 @@ class LatentSolver(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class LMState(_State):
-    """Latents, the objective and its normal equations there, and each sample's damping."""
+class LMState(Point):
+    """A point, its normal equations, each sample's damping, what its last step promised, and rounding."""
 
     gradient: Tensor
     hessian: Tensor
     damping: Tensor
+    promise: Tensor
+    rounding: Tensor
 
 
 @dataclass(frozen=True)
@@ -101,45 +95,50 @@ class LevenbergMarquardt:
     def init(self, problem: Problem, z0: Tensor) -> LMState:
         """Return the state at z0, projected onto the ball."""
         problem = _latent(self, problem)
-        z = problem.project(z0)
-        at = problem.normal_equations(z)
-        return LMState(z, at.value, at.gradient, at.hessian, torch.full_like(at.value, self.damping))
+        point = problem.at(problem.project(z0))
+        rounding = torch.finfo(point.value.dtype).eps ** 2 * inner(problem.y, problem.y)
+        damping = torch.full_like(point.value, self.damping)
+        promise = torch.full_like(damping, math.inf)
+        return LMState(*_parts(point), *problem.normal_equations(point), damping, promise, rounding)
 
     @torch.no_grad()
     def step(self, problem: Problem, state: LMState) -> LMState:
         """Try one step for every sample, and take it where it lowers the objective."""
         problem = _latent(self, problem)
-        z = state.z + _damped_step(state) if problem.radius is None else _step_in_ball(state, problem.radius)
-        move = z - state.z
-        predicted = -inner(move, state.gradient) - 0.5 * inner(
-            move, (state.hessian @ move[..., None])[..., 0]
+        move = _damped_step(state) if problem.radius is None else _step_in_ball(state, problem.radius)
+        slope = state.gradient + 0.5 * (state.hessian @ move[..., None])[..., 0]
+        predicted = -(move * slope).sum(1)
+        trial, decrease = problem.move(state, state.z + move)
+        ratio = decrease / predicted.clamp_min(torch.finfo(decrease.dtype).tiny)
+        accepted = decrease > 0  # False for NaN
+        factor = torch.where(
+            accepted, torch.where(ratio > 0.75, 0.2, torch.where(ratio > 0.25, 1.0, 4.0)), 6.0
         )
-        value = problem.objective(z)
-        ratio = (state.value - value) / predicted.clamp_min(torch.finfo(value.dtype).tiny)
-        accepted = value < state.value  # False for NaN
-        factor = torch.where(ratio > 0.75, 0.2, torch.where(ratio > 0.25, 1.0, 4.0)).to(value.dtype)
-        factor = torch.where(accepted, factor, 6.0)
         damping = (state.damping * factor).clamp(_SMALLEST_DAMPING, _LARGEST_DAMPING)
-        return _move(problem, state, z, accepted, damping)
+        state = replace(state, damping=damping, promise=predicted)
+        return _moved(problem, state, trial, accepted)
 
     def rests(self, problem: LatentProblem, state: LMState, tol: float) -> Tensor:
-        """Return where a plain gradient step would lower the objective by less than `tol` of it.
+        """Return where a gradient step, or the last one, promises to gain less than `tol` of the objective.
 
-        The floor is what rounding leaves of the objective of an exact fit.
+        The last one is short where a kink has refused all longer ones. The floor is what rounding leaves of
+        the objective of an exact fit.
         """
-        size = _trace(state.hessian)
-        move = state.z - problem.project(state.z - state.gradient / size[:, None])
-        gain = 0.5 * inner(move, state.gradient)
-        scale = inner(problem.y, problem.y)
-        eps = torch.finfo(state.value.dtype).eps
-        still = gain <= tol * state.value + eps**2 * scale
-        return still | (state.damping >= _LARGEST_DAMPING) | ~torch.isfinite(state.value)
+        step = state.gradient / _trace(state.hessian)[:, None]
+        if problem.radius is not None:
+            step = state.z - problem.project(state.z - step)
+        gain = 0.5 * (step * state.gradient).sum(1)
+        # false too where the objective is not finite
+        working = torch.minimum(gain, state.promise) > tol * state.value + state.rounding
+        return ~working
 
 
 @dataclass(frozen=True, eq=False)
-class AdamState(_State):
+class AdamState(Rows):
     """Latents, the objective at the ones before, Adam's two moments, and the number of steps."""
 
+    z: Tensor
+    value: Tensor
     mean: Tensor
     square: Tensor
     t: Tensor
@@ -214,6 +213,7 @@ class Decoded:
 
 
 @torch.no_grad()
+@single_threaded_torch()
 def decode(
     problem: LatentProblem,
     *,
@@ -226,7 +226,8 @@ def decode(
 ) -> Decoded:
     """Find the latent of each sample; the best of several starts is kept.
 
-    Samples that have come to rest leave the batch.
+    All starts go on until they can be told apart, the best of them to its end. The result is the same
+    whatever the number of threads.
 
     Parameters
     ----------
@@ -263,16 +264,15 @@ def decode(
     starts = _starts(problem, n_starts, z0, rng)
     problem = problem.with_gram()
     if not problem.separable:
-        runs = [_run(problem, solver, start, n_iter, tol) for start in starts]
-        states, rests, counts = zip(*runs, strict=True)
-        return _best([s.z for s in states], [s.value for s in states], list(rests), max(counts))
+        return _search(problem, solver, starts, n_iter, tol)
     n, k = problem.code_shape
     n_coefficients = math.prod(problem.operator.in_shape)
     block = max(1, _BLOCK // (n_starts * k * n_coefficients))
-    parts = [
-        _decode_block(problem, solver, starts, slice(i, min(i + block, n)), n_iter, tol)
-        for i in range(0, n, block)
-    ]
+    parts = []
+    for i in range(0, n, block):
+        rows = torch.arange(i, min(i + block, n), device=problem.y.device)
+        some = [start[rows] for start in starts]
+        parts.append(_search(problem.take(rows), solver, some, n_iter, tol))
     return Decoded(
         torch.cat([part.z for part in parts]),
         torch.cat([part.objective for part in parts]),
@@ -296,71 +296,71 @@ def _starts(
     return first + drawn
 
 
-def _decode_block(
-    problem: LatentProblem, solver: LatentSolver, starts: list[Tensor], rows: slice, n_iter: int, tol: float
+def _search(
+    problem: LatentProblem, solver: LatentSolver, starts: list[Tensor], n_iter: int, tol: float
 ) -> Decoded:
-    """Run all starts of some samples as one batch."""
-    n = rows.stop - rows.start
-    repeated = torch.arange(rows.start, rows.stop, device=problem.y.device).repeat(len(starts))
-    z = torch.cat([start[rows] for start in starts])
-    state, rest, count = _run(problem.take(repeated), solver, z, n_iter, tol)
-    return _best(list(state.z.split(n)), list(state.value.split(n)), list(rest.split(n)), count)
+    """Run all starts until they are told apart, and the best of each sample to its end."""
+    if len(starts) == 1:
+        return _run(problem, solver, starts[0], n_iter, tol)
+    coarse = max(tol, _TELLS_STARTS_APART)
+    n = len(starts[0])
+    if problem.separable:  # as one batch
+        each = torch.arange(n, device=problem.y.device).repeat(len(starts))
+        found = _run(problem.take(each), solver, torch.cat(starts), n_iter, coarse)
+        z, values = found.z.view(len(starts), n, -1), found.objective.view(len(starts), n)
+        count, rest = found.n_iter, found.converged.view(len(starts), n)
+    else:
+        runs = [_run(problem, solver, start, n_iter, coarse) for start in starts]
+        z, values = torch.stack([run.z for run in runs]), torch.stack([run.objective for run in runs])
+        count, rest = max(run.n_iter for run in runs), torch.stack([run.converged for run in runs])
+    best = values.nan_to_num(nan=math.inf).argmin(0)
+    rows = torch.arange(n, device=best.device)
+    if count >= n_iter or tol >= coarse:
+        done = rest[best, rows] if tol >= coarse else torch.zeros_like(rest[0])
+        return Decoded(z[best, rows], values[best, rows], count, done)
+    end = _run(problem, solver, z[best, rows], n_iter - count, tol)
+    return replace(end, n_iter=count + end.n_iter)
 
 
-def _run(
-    problem: LatentProblem, solver: LatentSolver, z0: Tensor, n_iter: int, tol: float
-) -> tuple[_State, Tensor, int]:
-    """Iterate until all samples rest; return z and objective of all, who rests, and the iterations.
+def _run(problem: LatentProblem, solver: LatentSolver, z0: Tensor, n_iter: int, tol: float) -> Decoded:
+    """Iterate until all samples rest.
 
-    Those that rest leave the batch, once they are enough to pay for the copies.
+    One that rests is kept as it is: who else is in the batch, and for how long, must not matter. When
+    enough of them rest to pay for the copies, they leave the batch.
     """
-    z, value = z0.clone(), torch.zeros_like(z0[:, 0])
+    whole, z = problem, z0.clone()
     resting = torch.zeros(len(z), dtype=torch.bool, device=z.device)
     rows = torch.arange(len(z), device=z.device)
     state, count = solver.init(problem, z0), 0
+    kept, rest = state.z, resting
     for count in range(1, n_iter + 1):  # noqa: B007  used below
         state = solver.step(problem, state)
-        rest = solver.rests(problem, state, tol)
-        # kept as they are now: who else is in the batch, and for how long, must not matter
-        fresh = rest & ~resting[rows]
-        z[rows[fresh]], value[rows[fresh]], resting[rows[fresh]] = state.z[fresh], state.value[fresh], True
-        working = ~resting[rows]
-        n_working = int(working.sum())
+        kept = torch.where(rest[:, None], kept, state.z)
+        rest = rest | solver.rests(problem, state, tol)
+        n_working = len(rest) - int(rest.sum())
         if n_working == 0:
             break
-        if problem.separable and n_working < 0.8 * len(rows):
-            left = torch.nonzero(working).flatten()
+        if problem.separable and n_working < _LEAVE * len(rest):
+            z[rows], resting[rows] = kept, rest
+            left = torch.nonzero(~rest).flatten()
             problem, state, rows = problem.take(left), state.take(left), rows[left]
-    working = ~resting[rows]
-    z[rows[working]] = state.z[working]
-    if bool(working.any()):
-        last = state.value if isinstance(state, LMState) else problem.objective(state.z)
-        value[rows[working]] = last[working]
-    return _State(z, value), resting, count
-
-
-def _best(z: list[Tensor], value: list[Tensor], rest: list[Tensor], n_iter: int) -> Decoded:
-    """Keep for each sample the start of the smallest objective; one that is not finite is worst."""
-    values = torch.stack(value).nan_to_num(nan=math.inf)
-    best = values.argmin(0)
-    each = torch.arange(len(best), device=best.device)
-    return Decoded(
-        torch.stack(z)[best, each], torch.stack(value)[best, each], n_iter, torch.stack(rest)[best, each]
-    )
+            kept, rest = state.z, torch.zeros_like(rest[left])
+    z[rows], resting[rows] = kept, rest
+    return Decoded(z, whole.objective(z), count, resting)
 
 
 def _damped_step(state: LMState) -> Tensor:
     """Solve the damped normal equations; a matrix without a factor (NaN) gives no step."""
     k = state.z.shape[1]
-    extra = state.damping * _trace(state.hessian) / k
-    damped = state.hessian + torch.diag_embed(extra[:, None].expand(-1, k))
+    damped = state.hessian.clone()
+    damped.diagonal(dim1=1, dim2=2).add_((state.damping / k * _trace(state.hessian))[:, None])
     factor, failed = torch.linalg.cholesky_ex(damped)
     step = torch.cholesky_solve(-state.gradient[..., None], factor)[..., 0]
     return torch.where((failed == 0)[:, None], step, 0.0)
 
 
 def _step_in_ball(state: LMState, radius: float) -> Tensor:
-    """Return the minimum of the damped model over ``||z|| <= radius``.
+    """Return the step to the minimum of the damped model over ``||z|| <= radius``.
 
     It solves ``(H + damping I + mu I) z = b``; the norm of z falls as mu grows from 0, and mu is found
     by bisection of its logarithm in the eigenbasis of H.
@@ -376,29 +376,31 @@ def _step_in_ball(state: LMState, radius: float) -> Tensor:
         outside = norm(target / (values + mu[:, None])) > radius
         low, high = torch.where(outside, mu, low), torch.where(outside, high, mu)
         mu = (low.clamp_min(1e-12 * high) * high).sqrt()
-    return (vectors @ (target / (values + high[:, None]))[..., None])[..., 0]
+    return (vectors @ (target / (values + high[:, None]))[..., None])[..., 0] - state.z
 
 
-def _move(problem: LatentProblem, state: LMState, z: Tensor, accepted: Tensor, damping: Tensor) -> LMState:
-    """Return the state at z where it is accepted; only there the Jacobian is new."""
-    n_accepted = int(accepted.sum())
-    if n_accepted == 0:
-        return replace(state, damping=damping)
-    if n_accepted == len(z):
-        at = problem.normal_equations(z)
-        return LMState(z, at.value, at.gradient, at.hessian, damping)
-    if not problem.separable:
-        at = problem.normal_equations(torch.where(accepted[:, None], z, state.z))
-        return LMState(torch.where(accepted[:, None], z, state.z), at.value, at.gradient, at.hessian, damping)
-    rows = torch.nonzero(accepted).flatten()
-    at = problem.take(rows).normal_equations(z[rows])
-    return LMState(
-        state.z.index_copy(0, rows, z[rows]),
-        state.value.index_copy(0, rows, at.value),
-        state.gradient.index_copy(0, rows, at.gradient),
-        state.hessian.index_copy(0, rows, at.hessian),
-        damping,
+def _moved(problem: LatentProblem, state: LMState, trial: Point, accepted: Tensor) -> LMState:
+    """Return the state at the trial where it is accepted; a large Jacobian is new only there."""
+    point = Point(
+        *(
+            torch.where(expand(accepted, new), new, old)
+            for new, old in zip(_parts(trial), _parts(state), strict=True)
+        )
     )
+    if state.z.numel() * trial.coefficients.shape[1] < _SMALL or not problem.separable:
+        gradient, hessian = problem.normal_equations(point)
+    else:
+        rows = torch.nonzero(accepted).flatten()
+        if len(rows) == 0:
+            return state
+        gradient, hessian = problem.take(rows).normal_equations(point.take(rows))
+        gradient = state.gradient.index_copy(0, rows, gradient)
+        hessian = state.hessian.index_copy(0, rows, hessian)
+    return LMState(*_parts(point), gradient, hessian, state.damping, state.promise, state.rounding)
+
+
+def _parts(point: Point) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return point.z, point.value, point.coefficients, point.image
 
 
 def _trace(hessian: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ minimise over z   nll(A G(z) + offset, y) + (prior / 2) ||z||^2      with ||z|| 
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -15,24 +16,54 @@ from calepin.likelihoods import Gaussian
 from calepin.operators import Dense
 from calepin.problem import Problem
 
-__all__ = ["LatentProblem", "NormalEquations"]
+__all__ = ["Gram", "LatentProblem", "Point", "Rows"]
 
 
 @dataclass(frozen=True, eq=False)
-class NormalEquations:
-    """The objective at z and what Gauss-Newton knows of it.
+class Rows:
+    """Tensors with one row for each sample."""
+
+    def take(self, rows: Tensor) -> Self:
+        """Return those of some samples."""
+        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+@dataclass(frozen=True, eq=False)
+class Point(Rows):
+    """Latents and what was computed on the way to their objective.
 
     Attributes
     ----------
+    z : Tensor, shape (n, k)
     value : Tensor, shape (n,)
-    gradient : Tensor, shape (n, k)
-    hessian : Tensor, shape (n, k, k)
-        ``J^H W J + prior I``: J is the Jacobian of A G, W the second derivative of the nll in eta.
+        The objective.
+    coefficients : Tensor, shape (n, n_coefficients)
+        G(z).
+    image : Tensor
+        The linear predictor, shape of y; with a Gram matrix the derivative of the nll in the coefficients,
+        (n, n_coefficients).
     """
 
+    z: Tensor
     value: Tensor
-    gradient: Tensor
-    hessian: Tensor
+    coefficients: Tensor
+    image: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Gram:
+    """What a Gaussian nll depends on, apart from a constant, when there are fewer coefficients than data.
+
+    Attributes
+    ----------
+    matrix : Tensor, shape (n_coefficients, n_coefficients)
+        ``A A^T``.
+    target : Tensor, shape (n, n_coefficients)
+        ``(y - offset) A^T``.
+    """
+
+    matrix: Tensor
+    target: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +92,7 @@ class LatentProblem(Problem):
     latent_dim: int | None = field(default=None, kw_only=True)
     prior: float = field(default=0.0, kw_only=True)
     radius: float | None = field(default=None, kw_only=True)
-    gram: Tensor | None = field(default=None, kw_only=True, repr=False)
+    gram: Gram | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,14 +121,18 @@ class LatentProblem(Problem):
         offset = self.offset
         if isinstance(offset, Tensor) and offset.ndim == self.y.ndim and len(offset) > 1:
             offset = offset[rows]
-        return replace(self, y=self.y[rows], offset=offset)
+        gram = None if self.gram is None else replace(self.gram, target=self.gram.target[rows])
+        return replace(self, y=self.y[rows], offset=offset, gram=gram)
 
     def with_gram(self) -> "LatentProblem":
-        """Return the same problem, with ``A A^T`` at hand where that shortens `normal_equations`."""
+        """Return the same problem, with its `Gram` at hand where that shortens the work."""
         if not (isinstance(self.operator, Dense) and isinstance(self.likelihood, Gaussian)):
             return self
         atoms = self.operator.atoms
-        return replace(self, gram=(atoms @ atoms.mH).real) if atoms.shape[0] < atoms.shape[1] else self
+        if atoms.shape[0] >= atoms.shape[1]:
+            return self
+        target = self.operator.adjoint(self.y - self.offset).real
+        return replace(self, gram=Gram((atoms @ atoms.mH).real, target))
 
     def project(self, z: Tensor) -> Tensor:
         """Return the nearest latents in the ball."""
@@ -109,8 +144,7 @@ class LatentProblem(Problem):
 
     def objective(self, z: Tensor) -> Tensor:
         """Return nll and prior of latents z, (n,)."""
-        value = self.nll(z)
-        return value + 0.5 * self.prior * inner(z, z) if self.prior else value
+        return self._with_prior(self.nll(z), z)
 
     def gradient(self, z: Tensor) -> Tensor:
         """Return the gradient of `objective` in z, (n, k)."""
@@ -129,18 +163,48 @@ class LatentProblem(Problem):
             value, gradient = value + 0.5 * self.prior * inner(z, z), gradient + self.prior * z
         return value, gradient
 
-    def normal_equations(self, z: Tensor) -> NormalEquations:
-        """Return value, gradient and Gauss-Newton matrix of `objective` at z."""
-        coefficients, jacobian = linearise(self.generator, z)
+    def at(self, z: Tensor) -> Point:
+        """Return the point of latents z."""
+        coefficients = self.generator(z)
         eta = self._predict(coefficients)
-        gradient = (jacobian @ self._pull(eta)[:, :, None])[:, :, 0]
-        hessian = self._curvature(eta, jacobian)
-        value = self.likelihood.nll(eta, self.y)
+        value = self._with_prior(self.likelihood.nll(eta, self.y), z)
+        return Point(z, value, coefficients, eta if self.gram is None else self._pull(eta))
+
+    def move(self, point: Point, z: Tensor) -> tuple[Point, Tensor]:
+        """Return the point of latents z, and how far its objective is below that of `point`, (n,).
+
+        With a Gram matrix the decrease is free of the cancellation of two values: the nll is quadratic in
+        the coefficients, so that it falls by minus the move times the mean of both its derivatives.
+        """
+        if self.gram is None:
+            moved = self.at(z)
+            return moved, point.value - moved.value
+        coefficients = self.generator(z)
+        pull = torch.addmm(self.gram.target, coefficients, self.gram.matrix, beta=-1)
+        decrease = -0.5 * ((coefficients - point.coefficients) * (pull + point.image)).sum(1)
         if self.prior:
-            value = value + 0.5 * self.prior * inner(z, z)
+            decrease = decrease - 0.5 * self.prior * ((z - point.z) * (z + point.z)).sum(1)
+        return Point(z, (point.value - decrease).clamp_min(0), coefficients, pull), decrease
+
+    def normal_equations(self, point: Point) -> tuple[Tensor, Tensor]:
+        """Return gradient (n, k) and Gauss-Newton matrix (n, k, k) of `objective` at a point.
+
+        The latter is ``J^H W J + prior I``: J is the Jacobian of A G, W the second derivative of the nll.
+        """
+        z = point.z
+        jacobian = linearise(self.generator, z)[1]
+        if self.gram is None:
+            pull, hessian = self._pull(point.image), self._curvature(point.image, jacobian)
+        else:
+            pull, hessian = point.image, (jacobian @ self.gram.matrix) @ jacobian.mT
+        gradient = (jacobian @ pull[:, :, None])[:, :, 0]
+        if self.prior:
             gradient = gradient + self.prior * z
             hessian = hessian + self.prior * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-        return NormalEquations(value, gradient, hessian)
+        return gradient, hessian
+
+    def _with_prior(self, value: Tensor, z: Tensor) -> Tensor:
+        return value + 0.5 * self.prior * inner(z, z) if self.prior else value
 
     def _predict(self, coefficients: Tensor) -> Tensor:
         return self.operator(self._shaped(coefficients)) + self.offset
@@ -160,8 +224,6 @@ class LatentProblem(Problem):
         return back.real.flatten(1)
 
     def _curvature(self, eta: Tensor, jacobian: Tensor) -> Tensor:
-        if self.gram is not None:
-            return (jacobian @ self.gram) @ jacobian.mT
         images = self._images(jacobian)
         if isinstance(self.likelihood, Gaussian):
             return (images @ images.mH).real
