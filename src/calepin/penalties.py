@@ -16,6 +16,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 __all__ = ["L1", "GroupL1", "HardThreshold", "NonNegativeL1", "Penalty"]
 
@@ -59,8 +60,10 @@ class L1:
         threshold = step * self.alpha
         if v.is_complex():
             return v * _shrinkage(v.abs(), threshold)
+        if not isinstance(threshold, Tensor):
+            return F.softshrink(v, threshold)  # one pass, and one backward
         # v minus its projection on [-threshold, threshold]: exact zeros, and one pass less than signs
-        return v - v.clamp(-threshold, threshold)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return v - v.clamp(-threshold, threshold)
 
 
 @dataclass(frozen=True)

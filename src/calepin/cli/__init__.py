@@ -4,6 +4,7 @@ Each command is one module; what it computes with is imported when it runs, so t
 quick. `errors` turns every exception into one line and an exit status.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,9 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    # before torch is loaded: threads that wait by spinning slow each other down a hundredfold as soon as
+    # anything else runs
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from calepin.cli.app import app
     from calepin.cli.errors import run
 

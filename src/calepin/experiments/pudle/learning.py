@@ -167,7 +167,7 @@ PUDLE_LEARNING = Experiment(
     name="pudle-learning",
     shows="with few layers ae-lasso learns better than dec, with many they agree; ae-ls learns best",
     source="Tolooshams and Ba 2022, Fig. 4c, 4d",
-    quick=Settings(n_samples=1000, n_draws=2, n_epochs=(160, 90), n_epochs_biased=50, learning_rate=1.6e-2),
+    quick=Settings(n_samples=1000, n_draws=2, n_epochs=(115, 80), n_epochs_biased=42, learning_rate=2e-2),
     paper=Settings(
         n_samples=10_000, n_draws=3, n_epochs=(600, 600), n_epochs_biased=600, learning_rate=1e-3, every=20
     ),
