@@ -8,11 +8,25 @@ import torch
 
 from calepin.experiments import EXPERIMENTS, find
 from calepin.experiments.dcea import poisson
-from calepin.experiments.dcea.training import Recipe, fresh_network, train_network, windowed_cosines
+from calepin.experiments.dcea.training import (
+    Recipe,
+    Stage,
+    fresh_network,
+    train_network,
+    windowed_cosines,
+)
 from calepin.experiments.registry import Run
 from calepin.networks import pretrained
 
-TINY = Recipe(first_steps=6, further_steps=3, n_atoms=9, kernel=5, stride=3, n_unfold=3, crop=12)
+FIRST = Stage(6, n_unfold=3)
+TINY = Recipe(
+    first=(FIRST, Stage(3, n_unfold=4, n_shifts=2)),
+    further=(Stage(3, n_unfold=4, n_shifts=2),),
+    n_atoms=9,
+    kernel=5,
+    stride=3,
+    crop=12,
+)
 
 
 def pictures(n=6, size=15):
@@ -41,7 +55,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(tmp_path):
                 raise KeyboardInterrupt
 
         train_network(
-            network, pictures(), TINY, n_steps=6, peak=2, seed=1, checkpoint=checkpoint, progress=progress
+            network, pictures(), TINY, FIRST, peak=2, seed=1, checkpoint=checkpoint, progress=progress
         )
         return network
 

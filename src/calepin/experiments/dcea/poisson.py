@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from calepin.experiments.dcea.photons import PAPER, SETS, clean_pictures, psnr_of_each
-from calepin.experiments.dcea.training import Recipe, fresh_network, train_network, training_pictures
+from calepin.experiments.dcea.training import Recipe, Stage, fresh_network, train_network, training_pictures
 from calepin.experiments.registry import Claim, Experiment, Findings, Run
 from calepin.networks import UnfoldedAutoencoder, pretrained
 
 __all__ = ["DCEA_POISSON", "Settings"]
 
 PEAKS = (4, 2, 1)  # in the order of training: each network starts from the one before
+DEEPER = Stage(2400, n_unfold=12, n_shifts=8, rate=2e-3)
+OTHER_PEAK = Stage(800, n_unfold=12, n_shifts=8, rate=1e-3)
 
 
 @dataclass(frozen=True)
@@ -80,21 +82,23 @@ def _train(settings: Settings, kind: str, pictures: Tensor, run: Run) -> dict[in
     """Train one network after the other; those whose checkpoint is complete are read from it."""
     recipe: Recipe = getattr(settings, kind)
     network = fresh_network(recipe, tied=kind == "tied", peak=PEAKS[0]).to(run.device)
+    runs = [(peak, *job) for peak in PEAKS for job in enumerate(recipe.stages(first=peak == PEAKS[0]))]
     trained = {}
-    for n_peak, peak in enumerate(PEAKS):
+    for n_run, (peak, n_stage, stage) in enumerate(runs):
 
-        def progress(part: float, peak: int = peak, before: int = n_peak) -> None:
-            share = (settings.kinds.index(kind) + (before + part) / len(PEAKS)) / len(settings.kinds)
+        def progress(part: float, peak: int = peak, before: int = n_run) -> None:
+            share = (settings.kinds.index(kind) + (before + part) / len(runs)) / len(settings.kinds)
             run.progress(0.5 * share, f"training {kind}, peak {peak}")
 
+        name = f"{kind}-peak{peak}-stage{n_stage}-seed{run.seed}.checkpoint"
         train_network(
             network,
             pictures,
             recipe,
-            n_steps=recipe.further_steps if n_peak else recipe.first_steps,
+            stage,
             peak=peak,
             seed=run.seed,
-            checkpoint=run.folder / f"{kind}-peak{peak}-seed{run.seed}.checkpoint",
+            checkpoint=run.folder / name,
             progress=progress,
         )
         path = run.folder / f"dcea_poisson_{kind}_peak{peak}.safetensors"
@@ -113,7 +117,7 @@ def _begin(settings: Settings, pictures: Tensor, run: Run) -> dict[str, float]:
         network,
         trained,
         recipe,
-        n_steps=recipe.first_steps,
+        recipe.first[0],
         peak=PEAKS[0],
         seed=run.seed,
         progress=lambda part: run.progress(0.5 * part, "a short training"),
@@ -136,16 +140,16 @@ DCEA_POISSON = Experiment(
     shows="Networks trained by calepin on photons denoise better the more photons there are.",
     source="Tolooshams et al. 2020, table 2",
     quick=Settings(
-        tied=Recipe(first_steps=0, further_steps=0),
-        untied=Recipe(first_steps=150, further_steps=0, crop=64),
+        tied=Recipe(first=(), further=()),
+        untied=Recipe(first=(Stage(150),), further=(), crop=64),
         train_all=False,
         sets=("set12",),
         n_train=60,
         n_test=2,
     ),
     paper=Settings(
-        tied=Recipe(first_steps=4600, further_steps=2000),
-        untied=Recipe(first_steps=16_000, further_steps=7_000),
+        tied=Recipe(first=(Stage(4600), DEEPER), further=(OTHER_PEAK,)),
+        untied=Recipe(first=(Stage(16_000), DEEPER), further=(OTHER_PEAK,)),
         train_all=True,
         sets=tuple(SETS),
         n_train=None,

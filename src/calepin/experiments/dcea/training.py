@@ -4,10 +4,10 @@ A network with the paper's filters (169 of 11 x 11, stride 7, residual bounded b
 train400 to minimise the mean squared error of ``q exp(eta)``. It differs from the authors' training
 where that learns more in a minute of one core:
 
-- 6 layers, not 15: a step costs half, and 20 seconds of it reached more than 30 with 15 layers;
 - windowed cosines of both signs as the first filters (the codes are nonnegative), not random ones;
-- one shift of the grid in a step, at random, not all 49; the average comes at the end;
-- Adam as it is, gradients shortened to `max_norm`, a rate that falls along a cosine;
+- stages: 6 layers and one shift of the grid in a step, at random, cost a thirtieth of 15 layers and all
+  49 shifts; then more layers, and the mean over some shifts, which is what is used in the end;
+- Adam as it is, gradients shortened to `max_norm`, a rate that falls along a cosine in each stage;
 - the network of one peak starts from that of another.
 """
 
@@ -26,7 +26,17 @@ from calepin.likelihoods import Poisson
 from calepin.networks import CosineDecay, NetworkRule, PoissonNoise, UnfoldedAutoencoder
 from calepin.penalties import NonNegativeL1
 
-__all__ = ["Recipe", "fresh_network", "train_network", "training_pictures", "windowed_cosines"]
+__all__ = ["Recipe", "Stage", "fresh_network", "train_network", "training_pictures", "windowed_cosines"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of Adam, one picture a step: its steps, layers, shifts whose mean is trained, and rate."""
+
+    n_steps: int
+    n_unfold: int = 6
+    n_shifts: int = 1
+    rate: float = 3e-3
 
 
 @dataclass(frozen=True)
@@ -35,23 +45,25 @@ class Recipe:
 
     Attributes
     ----------
-    first_steps, further_steps
-        Steps of the network that starts from cosines, and of those that start from another peak's.
+    first, further
+        Stages of the network that starts from cosines, and of those that start from another peak's.
     norm, bias
         First norm of the filters and first bias of the rectifiers.
     """
 
-    first_steps: int
-    further_steps: int
+    first: tuple[Stage, ...]
+    further: tuple[Stage, ...]
     n_atoms: int = 169
     kernel: int = 11
     stride: int = 7
-    n_unfold: int = 6
     norm: float = 0.25
     bias: float = 0.1
     crop: int = 128
-    rate: float = 3e-3
     max_norm: float = 0.02
+
+    def stages(self, *, first: bool) -> tuple[Stage, ...]:
+        """Return the stages of the first network, or of another."""
+        return self.first if first else self.further
 
 
 def training_pictures(count: int | None = None) -> Tensor:
@@ -82,11 +94,11 @@ def windowed_cosines(n_atoms: int, kernel: int, norm: float) -> Tensor:
 
 
 def fresh_network(recipe: Recipe, *, tied: bool, peak: float) -> UnfoldedAutoencoder:
-    """Return a network that has learned nothing."""
+    """Return a network of the first stage's layers that has learned nothing."""
     return UnfoldedAutoencoder(
         windowed_cosines(recipe.n_atoms, recipe.kernel, recipe.norm),
         NonNegativeL1(recipe.bias),
-        n_unfold=recipe.n_unfold,
+        n_unfold=recipe.first[0].n_unfold,
         stride=recipe.stride,
         step=1.0,
         likelihood=Poisson(),
@@ -100,25 +112,27 @@ def train_network(
     network: UnfoldedAutoencoder,
     pictures: Tensor,
     recipe: Recipe,
+    stage: Stage,
     *,
-    n_steps: int,
     peak: float,
     seed: int,
     checkpoint: Path | None = None,
     progress: Callable[[float], None] = lambda part: None,
 ) -> UnfoldedAutoencoder:
-    """Train a network in place for counts of one peak, one picture a step, and return it.
+    """Train a network in place for counts of one peak, and return it with the stage's layers.
 
     A checkpoint that is there is gone on with.
     """
-    network.residual_bound = peak
+    network.residual_bound, network.n_unfold = peak, stage.n_unfold
+    network.shifts_at_once = stage.n_shifts  # one batch: a step is small
     rule = NetworkRule(
         network,
-        optimizer=torch.optim.Adam(network.parameters(), lr=recipe.rate),
-        schedule=CosineDecay(n_steps),
+        optimizer=torch.optim.Adam(network.parameters(), lr=stage.rate),
+        schedule=CosineDecay(stage.n_steps),
         max_norm=recipe.max_norm,
         noise=PoissonNoise(peak),
         crop=recipe.crop,
+        n_shifts=stage.n_shifts,
         seed=seed,
     )
     data = ArrayBatches(pictures, 1, seed=seed)
@@ -129,10 +143,11 @@ def train_network(
         state = TrainState(rule.init())
 
     def enough(state: TrainState) -> bool:
-        progress(state.n_steps / n_steps)
-        return state.n_steps >= n_steps
+        progress(state.n_steps / stage.n_steps)
+        return state.n_steps >= stage.n_steps
 
-    if state.n_steps < n_steps:
-        passes = -(-n_steps // len(pictures))
+    if state.n_steps < stage.n_steps:
+        passes = -(-stage.n_steps // len(pictures))
         train(rule, data, state, max_iter=passes, callbacks=[enough], checkpoint=checkpoint)
+    network.shifts_at_once = 1
     return network
