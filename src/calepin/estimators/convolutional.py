@@ -145,6 +145,23 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     ... ).fit(data.X)
     >>> learner.transform(data.X).shape
     (20, 2, 181)
+
+    What a neuron of the thalamus answers to a deflection of the whisker, and when, from its spikes in 17
+    trials of 3 s alone (with CALEPIN_DATA, see ``docs/data.md``). The 16 deflections are 125 ms apart:
+
+    >>> from calepin.datasets import data_path, read_spikes
+    >>> path = data_path("spikes/whisker_thalamus/Dir3_Neuron1_Stim1_trngdataBis.mat")
+    >>> spikes = read_spikes(path).counts
+    >>> counts = spikes.sum(0)[None, None]
+    >>> learner = ConvolutionalDictionaryLearner(
+    ...     1, 125, likelihood="binomial", trials=len(spikes), alpha=3.0, nonnegative=True,
+    ...     n_nonzero=16, debias=True, random_state=0,
+    ... ).fit(counts)
+    >>> onsets = learner.transform(counts)[0, 0].nonzero()[0]
+    >>> onsets[:4], len(onsets)
+    (array([488, 614, 738, 863]), 16)
+
+    ``docs/spikes.md`` goes on from there: history of each trial, held-out bits a spike, goodness of fit.
     """
 
     rule: GradientRule
