@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from calepin.errors import IncompatibleError
 from calepin.generators import GroupSparse, PolynomialSine, ReLUNet, Sine
@@ -196,6 +197,16 @@ def test_decoding_has_the_same_bits_on_any_number_of_threads(with_threads):
         assert torch.equal(one.z, other.z)
         assert torch.equal(one.objective, other.objective)
     assert with_threads(2, lambda: decode(problem, n_iter=1) and torch.get_num_threads()) == 2
+
+
+def test_a_matrix_without_a_factor_is_damped_more_and_not_given_up():
+    """Two latents of which only one sum is seen, and a damping below single precision."""
+    generator = nn.Linear(2, 2, bias=False).requires_grad_(False)
+    generator.weight.copy_(torch.tensor([0.1, 0.3]).expand(2, 2))
+    y = torch.tensor([[3.0, 3.0], [-1.0, -1.0]])
+    problem = LatentProblem(Dense(torch.eye(2)), Gaussian(), y, generator=generator, latent_dim=2)
+    found = decode(problem, solver=LevenbergMarquardt(damping=1e-9))
+    assert (found.objective < 1e-8).all()
 
 
 def test_a_gram_matrix_changes_only_the_work():

@@ -115,7 +115,9 @@ class LevenbergMarquardt:
             accepted, torch.where(ratio > 0.75, 0.2, torch.where(ratio > 0.25, 1.0, 4.0)), 6.0
         )
         damping = (state.damping * factor).clamp(_SMALLEST_DAMPING, _LARGEST_DAMPING)
-        state = replace(state, damping=damping, promise=predicted)
+        # a matrix without a factor promises nothing yet: more damping gives it one
+        promise = torch.where(predicted > 0, predicted, math.inf)
+        state = replace(state, damping=damping, promise=promise)
         return _moved(problem, state, trial, accepted)
 
     def rests(self, problem: LatentProblem, state: LMState, tol: float) -> Tensor:
