@@ -67,6 +67,65 @@ def test_compress_and_decompress_return_the_rounded_latents_samples(files, capsy
     np.testing.assert_array_equal(np.load(files / "b.npy"), expected)
 
 
+def test_denoise_brings_samples_nearer_to_the_clean_ones(files, capsys):
+    clean = np.load(files / "test.npy")
+    noisy = clean + 0.3 * np.random.default_rng(0).standard_normal(clean.shape)
+    np.save(files / "noisy.npy", noisy)
+    status, out, _ = run(
+        capsys, "denoise", files / "noisy.npy", "-o", files / "denoised.npy", "--model",
+        files / "model.safetensors", "--reference", files / "test.npy", "--figure", files / "sheet.png",
+        "--json",
+    )  # fmt: skip
+    assert status == 0
+    told = json.loads(out)
+    denoised = np.load(files / "denoised.npy")
+    assert denoised.shape == clean.shape
+    distance = np.linalg.norm((denoised - clean).reshape(40, -1), axis=1).mean()
+    assert told["distance"] == pytest.approx(distance)
+    assert told["distance"] < 0.8 * told["distance_noisy"]
+    assert (files / "sheet.png").stat().st_size > 1000
+    model = GenerativeDictionaryLearner.load(files / "model.safetensors")
+    again = model.inverse_transform(model.transform(noisy.reshape(40, -1)))
+    np.testing.assert_array_equal(denoised.reshape(40, -1), again)
+    status, out, _ = run(
+        capsys,
+        "denoise",
+        files / "noisy.npy",
+        "-o",
+        files / "denoised.npy",
+        "--model",
+        files / "model.safetensors",
+    )
+    assert status == 0
+    assert "40 samples, latents of 10" in out
+
+
+def test_what_denoise_cannot_do_with_a_generative_model_is_one_line(files, capsys):
+    np.save(files / "wide.npy", np.ones((3, 5)))
+    np.save(files / "nan.npy", np.full((3, 8, 8), np.nan))
+    model = files / "model.safetensors"
+    out_path = files / "out.npy"
+    for arguments, message in (
+        ([files / "new.npy", "-o", files / "out.png", "--model", model], "ends in .npy"),
+        ([files / "new.npy", "-o", out_path, "--model", model, "--sigma", "5"], "no --sigma"),
+        ([files / "new.npy", "-o", out_path, "--model", model, "--noise", "poisson"], "no --noise poisson"),
+        (["--sample", "camera", "-o", out_path, "--model", model], "no --sample"),
+        (["-o", out_path, "--model", model], "NOISY.npy"),
+        ([files / "new.npy", "--model", model], "--output"),
+        ([files / "wide.npy", "-o", out_path, "--model", model], "5 features"),
+        ([files / "nan.npy", "-o", out_path, "--model", model], "NaN"),
+        ([files / "new.npy", "-o", out_path, "--model", model, "--reference", files / "test.npy"], "shape"),
+        ([files / "wide.npy", "-o", out_path, "--model", model, "--figure", files / "f.png"], "--figure"),
+        ([model, "-o", out_path, "--model", model], "not an .npy"),
+    ):
+        status, out, err = run(capsys, "denoise", *arguments)
+        assert status == 2, arguments
+        assert message in err
+        assert err.count("\n") == 1
+        assert not out
+    assert not out_path.exists()
+
+
 def test_the_rate_distortion_curve_is_drawn_beside_its_peers(files, capsys):
     status, out, _ = run(
         capsys, "compress", files / "test.npy", "-m", files / "model.safetensors", "-o", files / "c.clp",

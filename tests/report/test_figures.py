@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calepin.datasets import read_picture
-from calepin.report import Curve, before_after, curves, save_figure
+from calepin.report import Curve, before_after, curves, save_figure, sheet
 from calepin.report.figures import detail_window
 
 
@@ -66,3 +66,18 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_old_one(tmp_path):
     with pytest.raises(ValueError, match="nonsense"):
         save_figure(curves({"a": Curve([1], [1])}, xlabel="x", ylabel="y"), path)
     assert path.read_bytes() == b"old"
+
+
+def test_more_lines_than_colours_are_all_drawn_and_told_apart():
+    figure = curves({str(i): Curve([0, 1], [i, i]) for i in range(9)}, xlabel="x", ylabel="y")
+    looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
+    assert len(looks) == 9
+
+
+def test_a_sheet_has_a_column_for_each_kind_and_a_row_for_each_sample(rng):
+    pictures = rng.random((4, 5, 6))
+    figure = sheet({"noisy": pictures, "denoised": 1 - pictures}, n_rows=3)
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["noisy", "denoised"]
+    assert len(figure.axes) == 6
+    np.testing.assert_array_equal(figure.axes[5].images[0].get_array(), 1 - pictures[2])
+    assert len(sheet({"noisy": pictures[:1]}).axes) == 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calepin.cli.latents import denoise_samples, is_generative
 from calepin.cli.measures import Measure, measure, measure_rows
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 from calepin.cli.photons import check_options, count_photons, denoise_photons, draw_photons
@@ -28,6 +29,7 @@ EXAMPLES = [
     ("calepin denoise photo.png -o clean.png --model bsd-gaussian", "by a trained network"),
     ("calepin denoise --noise poisson --peak 4 --sample camera --add-noise -o out.png", "counts of photons"),
     ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
+    ("calepin denoise noisy.npy -o out.npy --model model.safetensors", "samples, by what transfer learned"),
 ]
 
 TOLERANCE = 0.1  # of a network's noise level, within which a picture's is taken as the same
@@ -100,7 +102,8 @@ def denoise(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="A trained network instead of learning: bsd-gaussian, or a .safetensors file.",
+            help="A trained network instead of learning: bsd-gaussian, or a .safetensors file; "
+            "of transfer's, IMAGE and OUT are samples, .npy.",
         ),
     ] = None,
     patch: Annotated[
@@ -124,6 +127,20 @@ def denoise(
     white. PSNR (peak 1) and SSIM are printed where the clean picture is known.
     """
     output = Output(quiet, as_json)
+    if model is not None and is_generative(model):
+        pictures_only = {
+            "--sample": sample,
+            "--add-noise": add_noise if add_noise is not None else (add_photons or None),
+            "--noise poisson": noise is Noise.poisson or None,
+            "--peak": peak,
+            "--sigma": sigma,
+            "--patch": patch,
+            "--atoms": atoms,
+            "--rule": rule,
+            "--atoms-picture": atoms_picture,
+        }
+        denoise_samples(output, image, output_path, reference, model, figure, pictures_only)
+        return
     drawn = add_photons or add_noise is not None
     _check_request(output_path, atoms_picture, figure, measured=bool(reference or drawn))
     if noise is Noise.poisson:

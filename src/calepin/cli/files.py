@@ -8,7 +8,7 @@ from calepin.errors import FileFormatError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["check_output", "open_array", "open_codes", "open_filter_codes", "open_samples"]
+__all__ = ["check_output", "load_samples", "open_array", "open_codes", "open_filter_codes", "open_samples"]
 
 
 def open_array(path: Path) -> "np.ndarray":
@@ -39,6 +39,16 @@ def open_samples(path: Path) -> "np.ndarray":
         raise ValueError(
             f"{path} must hold real numbers of shape (n_samples, n_features), "
             f"got {X.dtype} of shape {X.shape}"
+        )
+    return X
+
+
+def load_samples(path: Path) -> "np.ndarray":
+    """Memory-map samples of any shape, (n_samples, ...)."""
+    X = open_array(path)
+    if X.ndim < 2 or 0 in X.shape or X.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{path} must hold real numbers of shape (n_samples, ...), got {X.dtype} of shape {X.shape}"
         )
     return X
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calepin.cli.files import check_output, open_array
+from calepin.cli.files import check_output, load_samples
+from calepin.cli.latents import load_model
 from calepin.cli.output import Debug, Json, Output, Quiet
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def transfer(
     """
     output = Output(quiet, as_json)
     check_output(output_path, ".safetensors")
-    X = _samples(data)
+    X = load_samples(data)
     prior_net = _generator(generator)
     from calepin import GenerativeDictionaryLearner
 
@@ -126,7 +127,7 @@ def compress(
     check_output(output_path, ".clp")
     if curve is not None:
         check_output(curve)
-    X, model = _samples(data), _model(model_path)
+    X, model = load_samples(data), load_model(model_path, shown=not quiet)
     from calepin.compression import write_clp
 
     size = write_clp(output_path, X, model, digits=digits, bits=bits)
@@ -142,7 +143,7 @@ def compress(
         "written": [str(output_path)],
     }
     if curve is not None:
-        known = None if training is None else _samples(training).reshape(-1, X[0].size)
+        known = None if training is None else load_samples(training).reshape(-1, X[0].size)
         values["rate_distortion"] = _draw_curve(X, model, known, curve)
         values["written"].append(str(curve))
     output.line(
@@ -168,7 +169,7 @@ def decompress(
 
     output = Output(quiet, as_json)
     check_output(output_path, ".npy")
-    samples = _read(file, _model(model_path))
+    samples = _read(file, load_model(model_path, shown=not quiet))
     with atomic_write(output_path) as temporary:
         np.save(temporary, samples, allow_pickle=False)
     output.line(f"{' x '.join(map(str, samples.shape))} {samples.dtype}: {output_path}")
@@ -179,21 +180,6 @@ def _read(file: Path, model: Any) -> "np.ndarray":
     from calepin.compression import read_clp
 
     return read_clp(file, model)
-
-
-def _samples(path: Path) -> "np.ndarray":
-    X = open_array(path)
-    if X.ndim < 2 or 0 in X.shape or X.dtype.kind not in "fiu":
-        raise ValueError(
-            f"{path} must hold real numbers of shape (n_samples, ...), got {X.dtype} of shape {X.shape}"
-        )
-    return X
-
-
-def _model(path: Path) -> Any:
-    from calepin import GenerativeDictionaryLearner
-
-    return GenerativeDictionaryLearner.load(path)
 
 
 def _generator(name: str) -> Any:

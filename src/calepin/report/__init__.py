@@ -1,7 +1,7 @@
 """Figures and pictures of atoms."""
 
 from calepin.report.atoms import atom_curves, atom_tiles, patch_shape
-from calepin.report.figures import Curve, before_after, curves, save_figure
+from calepin.report.figures import Curve, before_after, curves, save_figure, sheet
 
 __all__ = [
     "Curve",
@@ -11,4 +11,5 @@ __all__ = [
     "curves",
     "patch_shape",
     "save_figure",
+    "sheet",
 ]

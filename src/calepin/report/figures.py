@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from calepin._files import atomic_write
 
-__all__ = ["COLOURS", "Curve", "before_after", "curves", "detail_window", "save_figure"]
+__all__ = ["COLOURS", "Curve", "before_after", "curves", "detail_window", "save_figure", "sheet"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, which the colour-blind can tell apart."""
 
+DASHES = ("-", "--", ":")  # where there are more lines than colours
 MARK = "#E69F00"
 PANEL_PIXELS = 900  # more is not seen in a panel, and would cost memory
 
@@ -123,8 +124,9 @@ def curves(
     """Return a figure of named curves with their bands."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for (name, line), colour in zip(lines.items(), COLOURS, strict=False):
-        axes.plot(line.x, line.y, color=colour, linewidth=1.8, label=name)
+    for i, (name, line) in enumerate(lines.items()):
+        colour, dash = COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
+        axes.plot(line.x, line.y, color=colour, linestyle=dash, linewidth=1.8, label=name)
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
     axes.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
@@ -136,6 +138,26 @@ def curves(
     axes.legend(frameon=False)
     if title:
         axes.set_title(title, fontsize=11)
+    return figure
+
+
+def sheet(columns: Mapping[str, NDArray[np.floating]], *, n_rows: int = 6) -> Figure:
+    """Return a figure with a sample in each row and what was made of it in the columns.
+
+    Parameters
+    ----------
+    columns
+        Title -> pictures (n, h, w) in [0, 1], of which the first are shown.
+    n_rows
+        How many.
+    """
+    n_rows = min(n_rows, *(len(pictures) for pictures in columns.values()))
+    figure = Figure(figsize=(1.2 * len(columns), 1.15 * n_rows + 0.3), layout="constrained")
+    axes = figure.subplots(n_rows, len(columns), squeeze=False)
+    for line, (title, pictures) in zip(axes.T, columns.items(), strict=True):
+        line[0].set_title(title.replace("_", "\n"), fontsize=9)
+        for place, picture in zip(line, pictures, strict=False):
+            _show(place, picture, None)
     return figure
 
 
