@@ -96,7 +96,7 @@ def _memory() -> list[Contender]:
             "import torch\nfrom calepin.learning import dictionary_gradient\n"
             "from calepin.penalties import L1\ntorch.manual_seed(0)\n"
             "D = torch.nn.functional.normalize(torch.randn(200, 100))\n"
-            "y = torch.zeros(256, 200).scatter_(1, torch.rand(256, 200).topk(5).indices, 1.5) @ D\n"
+            "y = torch.zeros(2048, 200).scatter_(1, torch.rand(2048, 200).topk(5).indices, 1.5) @ D\n"
             "def find(y=y, **how):\n"
             "    return dictionary_gradient(y, D, penalty=L1(0.2), rule='ae-ls', **how)\n"
             "find(y[:2], n_unfold=4, checkpoint_every=2)\n"
@@ -137,7 +137,7 @@ COMPARISONS = [
     ),
     Comparison(
         "unfolded-memory",
-        "growth of peak memory: batch 256, m=100, p=200",
+        "growth of peak memory: batch 2048 (256 does not show), m=100, p=200",
         "1000 layers at most 4 times 10 layers, with checkpoints or implicit",
         _memory,
         rounds=1,
