@@ -115,11 +115,9 @@ def test_fully_sampled_kspace_is_thinned_out_and_measured_against(capsys):
     assert said["psnr"] > said["psnr_adjoint"] + 2
     coils = np.load("coils.npy")
     assert (coils.dtype, coils.shape) == (np.complex64, kspace.shape)
-    magnitude = np.linalg.norm(coils, axis=0) / picture.max()
+    magnitude = np.clip(np.linalg.norm(coils, axis=0) / picture.max(), 0, 1)
     assert psnr(magnitude, picture / picture.max()) == pytest.approx(said["psnr"], abs=0.1)
-    assert psnr(read_picture("out.png").pixels, picture / picture.max()) == pytest.approx(
-        said["psnr"], abs=0.2
-    )
+    np.testing.assert_allclose(read_picture("out.png").pixels, magnitude, atol=1 / 255)
 
 
 def test_zeros_of_kspace_are_what_is_missing_and_what_was_acquired_is_kept(capsys):
@@ -159,13 +157,6 @@ def test_a_slice_and_the_middle_of_kspace_can_be_chosen(capsys):
     assert "slice 1 of 0 to 2" in err
     assert (said["width"], said["height"]) == (16, 16)
     assert "expected 0 to 2, got 3" in fails(capsys, "three.npy", "--mri", "--slice", "3")
-
-
-def test_without_a_sampled_middle_each_coil_is_found_by_itself(capsys):
-    kspace, _ = write_kspace("full.npy")
-    np.save("gaps.npy", kspace * (np.arange(40) % 3 > 0))
-    _, err = said_as_json(capsys, "gaps.npy", "--mri", "-o", "out.png")
-    assert "each coil is found by itself" in err
 
 
 def test_the_zero_filled_picture_is_the_inverse_transform(capsys):

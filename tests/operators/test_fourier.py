@@ -7,6 +7,7 @@ from calepin.likelihoods import Gaussian
 from calepin.operators import (
     MultiCoilMRI,
     column_mask,
+    density_weights,
     estimate_sensitivities,
     root_sum_of_squares,
     variable_density_mask,
@@ -138,3 +139,14 @@ FULL = torch.ones(SIZE, dtype=torch.bool)
 def test_what_cannot_be_measured_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_density_weights_rise_from_the_middle_to_the_corner():
+    weights = density_weights(SIZE)
+    middle, corner = weights[SIZE[0] // 2, SIZE[1] // 2], weights[0, 0]
+    assert weights.argmin() == SIZE[0] // 2 * SIZE[1] + SIZE[1] // 2
+    assert float(corner) == 1
+    assert float(corner / middle) == pytest.approx(math.sqrt(1.02 / 0.02), rel=1e-6)
+    assert bool((density_weights(SIZE, power=0) == 1).all())
+    with pytest.raises(ValueError, match="power: expected a finite number of at least 0, got -1"):
+        density_weights(SIZE, power=-1)

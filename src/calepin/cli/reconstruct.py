@@ -32,6 +32,7 @@ EXAMPLES = [
 
 PICTURE_SIZE = 128
 LEARNING_RATE = 0.01
+KSPACE_LEARNING_RATE = 0.03
 
 
 def reconstruct(
@@ -82,7 +83,7 @@ def reconstruct(
     iterations: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Iterations of the fit. [default: 300 for pictures, 600 for k-space]"
+            min=1, metavar="N", help="Iterations of the fit. [default: 300 for pictures, 400 for k-space]"
         ),
     ] = None,
     starts: Annotated[int, typer.Option(min=1, metavar="N", help="Random starts, averaged.")] = 2,
@@ -135,7 +136,7 @@ def reconstruct(
     for note in [*notes, *scan.notes]:
         output.note(f"{source or sample}: {note}")
     begun = time.perf_counter()
-    x, fit = _fit(scan, iterations or (600 if mri else 300), starts, seed, shown=not quiet)
+    x, fit = _fit(scan, iterations or (400 if mri else 300), starts, seed, shown=not quiet)
     seconds = time.perf_counter() - begun
     pictures = {"adjoint": scan.show(scan.operator.adjoint(scan.y)), "reconstruction": scan.show(x)}
     measures = {name: measure(pixels, scan.truth) for name, pixels in pictures.items()}
@@ -229,23 +230,26 @@ def _fit(
 ) -> "tuple[Tensor, dict[str, Any]]":
     """Return the reconstructed signals, and what is to be said of the fit."""
     from calepin import UntrainedReconstructor
-    from calepin.operators import MultiCoilMRI
+    from calepin.estimators.reconstruction import default_network
+    from calepin.operators import Diagonal
     from calepin.untrained import Adam, data_consistent
 
-    operator = scan.operator
-    if isinstance(operator, MultiCoilMRI) and scan.sensitivities is not None:
-        operator = MultiCoilMRI(operator.acquired, sensitivities=scan.sensitivities)
+    operator, y, scale = scan.operator, scan.y, 1.0
+    if scan.weights is not None:
+        y = scan.weights * y
+        scale = float(operator.adjoint(y).abs().square().mean().sqrt())  # networks begin with values around 1
+        operator = Diagonal(scan.weights) @ operator
+    mri = y.is_complex()
     reconstructor = UntrainedReconstructor(
         operator,
-        optimizer=Adam(LEARNING_RATE),
+        network=default_network(operator, y, channels=128) if mri else None,
+        optimizer=Adam(KSPACE_LEARNING_RATE if mri else LEARNING_RATE),
         max_iter=iterations,
         n_starts=starts,
         random_state=seed,
         verbose=shown,
     )
-    x = reconstructor.reconstruct(scan.y)
-    # of coils, not of the one picture behind them, whose sensitivities are estimates
-    x = data_consistent(scan.operator, x if scan.sensitivities is None else x * scan.sensitivities, scan.y)
+    x = data_consistent(scan.operator, scale * reconstructor.reconstruct(y / scale), scan.y)
     return x, {
         "n_iter": reconstructor.n_iter_,
         "residual": float(reconstructor.solution_.residual.max()),

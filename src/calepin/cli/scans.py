@@ -22,7 +22,7 @@ __all__ = ["Kind", "Pattern", "Scan", "middle", "parse_columns", "scan_kspace", 
 
 
 ALMOST_ALL = 0.99  # a sample may be zero by rounding
-SMALLEST_MIDDLE = 8  # samples a side that tell the sensitivities of coils
+COLUMN_POWER = 0.25  # of the weights, where whole columns are missing
 
 
 class Kind(StrEnum):
@@ -60,9 +60,8 @@ class Scan:
         What signals are multiplied by to have the file's unit.
     notes
         What was done to the file's content.
-    sensitivities
-        What one signal is multiplied by to become that of each coil; without, the coils' signals are
-        found as such.
+    weights
+        Of the measurements in the fit, all alike without.
     """
 
     operator: "LinearOperator"
@@ -72,7 +71,7 @@ class Scan:
     share: float
     scale: float = 1.0
     notes: tuple[str, ...] = ()
-    sensitivities: "Tensor | None" = None
+    weights: "Tensor | None" = None
 
 
 def scan_picture(
@@ -116,7 +115,7 @@ def scan_kspace(
     import numpy as np
     import torch
 
-    from calepin.operators.fourier import MultiCoilMRI, centred_ifft, root_sum_of_squares
+    from calepin.operators.fourier import MultiCoilMRI, centred_ifft, density_weights, root_sum_of_squares
 
     samples = torch.from_numpy(np.ascontiguousarray(kspace, np.complex64))[None]
     present = (samples != 0).any(1)[0]
@@ -142,7 +141,9 @@ def scan_kspace(
         magnitude = root_sum_of_squares(coils)[0, 0].numpy()
         return np.clip(magnitude / (peak or max(float(magnitude.max()), 1e-30)), 0, 1)
 
-    sensitivities, notes = _sensitivities(y[0] / scale, acquired)
+    whole_columns = bool((acquired == acquired[:1]).all())
+    size = (int(acquired.shape[0]), int(acquired.shape[1]))
+    weights = density_weights(size, power=COLUMN_POWER) if whole_columns else density_weights(size)
     return Scan(
         operator,
         y / scale,
@@ -150,25 +151,8 @@ def scan_kspace(
         None if truth is None else truth / truth.max(),
         float(acquired.float().mean()),
         scale,
-        notes,
-        sensitivities,
+        weights=weights.expand(operator.out_shape).clone(),
     )
-
-
-def _sensitivities(y: "Tensor", acquired: "Tensor") -> "tuple[Tensor | None, tuple[str, ...]]":
-    """Estimate sensitivities from the largest square in the middle of k-space that is acquired."""
-    from calepin.operators.fourier import estimate_sensitivities
-
-    height, width = acquired.shape
-    side = 0
-    while side < min(height, width) and bool(
-        acquired[middle(side + 1, height), middle(side + 1, width)].all()
-    ):
-        side += 1
-    if len(y) == 1 or side < SMALLEST_MIDDLE:
-        few = f"the middle of k-space is sampled for {side} x {side} alone: each coil is found by itself"
-        return None, () if len(y) == 1 else (few,)
-    return estimate_sensitivities(y, n_center=side), ()
 
 
 def _reduced(x: "Tensor", size: int) -> "Tensor":

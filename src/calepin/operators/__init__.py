@@ -4,9 +4,11 @@ from calepin.operators.base import LinearOperator
 from calepin.operators.compose import Compose
 from calepin.operators.conv import ConvDictionary
 from calepin.operators.dense import Dense
+from calepin.operators.diagonal import Diagonal
 from calepin.operators.fourier import (
     MultiCoilMRI,
     column_mask,
+    density_weights,
     estimate_sensitivities,
     root_sum_of_squares,
     variable_density_mask,
@@ -15,11 +17,13 @@ from calepin.operators.identity import Identity
 from calepin.operators.mask import Mask
 from calepin.operators.sketch import GaussianSketch
 from calepin.operators.transforms import SubsampledDCT, SubsampledHadamard
+from calepin.operators.wavelet import Wavelet
 
 __all__ = [
     "Compose",
     "ConvDictionary",
     "Dense",
+    "Diagonal",
     "GaussianSketch",
     "Identity",
     "LinearOperator",
@@ -27,7 +31,9 @@ __all__ = [
     "MultiCoilMRI",
     "SubsampledDCT",
     "SubsampledHadamard",
+    "Wavelet",
     "column_mask",
+    "density_weights",
     "estimate_sensitivities",
     "root_sum_of_squares",
     "variable_density_mask",

@@ -1,0 +1,42 @@
+"""Weights on the entries of a signal, or of its measurements."""
+
+import torch
+from torch import Tensor
+
+from calepin.operators.base import LinearOperator
+
+__all__ = ["Diagonal"]
+
+
+class Diagonal(LinearOperator):
+    """Multiply each entry by a weight.
+
+    ``Diagonal(w) @ A``, fitted to ``w * y``, is least squares with the weights ``w**2``: what is known
+    better, or matters more, counts more.
+
+    Parameters
+    ----------
+    weights : Tensor
+        Of the shape of one sample.
+    """
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor) -> None:
+        if not torch.isfinite(weights).all():
+            raise ValueError("weights: expected finite values, got NaN or infinity")
+        super().__init__(tuple(weights.shape), tuple(weights.shape))
+        self.register_buffer("weights", weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the weighted sample."""
+        self.check_input(x)
+        return x * self.weights
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return y times the conjugate weights."""
+        self.check_output(y)
+        return y * self.weights.conj()
+
+    def _compute_norm_squared(self, generator: torch.Generator | None) -> float:
+        return float(self.weights.abs().square().max())
