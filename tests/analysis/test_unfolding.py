@@ -69,5 +69,5 @@ def test_an_error_is_the_distance_of_the_gradient(data):
 
 def test_a_reference_of_another_shape_is_refused(data):
     drawn, atoms = data
-    with pytest.raises(ValueError, match="reference must have the shape of atoms"):
+    with pytest.raises(ValueError, match="reference: expected the shape of atoms"):
         gradient_errors(drawn.X, atoms, atoms[:3], penalty=L1(0.1), layers=[3])

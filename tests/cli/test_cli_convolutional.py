@@ -61,8 +61,8 @@ def test_filters_of_pictures_are_drawn_as_tiles(tmp_path, capsys, rng):
         (["--kernel", "100"], "kernel_size: expected at most the signal's (80,), got (100,)"),
         (["--kernel", "8y8"], "--kernel: expected a size"),
         (["--trials", "3"], "X: expected at most the trials (3)"),
-        (["--trials", "0"], "trials must be a positive integer"),
-        (["--coder", "omp"], "coder must be one of"),
+        (["--trials", "0"], "trials: expected a positive integer"),
+        (["--coder", "omp"], "coder: expected one of"),
     ],
 )
 def test_a_wrong_setting_is_one_line(counts, tmp_path, capsys, change, message):

@@ -129,9 +129,9 @@ def test_failures_leave_the_old_output(capsys):
     for arguments, message in [
         (["cut.png", "-o", "out.png"], "cut.png is not a readable picture"),
         (["in.png", "-o", "out.png", "--reference", "other.png"], "other.png has shape (32, 64)"),
-        (["in.png", "-o", "out.png", "--patch", "1"], "patch_size must be"),
-        (["in.png", "-o", "out.png", "--atoms", "0"], "n_atoms must be"),
-        (["in.png", "-o", "out.png", "--patch", "100"], "image must have at least 100 pixels"),
+        (["in.png", "-o", "out.png", "--patch", "1"], "patch_size: expected"),
+        (["in.png", "-o", "out.png", "--atoms", "0"], "n_atoms: expected"),
+        (["in.png", "-o", "out.png", "--patch", "100"], "image: expected at least 100 pixels"),
     ]:
         assert main(["denoise", *arguments]) == 2
         err = capsys.readouterr().err

@@ -176,7 +176,7 @@ def test_the_zero_filled_picture_is_the_inverse_transform(capsys):
     ("arguments", "message"),
     [
         ([], "one of IMAGE and --sample"),
-        (["--sample", "nobody"], "sample must be one of"),
+        (["--sample", "nobody"], "sample: expected one of"),
         (["--sample", "camera", "--ratio", "1.5"], "--ratio"),
         (["--sample", "camera", "--ratio", "nan"], "--ratio"),
         (["--sample", "camera", "--acceleration", "2"], "--acceleration: needs --mri"),

@@ -41,7 +41,7 @@ def test_the_camera_is_the_picture_of_scikit_image():
 
 
 def test_an_unknown_sample_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"sample must be one of astronaut, .*got 'lena'"):
+    with pytest.raises(ValueError, match=r"sample: expected one of astronaut, .*got 'lena'"):
         load_sample("lena")
 
 
@@ -75,10 +75,10 @@ def test_unsigned_codes_and_noise():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"n_samples": 0}, "n_samples must be at least 1"),
-        ({"n_nonzero": 16}, r"n_nonzero must be in \[1, n_components=15\]"),
-        ({"amplitude": (2, 1)}, "amplitude must be a range"),
-        ({"noise": -1}, "noise must be at least 0"),
+        ({"n_samples": 0}, "n_samples: expected at least 1"),
+        ({"n_nonzero": 16}, r"n_nonzero: expected a number in \[1, n_components=15\]"),
+        ({"amplitude": (2, 1)}, "amplitude: expected a range"),
+        ({"noise": -1}, "noise: expected at least 0"),
     ],
 )
 def test_impossible_simulations_are_refused(changed, message):
@@ -94,7 +94,7 @@ def test_noise_follows_the_protocol_of_the_benchmark():
     np.testing.assert_array_equal(noisy, expected)
     assert noisy.max() > 1  # not clipped
     for sigma in (-1, np.nan, np.inf):
-        with pytest.raises(ValueError, match="sigma must be"):
+        with pytest.raises(ValueError, match="sigma: expected"):
             add_gaussian_noise(pixels, sigma)
 
 

@@ -222,7 +222,7 @@ def test_inverse_transform_takes_dense_and_sparse_codes(X):
     dense = learner.inverse_transform(codes)
     np.testing.assert_allclose(learner.inverse_transform(sparse.csr_array(codes)), dense)
     assert np.abs(dense - X).mean() < 0.1 * np.abs(X).mean()
-    with pytest.raises(ValueError, match=r"codes must have shape \(n_samples, 12\), got \(200, 11\)"):
+    with pytest.raises(ValueError, match=r"codes: expected shape \(n_samples, 12\), got \(200, 11\)"):
         learner.inverse_transform(codes[:, 1:])
 
 
@@ -270,19 +270,19 @@ def test_copies_keep_learning_on_their_own(X):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_components": 0}, "n_components must be a positive integer or None, got 0"),
-        ({"n_components": 2.5}, "n_components must be a positive integer or None, got 2.5"),
+        ({"n_components": 0}, "n_components: expected a positive integer or None, got 0"),
+        ({"n_components": 2.5}, "n_components: expected a positive integer or None, got 2.5"),
         ({"alpha": -1.0}, "alpha"),
         ({"alpha": np.nan}, "alpha"),
-        ({"rule": "svd"}, "rule must be one of .*, got 'svd'"),
-        ({"coder": "ista"}, "coder must be one of .*, got 'ista'"),
+        ({"rule": "svd"}, "rule: expected one of .*, got 'svd'"),
+        ({"coder": "ista"}, "coder: expected one of .*, got 'ista'"),
         ({"coder": "omp", "n_nonzero": 13, "n_components": 12}, "n_nonzero"),
-        ({"batch_size": 0}, "batch_size must be a positive integer, got 0"),
-        ({"max_iter": 0}, "max_iter must be a positive integer, got 0"),
-        ({"tol": -1}, "tol must be a number >= 0, got -1"),
-        ({"missing": "yes"}, "missing must be one of .*, got 'yes'"),
-        ({"init": "zeros"}, "init must be an array or one of"),
-        ({"init": np.ones((2, 2))}, "init must have shape"),
+        ({"batch_size": 0}, "batch_size: expected a positive integer, got 0"),
+        ({"max_iter": 0}, "max_iter: expected a positive integer, got 0"),
+        ({"tol": -1}, "tol: expected a number >= 0, got -1"),
+        ({"missing": "yes"}, "missing: expected one of .*, got 'yes'"),
+        ({"init": "zeros"}, "init: expected an array or one of"),
+        ({"init": np.ones((2, 2))}, "init: expected shape"),
         ({"resume": True}, "resume=True needs the path of a checkpoint"),
     ],
 )
@@ -316,7 +316,7 @@ def test_constant_data_is_learned_without_a_warning():
 
 
 def test_a_mask_of_the_wrong_shape_or_type_is_named(X):
-    with pytest.raises(ValueError, match="mask must be a boolean array of X's shape"):
+    with pytest.raises(ValueError, match="mask: expected a boolean array of X's shape"):
         DictionaryLearner(3).fit(X, mask=np.ones((200, 9), bool))
-    with pytest.raises(ValueError, match="mask must be a boolean array of X's shape"):
+    with pytest.raises(ValueError, match="mask: expected a boolean array of X's shape"):
         DictionaryLearner(3).fit(X, mask=np.ones(X.shape))

@@ -132,12 +132,12 @@ def test_a_stranger_has_to_be_given_again(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rule": "newton"}, "rule must be one of"),
+        ({"rule": "newton"}, "rule: expected one of"),
         ({"n_starts": 0}, "n_starts"),
         ({"batch_size": 0}, "batch_size"),
         ({"tol": -1}, "tol"),
         ({"ridge": -1.0}, "ridge"),
-        ({"init": "zeros"}, "init must be"),
+        ({"init": "zeros"}, "init: expected"),
         ({"init": np.zeros((3, 3))}, r"init: expected finite atoms of shape \(8, 24\)"),
         ({"prior": -1.0}, "prior"),
         ({"latent_dim": 7}, "latent_dim"),

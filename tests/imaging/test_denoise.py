@@ -146,12 +146,12 @@ def test_a_constant_picture_stays_what_it_is():
     [
         (np.zeros((40, 40), dtype=np.uint8), "image must hold floating-point numbers"),
         (np.zeros((40, 40), dtype=complex), "image must hold floating-point numbers"),
-        (np.zeros((40, 40, 2)), r"image must have shape \(h, w\) or \(h, w, 3\)"),
-        (np.zeros(40), r"image must have shape \(h, w\) or \(h, w, 3\)"),
-        (np.zeros((0, 40)), "image must have at least 16 pixels a side"),
-        (np.zeros((7, 40)), "image must have at least 16 pixels a side"),
-        (np.where(np.eye(40) == 1, np.nan, 0.5), "image must be finite, got 40 NaN"),
-        (np.full((40, 40), np.inf), "image must be finite"),
+        (np.zeros((40, 40, 2)), r"image: expected shape \(h, w\) or \(h, w, 3\)"),
+        (np.zeros(40), r"image: expected shape \(h, w\) or \(h, w, 3\)"),
+        (np.zeros((0, 40)), "image: expected at least 16 pixels a side"),
+        (np.zeros((7, 40)), "image: expected at least 16 pixels a side"),
+        (np.where(np.eye(40) == 1, np.nan, 0.5), "image: expected finite values, got 40 NaN"),
+        (np.full((40, 40), np.inf), "image: expected finite"),
     ],
 )
 def test_bad_pictures_are_named(image, message):
@@ -162,15 +162,15 @@ def test_bad_pictures_are_named(image, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sigma": -1.0}, "sigma must be a number >= 0 or None"),
-        ({"sigma": np.nan}, "sigma must be a number >= 0 or None"),
-        ({"sigma": "auto"}, "sigma must be a number >= 0 or None"),
-        ({"patch_size": 1}, "patch_size must be an integer of at least 2"),
-        ({"patch_size": 50}, "image must have at least 50 pixels a side"),
-        ({"n_atoms": 0}, "n_atoms must be an integer of at least 1"),
-        ({"rule": "noodl"}, "rule must be one of"),
-        ({"n_iter": -1}, "n_iter must be an integer of at least 0"),
-        ({"group_passes": 4}, "group_passes must be at most 3"),
+        ({"sigma": -1.0}, "sigma: expected a number >= 0 or None"),
+        ({"sigma": np.nan}, "sigma: expected a number >= 0 or None"),
+        ({"sigma": "auto"}, "sigma: expected a number >= 0 or None"),
+        ({"patch_size": 1}, "patch_size: expected an integer of at least 2"),
+        ({"patch_size": 50}, "image: expected at least 50 pixels a side"),
+        ({"n_atoms": 0}, "n_atoms: expected an integer of at least 1"),
+        ({"rule": "noodl"}, "rule: expected one of"),
+        ({"n_iter": -1}, "n_iter: expected an integer of at least 0"),
+        ({"group_passes": 4}, "group_passes: expected at most 3"),
         ({"random_state": "x"}, "random_state"),
     ],
 )

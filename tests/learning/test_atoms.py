@@ -93,7 +93,7 @@ def test_a_given_start_is_normalised_and_checked(rng):
     np.testing.assert_array_equal(given, before)
     with pytest.raises(ValueError, match=r"n_features\) = \(5, 4\), got \(3, 4\)"):
         _start(X, 5, given)
-    with pytest.raises(ValueError, match="init must be finite"):
+    with pytest.raises(ValueError, match="init: expected finite"):
         _start(X, 3, given * np.nan)
     with pytest.raises(ValueError, match=r"one of \['data', 'dct', 'random'\], got 'zeros'"):
         _start(X, 3, "zeros")

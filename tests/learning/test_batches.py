@@ -96,9 +96,9 @@ def test_nan_in_an_iterable_is_missing_or_an_error():
 def test_bad_sources_are_named(rng):
     with pytest.raises(ValueError, match="X has 0 samples"):
         ArrayBatches(np.zeros((0, 3)), 4)
-    with pytest.raises(ValueError, match="batch_size must be a positive integer or None, got 0"):
+    with pytest.raises(ValueError, match="batch_size: expected a positive integer or None, got 0"):
         ArrayBatches(np.zeros((3, 3)), 0)
-    with pytest.raises(ValueError, match=r"mask must have X's shape \(3, 3\), got \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"mask: expected X's shape \(3, 3\), got \(3, 2\)"):
         ArrayBatches(np.zeros((3, 3)), 2, mask=np.ones((3, 2), bool))
     with pytest.raises(ValueError, match="without any batch"):
         IterableBatches([]).head(1, rng)

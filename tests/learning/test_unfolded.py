@@ -180,9 +180,9 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(data, start, tmp_pa
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"decay": 0.0}, r"decay must be in \(0, 1\]"),
-        ({"decay_drop": -0.1}, "decay_drop must be at least 0"),
-        ({"tangent": True, "atom_set": AtomSet("ball")}, "atom_set must be the sphere"),
+        ({"decay": 0.0}, r"decay: expected a number in \(0, 1\]"),
+        ({"decay_drop": -0.1}, "decay_drop: expected at least 0"),
+        ({"tangent": True, "atom_set": AtomSet("ball")}, "atom_set: expected the sphere"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
@@ -192,7 +192,7 @@ def test_bad_settings_are_named(settings, message):
 
 def test_missing_entries_and_strange_optimisers_are_refused(data, start):
     rule = Unfolded(L1(0.1), n_unfold=3)
-    with pytest.raises(ValueError, match="mask must be None"):
+    with pytest.raises(ValueError, match="mask: expected None"):
         rule.step(rule.init(start), Batch(data.X, np.ones(data.X.shape, bool)))
 
     class Counting(torch.optim.SGD):

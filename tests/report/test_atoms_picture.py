@@ -53,11 +53,11 @@ def test_square_patches_are_recognised(n_features, shape):
 def test_what_is_no_patch_is_refused():
     with pytest.raises(ValueError, match="50 features are no square patch"):
         atom_tiles(np.ones((3, 50)))
-    with pytest.raises(ValueError, match=r"shape must be .* 50 entries, got \(7, 7\)"):
+    with pytest.raises(ValueError, match=r"shape: expected .* 50 entries, got \(7, 7\)"):
         atom_tiles(np.ones((3, 50)), (7, 7))
-    with pytest.raises(ValueError, match="atoms must be finite"):
+    with pytest.raises(ValueError, match="atoms: expected finite"):
         atom_tiles(np.full((3, 4), np.nan))
-    with pytest.raises(ValueError, match="atoms must be finite"):
+    with pytest.raises(ValueError, match="atoms: expected finite"):
         atom_curves(np.full((3, 4), np.inf))
 
 

@@ -116,30 +116,30 @@ NAN = np.full((3, 4), np.nan)
 @pytest.mark.parametrize(
     ("X", "atoms", "options", "message"),
     [
-        (NAN, D, {}, r"X must be finite, its entry \(0, 0\) is nan"),
-        (X, np.full((4, 4), np.inf), {}, r"atoms must be finite"),
-        (NAN, D, {"mask": X > 0}, r"X must be finite"),
-        (-1e200 * X, D, {}, r"X must be scaled so that its squares are numbers, got entries of 1e\+200"),
-        (X, 1e-200 * D, {}, r"atoms must be scaled"),
+        (NAN, D, {}, r"X: expected finite values, its entry \(0, 0\) is nan"),
+        (X, np.full((4, 4), np.inf), {}, r"atoms: expected finite"),
+        (NAN, D, {"mask": X > 0}, r"X: expected finite"),
+        (-1e200 * X, D, {}, r"X: expected a scale at which its squares are numbers, got entries of 1e\+200"),
+        (X, 1e-200 * D, {}, r"atoms: expected a scale"),
         (X[:0], D, {}, r"X must not be empty, got shape \(0, 4\)"),
         (X, D[:0], {}, r"atoms must not be empty"),
-        (X[0], D, {}, r"X must have shape \(n_samples, n_features\), got \(4,\)"),
-        (X, D[0], {}, r"atoms must have shape \(n_components, n_features\), got \(4,\)"),
-        (X, D[:, :3], {}, r"atoms must have as many features as X, 4, got shape \(4, 3\)"),
+        (X[0], D, {}, r"X: expected shape \(n_samples, n_features\), got \(4,\)"),
+        (X, D[0], {}, r"atoms: expected shape \(n_components, n_features\), got \(4,\)"),
+        (X, D[:, :3], {}, r"atoms: expected as many features as X, 4, got shape \(4, 3\)"),
         (X * 1j, D, {}, r"X must hold real numbers, got dtype complex128"),
         (X, D.astype(str), {}, r"atoms must hold real numbers"),
-        (X, D, {"alpha": 0}, r"alpha must be a positive finite number, got 0"),
-        (X, D, {"alpha": -1.0}, r"alpha must be a positive"),
-        (X, D, {"alpha": float("nan")}, r"alpha must be a positive"),
-        (X, D, {"alpha": "big"}, r"alpha must be a positive"),
+        (X, D, {"alpha": 0}, r"alpha: expected a positive finite number, got 0"),
+        (X, D, {"alpha": -1.0}, r"alpha: expected a positive"),
+        (X, D, {"alpha": float("nan")}, r"alpha: expected a positive"),
+        (X, D, {"alpha": "big"}, r"alpha: expected a positive"),
         (X, D, {"alpha": None}, r'alpha must be given for method "lasso"'),
-        (X, D, {"tol": 0}, r"tol must be a positive"),
+        (X, D, {"tol": 0}, r"tol: expected a positive"),
         (X, D, {"n_nonzero": 2}, r'n_nonzero is for methods "omp" and "ols" only, got 2'),
-        (X, D, {"method": "lars"}, r"method must be \"lasso\", \"omp\" or \"ols\", got 'lars'"),
-        (X, D, {"output": "coo"}, r'output must be "dense" or "csr"'),
-        (X, D, {"positive": "yes"}, r"positive must be True or False, got 'yes'"),
-        (X, D, {"mask": X}, r"mask must be of dtype bool"),
-        (X, D, {"mask": X[:2] > 0}, r"mask must have the shape of X, \(3, 4\), got \(2, 4\)"),
+        (X, D, {"method": "lars"}, r"method: expected \"lasso\", \"omp\" or \"ols\", got 'lars'"),
+        (X, D, {"output": "coo"}, r'output: expected "dense" or "csr"'),
+        (X, D, {"positive": "yes"}, r"positive: expected True or False, got 'yes'"),
+        (X, D, {"mask": X}, r"mask: expected dtype bool"),
+        (X, D, {"mask": X[:2] > 0}, r"mask: expected the shape of X, \(3, 4\), got \(2, 4\)"),
         (X, D, {"method": "omp"}, r'alpha is for method "lasso" only, got 0.1'),
     ],
 )
@@ -152,13 +152,13 @@ def test_bad_input_is_named(X, atoms, options, message):
     ("options", "message"),
     [
         ({}, r"n_nonzero or tol must be given"),
-        ({"n_nonzero": 0}, r"n_nonzero must be a whole number of at least 1, got 0"),
-        ({"n_nonzero": 2.0}, r"n_nonzero must be a whole number"),
-        ({"n_nonzero": True}, r"n_nonzero must be a whole number"),
-        ({"n_nonzero": 5}, r"n_nonzero must be at most the number of atoms, 4, got 5"),
-        ({"tol": -1.0}, r"tol must be finite and not negative"),
-        ({"tol": [1.0, 2.0]}, r"tol must be one number or one a sample, \(3,\), got shape \(2,\)"),
-        ({"tol": np.nan}, r"tol must be finite"),
+        ({"n_nonzero": 0}, r"n_nonzero: expected a whole number of at least 1, got 0"),
+        ({"n_nonzero": 2.0}, r"n_nonzero: expected a whole number"),
+        ({"n_nonzero": True}, r"n_nonzero: expected a whole number"),
+        ({"n_nonzero": 5}, r"n_nonzero: expected at most the number of atoms, 4, got 5"),
+        ({"tol": -1.0}, r"tol: expected finite numbers"),
+        ({"tol": [1.0, 2.0]}, r"tol: expected one number or one a sample, \(3,\), got shape \(2,\)"),
+        ({"tol": np.nan}, r"tol: expected finite"),
         ({"tol": "small"}, r"tol must hold real numbers"),
     ],
 )
@@ -169,11 +169,11 @@ def test_bad_limits_of_pursuits_are_named(method, options, message):
 
 
 def test_tensors_give_no_csr():
-    with pytest.raises(ValueError, match='output must be "dense" for tensors'):
+    with pytest.raises(ValueError, match='output: expected "dense" for tensors'):
         sparse_encode(torch.ones(2, 4), torch.eye(4), alpha=0.1, output="csr")
 
 
 def test_coders_refuse_bad_values_when_made():
     for make in (lambda: LassoCoder(0.0), lambda: PursuitCoder(), lambda: IHTCoder(-1.0)):
-        with pytest.raises(ValueError, match="must be"):
+        with pytest.raises(ValueError, match="expected|must be given"):
             make()

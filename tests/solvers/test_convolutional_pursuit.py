@@ -165,7 +165,7 @@ def test_a_fit_that_does_not_exist_is_warned_of_and_stays_finite():
         ({"y": np.ones((1, 1, 2))}, ValueError, "atoms: expected a kernel no longer than the signal"),
         ({"offset": np.zeros(4)}, ValueError, "offset: expected a shape that broadcasts"),
         ({"offset": np.nan}, ValueError, "offset: expected finite numbers"),
-        ({"n_nonzero": 0}, ValueError, "n_nonzero must be a whole number"),
+        ({"n_nonzero": 0}, ValueError, "n_nonzero: expected a whole number"),
         ({"tol": -1.0}, ValueError, "tol: expected a finite number of at least 0"),
         ({"boundary": "mirror"}, ValueError, "boundary: expected"),
         ({"likelihood": object()}, IncompatibleError, "likelihood to be Gaussian, Binomial or Poisson"),

@@ -105,11 +105,11 @@ def test_the_front_for_devices_checks_and_converts(rng, coder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda X, D, M: (X * torch.inf, D, None), "X must be finite"),
-        (lambda X, D, M: (X[0], D, None), r"X must have shape \(n_samples, n_features\), got \(16,\)"),
-        (lambda X, D, M: (X, D[:, :3], None), "atoms must have as many features as X"),
-        (lambda X, D, M: (X, D, X), "mask must be of dtype bool"),
-        (lambda X, D, M: (X, D, M[:3]), "mask must have the shape of X"),
+        (lambda X, D, M: (X * torch.inf, D, None), "X: expected finite"),
+        (lambda X, D, M: (X[0], D, None), r"X: expected shape \(n_samples, n_features\), got \(16,\)"),
+        (lambda X, D, M: (X, D[:, :3], None), "atoms: expected as many features as X"),
+        (lambda X, D, M: (X, D, X), "mask: expected dtype bool"),
+        (lambda X, D, M: (X, D, M[:3]), "mask: expected the shape of X"),
         (lambda X, D, M: (X[:0], D, None), "X must not be empty"),
     ],
 )

@@ -39,9 +39,9 @@ def support_recovery(codes: ArrayLike, reference: ArrayLike, *, threshold: float
     """
     codes, reference = _matrices(codes=codes, reference=reference)
     if codes.shape != reference.shape:
-        raise ValueError(f"codes must have the shape of reference, {reference.shape}, got {codes.shape}")
+        raise ValueError(f"codes: expected the shape of reference, {reference.shape}, got {codes.shape}")
     if not threshold >= 0:
-        raise ValueError(f"threshold must be at least 0, got {threshold}")
+        raise ValueError(f"threshold: expected at least 0, got {threshold}")
     found, true = np.abs(codes) > threshold, reference != 0
     hits, n_found, n_true = (s.sum(1) for s in (found & true, found, true))
     precision = np.where(n_found, hits / np.maximum(n_found, 1), 1.0)
@@ -61,7 +61,7 @@ def code_error(codes: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
     """
     codes, reference = _matrices(codes=codes, reference=reference)
     if codes.shape != reference.shape:
-        raise ValueError(f"codes must have the shape of reference, {reference.shape}, got {codes.shape}")
+        raise ValueError(f"codes: expected the shape of reference, {reference.shape}, got {codes.shape}")
     return np.linalg.norm(codes - reference, axis=1)
 
 
@@ -99,9 +99,9 @@ def duality_gap(
         ("atoms", atoms.shape, (codes.shape[1], X.shape[1])),
     ):
         if found != expected:
-            raise ValueError(f"{name} must have shape {expected}, got {found}")
+            raise ValueError(f"{name}: expected shape {expected}, got {found}")
     if not 0 < alpha < np.inf:
-        raise ValueError(f"alpha must be a finite positive number, got {alpha}")
+        raise ValueError(f"alpha: expected a finite positive number, got {alpha}")
     R = X - codes @ atoms
     correlation = R @ atoms.T
     peak = (correlation if positive else np.abs(correlation)).max(1)
@@ -125,7 +125,7 @@ def mutual_coherence(atoms: ArrayLike) -> float:
     norms = np.linalg.norm(atoms, axis=1, keepdims=True)
     if len(atoms) < 2 or not norms.all():
         raise ValueError(
-            f"atoms must be at least two, none of them zero, got {len(atoms)}, "
+            f"atoms: expected at least two, none of them zero, got {len(atoms)}, "
             f"{int((norms == 0).sum())} of them zero"
         )
     cosines = np.abs((atoms / norms) @ (atoms / norms).T)
@@ -138,8 +138,8 @@ def _matrices(**arrays: ArrayLike) -> list[NDArray[np.float64]]:
     for name, values in arrays.items():
         matrix = np.asarray(values, np.float64)
         if matrix.ndim != 2 or not matrix.size:
-            raise ValueError(f"{name} must be a matrix with entries, got shape {matrix.shape}")
+            raise ValueError(f"{name}: expected a matrix with entries, got shape {matrix.shape}")
         if not np.isfinite(matrix).all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity")
+            raise ValueError(f"{name}: expected finite values, got NaN or infinity")
         found.append(matrix)
     return found

@@ -21,7 +21,7 @@ def psnr(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
     """
     pixels, clean = _same_shape(pixels, clean)
     if not peak > 0:
-        raise ValueError(f"peak must be positive, got {peak}")
+        raise ValueError(f"peak: expected a positive number, got {peak}")
     total = sum(
         float(((pixels[i : i + BAND].astype(np.float64) - clean[i : i + BAND]) ** 2).sum())
         for i in range(0, len(clean), BAND)
@@ -44,7 +44,7 @@ def ssim(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
 
     pixels, clean = _same_shape(pixels, clean)
     if clean.ndim not in {2, 3} or min(clean.shape[:2]) < WINDOW:
-        raise ValueError(f"pixels must have at least {WINDOW} rows and columns, got shape {clean.shape}")
+        raise ValueError(f"pixels: expected at least {WINDOW} rows and columns, got shape {clean.shape}")
     margin = WINDOW // 2
     total, count = 0.0, 0
     for start in range(margin, len(clean) - margin, BAND):
@@ -65,5 +65,5 @@ def ssim(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
 def _same_shape(pixels: ArrayLike, clean: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     pixels, clean = np.asarray(pixels), np.asarray(clean)
     if pixels.shape != clean.shape or clean.size == 0:
-        raise ValueError(f"pixels and clean must have one shape, got {pixels.shape} and {clean.shape}")
+        raise ValueError(f"pixels and clean: expected one shape, got {pixels.shape} and {clean.shape}")
     return pixels, clean

@@ -74,10 +74,10 @@ def _check(atoms: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64],
     first, second = np.asarray(atoms, np.float64), np.asarray(reference, np.float64)
     if first.ndim != 2 or first.shape != second.shape:
         raise ValueError(
-            f"atoms and reference must have one shape (n_components, n_features), "
+            f"atoms and reference: expected one shape (n_components, n_features), "
             f"got {first.shape} and {second.shape}"
         )
     for name, values in (("atoms", first), ("reference", second)):
         if not np.isfinite(values).all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity")
+            raise ValueError(f"{name}: expected finite values, got NaN or infinity")
     return first, second

@@ -122,7 +122,7 @@ def gradient_errors(
     """
     samples, rows, wanted = (np.asarray(a, np.float64) for a in (y, atoms, reference))
     if wanted.shape != rows.shape:
-        raise ValueError(f"reference must have the shape of atoms, {rows.shape}, got {wanted.shape}")
+        raise ValueError(f"reference: expected the shape of atoms, {rows.shape}, got {wanted.shape}")
     errors: dict[GradientRule, NDArray[np.float64]] = {}
     for rule in get_args(GradientRule):
         found = (

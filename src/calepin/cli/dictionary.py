@@ -379,7 +379,7 @@ def _read_init(init: str) -> "str | np.ndarray":
     if init in {"data", "dct", "random"}:
         return init
     if not Path(init).exists():
-        raise ValueError(f"init must be data, dct, random or the file of a dictionary, got {init!r}")
+        raise ValueError(f"init: expected data, dct, random or the file of a dictionary, got {init!r}")
     return load_arrays(init, "dictionary")[0]["components"]
 
 

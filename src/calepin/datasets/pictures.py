@@ -231,7 +231,7 @@ def write_picture(path: str | os.PathLike, picture: Picture) -> tuple[str, ...]:
     suffix = Path(path).suffix.lower()
     pixels, alpha, bits = picture.pixels, picture.alpha, picture.bits
     if pixels.ndim not in {2, 3} or (pixels.ndim == 3 and pixels.shape[2] != 3) or 0 in pixels.shape:
-        raise ValueError(f"pixels must have shape (h, w) or (h, w, 3), got {pixels.shape}")
+        raise ValueError(f"pixels: expected shape (h, w) or (h, w, 3), got {pixels.shape}")
     if not np.isfinite(pixels).all():
         raise ValueError("pixels holds NaN or infinite values, expected numbers in [0, 1]")
     losses = []

@@ -39,7 +39,7 @@ def load_sample(name: str) -> Picture:
         No picture has that name.
     """
     if name not in FILES:
-        raise ValueError(f"sample must be one of {', '.join(SAMPLES)}, got {name!r}")
+        raise ValueError(f"sample: expected one of {', '.join(SAMPLES)}, got {name!r}")
     # Finding the folder without importing scikit-image, which would cost a second.
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:

@@ -63,14 +63,14 @@ def simulate_sparse(
     sizes = {"n_samples": n_samples, "n_features": n_features, "n_components": n_components}
     for name, size in sizes.items():
         if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+            raise ValueError(f"{name}: expected at least 1, got {size}")
     if not 1 <= n_nonzero <= n_components:
-        raise ValueError(f"n_nonzero must be in [1, n_components={n_components}], got {n_nonzero}")
+        raise ValueError(f"n_nonzero: expected a number in [1, n_components={n_components}], got {n_nonzero}")
     low, high = amplitude
     if not 0 <= low <= high:
-        raise ValueError(f"amplitude must be a range 0 <= low <= high, got {amplitude}")
+        raise ValueError(f"amplitude: expected a range 0 <= low <= high, got {amplitude}")
     if noise < 0:
-        raise ValueError(f"noise must be at least 0, got {noise}")
+        raise ValueError(f"noise: expected at least 0, got {noise}")
     rng = np.random.default_rng(random_state)
     atoms = rng.standard_normal((n_components, n_features))
     atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
@@ -98,7 +98,7 @@ def add_gaussian_noise(pixels: NDArray[np.floating], sigma: float, *, seed: int 
         `sigma` is negative or not finite.
     """
     if not 0 <= sigma < np.inf:
-        raise ValueError(f"sigma must be a finite number of at least 0, got {sigma}")
+        raise ValueError(f"sigma: expected a finite number of at least 0, got {sigma}")
     noisy = np.random.default_rng(seed).normal(0, sigma / 255, pixels.shape)
     noisy += pixels
     return noisy

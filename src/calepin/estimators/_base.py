@@ -52,7 +52,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if not sparse.issparse(codes):
             codes = np.asarray(codes)
         if codes.ndim != 2 or codes.shape[1] != len(self.components_):
-            raise ValueError(f"codes must have shape (n_samples, {len(self.components_)}), got {codes.shape}")
+            raise ValueError(f"codes: expected shape (n_samples, {len(self.components_)}), got {codes.shape}")
         return codes @ self.components_
 
     def save(self, path: str | os.PathLike) -> None:
@@ -182,7 +182,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if self.batch_size != "auto":
             positive_integer("batch_size", self.batch_size)
         if not isinstance(self.tol, Real) or not self.tol >= 0:
-            raise ValueError(f"tol must be a number >= 0, got {self.tol!r}")
+            raise ValueError(f"tol: expected a number >= 0, got {self.tol!r}")
         if self.resume and self.checkpoint is None:
             raise ValueError("resume=True needs the path of a checkpoint, got checkpoint=None")
 
@@ -198,7 +198,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             mask = np.asarray(mask)
             if mask.dtype != bool or mask.shape != X.shape:
                 raise ValueError(
-                    f"mask must be a boolean array of X's shape {X.shape}, got {mask.dtype} {mask.shape}"
+                    f"mask: expected a boolean array of X's shape {X.shape}, got {mask.dtype} {mask.shape}"
                 )
             if np.isnan(X[mask]).any() and not self._takes_missing:
                 raise ValueError("X contains NaN where mask says it was observed")
@@ -266,7 +266,7 @@ def on_device(device: str | None, values: Any) -> Any:
 def one_of(name: str, value: Any, known: Sequence[str]) -> None:
     """Raise ValueError unless a parameter has one of the known values."""
     if value not in known:
-        raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
+        raise ValueError(f"{name}: expected one of {list(known)}, got {value!r}")
 
 
 def positive_integer(name: str, value: Any, *, or_none: bool = False) -> None:
@@ -274,7 +274,7 @@ def positive_integer(name: str, value: Any, *, or_none: bool = False) -> None:
     if value is None and or_none:
         return
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be a positive integer{' or None' * or_none}, got {value!r}")
+        raise ValueError(f"{name}: expected a positive integer{' or None' * or_none}, got {value!r}")
 
 
 @contextmanager

@@ -360,17 +360,17 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             positive_integer(name, getattr(self, name), or_none=True)
         sizes = self.kernel_size if isinstance(self.kernel_size, tuple | list) else (self.kernel_size,)
         if not sizes or any(not isinstance(n, Integral) or n < 1 for n in sizes):
-            raise ValueError(f"kernel_size must be a positive integer or a tuple of them, got {sizes!r}")
+            raise ValueError(f"kernel_size: expected a positive integer or a tuple of them, got {sizes!r}")
         for name in ("alpha", "learning_rate"):
             value = getattr(self, name)
             if not isinstance(value, Real) or not 0 < float(value) < math.inf:
-                raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+                raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
         if self.coder == "bcomp" and self.n_nonzero is None:
             raise ValueError(
-                "n_nonzero must be the number of events of a signal with coder 'bcomp', got None"
+                "n_nonzero: expected the number of events of a signal with coder 'bcomp', got None"
             )
         if not (self.offset is None or self.offset == "estimate" or _is_finite(self.offset)):
-            raise ValueError(f"offset must be a finite number, 'estimate' or None, got {self.offset!r}")
+            raise ValueError(f"offset: expected a finite number, 'estimate' or None, got {self.offset!r}")
 
     def _kernel(self, n_axes: int) -> tuple[int, ...]:
         if isinstance(self.kernel_size, tuple | list):

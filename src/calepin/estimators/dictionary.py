@@ -210,7 +210,7 @@ class DictionaryLearner(BaseLearner):
     def _check_parameters(self) -> None:
         one_of("rule", self.rule, sorted(RULES))
         if self.coder is not None and self.coder not in CODERS:
-            raise ValueError(f"coder must be one of {list(CODERS)} or None, got {self.coder!r}")
+            raise ValueError(f"coder: expected one of {list(CODERS)} or None, got {self.coder!r}")
         one_of("missing", self.missing, ("error", "allow"))
         positive_integer("n_nonzero", self.n_nonzero, or_none=True)
         super()._check_parameters()

@@ -344,20 +344,20 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
 
     def _check_parameters(self) -> None:
         if self.rule not in RULES:
-            raise ValueError(f"rule must be one of {sorted(RULES)}, got {self.rule!r}")
+            raise ValueError(f"rule: expected one of {sorted(RULES)}, got {self.rule!r}")
         for name in ("n_starts", "max_iter"):
             _positive_integer(name, getattr(self, name))
         if self.batch_size is not None:
             _positive_integer("batch_size", self.batch_size)
         if not isinstance(self.tol, Real) or not self.tol >= 0:
-            raise ValueError(f"tol must be a number >= 0, got {self.tol!r}")
+            raise ValueError(f"tol: expected a number >= 0, got {self.tol!r}")
         ridge: Any = self.ridge
         if ridge != "evidence" and (not isinstance(ridge, int | float) or not ridge >= 0):
-            raise ValueError(f"ridge must be a number >= 0 or 'evidence', got {ridge!r}")
+            raise ValueError(f"ridge: expected a number >= 0 or 'evidence', got {ridge!r}")
         if isinstance(self.init, str) and self.init != "random":
-            raise ValueError(f"init must be 'random' or an array, got {self.init!r}")
+            raise ValueError(f"init: expected 'random' or an array, got {self.init!r}")
 
 
 def _positive_integer(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        raise ValueError(f"{name}: expected a positive integer, got {value!r}")

@@ -287,7 +287,7 @@ class UnfoldedDictionaryLearner(BaseLearner):
         for name in ("alpha", "learning_rate"):
             value = getattr(self, name)
             if not isinstance(value, Real) or not 0 < float(value) < math.inf:
-                raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+                raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
         super()._check_parameters()
 
     def _make_rule(self, n_steps: int | None) -> Unfolded:

@@ -174,7 +174,7 @@ def from_planes(planes: np.ndarray, sigma: float, like: np.ndarray) -> np.ndarra
 def _check_image(image: np.ndarray, patch_size: int) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise ValueError(f"image must have shape (h, w) or (h, w, 3), got {image.shape}")
+        raise ValueError(f"image: expected shape (h, w) or (h, w, 3), got {image.shape}")
     if image.dtype.kind != "f":
         raise ValueError(
             f"image must hold floating-point numbers, got {image.dtype} "
@@ -184,11 +184,11 @@ def _check_image(image: np.ndarray, patch_size: int) -> np.ndarray:
     smallest = max(patch_size, *(groups.patch_size for groups, _ in GROUP_PASSES), 16)
     if min(image.shape[:2]) < smallest:
         raise ValueError(
-            f"image must have at least {smallest} pixels a side, got {image.shape[0]} x {image.shape[1]}"
+            f"image: expected at least {smallest} pixels a side, got {image.shape[0]} x {image.shape[1]}"
         )
     if not np.isfinite(image).all():
         raise ValueError(
-            f"image must be finite, got {np.count_nonzero(~np.isfinite(image))} NaN or infinities"
+            f"image: expected finite values, got {np.count_nonzero(~np.isfinite(image))} NaN or infinities"
         )
     return image
 
@@ -199,16 +199,16 @@ def _check_options(
     if sigma is not None and not (
         isinstance(sigma, Real) and not isinstance(sigma, bool) and 0 <= float(sigma) < float("inf")
     ):
-        raise ValueError(f"sigma must be a number >= 0 or None, got {sigma!r}")
+        raise ValueError(f"sigma: expected a number >= 0 or None, got {sigma!r}")
     _check_integer("n_atoms", n_atoms, 1)
     if rule not in RULES:
-        raise ValueError(f"rule must be one of {sorted(RULES)}, got {rule!r}")
+        raise ValueError(f"rule: expected one of {sorted(RULES)}, got {rule!r}")
     _check_integer("n_iter", n_iter, 0)
     _check_integer("group_passes", group_passes, 0)
     if group_passes > len(GROUP_PASSES):
-        raise ValueError(f"group_passes must be at most {len(GROUP_PASSES)}, got {group_passes}")
+        raise ValueError(f"group_passes: expected at most {len(GROUP_PASSES)}, got {group_passes}")
 
 
 def _check_integer(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")

@@ -41,7 +41,7 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     image = np.asarray(image)
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 16:
         raise ValueError(
-            f"image must have shape (h, w) or (h, w, channels) with at least 16 pixels a side, "
+            f"image: expected shape (h, w) or (h, w, channels) with at least 16 pixels a side, "
             f"got {image.shape}"
         )
     if image.dtype.kind != "f" or not np.isfinite(image).all():

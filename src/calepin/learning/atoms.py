@@ -66,7 +66,7 @@ def initial_atoms(
     if isinstance(init, str):
         makers = {"data": _from_samples, "dct": _from_cosines, "random": _from_directions}
         if init not in makers:
-            raise ValueError(f"init must be an array or one of {sorted(makers)}, got {init!r}")
+            raise ValueError(f"init: expected an array or one of {sorted(makers)}, got {init!r}")
         if head.mask is not None:
             samples = np.where(np.asarray(head.mask), samples, 0)
         atoms = makers[init](n_components, n_features, samples, rng)
@@ -74,11 +74,11 @@ def initial_atoms(
         atoms = np.array(init, dtype=np.float64)
         if atoms.shape != (n_components, n_features):
             raise ValueError(
-                f"init must have shape (n_components, n_features) = {(n_components, n_features)}, "
+                f"init: expected shape (n_components, n_features) = {(n_components, n_features)}, "
                 f"got {atoms.shape}"
             )
         if not np.isfinite(atoms).all():
-            raise ValueError("init must be finite, got NaN or infinity")
+            raise ValueError("init: expected finite values, got NaN or infinity")
     sphere = AtomSet("sphere", atom_set.nonnegative)  # of all atoms in the ball, start with full ones
     atoms = sphere.project(atoms)
     dead = ~atoms.any(axis=1)  # constant samples, or nothing left of an atom but negative entries

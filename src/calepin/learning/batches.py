@@ -81,9 +81,9 @@ class ArrayBatches:
         if len(X) == 0:
             raise ValueError("X has 0 samples, expected at least 1")
         if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be a positive integer or None, got {batch_size}")
+            raise ValueError(f"batch_size: expected a positive integer or None, got {batch_size}")
         if mask is not None and tuple(mask.shape) != tuple(X.shape):
-            raise ValueError(f"mask must have X's shape {tuple(X.shape)}, got {tuple(mask.shape)}")
+            raise ValueError(f"mask: expected X's shape {tuple(X.shape)}, got {tuple(mask.shape)}")
         self.X, self.mask, self.seed = X, mask, seed
         self.batch_size = len(X) if batch_size is None else min(batch_size, len(X))
         self.dtype, self.device = dtype, device

@@ -90,24 +90,24 @@ class Unfolded:
 
     def __post_init__(self) -> None:
         if self.tangent and self.atom_set.shape != "sphere":
-            raise ValueError(f"atom_set must be the sphere with tangent=True, got {self.atom_set.shape!r}")
+            raise ValueError(f"atom_set: expected the sphere with tangent=True, got {self.atom_set.shape!r}")
         if not 0 < self.decay <= 1:
-            raise ValueError(f"decay must be in (0, 1], got {self.decay!r}")
+            raise ValueError(f"decay: expected a number in (0, 1], got {self.decay!r}")
         if not self.decay_drop >= 0 or self.decay_every < 1:
             raise ValueError(
-                "decay_drop must be at least 0 and decay_every at least 1, "
+                "decay_drop: expected at least 0 and decay_every at least 1, "
                 f"got {self.decay_drop!r} and {self.decay_every!r}"
             )
         if self.gradient == "dec" and (self.learn_step or self.learn_threshold):
             raise ValueError(
-                "gradient must be 'ae-lasso' or 'ae-ls' with learn_step or learn_threshold, got 'dec', "
+                "gradient: expected 'ae-lasso' or 'ae-ls' with learn_step or learn_threshold, got 'dec', "
                 "which does not differentiate the encoder"
             )
         if self.learn_step and self.differentiate == "implicit":
-            raise ValueError("learn_step must be False with 'implicit', whose codes depend on no step size")
+            raise ValueError("learn_step: expected False with 'implicit', whose codes depend on no step size")
         if self.learn_threshold and not isinstance(self.penalty, L1 | NonNegativeL1):
             raise ValueError(
-                "learn_threshold must be False unless the penalty is L1 or NonNegativeL1, "
+                "learn_threshold: expected False unless the penalty is L1 or NonNegativeL1, "
                 f"got {type(self.penalty).__name__}"
             )
 
@@ -144,7 +144,7 @@ class Unfolded:
             Atoms or a gradient with NaN or infinity.
         """
         if batch.mask is not None:
-            raise ValueError("mask must be None for rule 'unfolded', which has no use for missing entries")
+            raise ValueError("mask: expected None for rule 'unfolded', which has no use for missing entries")
         atoms = torch.as_tensor(arrays["atoms"])
         y = _samples(batch.X, atoms)
         t = int(arrays["t"][0])

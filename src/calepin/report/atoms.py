@@ -70,7 +70,7 @@ def atom_curves(atoms: ArrayLike) -> Figure:
 
     values = np.asarray(atoms, np.float64)
     if values.ndim != 2 or not np.isfinite(values).all():
-        raise ValueError(f"atoms must be finite with 2 axes, got shape {values.shape}")
+        raise ValueError(f"atoms: expected finite values in 2 axes, got shape {values.shape}")
     n_atoms, n_features = values.shape
     columns = max(1, round(math.sqrt(n_atoms / 2)))
     rows = math.ceil(n_atoms / columns)
@@ -92,7 +92,7 @@ def atom_curves(atoms: ArrayLike) -> Figure:
 def _as_patches(atoms: ArrayLike, shape: Sequence[int] | None) -> NDArray[np.float32]:
     values = np.asarray(atoms, np.float32)
     if values.ndim < 2 or 0 in values.shape or not np.isfinite(values).all():
-        raise ValueError(f"atoms must be finite and not empty, got shape {values.shape}")
+        raise ValueError(f"atoms: expected finite values, not none, got shape {values.shape}")
     n_features = values[0].size
     if shape is None:
         shape = values.shape[1:] if values.ndim > 2 else patch_shape(n_features)
@@ -103,7 +103,7 @@ def _as_patches(atoms: ArrayLike, shape: Sequence[int] | None) -> NDArray[np.flo
     shape = tuple(shape)
     is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
     if not is_picture or min(shape) < 1 or math.prod(shape) != n_features:
-        raise ValueError(f"shape must be (h, w) or (h, w, 3) with {n_features} entries, got {shape}")
+        raise ValueError(f"shape: expected (h, w) or (h, w, 3) with {n_features} entries, got {shape}")
     return values.reshape(len(values), *shape)
 
 

@@ -51,7 +51,7 @@ def before_after(
     captions = captions or {}
     shapes = {picture.shape[:2] for picture in pictures.values()}
     if len(shapes) != 1:
-        raise ValueError(f"pictures must be of one size, got {sorted(shapes)}")
+        raise ValueError(f"pictures: expected one size, got {sorted(shapes)}")
     height, width = shapes.pop()
     window = window or detail_window(list(pictures.values())[-1])
     panel = 4.2

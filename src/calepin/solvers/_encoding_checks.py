@@ -23,7 +23,7 @@ def check_matrix(values: Any, name: str, shape: str) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if array.ndim != 2:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
     if 0 in array.shape:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
     return array
@@ -42,10 +42,14 @@ def check_finite(values: np.ndarray, name: str, mask: np.ndarray | None = None) 
         if bad.any():
             i, j = (int(k) for k in np.argwhere(bad)[0])
             observed = "" if mask is None else "observed "
-            raise ValueError(f"{name} must be finite, its {observed}entry ({i}, {j}) is {values[i, j]}")
+            raise ValueError(
+                f"{name}: expected finite values, its {observed}entry ({i}, {j}) is {values[i, j]}"
+            )
         peak = float(np.abs(values[mask]).max(initial=0))
     if peak > 1e150 or 0 < peak < 1e-150:
-        raise ValueError(f"{name} must be scaled so that its squares are numbers, got entries of {peak:.3g}")
+        raise ValueError(
+            f"{name}: expected a scale at which its squares are numbers, got entries of {peak:.3g}"
+        )
 
 
 def check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -56,25 +60,25 @@ def check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
         mask = mask.numpy(force=True)
     mask = np.asarray(mask)
     if mask.dtype != bool:
-        raise ValueError(f"mask must be of dtype bool (True = observed), got {mask.dtype}")
+        raise ValueError(f"mask: expected dtype bool (True = observed), got {mask.dtype}")
     if mask.shape != shape:
-        raise ValueError(f"mask must have the shape of X, {shape}, got {mask.shape}")
+        raise ValueError(f"mask: expected the shape of X, {shape}, got {mask.shape}")
     return None if mask.all() else mask
 
 
 def check_positive(value: Any, name: str) -> float:
     """Return a positive finite number."""
     if not _is_real(value) or not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be a positive finite number, got {value!r}")
+        raise ValueError(f"{name}: expected a positive finite number, got {value!r}")
     return float(value)
 
 
 def check_count(value: Any, name: str, most: int | None = None) -> int:
     """Return a whole number of at least one, at most the number of atoms."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
     if most is not None and int(value) > most:
-        raise ValueError(f"{name} must be at most the number of atoms, {most}, got {value}")
+        raise ValueError(f"{name}: expected at most the number of atoms, {most}, got {value}")
     return int(value)
 
 
@@ -86,9 +90,9 @@ def check_tol(value: Any, n_samples: int | None) -> np.ndarray:
     if tol.dtype.kind not in "fiu":
         raise ValueError(f"tol must hold real numbers, got {value!r}")
     if tol.ndim and tol.shape != (n_samples,):
-        raise ValueError(f"tol must be one number or one a sample, ({n_samples},), got shape {tol.shape}")
+        raise ValueError(f"tol: expected one number or one a sample, ({n_samples},), got shape {tol.shape}")
     if not (np.isfinite(tol) & (tol >= 0)).all():
-        raise ValueError("tol must be finite and not negative (a squared residual norm)")
+        raise ValueError("tol: expected finite numbers >= 0 (squared norms of residuals)")
     return np.array(np.broadcast_to(tol, (n_samples or 1,)), np.float64)
 
 

@@ -118,7 +118,7 @@ class PursuitCoder:
 
     def __post_init__(self) -> None:
         if self.selection not in ("omp", "ols"):
-            raise ValueError(f'selection must be "omp" or "ols", got {self.selection!r}')
+            raise ValueError(f'selection: expected "omp" or "ols", got {self.selection!r}')
         if self.n_nonzero is None and self.tol is None:
             raise ValueError("n_nonzero or tol must be given, got neither")
         if self.n_nonzero is not None:
@@ -277,9 +277,9 @@ def sparse_encode(
     """
     coder = _coder(method, alpha, n_nonzero, tol, positive)
     if output not in OUTPUTS:
-        raise ValueError(f'output must be "dense" or "csr", got {output!r}')
+        raise ValueError(f'output: expected "dense" or "csr", got {output!r}')
     if output == "csr" and isinstance(X, torch.Tensor):
-        raise ValueError('output must be "dense" for tensors, got "csr"')
+        raise ValueError('output: expected "dense" for tensors, got "csr"')
     certify = return_info or method == "lasso"
     codes, info = _encode(coder, X, atoms, mask, certify=certify)
     if output == "dense" and sparse.issparse(codes):
@@ -297,9 +297,9 @@ def objective(X: Any, codes: Any, atoms: Any, *, coder: Any, mask: Any = None) -
 
 def _coder(method: str, alpha, n_nonzero, tol, positive) -> "LassoCoder | PursuitCoder":
     if method not in METHODS:
-        raise ValueError(f'method must be "lasso", "omp" or "ols", got {method!r}')
+        raise ValueError(f'method: expected "lasso", "omp" or "ols", got {method!r}')
     if not isinstance(positive, bool | np.bool_):
-        raise ValueError(f"positive must be True or False, got {positive!r}")
+        raise ValueError(f"positive: expected True or False, got {positive!r}")
     if method == "lasso":
         if alpha is None:
             raise ValueError('alpha must be given for method "lasso"')
@@ -346,7 +346,7 @@ def _encode_on_device(coder, X: torch.Tensor, atoms: Any, mask: Any) -> tuple[An
     known = X if mask is None else torch.where(mask, X, 0)
     for name, values in (("X", known), ("atoms", atoms)):
         if not values.isfinite().all():
-            raise ValueError(f"{name} must be finite, it holds NaN or infinity")
+            raise ValueError(f"{name}: expected finite values, it holds NaN or infinity")
     codes, gap, residual, n_refined = coder._on_tensors(known, atoms, mask)
     return codes, EncodingInfo(gap, residual, n_refined)
 
@@ -354,7 +354,7 @@ def _encode_on_device(coder, X: torch.Tensor, atoms: Any, mask: Any) -> tuple[An
 def _check_features(X: Any, atoms: Any) -> None:
     if X.shape[1] != atoms.shape[1]:
         raise ValueError(
-            f"atoms must have as many features as X, {X.shape[1]}, got shape {tuple(atoms.shape)}"
+            f"atoms: expected as many features as X, {X.shape[1]}, got shape {tuple(atoms.shape)}"
         )
 
 
