@@ -18,6 +18,7 @@ from calepin.generators import (
     truncate,
 )
 from calepin.generators._nonnegative import nonnegative_least_squares
+from calepin.generators.base import is_layered
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense
 from calepin.problem import Problem
@@ -54,6 +55,23 @@ def test_closed_forms_are_what_forward_mode_finds(name):
     z = latents(generator)
     for mine, derived in zip(generator.linearise(z), linearise(lambda v: generator(v), z), strict=True):
         torch.testing.assert_close(mine, derived)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Sigmoid(), nn.GELU(), nn.Softplus(beta=2.0)])
+def test_the_jacobian_of_layers_is_what_forward_mode_finds(activation):
+    first, second = (nn.Linear(*sizes, dtype=torch.float64) for sizes in ((3, 7), (7, 5)))
+    layers = nn.Sequential(first, activation, second, nn.Tanh()).requires_grad_(False)
+    z = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for network in (layers, truncate(nn.Sequential(*layers, nn.Identity()), 4)):
+        for mine, derived in zip(linearise(network, z), linearise(lambda v: layers(v), z), strict=True):
+            torch.testing.assert_close(mine, derived)
+
+
+def test_layers_that_mix_entries_are_left_to_forward_mode():
+    layers = nn.Sequential(nn.Linear(3, 7, dtype=torch.float64), nn.Softmax(1)).requires_grad_(False)
+    z = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert not is_layered(layers)
+    torch.testing.assert_close(linearise(layers, z)[1].sum(2), torch.zeros(6, 3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", READY)

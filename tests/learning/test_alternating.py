@@ -153,3 +153,17 @@ def test_settings_are_json_and_tell_rules_apart():
     assert len(texts) == 4
     assert not any(math.isnan(rule.seed) for rule in rules)
     assert LeastSquares(PolynomialSine(3)).settings() != LeastSquares(SINE).settings()
+
+
+def test_more_sweeps_fit_a_batch_better_and_count_it_once():
+    y, atoms = planted(noise=0.1)
+    start = 0.5 * atoms
+    objectives, sums = [], []
+    for n_sweeps in (1, 8):
+        rule = LeastSquares(SINE, n_starts=8, ridge=0.1, n_sweeps=n_sweeps)
+        arrays = rule.init(start)
+        rule.step(arrays, Batch(y.numpy(), None))
+        objectives.append(distance(rule, arrays["atoms"], y))
+        sums.append(float(arrays["energy"][0]))
+    assert objectives[1] < 0.9 * objectives[0]
+    assert sums[0] == sums[1]

@@ -2,17 +2,31 @@
 
 import numbers
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Generator", "check_generator", "latent_dimension", "like_generator", "linearise", "push_forward"]
+__all__ = [
+    "Generator",
+    "by_layers",
+    "check_generator",
+    "forward_mode",
+    "is_layered",
+    "latent_dimension",
+    "like_generator",
+    "linearise",
+    "push_forward",
+]
 
 Generator = Callable[[Tensor], Tensor]
 """Maps latents (n, k) to coefficients (n, n_coefficients), sample by sample."""
+
+ENTRYWISE: tuple[type[nn.Module], ...] = (
+    nn.ReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.ELU, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.Identity,
+)  # fmt: skip
 
 _N_PROBES = 4
 
@@ -20,8 +34,8 @@ _N_PROBES = 4
 def linearise(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
     """Return G(z), (n, p), and its Jacobian, (n, k, p): row i is the derivative along latent i.
 
-    In closed form where the generator has a method of this name; otherwise by forward mode, all k
-    directions in one vectorised pass, which takes no graph and the memory of the result.
+    In closed form where the generator has a method of this name, and layer by layer for an
+    ``nn.Sequential`` of linear layers and activations; otherwise by `forward_mode`.
 
     Parameters
     ----------
@@ -31,6 +45,14 @@ def linearise(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
     own = getattr(generator, "linearise", None)
     if own is not None:
         return own(z)
+    layers: Any = generator
+    if type(layers) is nn.Sequential and is_layered(layers):
+        return by_layers(layers, z)
+    return forward_mode(generator, z)
+
+
+def forward_mode(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `linearise` does, all k directions in one vectorised pass: no graph, no more memory."""
 
     def push(direction: Tensor) -> Any:
         return push_forward(generator, z, direction.expand_as(z))
@@ -38,6 +60,27 @@ def linearise(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
     directions = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     values_and_slopes: Any = (None, 1)  # G(z) is the same for every direction
     return torch.func.vmap(push, out_dims=values_and_slopes)(directions)
+
+
+def is_layered(layers: Iterable[nn.Module]) -> bool:
+    """Return whether these are linear layers, the first of them, and activations of each entry alone."""
+    kinds = [type(layer) for layer in layers]
+    return bool(kinds) and kinds[0] is nn.Linear and all(k is nn.Linear or k in ENTRYWISE for k in kinds)
+
+
+def by_layers(layers: Iterable[nn.Module], z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `linearise` does: linear layers multiply the Jacobian, activations scale it."""
+    jacobian: Tensor | None = None
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            z, weight = layer(z), layer.weight.mT
+            jacobian = weight.expand(len(z), -1, -1) if jacobian is None else jacobian @ weight
+        else:
+            z, slopes = push_forward(layer, z, torch.ones_like(z))
+            assert jacobian is not None  # the first layer is linear
+            jacobian = jacobian * slopes[:, None]
+    assert jacobian is not None
+    return z, jacobian
 
 
 def push_forward(function: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from calepin.generators.base import by_layers, forward_mode, is_layered
+
 __all__ = ["Truncated", "truncate"]
 
 
@@ -27,6 +29,10 @@ class Truncated(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  the name of torch
         """Map latents (n, k) to coefficients, (n, n_coefficients): what more axes there are is flattened."""
         return super().forward(input).flatten(1)
+
+    def linearise(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return G(z) and its Jacobian: layer by layer where these are linear ones and activations."""
+        return by_layers(self, z) if is_layered(self) else forward_mode(self, z)
 
 
 def truncate(decoder: nn.Module, layers: int) -> Truncated:

@@ -98,14 +98,21 @@ class GenerativeRule:
         return found
 
     def decode(
-        self, atoms: Tensor, y: Tensor, *, rng: torch.Generator | None = None, tol: float = 1e-6
+        self,
+        atoms: Tensor,
+        y: Tensor,
+        *,
+        z0: Tensor | None = None,
+        rng: torch.Generator | None = None,
+        tol: float = 1e-6,
     ) -> Decoded:
-        """Return the latents of observations, with the rule's own solver."""
+        """Return the latents of observations, with the rule's own solver: from `z0`, or from all starts."""
         problem = LatentProblem(
             Dense(atoms), Gaussian(), y, generator=self.generator, latent_dim=self.latent_dim,
             prior=self.prior, radius=self.radius,
         )  # fmt: skip
-        return decode(problem, solver=self.solver, n_starts=self.n_starts, tol=tol, rng=rng)
+        n_starts = self.n_starts if z0 is None else 1
+        return decode(problem, solver=self.solver, n_starts=n_starts, z0=z0, tol=tol, rng=rng)
 
     def move(self, arrays: dict[str, Any], atoms: Tensor, coefficients: Tensor, y: Tensor) -> None:
         """Move the atoms in place, the coefficients being constants."""
@@ -245,12 +252,16 @@ class LeastSquares(GenerativeRule):
         the change of every atom's entry is normal (MacKay, "Bayesian interpolation", 1992).
     forgetting : float, default 0.95
         Factor on M and B before a batch is added.
+    n_sweeps : int, default 1
+        Times that latents and atoms take turns in a batch. One is best for networks, whose atoms more
+        of them fit to the noise; generators with few latents gain from dozens.
     """
 
     name: ClassVar[str] = "least-squares"
     learning_tol: ClassVar[float] = 1e-3  # no worse a dictionary than with 1e-6, in a third of the time
     ridge: float | Literal["evidence"] = 1.0
     forgetting: float = 0.95
+    n_sweeps: int = 1
 
     def init(self, atoms: Any) -> dict[str, Any]:
         """Return atoms, M, B, and the energy and number of the samples in them."""
@@ -259,6 +270,19 @@ class LeastSquares(GenerativeRule):
         double = {"dtype": torch.float64, "device": arrays["atoms"].device}
         sums = {"M": torch.zeros((p, p), **double), "B": torch.zeros((p, m), **double)}
         return arrays | sums | {"energy": torch.zeros(2, **double)}
+
+    def learn(self, arrays: dict[str, Any], atoms: Tensor, y: Tensor, rng: torch.Generator) -> Decoded:
+        """Let latents and atoms take turns; the sums take the batch in as it is in the end."""
+        sums = {name: torch.as_tensor(arrays[name]) for name in ("M", "B", "energy")}
+        moved = _copy(sums)
+        found = super().learn(moved, atoms, y, rng)
+        for _ in range(1, self.n_sweeps):
+            moved = _copy(sums)
+            found = self.decode(atoms, y, z0=found.z, tol=self.learning_tol)
+            self.move(moved, atoms, self.generator(found.z), y)
+        for name, total in sums.items():
+            total.copy_(moved[name])
+        return found
 
     def move(self, arrays: dict[str, Any], atoms: Tensor, coefficients: Tensor, y: Tensor) -> None:
         """Add the batch to the sums and solve."""
@@ -334,6 +358,10 @@ def preconditioner(
     coefficients = generator(randn((n, k), like=like, generator=torch_generator(seed)))
     moment = (coefficients.mT @ coefficients).double() / n
     return torch.linalg.pinv(moment, hermitian=True, rtol=1e-6).to(like)
+
+
+def _copy(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def _most_probable_ridge(M: Tensor, change: Tensor, residual: Tensor, count: Tensor) -> float:

@@ -87,8 +87,8 @@ GEN_DEPENDENCIES = _experiment(
     "gen-dependencies",
     "with dependent coefficients [z; z^2; sin z] a generative prior beats sparse ones",
     "1a",
-    Settings(Comparison(4, 10, 4, 5, n_starts=16, ridge=0.01, relative=True), 10, 9),
-    Settings(Comparison(4, 20, 4, 20, n_starts=16, ridge=0.01, relative=True), 10, 9),
+    Settings(Comparison(4, 10, 4, 5, n_starts=16, ridge=0.1, n_sweeps=30, relative=True), 10, 9),
+    Settings(Comparison(4, 20, 4, 20, n_starts=16, ridge=0.1, n_sweeps=30, relative=True), 10, 9),
 )
 GEN_GROUP = _experiment(
     "gen-group",
