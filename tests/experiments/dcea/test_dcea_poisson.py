@@ -18,10 +18,9 @@ from calepin.experiments.dcea.training import (
 from calepin.experiments.registry import Run
 from calepin.networks import pretrained
 
-FIRST = Stage(6, n_unfold=3)
 TINY = Recipe(
-    first=(FIRST, Stage(3, n_unfold=4, n_shifts=2)),
-    further=(Stage(3, n_unfold=4, n_shifts=2),),
+    shared=Stage(6, n_unfold=3, n_shifts=1, rate=3e-3),
+    own=Stage(3, n_unfold=4, n_shifts=2, rate=1e-3),
     n_atoms=9,
     kernel=5,
     stride=3,
@@ -55,7 +54,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(tmp_path):
                 raise KeyboardInterrupt
 
         train_network(
-            network, pictures(), TINY, FIRST, peak=2, seed=1, checkpoint=checkpoint, progress=progress
+            network, pictures(), TINY, TINY.shared, peak=2, seed=1, checkpoint=checkpoint, progress=progress
         )
         return network
 
@@ -85,7 +84,7 @@ def test_each_network_is_measured_on_each_set(tmp_path, monkeypatch, train_all):
             assert values[f"{label}_min"] <= values[label] <= values[f"{label}_max"]
     assert told == sorted(told)
     assert ("begin_after" in values) != train_all
-    assert len(list(tmp_path.glob("*.safetensors"))) == (6 if train_all else 0)
+    assert len(list(tmp_path.glob("*.safetensors"))) == (8 if train_all else 0)
 
 
 @pytest.mark.parametrize("kind", ["tied", "untied"])

@@ -13,9 +13,11 @@ from calepin.networks import UnfoldedAutoencoder, pretrained
 
 __all__ = ["DCEA_POISSON", "Settings"]
 
-PEAKS = (4, 2, 1)  # in the order of training: each network starts from the one before
-DEEPER = Stage(2400, n_unfold=12, n_shifts=8, rate=2e-3)
-OTHER_PEAK = Stage(800, n_unfold=12, n_shifts=8, rate=1e-3)
+PEAKS = (4, 2, 1)  # what they share is learned at the first
+WHOLE = Recipe(
+    shared=Stage(3000, n_unfold=6, n_shifts=4, rate=2e-3), own=Stage(1000, n_unfold=12, n_shifts=8, rate=1e-3)
+)
+BEGUN = Recipe(shared=Stage(150, n_unfold=6, n_shifts=1, rate=3e-3), own=WHOLE.own, crop=64)
 
 
 @dataclass(frozen=True)
@@ -79,32 +81,34 @@ def _claims(values: dict[str, float], settings: Settings) -> list[Claim]:
 
 
 def _train(settings: Settings, kind: str, pictures: Tensor, run: Run) -> dict[int, UnfoldedAutoencoder]:
-    """Train one network after the other; those whose checkpoint is complete are read from it."""
+    """Train the networks of one kind; what a checkpoint holds is gone on with."""
     recipe: Recipe = getattr(settings, kind)
-    network = fresh_network(recipe, tied=kind == "tied", peak=PEAKS[0]).to(run.device)
-    runs = [(peak, *job) for peak in PEAKS for job in enumerate(recipe.stages(first=peak == PEAKS[0]))]
-    trained = {}
-    for n_run, (peak, n_stage, stage) in enumerate(runs):
+    runs = [("shared", PEAKS[0], recipe.shared), *((f"peak{peak}", peak, recipe.own) for peak in PEAKS)]
+    network = fresh_network(recipe, tied=kind == "tied", peak=PEAKS[0])
+    paths = []
+    for n_run, (name, peak, stage) in enumerate(runs):
 
-        def progress(part: float, peak: int = peak, before: int = n_run) -> None:
+        def progress(part: float, text: str = name, before: int = n_run) -> None:
             share = (settings.kinds.index(kind) + (before + part) / len(runs)) / len(settings.kinds)
-            run.progress(0.5 * share, f"training {kind}, peak {peak}")
+            run.progress(0.5 * share, f"training {kind}, {text}")
 
-        name = f"{kind}-peak{peak}-stage{n_stage}-seed{run.seed}.checkpoint"
+        network = UnfoldedAutoencoder.load(paths[0]) if paths else network
         train_network(
-            network,
+            network.to(run.device),
             pictures,
             recipe,
             stage,
             peak=peak,
             seed=run.seed,
-            checkpoint=run.folder / name,
+            checkpoint=run.folder / f"{kind}-{name}-seed{run.seed}.checkpoint",
             progress=progress,
         )
-        path = run.folder / f"dcea_poisson_{kind}_peak{peak}.safetensors"
-        network.save(path, card={"seed": run.seed})
-        trained[peak] = UnfoldedAutoencoder.load(path).to(run.device)
-    return trained
+        paths.append(run.folder / f"dcea_poisson_{kind}_{name}.safetensors")
+        network.save(paths[-1], card={"seed": run.seed})
+    return {
+        peak: UnfoldedAutoencoder.load(path).to(run.device)
+        for peak, path in zip(PEAKS, paths[1:], strict=True)
+    }
 
 
 def _begin(settings: Settings, pictures: Tensor, run: Run) -> dict[str, float]:
@@ -117,7 +121,7 @@ def _begin(settings: Settings, pictures: Tensor, run: Run) -> dict[str, float]:
         network,
         trained,
         recipe,
-        recipe.first[0],
+        recipe.shared,
         peak=PEAKS[0],
         seed=run.seed,
         progress=lambda part: run.progress(0.5 * part, "a short training"),
@@ -140,16 +144,16 @@ DCEA_POISSON = Experiment(
     shows="Networks trained by calepin on photons denoise better the more photons there are.",
     source="Tolooshams et al. 2020, table 2",
     quick=Settings(
-        tied=Recipe(first=(), further=()),
-        untied=Recipe(first=(Stage(150),), further=(), crop=64),
+        tied=BEGUN,
+        untied=BEGUN,
         train_all=False,
         sets=("set12",),
         n_train=60,
         n_test=2,
     ),
     paper=Settings(
-        tied=Recipe(first=(Stage(4600), DEEPER), further=(OTHER_PEAK,)),
-        untied=Recipe(first=(Stage(16_000), DEEPER), further=(OTHER_PEAK,)),
+        tied=WHOLE,
+        untied=WHOLE,
         train_all=True,
         sets=tuple(SETS),
         n_train=None,
