@@ -51,7 +51,9 @@ def transfer(
     prior: Annotated[
         float, typer.Option(min=0, metavar="P", help="Precision of a normal prior on the latents.")
     ] = 0.0,
-    max_iter: Annotated[int, typer.Option(min=1, metavar="N", help="Passes over the data, at most.")] = 20,
+    max_iter: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Passes over the data; many fit the noise of few samples.")
+    ] = 3,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="All randomness follows from it.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,

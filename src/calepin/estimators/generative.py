@@ -66,7 +66,7 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
     batch_size : int, optional
         Samples in a step. Default: all, at most 256.
     max_iter : int, default=20
-        Passes over the data, at most.
+        Passes over the data, at most. A network's many atoms fit the noise of few samples after 2 to 5.
     tol : float, default=1e-3
         Stop when a pass changes the mean objective by less than this share of it; 0 never stops.
     random_state : int, RandomState, Generator or None, default=None
