@@ -29,7 +29,7 @@ format: $(VENV)/.lint ## rewrite the sources as ruff wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## speed and quality beside SPAMS, scikit-learn and bm3d, in one run
+bench: $(VENV)/.bench ## speed and quality beside SPAMS, scikit-learn, bm3d and sigpy, in one run
 	$(BIN)/python -m benchmarks
 
 clean-cache: ## forget compiled kernels

@@ -16,6 +16,7 @@ MODULES = (
     "benchmarks.learning",
     "benchmarks.unfolded",
     "benchmarks.untrained",
+    "benchmarks.mri",
     "benchmarks.denoise_quality",
     "benchmarks.bsd_denoisers",
     "benchmarks.generative",

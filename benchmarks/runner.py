@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = ("calepin", "torch", "numpy", "numba", "scikit-learn", "spams-bin", "bm3d")
+PACKAGES = ("calepin", "torch", "numpy", "numba", "scikit-learn", "spams-bin", "bm3d", "sigpy")
 
 
 @dataclass(frozen=True)
