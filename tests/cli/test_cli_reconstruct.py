@@ -11,9 +11,6 @@ from calepin.cli import main
 from calepin.datasets import Picture, read_picture, write_picture
 from calepin.operators.fourier import centred_fft, centred_ifft, root_sum_of_squares
 
-# the few iterations of a test don't converge, and the command says so
-pytestmark = pytest.mark.filterwarnings("ignore:.*have not converged")
-
 FAST = ["--iterations", "100", "--starts", "1"]
 
 
@@ -67,6 +64,7 @@ def test_a_bundled_picture_comes_back_from_a_third_of_its_measurements(capsys, o
         "out.png",
     )
     assert "reduced from 512 x 512 to 32 x 32" in err
+    assert "warning" not in err
     assert said["psnr"] > said["psnr_adjoint"] + 6
     assert said["ssim"] > said["ssim_adjoint"]
     assert said["share"] == pytest.approx(0.33, abs=1e-3)
@@ -218,3 +216,10 @@ def test_quiet_says_nothing_and_writes_all_the_same(capsys):
     assert main(["reconstruct", "--sample", "coins", "--size", "16", "-o", "out.png", "-q", *FAST]) == 0
     assert capsys.readouterr() == ("", "")
     assert read_picture("out.png").pixels.shape == (13, 16)
+
+
+@pytest.mark.filterwarnings("default:the fit diverged")
+def test_a_fit_that_diverged_is_told(capsys, monkeypatch):
+    monkeypatch.setattr("calepin.cli.reconstruct.LEARNING_RATE", 1e12)
+    _, err = said_as_json(capsys, "--sample", "camera", "--size", "16", "-o", "out.png")
+    assert "warning: the fit diverged, its step was halved" in err

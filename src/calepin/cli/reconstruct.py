@@ -1,6 +1,7 @@
 """``calepin reconstruct``: a picture from few measurements, or a slice from few samples of k-space."""
 
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -229,8 +230,9 @@ def _fit(
     scan: Scan, iterations: int, starts: int, seed: int, *, shown: bool
 ) -> "tuple[Tensor, dict[str, Any]]":
     """Return the reconstructed signals, and what is to be said of the fit."""
+    from sklearn.exceptions import ConvergenceWarning
+
     from calepin import UntrainedReconstructor
-    from calepin.estimators.reconstruction import default_network
     from calepin.operators import Diagonal
     from calepin.untrained import Adam, data_consistent
 
@@ -239,17 +241,22 @@ def _fit(
         y = scan.weights * y
         scale = float(operator.adjoint(y).abs().square().mean().sqrt())  # networks begin with values around 1
         operator = Diagonal(scan.weights) @ operator
-    mri = y.is_complex()
     reconstructor = UntrainedReconstructor(
         operator,
-        network=default_network(operator, y, channels=128) if mri else None,
-        optimizer=Adam(KSPACE_LEARNING_RATE if mri else LEARNING_RATE),
+        network=scan.network,
+        optimizer=Adam(KSPACE_LEARNING_RATE if y.is_complex() else LEARNING_RATE),
         max_iter=iterations,
         n_starts=starts,
         random_state=seed,
         verbose=shown,
     )
-    x = data_consistent(scan.operator, scale * reconstructor.reconstruct(y / scale), scan.y)
+    with warnings.catch_warnings():
+        # so many iterations are meant to be enough, and the residual is said; divergence is not meant
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        x = data_consistent(scan.operator, scale * reconstructor.reconstruct(y / scale), scan.y)
+    halved = int(reconstructor.solution_.n_reductions.max())
+    if halved:
+        warnings.warn(f"the fit diverged, its step was halved {halved} times", stacklevel=2)
     return x, {
         "n_iter": reconstructor.n_iter_,
         "residual": float(reconstructor.solution_.residual.max()),

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from calepin.datasets import Picture
+    from calepin.networks.untrained import UntrainedNetwork
     from calepin.operators import LinearOperator
 
 __all__ = ["Kind", "Pattern", "Scan", "middle", "parse_columns", "scan_kspace", "scan_picture"]
 
 
 ALMOST_ALL = 0.99  # a sample may be zero by rounding
-COLUMN_POWER = 0.25  # of the weights, where whole columns are missing
 
 
 class Kind(StrEnum):
@@ -62,6 +62,8 @@ class Scan:
         What was done to the file's content.
     weights
         Of the measurements in the fit, all alike without.
+    network
+        What makes the signals, the estimator's default without.
     """
 
     operator: "LinearOperator"
@@ -72,6 +74,7 @@ class Scan:
     scale: float = 1.0
     notes: tuple[str, ...] = ()
     weights: "Tensor | None" = None
+    network: "UntrainedNetwork | None" = None
 
 
 def scan_picture(
@@ -115,7 +118,7 @@ def scan_kspace(
     import numpy as np
     import torch
 
-    from calepin.operators.fourier import MultiCoilMRI, centred_ifft, density_weights, root_sum_of_squares
+    from calepin.operators.fourier import MultiCoilMRI, centred_ifft, root_sum_of_squares
 
     samples = torch.from_numpy(np.ascontiguousarray(kspace, np.complex64))[None]
     present = (samples != 0).any(1)[0]
@@ -141,9 +144,7 @@ def scan_kspace(
         magnitude = root_sum_of_squares(coils)[0, 0].numpy()
         return np.clip(magnitude / (peak or max(float(magnitude.max()), 1e-30)), 0, 1)
 
-    whole_columns = bool((acquired == acquired[:1]).all())
-    size = (int(acquired.shape[0]), int(acquired.shape[1]))
-    weights = density_weights(size, power=COLUMN_POWER) if whole_columns else density_weights(size)
+    weights, network = _prior(acquired, samples.shape[1])
     return Scan(
         operator,
         y / scale,
@@ -152,7 +153,22 @@ def scan_kspace(
         float(acquired.float().mean()),
         scale,
         weights=weights.expand(operator.out_shape).clone(),
+        network=network,
     )
+
+
+def _prior(acquired: "Tensor", n_coils: int) -> "tuple[Tensor, UntrainedNetwork]":
+    """Return the weights of samples and the network of all coils, smoother where columns are missing."""
+    from calepin.networks.deep_decoder import DeepDecoder
+    from calepin.networks.untrained import ComplexPair
+    from calepin.operators import density_weights
+
+    columns = bool((acquired == acquired[:1]).all())
+    size = (int(acquired.shape[0]), int(acquired.shape[1]))
+    # found at 160 x 168 and no other at 320 x 168: larger grids make up more than they see
+    in_size = tuple(min(8 if columns else 16, max(1, side // 4)) for side in size)
+    decoder = DeepDecoder(size, out_channels=2 * n_coils, channels=128, in_size=in_size, output="none")
+    return density_weights(size, power=0.25 if columns else 0.5), ComplexPair(decoder)
 
 
 def _reduced(x: "Tensor", size: int) -> "Tensor":

@@ -188,8 +188,8 @@ class UntrainedReconstructor(BaseEstimator):
         return self
 
 
-def default_network(operator: LinearOperator, y: Tensor, *, channels: int = 64) -> UntrainedNetwork:
-    """Return a deep decoder for what an operator measures: (channels, h, w) or (channels, n)."""
+def default_network(operator: LinearOperator, y: Tensor) -> UntrainedNetwork:
+    """Return a deep decoder for what an operator measures: (channels, h, w), (channels, n) or (n,)."""
     shape = operator.in_shape
     if len(shape) not in (2, 3):
         raise ValueError(
@@ -200,7 +200,7 @@ def default_network(operator: LinearOperator, y: Tensor, *, channels: int = 64) 
     decoder = DeepDecoder(
         size,
         out_channels=shape[0] * (2 if y.is_complex() else 1),
-        channels=channels,
+        channels=64,
         in_size=tuple(max(1, -(-n // 8)) for n in size),
         output="none" if y.is_complex() else "sigmoid",
     )
