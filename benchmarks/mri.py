@@ -90,9 +90,10 @@ def _decode(
 def _sigpy(operator: MultiCoilMRI, y: Tensor) -> Tensor:
     from sigpy.mri.app import L1WaveletRecon
 
+    reconstruction: Any = L1WaveletRecon  # sigpy is not typed
     alone = np.ones((1, *SIZE), np.complex64)
     found = [
-        L1WaveletRecon(coil[None].numpy(), alone, ALPHA, max_iter=ITERATIONS, show_pbar=False).run()
+        reconstruction(coil[None].numpy(), alone, ALPHA, max_iter=ITERATIONS, show_pbar=False).run()
         for coil in y[0]
     ]
     return data_consistent(operator, torch.from_numpy(np.stack(found)[None]), y)
