@@ -19,8 +19,10 @@ from calepin.experiments.registry import Run
 from calepin.networks import pretrained
 
 TINY = Recipe(
-    shared=Stage(6, n_unfold=3, n_shifts=1, rate=3e-3),
-    own=Stage(3, n_unfold=4, n_shifts=2, rate=1e-3),
+    (
+        Stage(2, 6, n_unfold=3, n_shifts=1, rate=3e-3),
+        *(Stage(peak, 3, n_unfold=4, n_shifts=2, rate=1e-3) for peak in (4, 2, 1)),
+    ),
     n_atoms=9,
     kernel=5,
     stride=3,
@@ -47,14 +49,14 @@ def test_the_first_filters_are_one_flat_one_and_pairs_of_both_signs():
 
 def test_a_run_that_stopped_goes_on_to_the_same_weights(tmp_path):
     def run(checkpoint, *, stop_at=None):
-        network = fresh_network(TINY, tied=False, peak=2)
+        network = fresh_network(TINY, tied=False)
 
         def progress(part):
             if stop_at is not None and part >= stop_at:
                 raise KeyboardInterrupt
 
         train_network(
-            network, pictures(), TINY, TINY.shared, peak=2, seed=1, checkpoint=checkpoint, progress=progress
+            network, pictures(), TINY, TINY.stages[0], seed=1, checkpoint=checkpoint, progress=progress
         )
         return network
 
@@ -84,7 +86,7 @@ def test_each_network_is_measured_on_each_set(tmp_path, monkeypatch, train_all):
             assert values[f"{label}_min"] <= values[label] <= values[f"{label}_max"]
     assert told == sorted(told)
     assert ("begin_after" in values) != train_all
-    assert len(list(tmp_path.glob("*.safetensors"))) == (8 if train_all else 0)
+    assert len(list(tmp_path.glob("*.safetensors"))) == (6 if train_all else 0)
 
 
 @pytest.mark.parametrize("kind", ["tied", "untied"])

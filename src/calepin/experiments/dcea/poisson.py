@@ -13,11 +13,16 @@ from calepin.networks import UnfoldedAutoencoder, pretrained
 
 __all__ = ["DCEA_POISSON", "Settings"]
 
-PEAKS = (4, 2, 1)  # what they share is learned at the first
+PEAKS = (4, 2, 1)
 WHOLE = Recipe(
-    shared=Stage(3000, n_unfold=6, n_shifts=4, rate=2e-3), own=Stage(1000, n_unfold=12, n_shifts=8, rate=1e-3)
+    (
+        Stage(4, 3000, n_unfold=6, n_shifts=4, rate=2e-3),
+        Stage(4, 2400, n_unfold=12, n_shifts=8, rate=1.5e-3),
+        Stage(2, 1500, n_unfold=12, n_shifts=8, rate=1.5e-3),
+        Stage(1, 1500, n_unfold=12, n_shifts=8, rate=1.5e-3),
+    )
 )
-BEGUN = Recipe(shared=Stage(150, n_unfold=6, n_shifts=1, rate=3e-3), own=WHOLE.own, crop=64)
+BEGUN = Recipe((Stage(4, 150, n_unfold=6, n_shifts=1, rate=3e-3),), crop=64)
 
 
 @dataclass(frozen=True)
@@ -83,46 +88,40 @@ def _claims(values: dict[str, float], settings: Settings) -> list[Claim]:
 def _train(settings: Settings, kind: str, pictures: Tensor, run: Run) -> dict[int, UnfoldedAutoencoder]:
     """Train the networks of one kind; what a checkpoint holds is gone on with."""
     recipe: Recipe = getattr(settings, kind)
-    runs = [("shared", PEAKS[0], recipe.shared), *((f"peak{peak}", peak, recipe.own) for peak in PEAKS)]
-    network = fresh_network(recipe, tied=kind == "tied", peak=PEAKS[0])
-    paths = []
-    for n_run, (name, peak, stage) in enumerate(runs):
+    network = fresh_network(recipe, tied=kind == "tied").to(run.device)
+    trained = {}
+    for n_stage, stage in enumerate(recipe.stages):
 
-        def progress(part: float, text: str = name, before: int = n_run) -> None:
-            share = (settings.kinds.index(kind) + (before + part) / len(runs)) / len(settings.kinds)
-            run.progress(0.5 * share, f"training {kind}, {text}")
+        def progress(part: float, peak: int = stage.peak, before: int = n_stage) -> None:
+            share = (settings.kinds.index(kind) + (before + part) / len(recipe.stages)) / len(settings.kinds)
+            run.progress(0.5 * share, f"training {kind}, peak {peak}")
 
-        network = UnfoldedAutoencoder.load(paths[0]) if paths else network
         train_network(
-            network.to(run.device),
+            network,
             pictures,
             recipe,
             stage,
-            peak=peak,
             seed=run.seed,
-            checkpoint=run.folder / f"{kind}-{name}-seed{run.seed}.checkpoint",
+            checkpoint=run.folder / f"{kind}-stage{n_stage}-seed{run.seed}.checkpoint",
             progress=progress,
         )
-        paths.append(run.folder / f"dcea_poisson_{kind}_{name}.safetensors")
-        network.save(paths[-1], card={"seed": run.seed})
-    return {
-        peak: UnfoldedAutoencoder.load(path).to(run.device)
-        for peak, path in zip(PEAKS, paths[1:], strict=True)
-    }
+        path = run.folder / f"dcea_poisson_{kind}_peak{stage.peak}.safetensors"
+        network.save(path, card={"seed": run.seed})
+        trained[stage.peak] = UnfoldedAutoencoder.load(path).to(run.device)
+    return trained
 
 
 def _begin(settings: Settings, pictures: Tensor, run: Run) -> dict[str, float]:
     """Return the held-out error in dB of a network before and after a short training."""
     recipe = settings.untied
-    network = fresh_network(recipe, tied=False, peak=PEAKS[0]).to(run.device)
+    network = fresh_network(recipe, tied=False).to(run.device)
     trained, held_out = pictures[: len(pictures) // 2], pictures[len(pictures) // 2 :]
     before = _held_out_error(network, held_out)
     train_network(
         network,
         trained,
         recipe,
-        recipe.shared,
-        peak=PEAKS[0],
+        recipe.stages[0],
         seed=run.seed,
         progress=lambda part: run.progress(0.5 * part, "a short training"),
     )

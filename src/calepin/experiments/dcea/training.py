@@ -5,7 +5,7 @@ train400 to minimise the mean squared error of ``q exp(eta)``. It differs from t
 where that learns more in a minute of one core:
 
 - windowed cosines of both signs as the first filters (the codes are nonnegative), not random ones;
-- what all peaks share is learned once, by fewer layers than in the end: a step costs half;
+- one network goes through stages, from many photons to few, and begins with fewer layers: a step costs half;
 - the mean over a few random shifts of the grid in a step, not all 49. One shift alone costs less, but
   learns filters that serve one grid: half of them fall silent, and the mean over all shifts stays
   half a dB behind;
@@ -32,8 +32,9 @@ __all__ = ["Recipe", "Stage", "fresh_network", "train_network", "training_pictur
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of Adam, one picture a step: its steps, layers, shifts whose mean is trained, and rate."""
+    """One run of Adam, a picture a step: its peak, steps, layers, shifts whose mean is trained, and rate."""
 
+    peak: int
     n_steps: int
     n_unfold: int
     n_shifts: int
@@ -46,14 +47,13 @@ class Recipe:
 
     Attributes
     ----------
-    shared, own
-        The stage from cosines, at one peak, that the networks of all peaks start from, and that of each.
+    stages
+        What one network, from cosines, goes through; the last of a peak gives the network of that peak.
     norm, bias
         First norm of the filters and first bias of the rectifiers.
     """
 
-    shared: Stage
-    own: Stage
+    stages: tuple[Stage, ...]
     n_atoms: int = 169
     kernel: int = 11
     stride: int = 7
@@ -90,18 +90,18 @@ def windowed_cosines(n_atoms: int, kernel: int, norm: float) -> Tensor:
     return (norm * atoms / torch.linalg.vector_norm(atoms, dim=(1, 2, 3), keepdim=True)).float()
 
 
-def fresh_network(recipe: Recipe, *, tied: bool, peak: float) -> UnfoldedAutoencoder:
-    """Return a network of the shared stage's layers that has learned nothing."""
+def fresh_network(recipe: Recipe, *, tied: bool) -> UnfoldedAutoencoder:
+    """Return a network of the first stage's layers that has learned nothing."""
     return UnfoldedAutoencoder(
         windowed_cosines(recipe.n_atoms, recipe.kernel, recipe.norm),
         NonNegativeL1(recipe.bias),
-        n_unfold=recipe.shared.n_unfold,
+        n_unfold=recipe.stages[0].n_unfold,
         stride=recipe.stride,
         step=1.0,
         likelihood=Poisson(),
         tied=tied,
         learn_threshold=True,
-        residual_bound=peak,
+        residual_bound=recipe.stages[0].peak,
     )
 
 
@@ -111,23 +111,22 @@ def train_network(
     recipe: Recipe,
     stage: Stage,
     *,
-    peak: float,
     seed: int,
     checkpoint: Path | None = None,
     progress: Callable[[float], None] = lambda part: None,
 ) -> UnfoldedAutoencoder:
-    """Train a network in place for counts of one peak, and return it with the stage's layers.
+    """Train a network in place by one stage, and return it.
 
     A checkpoint that is there is gone on with.
     """
-    network.residual_bound, network.n_unfold = peak, stage.n_unfold
+    network.residual_bound, network.n_unfold = stage.peak, stage.n_unfold
     network.shifts_at_once = stage.n_shifts  # one batch: a step is small
     rule = NetworkRule(
         network,
         optimizer=torch.optim.Adam(network.parameters(), lr=stage.rate),
         schedule=CosineDecay(stage.n_steps),
         max_norm=recipe.max_norm,
-        noise=PoissonNoise(peak),
+        noise=PoissonNoise(stage.peak),
         crop=recipe.crop,
         n_shifts=stage.n_shifts,
         seed=seed,
