@@ -45,7 +45,7 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
             f"got {image.shape}"
         )
     if image.dtype.kind != "f" or not np.isfinite(image).all():
-        raise ValueError(f"image must hold finite floating-point numbers, got {image.dtype}")
+        raise ValueError(f"image: expected finite floating-point numbers, got {image.dtype}")
     planes = np.moveaxis(np.atleast_3d(image), 2, 0)
     return float(np.sqrt(np.mean([_plane_variance(plane, n_iter) for plane in planes])))
 
