@@ -55,5 +55,5 @@ def test_bad_input_is_named():
         dictionary_error(np.zeros((2, 3)), np.zeros((3, 3)))
     with pytest.raises(ValueError, match="atoms: expected finite"):
         match_atoms(np.full((2, 2), np.nan), np.eye(2))
-    with pytest.raises(ValueError, match="reference must hold"):
+    with pytest.raises(ValueError, match="reference: expected at least"):
         dictionary_error(np.eye(2), np.zeros((2, 2)))

@@ -144,8 +144,8 @@ def test_a_constant_picture_stays_what_it_is():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((40, 40), dtype=np.uint8), "image must hold floating-point numbers"),
-        (np.zeros((40, 40), dtype=complex), "image must hold floating-point numbers"),
+        (np.zeros((40, 40), dtype=np.uint8), "image: expected floating-point numbers"),
+        (np.zeros((40, 40), dtype=complex), "image: expected floating-point numbers"),
         (np.zeros((40, 40, 2)), r"image: expected shape \(h, w\) or \(h, w, 3\)"),
         (np.zeros(40), r"image: expected shape \(h, w\) or \(h, w, 3\)"),
         (np.zeros((0, 40)), "image: expected at least 16 pixels a side"),

@@ -110,7 +110,7 @@ def test_the_front_for_devices_checks_and_converts(rng, coder):
         (lambda X, D, M: (X, D[:, :3], None), "atoms: expected as many features as X"),
         (lambda X, D, M: (X, D, X), "mask: expected dtype bool"),
         (lambda X, D, M: (X, D, M[:3]), "mask: expected the shape of X"),
-        (lambda X, D, M: (X[:0], D, None), "X must not be empty"),
+        (lambda X, D, M: (X[:0], D, None), "X: expected at least one entry"),
     ],
 )
 def test_bad_tensors_on_a_device_are_named(rng, change, message):

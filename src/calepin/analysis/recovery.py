@@ -47,7 +47,7 @@ def dictionary_error(atoms: ArrayLike, reference: ArrayLike) -> float:
     atoms, reference = _check(atoms, reference)
     scale = np.linalg.norm(reference)
     if scale == 0:
-        raise ValueError("reference must hold at least one atom that is not zero, got all zeros")
+        raise ValueError("reference: expected at least one atom that is not zero, got all zeros")
     order, signs = match_atoms(atoms, reference)
     return float(np.linalg.norm(signs[:, None] * atoms[order] - reference) / scale)
 

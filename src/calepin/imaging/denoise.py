@@ -177,7 +177,7 @@ def _check_image(image: np.ndarray, patch_size: int) -> np.ndarray:
         raise ValueError(f"image: expected shape (h, w) or (h, w, 3), got {image.shape}")
     if image.dtype.kind != "f":
         raise ValueError(
-            f"image must hold floating-point numbers, got {image.dtype} "
+            f"image: expected floating-point numbers, got {image.dtype} "
             "(skimage.util.img_as_float turns integers into numbers from 0 to 1)"
         )
     _check_integer("patch_size", patch_size, 2)

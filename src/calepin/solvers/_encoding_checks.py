@@ -21,11 +21,11 @@ def check_matrix(values: Any, name: str, shape: str) -> np.ndarray:
         values = values.detach().numpy(force=True)
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
+        raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
     if array.ndim != 2:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
     if 0 in array.shape:
-        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
+        raise ValueError(f"{name}: expected at least one entry, got shape {array.shape}")
     return array
 
 
@@ -88,7 +88,7 @@ def check_tol(value: Any, n_samples: int | None) -> np.ndarray:
         value = value.numpy(force=True)
     tol = np.asarray(value)
     if tol.dtype.kind not in "fiu":
-        raise ValueError(f"tol must hold real numbers, got {value!r}")
+        raise ValueError(f"tol: expected real numbers, got {value!r}")
     if tol.ndim and tol.shape != (n_samples,):
         raise ValueError(f"tol: expected one number or one a sample, ({n_samples},), got shape {tol.shape}")
     if not (np.isfinite(tol) & (tol >= 0)).all():

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calepin._threads import single_threaded_torch
 from calepin.analysis.unfolding import decoder_gradient, gradient_errors, unfolding_errors
 from calepin.experiments.pudle._planted import band, draws, spread
 from calepin.experiments.registry import Claim, Experiment, Findings, Run
@@ -60,6 +61,7 @@ class Settings:
         return np.arange(self.every, self.n_unfold + 1, self.every)
 
 
+@single_threaded_torch()  # products of this size lose by a second thread
 def measure_codes(settings: Settings, run: Run) -> Findings:
     """Figure 2: rates of codes and Jacobians once the support is found.
 
@@ -97,6 +99,7 @@ def measure_codes(settings: Settings, run: Run) -> Findings:
     return Findings(values, claims, [_draw(t, lines, "error", "code-convergence.png", run)])
 
 
+@single_threaded_torch()  # products of this size lose by a second thread
 def measure_gradients(settings: Settings, run: Run) -> Findings:
     """Figure 3: distances of dec, ae-lasso and ae-ls to g_hat.
 

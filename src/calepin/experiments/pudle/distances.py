@@ -18,6 +18,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from calepin._threads import single_threaded_torch
 from calepin.analysis.recovery import dictionary_error
 from calepin.analysis.unfolding import decoder_gradient
 from calepin.experiments.pudle._planted import band, draws, spread
@@ -63,6 +64,7 @@ class Settings:
     closeness: float = 0.55
 
 
+@single_threaded_torch()  # products of this size lose by a second thread
 def measure(settings: Settings, run: Run) -> Findings:
     """Measure the distances of each gradient to g* and to g~ after each number of layers."""
     distances: dict[tuple[str, GradientRule], list[list[float]]] = {}

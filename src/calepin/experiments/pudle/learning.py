@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calepin._threads import single_threaded_torch
 from calepin.analysis.recovery import dictionary_error
 from calepin.datasets.simulate import SparseData
 from calepin.experiments.pudle._planted import band, draws, quiet_about_long_steps, spread
@@ -63,6 +64,7 @@ class Settings:
     closeness: float = 2.8
 
 
+@single_threaded_torch()  # products of this size lose by a second thread
 def measure(settings: Settings, run: Run) -> Findings:
     """Learn by each gradient with each number of layers, in every draw."""
     errors: dict[tuple[int, GradientRule], list[list[float]]] = {}

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calepin._threads import single_threaded_torch
 from calepin.analysis.recovery import dictionary_error
 from calepin.datasets.simulate import SparseData
 from calepin.experiments.pudle._planted import band, draws, quiet_about_long_steps, spread
@@ -77,6 +78,7 @@ class Settings:
     closeness: float = 1.0
 
 
+@single_threaded_torch()  # products of this size lose by a second thread
 def measure(settings: Settings, run: Run) -> Findings:
     """Learn by each rule in every draw."""
     errors: dict[str, list[list[float]]] = {name: [] for name in NAMES}
