@@ -57,7 +57,9 @@ def prepare() -> list[Contender]:
         ),
         "+ start 8 x 8, lr .01": partial(_calepin, operator, x),
         "+ average of 4 starts": partial(_calepin, operator, x, n_starts=4),
-        "the same by L-BFGS": partial(_calepin, operator, x, n_starts=4, optimizer=LBFGS(), consistent=True),
+        "the same by L-BFGS": partial(
+            _calepin, operator, x, n_starts=4, optimizer=LBFGS(), consistent=True, longest=100
+        ),
     }
     return [
         Contender(name, partial(_all_starts, fit), lambda outcome: outcome.measures())
@@ -79,6 +81,7 @@ def _calepin(
     optimizer: Optimizer | None = None,
     n_starts: int = 1,
     consistent: bool = False,
+    longest: int = LONGEST,
 ) -> tuple[float, int]:
     y, reached = operator(x), [float("inf"), 0]
 
@@ -95,7 +98,7 @@ def _calepin(
             operator,
             y,
             optimizer=optimizer or Adam(0.01),
-            max_iter=LONGEST,
+            max_iter=longest,
             tol=0.0,
             n_starts=n_starts,
             callback=stop,
