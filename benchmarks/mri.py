@@ -20,8 +20,8 @@ from calepin.datasets import data_path
 from calepin.experiments.untrained.mri import load_slice, sample, sparsest
 from calepin.networks.deep_decoder import DeepDecoder
 from calepin.networks.untrained import ComplexPair
-from calepin.operators import Diagonal, MultiCoilMRI, density_weights, root_sum_of_squares
-from calepin.untrained import Adam, data_consistent, fit_untrained
+from calepin.operators import MultiCoilMRI, density_weights, root_sum_of_squares
+from calepin.untrained import Adam, data_consistent, fit_untrained, weighted
 
 SIZE = (160, 168)
 ALPHA = 1e-3  # calepin's and sigpy's best of .0005, .001, .002, .004
@@ -70,21 +70,20 @@ def _decode(
     )
     weights = density_weights(SIZE, power=power)
     scanner = operator if together else MultiCoilMRI(operator.acquired)
-    weighted = Diagonal(weights.expand(scanner.out_shape).clone()) @ scanner
-    target = weights * (y if together else y.transpose(0, 1))
-    scale = float(scanner.adjoint(target).abs().square().mean().sqrt())
+    problem = weighted(scanner, y if together else y.transpose(0, 1), weights)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of iterations
         fit = fit_untrained(
             network,
-            weighted,
-            target / scale,
+            problem.operator,
+            problem.y,
             optimizer=Adam(lr),
             max_iter=400,
             tol=0.0,
             n_starts=n_starts,
         )
-    return data_consistent(operator, scale * (fit.x if together else fit.x.transpose(0, 1)), y)
+    found = problem.scale * fit.x
+    return data_consistent(operator, found if together else found.transpose(0, 1), y)
 
 
 def _sigpy(operator: MultiCoilMRI, y: Tensor) -> Tensor:

@@ -233,14 +233,11 @@ def _fit(
     from sklearn.exceptions import ConvergenceWarning
 
     from calepin import UntrainedReconstructor
-    from calepin.operators import Diagonal
-    from calepin.untrained import Adam, data_consistent
+    from calepin.untrained import Adam, data_consistent, weighted
 
     operator, y, scale = scan.operator, scan.y, 1.0
     if scan.weights is not None:
-        y = scan.weights * y
-        scale = float(operator.adjoint(y).abs().square().mean().sqrt())  # networks begin with values around 1
-        operator = Diagonal(scan.weights) @ operator
+        operator, y, scale = weighted(operator, y, scan.weights)
     reconstructor = UntrainedReconstructor(
         operator,
         network=scan.network,
@@ -253,7 +250,7 @@ def _fit(
     with warnings.catch_warnings():
         # so many iterations are meant to be enough, and the residual is said; divergence is not meant
         warnings.simplefilter("ignore", ConvergenceWarning)
-        x = data_consistent(scan.operator, scale * reconstructor.reconstruct(y / scale), scan.y)
+        x = data_consistent(scan.operator, scale * reconstructor.reconstruct(y), scan.y)
     halved = int(reconstructor.solution_.n_reductions.max())
     if halved:
         warnings.warn(f"the fit diverged, its step was halved {halved} times", stacklevel=2)

@@ -152,7 +152,7 @@ def scan_kspace(
         None if truth is None else truth / truth.max(),
         float(acquired.float().mean()),
         scale,
-        weights=weights.expand(operator.out_shape).clone(),
+        weights=weights,
         network=network,
     )
 

@@ -3,6 +3,7 @@
 from calepin.untrained.consistency import data_consistent
 from calepin.untrained.fit import FitProgress, UntrainedSolution, fit_untrained
 from calepin.untrained.optimizers import LBFGS, Adam, GradientDescent, Optimizer
+from calepin.untrained.weighting import Weighted, weighted
 
 __all__ = [
     "LBFGS",
@@ -11,6 +12,8 @@ __all__ = [
     "GradientDescent",
     "Optimizer",
     "UntrainedSolution",
+    "Weighted",
     "data_consistent",
     "fit_untrained",
+    "weighted",
 ]

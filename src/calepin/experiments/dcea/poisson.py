@@ -31,8 +31,8 @@ class Settings:
 
     Attributes
     ----------
-    tied, untied
-        How much the networks of each kind are trained.
+    recipe
+        How much the networks are trained, of both kinds alike.
     train_all
         Whether the six networks are trained from scratch, as those that calepin ships were; else the
         shipped ones are evaluated, and one untied network for peak 4 is begun.
@@ -40,8 +40,7 @@ class Settings:
         The first pictures of train400 and of each test set; None takes all.
     """
 
-    tied: Recipe
-    untied: Recipe
+    recipe: Recipe
     train_all: bool
     sets: tuple[str, ...]
     n_train: int | None
@@ -87,7 +86,7 @@ def _claims(values: dict[str, float], settings: Settings) -> list[Claim]:
 
 def _train(settings: Settings, kind: str, pictures: Tensor, run: Run) -> dict[int, UnfoldedAutoencoder]:
     """Train the networks of one kind; what a checkpoint holds is gone on with."""
-    recipe: Recipe = getattr(settings, kind)
+    recipe = settings.recipe
     network = fresh_network(recipe, tied=kind == "tied").to(run.device)
     trained = {}
     for n_stage, stage in enumerate(recipe.stages):
@@ -113,7 +112,7 @@ def _train(settings: Settings, kind: str, pictures: Tensor, run: Run) -> dict[in
 
 def _begin(settings: Settings, pictures: Tensor, run: Run) -> dict[str, float]:
     """Return the held-out error in dB of a network before and after a short training."""
-    recipe = settings.untied
+    recipe = settings.recipe
     network = fresh_network(recipe, tied=False).to(run.device)
     trained, held_out = pictures[: len(pictures) // 2], pictures[len(pictures) // 2 :]
     before = _held_out_error(network, held_out)
@@ -143,16 +142,14 @@ DCEA_POISSON = Experiment(
     shows="Networks trained by calepin on photons denoise better the more photons there are.",
     source="Tolooshams et al. 2020, table 2",
     quick=Settings(
-        tied=BEGUN,
-        untied=BEGUN,
+        recipe=BEGUN,
         train_all=False,
         sets=("set12",),
         n_train=60,
         n_test=2,
     ),
     paper=Settings(
-        tied=WHOLE,
-        untied=WHOLE,
+        recipe=WHOLE,
         train_all=True,
         sets=tuple(SETS),
         n_train=None,

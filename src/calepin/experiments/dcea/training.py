@@ -7,8 +7,8 @@ where that learns more in a minute of one core:
 - windowed cosines of both signs as the first filters (the codes are nonnegative), not random ones;
 - one network goes through stages, from many photons to few, and begins with fewer layers: a step costs half;
 - the mean over a few random shifts of the grid in a step, not all 49. One shift alone costs less, but
-  learns filters that serve one grid: half of them fall silent, and the mean over all shifts stays
-  half a dB behind;
+  learns filters that serve one grid: many fall silent, and the mean over all shifts stays
+  behind;
 - Adam as it is, gradients shortened to `max_norm`, a rate that falls along a cosine in each stage.
 """
 

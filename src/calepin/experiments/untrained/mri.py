@@ -27,7 +27,6 @@ from calepin.likelihoods import Gaussian
 from calepin.networks.deep_decoder import DeepDecoder
 from calepin.networks.untrained import ComplexPair
 from calepin.operators import (
-    Diagonal,
     MultiCoilMRI,
     Wavelet,
     column_mask,
@@ -40,7 +39,7 @@ from calepin.penalties import L1
 from calepin.problem import Problem
 from calepin.report.figures import Curve, before_after, curves, save_figure
 from calepin.solvers import FISTA, solve
-from calepin.untrained import Adam, FitProgress, data_consistent, fit_untrained
+from calepin.untrained import Adam, FitProgress, data_consistent, fit_untrained, weighted
 
 __all__ = ["CS_MRI", "Settings", "load_slice", "sample", "sparsest"]
 
@@ -193,13 +192,12 @@ def _decode(
         )
     ).to(y.device)
     weights = density_weights((height, width), power=settings.power[columns]).to(y.device)
-    weighted = Diagonal(weights.expand(operator.out_shape).clone()) @ operator
-    scale = float(operator.adjoint(weights * y).abs().square().mean().sqrt())
+    problem = weighted(operator, y, weights)
     errors = []
 
     def watch(progress: FitProgress) -> None:
         if progress.n_iter % _EVERY == 0:
-            average = scale * progress.x.mean(0, keepdim=True)
+            average = problem.scale * progress.x.mean(0, keepdim=True)
             errors.append(_error(data_consistent(operator, average, y), truth))
             told(progress.n_iter / settings.max_iter)
 
@@ -207,8 +205,8 @@ def _decode(
         warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of iterations
         fit = fit_untrained(
             network,
-            weighted,
-            weights * y / scale,
+            problem.operator,
+            problem.y,
             optimizer=Adam(settings.lr),
             max_iter=settings.max_iter,
             tol=0.0,
@@ -216,7 +214,7 @@ def _decode(
             generator=torch_generator(seed),
             callback=watch,
         )
-    return scale * network(fit.weights).detach(), np.array(errors)
+    return problem.scale * network(fit.weights).detach(), np.array(errors)
 
 
 def _phantom() -> Tensor:
