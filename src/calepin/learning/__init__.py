@@ -3,6 +3,7 @@
 from calepin.learning.atoms import AtomSet, dct_atoms, initial_atoms
 from calepin.learning.batches import ArrayBatches, Batch, Batches, IterableBatches
 from calepin.learning.gradients import dictionary_gradient
+from calepin.learning.soap import SOAP
 from calepin.learning.train import (
     Callback,
     DivergedError,
@@ -14,6 +15,7 @@ from calepin.learning.train import (
 )
 
 __all__ = [
+    "SOAP",
     "ArrayBatches",
     "AtomSet",
     "Batch",

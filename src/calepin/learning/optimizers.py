@@ -64,7 +64,9 @@ def restored_state(arrays: Mapping[str, Any], prefix: str, parameter: Tensor) ->
             continue
         tensor = torch.as_tensor(value)
         key = name.removeprefix(prefix)
-        if key == "step" or tensor.numel() != parameter.numel():
+        if tensor.numel() > 1:
+            state[key] = tensor.to(parameter.device)
+        elif key == "step" or parameter.numel() > 1:
             # a count or factor, which torch keeps on the CPU; files know no numbers, arrays alone
             state[key] = tensor.reshape(()).cpu()
         else:

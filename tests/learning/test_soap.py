@@ -1,0 +1,101 @@
+"""SOAP is Adam in a basis that turns with the gradients."""
+
+import pytest
+import torch
+from torch import nn
+
+from calepin.learning import SOAP, ArrayBatches, TrainState, load_checkpoint, train
+from calepin.likelihoods import Poisson
+from calepin.networks import NetworkRule, PoissonNoise, UnfoldedAutoencoder
+from calepin.penalties import NonNegativeL1
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def random(*shape):
+    return torch.randn(*shape, generator=GENERATOR, dtype=torch.float64)
+
+
+def iterates(loss, start, n_steps, optimizer):
+    weight = nn.Parameter(start.clone())
+    optimizer = optimizer([weight])
+    for _ in range(n_steps):
+        optimizer.zero_grad()
+        loss(weight).backward()
+        optimizer.step()
+    return weight.detach()
+
+
+def test_a_turned_problem_has_turned_iterates():
+    target, mixing = random(6, 6), torch.diag(torch.logspace(0, 1, 6, dtype=torch.float64))
+    left, right = (torch.linalg.qr(random(6, 6))[0] for _ in range(2))
+    start = random(6, 6)
+    plain = iterates(lambda w: (w @ mixing - target).square().sum(), start, 25, SOAP)
+    turned = iterates(
+        lambda w: (left.T @ w @ right @ mixing - target).square().sum(), left @ start @ right.T, 25, SOAP
+    )
+    torch.testing.assert_close(turned, left @ plain @ right.T, rtol=1e-7, atol=1e-7)
+
+
+def test_what_is_flat_comes_down_where_adam_sees_only_what_is_steep():
+    basis = torch.linalg.qr(random(20, 20))[0]
+    half = basis * torch.logspace(0, -2, 20, dtype=torch.float64)
+    start = random(10, 20)
+
+    def flat_part(optimizer):
+        weight = iterates(lambda w: (w @ half).square().sum(), start, 100, optimizer)
+        return torch.linalg.vector_norm(weight @ basis[:, 15:])
+
+    soap = flat_part(lambda p: SOAP(p, lr=2e-2))
+    adam = flat_part(lambda p: torch.optim.Adam(p, lr=2e-2, betas=(0.9, 0.99)))
+    assert soap < 0.6 * adam
+
+
+def test_a_vector_moves_as_by_adam():
+    target, start = random(7), random(7)
+
+    def loss(w):
+        return (w - target).pow(4).sum()
+
+    soap = iterates(loss, start, 30, lambda p: SOAP(p, lr=1e-2, eps=1e-12))
+    adam = iterates(loss, start, 30, lambda p: torch.optim.Adam(p, lr=1e-2, betas=(0.9, 0.99), eps=1e-12))
+    torch.testing.assert_close(soap, adam, rtol=1e-9, atol=1e-9)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    pictures = torch.rand(6, 1, 24, 24, generator=torch.Generator().manual_seed(1))
+
+    def rule():
+        atoms = 0.3 * torch.randn(8, 1, 5, 5, generator=torch.Generator().manual_seed(2))
+        network = UnfoldedAutoencoder(
+            atoms, NonNegativeL1(0.1), n_unfold=2, stride=3, step=1.0, likelihood=Poisson(), tied=False,
+            learn_threshold=True, residual_bound=4,
+        )  # fmt: skip
+        return NetworkRule(network, optimizer=SOAP(network.parameters(), refresh=3), noise=PoissonNoise(4))
+
+    def run(state, rule, passes, checkpoint=None):
+        return train(rule, ArrayBatches(pictures, 2, seed=0), state, max_iter=passes, checkpoint=checkpoint)
+
+    whole = rule()
+    run(TrainState(whole.init()), whole, 4)
+    begun, resumed = rule(), rule()
+    run(TrainState(begun.init()), begun, 2, tmp_path / "a.checkpoint")
+    state = load_checkpoint(tmp_path / "a.checkpoint", resumed, ArrayBatches(pictures, 2, seed=0))
+    resumed.bind(state.arrays)
+    run(state, resumed, 4)
+    for one, other in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"lr": 0.0}, "lr: expected a number above 0"),
+        ({"betas": (0.9, 1.0)}, "betas: expected numbers of at least 0 and below 1"),
+        ({"statistics": 1.0}, "statistics: expected numbers"),
+        ({"refresh": 0}, "refresh: expected a positive integer"),
+    ],
+)
+def test_settings_outside_of_their_range_are_refused(terms, message):
+    with pytest.raises(ValueError, match=message):
+        SOAP([nn.Parameter(torch.zeros(3))], **terms)
