@@ -9,11 +9,12 @@ from calepin.likelihoods import Poisson
 from calepin.networks import NetworkRule, PoissonNoise, UnfoldedAutoencoder
 from calepin.penalties import NonNegativeL1
 
-GENERATOR = torch.Generator().manual_seed(0)
 
-
-def random(*shape):
-    return torch.randn(*shape, generator=GENERATOR, dtype=torch.float64)
+@pytest.fixture
+def random():
+    """Draw normal numbers, the same in every test whichever ran before."""
+    generator = torch.Generator().manual_seed(0)
+    return lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
 def iterates(loss, start, n_steps, optimizer):
@@ -26,7 +27,7 @@ def iterates(loss, start, n_steps, optimizer):
     return weight.detach()
 
 
-def test_a_turned_problem_has_turned_iterates():
+def test_a_turned_problem_has_turned_iterates(random):
     target, mixing = random(6, 6), torch.diag(torch.logspace(0, 1, 6, dtype=torch.float64))
     left, right = (torch.linalg.qr(random(6, 6))[0] for _ in range(2))
     start = random(6, 6)
@@ -37,28 +38,28 @@ def test_a_turned_problem_has_turned_iterates():
     torch.testing.assert_close(turned, left @ plain @ right.T, rtol=1e-7, atol=1e-7)
 
 
-def test_what_is_flat_comes_down_where_adam_sees_only_what_is_steep():
+def test_what_is_flat_comes_down_where_adam_sees_only_what_is_steep(random):
     basis = torch.linalg.qr(random(20, 20))[0]
     half = basis * torch.logspace(0, -2, 20, dtype=torch.float64)
     start = random(10, 20)
 
     def flat_part(optimizer):
-        weight = iterates(lambda w: (w @ half).square().sum(), start, 100, optimizer)
+        weight = iterates(lambda w: (w @ half).square().sum(), start, 400, optimizer)
         return torch.linalg.vector_norm(weight @ basis[:, 15:])
 
     soap = flat_part(lambda p: SOAP(p, lr=2e-2))
     adam = flat_part(lambda p: torch.optim.Adam(p, lr=2e-2, betas=(0.9, 0.99)))
-    assert soap < 0.6 * adam
+    assert soap < 0.05 * adam
 
 
-def test_a_vector_moves_as_by_adam():
+def test_a_vector_moves_as_by_adam(random):
     target, start = random(7), random(7)
 
     def loss(w):
         return (w - target).pow(4).sum()
 
-    soap = iterates(loss, start, 30, lambda p: SOAP(p, lr=1e-2, eps=1e-12))
-    adam = iterates(loss, start, 30, lambda p: torch.optim.Adam(p, lr=1e-2, betas=(0.9, 0.99), eps=1e-12))
+    soap = iterates(loss, start, 30, lambda p: SOAP(p, lr=1e-2, eps=1e-30))
+    adam = iterates(loss, start, 30, lambda p: torch.optim.Adam(p, lr=1e-2, betas=(0.9, 0.99), eps=1e-30))
     torch.testing.assert_close(soap, adam, rtol=1e-9, atol=1e-9)
 
 

@@ -42,6 +42,12 @@ class SOAP(torch.optim.Optimizer):
     refresh : int, default 10
         Steps from one update of the bases to the next.
 
+    Raises
+    ------
+    ValueError
+        A rate that is not above 0, a forgetting outside of [0, 1), a refresh that is no positive integer;
+        a closure given to ``step``.
+
     Notes
     -----
     All that it remembers are tensors, so that `calepin.learning.train` can checkpoint it.
