@@ -20,13 +20,13 @@ from calepin.networks import pretrained
 
 TINY = Recipe(
     (
-        Stage(2, 6, n_unfold=3, n_shifts=1, rate=3e-3),
-        *(Stage(peak, 3, n_unfold=4, n_shifts=2, rate=1e-3) for peak in (4, 2, 1)),
+        Stage(2, 6, n_unfold=3, n_shifts=1, crop=12, rate=3e-3),
+        *(Stage(peak, 3, n_unfold=4, n_shifts=2, crop=12, rate=1e-3) for peak in (4, 2, 1)),
     ),
     n_atoms=9,
     kernel=5,
     stride=3,
-    crop=12,
+    n_linear=2,
 )
 
 
@@ -45,6 +45,11 @@ def test_the_first_filters_are_one_flat_one_and_pairs_of_both_signs():
     assert atoms[0].min() > 0
     assert torch.equal(atoms[1::2], -atoms[2::2])
     assert torch.linalg.matrix_rank(atoms.flatten(1)) == 5
+
+
+def test_the_last_units_begin_with_a_negative_bias():
+    network = fresh_network(TINY, tied=True)
+    torch.testing.assert_close(network.alpha.flatten(), torch.tensor([0.1] * 7 + [-0.5] * 2))
 
 
 def test_a_run_that_stopped_goes_on_to_the_same_weights(tmp_path):

@@ -16,13 +16,13 @@ __all__ = ["DCEA_POISSON", "Settings"]
 PEAKS = (4, 2, 1)
 WHOLE = Recipe(
     (
-        Stage(4, 3000, n_unfold=6, n_shifts=4, rate=2e-3),
-        Stage(4, 2400, n_unfold=12, n_shifts=8, rate=1.5e-3),
-        Stage(2, 1500, n_unfold=12, n_shifts=8, rate=1.5e-3),
-        Stage(1, 1500, n_unfold=12, n_shifts=8, rate=1.5e-3),
+        Stage(4, 24000, n_unfold=6, n_shifts=4, crop=128, rate=2e-3),
+        Stage(4, 3000, n_unfold=12, n_shifts=16, crop=95, rate=1.5e-3),
+        Stage(2, 1500, n_unfold=12, n_shifts=16, crop=95, rate=1.5e-3),
+        Stage(1, 1500, n_unfold=12, n_shifts=16, crop=95, rate=1.5e-3),
     )
 )
-BEGUN = Recipe((Stage(4, 150, n_unfold=6, n_shifts=1, rate=3e-3),), crop=64)
+BEGUN = Recipe((Stage(4, 150, n_unfold=6, n_shifts=1, crop=64, rate=2e-3),))
 
 
 @dataclass(frozen=True)
