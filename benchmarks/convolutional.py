@@ -52,13 +52,13 @@ def high_passed_picture() -> tuple[np.ndarray, np.ndarray]:
 
 
 def events() -> tuple[np.ndarray, np.ndarray]:
-    """Return 20 noisy signals of 10,000 samples with 15 events of each of 10 atoms of 100 samples."""
+    """Return 100 noisy signals of 10,000 samples with 15 events of each of 10 atoms of 100 samples."""
     rng = np.random.default_rng(0)
     t = np.arange(100)
     atoms = np.stack([np.hanning(100) * np.sin(0.08 * (k + 1) * t + k) for k in range(10)])
     atoms += 0.1 * rng.normal(size=atoms.shape)
     atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
-    y = 0.1 * rng.normal(size=(20, 1, 10_000))
+    y = 0.1 * rng.normal(size=(100, 1, 10_000))
     for signal in y:
         for atom in atoms:
             for start in rng.choice(9_901, 15, replace=False):
@@ -119,7 +119,7 @@ def main() -> None:
     """Print one line for each coder."""
     y, atoms = high_passed_picture()
     beside_peers("picture", y, atoms, PICTURE_ALPHA, boundary="circular")
-    beside_peers("20 signals", *events(), SIGNAL_ALPHA, positive=True)
+    beside_peers("100 signals", *events(), SIGNAL_ALPHA, positive=True)
     problem = counts(1000)
     coded(counts(8), 8)
     for batch in (1000, 250):
