@@ -147,7 +147,7 @@ class NetworkRule(ModuleRule):
         Whether the network learns to predict the samples behind the noise (supervised), or to explain
         the observations that it sees (unsupervised).
     crop : int, optional
-        Side of a window that is cut from each sample and its noise, at random; a shorter axis is kept whole.
+        Side of a window that is cut from each sample, at random; a shorter axis is kept whole.
     n_shifts : int, default 1
         Shifts of the grid in a step, drawn at random.
     detach_codes : bool, default False
@@ -201,14 +201,12 @@ class NetworkRule(ModuleRule):
 
     def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss of each sample of x, (n, channels, *spatial), for one draw of what is random."""
-        y, scale = x, 1.0
-        if self.noise is not None:  # of whole samples: a window of a dark place stays as dark as it is
-            y, scale = self.noise(x, generator), self.noise.scale(x)
-        if self.crop is not None:
-            x, y = _crops(torch.cat([x, y], 1), self.crop, generator).chunk(2, 1)
+        x = x if self.crop is None else _crops(x, self.crop, generator)
+        y = x if self.noise is None else self.noise(x, generator)
         shifts = self.network.random_shifts(self.n_shifts, generator=generator)
         eta = self.network(y, shifts=shifts, detach_codes=self.detach_codes)
         if self.target == "clean":
+            scale = 1.0 if self.noise is None else self.noise.scale(x)
             return (scale * self.network.likelihood.mean(eta) - x).square().flatten(1).mean(1)
         return self.network.likelihood.nll(eta, y) / math.prod(y.shape[1:])
 
