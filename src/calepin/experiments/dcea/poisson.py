@@ -18,6 +18,7 @@ WHOLE = Recipe(
     (
         Stage(4, 24000, n_unfold=6, n_shifts=4, crop=128, rate=2e-3),
         Stage(4, 3000, n_unfold=12, n_shifts=8, crop=128, rate=3e-4),
+        Stage(4, 3000, n_unfold=12, n_shifts=16, crop=128, rate=3e-4),
         Stage(2, 3000, n_unfold=12, n_shifts=8, crop=128, rate=5e-4),
         Stage(1, 3000, n_unfold=12, n_shifts=8, crop=128, rate=5e-4),
     )
