@@ -79,7 +79,12 @@ def test_each_network_is_measured_on_each_set(tmp_path, monkeypatch, train_all):
     clean = [np.round(255 * rng.uniform(0.2, 1) * pictures(1, 16)[0, 0].numpy()) for _ in range(2)]
     monkeypatch.setattr(poisson, "training_pictures", lambda count: pictures())
     monkeypatch.setattr(poisson, "clean_pictures", lambda name, count: clean)
-    settings = replace(poisson.DCEA_POISSON.quick, recipe=TINY, train_all=train_all, sets=("set12",))
+    settings = replace(
+        poisson.DCEA_POISSON.quick,
+        recipes={"untied": TINY, "tied": TINY},
+        train_all=train_all,
+        sets=("set12",),
+    )
     told = []
     run = Run(0, "cpu", tmp_path, lambda part, text: told.append(part))
     values = poisson.measure(settings, run).values
