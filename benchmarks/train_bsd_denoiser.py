@@ -23,17 +23,10 @@ from calepin.learning import TrainState
 from calepin.networks import DenoiserSettings, UnfoldedAutoencoder, train_denoiser
 
 FIRST = DenoiserSettings(
-    local_mean=21,
-    n_steps=12_000,
-    batch_size=1,
-    crop=97,
-    n_shifts=4,
-    optimizer="soap",
-    learning_rate=5e-3,
-    max_norm=0.05,
+    local_mean=21, n_steps=12_000, batch_size=4, crop=48, learning_rate=2e-3, max_norm=0.05
 )
-# Taught on few grids, a network shrinks too much for a mean over all: it goes on with the mean of sixteen.
-STAGES = (FIRST, replace(FIRST, n_steps=4_000, n_shifts=16, learning_rate=7e-4))
+# Taught on one grid, a network shrinks too much for a mean over grids: it goes on with the mean of eight.
+STAGES = (FIRST, replace(FIRST, n_steps=3_000, batch_size=2, n_shifts=8, learning_rate=5e-4))
 SEED = 0
 CHECKPOINTS = tuple(Path(f"results/bsd_gaussian_25.{stage}.checkpoint") for stage in range(len(STAGES)))
 OUT = Path(calepin.__file__).parent / "weights" / "bsd_gaussian_25.safetensors"

@@ -9,7 +9,6 @@ import torch
 
 from calepin._random import randn, torch_generator
 from calepin.learning.batches import ArrayBatches
-from calepin.learning.soap import SOAP
 from calepin.learning.train import Callback, TrainState, load_checkpoint, train
 from calepin.likelihoods import Gaussian
 from calepin.networks.training import CosineDecay, GaussianNoise, NetworkRule
@@ -44,11 +43,8 @@ class DenoiserSettings:
         Of the noise, pictures being in [0, 1].
     n_steps, batch_size, crop, n_shifts
         Steps of training, windows in each and their side, and random shifts of the grid.
-    optimizer : {"adam", "soap"}
-        Adam of torch, or `calepin.learning.SOAP`.
     learning_rate, eps, cosine, max_norm
-        Of the optimiser, `eps` of Adam alone; whether its rate falls along half a cosine; longer gradients
-        are shortened to `max_norm`.
+        Of Adam; whether its rate falls along half a cosine; longer gradients are shortened to `max_norm`.
     """
 
     n_atoms: int = 64
@@ -67,7 +63,6 @@ class DenoiserSettings:
     batch_size: int = 4
     crop: int = 48
     n_shifts: int = 1
-    optimizer: str = "adam"
     learning_rate: float = 1e-3
     eps: float = 1e-8
     cosine: bool = True
@@ -131,7 +126,7 @@ def train_denoiser(
     network.shifts_at_once = settings.n_shifts  # one batch: a step is small
     rule = NetworkRule(
         network,
-        optimizer=_optimizer(settings, network),
+        optimizer=torch.optim.Adam(network.parameters(), lr=settings.learning_rate, eps=settings.eps),
         schedule=CosineDecay(settings.n_steps) if settings.cosine else None,
         max_norm=settings.max_norm,
         noise=GaussianNoise(settings.sigma),
@@ -154,11 +149,3 @@ def train_denoiser(
         passes = -(-settings.n_steps // (data.n_steps or 1))
         train(rule, data, state, max_iter=passes, callbacks=[*callbacks, enough], checkpoint=checkpoint)
     return network, state
-
-
-def _optimizer(settings: DenoiserSettings, network: UnfoldedAutoencoder) -> torch.optim.Optimizer:
-    if settings.optimizer == "soap":
-        return SOAP(network.parameters(), lr=settings.learning_rate)
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), lr=settings.learning_rate, eps=settings.eps)
-    raise ValueError(f"optimizer: expected 'adam' or 'soap', got {settings.optimizer!r}")
