@@ -7,7 +7,8 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 import calepin
-from calepin.networks import DeepDecoder
+from calepin.estimators.reconstruction import default_network
+from calepin.networks import ComplexPair, DeepDecoder
 from calepin.operators import GaussianSketch, Mask, SubsampledHadamard
 from calepin.untrained import LBFGS
 
@@ -96,6 +97,15 @@ def test_not_converging_warns():
 def test_bad_input_is_named(settings, y, message):
     with pytest.raises(ValueError, match=message):
         calepin.UntrainedReconstructor(OPERATOR, **settings).reconstruct(y)
+
+
+@pytest.mark.parametrize(("dtype", "first"), [(torch.float32, (32, 20)), (torch.complex64, (16, 16))])
+def test_the_default_network_begins_coarse_for_k_space(dtype, first):
+    operator = Mask(torch.ones(1, 256, 160, dtype=torch.bool))
+    network = default_network(operator, torch.ones((1, 1), dtype=dtype))
+    decoder = network.network if isinstance(network, ComplexPair) else network
+    assert isinstance(decoder, DeepDecoder)
+    assert decoder.sizes[0] == first
 
 
 def test_signals_without_a_default_network_are_named():

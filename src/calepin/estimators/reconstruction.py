@@ -32,7 +32,7 @@ class UntrainedReconstructor(BaseEstimator):
         A, the measurement.
     network : UntrainedNetwork, optional
         Makes the signals. Default: a `DeepDecoder` of 64 channels and 5 layers that begins at an eighth of
-        the picture's size, complex if the measurements are.
+        the picture's size; complex if the measurements are, and then at 16 pixels a side at most.
     likelihood : Likelihood, optional
         Family of the observations; Gaussian by default.
     optimizer : Optimizer, optional
@@ -197,11 +197,13 @@ def default_network(operator: LinearOperator, y: Tensor) -> UntrainedNetwork:
             "(channels, n)"
         )
     size = shape[1:]
+    # k-space lacks whole regions, which a network that begins on a finer grid makes up
+    largest = 16 if y.is_complex() else max(size)
     decoder = DeepDecoder(
         size,
         out_channels=shape[0] * (2 if y.is_complex() else 1),
         channels=64,
-        in_size=tuple(max(1, -(-n // 8)) for n in size),
+        in_size=tuple(max(1, min(-(-n // 8), largest)) for n in size),
         output="none" if y.is_complex() else "sigmoid",
     )
     return ComplexPair(decoder) if y.is_complex() else decoder
