@@ -127,7 +127,8 @@ def test_codes_do_not_depend_on_the_blocks(capsys, monkeypatch):
     decode = ["decode", "whole.npz", "-d", "D.safetensors", "-o"]
     said(capsys, *encode, "whole.npz")
     said(capsys, *decode, "whole.npy")
-    monkeypatch.setattr(dictionary, "BLOCK", 70)
+    # of the coder's own blocks of 64: BLAS may round a product of other sizes differently
+    monkeypatch.setattr(dictionary, "BLOCK", 192)
     said(capsys, *encode, "blocks.npz")
     said(capsys, *decode, "blocks.npy")
     assert (sparse.load_npz("whole.npz") != sparse.load_npz("blocks.npz")).nnz == 0

@@ -119,7 +119,7 @@ def _begin(state: dict[str, Tensor], gradient: Tensor) -> None:
         for side, matrix in (("row", gradient @ gradient.T), ("column", gradient.T @ gradient)):
             state[f"{side}s"] = matrix
             # in double precision: the small eigenvalues of one gradient are rounding errors
-            state[f"{side}_basis"] = torch.linalg.eigh(matrix.double())[1].to(gradient.dtype)
+            state[f"{side}_basis"] = torch.linalg.eigh(matrix.double())[1].to(gradient.dtype).contiguous()
 
 
 def _turned(gradient: Tensor, state: dict[str, Tensor]) -> Tensor:
@@ -136,5 +136,6 @@ def _refreshed(state: dict[str, Tensor], side: str, axis: int) -> Tensor:
     """
     matrix, basis = state[f"{side}s"], state[f"{side}_basis"]
     order = torch.argsort((basis * (matrix @ basis)).sum(0), descending=True, stable=True)
-    state[f"{side}_basis"] = torch.linalg.qr(matrix @ basis[:, order])[0]
+    # by rows, as a checkpoint returns it: LAPACK's order by columns would round products differently
+    state[f"{side}_basis"] = torch.linalg.qr(matrix @ basis[:, order])[0].contiguous()
     return state["square"].index_select(axis, order)
