@@ -87,7 +87,7 @@ def test_names_and_patterns_find_experiments_once_and_in_order():
 
 
 def test_settings_must_be_values():
-    with pytest.raises(TypeError, match="settings must be dataclass values"):
+    with pytest.raises(TypeError, match="settings: expected dataclass values"):
         Experiment("toy", "a toy", "nowhere", quick={"n": 3}, paper=Settings(3), measure=measure)
 
 

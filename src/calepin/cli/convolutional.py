@@ -36,7 +36,7 @@ def open_signals(path: Path) -> "np.ndarray":
     X = open_array(path)
     if not 2 <= X.ndim <= 5 or 0 in X.shape or X.dtype.kind not in "fiub":
         raise ValueError(
-            f"{path} must hold real numbers of shape (n, channels, *spatial) or (n, length), "
+            f"{path}: expected real numbers of shape (n, channels, *spatial) or (n, length), "
             f"got {X.dtype} of shape {X.shape}"
         )
     return X[:, None] if X.ndim == 2 else X

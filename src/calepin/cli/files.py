@@ -37,7 +37,7 @@ def open_samples(path: Path) -> "np.ndarray":
     X = open_array(path)
     if X.ndim != 2 or 0 in X.shape or X.dtype.kind not in "fiu":
         raise ValueError(
-            f"{path} must hold real numbers of shape (n_samples, n_features), "
+            f"{path}: expected real numbers of shape (n_samples, n_features), "
             f"got {X.dtype} of shape {X.shape}"
         )
     return X
@@ -48,7 +48,7 @@ def load_samples(path: Path) -> "np.ndarray":
     X = open_array(path)
     if X.ndim < 2 or 0 in X.shape or X.dtype.kind not in "fiu":
         raise ValueError(
-            f"{path} must hold real numbers of shape (n_samples, ...), got {X.dtype} of shape {X.shape}"
+            f"{path}: expected real numbers of shape (n_samples, ...), got {X.dtype} of shape {X.shape}"
         )
     return X
 

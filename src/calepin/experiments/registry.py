@@ -97,7 +97,7 @@ class Experiment:
     def __post_init__(self) -> None:
         for settings in (self.quick, self.paper):
             if not is_dataclass(settings) or isinstance(settings, type):
-                raise TypeError(f"{self.name}: settings must be dataclass values, got {settings!r}")
+                raise TypeError(f"{self.name}: settings: expected dataclass values, got {settings!r}")
 
 
 def find(patterns: Sequence[str], experiments: Mapping[str, Experiment]) -> list[Experiment]:

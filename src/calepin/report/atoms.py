@@ -98,7 +98,7 @@ def _as_patches(atoms: ArrayLike, shape: Sequence[int] | None) -> NDArray[np.flo
         shape = values.shape[1:] if values.ndim > 2 else patch_shape(n_features)
         if shape is None:
             raise ValueError(
-                f"shape must be given: {n_features} features are no square patch, gray or colour"
+                f"shape: expected (h, w) or (h, w, 3): {n_features} features are no square patch, got None"
             )
     shape = tuple(shape)
     is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)

@@ -120,7 +120,7 @@ class PursuitCoder:
         if self.selection not in ("omp", "ols"):
             raise ValueError(f'selection: expected "omp" or "ols", got {self.selection!r}')
         if self.n_nonzero is None and self.tol is None:
-            raise ValueError("n_nonzero or tol must be given, got neither")
+            raise ValueError("n_nonzero: expected a number of atoms, or tol given, got neither")
         if self.n_nonzero is not None:
             check_count(self.n_nonzero, "n_nonzero")
         if self.tol is not None and np.ndim(self.tol) == 0:
@@ -302,12 +302,12 @@ def _coder(method: str, alpha, n_nonzero, tol, positive) -> "LassoCoder | Pursui
         raise ValueError(f"positive: expected True or False, got {positive!r}")
     if method == "lasso":
         if alpha is None:
-            raise ValueError('alpha must be given for method "lasso"')
+            raise ValueError('alpha: expected a positive number for method "lasso", got None')
         if n_nonzero is not None:
-            raise ValueError(f'n_nonzero is for methods "omp" and "ols" only, got {n_nonzero!r}')
+            raise ValueError(f'n_nonzero: expected None for method "lasso", got {n_nonzero!r}')
         return LassoCoder(alpha, 1e-6 if tol is None else tol, bool(positive))
     if alpha is not None:
-        raise ValueError(f'alpha is for method "lasso" only, got {alpha!r} with {method!r}')
+        raise ValueError(f'alpha: expected None for method "{method}", got {alpha!r}')
     return PursuitCoder(n_nonzero, tol, bool(positive), "omp" if method == "omp" else "ols")
 
 
