@@ -15,13 +15,14 @@ from torch import Tensor
 
 from calepin.estimators._base import BaseLearner, one_of, positive_integer
 from calepin.estimators._signals import check_observations, check_signals, one_each
-from calepin.learning.convolutional import Convolutional, code_signals, initial_filters, objective
+from calepin.learning.convolutional import Convolutional, code_signals, objective
 from calepin.learning.convolutional_coders import (
     ConvolutionalCoder,
     ExactCoder,
     ProximalCoder,
     PursuitCoder,
 )
+from calepin.learning.filters import initial_filters
 from calepin.learning.gradients import GradientRule
 from calepin.learning.optimizers import Optimizer
 from calepin.learning.signals import SignalBatches
@@ -421,6 +422,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             baseline=self._baseline,
             n_updates=updates,
             optimizer=optimizer,
+            centre=isinstance(self.init, str),
         )
 
     def _batches(self, X: Any, mask: Any, seed: int, *, reset: bool) -> Any:

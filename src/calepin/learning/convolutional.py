@@ -14,7 +14,6 @@ The gradient is projected on the tangent space of each filter's sphere: along th
 likelihood only asks for larger amplitudes, which the codes can supply and the sphere takes back.
 """
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,27 +22,25 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from calepin.learning.atoms import AtomSet, find_idle
 from calepin.learning.batches import Batch
 from calepin.learning.convolutional_coders import ConvolutionalCoder, fit_baseline, peaks, refit
+from calepin.learning.filters import SPHERE, centre_, unit, worst_window
 from calepin.learning.gradients import GradientRule, decoder_loss
 from calepin.learning.optimizers import OPTIMIZER, Optimizer, along_sphere, describe_optimizer, move
-from calepin.learning.signals import SignalBatches, Signals
+from calepin.learning.signals import Signals
 from calepin.learning.train import DivergedError
 from calepin.operators import ConvDictionary
 from calepin.problem import Problem
 
-__all__ = ["Convolutional", "code_signals", "initial_filters"]
+__all__ = ["Convolutional", "code_signals"]
 
 _ROUNDS = 4  # of codes and baselines in turn
 _POOL = 16  # badly explained windows kept at hand to replace idle filters
 _RARE = 0.02  # a filter used less than this share of the mean serves nobody
 _COHERENCE = 0.98  # two filters with a larger absolute inner product are one
-_SPHERE = AtomSet("sphere")
-_AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,9 @@ class Convolutional:
         entries and by the curvature of the likelihood, where it has a bound: one scale for all data.
     tangent : bool
         Whether the gradient is projected on the sphere's tangent space.
+    centre : bool
+        Whether a filter whose energy lies to one side of its kernel is moved to the middle at the end of a
+        pass: only the codes know its place, and the kernel's edge cuts off what it could still learn.
     replace : bool
         Whether filters that hardly any event uses, or that equal another one, give way, at the end of a
         pass, to windows of what is badly explained.
@@ -87,6 +87,7 @@ class Convolutional:
     n_updates: int = 1
     optimizer: Optimizer = field(default=partial(torch.optim.Adam, lr=0.02, eps=1e-3))
     tangent: bool = True
+    centre: bool = False
     replace: bool = True
 
     def __post_init__(self) -> None:
@@ -110,7 +111,7 @@ class Convolutional:
     @property
     def atom_set(self) -> AtomSet:
         """The set of flattened filters: the sphere."""
-        return _SPHERE
+        return SPHERE
 
     def init(self, atoms: Any) -> dict[str, Any]:
         """Return the arrays that learning carries from step to step."""
@@ -153,7 +154,10 @@ class Convolutional:
         return refit(problem, codes, support, positive=self.coder.positive)
 
     def end_pass(self, arrays: dict[str, Any]) -> None:
-        """Do nothing: a pass has no meaning for the rule."""
+        """Move filters to the middle of their kernels, where that is wanted."""
+        if self.centre:
+            for j in centre_(torch.as_tensor(arrays["atoms"])):
+                _forget(arrays, j)
 
     def replace_idle(self, arrays: dict[str, Any]) -> int:
         """Put badly explained windows in the place of filters that serve nobody; return how many."""
@@ -165,10 +169,8 @@ class Convolutional:
             worst = order[arrays["pool_error"][order] > 0]
             idle = find_idle(flat, usage, rare=_RARE, coherence=_COHERENCE)
             for j, source in zip(idle.tolist(), worst.tolist(), strict=False):
-                atoms[j] = _unit(torch.as_tensor(arrays["pool"])[[source]])[0].to(atoms)
-                for name, value in arrays.items():
-                    if name.startswith(OPTIMIZER) and value.shape == atoms.shape:
-                        value[j] = 0
+                atoms[j] = unit(torch.as_tensor(arrays["pool"])[[source]])[0].to(atoms)
+                _forget(arrays, j)
                 n_replaced += 1
         usage[:] = 0
         arrays["pool_error"][:] = -1.0
@@ -187,6 +189,7 @@ class Convolutional:
             "n_updates": self.n_updates,
             "optimizer": describe_optimizer(self.optimizer),
             "tangent": self.tangent,
+            "centre": self.centre,
             "replace": self.replace,
         }
 
@@ -207,7 +210,7 @@ class Convolutional:
             gradient = along_sphere(gradient, atoms)
         move(arrays, atoms, gradient, self.optimizer)
         with torch.no_grad():
-            atoms.copy_(_unit(atoms))
+            atoms.copy_(unit(atoms))
 
     @torch.no_grad()
     def _note(self, arrays: dict[str, Any], coded: Sequence[tuple[Problem, Tensor]]) -> None:
@@ -223,7 +226,7 @@ class Convolutional:
         if not self.replace:
             return
         kernel = arrays["atoms"].shape[2:]
-        windows = [_worst_window(problem, codes, kernel) for problem, codes in coded]
+        windows = [worst_window(problem, codes, kernel) for problem, codes in coded]
         window, error = max(windows, key=lambda found: found[1])
         weakest = int(arrays["pool_error"].argmin())
         if error > arrays["pool_error"][weakest]:
@@ -255,73 +258,11 @@ def objective(rule: Convolutional, problem: Problem, codes: Tensor) -> np.ndarra
     return value.double().cpu().numpy()
 
 
-def initial_filters(
-    n_atoms: int,
-    kernel_size: tuple[int, ...],
-    data: SignalBatches,
-    *,
-    init: str | np.ndarray,
-    rng: np.random.Generator,
-) -> Tensor:
-    """Return filters (n_atoms, channels, *kernel_size) of unit norm to start learning from.
-
-    Parameters
-    ----------
-    init : {"data", "random"} or array
-        "data": windows of different signals, less their baseline, each chosen among a few for its
-        energy; "random": Gaussian noise; or the filters themselves.
-    rng : numpy.random.Generator
-        Chooses signals and windows, or draws the noise.
-    """
-    groups = data.head(4 * n_atoms, rng).X
-    n_channels = groups[0].y.shape[1]
-    shape = (n_atoms, n_channels, *kernel_size)
-    if isinstance(init, str):
-        if init not in ("data", "random"):
-            raise ValueError(f"init: expected 'data', 'random' or an array, got {init!r}")
-        filters = torch.from_numpy(rng.standard_normal(shape))
-        if init == "data":
-            filters = torch.stack([_random_window(groups, kernel_size, rng) for _ in range(n_atoms)])
-            dead = ~filters.flatten(1).any(1)
-            filters[dead] = torch.from_numpy(rng.standard_normal(shape)).to(filters)[dead]
-    else:
-        filters = torch.as_tensor(np.array(init))
-        if tuple(filters.shape) != shape:
-            raise ValueError(
-                f"init: expected shape (n_atoms, channels, *kernel_size) = {shape}, "
-                f"got {tuple(filters.shape)}"
-            )
-        norms = torch.linalg.vector_norm(filters.flatten(1), dim=1)
-        if not torch.isfinite(filters).all() or not norms.all():
-            raise ValueError("init: expected finite filters none of which is zero")
-    return _unit(filters.to(groups[0].y))
-
-
-def _random_window(
-    groups: Sequence[Signals], kernel_size: tuple[int, ...], rng: np.random.Generator
-) -> Tensor:
-    """Return the one of eight random windows, less its signal's mean, with the most energy."""
-    windows = []
-    for _ in range(8):
-        y = groups[int(rng.integers(len(groups)))].y
-        y = y[int(rng.integers(len(y)))]
-        window = y - y.flatten(1).mean(1).view(-1, *[1] * len(kernel_size))
-        for axis, size in enumerate(kernel_size, start=1):
-            window = window.narrow(axis, int(rng.integers(window.shape[axis] - size + 1)), size)
-        windows.append(window)
-    return max(windows, key=lambda window: float(window.square().sum()))
-
-
-def _worst_window(problem: Problem, codes: Tensor, kernel: Sequence[int]) -> tuple[Tensor, float]:
-    """Return the window of the residual ``y - mean`` with most energy, and that energy."""
-    residual = problem.likelihood.score(problem.eta(codes), problem.y)
-    energy = _AVERAGE[len(kernel)](residual.square().sum(1, keepdim=True), tuple(kernel), stride=1)
-    best = int(energy.argmax())
-    sample, *place = np.unravel_index(best, (len(energy), *energy.shape[2:]))
-    window = residual[int(sample)]
-    for axis, (start, size) in enumerate(zip(place, kernel, strict=True), start=1):
-        window = window.narrow(axis, int(start), size)
-    return window, float(energy.flatten()[best]) * math.prod(kernel)
+def _forget(arrays: dict[str, Any], j: int) -> None:
+    """Clear what the optimiser remembers of a filter."""
+    for name, value in arrays.items():
+        if name.startswith(OPTIMIZER) and value.shape == arrays["atoms"].shape:
+            value[j] = 0
 
 
 def _with_atoms(problem: Problem, atoms: Tensor) -> Problem:
@@ -329,10 +270,6 @@ def _with_atoms(problem: Problem, atoms: Tensor) -> Problem:
     assert isinstance(before, ConvDictionary)
     operator = ConvDictionary(atoms, signal_shape=before.out_shape[1:], stride=before.stride)
     return replace(problem, operator=operator)
-
-
-def _unit(filters: Tensor) -> Tensor:
-    return _SPHERE.project(filters.flatten(1)).view_as(filters)
 
 
 def _require_finite(name: str, values: Tensor) -> None:

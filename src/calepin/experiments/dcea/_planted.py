@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from calepin.analysis.filters import filter_error
 from calepin.datasets.simulate import ConvolutionalData, simulate_convolutional
 from calepin.learning import TrainState, train
-from calepin.learning.convolutional import Convolutional, initial_filters
+from calepin.learning.convolutional import Convolutional
 from calepin.learning.convolutional_coders import ConvolutionalCoder, ProximalCoder
+from calepin.learning.filters import initial_filters
 from calepin.learning.signals import SignalBatches
 from calepin.likelihoods import Binomial, Likelihood
 from calepin.penalties import NonNegativeL1
@@ -104,6 +105,7 @@ def learn(
         n_peaks=n_peaks,
         n_updates=n_updates,
         optimizer=partial(torch.optim.Adam, lr=learning_rate, eps=1e-3),
+        centre=isinstance(init, str),
     )
     rng = np.random.default_rng(seed)
     filters = initial_filters(len(reference), reference.shape[2:], data, init=init, rng=rng)

@@ -3,7 +3,8 @@
 Tolooshams et al. 2020, figure 3. Filters and baseline of the paper's simulation are in no public code:
 here filters are smooth noise under a Hann window. DCEA codes by nonnegative FISTA and re-fits the codes on
 the highest of their peaks before filters move ("debias"); BCOMP is the paper's appendix, algorithm 2.
-From random filters each may end moved by a few samples, which the codes undo: there errors are over shifts.
+From random filters each may end moved by a few samples, which the codes undo: there errors are over shifts,
+and filters are moved to the middle of their kernels after each pass, lest its edge cuts them off.
 """
 
 import time
@@ -77,8 +78,7 @@ def measure(settings: Settings, run: Run) -> Findings:
     values = {
         **spread("err_max", [trace[-1].max() for trace in errors["DCEA"]]),
         **spread("err_bcomp", [trace[-1].max() for trace in errors["BCOMP"]]),
-        **spread("err_random_start", [trace[-1].mean() for trace in errors["DCEA, random start"]]),
-        "err_random_start_worst": max(float(trace[-1].max()) for trace in errors["DCEA, random start"]),
+        **spread("err_random_start", [trace[-1].max() for trace in errors["DCEA, random start"]]),
         "err_start": settings.planted.start_error,
         "seconds_dcea_100": seconds["DCEA"][at_100],
         "seconds_bcomp_100": seconds["BCOMP"][at_100],
@@ -86,7 +86,7 @@ def measure(settings: Settings, run: Run) -> Findings:
     claims = [
         Claim("DCEA from a perturbed start: largest error of a filter", values["err_max"], "<=", ERROR_BAR),
         Claim("BCOMP from a perturbed start: largest error", values["err_bcomp"], "<=", ERROR_BAR),
-        Claim("DCEA from random filters: mean error", values["err_random_start"], "<=", ERROR_BAR),
+        Claim("DCEA from random filters: largest error", values["err_random_start"], "<=", ERROR_BAR),
     ]
     assert shown is not None
     return Findings(

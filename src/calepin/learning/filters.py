@@ -1,0 +1,133 @@
+"""Filters apart from any rule: which to begin with, where their energy lies, what none of them explains."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from calepin.learning.atoms import AtomSet
+from calepin.learning.signals import SignalBatches, Signals
+from calepin.problem import Problem
+
+__all__ = ["SPHERE", "centre_", "initial_filters", "unit", "worst_window"]
+
+SPHERE = AtomSet("sphere")
+_AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+_OFF_CENTRE = 0.1  # of the kernel, and at least two entries: real filters are not symmetric
+_LOST = 0.02  # of a filter's energy may be pushed over the edge: what begins at the edge has no place to go
+
+
+def initial_filters(
+    n_atoms: int,
+    kernel_size: tuple[int, ...],
+    data: SignalBatches,
+    *,
+    init: str | np.ndarray,
+    rng: np.random.Generator,
+) -> Tensor:
+    """Return filters (n_atoms, channels, *kernel_size) of unit norm to start learning from.
+
+    Parameters
+    ----------
+    init : {"data", "random"} or array
+        "data": windows of different signals, less their baseline, each chosen among a few for its
+        energy; "random": Gaussian noise; or the filters themselves.
+    rng : numpy.random.Generator
+        Chooses signals and windows, or draws the noise.
+    """
+    groups = data.head(4 * n_atoms, rng).X
+    n_channels = groups[0].y.shape[1]
+    shape = (n_atoms, n_channels, *kernel_size)
+    if isinstance(init, str):
+        if init not in ("data", "random"):
+            raise ValueError(f"init: expected 'data', 'random' or an array, got {init!r}")
+        filters = torch.from_numpy(rng.standard_normal(shape))
+        if init == "data":
+            filters = torch.stack([_random_window(groups, kernel_size, rng) for _ in range(n_atoms)])
+            dead = ~filters.flatten(1).any(1)
+            filters[dead] = torch.from_numpy(rng.standard_normal(shape)).to(filters)[dead]
+    else:
+        filters = torch.as_tensor(np.array(init))
+        if tuple(filters.shape) != shape:
+            raise ValueError(
+                f"init: expected shape (n_atoms, channels, *kernel_size) = {shape}, "
+                f"got {tuple(filters.shape)}"
+            )
+        norms = torch.linalg.vector_norm(filters.flatten(1), dim=1)
+        if not torch.isfinite(filters).all() or not norms.all():
+            raise ValueError("init: expected finite filters none of which is zero")
+    return unit(filters.to(groups[0].y))
+
+
+def _random_window(
+    groups: Sequence[Signals], kernel_size: tuple[int, ...], rng: np.random.Generator
+) -> Tensor:
+    """Return the one of eight random windows, less its signal's mean, with the most energy."""
+    windows = []
+    for _ in range(8):
+        y = groups[int(rng.integers(len(groups)))].y
+        y = y[int(rng.integers(len(y)))]
+        window = y - y.flatten(1).mean(1).view(-1, *[1] * len(kernel_size))
+        for axis, size in enumerate(kernel_size, start=1):
+            window = window.narrow(axis, int(rng.integers(window.shape[axis] - size + 1)), size)
+        windows.append(window)
+    return max(windows, key=lambda window: float(window.square().sum()))
+
+
+def worst_window(problem: Problem, codes: Tensor, kernel: Sequence[int]) -> tuple[Tensor, float]:
+    """Return the window of the residual ``y - mean`` with most energy, and that energy."""
+    residual = problem.likelihood.score(problem.eta(codes), problem.y)
+    energy = _AVERAGE[len(kernel)](residual.square().sum(1, keepdim=True), tuple(kernel), stride=1)
+    best = int(energy.argmax())
+    sample, *place = np.unravel_index(best, (len(energy), *energy.shape[2:]))
+    window = residual[int(sample)]
+    for axis, (start, size) in enumerate(zip(place, kernel, strict=True), start=1):
+        window = window.narrow(axis, int(start), size)
+    return window, float(energy.flatten()[best]) * math.prod(kernel)
+
+
+def centre_(filters: Tensor) -> list[int]:
+    """Move unit filters whose energy lies to one side of the kernel, in place; return which ones moved.
+
+    What is pushed over an edge is on the side of less energy, little enough to be noise; zeros come in at
+    the other.
+    """
+    moved = []
+    for j, h in enumerate(filters):
+        shifts = [_off_centre(h, axis) for axis in range(1, h.ndim)]
+        if any(shifts):
+            for axis, shift in enumerate(shifts, start=1):
+                h = _shifted(h, axis, -shift)
+            filters[j] = unit(h[None])[0]
+            moved.append(j)
+    return moved
+
+
+def _off_centre(h: Tensor, axis: int) -> int:
+    """Return by how much a filter can be moved back to the middle, 0 if it is not far from it."""
+    size = h.shape[axis]
+    energy = h.square().transpose(0, axis).flatten(1).sum(1).double()
+    place = torch.arange(size, dtype=energy.dtype, device=h.device) - (size - 1) / 2
+    off = float(energy @ place / energy.sum())
+    if abs(off) <= max(_OFF_CENTRE * size, 2):
+        return 0
+    lost = (energy if off > 0 else energy.flip(0)).cumsum(0) / energy.sum()
+    return int(math.copysign(min(round(abs(off)), int((lost <= _LOST).sum())), off))
+
+
+def _shifted(h: Tensor, axis: int, shift: int) -> Tensor:
+    """Return a filter moved along an axis, towards larger indices."""
+    if shift == 0:
+        return h
+    lost, kept = abs(shift), h.shape[axis] - abs(shift)
+    part = h.narrow(axis, 0 if shift > 0 else lost, kept)
+    zeros = torch.zeros_like(h.narrow(axis, 0, lost))
+    return torch.cat([zeros, part] if shift > 0 else [part, zeros], axis)
+
+
+def unit(filters: Tensor) -> Tensor:
+    """Return filters (n_atoms, channels, *kernel) of unit norm."""
+    return SPHERE.project(filters.flatten(1)).view_as(filters)
