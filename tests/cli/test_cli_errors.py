@@ -46,9 +46,13 @@ def test_the_console_script_shows_its_help_without_loading_what_computes():
     assert all(command in done.stdout for command in COMMANDS)
 
 
-def test_the_installed_command_returns_its_status_to_the_shell():
-    script = os.path.join(os.path.dirname(sys.executable), "calepin")
-    done = subprocess.run([script, "info", "none.npy"], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    "command",
+    [[os.path.join(os.path.dirname(sys.executable), "calepin")], [sys.executable, "-m", "calepin"]],
+    ids=["script", "module"],
+)
+def test_the_installed_command_returns_its_status_to_the_shell(command):
+    done = subprocess.run([*command, "info", "none.npy"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (
         2,
         "",
