@@ -71,6 +71,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, optimiz
             max_norm=0.1,
             crop=9,
             n_shifts=2,
+            average=4,
             seed=3,
         )
         return net, rule, ArrayBatches(pictures(), 4, seed=1)
@@ -94,6 +95,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, optimiz
     for (name, expected), mine in zip(net.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(mine, expected), name
         assert torch.equal(torch.as_tensor(state.arrays[name]), expected), name
+        mean = f"average.{name}"
+        assert torch.equal(torch.as_tensor(state.arrays[mean]), torch.as_tensor(whole.arrays[mean])), name
     objectives = [[record["objective"] for record in run.history] for run in (whole, state)]
     assert objectives[0] == objectives[1]
 
@@ -252,6 +255,21 @@ def test_atoms_keep_unit_norm_on_request():
         )
 
 
+def test_the_mean_of_the_weights_is_plain_at_first_and_forgets_later():
+    net = network()
+    rule = NetworkRule(net, average=4)
+    arrays, weights, expected = rule.init(), [], 0
+    for n in range(1, 8):
+        rule.step(arrays, Batch(pictures(4, seed=n)))
+        weights.append(net.atoms.detach().clone())
+        expected = expected + (weights[-1] - expected) / min(n, 4)
+        if n == 4:
+            torch.testing.assert_close(expected, torch.stack(weights).mean(0))
+    assert not torch.allclose(expected, weights[-1])
+    rule.use_average(arrays)
+    torch.testing.assert_close(net.atoms.detach(), expected)
+
+
 def test_a_run_can_begin_with_other_atoms():
     net = network()
     rule = NetworkRule(net)
@@ -297,6 +315,8 @@ def _with_rate(rate):
     ("make", "message"),
     [
         (lambda: NetworkRule(network(), target="noisy"), "target: expected one of"),
+        (lambda: NetworkRule(network(), average=0), "average: expected a positive number of steps"),
+        (lambda: NetworkRule(network()).use_average({}), "average: expected a number of steps"),
         (
             lambda: NetworkRule(network(), crop=3),
             r"crop: expected at least the kernel's size \(4, 4\), got 3",

@@ -11,16 +11,19 @@ import numbers
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from calepin._random import randn
+from calepin.learning.batches import Batch
 from calepin.networks._rule import ModuleRule
 from calepin.networks.unfolded import UnfoldedAutoencoder
 
 __all__ = ["CosineDecay", "GaussianNoise", "NetworkRule", "Noise", "PoissonNoise"]
 
 TARGETS = ("clean", "observed")
+AVERAGE = "average."  # before the name of a weight whose mean an array is
 
 
 class Noise(Protocol):
@@ -154,6 +157,10 @@ class NetworkRule(ModuleRule):
         Whether gradients stop at the codes (PUDLE's "dec") or run through the encoder ("ae-ls").
     unit_norm : bool, default False
         Whether every atom of every dictionary is scaled to unit norm after each step.
+    average : int, optional
+        Steps over which a mean of the weights is kept, which forgets exponentially; of the first steps it is
+        the plain mean. Noise of the gradients keeps weights moving about a place that their mean is nearer
+        to (Polyak and Juditsky 1992). `use_average` puts it into the network.
     seed : int, default 0
         Of crops, noise and shifts.
     """
@@ -171,6 +178,7 @@ class NetworkRule(ModuleRule):
         n_shifts: int = 1,
         detach_codes: bool = False,
         unit_norm: bool = False,
+        average: int | None = None,
         seed: int = 0,
     ) -> None:
         if target not in TARGETS:
@@ -179,6 +187,8 @@ class NetworkRule(ModuleRule):
             raise ValueError(f"crop: expected at least the kernel's size {network.kernel}, got {crop!r}")
         if max_norm is not None and not 0 < max_norm < math.inf:
             raise ValueError(f"max_norm: expected a finite number above 0, got {max_norm!r}")
+        if average is not None and (not isinstance(average, numbers.Integral) or average < 1):
+            raise ValueError(f"average: expected a positive number of steps, got {average!r}")
         network.random_shifts(n_shifts)  # raises for more than there are
         super().__init__(network, optimizer, seed)
         self.network = network
@@ -186,6 +196,40 @@ class NetworkRule(ModuleRule):
         self.schedule, self.max_norm = schedule, max_norm
         self.noise, self.target, self.crop = noise, target, crop
         self.n_shifts, self.detach_codes, self.unit_norm = n_shifts, detach_codes, unit_norm
+        self.average = average
+
+    def init(self, atoms: Any = None) -> dict[str, Any]:
+        """Return the arrays of a run that begins with the network's weights, or with other `atoms`."""
+        arrays = super().init(atoms)
+        if self.average is not None:
+            means = {f"{AVERAGE}{name}": arrays[name].clone() for name, _ in self.network.named_parameters()}
+            arrays |= means
+        return arrays
+
+    def step(self, arrays: dict[str, Any], batch: Batch) -> np.ndarray:
+        """Take one step of the optimiser and return the loss of each sample."""
+        losses = super().step(arrays, batch)
+        if self.average is not None:
+            share = 1 / min(int(arrays["n_steps"][0]), self.average)
+            for name, _ in self.network.named_parameters():
+                mean = torch.as_tensor(arrays[f"{AVERAGE}{name}"]).view_as(arrays[name])
+                arrays[f"{AVERAGE}{name}"] = mean.lerp_(arrays[name], share)
+        return losses
+
+    @torch.no_grad()
+    def use_average(self, arrays: dict[str, Any]) -> None:
+        """Put the mean of a run's weights into the network, after its last step.
+
+        Raises
+        ------
+        ValueError
+            A rule without `average`.
+        """
+        if self.average is None:
+            raise ValueError("average: expected a number of steps to have kept a mean over, got None")
+        for name, parameter in self.network.named_parameters():
+            parameter.copy_(torch.as_tensor(arrays[f"{AVERAGE}{name}"]).view_as(parameter))
+        self.after_step()
 
     def before_step(self, n_step: int) -> None:
         """Bound the gradient and set the rates."""
@@ -229,6 +273,7 @@ class NetworkRule(ModuleRule):
             "n_shifts": self.n_shifts,
             "detach_codes": self.detach_codes,
             "unit_norm": self.unit_norm,
+            "average": self.average,
             "seed": self.seed,
         }
 

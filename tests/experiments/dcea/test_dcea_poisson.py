@@ -20,7 +20,7 @@ from calepin.networks import pretrained
 
 TINY = Recipe(
     (
-        Stage(2, 6, n_unfold=3, n_shifts=1, crop=12, rate=3e-3),
+        Stage(2, 6, n_unfold=3, n_shifts=1, crop=12, rate=3e-3, last=0.5, average=3),
         *(Stage(peak, 3, n_unfold=4, n_shifts=2, crop=12, rate=1e-3) for peak in (4, 2, 1)),
     ),
     n_atoms=9,
@@ -71,6 +71,19 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(tmp_path):
     for again in (run(tmp_path / "run"), run(tmp_path / "run")):
         for mine, expected in zip(again.parameters(), whole.parameters(), strict=True):
             assert torch.equal(mine, expected)
+
+
+@pytest.mark.parametrize("average", [6, None])
+def test_a_stage_ends_with_the_mean_of_its_weights_where_that_is_wanted(average):
+    network, seen = fresh_network(TINY, tied=True), []
+    stage = replace(TINY.stages[0], average=average)
+    train_network(
+        network, pictures(), TINY, stage, seed=1,
+        progress=lambda part: seen.append(network.atoms.detach().clone()),
+    )  # fmt: skip
+    expected = seen[-1] if average is None else torch.stack(seen).mean(0)
+    torch.testing.assert_close(network.atoms.detach(), expected)
+    assert not torch.allclose(seen[-1], torch.stack(seen).mean(0))
 
 
 @pytest.mark.parametrize("train_all", [True, False])

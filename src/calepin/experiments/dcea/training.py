@@ -44,6 +44,10 @@ class Stage:
         Shifts of the grid in a step, whose mean is trained.
     crop
         Side of the window of the picture: with `n_shifts`, what a step costs.
+    rate, last
+        Of the optimiser, and its last over its highest.
+    average
+        Steps over which the mean of the weights is taken that the stage ends with; None takes the last ones.
     """
 
     peak: int
@@ -52,6 +56,8 @@ class Stage:
     n_shifts: int
     crop: int
     rate: float
+    last: float = 0.01
+    average: int | None = None
 
 
 @dataclass(frozen=True)
@@ -143,11 +149,12 @@ def train_network(
     rule = NetworkRule(
         network,
         optimizer=SOAP(network.parameters(), lr=stage.rate),
-        schedule=CosineDecay(stage.n_steps),
+        schedule=CosineDecay(stage.n_steps, last=stage.last),
         max_norm=recipe.max_norm,
         noise=PoissonNoise(stage.peak),
         crop=stage.crop,
         n_shifts=stage.n_shifts,
+        average=stage.average,
         seed=seed,
     )
     mirrored = torch.cat([pictures, pictures.flip(-1), pictures.flip(-2), pictures.flip(-2, -1)])
@@ -165,5 +172,7 @@ def train_network(
     if state.n_steps < stage.n_steps:
         passes = -(-stage.n_steps // len(mirrored))
         train(rule, data, state, max_iter=passes, callbacks=[enough], checkpoint=checkpoint)
+    if stage.average is not None:
+        rule.use_average(state.arrays)
     network.shifts_at_once = 1
     return network
