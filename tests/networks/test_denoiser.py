@@ -69,6 +69,20 @@ def test_training_removes_noise():
         assert (net(y) - x).square().mean() < 0.5 * (y - x).square().mean()
 
 
+def test_a_whole_run_ends_with_the_mean_of_its_weights_where_that_is_wanted():
+    seen = []
+
+    def watch(state):
+        seen.append(torch.as_tensor(state.arrays["atoms"]).clone())
+
+    settings = replace(SMALL, n_steps=20)
+    last, _ = train_denoiser(settings, discs(), callbacks=[watch])
+    assert torch.equal(last.atoms, seen[-1])
+    mean, _ = train_denoiser(replace(settings, average=20), discs())
+    torch.testing.assert_close(mean.atoms.detach(), torch.stack(seen).mean(0))
+    assert not torch.allclose(mean.atoms, last.atoms)
+
+
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path):
     checkpoint = tmp_path / "run"
     whole, _ = train_denoiser(SMALL, discs())

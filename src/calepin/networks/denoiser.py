@@ -45,6 +45,8 @@ class DenoiserSettings:
         Steps of training, windows in each and their side, and random shifts of the grid.
     learning_rate, eps, cosine, max_norm
         Of Adam; whether its rate falls along half a cosine; longer gradients are shortened to `max_norm`.
+    average
+        Steps over which the mean of the weights is taken that a run ends with; None takes the last ones.
     """
 
     n_atoms: int = 64
@@ -67,6 +69,7 @@ class DenoiserSettings:
     eps: float = 1e-8
     cosine: bool = True
     max_norm: float | None = None
+    average: int | None = None
 
 
 def new_denoiser(settings: DenoiserSettings, *, seed: int = 0) -> UnfoldedAutoencoder:
@@ -133,6 +136,7 @@ def train_denoiser(
         crop=settings.crop,
         n_shifts=settings.n_shifts,
         detach_codes=settings.detach_codes,
+        average=settings.average,
         seed=seed,
     )
     data = ArrayBatches(pictures, settings.batch_size, seed=seed)
@@ -148,4 +152,6 @@ def train_denoiser(
     if not enough(state):
         passes = -(-settings.n_steps // (data.n_steps or 1))
         train(rule, data, state, max_iter=passes, callbacks=[*callbacks, enough], checkpoint=checkpoint)
+    if settings.average is not None and enough(state):
+        rule.use_average(state.arrays)
     return network, state
