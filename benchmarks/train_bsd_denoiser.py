@@ -25,8 +25,18 @@ from calepin.networks import DenoiserSettings, UnfoldedAutoencoder, train_denois
 FIRST = DenoiserSettings(
     local_mean=21, n_steps=12_000, batch_size=4, crop=48, learning_rate=2e-3, max_norm=0.05
 )
-# Taught on one grid, a network shrinks too much for a mean over grids: it goes on with the mean of eight.
-STAGES = (FIRST, replace(FIRST, n_steps=3_000, batch_size=2, n_shifts=8, learning_rate=5e-4))
+# Taught on one grid, a network shrinks too much for a mean over grids: it goes on with the mean of eight,
+# then of all sixteen. Weights of a constant rate move about; the mean of the last ones is what counts.
+EIGHT = replace(FIRST, n_steps=3_000, batch_size=2, n_shifts=8, learning_rate=5e-4)
+MEAN = replace(EIGHT, n_steps=6_000, cosine=False, average=1_000)
+STAGES = (
+    FIRST,
+    EIGHT,
+    MEAN,
+    replace(MEAN, learning_rate=1e-3),
+    MEAN,
+    replace(MEAN, n_steps=4_000, n_shifts=16, learning_rate=3e-4),
+)
 SEED = 0
 CHECKPOINTS = tuple(Path(f"results/bsd_gaussian_25.{stage}.checkpoint") for stage in range(len(STAGES)))
 OUT = Path(calepin.__file__).parent / "weights" / "bsd_gaussian_25.safetensors"

@@ -11,7 +11,8 @@ where that learns more in a minute of one core:
   behind;
 - some units that begin with a negative bias, always on: linear ones, which the authors' networks have
   as well after their training;
-- `SOAP` in place of Adam, gradients shortened to `max_norm`, a rate that falls along a cosine in each stage.
+- `SOAP` in place of Adam, gradients shortened to `max_norm`, a rate that falls along a cosine in each stage;
+- the mean of the last weights, a thousand steps or so, at the end.
 """
 
 import math
