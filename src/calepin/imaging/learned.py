@@ -60,7 +60,8 @@ def denoise_with(
     sigma : float, optional
         Standard deviation of the noise. Default: estimated by `calepin.imaging.estimate_noise`.
     n_shifts : int, optional
-        Shifts of the grid to average over; all by default, 16 for stride 4. One is fastest.
+        Shifts of the grid to average over; all by default, 16 for stride 4. Fewer are faster and worse:
+        "bsd-gaussian" loses .5 dB with four, 1.7 with one.
     callback : callable, optional
         Called with the share of the work that is done.
 

@@ -30,9 +30,8 @@ TIED = Recipe(  # at the rates above it stays behind
     (
         FIRST,
         Stage(4, 3000, n_unfold=12, n_shifts=16, crop=95, rate=1.5e-3),
-        Stage(4, 3000, n_unfold=12, n_shifts=16, crop=95, rate=1.5e-3, last=1.0, average=1000),
-        Stage(2, 2000, n_unfold=12, n_shifts=16, crop=95, rate=1.5e-3, last=1.0, average=1000),
-        Stage(1, 2000, n_unfold=12, n_shifts=16, crop=95, rate=1.5e-3, last=1.0, average=1000),
+        Stage(2, 1500, n_unfold=12, n_shifts=16, crop=95, rate=1.5e-3),
+        Stage(1, 1500, n_unfold=12, n_shifts=16, crop=95, rate=1.5e-3),
     )
 )
 BEGUN = Recipe((Stage(4, 150, n_unfold=6, n_shifts=1, crop=64, rate=2e-3),))
