@@ -58,7 +58,7 @@ def reached(network: UnfoldedAutoencoder, sigma: float) -> dict[str, float]:
     return {name: round(float(np.mean(numbers)), 3) for name, numbers in values.items()}
 
 
-def card(network: UnfoldedAutoencoder, seconds: float) -> dict[str, Any]:
+def card(seconds: float, worth: dict[str, float]) -> dict[str, Any]:
     """Return how the network was made and what it reaches."""
     return {
         "noise": "gaussian",
@@ -68,7 +68,7 @@ def card(network: UnfoldedAutoencoder, seconds: float) -> dict[str, Any]:
         "settings": [asdict(stage) for stage in STAGES],
         "seed": SEED,
         "seconds": round(seconds),
-        **reached(network, FIRST.sigma),
+        **worth,
     }
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_bsd_denoiser", description=__doc__)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long")
     arguments = parser.parse_args()
-    begun, seconds, network = time.monotonic(), 0.0, None
+    begun, seconds, network, worth = time.monotonic(), 0.0, None, {}
 
     def watch(state: TrainState) -> bool:
         if state.n_steps % 500 == 0:
@@ -92,8 +92,10 @@ def main() -> None:
         if run.n_steps < stage.n_steps:
             raise SystemExit(f"stopped after step {run.n_steps} of {stage.n_steps}: run again to go on")
         seconds += run.seconds
+        worth = reached(network, stage.sigma)
+        print(f"{checkpoint}: {worth}", flush=True)
     assert network is not None
-    network.card = card(network, seconds)
+    network.card = card(seconds, worth)
     network.save(OUT)
     print(f"{OUT}: {network.card}")
 

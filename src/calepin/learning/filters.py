@@ -99,9 +99,9 @@ def centre_(filters: Tensor) -> list[int]:
     for j, h in enumerate(filters):
         shifts = [_off_centre(h, axis) for axis in range(1, h.ndim)]
         if any(shifts):
-            for axis, shift in enumerate(shifts, start=1):
-                h = _shifted(h, axis, -shift)
-            filters[j] = unit(h[None])[0]
+            # a negative pad cuts: the last axis comes first
+            pads = [pad for shift in reversed(shifts) for pad in (-shift, shift)]
+            filters[j] = unit(F.pad(h, pads)[None])[0]
             moved.append(j)
     return moved
 
@@ -116,16 +116,6 @@ def _off_centre(h: Tensor, axis: int) -> int:
         return 0
     lost = (energy if off > 0 else energy.flip(0)).cumsum(0) / energy.sum()
     return int(math.copysign(min(round(abs(off)), int((lost <= _LOST).sum())), off))
-
-
-def _shifted(h: Tensor, axis: int, shift: int) -> Tensor:
-    """Return a filter moved along an axis, towards larger indices."""
-    if shift == 0:
-        return h
-    lost, kept = abs(shift), h.shape[axis] - abs(shift)
-    part = h.narrow(axis, 0 if shift > 0 else lost, kept)
-    zeros = torch.zeros_like(h.narrow(axis, 0, lost))
-    return torch.cat([zeros, part] if shift > 0 else [part, zeros], axis)
 
 
 def unit(filters: Tensor) -> Tensor:

@@ -3,15 +3,14 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from calepin._random import randn, torch_generator
 from calepin.learning.batches import ArrayBatches
-from calepin.learning.train import Callback, TrainState, load_checkpoint, train
+from calepin.learning.train import Callback, TrainState
 from calepin.likelihoods import Gaussian
-from calepin.networks.training import CosineDecay, GaussianNoise, NetworkRule
+from calepin.networks.training import CosineDecay, GaussianNoise, NetworkRule, train_steps
 from calepin.networks.unfolded import UnfoldedAutoencoder, default_step
 from calepin.penalties import L1, HardThreshold
 
@@ -140,18 +139,4 @@ def train_denoiser(
         seed=seed,
     )
     data = ArrayBatches(pictures, settings.batch_size, seed=seed)
-
-    def enough(state: TrainState) -> bool:
-        return state.n_steps >= settings.n_steps
-
-    if checkpoint is not None and Path(checkpoint).exists():
-        state = load_checkpoint(checkpoint, rule, data)
-        rule.bind(state.arrays)
-    else:
-        state = TrainState(rule.init())
-    if not enough(state):
-        passes = -(-settings.n_steps // (data.n_steps or 1))
-        train(rule, data, state, max_iter=passes, callbacks=[*callbacks, enough], checkpoint=checkpoint)
-    if settings.average is not None and enough(state):
-        rule.use_average(state.arrays)
-    return network, state
+    return network, train_steps(rule, data, settings.n_steps, callbacks=callbacks, checkpoint=checkpoint)

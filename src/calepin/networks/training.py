@@ -8,7 +8,10 @@ Random in a step are crop, noise and shifts.
 
 import math
 import numbers
+import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,11 +19,12 @@ import torch
 from torch import Tensor
 
 from calepin._random import randn
-from calepin.learning.batches import Batch
+from calepin.learning.batches import ArrayBatches, Batch
+from calepin.learning.train import Callback, TrainState, load_checkpoint, train
 from calepin.networks._rule import ModuleRule
 from calepin.networks.unfolded import UnfoldedAutoencoder
 
-__all__ = ["CosineDecay", "GaussianNoise", "NetworkRule", "Noise", "PoissonNoise"]
+__all__ = ["CosineDecay", "GaussianNoise", "NetworkRule", "Noise", "PoissonNoise", "train_steps"]
 
 TARGETS = ("clean", "observed")
 AVERAGE = "average."  # before the name of a weight whose mean an array is
@@ -291,6 +295,36 @@ class NetworkRule(ModuleRule):
                 parameter /= norm.clamp_min(torch.finfo(norm.dtype).tiny).view(
                     -1, *[1] * (parameter.ndim - 1)
                 )
+
+
+def train_steps(
+    rule: NetworkRule,
+    data: ArrayBatches,
+    n_steps: int,
+    *,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: str | os.PathLike | None = None,
+) -> TrainState:
+    """Train the network of a rule by so many steps, and end with the mean of its weights if one is kept.
+
+    A run that the checkpoint holds goes on; one that a callback stops before its end keeps its last weights.
+    """
+    if checkpoint is not None and Path(checkpoint).exists():
+        device = next(rule.network.parameters()).device
+        state = load_checkpoint(checkpoint, rule, data, device=device)
+        rule.bind(state.arrays)
+    else:
+        state = TrainState(rule.init())
+
+    def enough(state: TrainState) -> bool:
+        return state.n_steps >= n_steps
+
+    if not enough(state):
+        passes = -(-n_steps // (data.n_steps or 1))
+        train(rule, data, state, max_iter=passes, callbacks=[*callbacks, enough], checkpoint=checkpoint)
+    if rule.average is not None and enough(state):
+        rule.use_average(state.arrays)
+    return state
 
 
 def _named(part: Any) -> dict[str, Any] | None:

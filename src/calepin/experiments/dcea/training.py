@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 
 from calepin.experiments.dcea.photons import clean_pictures
-from calepin.learning import SOAP, ArrayBatches, TrainState, load_checkpoint, train
+from calepin.learning import SOAP, ArrayBatches, TrainState
 from calepin.likelihoods import Poisson
 from calepin.networks import CosineDecay, NetworkRule, PoissonNoise, UnfoldedAutoencoder
+from calepin.networks.training import train_steps
 from calepin.penalties import NonNegativeL1
 
 __all__ = ["Recipe", "Stage", "fresh_network", "train_network", "training_pictures", "windowed_cosines"]
@@ -160,20 +161,10 @@ def train_network(
     )
     mirrored = torch.cat([pictures, pictures.flip(-1), pictures.flip(-2), pictures.flip(-2, -1)])
     data = ArrayBatches(mirrored, 1, seed=seed)
-    if checkpoint is not None and checkpoint.exists():
-        state = load_checkpoint(checkpoint, rule, data, device=network.atoms.device)
-        rule.bind(state.arrays)
-    else:
-        state = TrainState(rule.init())
 
-    def enough(state: TrainState) -> bool:
+    def report(state: TrainState) -> None:
         progress(state.n_steps / stage.n_steps)
-        return state.n_steps >= stage.n_steps
 
-    if state.n_steps < stage.n_steps:
-        passes = -(-stage.n_steps // len(mirrored))
-        train(rule, data, state, max_iter=passes, callbacks=[enough], checkpoint=checkpoint)
-    if stage.average is not None:
-        rule.use_average(state.arrays)
+    train_steps(rule, data, stage.n_steps, callbacks=[report], checkpoint=checkpoint)
     network.shifts_at_once = 1
     return network
