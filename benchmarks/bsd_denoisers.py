@@ -1,10 +1,10 @@
-"""The trained network beside bm3d and calepin's own learning on BSD68: PSNR, and seconds a picture.
+"""The trained network beside bm3d and calepin's own learning on BSD68: PSNR, and seconds an image.
 
-    CALEPIN_DATA=... python -m benchmarks.bsd_denoisers                        # all 68 pictures, sigma 25
+    CALEPIN_DATA=... python -m benchmarks.bsd_denoisers                        # all 68 images, sigma 25
     CALEPIN_DATA=... python -m benchmarks.bsd_denoisers --every 8 --sigma 50   # nine of them
     CALEPIN_DATA=... python -m benchmarks.bsd_denoisers --only network --model run.safetensors
 
-Picture i of the sorted files gets noise of ``default_rng(1000 + i)``, unclipped; PSNR has peak 1 and
+Image i of the sorted files gets noise of ``default_rng(1000 + i)``, unclipped; PSNR has peak 1 and
 counts the result clipped to [0, 1].
 """
 
@@ -21,18 +21,18 @@ from rich.table import Table
 import calepin
 from benchmarks.runner import Comparison, Contender
 from calepin.datasets.folder import data_path
-from calepin.datasets.pictures import read_picture
-from calepin.imaging.learned import load_model
+from calepin.datasets.images import read_image
+from calepin.imaging.by_network import load_model
 
 Denoiser = Callable[[np.ndarray, float], np.ndarray]
 
 
 def scenes(sigma: float, every: int = 1) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the clean and the noisy pictures."""
+    """Return the clean and the noisy images."""
     out = []
     for i, path in enumerate(sorted(data_path("bsd68").glob("*.png"))):
         if i % every == 0:
-            clean = np.asarray(read_picture(path).pixels, dtype=np.float64)
+            clean = np.asarray(read_image(path).pixels, dtype=np.float64)
             out.append((clean, clean + np.random.default_rng(1000 + i).normal(0, sigma, clean.shape)))
     return out
 
@@ -65,7 +65,7 @@ def contenders(model: str) -> dict[str, Denoiser]:
 def measure(
     denoiser: Denoiser, pairs: list[tuple[np.ndarray, np.ndarray]], sigma: float
 ) -> tuple[float, float, float]:
-    """Return mean PSNR, and wall and CPU seconds a picture."""
+    """Return mean PSNR, and wall and CPU seconds an image."""
     values, begun, cpu_begun = [], time.perf_counter(), time.process_time()
     for clean, noisy in pairs:
         values.append(psnr(denoiser(noisy, sigma), clean))
@@ -76,14 +76,14 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bsd_denoisers", description=__doc__)
     parser.add_argument("--sigma", type=float, default=25.0, help="noise level on the scale 0..255")
-    parser.add_argument("--every", type=int, default=1, help="take every so many-th picture only")
+    parser.add_argument("--every", type=int, default=1, help="take every so many-th image only")
     parser.add_argument("--only", default="*", help="names of contenders, with * and ? as wildcards")
     parser.add_argument("--model", default="bsd-gaussian", help="name or file of the network")
     arguments = parser.parse_args()
     sigma, pairs = arguments.sigma / 255, scenes(arguments.sigma / 255, arguments.every)
 
-    table = Table(title=f"BSD68, {len(pairs)} pictures, sigma {arguments.sigma:g}")
-    for column in ("", "PSNR (dB)", "s a picture", "CPU s"):
+    table = Table(title=f"BSD68, {len(pairs)} images, sigma {arguments.sigma:g}")
+    for column in ("", "PSNR (dB)", "s an image", "CPU s"):
         table.add_column(column, justify="right" if column else "left")
     for name, denoiser in contenders(arguments.model).items():
         if fnmatch.fnmatch(name, arguments.only):
@@ -110,7 +110,7 @@ def _prepare() -> list[Contender]:
 COMPARISONS = [
     Comparison(
         "denoise-network",
-        "Denoising four 481x321 pictures of BSD68 by the shipped network, sigma 25 (needs CALEPIN_DATA)",
+        "Denoising four 481x321 images of BSD68 by the shipped network, sigma 25 (needs CALEPIN_DATA)",
         "28.2 dB on all 68 (python -m benchmarks.bsd_denoisers); aim 28.6",
         _prepare,
         rounds=1,

@@ -24,8 +24,8 @@ from calepin.likelihoods import Binomial
 from calepin.operators import ConvDictionary
 from calepin.penalties import NonNegativeL1
 from calepin.solvers import FISTA
-from calepin.solvers.convolutional import convolutional_encode
-from calepin.solvers.convolutional_pursuit import convolutional_pursuit
+from calepin.solvers.coders.convolutional_lasso import convolutional_encode
+from calepin.solvers.coders.convolutional_pursuit import convolutional_pursuit
 
 PICTURE_ALPHA, SIGNAL_ALPHA, TRIALS = 0.02, 0.3, 25
 PEERS = Path(__file__).with_name("convolutional_peers.py")
@@ -38,14 +38,14 @@ def timed(function: Callable[[], Any]) -> tuple[float, float, Any]:
     return time.perf_counter() - wall, time.process_time() - cpu, result
 
 
-def high_passed_picture() -> tuple[np.ndarray, np.ndarray]:
+def high_passed_image() -> tuple[np.ndarray, np.ndarray]:
     """Return Set12 01 without low frequencies (sporco's Tikhonov filter), and 32 atoms learned from it."""
     path = Path(os.environ["CALEPIN_DATA"]) / "set12" / "01.png"
-    picture = imread(path).astype(np.float64) / 255
-    wide = np.pad(picture, 16, mode="symmetric")
+    image = imread(path).astype(np.float64) / 255
+    wide = np.pad(image, 16, mode="symmetric")
     laplace = [2 - 2 * np.cos(2 * np.pi * np.fft.fftfreq(n)) for n in wide.shape]
     gain = 1 / (1 + 5 * (laplace[0][:, None] + laplace[1]))
-    y = picture - np.fft.ifft2(np.fft.fft2(wide) * gain).real[16:-16, 16:-16]
+    y = image - np.fft.ifft2(np.fft.fft2(wide) * gain).real[16:-16, 16:-16]
     patches = sliding_window_view(y, (8, 8)).reshape(-1, 64)[::3]
     atoms = DictionaryLearner(32, alpha=0.1, max_iter=5, random_state=0).fit(patches).components_
     return y.astype(np.float32)[None, None], atoms.astype(np.float32).reshape(32, 1, 8, 8)
@@ -117,8 +117,8 @@ def coded(problem: Problem, batch: int) -> float:
 
 def main() -> None:
     """Print one line for each coder."""
-    y, atoms = high_passed_picture()
-    beside_peers("picture", y, atoms, PICTURE_ALPHA, boundary="circular")
+    y, atoms = high_passed_image()
+    beside_peers("image", y, atoms, PICTURE_ALPHA, boundary="circular")
     beside_peers("100 signals", *events(), SIGNAL_ALPHA, positive=True)
     problem = counts(1000)
     coded(counts(8), 8)

@@ -19,17 +19,17 @@ def report(name: str, code: Callable[[], np.ndarray], objective: Callable[[np.nd
 def sporco(y: np.ndarray, atoms: np.ndarray, alpha: float) -> None:
     from sporco.admm.cbpdn import ConvBPDN
 
-    picture, filters = y[0, 0], np.ascontiguousarray(atoms[:, 0].transpose(1, 2, 0))
+    image, filters = y[0, 0], np.ascontiguousarray(atoms[:, 0].transpose(1, 2, 0))
 
     def code(n_iter: int) -> np.ndarray:
         options = {"MaxMainIter": n_iter, "RelStopTol": 1e-9, "AutoRho": {"Enabled": True}, "RelaxParam": 1.8}
-        coder = ConvBPDN(filters, picture, alpha, ConvBPDN.Options(options), dimK=0)
+        coder = ConvBPDN(filters, image, alpha, ConvBPDN.Options(options), dimK=0)
         coder.solve()
         return coder.Y.squeeze().astype(np.float64)
 
     def objective(z: np.ndarray) -> float:
-        spectrum = np.fft.fft2(z, axes=(0, 1)) * np.fft.fft2(filters, picture.shape, axes=(0, 1))
-        rest = picture - np.fft.ifft2(spectrum.sum(2)).real
+        spectrum = np.fft.fft2(z, axes=(0, 1)) * np.fft.fft2(filters, image.shape, axes=(0, 1))
+        rest = image - np.fft.ifft2(spectrum.sum(2)).real
         return 0.5 * (rest**2).sum() + alpha * np.abs(z).sum()
 
     code(2)

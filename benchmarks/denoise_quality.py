@@ -1,10 +1,10 @@
-"""How well and how fast pictures are denoised, beside bm3d, and what each idea brings.
+"""How well and how fast images are denoised, beside bm3d, and what each idea brings.
 
-    CALEPIN_DATA=... python -m benchmarks.denoise_quality             # per picture, Set12 01 to 07, sigma 25
+    CALEPIN_DATA=... python -m benchmarks.denoise_quality             # per image, Set12 01 to 07, sigma 25
     CALEPIN_DATA=... python -m benchmarks.denoise_quality --ideas     # the mean of calepin's variants
     CALEPIN_DATA=... python -m benchmarks.denoise_quality --sigma 10  # another noise level
 
-Picture i (0 to 6) gets noise of ``default_rng(1000 + i)``, unclipped; PSNR has peak 1 and counts the
+Image i (0 to 6) gets noise of ``default_rng(1000 + i)``, unclipped; PSNR has peak 1 and counts the
 result clipped to [0, 1].
 """
 
@@ -20,16 +20,16 @@ from rich.table import Table
 import calepin
 from benchmarks.runner import Comparison, Contender
 from calepin.datasets.folder import data_path
-from calepin.datasets.pictures import read_picture
+from calepin.datasets.images import read_image
 
 Denoiser = Callable[[np.ndarray, float], np.ndarray]
 
 
 def scenes(sigma: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the clean and the noisy pictures."""
+    """Return the clean and the noisy images."""
     out = []
     for i in range(7):
-        clean = np.asarray(read_picture(data_path(f"set12/{i + 1:02d}.png")).pixels, dtype=np.float64)
+        clean = np.asarray(read_image(data_path(f"set12/{i + 1:02d}.png")).pixels, dtype=np.float64)
         out.append((clean, clean + np.random.default_rng(1000 + i).normal(0, sigma, clean.shape)))
     return out
 
@@ -74,7 +74,7 @@ IDEAS: dict[str, Denoiser] = {
 
 
 def measure(denoiser: Denoiser, sigma: float) -> tuple[list[float], float, float]:
-    """Return PSNR of every picture, and wall and CPU seconds a picture."""
+    """Return PSNR of every image, and wall and CPU seconds an image."""
     values, begun, cpu_begun = [], time.perf_counter(), time.process_time()
     for clean, noisy in scenes(sigma):
         values.append(psnr(denoiser(noisy, sigma), clean))
@@ -117,8 +117,8 @@ def _prepare() -> list[Contender]:
 COMPARISONS = [
     Comparison(
         "denoise",
-        "Denoising seven 256x256 pictures, sigma 25 (needs CALEPIN_DATA)",
-        "29.45 dB in at most 35 s (5 s a picture); aim above bm3d",
+        "Denoising seven 256x256 images, sigma 25 (needs CALEPIN_DATA)",
+        "29.45 dB in at most 35 s (5 s an image); aim above bm3d",
         _prepare,
         rounds=1,
     )

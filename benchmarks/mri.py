@@ -15,13 +15,13 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from benchmarks.runner import Comparison, Contender
-from calepin.analysis import psnr, ssim
 from calepin.datasets import data_path
-from calepin.experiments.untrained.mri import load_slice, sample, sparsest
+from calepin.metrics import psnr, ssim
 from calepin.networks.deep_decoder import DeepDecoder
 from calepin.networks.untrained import ComplexPair
 from calepin.operators import MultiCoilMRI, density_weights, root_sum_of_squares
-from calepin.untrained import Adam, data_consistent, fit_untrained, weighted
+from calepin.reconstruction import Adam, data_consistent, fit_untrained, weighted
+from calepin_papers.untrained_networks.mri import load_slice, sample, sparsest
 
 SIZE = (160, 168)
 ALPHA = 1e-3  # calepin's and sigpy's best of .0005, .001, .002, .004
@@ -31,9 +31,9 @@ ITERATIONS = 80
 def prepare() -> list[Contender]:
     """Return the decoder, the decoder without each idea, and reconstructions by wavelets."""
     data_path("mri")  # the figures are of a real slice
-    pictures = load_slice(SIZE)
-    operator = sample(SIZE, "points", 8, 24, 0, pictures.shape[1])
-    y, truth = operator(pictures), _magnitude(pictures)
+    images = load_slice(SIZE)
+    operator = sample(SIZE, "points", 8, 24, 0, images.shape[1])
+    y, truth = operator(images), _magnitude(images)
     contenders: dict[str, Any] = {
         "decoder: coils together, density weights, 2 starts": partial(_decode, operator, y, n_starts=2),
         "one start": partial(_decode, operator, y),

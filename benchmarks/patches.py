@@ -1,15 +1,15 @@
-"""Natural-image patches of the pictures that scikit-image ships: the same on every machine."""
+"""Natural-image patches of the images that scikit-image ships: the same on every machine."""
 
 import numpy as np
 from skimage import data
 from skimage.color import rgb2gray
 
 
-def pictures() -> list[np.ndarray]:
-    """Return gray pictures with values in [0, 1]."""
+def images() -> list[np.ndarray]:
+    """Return gray images with values in [0, 1]."""
     colour = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
     gray = [data.camera(), data.coins(), data.moon(), data.brick(), data.grass(), data.gravel()]
-    return [picture / 255.0 for picture in gray] + [rgb2gray(picture) for picture in colour]
+    return [image / 255.0 for image in gray] + [rgb2gray(image) for image in colour]
 
 
 def patches(n: int, side: int, *, contrast: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -18,7 +18,7 @@ def patches(n: int, side: int, *, contrast: float = 1.0, seed: int = 0) -> np.nd
     `contrast` scales them, to set how many atoms a given penalty uses.
     """
     rng = np.random.default_rng(seed)
-    sources = pictures()
+    sources = images()
     out = np.empty((n, side * side), dtype=np.float32)
     for k in range(n):
         source = sources[k % len(sources)]

@@ -1,14 +1,14 @@
 """PSNR of the shipped networks for photons on whole test sets: ``python -m benchmarks.photon_quality``.
 
-Counts and PSNR are those of `calepin.experiments.dcea.photons`: one draw of photons a picture.
+Counts and PSNR are those of `calepin_papers.dcea.photons`: one draw of photons an image.
 """
 
 import argparse
 
 import torch
 
-from calepin.experiments.dcea.photons import PAPER, SETS, clean_pictures, psnr_of_each
 from calepin.networks import pretrained
+from calepin_papers.dcea.photons import PAPER, SETS, clean_images, psnr_of_each
 
 
 def main() -> None:
@@ -17,11 +17,11 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--kinds", nargs="+", choices=["tied", "untied"], default=["tied", "untied"])
     parser.add_argument("--peaks", nargs="+", type=int, choices=[1, 2, 4], default=[1, 2, 4])
-    parser.add_argument("--first", type=int, metavar="N", help="only the first N pictures of a set")
+    parser.add_argument("--first", type=int, metavar="N", help="only the first N images of a set")
     given = parser.parse_args()
     torch.set_num_threads(1)
     for name in given.sets:
-        clean = clean_pictures(name, given.first)
+        clean = clean_images(name, given.first)
         for kind in given.kinds:
             for peak in given.peaks:
                 reached = psnr_of_each(pretrained(f"dcea-poisson-{kind}-peak{peak}"), clean, peak).mean()

@@ -1,4 +1,4 @@
-"""The released untied network on whole pictures: ``python -m benchmarks.photons``.
+"""The released untied network on whole images: ``python -m benchmarks.photons``.
 
 CPU seconds on one thread, float32, peak 4, all 49 shifts, for calepin and for the paper's recurrence as
 strided convolutions of the library, one shift after the other. The last columns are the largest

@@ -2,7 +2,7 @@
 
     CALEPIN_DATA=... python -m benchmarks.train_bsd_denoiser [--minutes 10]
 
-reads the 400 pictures of train400 and writes src/calepin/weights/bsd_gaussian_25.safetensors. A run
+reads the 400 images of train400 and writes src/calepin/weights/bsd_gaussian_25.safetensors. A run
 that is stopped, by Ctrl-C or after so many minutes, goes on where it was; `STAGES` says the rest.
 """
 
@@ -18,9 +18,10 @@ import torch
 import calepin
 from benchmarks.bsd_denoisers import psnr, scenes
 from calepin.datasets.folder import data_path
-from calepin.datasets.pictures import read_picture
+from calepin.datasets.images import read_image
+from calepin.imaging import DenoiserSettings, train_denoiser
 from calepin.learning import TrainState
-from calepin.networks import DenoiserSettings, UnfoldedAutoencoder, train_denoiser
+from calepin.networks import UnfoldedAutoencoder
 
 FIRST = DenoiserSettings(
     local_mean=21, n_steps=12_000, batch_size=4, crop=48, learning_rate=2e-3, max_norm=0.05
@@ -42,10 +43,10 @@ CHECKPOINTS = tuple(Path(f"results/bsd_gaussian_25.{stage}.checkpoint") for stag
 OUT = Path(calepin.__file__).parent / "weights" / "bsd_gaussian_25.safetensors"
 
 
-def training_pictures() -> torch.Tensor:
+def training_images() -> torch.Tensor:
     """Return train400, (400, 1, 180, 180) in [0, 1]."""
-    pictures = [read_picture(path).pixels for path in sorted(data_path("train400").glob("*.png"))]
-    return torch.from_numpy(np.stack(pictures).astype(np.float32))[:, None]
+    images = [read_image(path).pixels for path in sorted(data_path("train400").glob("*.png"))]
+    return torch.from_numpy(np.stack(images).astype(np.float32))[:, None]
 
 
 def reached(network: UnfoldedAutoencoder, sigma: float) -> dict[str, float]:
@@ -87,7 +88,7 @@ def main() -> None:
     for stage, checkpoint in zip(STAGES, CHECKPOINTS, strict=True):
         checkpoint.parent.mkdir(exist_ok=True)
         network, run = train_denoiser(
-            stage, training_pictures(), seed=SEED, start=network, callbacks=[watch], checkpoint=checkpoint
+            stage, training_images(), seed=SEED, start=network, callbacks=[watch], checkpoint=checkpoint
         )
         if run.n_steps < stage.n_steps:
             raise SystemExit(f"stopped after step {run.n_steps} of {stage.n_steps}: run again to go on")

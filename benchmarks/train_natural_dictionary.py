@@ -1,8 +1,8 @@
-"""Train the dictionary of natural pictures that calepin ships.
+"""Train the dictionary of natural images that calepin ships.
 
     CALEPIN_DATA=... python -m benchmarks.train_natural_dictionary
 
-reads the 400 pictures of train400 and writes src/calepin/weights/natural_8x8.safetensors: 256 atoms
+reads the 400 images of train400 and writes src/calepin/weights/natural_8x8.safetensors: 256 atoms
 of 8x8 pixels that minimise the mean of 0.5 ||x - z D||^2 + 0.15 ||z||_1 over patches x in [0, 1]
 without their mean, flat ones left out (on two cores: a minute).
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 import calepin
-from calepin._files import save_arrays
+from calepin.core.files import save_arrays
 from calepin.datasets.folder import data_path
-from calepin.datasets.pictures import read_picture
+from calepin.datasets.images import read_image
 from calepin.imaging.patches import random_patches
 
 PATCH_SIZE, N_ATOMS, ALPHA, SEED = 8, 256, 0.15, 0
@@ -27,7 +27,7 @@ def training_patches() -> np.ndarray:
     rng = np.random.default_rng(SEED)
     taken = []
     for path in sorted(data_path("train400").glob("*.png")):
-        plane = read_picture(path).pixels.astype(np.float32)
+        plane = read_image(path).pixels.astype(np.float32)
         patches = random_patches(plane[None], PATCH_SIZE, PATCHES_PER_PICTURE, rng)
         taken.append(patches[patches.std(axis=1) > FLAT])
     return np.concatenate(taken)

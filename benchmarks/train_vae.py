@@ -13,8 +13,8 @@ import torch
 
 import calepin
 from calepin.datasets import load_digits, load_mnist
-from calepin.learning import ArrayBatches, TrainState, train
-from calepin.networks import VAE, VAERule
+from calepin.learning import ArrayBatches, TrainState, VAERule, train
+from calepin.networks import VAE
 
 WEIGHTS = Path(calepin.__file__).parent / "weights"
 BATCH = 128

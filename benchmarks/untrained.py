@@ -1,6 +1,6 @@
 """Untrained networks: CPU time to a relative squared error of .02, beside the authors' form.
 
-The picture is "art" of the paper's authors at 64 x 64, its measurements are a randomised Hadamard transform,
+The image is "art" of the paper's authors at 64 x 64, its measurements are a randomised Hadamard transform,
 m = n/4; networks have 64 channels and 5 layers. Every contender is stopped by an oracle, when its
 reconstruction's error is .02: time to quality is what is compared, for two seeds, in one process. Networks
 and optimisers are compared without the oracle as well.
@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from benchmarks.runner import Comparison, Contender, peak_growth_mb
 from calepin.datasets import data_path
-from calepin.experiments.untrained.pictures import load_pair
 from calepin.networks.deep_decoder import DeepDecoder, layer_sizes
 from calepin.operators import SubsampledHadamard
-from calepin.untrained import (
+from calepin.reconstruction import (
     LBFGS,
     Adam,
     FitProgress,
@@ -30,6 +29,7 @@ from calepin.untrained import (
     data_consistent,
     fit_untrained,
 )
+from calepin_papers.untrained_networks.image_pair import load_pair
 
 GOAL = 0.02
 SIZE = (64, 64)
@@ -56,7 +56,7 @@ class Outcome:
 
 def prepare() -> list[Contender]:
     """Return calepin's way, the authors', and each idea between them by itself."""
-    data_path("cs_images")  # the figures are of the paper's picture
+    data_path("cs_images")  # the figures are of the paper's image
     x = load_pair(SIZE[0])[0]["art"][None]
     operator = SubsampledHadamard((1, *SIZE), SIZE[0] * SIZE[1] // 4)
     fits: dict[str, Callable[[int], tuple[float, int]]] = {
@@ -215,7 +215,7 @@ import warnings
 import torch
 from calepin.networks import ComplexPair, DeepDecoder
 from calepin.operators import GaussianSketch, MultiCoilMRI, SubsampledHadamard
-from calepin.untrained import Adam, fit_untrained
+from calepin.reconstruction import Adam, fit_untrained
 warnings.simplefilter("ignore")
 
 def scanner(side, n_coils, channels, n_starts, max_iter):

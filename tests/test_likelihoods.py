@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from calepin.errors import IncompatibleError
+from calepin.core.errors import IncompatibleError
 from calepin.likelihoods import Binomial, Gaussian, Poisson
 from calepin.operators import Dense
 from calepin.penalties import NonNegativeL1

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from calepin.errors import IncompatibleError
+from calepin.core.errors import IncompatibleError
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense, Mask
 from calepin.problem import Problem

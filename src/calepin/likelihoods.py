@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from calepin._random import randn
-from calepin._samples import inner
+from calepin.core.random import randn
+from calepin.core.samples import inner
 
 __all__ = ["Binomial", "Gaussian", "Likelihood", "Poisson"]
 

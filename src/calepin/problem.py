@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from calepin.errors import IncompatibleError
+from calepin.core.errors import IncompatibleError
 from calepin.likelihoods import Likelihood
-from calepin.operators import LinearOperator
+from calepin.operators.base import LinearOperator
 
 __all__ = ["Problem"]
 

@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calepin._samples import inner
+from calepin.core.samples import inner
 from calepin.likelihoods import Gaussian, Likelihood
-from calepin.operators import Dense, LinearOperator
+from calepin.operators.base import LinearOperator
+from calepin.operators.dense import Dense
 from calepin.penalties import Penalty
 from calepin.problem import Problem
-from calepin.solvers.loop import Solver, solve
+from calepin.solvers.solve import Solver, solve
 
 __all__ = ["check_likelihood", "check_operator", "check_penalty", "check_solver"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calepin.cli import main
-from calepin.datasets import read_picture, simulate_convolutional
+from calepin.datasets import read_image, simulate_convolutional
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def ran(capsys, *arguments):
     return status, capsys.readouterr()
 
 
-def test_filters_go_from_learning_to_a_picture(counts, tmp_path, capsys):
+def test_filters_go_from_learning_to_an_image(counts, tmp_path, capsys):
     filters, codes = tmp_path / "filters.safetensors", tmp_path / "codes.npz"
     status, said = ran(capsys, "learn", counts, "-o", filters, *LEARN, "--json")
     assert status == 0
@@ -38,18 +38,18 @@ def test_filters_go_from_learning_to_a_picture(counts, tmp_path, capsys):
     assert means.shape == (10, 1, 80)
     assert np.abs(means[:, 0].mean() - seen.mean()) < 0.5
     assert ran(capsys, "show", filters, "-o", tmp_path / "filters.png")[0] == 0
-    assert read_picture(tmp_path / "filters.png").pixels.std() > 0.01
+    assert read_image(tmp_path / "filters.png").pixels.std() > 0.01
     for path, word in ((filters, "ConvolutionalDictionaryLearner"), (codes, "nonzeros")):
         status, said = ran(capsys, "info", path)
         assert status == 0
         assert word in said.out
 
 
-def test_filters_of_pictures_are_drawn_as_tiles(tmp_path, capsys, rng):
-    np.save(tmp_path / "pictures.npy", rng.standard_normal((3, 1, 14, 14)))
+def test_filters_of_images_are_drawn_as_tiles(tmp_path, capsys, rng):
+    np.save(tmp_path / "images.npy", rng.standard_normal((3, 1, 14, 14)))
     filters = tmp_path / "filters.safetensors"
     settings = ["--convolutional", "--atoms", "3", "--kernel", "5x4", "--max-iter", "1", "--alpha", "0.5"]
-    assert ran(capsys, "learn", tmp_path / "pictures.npy", "-o", filters, *settings)[0] == 0
+    assert ran(capsys, "learn", tmp_path / "images.npy", "-o", filters, *settings)[0] == 0
     status, said = ran(capsys, "show", filters, "-o", tmp_path / "filters.png")
     assert status == 0
     assert "3 filters as patches" in said.out

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calepin._files import save_arrays
-from calepin.analysis import psnr
 from calepin.cli import main
-from calepin.datasets import Picture, load_sample, read_picture, write_picture
+from calepin.core.files import save_arrays
+from calepin.datasets import Image, load_sample, read_image, write_image
+from calepin.metrics import psnr
 
 FAST = ["--atoms", "64", "--seed", "3"]
 
@@ -20,17 +20,17 @@ def here(tmp_path, monkeypatch):
 
 
 def crop(name, size=64):
-    picture = load_sample(name)
-    top, left = (n // 2 - size for n in picture.pixels.shape[:2])
-    return picture.pixels[top : top + size, left : left + size]
+    image = load_sample(name)
+    top, left = (n // 2 - size for n in image.pixels.shape[:2])
+    return image.pixels[top : top + size, left : left + size]
 
 
 def write_noisy(path, name, bits=8, sigma=20, **kept):
-    """Write a clean crop and a noisy picture; return the clean pixels."""
+    """Write a clean crop and a noisy image; return the clean pixels."""
     clean = crop(name)
     noisy = clean + np.random.default_rng(0).normal(0, sigma / 255, clean.shape)
-    write_picture("clean.png", Picture(clean, 16))
-    write_picture(path, Picture(noisy, bits, **kept))
+    write_image("clean.png", Image(clean, 16))
+    write_image(path, Image(noisy, bits, **kept))
     return clean
 
 
@@ -47,7 +47,7 @@ def denoise_json(capsys, *arguments):
 def test_every_format_keeps_depth_and_colour_and_loses_noise(capsys, sample, suffix, bits):
     clean = write_noisy(f"in.{suffix}", sample, bits)
     said = denoise_json(capsys, f"in.{suffix}", "-o", f"out.{suffix}", "--sigma", "20")
-    noisy, denoised = read_picture(f"in.{suffix}"), read_picture(f"out.{suffix}")
+    noisy, denoised = read_image(f"in.{suffix}"), read_image(f"out.{suffix}")
     assert (denoised.bits, denoised.pixels.shape) == (bits, clean.shape)
     assert psnr(denoised.pixels, clean) > psnr(noisy.pixels, clean) + 3
     assert said["sigma"] == pytest.approx(20)
@@ -58,8 +58,8 @@ def test_every_format_keeps_depth_and_colour_and_loses_noise(capsys, sample, suf
 def test_a_reference_is_measured_against_as_written_in_the_file(capsys):
     clean = write_noisy("in.png", "camera")
     said = denoise_json(capsys, "in.png", "-o", "out.png", "--sigma", "20", "--reference", "clean.png")
-    assert said["psnr_noisy"] == pytest.approx(psnr(read_picture("in.png").pixels, clean), abs=0.01)
-    assert said["psnr"] == pytest.approx(psnr(read_picture("out.png").pixels, clean), abs=0.05)
+    assert said["psnr_noisy"] == pytest.approx(psnr(read_image("in.png").pixels, clean), abs=0.01)
+    assert said["psnr"] == pytest.approx(psnr(read_image("out.png").pixels, clean), abs=0.05)
     assert said["psnr"] > said["psnr_noisy"] + 3
     assert said["ssim_noisy"] < said["ssim"] < 1
     assert said["seconds"] > 0
@@ -67,9 +67,9 @@ def test_a_reference_is_measured_against_as_written_in_the_file(capsys):
 
 
 def test_added_noise_follows_the_protocol_and_its_level_is_known(capsys):
-    write_picture("in.png", Picture(crop("camera")))
+    write_image("in.png", Image(crop("camera")))
     said = denoise_json(capsys, "in.png", "--add-noise", "25", "-o", "out.png")
-    clean = read_picture("in.png").pixels
+    clean = read_image("in.png").pixels
     noise = np.random.default_rng(3).normal(0, 25 / 255, clean.shape)
     assert said["psnr_noisy"] == pytest.approx(-10 * np.log10(np.mean(noise**2)), abs=1e-3)
     assert said["sigma"] == pytest.approx(25)
@@ -79,7 +79,7 @@ def test_without_a_level_the_noise_is_estimated(capsys):
     write_noisy("in.png", "camera", 16, sigma=15)
     said = denoise_json(capsys, "in.png", "-o", "out.png")
     assert said["sigma"] == pytest.approx(15, rel=0.25)
-    write_picture("clean8.png", Picture(crop("camera")))
+    write_image("clean8.png", Image(crop("camera")))
     said = denoise_json(capsys, "clean8.png", "-o", "out.png", "--add-noise", "15", "--sigma", "estimated")
     assert said["sigma"] != pytest.approx(15, abs=1e-6)
     assert said["sigma"] == pytest.approx(15, rel=0.25)
@@ -91,14 +91,14 @@ def test_the_same_seed_gives_the_same_file_and_alpha_is_kept(capsys):
     for name in ("a.png", "b.png"):
         denoise_json(capsys, "in.png", "-o", name)
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
-    np.testing.assert_array_equal(read_picture("a.png").alpha, read_picture("in.png").alpha)
+    np.testing.assert_array_equal(read_image("a.png").alpha, read_image("in.png").alpha)
 
 
-def test_a_person_sees_a_table_and_finds_the_pictures(capsys):
+def test_a_person_sees_a_table_and_finds_the_images(capsys):
     write_noisy("in.png", "astronaut")
     arguments = ["in.png", "-o", "out.jpg", "--reference", "clean.png", "--sigma", "20"]
-    pictures = ["--atoms-picture", "atoms.png", "--figure", "figure.png"]
-    assert main(["denoise", *arguments, *pictures, *FAST]) == 0
+    images = ["--atoms-image", "atoms.png", "--figure", "figure.png"]
+    assert main(["denoise", *arguments, *images, *FAST]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "64 x 64 colour, 8 bits, noise sigma 20 of 255" in out
@@ -106,15 +106,15 @@ def test_a_person_sees_a_table_and_finds_the_pictures(capsys):
     assert [len(row) for row in table] == [3, 3]
     assert float(table[1][1]) > float(table[0][1]) + 3
     assert "out.jpg, atoms.png, figure.png" in out
-    assert read_picture("atoms.png").pixels.std() > 0.05
-    assert min(read_picture("figure.png").pixels.shape[:2]) > 500
+    assert read_image("atoms.png").pixels.std() > 0.05
+    assert min(read_image("figure.png").pixels.shape[:2]) > 500
 
 
 def test_what_a_format_loses_is_said_and_quiet_says_nothing(capsys):
     write_noisy("in.tif", "camera", 16)
     assert main(["denoise", "in.tif", "-o", "out.jpg", *FAST]) == 0
     assert (
-        capsys.readouterr().err == "calepin: note: out.jpg: JPEG holds 8 bits a channel, the picture has 16\n"
+        capsys.readouterr().err == "calepin: note: out.jpg: JPEG holds 8 bits a channel, the image has 16\n"
     )
     assert main(["denoise", "in.tif", "-o", "out.jpg", *FAST, "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
@@ -123,11 +123,11 @@ def test_what_a_format_loses_is_said_and_quiet_says_nothing(capsys):
 def test_failures_leave_the_old_output(capsys):
     Path("out.png").write_bytes(b"old")
     write_noisy("in.png", "camera")
-    write_picture("other.png", Picture(crop("camera")[:32]))
+    write_image("other.png", Image(crop("camera")[:32]))
     content = Path("in.png").read_bytes()
     Path("cut.png").write_bytes(content[: len(content) // 2])
     for arguments, message in [
-        (["cut.png", "-o", "out.png"], "cut.png is not a readable picture"),
+        (["cut.png", "-o", "out.png"], "cut.png is not a readable image"),
         (["in.png", "-o", "out.png", "--reference", "other.png"], "other.png has shape (32, 64)"),
         (["in.png", "-o", "out.png", "--patch", "1"], "patch_size: expected"),
         (["in.png", "-o", "out.png", "--atoms", "0"], "n_atoms: expected"),
@@ -146,19 +146,19 @@ def test_a_trained_network_denoises_colour_files_and_samples(capsys):
     assert main(["denoise", "in.png", "-o", "out.png", "--sigma", "25", *network]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert psnr(read_picture("out.png").pixels, clean) > psnr(read_picture("in.png").pixels, clean) + 6
+    assert psnr(read_image("out.png").pixels, clean) > psnr(read_image("in.png").pixels, clean) + 6
     assert json.loads(out)["sigma"] == pytest.approx(25)
     noisy = ["--sample", "coins", "--add-noise", "50"]
-    assert main(["denoise", *noisy, "--atoms-picture", "atoms.png", *network]) == 0
+    assert main(["denoise", *noisy, "--atoms-image", "atoms.png", *network]) == 0
     out, err = capsys.readouterr()
-    assert "bsd-gaussian knows noise of sigma 25, the picture has 50: it is scaled" in err
+    assert "bsd-gaussian knows noise of sigma 25, the image has 50: it is scaled" in err
     assert json.loads(out)["psnr"] > json.loads(out)["psnr_noisy"] + 8
-    assert read_picture("atoms.png").pixels.std() > 0.05
+    assert read_image("atoms.png").pixels.std() > 0.05
 
 
 def test_what_a_model_cannot_do_is_said_in_one_line(capsys):
     write_noisy("in.png", "camera")
-    write_picture("small.png", Picture(crop("camera", 8)))
+    write_image("small.png", Image(crop("camera", 8)))
     save_arrays("dictionary.safetensors", "dictionary", {"components": np.eye(4)}, {})
     Path("cut.safetensors").write_bytes(Path("dictionary.safetensors").read_bytes()[:40])
     for arguments, message in [

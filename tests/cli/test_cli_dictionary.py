@@ -10,9 +10,9 @@ import pytest
 from scipy import sparse
 
 from calepin import DictionaryLearner
-from calepin._files import save_arrays
 from calepin.cli import main
-from calepin.datasets import read_picture, simulate_sparse
+from calepin.core.files import save_arrays
+from calepin.datasets import read_image, simulate_sparse
 
 LEARN = ["learn", "X.npy", "-o", "D.safetensors", "--atoms", "24", "--alpha", "0.2", "--seed", "5"]
 
@@ -65,7 +65,7 @@ def test_the_number_of_atoms_is_that_of_the_start_and_else_that_of_the_features(
 
 
 def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_ends_as_if_never_stopped(capsys, monkeypatch):
-    from calepin.learning.classical import Online
+    from calepin.learning.rules.classical import Online
 
     settings = ["--max-iter", "3", "--tol", "0", "--batch-size", "100"]
     said(capsys, *LEARN, *settings)
@@ -180,9 +180,9 @@ def test_show_draws_patches_or_curves(capsys, n_features, options, drawn_as, col
     atoms = np.random.default_rng(0).standard_normal((9, n_features))
     save_arrays("D.safetensors", "dictionary", {"components": atoms}, {})
     assert said(capsys, "show", "D.safetensors", "-o", "D.png", *options)["drawn_as"] == drawn_as
-    picture = read_picture("D.png")
-    assert picture.pixels.std() > 0.05
-    assert colour is None or (picture.pixels.ndim == 3) == colour
+    image = read_image("D.png")
+    assert image.pixels.std() > 0.05
+    assert colour is None or (image.pixels.ndim == 3) == colour
 
 
 def test_info_tells_what_each_file_holds(capsys, X):

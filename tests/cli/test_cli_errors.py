@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from calepin import __version__
-from calepin._files import save_arrays
 from calepin.cli import main
 from calepin.cli.errors import one_line, run
+from calepin.core.files import save_arrays
 
 COMMANDS = ["denoise", "learn", "encode", "decode", "show", "info", "reproduce"]
 
@@ -99,7 +99,7 @@ def test_every_command_has_help_with_examples(capsys, command, flag):
         (["denoise", "--sample", "camera", "-o", "out.png", "--rule", "svd"], "--rule"),
         (["denoise", "--sample", "camera", "--add-noise", "5", "--reference", "a.png"], "--reference"),
         (["denoise", "none.png", "-o", "out.png"], "no such file: none.png"),
-        (["denoise", "data.npy", "-o", "out.png"], "data.npy is not a readable picture"),
+        (["denoise", "data.npy", "-o", "out.png"], "data.npy is not a readable image"),
         (["learn", "none.npy", "-o", "d.safetensors"], "no such file: none.npy"),
         (["learn", "data.npy"], "--output"),
         (["learn", "data.npy", "-o", "none/d.safetensors"], "the folder none does not exist"),

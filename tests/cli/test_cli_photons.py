@@ -1,4 +1,4 @@
-"""``calepin denoise --noise poisson``: counts are drawn or read, and come out nearer to the picture."""
+"""``calepin denoise --noise poisson``: counts are drawn or read, and come out nearer to the image."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calepin.cli import main
-from calepin.datasets import Picture, load_sample, read_picture, write_picture
+from calepin.datasets import Image, load_sample, read_image, write_image
 
 PHOTONS = ["--noise", "poisson", "--peak", "4"]
 
@@ -15,22 +15,22 @@ PHOTONS = ["--noise", "poisson", "--peak", "4"]
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clean = load_sample("camera").pixels[200:240, 200:240]
-    write_picture("clean.png", Picture(clean))
+    write_image("clean.png", Image(clean))
     counts = np.random.default_rng(0).poisson(clean / clean.max() * 4)
-    write_picture("counts.png", Picture(counts / 255))
+    write_image("counts.png", Image(counts / 255))
 
 
-def test_photons_are_drawn_from_a_clean_picture(capsys):
+def test_photons_are_drawn_from_a_clean_image(capsys):
     said = []
     for _ in range(2):
         assert main(["denoise", "clean.png", *PHOTONS, "--add-noise", "-o", "out.png", "--json"]) == 0
         said.append(json.loads(capsys.readouterr().out))
     assert said[0]["psnr"] == said[1]["psnr"] > said[0]["psnr_noisy"] + 6
     assert (said[0]["peak"], said[0]["sigma"]) == (4, None)
-    assert read_picture("out.png").pixels.std() > 0.03
+    assert read_image("out.png").pixels.std() > 0.03
 
 
-def test_a_picture_of_counts_is_measured_against_the_clean_one(capsys):
+def test_an_image_of_counts_is_measured_against_the_clean_one(capsys):
     assert main(["denoise", "counts.png", *PHOTONS, "--reference", "clean.png", "--figure", "f.png"]) == 0
     out = capsys.readouterr().out
     assert "40 x 40 gray" in out

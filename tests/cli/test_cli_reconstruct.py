@@ -1,4 +1,4 @@
-"""``calepin reconstruct``: pictures and slices of k-space come back from few measurements."""
+"""``calepin reconstruct``: images and slices of k-space come back from few measurements."""
 
 import json
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from calepin.analysis import psnr
 from calepin.cli import main
-from calepin.datasets import Picture, read_picture, write_picture
+from calepin.datasets import Image, read_image, write_image
+from calepin.metrics import psnr
 from calepin.operators.fourier import centred_fft, centred_ifft, root_sum_of_squares
 
 FAST = ["--iterations", "100", "--starts", "1"]
@@ -33,8 +33,8 @@ def fails(capsys, *arguments):
     return capsys.readouterr().err
 
 
-def smooth_pictures(n_coils, height=48, width=40):
-    """Return complex pictures of coils (n_coils, height, width): a bright disc in turning phases."""
+def smooth_images(n_coils, height=48, width=40):
+    """Return complex images of coils (n_coils, height, width): a bright disc in turning phases."""
     y, x = np.mgrid[-0.9 : 1 : height * 1j, -1.1 : 1 : width * 1j]
     disc = 1 / (1 + np.exp(60 * (np.hypot(x, y) - 0.7)))
     turns = [np.exp(1j * (k + 0.5 * x)) * np.exp(-((x - np.cos(k)) ** 2)) for k in range(n_coils)]
@@ -42,14 +42,14 @@ def smooth_pictures(n_coils, height=48, width=40):
 
 
 def write_kspace(path, n_coils=2, **size):
-    pictures = torch.from_numpy(smooth_pictures(n_coils, **size))
-    kspace = centred_fft(pictures).numpy()
+    images = torch.from_numpy(smooth_images(n_coils, **size))
+    kspace = centred_fft(images).numpy()
     np.save(path, kspace)
-    return kspace, root_sum_of_squares(pictures[None])[0, 0].numpy()
+    return kspace, root_sum_of_squares(images[None])[0, 0].numpy()
 
 
 @pytest.mark.parametrize("operator", ["gaussian", "hadamard", "dct", "mask"])
-def test_a_bundled_picture_comes_back_from_a_third_of_its_measurements(capsys, operator):
+def test_a_bundled_image_comes_back_from_a_third_of_its_measurements(capsys, operator):
     said, err = said_as_json(
         capsys,
         "--sample",
@@ -68,14 +68,14 @@ def test_a_bundled_picture_comes_back_from_a_third_of_its_measurements(capsys, o
     assert said["psnr"] > said["psnr_adjoint"] + 6
     assert said["ssim"] > said["ssim_adjoint"]
     assert said["share"] == pytest.approx(0.33, abs=1e-3)
-    assert read_picture("out.png").pixels.shape == (32, 32)
+    assert read_image("out.png").pixels.shape == (32, 32)
 
 
-def test_the_same_seed_writes_the_same_picture_and_all_measurements_give_it_back(capsys):
+def test_the_same_seed_writes_the_same_image_and_all_measurements_give_it_back(capsys):
     arguments = ["--sample", "coins", "--size", "16", "--seed", "5"]
     for name in ("a.png", "b.png"):
         said_as_json(capsys, *arguments, "--ratio", ".5", "-o", name)
-    assert (read_picture("a.png").pixels == read_picture("b.png").pixels).all()
+    assert (read_image("a.png").pixels == read_image("b.png").pixels).all()
     said, _ = said_as_json(capsys, *arguments, "--operator", "dct", "--ratio", "1")
     assert said["psnr"] > 80
 
@@ -87,25 +87,25 @@ def test_colour_is_taken_by_channel_and_odd_sizes_are_padded_and_said_to_be(caps
     assert (said["width"], said["height"]) == (24, 16)
     assert "384 pixels padded with zeros to 512" in err
     assert "each colour channel" in err
-    assert read_picture("out.png").pixels.shape == (16, 24, 3)
+    assert read_image("out.png").pixels.shape == (16, 24, 3)
     assert said["written"] == ["out.png", "figure.png"]
-    assert read_picture("figure.png").pixels.shape[1] > read_picture("figure.png").pixels.shape[0]
+    assert read_image("figure.png").pixels.shape[1] > read_image("figure.png").pixels.shape[0]
 
 
 def test_a_mask_of_ones_own_keeps_the_known_pixels(capsys):
     x = np.add.outer(np.linspace(0, 0.5, 16), np.linspace(0.1, 0.4, 16))
-    write_picture("in.png", Picture(x, 16))
+    write_image("in.png", Image(x, 16))
     known = np.ones((16, 16), bool)
     known[4:7, 3:12] = False
     np.save("known.npy", known)
     said, _ = said_as_json(capsys, "in.png", "--operator", "mask", "--mask", "known.npy", "-o", "out.png")
-    out = read_picture("out.png").pixels
+    out = read_image("out.png").pixels
     np.testing.assert_allclose(out[known], x[known], atol=1 / 255)
     assert said["psnr"] > said["psnr_adjoint"] + 6
 
 
 def test_fully_sampled_kspace_is_thinned_out_and_measured_against(capsys):
-    kspace, picture = write_kspace("full.npy")
+    kspace, image = write_kspace("full.npy")
     said, _ = said_as_json(
         capsys, "full.npy", "--mri", "--acceleration", "3", "-o", "out.png", "--complex", "coils.npy"
     )
@@ -113,9 +113,9 @@ def test_fully_sampled_kspace_is_thinned_out_and_measured_against(capsys):
     assert said["psnr"] > said["psnr_adjoint"] + 2
     coils = np.load("coils.npy")
     assert (coils.dtype, coils.shape) == (np.complex64, kspace.shape)
-    magnitude = np.clip(np.linalg.norm(coils, axis=0) / picture.max(), 0, 1)
-    assert psnr(magnitude, picture / picture.max()) == pytest.approx(said["psnr"], abs=0.1)
-    np.testing.assert_allclose(read_picture("out.png").pixels, magnitude, atol=1 / 255)
+    magnitude = np.clip(np.linalg.norm(coils, axis=0) / image.max(), 0, 1)
+    assert psnr(magnitude, image / image.max()) == pytest.approx(said["psnr"], abs=0.1)
+    np.testing.assert_allclose(read_image("out.png").pixels, magnitude, atol=1 / 255)
 
 
 def test_zeros_of_kspace_are_what_is_missing_and_what_was_acquired_is_kept(capsys):
@@ -157,16 +157,16 @@ def test_a_slice_and_the_middle_of_kspace_can_be_chosen(capsys):
     assert "expected 0 to 2, got 3" in fails(capsys, "three.npy", "--mri", "--slice", "3")
 
 
-def test_the_zero_filled_picture_is_the_inverse_transform(capsys):
-    kspace, picture = write_kspace("full.npy")
+def test_the_zero_filled_image_is_the_inverse_transform(capsys):
+    kspace, image = write_kspace("full.npy")
     mask = np.zeros(kspace.shape[1:], int)
     mask[14:34, 10:30] = 1
     np.save("mask.npy", mask)
     said, _ = said_as_json(capsys, "full.npy", "--mri", "--mask", "mask.npy")
     zero_filled = np.linalg.norm(centred_ifft(torch.from_numpy(kspace * mask)).numpy(), axis=0)
-    peak = picture.max()
+    peak = image.max()
     assert said["psnr_adjoint"] == pytest.approx(
-        psnr(np.clip(zero_filled / peak, 0, 1), picture / peak), abs=0.01
+        psnr(np.clip(zero_filled / peak, 0, 1), image / peak), abs=0.01
     )
 
 
@@ -192,7 +192,7 @@ def test_the_zero_filled_picture_is_the_inverse_transform(capsys):
         (["full.npy", "--mri", "--acceleration", "0.5"], "acceleration"),
         (["full.npy", "--mri", "--acceleration", "2", "--columns", "3"], "first:last"),
         (["full.npy", "--mri", "--acceleration", "2", "--complex", "out.png"], ".npy"),
-        (["gaps.npy", "--mri"], "where the picture goes"),
+        (["gaps.npy", "--mri"], "where the image goes"),
         (["real.npy", "--mri", "--acceleration", "2"], "complex"),
         (["nothing.npy", "--mri", "--acceleration", "2"], "nothing but zeros"),
         (["missing.npy", "--mri", "--acceleration", "2"], "no such file"),
@@ -215,7 +215,7 @@ def test_wrong_requests_are_refused_in_one_line(capsys, arguments, message):
 def test_quiet_says_nothing_and_writes_all_the_same(capsys):
     assert main(["reconstruct", "--sample", "coins", "--size", "16", "-o", "out.png", "-q", *FAST]) == 0
     assert capsys.readouterr() == ("", "")
-    assert read_picture("out.png").pixels.shape == (13, 16)
+    assert read_image("out.png").pixels.shape == (13, 16)
 
 
 @pytest.mark.filterwarnings("default:the fit diverged")

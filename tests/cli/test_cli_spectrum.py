@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from calepin.analysis import kernel_weights, measurements_needed, trigonometric_basis
 from calepin.cli import main
-from calepin.datasets import read_picture
+from calepin.datasets import read_image
 from calepin.networks import triangular_kernel
+from calepin.reconstruction import kernel_weights, measurements_needed, trigonometric_basis
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def test_the_weights_are_those_of_the_theory_and_the_measurements_follow(capsys)
     assert 7 in said["p"]
     signal = trigonometric_basis(100)[:7].sum(0)
     assert said["measurements"][said["p"].index(7)] == measurements_needed(signal, sigma, 0.1)
-    assert read_picture("w.png").pixels.ndim == 3
+    assert read_image("w.png").pixels.ndim == 3
 
 
 def test_less_smooth_signals_take_more_measurements_and_so_does_a_smaller_error(capsys):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from calepin.analysis import EventModel
-from calepin.analysis.events import shifted
 from calepin.cli import main
-from calepin.datasets import read_picture, simulate_spikes
+from calepin.datasets import read_image
 from calepin.likelihoods import Poisson
+from calepin.spikes import EventModel, simulate_spikes
+from calepin.spikes.events import shifted
 
 ONSETS = np.array([60, 130, 210, 300])
 FAST = ["--kernel", "40", "--order", "3"]
@@ -48,7 +48,7 @@ def test_planted_events_are_found_and_the_model_is_saved(capsys):
     assert rows["events"]["deviance"] < rows["GLM"]["deviance"] < rows["constant"]["deviance"]
     assert said["written"] == ["m.safetensors", "f.png"]
     assert EventModel.load("m.safetensors").onsets.tolist() == said["onsets"]
-    assert read_picture("f.png").pixels.std() > 0.05
+    assert read_image("f.png").pixels.std() > 0.05
 
 
 def test_counts_above_one_are_poisson_and_the_order_is_chosen(capsys):

@@ -5,8 +5,8 @@ import gzip
 import numpy as np
 import pytest
 
+from calepin.core.errors import FileFormatError
 from calepin.datasets import load_mnist, read_idx
-from calepin.errors import FileFormatError
 
 HEADER = bytes([0, 0, 0x0B, 2]) + (2).to_bytes(4) + (3).to_bytes(4)
 NUMBERS = np.array([[1, -2, 3], [400, 5, -600]], dtype=">i2")

@@ -28,13 +28,13 @@ def no_network(monkeypatch):
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_sample_loads_offline(name):
-    picture = load_sample(name)
-    assert picture.bits == 8
-    assert min(picture.pixels.shape[:2]) > 100
-    assert picture.pixels.std() > 0.02
+    image = load_sample(name)
+    assert image.bits == 8
+    assert min(image.pixels.shape[:2]) > 100
+    assert image.pixels.std() > 0.02
 
 
-def test_the_camera_is_the_picture_of_scikit_image():
+def test_the_camera_is_the_image_of_scikit_image():
     from skimage import data
 
     np.testing.assert_array_equal(np.rint(load_sample("camera").pixels * 255), data.camera())

@@ -11,9 +11,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks
 
 from calepin import ConvolutionalDictionaryLearner, DictionaryLearner, FileFormatError
-from calepin.analysis import filter_error
 from calepin.datasets import simulate_convolutional
 from calepin.likelihoods import Binomial, Poisson
+from calepin.metrics import filter_error
 
 SMALL = {"n_unfold": 20, "max_iter": 2, "random_state": 0, "nonnegative": True}
 FAMILIES = {
@@ -155,7 +155,7 @@ def test_float32_stays_and_copies_code_alike():
         np.testing.assert_array_equal(other.transform(X), codes)
 
 
-def test_pictures_of_two_channels_take_the_same_path(rng):
+def test_images_of_two_channels_take_the_same_path(rng):
     X = rng.standard_normal((3, 2, 16, 14))
     fitted = learner("gaussian", n_atoms=3, kernel_size=(5, 4)).fit(X)
     assert fitted.components_.shape == (3, 2, 5, 4)

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from calepin import DictionaryLearner, FileFormatError, sparse_encode
-from calepin.analysis.recovery import dictionary_error
+from calepin.metrics.atoms import dictionary_error
 
 RULES = ("online", "mod", "ksvd", "noodl")
 

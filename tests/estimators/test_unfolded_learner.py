@@ -7,9 +7,9 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from calepin import DictionaryLearner, FileFormatError, UnfoldedDictionaryLearner, sparse_encode
-from calepin.analysis.recovery import dictionary_error
 from calepin.datasets.simulate import simulate_sparse
 from calepin.learning import DivergedError
+from calepin.metrics.atoms import dictionary_error
 
 QUICK = {"n_unfold": 4, "max_iter": 2, "random_state": 0}
 

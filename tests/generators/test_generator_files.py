@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from calepin.errors import FileFormatError
+from calepin.core.errors import FileFormatError
 from calepin.generators import (
     GroupSparse,
     KSparse,
@@ -65,7 +65,7 @@ def test_strangers_have_no_file_but_a_fingerprint(tmp_path):
 
 
 def test_unknown_classes_are_refused(tmp_path):
-    from calepin._files import save_arrays
+    from calepin.core.files import save_arrays
 
     for description in ({"family": "Nobody", "settings": {}}, {"layers": [{"layer": "Conv9"}]}, {}):
         save_arrays(tmp_path / "a.safetensors", "generator", {}, {"generator": description})

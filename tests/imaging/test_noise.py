@@ -31,11 +31,11 @@ def test_clipping_at_black_does_not_hide_the_noise():
     assert estimate_noise(noisy) == pytest.approx(0.1, rel=0.05)
 
 
-def test_a_constant_picture_has_no_noise():
+def test_a_constant_image_has_no_noise():
     assert estimate_noise(np.full((32, 32), 0.7)) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("image", [np.zeros((15, 99)), np.zeros(99), np.zeros((20, 20), dtype=int)])
-def test_bad_pictures_are_refused(image):
+def test_bad_images_are_refused(image):
     with pytest.raises(ValueError, match="image: expected"):
         estimate_noise(image)

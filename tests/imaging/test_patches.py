@@ -1,4 +1,4 @@
-"""Patches taken out of a picture and put back make the picture; groups do what their formula says."""
+"""Patches taken out of an image and put back make the image; groups do what their formula says."""
 
 import numpy as np
 from scipy import sparse
@@ -18,7 +18,7 @@ def put_back(plane: np.ndarray, p: int) -> tuple[np.ndarray, np.ndarray]:
     return total, weight
 
 
-def test_patches_put_back_give_the_picture(monkeypatch):
+def test_patches_put_back_give_the_image(monkeypatch):
     monkeypatch.setattr(patches_module, "BAND_PATCHES", 40)  # several bands
     plane = np.random.default_rng(0).random((83, 31), dtype=np.float32)
     total, weight = put_back(plane, 5)
@@ -72,13 +72,13 @@ def test_shrinkage_is_the_linear_estimate_of_least_squared_error():
     np.testing.assert_allclose(Y, expected, atol=1e-5)
 
 
-def test_a_group_filter_without_noise_keeps_the_picture_and_reaches_every_pixel():
+def test_a_group_filter_without_noise_keeps_the_image_and_reaches_every_pixel():
     noisy = np.random.default_rng(0).random((1, 37, 29), dtype=np.float32)
     out = GroupFilter(patch_size=6, group_size=12, radius=5, step=4).apply(noisy, noisy, 1e-3)
     np.testing.assert_allclose(out, noisy, atol=1e-3)
 
 
-def test_large_pictures_are_filtered_without_seams(monkeypatch):
+def test_large_images_are_filtered_without_seams(monkeypatch):
     from calepin.imaging import groups
 
     rng = np.random.default_rng(0)

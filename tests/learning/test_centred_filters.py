@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from calepin.analysis import filter_error
 from calepin.datasets import simulate_convolutional
 from calepin.learning import TrainState, train
-from calepin.learning.convolutional import Convolutional
 from calepin.learning.convolutional_coders import PursuitCoder
 from calepin.learning.filters import centre_, initial_filters
 from calepin.learning.optimizers import OPTIMIZER
+from calepin.learning.rules.convolutional import Convolutional
 from calepin.learning.signals import SignalBatches
 from calepin.likelihoods import Binomial
+from calepin.metrics import filter_error
 
 
 def bump(size, place, width=2.0):
@@ -31,7 +31,7 @@ def test_a_bump_is_moved_to_the_middle_and_stays_there(place):
     assert centre_(filters) == []
 
 
-def test_both_axes_of_a_picture_are_moved():
+def test_both_axes_of_an_image_are_moved():
     middle, aside = bump(15, 7, 1.0), bump(15, 11, 1.0)
     filters = torch.outer(aside, aside.flip(0))[None, None].repeat(1, 2, 1, 1) / 2**0.5
     assert centre_(filters) == [0]

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from calepin.errors import IncompatibleError
+from calepin.core.errors import IncompatibleError
 from calepin.learning import dictionary_gradient
 from calepin.penalties import L1, HardThreshold, NonNegativeL1
-from calepin.solvers.coders import sparse_encode
+from calepin.solvers.coders.encode import sparse_encode
 
 STEP = 0.1
 RULES = ("dec", "ae-lasso", "ae-ls")

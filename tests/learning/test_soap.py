@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from calepin.learning import SOAP, ArrayBatches, TrainState, load_checkpoint, train
+from calepin.datasets import PoissonNoise
+from calepin.learning import SOAP, ArrayBatches, NetworkRule, TrainState, load_checkpoint, train
 from calepin.likelihoods import Poisson
-from calepin.networks import NetworkRule, PoissonNoise, UnfoldedAutoencoder
+from calepin.networks import UnfoldedAutoencoder
 from calepin.penalties import NonNegativeL1
 
 
@@ -65,7 +66,7 @@ def test_a_vector_moves_as_by_adam(random):
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    pictures = torch.rand(6, 1, 24, 24, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(6, 1, 24, 24, generator=torch.Generator().manual_seed(1))
 
     def rule():
         atoms = 0.3 * torch.randn(8, 1, 5, 5, generator=torch.Generator().manual_seed(2))
@@ -76,13 +77,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
         return NetworkRule(network, optimizer=SOAP(network.parameters(), refresh=3), noise=PoissonNoise(4))
 
     def run(state, rule, passes, checkpoint=None):
-        return train(rule, ArrayBatches(pictures, 2, seed=0), state, max_iter=passes, checkpoint=checkpoint)
+        return train(rule, ArrayBatches(images, 2, seed=0), state, max_iter=passes, checkpoint=checkpoint)
 
     whole = rule()
     run(TrainState(whole.init()), whole, 4)
     begun, resumed = rule(), rule()
     run(TrainState(begun.init()), begun, 2, tmp_path / "a.checkpoint")
-    state = load_checkpoint(tmp_path / "a.checkpoint", resumed, ArrayBatches(pictures, 2, seed=0))
+    state = load_checkpoint(tmp_path / "a.checkpoint", resumed, ArrayBatches(images, 2, seed=0))
     resumed.bind(state.arrays)
     run(state, resumed, 4)
     # by rows, as a checkpoint returns them: products of the same sums in the same order

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calepin import FileFormatError
-from calepin._files import load_arrays
+from calepin.core.files import load_arrays
 from calepin.learning import (
     ArrayBatches,
     AtomSet,
@@ -17,8 +17,8 @@ from calepin.learning import (
     load_checkpoint,
     train,
 )
-from calepin.learning.classical import KSVD, MOD, NOODL, Online
-from calepin.solvers.coders import IHTCoder, LassoCoder, PursuitCoder
+from calepin.learning.rules.classical import KSVD, MOD, NOODL, Online
+from calepin.solvers.coders.encode import IHTCoder, LassoCoder, PursuitCoder
 
 RULES = {
     "online": Online(LassoCoder(0.2)),

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from calepin.errors import FileFormatError
+from calepin.core.errors import FileFormatError
 from calepin.networks import UnfoldedAutoencoder
 
 RELEASED = [(kind, peak) for kind in ("tied", "untied") for peak in (2, 4)]
@@ -27,7 +27,7 @@ def write_release(folder, *, kind="untied", n=4, without=(), **changes):
 
 
 def recurrence(y, shift, H, We, Wd, b, *, layers, stride, bound):
-    """Return code and log-rate of a picture on one grid, as the data pack's README writes them."""
+    """Return code and log-rate of an image on one grid, as the data pack's README writes them."""
     i, j = shift
     rest_rows, rest_columns = ((H.shape[-1] - size) % stride for size in y.shape[2:])
     padding = (stride - j, stride + rest_columns + j, stride - i, stride + rest_rows + i)

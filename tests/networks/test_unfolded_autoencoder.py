@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from calepin._files import read_header, save_arrays
-from calepin.errors import FileFormatError, IncompatibleError
+from calepin.core.errors import FileFormatError, IncompatibleError
+from calepin.core.files import read_header, save_arrays
 from calepin.likelihoods import Binomial, Gaussian, Poisson
 from calepin.networks import UnfoldedAutoencoder
 from calepin.networks._grids import local_mean
@@ -74,7 +74,7 @@ def test_its_layers_are_the_iterations_of_ista(shape, signal, stride, penalty):
     torch.testing.assert_close(net(y), operator(codes), rtol=1e-10, atol=1e-12)
 
 
-def test_with_a_shift_its_layers_are_those_of_the_reflected_picture():
+def test_with_a_shift_its_layers_are_those_of_the_reflected_image():
     net = network(6, 1, 5, 5, stride=3, n_unfold=7)
     y = randn(1, 1, 13, 12, seed=1)
     # rests: (5 - 13) % 3 = 1, (5 - 12) % 3 = 2; shift (1, 2)
@@ -90,7 +90,7 @@ def test_with_a_shift_its_layers_are_those_of_the_reflected_picture():
 
 @pytest.mark.parametrize("size", [(5, 5), (5, 12), (13, 6), (20, 21), (8, 31)])
 @pytest.mark.parametrize("stride", [1, 2, 5])
-def test_pictures_of_any_size_keep_their_shape(size, stride):
+def test_images_of_any_size_keep_their_shape(size, stride):
     net = network(stride=stride, n_unfold=2)
     y = randn(2, 1, *size)
     assert net(y).shape == y.shape
@@ -159,9 +159,9 @@ def test_an_offset_may_be_a_number_or_one_for_each_sample_or_entry():
         torch.testing.assert_close(net(y, offset=offset), whole, rtol=0, atol=0)
     two = net(y, offset=torch.tensor([0.5, -1.0]).view(2, 1, 1, 1))
     torch.testing.assert_close(two[1:], net(y[1:], offset=-1.0), rtol=1e-10, atol=1e-12)
-    picture = randn(2, 1, 11, 9, seed=3)
-    code = net.encode(y, offset=picture)
-    torch.testing.assert_close(code.flip(0), net.encode(y.flip(0), offset=picture.flip(0)))
+    image = randn(2, 1, 11, 9, seed=3)
+    code = net.encode(y, offset=image)
+    torch.testing.assert_close(code.flip(0), net.encode(y.flip(0), offset=image.flip(0)))
 
 
 def test_integer_counts_are_taken_as_they_are():

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from calepin.errors import FileFormatError
+from calepin.core.errors import FileFormatError
 from calepin.generators import check_generator
-from calepin.learning import ArrayBatches, TrainState, load_checkpoint, save_checkpoint, train
-from calepin.networks import VAE, VAERule
+from calepin.learning import ArrayBatches, TrainState, VAERule, load_checkpoint, save_checkpoint, train
+from calepin.networks import VAE
 
 
-def pictures(n=96, m=12, seed=0):
+def images(n=96, m=12, seed=0):
     """Return pixels in (0, 1) that two numbers decide."""
     rng = np.random.default_rng(seed)
     mixed = rng.normal(size=(n, 2)) @ np.random.default_rng(9).normal(size=(2, m))
@@ -38,7 +38,7 @@ def test_the_bound_is_above_minus_the_log_likelihood():
 
 
 def test_training_lowers_the_bound_and_beats_independent_pixels():
-    X, test = pictures(1000), pictures(200, seed=1)
+    X, test = images(1000), images(200, seed=1)
     network = VAE(2, 16, 12)
     before = elbo(network, test)
     rule = VAERule(network, optimizer=torch.optim.Adam(network.parameters(), lr=1e-2))
@@ -49,7 +49,7 @@ def test_training_lowers_the_bound_and_beats_independent_pixels():
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    data = ArrayBatches(pictures(), 32, seed=1)
+    data = ArrayBatches(images(), 32, seed=1)
 
     def rule():
         return VAERule(VAE(2, 6, 12), seed=4)
@@ -69,7 +69,7 @@ def test_a_file_gives_the_network_back(tmp_path):
     network = VAE(2, 6, 12, seed=5)
     network.save(tmp_path / "vae.safetensors", card={"data": "none"})
     again = VAE.load(tmp_path / "vae.safetensors")
-    x = torch.from_numpy(pictures(4))
+    x = torch.from_numpy(images(4))
     assert torch.equal(again(x), network(x))
     assert not again.training
     (tmp_path / "other.safetensors").write_bytes(b"PK\x03\x04")

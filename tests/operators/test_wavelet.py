@@ -36,15 +36,15 @@ def test_two_moments_are_daubechies_own_filter():
 def test_details_of_polynomials_vanish_away_from_the_border(moments):
     """A filter of p vanishing moments does not see polynomials of degree below p."""
     t = torch.linspace(-1, 1, 64, dtype=torch.float64)
-    picture = (t ** (moments - 1))[:, None] * (t ** (moments - 1))
-    z = Wavelet((64, 64), moments=moments, levels=1).adjoint(picture[None])[0]
+    image = (t ** (moments - 1))[:, None] * (t ** (moments - 1))
+    z = Wavelet((64, 64), moments=moments, levels=1).adjoint(image[None])[0]
     inner = 32 - moments
     details = torch.cat([z[32 : 32 + inner, :inner], z[:inner, 32 : 32 + inner]])
     assert details.abs().max() < 1e-10
     assert z[32:].abs().max() > 1e-3 or moments == 1
 
 
-def test_the_coarsest_picture_stands_in_the_corner():
+def test_the_coarsest_image_stands_in_the_corner():
     wavelet = Wavelet((1, 16, 24), levels=1)
     assert wavelet.coarse_shape == (8, 12)
     z = wavelet.adjoint(torch.ones(1, 1, 16, 24, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""The picture of a dictionary shows every atom, at its own contrast, with whole pixels."""
+"""The image of a dictionary shows every atom, at its own contrast, with whole pixels."""
 
 import numpy as np
 import pytest
@@ -6,30 +6,30 @@ import pytest
 from calepin.report import atom_curves, atom_tiles, patch_shape
 
 
-def tiles(picture, n_atoms, shape, width):
-    """Cut a picture of atoms into the atoms again, by the layout the docstring promises."""
+def tiles(image, n_atoms, shape, width):
+    """Cut an image of atoms into the atoms again, by the layout the docstring promises."""
     columns = int(np.ceil(np.sqrt(n_atoms * shape[0] / shape[1])))
     zoom = max(1, width // (columns * (shape[1] + 1) + 1))
     gap = max(1, zoom // 2)
     for i in range(n_atoms):
         top = gap + i // columns * (shape[0] * zoom + gap)
         left = gap + i % columns * (shape[1] * zoom + gap)
-        yield picture[top : top + shape[0] * zoom : zoom, left : left + shape[1] * zoom : zoom]
+        yield image[top : top + shape[0] * zoom : zoom, left : left + shape[1] * zoom : zoom]
 
 
 def test_every_atom_is_there_with_zero_at_mid_gray():
     atoms = np.random.default_rng(0).standard_normal((10, 12))
-    picture = atom_tiles(atoms, (4, 3), width=200)
-    assert 100 < picture.shape[1] <= 200
-    for atom, tile in zip(atoms, tiles(picture, 10, (4, 3), 200), strict=True):
+    image = atom_tiles(atoms, (4, 3), width=200)
+    assert 100 < image.shape[1] <= 200
+    for atom, tile in zip(atoms, tiles(image, 10, (4, 3), 200), strict=True):
         expected = 0.5 + 0.5 * atom.reshape(4, 3) / np.abs(atom).max()
         np.testing.assert_allclose(tile, expected, atol=1e-6)
 
 
 def test_an_atom_of_one_sign_uses_the_whole_range_and_a_flat_one_stays_flat():
     ramp = np.arange(1.0, 17.0)
-    picture = atom_tiles(np.stack([ramp, np.ones(16), np.zeros(16)]), width=100)
-    first, flat, zero = tiles(picture, 3, (4, 4), 100)
+    image = atom_tiles(np.stack([ramp, np.ones(16), np.zeros(16)]), width=100)
+    first, flat, zero = tiles(image, 3, (4, 4), 100)
     assert (first.min(), first.max()) == (0, 1)
     assert np.ptp(flat) == 0
     assert (zero == 0.5).all()
@@ -37,9 +37,9 @@ def test_an_atom_of_one_sign_uses_the_whole_range_and_a_flat_one_stays_flat():
 
 def test_colour_atoms_share_one_stretch_over_their_channels():
     atoms = np.random.default_rng(1).standard_normal((4, 27))
-    picture = atom_tiles(atoms, width=60)
-    assert picture.shape[2] == 3
-    for atom, tile in zip(atoms, tiles(picture, 4, (3, 3), 60), strict=True):
+    image = atom_tiles(atoms, width=60)
+    assert image.shape[2] == 3
+    for atom, tile in zip(atoms, tiles(image, 4, (3, 3), 60), strict=True):
         np.testing.assert_allclose(tile, 0.5 + 0.5 * atom.reshape(3, 3, 3) / np.abs(atom).max(), atol=1e-6)
 
 

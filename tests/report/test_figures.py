@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from calepin.datasets import read_picture
+from calepin.datasets import read_image
 from calepin.report import Curve, before_after, curves, save_figure, sheet
 from calepin.report.figures import detail_window
 
 
-def test_before_and_after_shows_each_picture_and_the_same_detail_of_each():
+def test_before_and_after_shows_each_image_and_the_same_detail_of_each():
     rng = np.random.default_rng(0)
     pictures = {name: rng.random((40, 60)) for name in ("noisy", "denoised", "clean")}
     figure = before_after(pictures, captions={"noisy": "20.2 dB"})
@@ -20,30 +20,30 @@ def test_before_and_after_shows_each_picture_and_the_same_detail_of_each():
         np.testing.assert_array_equal(detail.images[0].get_array(), picture[rows, columns])
 
 
-def test_a_large_picture_is_thinned_but_its_detail_is_not():
-    picture = np.zeros((2700, 1800, 3), np.float32)
-    figure = before_after({"noisy": picture, "denoised": picture})
+def test_a_large_image_is_thinned_but_its_detail_is_not():
+    image = np.zeros((2700, 1800, 3), np.float32)
+    figure = before_after({"noisy": image, "denoised": image})
     assert figure.axes[0].images[0].get_array().shape == (900, 600, 3)
     assert figure.axes[2].images[0].get_array().shape == (450, 450, 3)
 
 
 @pytest.mark.parametrize("scale", [1, 8])
 def test_the_detail_is_where_the_edges_are(scale):
-    picture = np.zeros((120 * scale, 200 * scale))
-    corner = picture[20 * scale : 50 * scale, 130 * scale : 160 * scale]
+    image = np.zeros((120 * scale, 200 * scale))
+    corner = image[20 * scale : 50 * scale, 130 * scale : 160 * scale]
     corner[:] = np.indices(corner.shape).sum(axis=0) // (4 * scale) % 2
-    rows, columns = detail_window(picture)
+    rows, columns = detail_window(image)
     assert (rows.start, columns.start) == pytest.approx((20 * scale, 130 * scale), abs=3 * scale)
     assert rows.stop - rows.start == columns.stop - columns.start == 30 * scale
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (3, 2, 3)])
-def test_tiny_pictures_have_a_detail_too(shape):
+def test_tiny_images_have_a_detail_too(shape):
     rows, columns = detail_window(np.zeros(shape))
     assert np.zeros(shape)[rows, columns].size > 0
 
 
-def test_pictures_of_different_sizes_are_refused():
+def test_images_of_different_sizes_are_refused():
     with pytest.raises(ValueError, match=r"one size, got \[\(3, 3\), \(4, 4\)\]"):
         before_after({"a": np.zeros((3, 3)), "b": np.zeros((4, 4))})
 
@@ -57,7 +57,7 @@ def test_curves_have_names_bands_and_scales(tmp_path):
     assert len(axes.collections) == 1
     assert axes.get_yscale() == "log"
     save_figure(figure, tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png").pixels.std() > 0
+    assert read_image(tmp_path / "a.png").pixels.std() > 0
 
 
 def test_a_figure_that_cannot_be_drawn_leaves_the_old_one(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from calepin.errors import IncompatibleError
+from calepin.core.errors import IncompatibleError
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense, Identity
 from calepin.penalties import L1, GroupL1, HardThreshold, NonNegativeL1

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.linear_model import Lasso
 
-from calepin.errors import IncompatibleError
+from calepin.core.errors import IncompatibleError
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense, Mask
 from calepin.penalties import L1, GroupL1, HardThreshold, NonNegativeL1

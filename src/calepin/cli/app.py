@@ -5,16 +5,7 @@ from typing import Annotated
 import typer
 
 from calepin import __version__
-from calepin.cli import (
-    denoise,
-    dictionary,
-    generative,
-    info,
-    reconstruct,
-    reproduce,
-    spectrum,
-    spikes,
-)
+from calepin.cli import denoise, dictionary, generative, info, reconstruct, reproduce, spectrum, spikes
 from calepin.cli.errors import USAGE
 from calepin.cli.photons import PhotonCommand
 

@@ -4,8 +4,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calepin.cli.files import check_output, open_array, open_filter_codes
 from calepin.cli.output import Output, peak_memory_mb
+from calepin.core.paths import check_output
+from calepin.datasets.arrays import open_array, open_filter_codes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,7 @@ BLOCK = 256  # signals that are coded or decoded at a time: bounds the memory
 
 def holds_filters(path: Path) -> bool:
     """Return whether a dictionary file holds convolutional filters."""
-    from calepin._files import read_header
+    from calepin.core.files import read_header
 
     return read_header(path)["parameters"].get("class") == "ConvolutionalDictionaryLearner"
 
@@ -57,7 +58,7 @@ def learn_filters(data: Path, output_path: Path, output: Output, **settings: Any
     """Learn filters from the signals of an .npy file, save them and say how it went."""
     X = open_signals(data)
     check_output(output_path)
-    from calepin import ConvolutionalDictionaryLearner
+    from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
 
     learner = ConvolutionalDictionaryLearner(**settings)
     try:
@@ -96,8 +97,8 @@ def encode_filters(
     """Write codes, and the offsets that belong to them, as one .npz file."""
     import numpy as np
 
-    from calepin._files import atomic_write
-    from calepin._progress import progress_bar
+    from calepin.core.files import atomic_write
+    from calepin.core.progress import progress_bar
 
     X = open_signals(data)
     check_output(output_path, ".npz")
@@ -134,7 +135,7 @@ def decode_filters(codes_path: Path, dictionary: Path, output_path: Path, output
     """Write the mean signals that codes stand for."""
     import numpy as np
 
-    from calepin._files import atomic_write
+    from calepin.core.files import atomic_write
 
     codes, offset = open_filter_codes(codes_path)
     check_output(output_path, ".npy")
@@ -153,8 +154,9 @@ def decode_filters(codes_path: Path, dictionary: Path, output_path: Path, output
 
 def draw_filters(filters: "np.ndarray", output_path: Path) -> str:
     """Draw filters, each channel beside the last: curves along one axis, tiles along two."""
-    from calepin.datasets.pictures import Picture, write_picture
-    from calepin.report import atom_curves, atom_tiles, save_figure
+    from calepin.datasets.images import Image, write_image
+    from calepin.report.atoms import atom_curves, atom_tiles
+    from calepin.report.figures import save_figure
 
     if filters.ndim > 4:
         raise ValueError(f"filters of {filters.ndim - 2} axes cannot be drawn, expected one or two")
@@ -162,11 +164,11 @@ def draw_filters(filters: "np.ndarray", output_path: Path) -> str:
     if filters.ndim == 3:
         save_figure(atom_curves(each), output_path)
         return "curves"
-    write_picture(output_path, Picture(atom_tiles(each, each.shape[1:])))
+    write_image(output_path, Image(atom_tiles(each, each.shape[1:])))
     return "patches"
 
 
 def _load(path: Path) -> "ConvolutionalDictionaryLearner":
-    from calepin import ConvolutionalDictionaryLearner
+    from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
 
     return ConvolutionalDictionaryLearner.load(path)

@@ -1,4 +1,4 @@
-"""``calepin denoise``: the main job, by atoms of the picture itself or by a trained network."""
+"""``calepin denoise``: the main job, by atoms of the image itself or by a trained network."""
 
 import time
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from calepin.datasets.pictures import Picture
-    from calepin.imaging.denoise import DenoiseResult
+    from calepin.datasets.images import Image
+    from calepin.imaging.by_dictionary import DenoiseResult
 
 __all__ = ["EXAMPLES", "denoise"]
 
 EXAMPLES = [
     ("calepin denoise photo.png -o clean.png", "the noise level is estimated"),
-    ("calepin denoise scan.tif -o clean.tif --sigma 12 --atoms-picture atoms.png", ""),
+    ("calepin denoise scan.tif -o clean.tif --sigma 12 --atoms-image atoms.png", ""),
     ("calepin denoise --sample camera --add-noise 25 -o out.png --figure before-after.png", ""),
     ("calepin denoise photo.png -o clean.png --model bsd-gaussian", "by a trained network"),
     ("calepin denoise --noise poisson --peak 4 --sample camera --add-noise -o out.png", "counts of photons"),
@@ -32,7 +32,7 @@ EXAMPLES = [
     ("calepin denoise noisy.npy -o out.npy --model model.safetensors", "samples, by what transfer learned"),
 ]
 
-TOLERANCE = 0.1  # of a network's noise level, within which a picture's is taken as the same
+TOLERANCE = 0.1  # of a network's noise level, within which an image's is taken as the same
 
 
 class Noise(StrEnum):
@@ -54,21 +54,21 @@ class Rule(StrEnum):
 class Scene:
     """What is denoised, and the truth where it is known."""
 
-    noisy: "Picture"
+    noisy: "Image"
     clean: "NDArray[np.floating] | None"
 
 
 def denoise(
     image: Annotated[
-        Path | None, typer.Argument(metavar="IMAGE", help="Noisy picture: PNG, TIFF or JPEG.")
+        Path | None, typer.Argument(metavar="IMAGE", help="Noisy image: PNG, TIFF or JPEG.")
     ] = None,
     output_path: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="Denoised picture, as deep as IMAGE."),
+        typer.Option("--output", "-o", metavar="OUT", help="Denoised image, as deep as IMAGE."),
     ] = None,
     sample: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="A bundled picture instead of IMAGE: camera, coins, cat ..."),
+        typer.Option(metavar="NAME", help="A bundled image instead of IMAGE: camera, coins, cat ..."),
     ] = None,
     add_noise: Annotated[
         float | None,
@@ -88,7 +88,7 @@ def denoise(
     add_photons: Annotated[bool, typer.Option("--add-photons", hidden=True)] = False,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="CLEAN", help="The clean picture, to measure PSNR and SSIM against."),
+        typer.Option(metavar="CLEAN", help="The clean image, to measure PSNR and SSIM against."),
     ] = None,
     sigma: Annotated[
         str | None,
@@ -111,7 +111,7 @@ def denoise(
     ] = None,
     atoms: Annotated[int | None, typer.Option(metavar="N", help="Number of atoms. [default: 256]")] = None,
     rule: Annotated[Rule | None, typer.Option(help="How atoms move. [default: ksvd]")] = None,
-    atoms_picture: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the learned atoms.")] = None,
+    atoms_image: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the learned atoms.")] = None,
     figure: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw before and after, with a detail.")
     ] = None,
@@ -120,15 +120,15 @@ def denoise(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Denoise a picture by atoms learned from its patches, or by a trained network.
+    """Denoise an image by atoms learned from its patches, or by a trained network.
 
     Gray or colour, 8 or 16 bits; depth, colour, alpha and profile are kept. Noise levels are on the
     scale 0..255 of the literature whatever the depth: 25 means 25/255 of the range from black to
-    white. PSNR (peak 1) and SSIM are printed where the clean picture is known.
+    white. PSNR (peak 1) and SSIM are printed where the clean image is known.
     """
     output = Output(quiet, as_json)
     if model is not None and is_generative(model):
-        pictures_only = {
+        images_only = {
             "--sample": sample,
             "--add-noise": add_noise if add_noise is not None else (add_photons or None),
             "--noise poisson": noise is Noise.poisson or None,
@@ -137,12 +137,12 @@ def denoise(
             "--patch": patch,
             "--atoms": atoms,
             "--rule": rule,
-            "--atoms-picture": atoms_picture,
+            "--atoms-image": atoms_image,
         }
-        denoise_samples(output, image, output_path, reference, model, figure, pictures_only)
+        denoise_samples(output, image, output_path, reference, model, figure, images_only)
         return
     drawn = add_photons or add_noise is not None
-    _check_request(output_path, atoms_picture, figure, measured=bool(reference or drawn))
+    _check_request(output_path, atoms_image, figure, measured=bool(reference or drawn))
     if noise is Noise.poisson:
         peak = check_options(
             peak,
@@ -153,7 +153,7 @@ def denoise(
                 "--patch": patch,
                 "--atoms": atoms,
                 "--rule": rule,
-                "--atoms-picture": atoms_picture,
+                "--atoms-image": atoms_image,
             },
         )
         scene = _load_photons(image, sample, reference, peak, add_photons, seed)
@@ -176,7 +176,7 @@ def denoise(
         result = _apply(output, scene, level, model, learning)
     seconds = time.perf_counter() - begun
     noisy, denoised = measure(scene.noisy.pixels, scene.clean), measure(result.image, scene.clean)
-    written = _write(output, scene, result, output_path, atoms_picture, figure, (noisy, denoised))
+    written = _write(output, scene, result, output_path, atoms_image, figure, (noisy, denoised))
     level_said = f"of peak {peak:g}" if peak is not None else f"sigma {result.sigma * 255:.4g} of 255"
     _say(output, scene, level_said, noisy, denoised)
     values = {
@@ -199,10 +199,10 @@ def denoise(
 def _learn(
     output: Output, scene: Scene, sigma: float | None, seed: int, options: dict[str, Any]
 ) -> "DenoiseResult":
-    """Denoise by what the picture itself teaches."""
-    from calepin import denoise as denoise_image
-    from calepin._progress import progress_bar
-    from calepin.imaging.denoise import STAGES
+    """Denoise by what the image itself teaches."""
+    from calepin.core.progress import progress_bar
+    from calepin.imaging.by_dictionary import STAGES
+    from calepin.imaging.by_dictionary import denoise as denoise_image
 
     with progress_bar("denoising", total=len(STAGES), shown=not output.quiet) as bar:
         return denoise_image(
@@ -218,9 +218,8 @@ def _apply(
     output: Output, scene: Scene, sigma: float | None, model: str, options: dict[str, Any]
 ) -> "DenoiseResult":
     """Denoise by a trained network."""
-    from calepin import denoise_with
-    from calepin._progress import progress_bar
-    from calepin.imaging.learned import load_model
+    from calepin.core.progress import progress_bar
+    from calepin.imaging.by_network import denoise_with, load_model
 
     if options:
         raise typer.BadParameter("a trained network has no --patch, --atoms and --rule", param_hint="--model")
@@ -232,44 +231,46 @@ def _apply(
         output.note(f"{model} does not say which noise it was trained for: it is applied as it is")
     elif result.sigma and abs(result.sigma - trained) > TOLERANCE * trained:
         output.note(
-            f"{model} knows noise of sigma {trained * 255:.4g}, the picture has {result.sigma * 255:.4g}: "
+            f"{model} knows noise of sigma {trained * 255:.4g}, the image has {result.sigma * 255:.4g}: "
             "it is scaled, and comes out less well than with that level"
         )
     return result
 
 
 def _check_request(
-    output_path: Path | None, atoms_picture: Path | None, figure: Path | None, *, measured: bool
+    output_path: Path | None, atoms_image: Path | None, figure: Path | None, *, measured: bool
 ) -> None:
-    from calepin.datasets.pictures import check_picture_path
+    from calepin.datasets.images import check_image_path
 
-    paths = [path for path in (output_path, atoms_picture, figure) if path is not None]
+    paths = [path for path in (output_path, atoms_image, figure) if path is not None]
     if not paths and not measured:
-        raise typer.BadParameter("say where the denoised picture goes", param_hint="--output")
+        raise typer.BadParameter("say where the denoised image goes", param_hint="--output")
     for path in paths:
-        check_picture_path(path)
+        check_image_path(path)
 
 
 def _load(
     image: Path | None, sample: str | None, add_noise: float | None, reference: Path | None, seed: int
 ) -> Scene:
-    from calepin.datasets import add_gaussian_noise, load_sample, read_picture
+    from calepin.datasets.images import read_image
+    from calepin.datasets.samples import load_sample
+    from calepin.datasets.simulate import add_gaussian_noise
 
     if (image is None) == (sample is None):
         raise typer.BadParameter("give one of IMAGE and --sample NAME", param_hint="IMAGE")
     if reference is not None and add_noise is not None:
         raise typer.BadParameter("goes with a noisy IMAGE, not with --add-noise", param_hint="--reference")
-    picture = read_picture(image) if image is not None else load_sample(str(sample))
+    picture = read_image(image) if image is not None else load_sample(str(sample))
     if add_noise is not None:
         # float32 is finer than any file and halves the memory of what follows.
         noisy = add_gaussian_noise(picture.pixels, add_noise, seed=seed).astype("float32")
         return Scene(replace(picture, pixels=noisy), picture.pixels)
     if reference is None:
         return Scene(picture, None)
-    clean = read_picture(reference).pixels
+    clean = read_image(reference).pixels
     if clean.shape != picture.pixels.shape:
         raise ValueError(
-            f"{reference} has shape {clean.shape}, expected that of the picture, {picture.pixels.shape}"
+            f"{reference} has shape {clean.shape}, expected that of the image, {picture.pixels.shape}"
         )
     return Scene(picture, clean)
 
@@ -277,23 +278,24 @@ def _load(
 def _load_photons(
     image: Path | None, sample: str | None, reference: Path | None, peak: float, draw: bool, seed: int
 ) -> Scene:
-    """Return counts as pixels in the unit of the clean picture, or of a white pixel where it is unknown."""
-    from calepin.datasets import load_sample, read_picture
+    """Return counts as pixels in the unit of the clean image, or of a white pixel where it is unknown."""
+    from calepin.datasets.images import read_image
+    from calepin.datasets.samples import load_sample
 
     if (image is None) == (sample is None):
         raise typer.BadParameter("give one of IMAGE and --sample NAME", param_hint="IMAGE")
     if draw and reference is not None:
         raise typer.BadParameter("goes with counts in IMAGE, not with --add-noise", param_hint="--reference")
     if draw:
-        clean = read_picture(image) if image is not None else load_sample(str(sample))
+        clean = read_image(image) if image is not None else load_sample(str(sample))
         return Scene(draw_photons(clean, peak, seed), clean.pixels)
     if image is None:
         raise typer.BadParameter("a sample holds no counts: add --add-noise", param_hint="--sample")
-    clean = None if reference is None else read_picture(reference)
+    clean = None if reference is None else read_image(reference)
     noisy = count_photons(image, clean, peak)
     if clean is not None and clean.pixels.shape != noisy.pixels.shape:
         raise ValueError(
-            f"{reference} has shape {clean.pixels.shape}, expected that of the picture, {noisy.pixels.shape}"
+            f"{reference} has shape {clean.pixels.shape}, expected that of the image, {noisy.pixels.shape}"
         )
     return Scene(noisy, None if clean is None else clean.pixels)
 
@@ -325,22 +327,22 @@ def _write(
     scene: Scene,
     result: Any,
     output_path: Path | None,
-    atoms_picture: Path | None,
+    atoms_image: Path | None,
     figure: Path | None,
     measures: tuple[Measure, Measure],
 ) -> list[str]:
-    from calepin.datasets.pictures import Picture, write_picture
+    from calepin.datasets.images import Image, write_image
 
     written = []
     if output_path is not None:
-        for loss in write_picture(output_path, replace(scene.noisy, pixels=result.image)):
+        for loss in write_image(output_path, replace(scene.noisy, pixels=result.image)):
             output.note(f"{output_path}: {loss}")
         written.append(str(output_path))
-    if atoms_picture is not None:
+    if atoms_image is not None:
         from calepin.report.atoms import atom_tiles
 
-        write_picture(atoms_picture, Picture(atom_tiles(result.atoms)))
-        written.append(str(atoms_picture))
+        write_image(atoms_image, Image(atom_tiles(result.atoms)))
+        written.append(str(atoms_image))
     if figure is not None:
         from calepin.report.figures import before_after, save_figure
 

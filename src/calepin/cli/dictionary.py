@@ -14,8 +14,9 @@ from calepin.cli.convolutional import (
     learn_filters,
     parse_sizes,
 )
-from calepin.cli.files import check_output, open_codes, open_samples
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
+from calepin.core.paths import check_output
+from calepin.datasets.arrays import open_codes, open_samples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -191,7 +192,7 @@ def learn(
         raise ValueError("--kernel and --likelihood: expected --convolutional beside them")
     X = open_samples(data)
     check_output(output_path)
-    from calepin import DictionaryLearner
+    from calepin.estimators.dictionary import DictionaryLearner
 
     start = _read_init(init)
     if n_components is None and not isinstance(start, str):
@@ -253,8 +254,8 @@ def encode(
     import numpy as np
     from scipy import sparse
 
-    from calepin._files import atomic_write
-    from calepin._progress import progress_bar
+    from calepin.core.files import atomic_write
+    from calepin.core.progress import progress_bar
 
     output = Output(quiet, as_json)
     if holds_filters(dictionary):
@@ -310,7 +311,7 @@ def decode(
     """Write the samples that codes stand for: codes times atoms."""
     import numpy as np
 
-    from calepin._files import atomic_write
+    from calepin.core.files import atomic_write
 
     output = Output(quiet, as_json)
     if holds_filters(dictionary):
@@ -338,9 +339,7 @@ def decode(
 
 def show(
     dictionary: Annotated[Path, typer.Argument(metavar="DICT", help="Dictionary file.")],
-    output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="PNG", help="Where the picture goes.")
-    ],
+    output_path: Annotated[Path, typer.Option("--output", "-o", metavar="PNG", help="Where the image goes.")],
     shape: Annotated[
         str | None,
         typer.Option(metavar="HxW", help="Shape of an atom. [default: square patches, else curves]"),
@@ -349,14 +348,15 @@ def show(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Draw the atoms of a dictionary as one picture."""
-    from calepin._files import load_arrays
-    from calepin.datasets.pictures import Picture, check_picture_path, write_picture
-    from calepin.report import atom_curves, atom_tiles, patch_shape, save_figure
+    """Draw the atoms of a dictionary as one image."""
+    from calepin.core.files import load_arrays
+    from calepin.datasets.images import Image, check_image_path, write_image
+    from calepin.report.atoms import atom_curves, atom_tiles, patch_shape
+    from calepin.report.figures import save_figure
 
     output = Output(quiet, as_json)
     atoms = load_arrays(dictionary, "dictionary")[0]["components"]
-    check_picture_path(output_path)
+    check_image_path(output_path)
     if atoms.ndim > 2:
         what = draw_filters(atoms, output_path)
         output.line(f"{len(atoms)} filters as {what}\n{output_path}")
@@ -367,14 +367,14 @@ def show(
         save_figure(atom_curves(atoms), output_path)
         what = "curves"
     else:
-        write_picture(output_path, Picture(atom_tiles(atoms, wanted)))
+        write_image(output_path, Image(atom_tiles(atoms, wanted)))
         what = "patches"
     output.line(f"{len(atoms)} atoms as {what}\n{output_path}")
     output.result({"n_components": len(atoms), "drawn_as": what, "output": str(output_path)})
 
 
 def _read_init(init: str) -> "str | np.ndarray":
-    from calepin._files import load_arrays
+    from calepin.core.files import load_arrays
 
     if init in {"data", "dct", "random"}:
         return init
@@ -387,8 +387,8 @@ def _load_learner(
     path: Path, coder: Coder | None, alpha: float | None, n_nonzero: int | None
 ) -> "DictionaryLearner | UnfoldedDictionaryLearner":
     """Return the dictionary with its coder as in learning, or as the options say."""
-    from calepin import UnfoldedDictionaryLearner
-    from calepin._files import read_header
+    from calepin.core.files import read_header
+    from calepin.estimators.unfolded import UnfoldedDictionaryLearner
 
     learner = _load_any(path)
     if isinstance(learner, UnfoldedDictionaryLearner):
@@ -410,8 +410,9 @@ def _load_learner(
 
 def _load_any(path: Path) -> "DictionaryLearner | UnfoldedDictionaryLearner":
     """Return the learner of a dense dictionary, of the class that wrote it."""
-    from calepin import DictionaryLearner, UnfoldedDictionaryLearner
-    from calepin._files import load_arrays
+    from calepin.core.files import load_arrays
+    from calepin.estimators.dictionary import DictionaryLearner
+    from calepin.estimators.unfolded import UnfoldedDictionaryLearner
 
     unfolded = load_arrays(path, "dictionary")[1].get("class") == UnfoldedDictionaryLearner.__name__
     return (UnfoldedDictionaryLearner if unfolded else DictionaryLearner).load(path)

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from calepin.errors import IncompatibleError
+from calepin.core.errors import IncompatibleError
 
 __all__ = ["FAILED", "INTERRUPTED", "USAGE", "one_line", "run"]
 

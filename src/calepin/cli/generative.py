@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calepin.cli.files import check_output, load_samples
 from calepin.cli.latents import load_model
 from calepin.cli.output import Debug, Json, Output, Quiet
+from calepin.core.paths import check_output
+from calepin.datasets.arrays import load_samples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +69,7 @@ def transfer(
     check_output(output_path, ".safetensors")
     X = load_samples(data)
     prior_net = _generator(generator)
-    from calepin import GenerativeDictionaryLearner
+    from calepin.estimators.generative import GenerativeDictionaryLearner
 
     learner = GenerativeDictionaryLearner(
         prior_net, n_starts=starts, prior=prior, max_iter=max_iter, random_state=seed, verbose=not quiet
@@ -130,7 +131,7 @@ def compress(
     if curve is not None:
         check_output(curve)
     X, model = load_samples(data), load_model(model_path, shown=not quiet)
-    from calepin.compression import write_clp
+    from calepin.compression.clp import write_clp
 
     size = write_clp(output_path, X, model, digits=digits, bits=bits)
     restored = _read(output_path, model)
@@ -167,7 +168,7 @@ def decompress(
     """Restore the samples of a .clp file; needs the model they were compressed with."""
     import numpy as np
 
-    from calepin._files import atomic_write
+    from calepin.core.files import atomic_write
 
     output = Output(quiet, as_json)
     check_output(output_path, ".npy")
@@ -179,19 +180,19 @@ def decompress(
 
 
 def _read(file: Path, model: Any) -> "np.ndarray":
-    from calepin.compression import read_clp
+    from calepin.compression.clp import read_clp
 
     return read_clp(file, model)
 
 
 def _generator(name: str) -> Any:
     """Return the generator that a name or a file stands for."""
-    from calepin._files import read_header
+    from calepin.core.files import read_header
     from calepin.generators.files import load_generator
     from calepin.networks.vae import VAE
 
     if not name.endswith(".safetensors"):
-        from calepin.networks import pretrained
+        from calepin.networks.pretrained_networks import pretrained
 
         network = pretrained(name)
         if not isinstance(network, VAE):
@@ -205,11 +206,11 @@ def _generator(name: str) -> Any:
 
 
 def _draw_curve(X: "np.ndarray", model: Any, training: Any, path: Path) -> dict[str, Any]:
-    from calepin.analysis.rate_distortion import rate_distortion
+    from calepin.compression.rate_distortion import rate_distortion
     from calepin.report.figures import Curve, curves, save_figure
 
     shape = X.shape[1:] if X.ndim == 3 else None
-    found = rate_distortion(X.reshape(len(X), -1), model, training=training, picture_shape=shape)
+    found = rate_distortion(X.reshape(len(X), -1), model, training=training, image_shape=shape)
     lines = {name: Curve(curve.bits, curve.psnr) for name, curve in found.items()}
     figure = curves(lines, xlabel="bits a sample", ylabel="PSNR (dB)", title="Rate and distortion")
     save_figure(figure, path)

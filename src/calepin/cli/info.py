@@ -16,7 +16,7 @@ EXAMPLES = [
 
 
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Dictionary, array, codes or picture.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Dictionary, array, codes or image.")],
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -34,7 +34,7 @@ def info(
     elif suffix == ".npz":
         found = _codes(file)
     else:
-        found = _picture(file)
+        found = _image(file)
     output = Output(quiet, as_json)
     output.table(["", ""], [(file.name, found["kind"]), *_rows(found)])
     output.result({"file": str(file), **found})
@@ -59,20 +59,20 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _model(file: Path) -> dict[str, Any]:
-    from calepin._files import read_header
+    from calepin.core.files import read_header
 
     return read_header(file)
 
 
 def _array(file: Path) -> dict[str, Any]:
-    from calepin.cli.files import open_array
+    from calepin.datasets.arrays import open_array
 
     array = open_array(file)
     return {"kind": "array", "shape": list(array.shape), "dtype": str(array.dtype)}
 
 
 def _codes(file: Path) -> dict[str, Any]:
-    from calepin.cli.files import open_codes, open_filter_codes
+    from calepin.datasets.arrays import open_codes, open_filter_codes
 
     if _members(file) >= {"codes.npy", "offset.npy"}:
         found = open_filter_codes(file)[0]
@@ -103,16 +103,16 @@ def _members(file: Path) -> set[str]:
         return set(archive.namelist())
 
 
-def _picture(file: Path) -> dict[str, Any]:
-    from calepin.datasets.pictures import read_picture
+def _image(file: Path) -> dict[str, Any]:
+    from calepin.datasets.images import read_image
 
-    picture = read_picture(file)
+    image = read_image(file)
     return {
-        "kind": "picture",
-        "height": picture.pixels.shape[0],
-        "width": picture.pixels.shape[1],
-        "colour": picture.pixels.ndim == 3,
-        "bits": picture.bits,
-        "alpha": picture.alpha is not None,
-        "mean": float(picture.pixels.mean()),
+        "kind": "image",
+        "height": image.pixels.shape[0],
+        "width": image.pixels.shape[1],
+        "colour": image.pixels.ndim == 3,
+        "bits": image.bits,
+        "alpha": image.alpha is not None,
+        "mean": float(image.pixels.mean()),
     }

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from calepin.cli.files import check_output, load_samples
 from calepin.cli.output import Output, peak_memory_mb
+from calepin.core.paths import check_output
+from calepin.datasets.arrays import load_samples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,7 @@ class ShownModel:
         """Return latents (n_samples, k)."""
         import numpy as np
 
-        from calepin._progress import progress_bar
+        from calepin.core.progress import progress_bar
 
         parts = []
         with progress_bar("decoding", total=len(X), shown=self._shown) as bar:
@@ -40,14 +41,14 @@ class ShownModel:
 
 def load_model(path: Path, *, shown: bool) -> ShownModel:
     """Read a model that transfer wrote."""
-    from calepin import GenerativeDictionaryLearner
+    from calepin.estimators.generative import GenerativeDictionaryLearner
 
     return ShownModel(GenerativeDictionaryLearner.load(path), shown=shown)
 
 
 def is_generative(model: str) -> bool:
     """Return whether a model is the file of a generative dictionary."""
-    from calepin._files import read_header
+    from calepin.core.files import read_header
     from calepin.estimators.generative import KIND
 
     path = Path(model)
@@ -84,7 +85,7 @@ def denoise_samples(
     if clean is not None and clean.shape != noisy.shape:
         raise ValueError(f"{reference} has shape {clean.shape}, expected that of the samples, {noisy.shape}")
     if figure is not None:
-        _pictures(noisy)  # refused now rather than after the work
+        _images(noisy)  # refused now rather than after the work
     model = load_model(Path(model_path), shown=not output.quiet)
     flat = np.asarray(noisy, dtype=np.float64).reshape(len(noisy), -1)
     denoised = model.inverse_transform(model.transform(flat)).reshape(noisy.shape)
@@ -120,7 +121,7 @@ def _write(
 ) -> list[str]:
     import numpy as np
 
-    from calepin._files import atomic_write
+    from calepin.core.files import atomic_write
 
     written = []
     if output_path is not None:
@@ -130,16 +131,16 @@ def _write(
     if figure is not None:
         from calepin.report.figures import save_figure, sheet
 
-        columns = {"noisy": _pictures(noisy), "denoised": _pictures(denoised)}
+        columns = {"noisy": _images(noisy), "denoised": _images(denoised)}
         if clean is not None:
-            columns["clean"] = _pictures(clean)
+            columns["clean"] = _images(clean)
         save_figure(sheet(columns), figure)
         written.append(str(figure))
     return written
 
 
-def _pictures(samples: "np.ndarray") -> "np.ndarray":
-    """Return samples (n, h, w) or (n, side * side) as pictures."""
+def _images(samples: "np.ndarray") -> "np.ndarray":
+    """Return samples (n, h, w) or (n, side * side) as images."""
     from calepin.report.atoms import patch_shape
 
     shape = samples.shape[1:] if samples.ndim == 3 else patch_shape(samples[0].size)

@@ -1,4 +1,4 @@
-"""How near a picture is to the one it should be."""
+"""How near an image is to the one it should be."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -13,7 +13,7 @@ __all__ = ["Measure", "measure", "measure_rows"]
 
 @dataclass(frozen=True)
 class Measure:
-    """How near a picture is to the clean one; None where unknown."""
+    """How near an image is to the clean one; None where unknown."""
 
     psnr: float | None
     ssim: float | None
@@ -21,7 +21,7 @@ class Measure:
 
 def measure(pixels: "NDArray[np.floating]", clean: "NDArray[np.floating] | None") -> Measure:
     """Return PSNR (peak 1) and SSIM; None where a number does not exist."""
-    from calepin.analysis.pictures import psnr, ssim
+    from calepin.metrics.images import psnr, ssim
 
     if clean is None:
         return Measure(None, None)

@@ -1,4 +1,4 @@
-"""``calepin denoise --noise poisson``: pictures of counts, by the network of the nearest peak."""
+"""``calepin denoise --noise poisson``: images of counts, by the network of the nearest peak."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +9,8 @@ from typer.core import TyperCommand
 from calepin.cli.output import Output
 
 if TYPE_CHECKING:
-    from calepin.datasets.pictures import Picture
-    from calepin.imaging.denoise import DenoiseResult
+    from calepin.datasets.images import Image
+    from calepin.imaging.by_dictionary import DenoiseResult
 
 __all__ = ["PhotonCommand", "check_options", "count_photons", "denoise_photons", "draw_photons"]
 
@@ -43,29 +43,29 @@ def check_options(peak: float | None, forbidden: dict[str, Any]) -> float:
     return peak
 
 
-def draw_photons(clean: "Picture", peak: float, seed: int) -> "Picture":
-    """Return a picture whose pixels are counts, in the unit in which the clean one was."""
+def draw_photons(clean: "Image", peak: float, seed: int) -> "Image":
+    """Return an image whose pixels are counts, in the unit in which the clean one was."""
     from dataclasses import replace
 
     import numpy as np
 
     unit = float(clean.pixels.max()) / peak
     if unit == 0:
-        raise ValueError("a black picture sends no photons: expected one with a pixel above 0")
+        raise ValueError("a black image sends no photons: expected one with a pixel above 0")
     counts = np.random.default_rng(seed).poisson(clean.pixels.astype(np.float64) / unit)
     return replace(clean, pixels=counts * unit, bits=max(clean.bits, 16))
 
 
-def count_photons(image: Path, clean: "Picture | None", peak: float) -> "Picture":
-    """Read a picture whose samples are counts, and give its pixels the unit of the clean one."""
+def count_photons(image: Path, clean: "Image | None", peak: float) -> "Image":
+    """Read an image whose samples are counts, and give its pixels the unit of the clean one."""
     from dataclasses import replace
 
     import numpy as np
 
-    from calepin.datasets import read_picture
-    from calepin.errors import FileFormatError
+    from calepin.core.errors import FileFormatError
+    from calepin.datasets.images import read_image
 
-    picture = read_picture(image)
+    picture = read_image(image)
     if picture.bits > 16:
         raise FileFormatError(f"{image} holds floating-point numbers, expected counts in 8 or 16 bits")
     counts = np.round(picture.pixels.astype(np.float64) * (2**picture.bits - 1))
@@ -73,13 +73,13 @@ def count_photons(image: Path, clean: "Picture | None", peak: float) -> "Picture
     return replace(picture, pixels=counts * unit, bits=16)
 
 
-def denoise_photons(output: Output, noisy: "Picture", unit: float, peak: float) -> "DenoiseResult":
+def denoise_photons(output: Output, noisy: "Image", unit: float, peak: float) -> "DenoiseResult":
     """Denoise pixels that are counts of a unit."""
     import numpy as np
 
-    from calepin._progress import progress_bar
-    from calepin.imaging.denoise import DenoiseResult
-    from calepin.imaging.photons import PEAKS, denoise_counts
+    from calepin.core.progress import progress_bar
+    from calepin.imaging.by_dictionary import DenoiseResult
+    from calepin.imaging.by_photons import PEAKS, denoise_counts
 
     if not PEAKS[0] / 2 <= peak <= PEAKS[-1] * 2:
         output.note(f"peak {peak:g} is far from those that networks were trained for, {PEAKS}")

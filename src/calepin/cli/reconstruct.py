@@ -1,4 +1,4 @@
-"""``calepin reconstruct``: a picture from few measurements, or a slice from few samples of k-space."""
+"""``calepin reconstruct``: an image from few measurements, or a slice from few samples of k-space."""
 
 import time
 import warnings
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calepin.cli.files import check_output
 from calepin.cli.measures import Measure, measure, measure_rows
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
-from calepin.cli.scans import Kind, Pattern, Scan, middle, parse_columns, scan_kspace, scan_picture
+from calepin.core.paths import check_output
+from calepin.reconstruction.scans import Kind, Pattern, Scan, middle, parse_columns, scan_image, scan_kspace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,15 +41,15 @@ def reconstruct(
         Path | None,
         typer.Argument(
             metavar="IMAGE|KSPACE",
-            help="Picture (PNG, TIFF, JPEG); with --mri k-space (.npy, .mat, fastMRI .h5, BART .cfl).",
+            help="Image (PNG, TIFF, JPEG); with --mri k-space (.npy, .mat, fastMRI .h5, BART .cfl).",
         ),
     ] = None,
     sample: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="A bundled picture instead of IMAGE: camera, coins, cat ..."),
+        typer.Option(metavar="NAME", help="A bundled image instead of IMAGE: camera, coins, cat ..."),
     ] = None,
     operator: Annotated[
-        Kind | None, typer.Option(help="How a picture is measured. [default: hadamard]")
+        Kind | None, typer.Option(help="How an image is measured. [default: hadamard]")
     ] = None,
     ratio: Annotated[
         float | None, typer.Option(metavar="R", help="Measurements a pixel, up to 1. [default: 0.25]")
@@ -78,21 +78,21 @@ def reconstruct(
         typer.Option(
             min=8,
             metavar="N",
-            help="Reduce to N pixels along the longer side. [default: 128 for pictures, k-space as it is]",
+            help="Reduce to N pixels along the longer side. [default: 128 for images, k-space as it is]",
         ),
     ] = None,
     iterations: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Iterations of the fit. [default: 300 for pictures, 400 for k-space]"
+            min=1, metavar="N", help="Iterations of the fit. [default: 300 for images, 400 for k-space]"
         ),
     ] = None,
     starts: Annotated[int, typer.Option(min=1, metavar="N", help="Random starts, averaged.")] = 2,
     output_path: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT", help="The reconstructed picture.")
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="The reconstructed image.")
     ] = None,
     complex_path: Annotated[
-        Path | None, typer.Option("--complex", metavar="OUT.npy", help="Complex pictures of the coils.")
+        Path | None, typer.Option("--complex", metavar="OUT.npy", help="Complex images of the coils.")
     ] = None,
     figure: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw original, adjoint and reconstruction.")
@@ -102,15 +102,15 @@ def reconstruct(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Reconstruct a picture from few measurements, without training data.
+    """Reconstruct an image from few measurements, without training data.
 
-    A picture is measured first, by random numbers that --seed gives; k-space is thinned out by
+    An image is measured first, by random numbers that --seed gives; k-space is thinned out by
     --acceleration or --mask, or its zeros are what is missing. A deep decoder is fitted to the
-    measurements alone, and its picture moved to the nearest one that they allow. PSNR and SSIM stand
+    measurements alone, and its image moved to the nearest one that they allow. PSNR and SSIM stand
     beside those of the adjoint (of k-space: gaps filled with zeros) where the truth is known.
     """
     output = Output(quiet, as_json)
-    picture_options = {"--sample": sample, "--operator": operator, "--ratio": ratio}
+    image_options = {"--sample": sample, "--operator": operator, "--ratio": ratio}
     kspace_options = {
         "--acceleration": acceleration,
         "--pattern": pattern,
@@ -118,7 +118,7 @@ def reconstruct(
         "--slice": slice_number,
         "--complex": complex_path,
     }
-    _refuse(picture_options if mri else kspace_options, mri)
+    _refuse(image_options if mri else kspace_options, mri)
     _check_request(source, sample, operator, ratio, mri, acceleration, pattern, mask)
     _check_paths(output_path, complex_path, figure)
     if mri:
@@ -127,13 +127,14 @@ def reconstruct(
             samples, acceleration=acceleration, pattern=pattern or Pattern.points, mask=mask, seed=seed
         )
     else:
-        from calepin.datasets import load_sample, read_picture
+        from calepin.datasets.images import read_image
+        from calepin.datasets.samples import load_sample
 
-        picture = read_picture(source) if source is not None else load_sample(str(sample))
+        picture = read_image(source) if source is not None else load_sample(str(sample))
         kind, notes = operator or Kind.hadamard, []
-        scan = scan_picture(picture, kind, ratio=ratio, mask=mask, size=size or PICTURE_SIZE, seed=seed)
+        scan = scan_image(picture, kind, ratio=ratio, mask=mask, size=size or PICTURE_SIZE, seed=seed)
     if scan.truth is None and not (output_path or complex_path or figure):
-        raise typer.BadParameter("say where the picture goes", param_hint="--output")
+        raise typer.BadParameter("say where the image goes", param_hint="--output")
     for note in [*notes, *scan.notes]:
         output.note(f"{source or sample}: {note}")
     begun = time.perf_counter()
@@ -168,7 +169,7 @@ def _refuse(options: dict[str, Any], mri: bool) -> None:
     """Refuse options of the other kind of file."""
     for name, value in options.items():
         if value is not None:
-            what = "is for pictures, not for k-space" if mri else "needs --mri"
+            what = "is for images, not for k-space" if mri else "needs --mri"
             raise typer.BadParameter(what, param_hint=name)
 
 
@@ -197,11 +198,11 @@ def _check_request(
 
 
 def _check_paths(output_path: Path | None, complex_path: Path | None, figure: Path | None) -> None:
-    from calepin.datasets.pictures import check_picture_path
+    from calepin.datasets.images import check_image_path
 
     for path in (output_path, figure):
         if path is not None:
-            check_picture_path(path)
+            check_image_path(path)
     if complex_path is not None:
         check_output(complex_path, ".npy")
 
@@ -210,7 +211,7 @@ def _read(
     source: Path, slice_number: int | None, columns: str | None, size: int | None
 ) -> "tuple[NDArray[np.complexfloating], list[str]]":
     """Return k-space (n_coils, ky, kx) of one slice, and what is to be said of it."""
-    from calepin.datasets import read_kspace
+    from calepin.reconstruction.kspace import read_kspace
 
     slices = read_kspace(source)
     wanted = len(slices) // 2 if slice_number is None else slice_number
@@ -232,8 +233,10 @@ def _fit(
     """Return the reconstructed signals, and what is to be said of the fit."""
     from sklearn.exceptions import ConvergenceWarning
 
-    from calepin import UntrainedReconstructor
-    from calepin.untrained import Adam, data_consistent, weighted
+    from calepin.reconstruction.consistency import data_consistent
+    from calepin.reconstruction.optimizers import Adam
+    from calepin.reconstruction.reconstructor import UntrainedReconstructor
+    from calepin.reconstruction.weighting import weighted
 
     operator, y, scale = scan.operator, scan.y, 1.0
     if scan.weights is not None:
@@ -270,16 +273,16 @@ def _write(
     complex_path: Path | None,
     figure: Path | None,
 ) -> list[str]:
-    from calepin.datasets import Picture, write_picture
+    from calepin.datasets.images import Image, write_image
 
     written = []
     if output_path is not None:
-        write_picture(output_path, Picture(pictures["reconstruction"]))
+        write_image(output_path, Image(pictures["reconstruction"]))
         written.append(str(output_path))
     if complex_path is not None:
         import numpy as np
 
-        from calepin._files import atomic_write
+        from calepin.core.files import atomic_write
 
         with atomic_write(complex_path) as temporary, temporary.open("wb") as file:
             np.save(file, (x[0] * scan.scale).numpy())

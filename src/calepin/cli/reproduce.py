@@ -57,16 +57,17 @@ def reproduce(
     Writes OUT/NAME/result.json (values, claims, settings) and figures as PNG. The exit status is 1
     when a claim does not hold or an experiment fails.
     """
-    from calepin._progress import progress_bar
-    from calepin.experiments import EXPERIMENTS, find, perform
+    from calepin.core.progress import progress_bar
+    from calepin.experiments import find, installed, perform
 
     output = Output(quiet, as_json)
+    known = installed()
     if listing:
-        _list(output, find(names, EXPERIMENTS) if names else list(EXPERIMENTS.values()))
+        _list(output, find(names, known) if names else list(known.values()))
         return
     if not names:
         raise typer.BadParameter("name at least one experiment, or use --list", param_hint="NAME")
-    chosen = find(names, EXPERIMENTS)
+    chosen = find(names, known)
     where = _resolve(device)
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []

@@ -61,12 +61,12 @@ def spectrum(
     equal energy in the first p of them. Its number of Gaussian measurements follows from the bound of
     Theorems 1 and 2, whose constant the theory leaves open: the largest one seen in experiments is taken.
     """
-    from calepin.analysis import kernel_weights, measurements_needed, trigonometric_basis
-    from calepin.datasets.pictures import check_picture_path
+    from calepin.datasets.images import check_image_path
+    from calepin.reconstruction.spectrum import kernel_weights, measurements_needed, trigonometric_basis
 
     output = Output(quiet, as_json)
     if figure is not None:
-        check_picture_path(figure)
+        check_image_path(figure)
     if smooth is not None and smooth > length:
         raise typer.BadParameter(f"expected 1 to {length}, got {smooth}", param_hint="--smooth")
     weights = kernel_weights(_kernel(kernel, width), length)
@@ -99,7 +99,7 @@ def spectrum(
 
 
 def _kernel(kernel: Kernel, width: float) -> "Tensor":
-    from calepin.networks import box_kernel, gaussian_kernel, triangular_kernel
+    from calepin.networks.two_layer import box_kernel, gaussian_kernel, triangular_kernel
 
     if kernel == Kernel.gaussian:
         return gaussian_kernel(width)

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from calepin.analysis import EventModel, KSTest, SpikeGLM
-    from calepin.datasets import SpikeTrains
     from calepin.likelihoods import Binomial, Poisson
+    from calepin.spikes.events import EventModel
+    from calepin.spikes.files import SpikeTrains
+    from calepin.spikes.history import SpikeGLM
+    from calepin.spikes.rescaling import KSTest
 
 __all__ = ["EXAMPLES", "spikes"]
 
@@ -105,11 +107,11 @@ def spikes(
     history. Trials that are not learned from tell how well that fits, beside a regression (GLM) on the
     velocity of the stimulus, where the file has one, and history. Bits a spike are over a constant rate.
     """
-    from calepin._progress import progress_bar
-    from calepin.analysis import fit_event_model, fit_spike_glm
-    from calepin.analysis.events import link
-    from calepin.cli.files import check_output
+    from calepin.core.paths import check_output
+    from calepin.core.progress import progress_bar
     from calepin.likelihoods import Binomial, Poisson
+    from calepin.spikes.events import fit_event_model, link
+    from calepin.spikes.history import fit_spike_glm
 
     output = Output(quiet, as_json)
     check_output(output_path, ".safetensors")
@@ -166,7 +168,7 @@ def _read(
     align: str,
     window: str | None,
 ) -> "SpikeTrains":
-    from calepin.datasets import join_trials, read_nwb_spikes, read_spikes
+    from calepin.spikes.files import join_trials, read_nwb_spikes, read_spikes
 
     around = None if window is None else _seconds(window)
     parts = [
@@ -243,8 +245,7 @@ def _regression(
     likelihood: "Binomial | Poisson",
     tell: Any,
 ) -> "SpikeGLM":
-    from calepin.analysis import fit_spike_glm, select_order
-    from calepin.analysis.spikes import ORDERS
+    from calepin.spikes.history import ORDERS, fit_spike_glm, select_order
 
     if order is not None:
         return fit_spike_glm(train, velocity, order=order, likelihood=likelihood)
@@ -261,7 +262,8 @@ def _compare(
     velocity: "NDArray[np.float64] | None",
     seed: int,
 ) -> dict[str, Fit]:
-    from calepin.analysis import bits_per_spike, ks_test, log_likelihood
+    from calepin.spikes.goodness import bits_per_spike, log_likelihood
+    from calepin.spikes.rescaling import ks_test
 
     likelihood = constant.likelihood
     reference = log_likelihood(constant.predictor(test), test, likelihood=likelihood)
@@ -284,7 +286,7 @@ def _compare(
 
 def _draw(path: Path, data: "SpikeTrains", model: "EventModel", fits: dict[str, Fit]) -> None:
     from calepin.report.figures import save_figure
-    from calepin.report.spikes import Events, spike_figure
+    from calepin.spikes.figures import Events, spike_figure
 
     drawn = spike_figure(
         data.counts,

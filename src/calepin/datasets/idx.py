@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from calepin.core.errors import FileFormatError
 from calepin.datasets.folder import data_path
-from calepin.errors import FileFormatError
 
 __all__ = ["load_mnist", "read_idx"]
 
@@ -55,7 +55,7 @@ def load_mnist(part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     if part not in ("train", "test"):
         raise ValueError(f"part: expected 'train' or 'test', got {part!r}")
     prefix = "mnist/train" if part == "train" else "mnist/t10k"
-    pictures = read_idx(data_path(f"{prefix}-images-idx3-ubyte.gz"))
+    images = read_idx(data_path(f"{prefix}-images-idx3-ubyte.gz"))
     labels = read_idx(data_path(f"{prefix}-labels-idx1-ubyte.gz"))
-    pixels = pictures.reshape(len(pictures), -1).astype(np.float32)
+    pixels = images.reshape(len(images), -1).astype(np.float32)
     return pixels / np.float32(255), labels.astype(np.int64)

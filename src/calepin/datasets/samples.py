@@ -1,4 +1,4 @@
-"""Pictures and digits that ship inside scikit-image and scikit-learn: nothing is downloaded."""
+"""Images and digits that ship inside scikit-image and scikit-learn: nothing is downloaded."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calepin.datasets.pictures import Picture, read_picture
+from calepin.datasets.images import Image, read_image
 
 __all__ = ["SAMPLES", "load_digits", "load_sample"]
 
@@ -30,21 +30,21 @@ SAMPLES = tuple(FILES)
 """Names that `load_sample` knows; astronaut, cat, coffee, hubble and rocket are colour."""
 
 
-def load_sample(name: str) -> Picture:
-    """Return a bundled picture by name.
+def load_sample(name: str) -> Image:
+    """Return a bundled image by name.
 
     Raises
     ------
     ValueError
-        No picture has that name.
+        No image has that name.
     """
     if name not in FILES:
         raise ValueError(f"sample: expected one of {', '.join(SAMPLES)}, got {name!r}")
     # Finding the folder without importing scikit-image, which would cost a second.
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise FileNotFoundError("the bundled pictures need scikit-image, which is not installed")
-    return read_picture(Path(spec.origin).parent / "data" / FILES[name])
+        raise FileNotFoundError("the bundled images need scikit-image, which is not installed")
+    return read_image(Path(spec.origin).parent / "data" / FILES[name])
 
 
 def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:

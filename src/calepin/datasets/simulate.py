@@ -89,7 +89,7 @@ def simulate_sparse(
 def add_gaussian_noise(pixels: NDArray[np.floating], sigma: float, *, seed: int = 0) -> NDArray[np.float64]:
     """Return ``pixels + default_rng(seed).normal(0, sigma / 255, shape)``, not clipped.
 
-    `sigma` is on the 0 to 255 scale of the denoising literature, whatever the picture's bit depth,
+    `sigma` is on the 0 to 255 scale of the denoising literature, whatever the image's bit depth,
     and `pixels` in [0, 1].
 
     Raises

@@ -1,16 +1,5 @@
 """scikit-learn style estimators: what most users touch."""
 
-from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
-from calepin.estimators.dictionary import DictionaryLearner
-from calepin.estimators.generative import GenerativeDictionaryLearner, UnderdeterminedWarning
-from calepin.estimators.reconstruction import UntrainedReconstructor
-from calepin.estimators.unfolded import UnfoldedDictionaryLearner
+import lazy_loader
 
-__all__ = [
-    "ConvolutionalDictionaryLearner",
-    "DictionaryLearner",
-    "GenerativeDictionaryLearner",
-    "UnderdeterminedWarning",
-    "UnfoldedDictionaryLearner",
-    "UntrainedReconstructor",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,9 +12,9 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from calepin._files import load_arrays, read_header, save_arrays
-from calepin._random import numpy_generator
-from calepin.errors import FileFormatError
+from calepin.core.errors import FileFormatError
+from calepin.core.files import load_arrays, read_header, save_arrays
+from calepin.core.random import numpy_generator
 from calepin.learning.atoms import initial_atoms
 from calepin.learning.batches import ArrayBatches, Batches, IterableBatches
 from calepin.learning.train import Callback, TrainState, load_checkpoint, train
@@ -283,7 +283,7 @@ def _progress(shown: bool, data: Batches, state: TrainState, max_iter: int) -> I
     if not shown:
         yield []
         return
-    from calepin._progress import progress_bar
+    from calepin.core.progress import progress_bar
 
     total = None if data.n_steps is None else data.n_steps * max_iter
     with progress_bar("learning", total=total, done=state.n_steps) as bar:

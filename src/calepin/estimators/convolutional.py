@@ -15,7 +15,6 @@ from torch import Tensor
 
 from calepin.estimators._base import BaseLearner, one_of, positive_integer
 from calepin.estimators._signals import check_observations, check_signals, one_each
-from calepin.learning.convolutional import Convolutional, code_signals, objective
 from calepin.learning.convolutional_coders import (
     ConvolutionalCoder,
     ExactCoder,
@@ -25,10 +24,11 @@ from calepin.learning.convolutional_coders import (
 from calepin.learning.filters import initial_filters
 from calepin.learning.gradients import GradientRule
 from calepin.learning.optimizers import Optimizer
+from calepin.learning.rules.convolutional import Convolutional, code_signals, objective
 from calepin.learning.signals import SignalBatches
 from calepin.learning.train import Callback, TrainState
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
-from calepin.operators import ConvDictionary
+from calepin.operators.conv import ConvDictionary
 from calepin.penalties import L1, NonNegativeL1
 
 __all__ = ["ConvolutionalDictionaryLearner", "Encoding"]

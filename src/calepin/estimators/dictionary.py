@@ -10,9 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from calepin.estimators._base import BaseLearner, on_device, one_of, positive_integer
 from calepin.learning.atoms import AtomSet
-from calepin.learning.classical import KSVD, MOD, NOODL, ClassicalRule, Coder, Online
+from calepin.learning.rules.classical import KSVD, MOD, NOODL, ClassicalRule, Coder, Online
 from calepin.learning.train import Callback
-from calepin.solvers.coders import IHTCoder, LassoCoder, PursuitCoder, objective
+from calepin.solvers.coders.encode import IHTCoder, LassoCoder, PursuitCoder, objective
 
 __all__ = ["DictionaryLearner"]
 

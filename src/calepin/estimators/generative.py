@@ -12,14 +12,14 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from calepin._files import load_arrays, save_arrays
-from calepin._random import numpy_generator, torch_generator
-from calepin._threads import single_threaded_blas, single_threaded_torch
-from calepin.errors import FileFormatError
+from calepin.core.errors import FileFormatError
+from calepin.core.files import load_arrays, save_arrays
+from calepin.core.random import numpy_generator, torch_generator
+from calepin.core.threads import single_threaded_blas, single_threaded_torch
 from calepin.generators.base import Generator, check_generator, latent_dimension, like_generator
 from calepin.generators.files import arrays_of, describe, fingerprint, rebuild, same_generator
-from calepin.learning.alternating import Algorithm1, AltMin, Autodiff, GenerativeRule, LeastSquares
 from calepin.learning.batches import ArrayBatches
+from calepin.learning.rules.generative import Algorithm1, AltMin, Autodiff, GenerativeRule, LeastSquares
 from calepin.learning.train import Callback, TrainState, train
 
 __all__ = ["GenerativeDictionaryLearner", "UnderdeterminedWarning"]
@@ -51,7 +51,7 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
     latent_dim : int, optional
         k, for a generator that does not tell.
     rule : {"least-squares", "algorithm1", "altmin", "autodiff"}, default="least-squares"
-        How A moves; see `calepin.learning.alternating`.
+        How A moves; see `calepin.learning.rules.generative`.
     ridge : float or "evidence", default=1.0
         Of rule "least-squares": how strongly A stays near its last value.
     n_starts : int, default=4
@@ -291,7 +291,7 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
         if not self.verbose:
             train(rule, data, state, max_iter=max_iter, tol=self.tol, callbacks=callbacks)
             return
-        from calepin._progress import progress_bar
+        from calepin.core.progress import progress_bar
 
         with progress_bar("learning", total=max_iter * (data.n_steps or 1), done=state.n_steps) as bar:
             show: Callback = lambda state: bar.update(state.n_steps, f"pass {state.n_passes + 1}")  # noqa: E731

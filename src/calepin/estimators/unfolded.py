@@ -15,8 +15,8 @@ from calepin.estimators._base import BaseLearner, on_device, one_of, positive_in
 from calepin.learning.atoms import AtomSet
 from calepin.learning.gradients import Differentiate, GradientRule, UnfoldedSolver
 from calepin.learning.optimizers import Optimizer
+from calepin.learning.rules.unrolled import Unfolded
 from calepin.learning.train import Callback
-from calepin.learning.unfolded import Unfolded
 from calepin.penalties import L1, HardThreshold, NonNegativeL1
 
 __all__ = ["UnfoldedDictionaryLearner"]

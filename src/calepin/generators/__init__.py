@@ -14,19 +14,23 @@ attributes are used where they are there:
 from calepin.generators.base import Generator, check_generator, latent_dimension, linearise
 from calepin.generators.families import GroupSparse, KSparse, PolynomialSine, ReLUNet, Sine
 from calepin.generators.files import load_generator, save_generator
+from calepin.generators.identifiability import Identifiability, identifiability, samples_needed
 from calepin.generators.truncate import truncate
 
 __all__ = [
     "Generator",
     "GroupSparse",
+    "Identifiability",
     "KSparse",
     "PolynomialSine",
     "ReLUNet",
     "Sine",
     "check_generator",
+    "identifiability",
     "latent_dimension",
     "linearise",
     "load_generator",
+    "samples_needed",
     "save_generator",
     "truncate",
 ]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from calepin._files import load_arrays, read_header, save_arrays
-from calepin.errors import FileFormatError
+from calepin.core.errors import FileFormatError
+from calepin.core.files import load_arrays, read_header, save_arrays
 from calepin.generators.base import Generator, latent_dimension, like_generator
 from calepin.generators.families import GroupSparse, KSparse, PolynomialSine, ReLUNet, Sine
 from calepin.generators.truncate import Truncated

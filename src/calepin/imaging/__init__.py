@@ -1,21 +1,5 @@
-"""Pictures restored by dictionaries and networks, and the patches, noise level and groups it needs.
+"""Images restored by dictionaries and networks, and the patches, noise level and groups it needs."""
 
-`denoise_counts` loads its network's code when it is asked for.
-"""
+import lazy_loader
 
-from typing import TYPE_CHECKING, Any
-
-from calepin.imaging.noise import estimate_noise
-
-if TYPE_CHECKING:
-    from calepin.imaging.photons import denoise_counts
-
-__all__ = ["denoise_counts", "estimate_noise"]
-
-
-def __getattr__(name: str) -> Any:
-    if name != "denoise_counts":
-        raise AttributeError(f"module 'calepin.imaging' has no attribute {name!r}")
-    from calepin.imaging.photons import denoise_counts
-
-    return denoise_counts
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

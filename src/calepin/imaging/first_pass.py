@@ -1,10 +1,10 @@
-"""A picture coded in a dictionary learned from its own noisy patches.
+"""An image coded in a dictionary learned from its own noisy patches.
 
     minimise over D   sum over patches of ||z_i||_0
     such that         ||x_i - z_i D||^2 <= p^2 (C sigma)^2   for every patch x_i without its mean
 
 Elad and Aharon (2006), Image denoising via sparse and redundant representations over learned
-dictionaries; the start from natural pictures and the error constant C near 1.1 are theirs too.
+dictionaries; the start from natural images and the error constant C near 1.1 are theirs too.
 All functions work in units of the noise: sigma = 1.
 """
 
@@ -13,11 +13,13 @@ from importlib.resources import as_file, files
 
 import numpy as np
 
-from calepin._files import load_arrays
+from calepin.core.files import load_arrays
 from calepin.imaging.patches import add_patches, bands, centred_patches, random_patches
-from calepin.learning import ArrayBatches, AtomSet, TrainState, dct_atoms, train
-from calepin.learning.classical import KSVD, MOD, Online
-from calepin.solvers.coders import PursuitCoder
+from calepin.learning.atoms import AtomSet, dct_atoms
+from calepin.learning.batches import ArrayBatches
+from calepin.learning.rules.classical import KSVD, MOD, Online
+from calepin.learning.train import TrainState, train
+from calepin.solvers.coders.encode import PursuitCoder
 
 __all__ = ["RULES", "code_planes", "learn_atoms", "natural_atoms", "start_atoms"]
 
@@ -30,7 +32,7 @@ Report = Callable[[float], None]
 
 
 def natural_atoms() -> np.ndarray:
-    """Return the shipped dictionary (256, 64) of 8x8 patches of natural pictures; see its .md card."""
+    """Return the shipped dictionary (256, 64) of 8x8 patches of natural images; see its .md card."""
     with as_file(files("calepin") / "weights" / NATURAL) as path:
         return load_arrays(path, "dictionary")[0]["components"]
 

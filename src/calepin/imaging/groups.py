@@ -1,6 +1,6 @@
 """Groups of similar patches, each restored in the dictionary of its own principal components.
 
-A first estimate of the picture tells which patches are alike and how their common model looks: for a
+A first estimate of the image tells which patches are alike and how their common model looks: for a
 group with mean m and covariance C (both of the first estimate), the noisy patches y of the group
 become
 
@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numba import njit
 
-from calepin._threads import run_blocks
+from calepin.core.threads import run_blocks
 
 __all__ = ["GroupFilter"]
 
@@ -31,7 +31,7 @@ BAND = 16  # blocks whose sums are in memory at a time
 
 @dataclass(frozen=True)
 class GroupFilter:
-    """One pass over all groups of a picture.
+    """One pass over all groups of an image.
 
     Parameters
     ----------

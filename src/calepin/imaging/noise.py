@@ -1,4 +1,4 @@
-"""The noise level of a picture, from the patches that hold little but noise."""
+"""The noise level of an image, from the patches that hold little but noise."""
 
 import numpy as np
 from scipy import stats
@@ -11,7 +11,7 @@ CONFIDENCE = 0.99  # that a flat patch is taken as flat; nearer to 1, faint text
 
 
 def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
-    """Estimate the standard deviation of white Gaussian noise in a picture.
+    """Estimate the standard deviation of white Gaussian noise in an image.
 
     A patch is x + n with n ~ N(0, sigma^2 I): where x lies in a subspace, the smallest eigenvalue
     of the patches' covariance is sigma^2. Textured patches leave no such subspace, so the covariance is
@@ -23,7 +23,7 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     Parameters
     ----------
     image : float array (h, w) or (h, w, channels)
-        The noisy picture, at least 16 pixels a side. Where all values lie in [0, 1], patches that
+        The noisy image, at least 16 pixels a side. Where all values lie in [0, 1], patches that
         touch 0 or 1 are left out, because clipping has cut their noise.
     n_iter : int
         Rounds of choosing flat patches.
@@ -31,12 +31,12 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     Returns
     -------
     float
-        Standard deviation, in the units of the picture; the root mean square over channels.
+        Standard deviation, in the units of the image; the root mean square over channels.
 
     Raises
     ------
     ValueError
-        A picture that is too small, not real and finite, or of another shape.
+        An image that is too small, not real and finite, or of another shape.
     """
     image = np.asarray(image)
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 16:

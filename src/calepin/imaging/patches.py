@@ -1,4 +1,4 @@
-"""Overlapping patches of a picture plane, and the picture that overlapping patches make.
+"""Overlapping patches of an image plane, and the image that overlapping patches make.
 
 Patch (i, j) of a plane (h, w) covers rows i to i + p - 1 and columns j to j + p - 1; there are
 (h - p + 1) (w - p + 1), in row-major order. A plane of any size is walked in bands of patch rows, so
@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from scipy import sparse
 
-from calepin._threads import run_blocks
+from calepin.core.threads import run_blocks
 
 __all__ = ["add_patches", "bands", "centred_patches", "random_patches"]
 

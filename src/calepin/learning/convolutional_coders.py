@@ -8,15 +8,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from calepin.errors import IncompatibleError
+from calepin.core.errors import IncompatibleError
 from calepin.learning.gradients import Differentiate, GradientRule, UnfoldedSolver, unfolded_codes
 from calepin.likelihoods import Gaussian, Likelihood
-from calepin.operators import ConvDictionary
+from calepin.operators.conv import ConvDictionary
 from calepin.penalties import L1, NonNegativeL1, Penalty
 from calepin.problem import Problem
-from calepin.solvers import FISTA, ISTA, solve
-from calepin.solvers.convolutional import ConvolutionalLassoCoder
-from calepin.solvers.convolutional_pursuit import ConvolutionalPursuitCoder
+from calepin.solvers.coders.convolutional_lasso import ConvolutionalLassoCoder
+from calepin.solvers.coders.convolutional_pursuit import ConvolutionalPursuitCoder
+from calepin.solvers.proximal import FISTA, ISTA
+from calepin.solvers.solve import solve
 
 __all__ = [
     "ConvolutionalCoder",
@@ -185,7 +186,7 @@ def _derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ExactCoder:
-    """The lasso to a certified duality gap, by `calepin.solvers.convolutional`: Gaussian, stride 1.
+    """The lasso to a certified duality gap, Gaussian, stride 1.
 
     Parameters
     ----------
@@ -222,7 +223,7 @@ class ExactCoder:
 
 @dataclass(frozen=True)
 class PursuitCoder:
-    """A number of events for each signal, found one by one: `calepin.solvers.convolutional_pursuit`.
+    """A number of events for each signal, found one by one: `calepin.solvers.coders.convolutional_pursuit`.
 
     BCOMP of Tolooshams et al. (2020, appendix, algorithm 2), for every family; stride 1.
 

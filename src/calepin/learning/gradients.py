@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from calepin.likelihoods import Gaussian
-from calepin.operators import Dense
+from calepin.operators.dense import Dense
 from calepin.penalties import HardThreshold, Penalty
 from calepin.problem import Problem
-from calepin.solvers import FISTA, ISTA, Solver, solve
+from calepin.solvers.proximal import FISTA, ISTA
+from calepin.solvers.solve import Solver, solve
 
 __all__ = [
     "Differentiate",

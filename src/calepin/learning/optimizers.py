@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calepin.errors import IncompatibleError
+from calepin.core.errors import IncompatibleError
 
 __all__ = ["OPTIMIZER", "Optimizer", "along_sphere", "describe_optimizer", "move", "restored_state"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from calepin.learning.batches import Batch, permuted
 from calepin.likelihoods import Binomial, Likelihood
-from calepin.operators import LinearOperator
+from calepin.operators.base import LinearOperator
 from calepin.problem import Problem
 
 __all__ = ["SignalBatches", "Signals"]

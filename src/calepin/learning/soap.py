@@ -5,7 +5,7 @@ A weight's gradient G is a matrix, (atoms, entries of an atom). Its statistics
     L = mean of G G^T over steps,     R = mean of G^T G
 
 have eigenvectors Q_L, Q_R in which the entries of ``Q_L^T G Q_R`` are nearly uncorrelated: there Adam's
-division by each entry's own size is Newton's step as far as a diagonal can be one. Filters of pictures
+division by each entry's own size is Newton's step as far as a diagonal can be one. Filters of images
 gain from it, since all their pixels pull the same way where a grey level is concerned (Vyas et al.,
 "SOAP: improving and stabilizing Shampoo using Adam", 2024, algorithm 3). The bases follow the statistics
 by one orthogonal iteration every few steps, a matrix product and a QR decomposition.

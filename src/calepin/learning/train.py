@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from calepin._files import load_arrays, save_arrays
+from calepin.core.files import load_arrays, save_arrays
 from calepin.learning.batches import Batch, Batches
 
 __all__ = [

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calepin.errors import FileFormatError
+from calepin.core.errors import FileFormatError
 
 __all__ = ["read_reference"]
 

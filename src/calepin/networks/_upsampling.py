@@ -3,7 +3,7 @@
     a = ReLU(U c),    mean and variance of a over the pixels of each channel
 
 Along an axis, pixel i of the larger grid lies between two of the smaller one ("align_corners=False"). A
-channel of a picture fits into a core's cache: the compiled kernels read it once and write it once, where
+channel of an image fits into a core's cache: the compiled kernels read it once and write it once, where
 separate library calls go through memory seven times. On other devices, and where a second derivative
 or a forward-mode one is asked for, plain torch does the same.
 """
@@ -18,8 +18,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calepin._threads import n_threads, run_blocks
-from calepin.solvers._support import FAST
+from calepin.core.compiled import FAST
+from calepin.core.threads import n_threads, run_blocks
 
 __all__ = ["interpolation_matrix", "rectified_moments"]
 
@@ -118,7 +118,7 @@ def _share(work: Callable[[int, int], None], planes: int, n_pixels: int) -> None
 
 
 def _planes(x: Tensor) -> NDArray:
-    """View (n, channels, *pixels) as planes; a signal is a picture of one row."""
+    """View (n, channels, *pixels) as planes; a signal is an image of one row."""
     return x.contiguous().view(-1, *((1,) if x.ndim == 3 else ()), *x.shape[2:]).numpy()
 
 

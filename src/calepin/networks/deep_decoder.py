@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calepin._random import torch_generator
+from calepin.core.random import torch_generator
 from calepin.networks._upsampling import interpolation_matrix, moments, rectified_moments, upsample
 from calepin.networks.untrained import UntrainedNetwork
 
@@ -27,7 +27,7 @@ _EPSILON = 1e-5
 
 
 class DeepDecoder(UntrainedNetwork):
-    """A deep decoder for signals (1-D) or pictures (2-D).
+    """A deep decoder for signals (1-D) or images (2-D).
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """The deep image prior: an untrained convolutional auto-encoder with skip connections.
 
-Ulyanov, Vedaldi and Lempitsky, "Deep image prior", 2018. Each level of the encoder halves the picture
+Ulyanov, Vedaldi and Lempitsky, "Deep image prior", 2018. Each level of the encoder halves the image
 with a strided convolution, each level of the decoder doubles it again and is given a few channels
 of the encoder's side beside it. Weights of several problems are one grouped convolution.
 """
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from calepin._random import torch_generator
+from calepin.core.random import torch_generator
 from calepin.networks.untrained import UntrainedNetwork
 
 __all__ = ["DeepImagePrior"]
@@ -21,14 +21,14 @@ _SLOPE = 0.2
 
 
 class DeepImagePrior(UntrainedNetwork):
-    """A U-net for pictures of any size.
+    """A U-net for images of any size.
 
     Parameters
     ----------
     out_size : tuple of int
         Pixels (h, w).
     out_channels : int, default 1
-        Channels of the picture: it has shape (out_channels, h, w).
+        Channels of the image: it has shape (out_channels, h, w).
     channels : int, default 32
         Channels of every level.
     skip_channels : int, default 4
@@ -104,7 +104,7 @@ class DeepImagePrior(UntrainedNetwork):
         return torch.cat(drawn, 1).to(like.device)
 
     def forward(self, weights: Tensor) -> Tensor:
-        """Map weight vectors (n, n_parameters) to pictures (n, *out_shape)."""
+        """Map weight vectors (n, n_parameters) to images (n, *out_shape)."""
         w = self.unpack(weights)
         x = self.input.to(weights).expand(len(weights), *self.input.shape)
         skips, sizes = [], []

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from calepin.networks.untrained import UntrainedNetwork
-from calepin.operators import LinearOperator
+from calepin.operators.base import LinearOperator
 
 __all__ = ["Jacobian"]
 

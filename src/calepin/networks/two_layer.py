@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from calepin._random import randn
+from calepin.core.random import randn
 from calepin.networks.untrained import UntrainedNetwork
 
 __all__ = ["TwoLayerGenerator", "box_kernel", "gaussian_kernel", "triangular_kernel"]
@@ -38,12 +38,12 @@ def gaussian_kernel(sigma: float, *, ndim: int = 1) -> Tensor:
 
 
 class TwoLayerGenerator(UntrainedNetwork):
-    """G(C) = ReLU(U C) v for signals (1-D) or pictures (2-D).
+    """G(C) = ReLU(U C) v for signals (1-D) or images (2-D).
 
     Parameters
     ----------
     size : int or tuple of int
-        A number n makes signals of shape (n,), a pair pictures of shape (1, h, w).
+        A number n makes signals of shape (n,), a pair images of shape (1, h, w).
     channels : int, default 256
         k, an even number.
     kernel : Tensor

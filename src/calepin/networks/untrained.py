@@ -4,7 +4,7 @@
 
 The weights are an argument and no property of such a network: a batch of n problems is a batch of n
 weight vectors, (n, n_parameters), which every layer works on at once. What is fixed (sizes, input,
-kernels) is the network. `calepin.untrained.fit_untrained` finds the weights.
+kernels) is the network. `calepin.reconstruction.fit_untrained` finds the weights.
 """
 
 import math
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from calepin._random import randn
+from calepin.core.random import randn
 
 __all__ = ["ComplexPair", "LinearGenerator", "UntrainedNetwork"]
 

@@ -1,4 +1,4 @@
-"""A small variational auto-encoder: where a generator of pictures comes from.
+"""A small variational auto-encoder: where a generator of images comes from.
 
     p(x | z) = Bernoulli( S(W_2 ReLU(W_1 z)) ),   z ~ N(0, I),   q(z | x) = N(mean(x), diag(variance(x)))
 
@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from calepin._files import load_arrays, save_arrays
-from calepin._random import randn, torch_generator
+from calepin.core.files import load_arrays, save_arrays
+from calepin.core.random import randn, torch_generator
 from calepin.generators.truncate import Truncated, truncate
-from calepin.networks._rule import ModuleRule
 
-__all__ = ["VAE", "VAERule"]
+__all__ = ["VAE"]
 
 KIND = "vae"
 
@@ -105,39 +104,6 @@ class VAE(nn.Module):
     def settings(self) -> dict[str, Any]:
         """Return the three sizes."""
         return {"latent_dim": self.latent_dim, "n_hidden": self.n_hidden, "n_features": self.n_features}
-
-
-class VAERule(ModuleRule):
-    """Trains a `VAE` in the one loop; see `calepin.learning.train`.
-
-    Parameters
-    ----------
-    network : VAE
-        Trained in place.
-    optimizer : torch.optim.Optimizer, optional
-        Over the network's parameters; ``Adam(lr=1e-3)`` by default.
-    seed : int, default 0
-        Of the draws of z.
-    """
-
-    def __init__(
-        self, network: VAE, *, optimizer: torch.optim.Optimizer | None = None, seed: int = 0
-    ) -> None:
-        super().__init__(network, optimizer, seed)
-        self.network = network
-
-    def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return minus the evidence lower bound of each sample."""
-        return self.network.negative_elbo(x, generator)
-
-    def settings(self) -> dict[str, Any]:
-        """Return network, optimiser and seed as JSON."""
-        return {
-            "rule": "vae",
-            "network": self.network.settings(),
-            "optimizer": self.optimizer_settings(),
-            "seed": self.seed,
-        }
 
 
 @torch.no_grad()

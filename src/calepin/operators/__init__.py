@@ -1,7 +1,6 @@
 """Linear maps with adjoints: dictionaries and measurements."""
 
-from calepin.operators.base import LinearOperator
-from calepin.operators.compose import Compose
+from calepin.operators.base import Compose, LinearOperator
 from calepin.operators.conv import ConvDictionary
 from calepin.operators.dense import Dense
 from calepin.operators.diagonal import Diagonal

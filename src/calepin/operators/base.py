@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calepin._random import randn
-from calepin._samples import expand, inner, norm
+from calepin.core.random import randn
+from calepin.core.samples import expand, inner, norm
 
-__all__ = ["LinearOperator"]
+__all__ = ["Compose", "LinearOperator"]
 
 _LANCZOS_STEPS = 50
 
@@ -94,8 +94,6 @@ class LinearOperator(nn.Module):
 
     def __matmul__(self, inner: "LinearOperator") -> "LinearOperator":
         """Return the operator that applies `inner` first, then this one."""
-        from calepin.operators.compose import Compose
-
         return Compose(self, inner) if isinstance(inner, LinearOperator) else NotImplemented
 
     def extra_repr(self) -> str:
@@ -187,3 +185,43 @@ def _largest_eigenvalue(apply: Callable[[Tensor], Tensor], start: Tensor) -> flo
     upper = torch.diag_embed(torch.stack(betas[:-1], 1), offset=1)
     tridiagonal = torch.diag_embed(torch.stack(alphas, 1)) + upper + upper.mT
     return float(torch.linalg.eigvalsh(tridiagonal).max())
+
+
+class Compose(LinearOperator):
+    """The product of two operators, ``(outer @ inner)(x) = outer(inner(x))``.
+
+    Parameters
+    ----------
+    outer, inner : LinearOperator
+        What `inner` returns is what `outer` takes: a measurement of what a dictionary makes.
+    """
+
+    def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
+        if outer.in_shape != inner.out_shape:
+            raise ValueError(
+                f"inner: expected an operator onto {outer.in_shape}, the samples of "
+                f"{type(outer).__name__}, got {type(inner).__name__} onto {inner.out_shape}"
+            )
+        counts = {op.n_samples for op in (outer, inner)} - {None}
+        if len(counts) > 1:
+            raise ValueError(
+                f"inner: expected an operator of {outer.n_samples} samples, got {inner.n_samples}"
+            )
+        super().__init__(inner.in_shape, outer.out_shape, n_samples=next(iter(counts), None))
+        self.outer = outer
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply `inner`, then `outer`."""
+        return self.outer(self.inner(x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Apply the adjoint of `outer`, then that of `inner`."""
+        return self.inner.adjoint(self.outer.adjoint(y))
+
+    def prepared(self) -> LinearOperator:
+        """Prepare both."""
+        outer, inner = self.outer.prepared(), self.inner.prepared()
+        if outer is self.outer and inner is self.inner:
+            return self
+        return Prepared(self, lambda x: outer(inner(x)), lambda y: inner.adjoint(outer.adjoint(y)))

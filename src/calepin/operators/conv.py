@@ -10,7 +10,7 @@ Three implementations agree to rounding, and `choose_implementation` alone decid
 - "direct": the library's own convolution.
 - "polyphase": a strided convolution is a convolution of stride one between the s^d interleaved
   phases of the signal (as channels) and of the atoms (Vaidyanathan, "Multirate systems and filter
-  banks", 1993, section 4.3); for pictures known as pixel-unshuffle.
+  banks", 1993, section 4.3); for images known as pixel-unshuffle.
 - "fft": products of spectra, stride one only.
 """
 

@@ -4,8 +4,8 @@
 
 F is the orthonormal two-dimensional Fourier transform with the zero frequency in the middle of the
 grid, M keeps the samples that were acquired, s_c is how sensitive coil c is to each pixel (Pruessmann
-et al., "SENSE: sensitivity encoding for fast MRI", 1999). Without sensitivities each coil's picture is
-an unknown of its own, and the picture is the root of their sum of squares (Roemer et al., "The NMR
+et al., "SENSE: sensitivity encoding for fast MRI", 1999). Without sensitivities each coil's image is
+an unknown of its own, and the image is the root of their sum of squares (Roemer et al., "The NMR
 phased array", 1990).
 """
 
@@ -30,16 +30,16 @@ _NEAREST = 0.02  # the middle of k-space counts a little too
 
 
 class MultiCoilMRI(LinearOperator):
-    """From pictures to the k-space samples of every coil, zero where nothing was acquired.
+    """From images to the k-space samples of every coil, zero where nothing was acquired.
 
     Parameters
     ----------
     acquired : bool Tensor, shape (height, width)
         True where k-space is sampled, the zero frequency at ``(height // 2, width // 2)``.
     sensitivities : complex Tensor, shape (n_coils, height, width), optional
-        One picture, (n, 1, height, width), becomes ``n_coils`` of k-space.
+        One image, (n, 1, height, width), becomes ``n_coils`` of k-space.
     n_coils : int, default 1
-        Without sensitivities: the pictures of the coils, (n, n_coils, height, width), are transformed
+        Without sensitivities: the images of the coils, (n, n_coils, height, width), are transformed
         each by itself.
 
     Raises
@@ -73,14 +73,14 @@ class MultiCoilMRI(LinearOperator):
         self.register_buffer("sensitivities", sensitivities)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map pictures (n, 1 or n_coils, height, width) to k-space (n, n_coils, height, width)."""
+        """Map images (n, 1 or n_coils, height, width) to k-space (n, n_coils, height, width)."""
         self.check_input(x)
         if self.sensitivities is not None:
             x = x * self.sensitivities
         return centred_fft(x).masked_fill(~self.acquired, 0)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Map k-space to pictures: the zero-filled reconstruction, weighted by the sensitivities."""
+        """Map k-space to images: the zero-filled reconstruction, weighted by the sensitivities."""
         self.check_output(y)
         if not y.is_complex():
             raise ValueError(f"y: MultiCoilMRI expected complex k-space, got {y.dtype}")
@@ -103,20 +103,20 @@ def centred_fft(x: Tensor) -> Tensor:
 
 def centred_ifft(y: Tensor) -> Tensor:
     """Return the inverse, and adjoint, of `centred_fft`."""
-    picture = torch.fft.ifft2(torch.fft.ifftshift(y, dim=_AXES), norm="ortho")
-    return torch.fft.fftshift(picture, dim=_AXES)
+    image = torch.fft.ifft2(torch.fft.ifftshift(y, dim=_AXES), norm="ortho")
+    return torch.fft.fftshift(image, dim=_AXES)
 
 
-def root_sum_of_squares(pictures: Tensor) -> Tensor:
-    """Return the magnitude (n, 1, height, width) of the pictures of all coils, (n, n_coils, ...)."""
-    return torch.linalg.vector_norm(pictures, dim=1, keepdim=True)
+def root_sum_of_squares(images: Tensor) -> Tensor:
+    """Return the magnitude (n, 1, height, width) of the images of all coils, (n, n_coils, ...)."""
+    return torch.linalg.vector_norm(images, dim=1, keepdim=True)
 
 
 def estimate_sensitivities(kspace: Tensor, *, n_center: int | tuple[int, int], floor: float = 0.02) -> Tensor:
     """Estimate sensitivities from the fully sampled middle of k-space.
 
-    Each coil's picture of low resolution (a Hann window over the middle), divided by the root of the
-    sum of squares of all: right up to a phase common to all coils, which the picture then carries.
+    Each coil's image of low resolution (a Hann window over the middle), divided by the root of the
+    sum of squares of all: right up to a phase common to all coils, which the image then carries.
     Where there is hardly any signal they fade to zero (McKenzie et al., "Self-calibrating parallel
     imaging with automatic coil sensitivity extraction", 2002).
 
@@ -244,7 +244,7 @@ def density_weights(shape: tuple[int, int], *, power: float = 0.5) -> Tensor:
     """Return weights that rise with the distance r from the middle of k-space, ``(r + .02)^power``.
 
     Most of the energy of k-space lies in its middle: a fit by gradients finds that first, and the edges
-    of a picture late. With ``Diagonal(weights) @ A``, fitted to ``weights * y``, both come at once.
+    of an image late. With ``Diagonal(weights) @ A``, fitted to ``weights * y``, both come at once.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def _draw(weights: Tensor, center: tuple[int, ...], n_acquired: int, seed: int) 
     Exponential clocks with rates `weights`: the first to ring are such a draw (Efraimidis and Spirakis,
     "Weighted random sampling with a reservoir", 2006).
     """
-    from calepin._random import torch_generator
+    from calepin.core.random import torch_generator
 
     clocks = torch.empty_like(weights).exponential_(generator=torch_generator(seed)) / weights
     _middle(clocks, center).fill_(-1.0)

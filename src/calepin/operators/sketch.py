@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calepin._random import torch_generator
+from calepin.core.random import torch_generator
 from calepin.operators.base import LinearOperator
 
 __all__ = ["GaussianSketch"]

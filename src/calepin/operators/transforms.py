@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from calepin._random import torch_generator
+from calepin.core.random import torch_generator
 from calepin.operators.base import LinearOperator
 from calepin.operators.sketch import check_counts, draw_seed
 

@@ -1,4 +1,4 @@
-"""Orthonormal wavelets: pictures from their wavelet coefficients.
+"""Orthonormal wavelets: images from their wavelet coefficients.
 
     low(m) = sum_j h(j) x(2m + j),     high(m) = sum_j g(j) x(2m + j),     g(j) = (-1)^j h(2p - 1 - j)
 
@@ -19,15 +19,15 @@ __all__ = ["Wavelet"]
 
 
 class Wavelet(LinearOperator):
-    """From wavelet coefficients to pictures; the adjoint is the inverse.
+    """From wavelet coefficients to images; the adjoint is the inverse.
 
-    Both have the same shape. The coarsest picture stands in the upper left corner, ``coarse_shape``;
+    Both have the same shape. The coarsest image stands in the upper left corner, ``coarse_shape``;
     the details of each level fill the other three quarters of its block.
 
     Parameters
     ----------
     shape : tuple of int
-        (..., height, width) of one sample; every picture in it is transformed by itself.
+        (..., height, width) of one sample; every image in it is transformed by itself.
     moments : int, default 4
         Vanishing moments p, from 1 (Haar) to 10.
     levels : int, default 3
@@ -53,12 +53,12 @@ class Wavelet(LinearOperator):
 
     @property
     def coarse_shape(self) -> tuple[int, int]:
-        """Sides of the coarsest picture."""
+        """Sides of the coarsest image."""
         height, width = self.in_shape[-2:]
         return height >> self.levels, width >> self.levels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map coefficients to pictures."""
+        """Map coefficients to images."""
         self.check_input(x)
         x = x.clone()
         for level in reversed(range(self.levels)):
@@ -67,7 +67,7 @@ class Wavelet(LinearOperator):
         return x
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Map pictures to coefficients."""
+        """Map images to coefficients."""
         self.check_output(y)
         y = y.clone()
         for level in range(self.levels):

@@ -1,15 +1,5 @@
-"""Figures and pictures of atoms."""
+"""Figures of atoms, curves and images."""
 
-from calepin.report.atoms import atom_curves, atom_tiles, patch_shape
-from calepin.report.figures import Curve, before_after, curves, save_figure, sheet
+import lazy_loader
 
-__all__ = [
-    "Curve",
-    "atom_curves",
-    "atom_tiles",
-    "before_after",
-    "curves",
-    "patch_shape",
-    "save_figure",
-    "sheet",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

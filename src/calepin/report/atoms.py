@@ -1,4 +1,4 @@
-"""The atoms of a dictionary as one picture: tiled patches, or curves where they are no patches."""
+"""The atoms of a dictionary as one image: tiled patches, or curves where they are no patches."""
 
 import math
 from collections.abc import Sequence
@@ -101,8 +101,8 @@ def _as_patches(atoms: ArrayLike, shape: Sequence[int] | None) -> NDArray[np.flo
                 f"shape: expected (h, w) or (h, w, 3): {n_features} features are no square patch, got None"
             )
     shape = tuple(shape)
-    is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
-    if not is_picture or min(shape) < 1 or math.prod(shape) != n_features:
+    is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
+    if not is_image or min(shape) < 1 or math.prod(shape) != n_features:
         raise ValueError(f"shape: expected (h, w) or (h, w, 3) with {n_features} entries, got {shape}")
     return values.reshape(len(values), *shape)
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from calepin._files import atomic_write
+from calepin.core.files import atomic_write
 
 __all__ = ["COLOURS", "Curve", "before_after", "curves", "detail_window", "save_figure", "sheet"]
 
@@ -32,58 +32,58 @@ def save_figure(figure: Figure, path: str | os.PathLike) -> None:
 
 
 def before_after(
-    pictures: Mapping[str, NDArray[np.floating]],
+    images: Mapping[str, NDArray[np.floating]],
     *,
     captions: Mapping[str, str] | None = None,
     window: tuple[slice, slice] | None = None,
 ) -> Figure:
-    """Return a figure that shows pictures of one scene side by side, each with one detail below.
+    """Return a figure that shows images of one scene side by side, each with one detail below.
 
     Parameters
     ----------
-    pictures
+    images
         Title -> pixels (h, w) or (h, w, 3) in [0, 1], all of one size; "noisy", "denoised", "clean".
     captions
         Title -> what to write behind it, such as the PSNR.
     window
-        Rows and columns of the detail. Default: where the last picture has most contrast.
+        Rows and columns of the detail. Default: where the last image has most contrast.
     """
     captions = captions or {}
-    shapes = {picture.shape[:2] for picture in pictures.values()}
+    shapes = {image.shape[:2] for image in images.values()}
     if len(shapes) != 1:
-        raise ValueError(f"pictures: expected one size, got {sorted(shapes)}")
+        raise ValueError(f"images: expected one size, got {sorted(shapes)}")
     height, width = shapes.pop()
-    window = window or detail_window(list(pictures.values())[-1])
+    window = window or detail_window(list(images.values())[-1])
     panel = 4.2
     detail = panel * (window[0].stop - window[0].start) / (window[1].stop - window[1].start)
     figure = Figure(
-        figsize=(panel * len(pictures), panel * height / width + detail + 0.4), layout="constrained"
+        figsize=(panel * len(images), panel * height / width + detail + 0.4), layout="constrained"
     )
-    axes = figure.subplots(2, len(pictures), squeeze=False, height_ratios=[panel * height / width, detail])
+    axes = figure.subplots(2, len(images), squeeze=False, height_ratios=[panel * height / width, detail])
     step = max(1, round(max(height, width) / PANEL_PIXELS))
-    for (title, picture), top, bottom in zip(pictures.items(), axes[0], axes[1], strict=True):
-        _show(top, picture[::step, ::step], (0, width, height, 0))
+    for (title, image), top, bottom in zip(images.items(), axes[0], axes[1], strict=True):
+        _show(top, image[::step, ::step], (0, width, height, 0))
         caption = captions.get(title)
         top.set_title(title if caption is None else f"{title}   {caption}", fontsize=13)
         rows, columns = window
         corner = (columns.start, rows.start)
         size = (columns.stop - columns.start, rows.stop - rows.start)
         top.add_patch(Rectangle(corner, *size, fill=False, edgecolor=MARK, linewidth=1.8))
-        _show(bottom, picture[window], None)
+        _show(bottom, image[window], None)
         for side in bottom.spines.values():
             side.set(visible=True, color=MARK, linewidth=1.8)
     return figure
 
 
-def detail_window(picture: NDArray[np.floating]) -> tuple[slice, slice]:
+def detail_window(image: NDArray[np.floating]) -> tuple[slice, slice]:
     """Return rows and columns of the square, a quarter of the shorter side wide, that shows most.
 
     That is many edges near the middle, where photographers put what matters. Edges are slopes steeper
     than nine of ten, capped at the steepest tenth of those: neither texture, of which there is much, nor
     the one border between black and white decides alone.
     """
-    step = max(1, round(max(picture.shape[:2]) / PANEL_PIXELS))
-    gray = picture[::step, ::step]
+    step = max(1, round(max(image.shape[:2]) / PANEL_PIXELS))
+    gray = image[::step, ::step]
     gray = gray.mean(axis=2) if gray.ndim == 3 else gray
     height, width = gray.shape
     side = max(1, min(height, width) // 4)
@@ -98,7 +98,7 @@ def detail_window(picture: NDArray[np.floating]) -> tuple[slice, slice]:
     off_centre = [np.linspace(-1, 1, n) ** 2 if n > 1 else np.zeros(1) for n in sums.shape]
     sums *= np.maximum(1 - 0.7 * np.add.outer(*off_centre), 0)
     top, left = (int(i) * step for i in np.unravel_index(int(sums.argmax()), sums.shape))
-    side = min(side * step, *(n for n in picture.shape[:2]))
+    side = min(side * step, *(n for n in image.shape[:2]))
     return slice(top, top + side), slice(left, left + side)
 
 
@@ -147,23 +147,23 @@ def sheet(columns: Mapping[str, NDArray[np.floating]], *, n_rows: int = 6) -> Fi
     Parameters
     ----------
     columns
-        Title -> pictures (n, h, w) in [0, 1], of which the first are shown.
+        Title -> images (n, h, w) in [0, 1], of which the first are shown.
     n_rows
         How many.
     """
-    n_rows = min(n_rows, *(len(pictures) for pictures in columns.values()))
+    n_rows = min(n_rows, *(len(images) for images in columns.values()))
     figure = Figure(figsize=(1.2 * len(columns), 1.15 * n_rows + 0.3), layout="constrained")
     axes = figure.subplots(n_rows, len(columns), squeeze=False)
-    for line, (title, pictures) in zip(axes.T, columns.items(), strict=True):
+    for line, (title, images) in zip(axes.T, columns.items(), strict=True):
         line[0].set_title(title.replace("_", "\n"), fontsize=9)
-        for place, picture in zip(line, pictures, strict=False):
-            _show(place, picture, None)
+        for place, image in zip(line, images, strict=False):
+            _show(place, image, None)
     return figure
 
 
-def _show(axes, picture: NDArray[np.floating], extent: tuple[float, float, float, float] | None) -> None:
+def _show(axes, image: NDArray[np.floating], extent: tuple[float, float, float, float] | None) -> None:
     axes.imshow(
-        np.clip(picture, 0, 1),
+        np.clip(image, 0, 1),
         cmap="gray",
         vmin=0,
         vmax=1,

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from calepin.errors import IncompatibleError
+from calepin.core.errors import IncompatibleError
 from calepin.likelihoods import Gaussian
-from calepin.operators import Dense
+from calepin.operators.dense import Dense
 from calepin.penalties import L1, NonNegativeL1
 from calepin.problem import Problem
 
@@ -118,7 +118,7 @@ class _LassoCodes(torch.autograd.Function):
 
 
 def _exact_codes(y: Tensor, atoms: Tensor, alpha: Tensor, positive: bool) -> Tensor:
-    from calepin.solvers.coders import LassoCoder  # needs numba, which takes long to import
+    from calepin.solvers.coders.encode import LassoCoder  # needs numba, which takes long to import
 
     y, atoms, alpha = y.detach(), atoms.detach(), alpha.detach()
     if alpha.numel() == 1:

@@ -29,8 +29,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from calepin._samples import expand, inner, norm
-from calepin.errors import IncompatibleError
+from calepin.core.errors import IncompatibleError
+from calepin.core.samples import expand, inner, norm
 from calepin.penalties import HardThreshold, Penalty
 from calepin.problem import Problem
 

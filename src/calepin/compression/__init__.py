@@ -1,0 +1,5 @@
+"""Samples compressed by the latents of a generative dictionary, and what that costs and loses."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,4 @@
+from .clp import read_clp as read_clp
+from .clp import write_clp as write_clp
+from .rate_distortion import RateDistortion as RateDistortion
+from .rate_distortion import rate_distortion as rate_distortion

@@ -1,0 +1,159 @@
+"""Bits against error: a generative dictionary beside what one would use instead.
+
+Every contender is charged what its numbers take after the same quantiser and the same entropy coder
+(`calepin.compression.clp`); models and dictionaries are known to both sides and are not counted.
+
+    latents    the model's, at a growing number of bits
+    PCA        the first c principal components, for a growing c and number of bits
+    OMP        a learned dictionary, k atoms a sample: their places and their quantised values
+    JPEG       the images side by side on one sheet, so that its header is shared, too
+"""
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from calepin.compression.clp import Model, Quantiser, entropy_coded
+
+__all__ = ["RateDistortion", "rate_distortion"]
+
+
+@dataclass(frozen=True)
+class RateDistortion:
+    """One contender's curve: bits a sample, ascending, and the best PSNR in dB up to there."""
+
+    bits: NDArray[np.float64]
+    psnr: NDArray[np.float64]
+
+
+def rate_distortion(
+    X: ArrayLike,
+    model: Model,
+    *,
+    training: ArrayLike | None = None,
+    bits: tuple[int, ...] = (2, 3, 4, 5, 6, 8, 10, 12),
+    image_shape: tuple[int, int] | None = None,
+    seed: int = 0,
+) -> dict[str, RateDistortion]:
+    """Return the curve of each contender by name.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+    model : GenerativeDictionaryLearner
+    training : array of shape (n, n_features), optional
+        What PCA and the dictionary are learned from: by default X itself, which favours them.
+    bits : tuple of int
+        Of a number before entropy coding.
+    image_shape : (height, width), optional
+        Of a sample in [0, 1], for JPEG; by default a square where the features are one, else no JPEG.
+    seed : int
+        Of the learned dictionary.
+    """
+    X = np.asarray(X, np.float64)
+    known = X if training is None else np.asarray(training, np.float64)
+    points = {
+        "latents": _latents(X, model, bits),
+        "PCA": _pca(X, known, bits),
+        "OMP": _omp(X, known, bits, seed),
+    }
+    side = math.isqrt(X.shape[1])
+    shape = image_shape or ((side, side) if side * side == X.shape[1] else None)
+    if shape is not None:
+        points["JPEG"] = _jpeg(X, shape)
+    peak = float(X.max() - X.min()) or 1.0
+    return {name: _frontier(found, len(X), peak) for name, found in points.items()}
+
+
+# Each returns (bytes, mean squared error) of its settings.
+Points = list[tuple[int, float]]
+
+
+def _latents(X: NDArray, model: Model, bits: tuple[int, ...]) -> Points:
+    latents = np.asarray(model.transform(X))
+    return [_coded(latents, b, X, model.inverse_transform) for b in bits]
+
+
+def _pca(X: NDArray, known: NDArray, bits: tuple[int, ...]) -> Points:
+    from sklearn.decomposition import PCA
+
+    most = min(64, *known.shape)
+    pca: Any = PCA(most, svd_solver="full").fit(known)
+    scores, points = pca.transform(X), []
+    for c in sorted({max(1, round(most * part)) for part in (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)}):
+        basis = pca.components_[:c]
+        points += [_coded(scores[:, :c], b, X, lambda z, basis=basis: z @ basis + pca.mean_) for b in bits]
+    return points
+
+
+def _omp(X: NDArray, known: NDArray, bits: tuple[int, ...], seed: int) -> Points:
+    from calepin.estimators.dictionary import DictionaryLearner
+    from calepin.solvers.coders.encode import sparse_encode
+
+    mean = known.mean(0)
+    n_components = min(256, len(known))
+    learner = DictionaryLearner(
+        n_components, rule="mod", coder="omp", n_nonzero=min(5, n_components), max_iter=15, random_state=seed
+    ).fit(known - mean)
+    atoms, points = learner.components_, []
+    for k in (1, 2, 4, 8, 16):
+        if k > min(n_components, X.shape[1]):
+            break
+        codes = sparse_encode(X - mean, atoms, method="omp", n_nonzero=k, output="csr")
+        values = codes.data[:, None]
+        places = len(entropy_coded(np.diff(codes.indices, prepend=0)[:, None]))
+        for b in bits:
+            quantiser = Quantiser.fit(values, digits=None, bits=b)
+            integers = quantiser.encode(values)
+            rounded = codes.copy()
+            rounded.data = quantiser.decode(integers)[:, 0]
+            error = float(np.mean((rounded @ atoms + mean - X) ** 2))
+            points.append((places + len(entropy_coded(integers)), error))
+    return points
+
+
+def _jpeg(X: NDArray, shape: tuple[int, int]) -> Points:
+    from PIL import Image
+
+    height, width = shape
+    columns = math.ceil(math.sqrt(len(X)))
+    rows = math.ceil(len(X) / columns)
+    tiles = np.zeros((rows * columns, height, width))
+    tiles[: len(X)] = X.reshape(-1, height, width).clip(0, 1)
+    sheet = tiles.reshape(rows, columns, height, width).transpose(0, 2, 1, 3)
+    image = Image.fromarray(np.rint(255 * sheet.reshape(rows * height, columns * width)).astype(np.uint8))
+    points = []
+    for quality in (5, 10, 20, 30, 50, 70, 85, 95):
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality, optimize=True)
+        restored = np.asarray(Image.open(file), np.float64) / 255
+        back = (
+            restored.reshape(rows, height, columns, width).transpose(0, 2, 1, 3).reshape(-1, height * width)
+        )
+        points.append((file.tell(), float(np.mean((back[: len(X)] - X) ** 2))))
+    return points
+
+
+def _coded(
+    numbers: NDArray, bits: int, X: NDArray, restore: Callable[[NDArray], NDArray]
+) -> tuple[int, float]:
+    quantiser = Quantiser.fit(numbers, digits=None, bits=bits)
+    integers = quantiser.encode(numbers)
+    error = float(np.mean((restore(quantiser.decode(integers)) - X) ** 2))
+    return len(entropy_coded(integers)), error
+
+
+def _frontier(points: Points, n: int, peak: float) -> RateDistortion:
+    """Return the settings that no cheaper one is better than."""
+    best, kept = math.inf, []
+    for size, error in sorted(points):
+        if error < best:
+            best = error
+            kept.append((8 * size / n, 10 * math.log10(peak**2 / max(error, 1e-300))))
+    bits, psnr = np.array(kept).T
+    return RateDistortion(bits, psnr)

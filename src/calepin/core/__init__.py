@@ -1,0 +1,1 @@
+"""What every other part stands on: files, randomness, threads, progress, checks, errors."""

@@ -1,0 +1,107 @@
+"""Argument checks, each once: one line that names the argument, what was expected, and what came."""
+
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "check_boolean",
+    "check_integer",
+    "check_number",
+    "check_one_of",
+    "check_tensor",
+    "is_integer",
+    "is_number",
+]
+
+
+def is_integer(value: Any) -> bool:
+    """Return whether a value is a whole number, of Python or NumPy, and no bool."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite real number, of Python or NumPy, and no bool."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_integer(
+    name: str, value: Any, *, least: int = 1, most: int | None = None, optional: bool = False
+) -> None:
+    """Raise ValueError unless a value is an integer from `least` to `most`, or None where it is optional."""
+    if value is None and optional:
+        return
+    if is_integer(value) and value >= least and (most is None or value <= most):
+        return
+    if most is not None:
+        expected = f"an integer from {least} to {most}"
+    else:
+        expected = "a positive integer" if least == 1 else f"an integer of at least {least}"
+    raise ValueError(f"{name}: expected {expected}{' or None' * optional}, got {value!r}")
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    optional: bool = False,
+) -> None:
+    """Raise ValueError unless a value is a finite number within the bounds, or None where it is optional.
+
+    `least` and `most` belong to the range, `above` and `below` do not.
+    """
+    if value is None and optional:
+        return
+    inside = (
+        is_number(value)
+        and (least is None or value >= least)
+        and (above is None or value > above)
+        and (most is None or value <= most)
+        and (below is None or value < below)
+    )
+    if inside:
+        return
+    bounds = [
+        text
+        for text, bound in (
+            (f"of at least {least}", least),
+            (f"above {above}", above),
+            (f"of at most {most}", most),
+            (f"below {below}", below),
+        )
+        if bound is not None
+    ]
+    expected = " ".join(["a finite number", " and ".join(bounds)]).rstrip()
+    raise ValueError(f"{name}: expected {expected}{' or None' * optional}, got {value!r}")
+
+
+def check_one_of(name: str, value: Any, known: Iterable[Any]) -> None:
+    """Raise ValueError unless a value is one of those known."""
+    choices = list(known)
+    # a value that cannot be compared with the choices (an array) is none of them
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name}: expected one of {listed}, got {value!r}")
+
+
+def check_boolean(name: str, value: Any) -> None:
+    """Raise ValueError unless a value is True or False."""
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
+        raise ValueError(f"{name}: expected True or False, got {value!r}")
+
+
+def check_tensor(name: str, value: Any) -> Tensor:
+    """Return a value that is a tensor; raise TypeError for an array or anything else."""
+    if not isinstance(value, Tensor):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        hint = "; torch.from_numpy makes one of an array" if hasattr(value, "__array__") else ""
+        raise TypeError(f"{name}: expected a {torch.Tensor.__name__} of torch, got {kind}{hint}")
+    return value

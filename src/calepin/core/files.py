@@ -1,0 +1,149 @@
+"""Files that are never half written and never pickles.
+
+A model is one safetensors file: its arrays, and a header that says which kind of model it is and
+with which parameters it was made (JSON), so that ``calepin info`` can tell without loading it.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialise
+
+from calepin.core.errors import FileFormatError
+
+__all__ = ["atomic_write", "load_arrays", "read_header", "save_arrays"]
+
+FORMAT_VERSION = "1"
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it replaces `path`, on any error it is removed.
+
+    The suffix is kept, because many writers choose the format by it. A full disk, an error or
+    Ctrl-C leaves the old file as it was.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder")
+    handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def save_arrays(
+    path: str | os.PathLike,
+    kind: str,
+    arrays: Mapping[str, np.ndarray],
+    parameters: Mapping[str, Any],
+) -> None:
+    """Write named arrays and JSON parameters as one safetensors file, atomically."""
+    header = {
+        "format": "calepin",
+        "version": FORMAT_VERSION,
+        "kind": kind,
+        "parameters": json.dumps(parameters, sort_keys=True),
+    }
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    data = serialise(contiguous, metadata=header)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def read_header(path: str | os.PathLike) -> dict[str, Any]:
+    """Return the kind, parameters and array shapes of a calepin file without reading its arrays."""
+    with _open(path) as file:
+        return {
+            "kind": _metadata(file, path)["kind"],
+            "version": _metadata(file, path)["version"],
+            "parameters": json.loads(_metadata(file, path)["parameters"]),
+            "arrays": {
+                name: {
+                    "shape": list(file.get_slice(name).get_shape()),
+                    "dtype": str(file.get_slice(name).get_dtype()),
+                }
+                for name in file.keys()  # noqa: SIM118  safe_open is no mapping
+            },
+        }
+
+
+def load_arrays(
+    path: str | os.PathLike, kind: str | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the parameters of a calepin file.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    FileFormatError
+        Not a safetensors file, a truncated one, one that calepin did not write, or another kind.
+    """
+    with _open(path) as file:
+        metadata = _metadata(file, path)
+        if kind is not None and metadata["kind"] != kind:
+            raise FileFormatError(f"{path} holds a {metadata['kind']!r}, expected a {kind!r}")
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return arrays, json.loads(metadata["parameters"])
+
+
+@contextmanager
+def _open(path: str | os.PathLike) -> Iterator[Any]:
+    path = Path(path)
+    if path.is_dir():
+        raise FileFormatError(f"{path} is a folder, expected a safetensors file")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        file = safe_open(str(path), framework="numpy")
+    except (SafetensorError, OSError) as error:
+        what = _describe(path)
+        raise FileFormatError(f"{path} is not a readable safetensors file ({what}: {error})") from None
+    with file as opened:
+        yield opened
+
+
+def _describe(path: Path) -> str:
+    """Say what the first bytes look like: most wrong files are a pickle or an .npy."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    if not start:
+        return "it is empty"
+    if start[:2] in {b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"}:
+        return "it looks like a pickle, which calepin never loads"
+    if start[:4] == b"PK\x03\x04":
+        return "it looks like a zip archive: an .npz, or a torch file, whose pickles calepin never loads"
+    if start[:6] == b"\x93NUMPY":
+        return "it looks like an .npy array"
+    return "truncated, or of another format"
+
+
+def _metadata(file: Any, path: str | os.PathLike) -> dict[str, str]:
+    metadata = file.metadata() or {}
+    if metadata.get("format") != "calepin" or not {"kind", "version", "parameters"} <= metadata.keys():
+        raise FileFormatError(f"{path} is a safetensors file, but calepin did not write it")
+    if metadata["version"] != FORMAT_VERSION:
+        raise FileFormatError(
+            f"{path} has format version {metadata['version']}, this calepin reads {FORMAT_VERSION}"
+        )
+    return metadata

@@ -1,0 +1,30 @@
+from .folder import data_path as data_path
+from .folder import has_data as has_data
+from .idx import load_mnist as load_mnist
+from .idx import read_idx as read_idx
+from .images import Image as Image
+from .images import read_image as read_image
+from .images import write_image as write_image
+from .noise import GaussianNoise as GaussianNoise
+from .noise import PoissonNoise as PoissonNoise
+from .samples import SAMPLES as SAMPLES
+from .samples import load_digits as load_digits
+from .samples import load_sample as load_sample
+from .simulate import (
+    ConvolutionalData as ConvolutionalData,
+)
+from .simulate import (
+    SparseData as SparseData,
+)
+from .simulate import (
+    add_gaussian_noise as add_gaussian_noise,
+)
+from .simulate import (
+    simulate_convolutional as simulate_convolutional,
+)
+from .simulate import (
+    simulate_sparse as simulate_sparse,
+)
+from .simulate import (
+    smooth_filters as smooth_filters,
+)

@@ -1,0 +1,1 @@
+"""One file a rule: how atoms, filters or weights move in a step."""

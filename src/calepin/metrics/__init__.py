@@ -1,0 +1,5 @@
+"""How near learned atoms, filters, codes and restored images are to the truth."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

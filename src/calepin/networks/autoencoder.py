@@ -1,0 +1,506 @@
+"""Sparse coding unfolded into a network, with a convolutional dictionary as its weights.
+
+The encoder is T proximal gradient steps from zero, the decoder one synthesis:
+
+    z_0 = 0
+    z_{k+1} = prox( z_k + s W_e^T r(H z_k + mu, y), s alpha beta^k )        k = 0 .. T - 1
+    eta = W_d z_T + mu
+
+with r the score of the likelihood and mu an offset, zero unless given. A score may be bounded from
+below, r = ELU_b(score), so that one layer that went too far does not throw the next ones out of range:
+the Poisson score y - exp(eta) has no bound of its own.
+
+Tied weights W_e = W_d = H make it ISTA, whose every part stays what it is in `calepin.solvers`;
+untied ones keep its form alone. Tolooshams and Ba, "Stable and interpretable unrolled dictionary
+learning", 2022, algorithm 2 and, for the decay beta, section 4; Tolooshams et al., "Convolutional
+dictionary learning based auto-encoders for natural exponential-family distributions", 2020, eq. 6.
+
+A dictionary with stride s sees a signal on one of s^d grids. Coding the signal on several, each a
+shift of the others, and averaging the linear predictors removes the grid and much of the noise
+(Simon and Elad, "Rethinking the CSC model for natural images", 2019).
+"""
+
+import itertools
+import math
+import numbers
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from calepin.core.errors import FileFormatError, IncompatibleError
+from calepin.core.files import load_arrays, save_arrays
+from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
+from calepin.networks._grids import Shift, continue_by_reflection, cover, local_mean, window
+from calepin.networks._reference import read_reference
+from calepin.operators.conv import ConvDictionary, from_phases, to_phases
+from calepin.penalties import L1, HardThreshold, NonNegativeL1
+
+__all__ = ["UnfoldedAutoencoder", "default_step"]
+
+Threshold = L1 | NonNegativeL1 | HardThreshold
+KIND = "unfolded-autoencoder"
+PADDINGS = ("reflect", "none")
+PENALTIES: dict[str, type[Threshold]] = {kind.__name__: kind for kind in (L1, NonNegativeL1, HardThreshold)}
+LIKELIHOODS: dict[str, type[Likelihood]] = {kind.__name__: kind for kind in (Gaussian, Binomial, Poisson)}
+_KERNELS = 8  # size, in kernels, of the signal that stands for a large one
+
+
+class UnfoldedAutoencoder(nn.Module):
+    """T steps of convolutional sparse coding and a synthesis, for signals of any size.
+
+    Parameters
+    ----------
+    atoms : Tensor, shape (n_atoms, channels, *kernel)
+        First values of all weights, copied; one to three kernel axes.
+    penalty : L1, NonNegativeL1 or HardThreshold
+        Soft threshold, rectifier or hard threshold of the layers; its weight (level) is a number or
+        broadcasts to (n_atoms, 1, ...), one for each atom.
+    n_unfold : int, default 15
+        Layers T.
+    stride : int, default 1
+        Distance of neighbouring positions of an atom.
+    step : float, optional
+        Step size s; by default ``1 / L`` of the first atoms on a large signal, for families with a
+        bounded curvature.
+    likelihood : Gaussian, Binomial or Poisson, default Gaussian()
+        Family of y. Its score is the residual of the layers, its linear predictor the output. The
+        trials of a Binomial are one number.
+    decay : float, default 1
+        Factor beta on the thresholds from layer to layer. An attribute, for schedules to change.
+    tied : bool, default True
+        Whether one dictionary, ``atoms``, serves as H, W_e and W_d; else ``encoder_atoms`` (W_e) and
+        ``decoder_atoms`` (W_d) are parameters of their own.
+    learn_threshold, learn_step : bool, default False
+        Whether ``alpha``, (n_atoms, 1, ...), and ``step`` are parameters. The gradient of a hard
+        threshold in its level is zero, so that it cannot be learned.
+    padding : {"reflect", "none"}, default "reflect"
+        "reflect": each axis is continued by its reflection, by ``stride - shift`` entries at the
+        beginning and ``stride + rest + shift`` at the end, rest making the last position of an atom
+        end with the signal; every entry is then coded under every shift. "none": the signal is coded
+        as it is, without shifts, and the last ``(size - kernel) % stride`` entries are predicted as 0.
+    local_mean : int, optional
+        Width of windows, an odd number, whose means of y are the offset mu where none is given, so that
+        atoms need not stand for grey levels. For Gaussian data.
+    residual_bound : float, optional
+        b, the bound of the layers' residual: below zero it is ``b (exp(score) - 1) >= -b``.
+    shifts_at_once : int, default 1
+        Shifts that are coded as one batch. More of them cost memory; with more shifts than that, a
+        gradient recomputes each chunk's layers, so that memory does not grow with the shifts.
+    """
+
+    alpha: Tensor
+    step: Tensor
+    card: dict[str, Any]
+
+    def __init__(
+        self,
+        atoms: Tensor,
+        penalty: Threshold,
+        *,
+        n_unfold: int = 15,
+        stride: int = 1,
+        step: float | None = None,
+        likelihood: Likelihood | None = None,
+        decay: float = 1.0,
+        tied: bool = True,
+        learn_threshold: bool = False,
+        learn_step: bool = False,
+        padding: str = "reflect",
+        local_mean: int | None = None,
+        residual_bound: float | None = None,
+        shifts_at_once: int = 1,
+    ) -> None:
+        super().__init__()
+        for name, value in (("n_unfold", n_unfold), ("shifts_at_once", shifts_at_once)):
+            if not isinstance(value, numbers.Integral) or value < 1:
+                raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay: expected a number above 0 and at most 1, got {decay!r}")
+        if padding not in PADDINGS:
+            raise ValueError(f"padding: expected one of {PADDINGS}, got {padding!r}")
+        if type(penalty) not in PENALTIES.values():
+            raise IncompatibleError(
+                "UnfoldedAutoencoder needs a penalty that thresholds entries, one of "
+                f"{', '.join(PENALTIES)}, which {type(penalty).__name__} is not"
+            )
+        if learn_threshold and isinstance(penalty, HardThreshold):
+            raise ValueError(
+                "learn_threshold: expected False with a HardThreshold, whose gradient in its level is zero"
+            )
+        if residual_bound is not None and not 0 < residual_bound < math.inf:
+            raise ValueError(
+                f"residual_bound: expected a finite number above 0, or None, got {residual_bound!r}"
+            )
+        likelihood = _checked_likelihood(Gaussian() if likelihood is None else likelihood)
+        _check_local_mean(local_mean, likelihood)
+        # one atom's own size as the signal: what is wrong with the atoms or the stride is said there
+        ConvDictionary(atoms, signal_shape=tuple(atoms.shape[2:]), stride=stride)
+        self.penalty, self.likelihood, self.padding = type(penalty), likelihood, padding
+        self.n_unfold, self.stride, self.decay = n_unfold, stride, decay
+        self.tied, self.local_mean = tied, local_mean
+        self.residual_bound, self.shifts_at_once = residual_bound, shifts_at_once
+        self.card = {}
+
+        first = atoms.detach()
+        self.atoms = nn.Parameter(first.clone())
+        if not tied:
+            self.encoder_atoms = nn.Parameter(first.clone())
+            self.decoder_atoms = nn.Parameter(first.clone())
+        self._hold("alpha", _levels(penalty, first), learnable=learn_threshold)
+        step = default_step(first, stride, likelihood) if step is None else step
+        if not 0 < step < math.inf:
+            raise ValueError(f"step: expected a finite number above 0, got {step!r}")
+        self._hold("step", first.new_tensor(step), learnable=learn_step)
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Spatial shape of an atom."""
+        return tuple(self.atoms.shape[2:])
+
+    def forward(
+        self,
+        y: Tensor,
+        *,
+        offset: Tensor | float | None = None,
+        shifts: Sequence[Shift] | None = None,
+        detach_codes: bool = False,
+    ) -> Tensor:
+        """Return the linear predictor of y, averaged over shifts: for Gaussian data, y denoised.
+
+        Parameters
+        ----------
+        y : Tensor, shape (n, channels, *spatial)
+            Each spatial axis at least as long as the kernel's; integer counts will do.
+        offset : float or Tensor, optional
+            Baseline mu of the linear predictor; a tensor broadcasts to the shape of y, (n, 1, ...) for
+            a number a sample. By default the mean of y over windows as wide as `local_mean`, else 0.
+        shifts : sequence of tuples, optional
+            Shifts of the grid, each entry from 0 to ``stride - 1``; all by default. See `all_shifts`
+            and `random_shifts`.
+        detach_codes : bool, default False
+            Whether gradients stop at the codes and reach the decoder alone: PUDLE's "dec".
+
+        Returns
+        -------
+        Tensor, shape of y
+        """
+        y, mu = self._observed(y), self._baseline(offset, y)
+        shifts = self.all_shifts() if shifts is None else self._checked(shifts)
+        if not shifts:
+            raise ValueError("shifts: expected at least one, got none")
+        total = torch.zeros_like(y)
+        chunks = [shifts[i : i + self.shifts_at_once] for i in range(0, len(shifts), self.shifts_at_once)]
+        for chunk in chunks:
+            if len(chunks) > 1 and torch.is_grad_enabled():
+                part = checkpoint(self._predict, y, mu, chunk, detach_codes, use_reentrant=False)
+            else:
+                part = self._predict(y, mu, chunk, detach_codes)
+            total = total + part
+        mean = total / len(shifts)
+        return mean if mu is None else mean + mu
+
+    def encode(
+        self, y: Tensor, *, offset: Tensor | float | None = None, shift: Shift | None = None
+    ) -> Tensor:
+        """Return the codes of y on one grid, (n, n_atoms, *code); the unshifted one by default."""
+        y, mu = self._observed(y), self._baseline(offset, y)
+        shifts = self._checked([shift or (0,) * len(self.kernel)])
+        return self._code(self._phases(y, shifts), None if mu is None else self._phases(mu, shifts))
+
+    def decode(self, codes: Tensor, *, signal_shape: tuple[int, ...], shift: Shift | None = None) -> Tensor:
+        """Return W_d z, (n, channels, *signal_shape), of codes that `encode` returned: no offset."""
+        shifts = self._checked([shift or (0,) * len(self.kernel)])
+        return self._crop(from_phases(self._synthesise(codes), self.stride), shifts[0], signal_shape)
+
+    def all_shifts(self) -> list[Shift]:
+        """Return every shift of the grid: stride^d of them, or one without padding."""
+        reach = self.stride if self.padding == "reflect" else 1
+        return list(itertools.product(range(reach), repeat=len(self.kernel)))
+
+    def random_shifts(self, n_shifts: int, *, generator: torch.Generator | None = None) -> list[Shift]:
+        """Return `n_shifts` different shifts drawn at random: enough for a step of training."""
+        shifts = self.all_shifts()
+        if not 1 <= n_shifts <= len(shifts):
+            raise ValueError(f"n_shifts: expected 1 to {len(shifts)}, got {n_shifts}")
+        drawn = torch.randperm(len(shifts), generator=generator)[:n_shifts]
+        return [shifts[i] for i in drawn.tolist()]
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Put learned values back where they have a meaning: a step above 0, no negative soft threshold."""
+        self.step.clamp_(min=torch.finfo(self.step.dtype).eps)
+        if self.penalty is L1:
+            self.alpha.clamp_(min=0)
+
+    def settings(self) -> dict[str, Any]:
+        """Return all but the weights as JSON: what `load` builds a network from."""
+        return {
+            "penalty": self.penalty.__name__,
+            "likelihood": {"name": type(self.likelihood).__name__, **vars(self.likelihood)},
+            "n_unfold": self.n_unfold,
+            "stride": self.stride,
+            "decay": self.decay,
+            "tied": self.tied,
+            "padding": self.padding,
+            "local_mean": self.local_mean,
+            "residual_bound": self.residual_bound,
+            "learn_threshold": isinstance(self.alpha, nn.Parameter),
+            "learn_step": isinstance(self.step, nn.Parameter),
+        }
+
+    def save(self, path: str | os.PathLike, *, card: Mapping[str, Any] | None = None) -> None:
+        """Write weights and settings as one safetensors file, atomically.
+
+        Parameters
+        ----------
+        path : path
+        card : mapping, optional
+            The model card: JSON that tells what the network was trained on and what it reaches. By
+            default ``network.card``, which `load` fills.
+        """
+        card = self.card if card is None else card
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+        save_arrays(path, KIND, arrays, {"settings": self.settings(), "card": dict(card)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """Read a network that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, calepin.FileFormatError
+            No such file, not an unfolded network, or one with terms that this calepin does not know.
+        """
+        arrays, parameters = load_arrays(path, KIND)
+        settings = dict(parameters["settings"])
+        penalty, likelihood = settings.pop("penalty"), settings.pop("likelihood")
+        for name, known in ((penalty, PENALTIES), (likelihood["name"], LIKELIHOODS)):
+            if name not in known:
+                raise FileFormatError(
+                    f"{path} holds a network with {name!r}, expected one of {', '.join(known)}"
+                )
+        terms = {key: value for key, value in likelihood.items() if key != "name"}
+        network = cls(
+            torch.from_numpy(arrays["atoms"]),
+            PENALTIES[penalty](0.0),
+            step=1.0,
+            likelihood=LIKELIHOODS[likelihood["name"]](**terms),
+            **settings,
+        )
+        # files have no numbers, only arrays: the step is one
+        network.load_state_dict(
+            {name: torch.from_numpy(arrays[name]).view_as(own) for name, own in network.state_dict().items()}
+        )
+        network.card = parameters["card"]
+        return network
+
+    @classmethod
+    def load_reference(cls, path: str | os.PathLike) -> Self:
+        """Read a Poisson network that the authors of DCEA released, as npz with its settings beside it.
+
+        Called on counts (n, 1, height, width) it returns the log-rate, averaged over all shifts.
+
+        Raises
+        ------
+        FileNotFoundError, calepin.FileFormatError
+            No such file, no ``.json`` of the same name beside it, or other contents; says which.
+        """
+        arrays, settings = read_reference(path)
+        network = cls(
+            torch.from_numpy(arrays["atoms"]),
+            NonNegativeL1(0.0),
+            n_unfold=settings["T"],
+            stride=settings["stride"],
+            step=1.0,
+            likelihood=Poisson(),
+            tied=settings["model"] == "tied",
+            learn_threshold=True,
+            residual_bound=settings["elu_alpha"],
+        )
+        # not through the penalty: a released bias may be negative
+        with torch.no_grad():
+            for name, array in arrays.items():
+                network.get_parameter(name).copy_(torch.from_numpy(array))
+        return network
+
+    def extra_repr(self) -> str:
+        """Return what tells one network from another, for ``repr``."""
+        return (
+            f"atoms={tuple(self.atoms.shape)}, {self.penalty.__name__}, {self.likelihood}, "
+            f"n_unfold={self.n_unfold}, stride={self.stride}, decay={self.decay}, tied={self.tied}, "
+            f"padding={self.padding!r}"
+        )
+
+    def _predict(
+        self, y: Tensor, offset: Tensor | None, shifts: Sequence[Shift], detach_codes: bool
+    ) -> Tensor:
+        """Return the sum of W_d z on a few grids, coded as one batch."""
+        baseline = None if offset is None else self._phases(offset, shifts)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not detach_codes):
+            codes = self._code(self._phases(y, shifts), baseline)
+        predictors = from_phases(self._synthesise(codes), self.stride).chunk(len(shifts))
+        cropped = [
+            self._crop(predictor, shift, tuple(y.shape[2:]))
+            for predictor, shift in zip(predictors, shifts, strict=True)
+        ]
+        return torch.stack(cropped).sum(0)
+
+    def _phases(self, y: Tensor, shifts: Sequence[Shift]) -> Tensor:
+        return torch.cat([to_phases(self._pad(y, shift), self.stride) for shift in shifts])
+
+    def _code(self, phases: Tensor, offset: Tensor | None = None) -> Tensor:
+        """Run the layers between the phases of signal and atoms, where the convolution has no stride."""
+        coarse = tuple(phases.shape[2:])
+        synthesis = self._dictionary(self.atoms, coarse)
+        analysis = synthesis if self.tied else self._dictionary(self.encoder_atoms, coarse)
+        if offset is not None and isinstance(self.likelihood, Gaussian):
+            phases, offset = phases - offset, None  # its score is y - eta: once is enough
+        z = phases.new_zeros(phases.shape[0], *synthesis.in_shape)
+        for k in range(self.n_unfold):
+            eta = synthesis(z) if k else torch.zeros_like(phases)
+            if offset is not None:
+                eta = eta + offset
+            move = self.step * analysis.adjoint(self._residual(eta, phases))
+            z = self._shrink(z + move if k else move, k)
+        return z
+
+    def _residual(self, eta: Tensor, phases: Tensor) -> Tensor:
+        residual = self.likelihood.score(eta, phases)
+        if self.residual_bound is None:
+            return residual
+        return F.elu(residual, self.residual_bound)
+
+    def _shrink(self, v: Tensor, layer: int) -> Tensor:
+        level = self.alpha * self.decay**layer
+        if self.penalty is HardThreshold:
+            return HardThreshold(level).prox(v, self.step)
+        if self.penalty is L1:
+            return L1(1.0).prox(v, self.step * level.clamp_min(0))
+        # a rectifier's bias may be learned to be negative, which a penalty's weight may not be
+        return NonNegativeL1(1.0).prox(v, self.step * level)
+
+    def _synthesise(self, codes: Tensor) -> Tensor:
+        """Return the phases of W_d z."""
+        atoms = self.atoms if self.tied else self.decoder_atoms
+        reach = [-(-width // self.stride) - 1 for width in self.kernel]
+        coarse = tuple(size + more for size, more in zip(codes.shape[2:], reach, strict=True))
+        return self._dictionary(atoms, coarse)(codes)
+
+    def _dictionary(self, atoms: Tensor, coarse: tuple[int, ...]) -> ConvDictionary:
+        # the phases are many channels of a small kernel: nothing for spectra
+        how = "direct" if self.stride > 1 else None
+        return ConvDictionary(to_phases(atoms, self.stride), signal_shape=coarse, implementation=how)
+
+    def _pad(self, y: Tensor, shift: Shift) -> Tensor:
+        if self.padding == "none":
+            return cover(y, self.kernel, self.stride)
+        return continue_by_reflection(y, self.kernel, self.stride, shift)
+
+    def _crop(self, x: Tensor, shift: Shift, size: tuple[int, ...]) -> Tensor:
+        before = [self.stride - moved for moved in shift] if self.padding == "reflect" else [0] * len(shift)
+        return window(x, before, size)
+
+    def _checked(self, shifts: Sequence[Shift]) -> list[Shift]:
+        known = set(self.all_shifts())
+        for shift in shifts:
+            if tuple(shift) not in known:
+                reach = self.stride if self.padding == "reflect" else 1
+                raise ValueError(
+                    f"shifts: expected {len(self.kernel)} integers from 0 to {reach - 1}, got {shift!r}"
+                )
+        return [tuple(shift) for shift in shifts]
+
+    def _observed(self, y: Tensor) -> Tensor:
+        """Return y as the layers need it, or raise."""
+        channels, kernel = self.atoms.shape[1], self.kernel
+        if y.ndim != 2 + len(kernel) or y.shape[1] != channels:
+            axes = ", ".join(["n", str(channels), *["size"] * len(kernel)])
+            raise ValueError(f"y: expected shape ({axes}), got {tuple(y.shape)}")
+        if any(size < width for size, width in zip(y.shape[2:], kernel, strict=True)):
+            raise ValueError(
+                f"y: expected signals of at least the kernel's size {kernel}, got {tuple(y.shape[2:])}"
+            )
+        if not (y.is_floating_point() or y.is_complex()):
+            y = y.to(self.atoms.dtype)
+        if y.dtype != self.atoms.dtype:
+            raise ValueError(f"y: expected the dtype of the atoms, {self.atoms.dtype}, got {y.dtype}")
+        self.likelihood.check(y)
+        return y
+
+    def _baseline(self, offset: Tensor | float | None, y: Tensor) -> Tensor | None:
+        """Return the offset in the shape of y; None for zero, which costs nothing."""
+        if offset is None:
+            return None if self.local_mean is None else local_mean(y, self.local_mean)
+        if not isinstance(offset, Tensor) and offset == 0:
+            return None
+        offset = torch.as_tensor(offset, dtype=self.atoms.dtype, device=y.device)
+        if not torch.isfinite(offset).all():
+            raise ValueError("offset: expected finite numbers, got others")
+        try:
+            return torch.broadcast_to(offset, y.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"offset: expected a number or a tensor that broadcasts to the shape of y, {tuple(y.shape)}, "
+                f"got {tuple(offset.shape)}"
+            ) from None
+
+    def _hold(self, name: str, value: Tensor, *, learnable: bool) -> None:
+        if learnable:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
+
+
+def _check_local_mean(width: int | None, likelihood: Likelihood) -> None:
+    if width is None:
+        return
+    if not isinstance(width, numbers.Integral) or width < 1 or width % 2 == 0:
+        raise ValueError(f"local_mean: expected an odd number, or None, got {width!r}")
+    if not isinstance(likelihood, Gaussian):
+        raise IncompatibleError(
+            "local_mean needs a Gaussian likelihood, whose mean is the linear predictor, which "
+            f"{type(likelihood).__name__} is not"
+        )
+
+
+def _checked_likelihood(likelihood: Likelihood) -> Likelihood:
+    """Return the likelihood with plain numbers, as settings have them."""
+    if not isinstance(likelihood, Binomial):
+        return likelihood
+    trials = torch.as_tensor(likelihood.trials)
+    if trials.numel() > 1:
+        raise ValueError(
+            f"likelihood: expected a Binomial whose trials are one number, got shape {tuple(trials.shape)}"
+        )
+    return Binomial(int(trials))
+
+
+def _levels(penalty: Threshold, atoms: Tensor) -> Tensor:
+    """Return the thresholds before step and decay, one for each atom: (n_atoms, 1, ...)."""
+    level = penalty.threshold if isinstance(penalty, HardThreshold) else penalty.alpha
+    level = torch.as_tensor(level, dtype=atoms.dtype, device=atoms.device).detach()
+    shape = (atoms.shape[0], *[1] * (atoms.ndim - 2))
+    if level.ndim and level.shape != shape:
+        raise ValueError(
+            f"penalty: expected a number, or a tensor of shape {shape} with one for each atom, "
+            f"got shape {tuple(level.shape)}"
+        )
+    return level.expand(shape).clone()
+
+
+def default_step(atoms: Tensor, stride: int, likelihood: Likelihood) -> float:
+    """Return ``1 / L`` of a large periodic signal."""
+    if likelihood.curvature is None:
+        raise IncompatibleError(
+            f"UnfoldedAutoencoder needs likelihood.curvature, which {type(likelihood).__name__} does not "
+            "have; give step a number"
+        )
+    size = tuple(-(-_KERNELS * width // stride) * stride for width in atoms.shape[2:])
+    periodic = ConvDictionary(atoms, signal_shape=size, stride=stride, boundary="circular")
+    lipschitz = likelihood.curvature * periodic.norm_squared()
+    return 1 / lipschitz if lipschitz > 0 else 1.0

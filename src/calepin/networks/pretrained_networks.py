@@ -1,0 +1,44 @@
+"""Networks that calepin ships; each has a card, ``src/calepin/weights/NAME.md``."""
+
+from importlib.resources import as_file, files
+from typing import Any
+
+from calepin.core.files import read_header
+from calepin.networks.autoencoder import UnfoldedAutoencoder
+from calepin.networks.vae import VAE
+
+__all__ = ["PRETRAINED", "pretrained"]
+
+PRETRAINED = {
+    "bsd-gaussian": "bsd_gaussian_25.safetensors",
+    **{
+        f"dcea-poisson-{kind}-peak{peak}": f"dcea_poisson_{kind}_peak{peak}.safetensors"
+        for kind in ("tied", "untied")
+        for peak in (1, 2, 4)
+    },
+    "vae-digits": "vae_digits.safetensors",
+    "vae-mnist": "vae_mnist.safetensors",
+}
+"""File of each network in ``src/calepin/weights``."""
+
+CLASSES: dict[str, type[UnfoldedAutoencoder] | type[VAE]] = {
+    "unfolded-autoencoder": UnfoldedAutoencoder,
+    "vae": VAE,
+}
+
+
+def pretrained(name: str) -> Any:
+    """Return a network that calepin ships: an object of the class that its file says.
+
+    Parameters
+    ----------
+    name : str
+        "bsd-gaussian": an `UnfoldedAutoencoder` for gray images in [0, 1] with noise of sigma 25/255.
+        "dcea-poisson-untied-peak4" and so on, tied or untied, peak 1, 2 or 4: an `UnfoldedAutoencoder` for
+        counts of photons (n, 1, h, w).
+        "vae-mnist", "vae-digits": a `VAE` of 28x28 or 8x8 digits in [0, 1].
+    """
+    if name not in PRETRAINED:
+        raise ValueError(f"name: expected one of {', '.join(PRETRAINED)}, got {name!r}")
+    with as_file(files("calepin") / "weights" / PRETRAINED[name]) as path:
+        return CLASSES[read_header(path)["kind"]].load(path)

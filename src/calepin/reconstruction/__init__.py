@@ -1,0 +1,5 @@
+"""Reconstruction from few measurements by untrained networks, and the theory that says how many."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

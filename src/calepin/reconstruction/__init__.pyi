@@ -1,0 +1,54 @@
+from .consistency import data_consistent as data_consistent
+from .fit import (
+    FitProgress as FitProgress,
+)
+from .fit import (
+    UntrainedSolution as UntrainedSolution,
+)
+from .fit import (
+    fit_untrained as fit_untrained,
+)
+from .kspace import read_kspace as read_kspace
+from .kspace import write_cfl as write_cfl
+from .optimizers import (
+    LBFGS as LBFGS,
+)
+from .optimizers import (
+    Adam as Adam,
+)
+from .optimizers import (
+    GradientDescent as GradientDescent,
+)
+from .optimizers import (
+    Optimizer as Optimizer,
+)
+from .reconstructor import UntrainedReconstructor as UntrainedReconstructor
+from .spectrum import (
+    Spectrum as Spectrum,
+)
+from .spectrum import (
+    jacobian_spectrum as jacobian_spectrum,
+)
+from .spectrum import (
+    kernel_weights as kernel_weights,
+)
+from .spectrum import (
+    low_frequency_energy as low_frequency_energy,
+)
+from .spectrum import (
+    measurements_needed as measurements_needed,
+)
+from .spectrum import (
+    recovery_bound as recovery_bound,
+)
+from .spectrum import (
+    spectral_drift as spectral_drift,
+)
+from .spectrum import (
+    subspace_energy as subspace_energy,
+)
+from .spectrum import (
+    trigonometric_basis as trigonometric_basis,
+)
+from .weighting import Weighted as Weighted
+from .weighting import weighted as weighted

@@ -1,0 +1,53 @@
+"""The nearest signal that the measurements allow."""
+
+import torch
+from torch import Tensor
+
+from calepin.core.samples import expand, inner
+from calepin.operators.base import LinearOperator
+
+__all__ = ["data_consistent"]
+
+_ROUNDING = 50  # times the machine precision
+
+
+@torch.no_grad()
+def data_consistent(
+    operator: LinearOperator, x: Tensor, y: Tensor, *, weight: float = 0.0, n_iter: int = 30
+) -> Tensor:
+    """Return the signal near x that agrees with the measurements, by conjugate gradients.
+
+        argmin_z  ||A z - y||^2 + weight ||z - x||^2,        weight = 0: the nearest z with A z = y
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        A.
+    x : Tensor, shape (n, *operator.in_shape)
+    y : Tensor, shape (n, *operator.out_shape)
+    weight : float
+        0 for measurements without noise.
+    n_iter : int
+        Iterations; with rows as good as orthogonal, as in a subsampled transform, one is enough.
+    """
+    if not weight >= 0:
+        raise ValueError(f"weight: expected at least 0, got {weight}")
+    move, miss = torch.zeros_like(x), y - operator(x)
+    direction = gradient = operator.adjoint(miss)
+    energy = inner(gradient, gradient)
+    tiny = torch.finfo(energy.dtype).tiny
+    floor = energy * (_ROUNDING * torch.finfo(x.dtype).eps) ** 2
+    for _ in range(n_iter):
+        # below the floor the gradient is rounding, with parts that A does not see
+        active = energy > floor
+        if not bool(active.any()):
+            break
+        image = operator(direction)
+        curvature = inner(image, image) + weight * inner(direction, direction)
+        step = expand(torch.where(active, energy / curvature, torch.zeros_like(energy)), x)
+        move = move + step * direction
+        miss = miss - expand(step.flatten(), miss) * image
+        gradient = operator.adjoint(miss) - weight * move
+        before, energy = energy, inner(gradient, gradient)
+        direction = gradient + expand(energy / before.clamp_min(tiny), x) * direction
+    return x + move

@@ -1,0 +1,210 @@
+"""Reconstruction from measurements without training data."""
+
+import os
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from calepin.core.random import torch_generator
+from calepin.likelihoods import Likelihood
+from calepin.networks.deep_decoder import DeepDecoder
+from calepin.networks.untrained import ComplexPair, UntrainedNetwork
+from calepin.operators.base import LinearOperator
+from calepin.reconstruction.fit import fit_untrained
+from calepin.reconstruction.optimizers import Adam, Optimizer
+
+__all__ = ["UntrainedReconstructor", "default_network"]
+
+
+class UntrainedReconstructor(BaseEstimator):
+    """Recover signals from few measurements: an untrained network is fitted to each.
+
+    There is nothing to learn beforehand and no `fit`: `reconstruct` minimises ``nll(A N_w, y)`` over the
+    weights w of each observation.
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        A, the measurement.
+    network : UntrainedNetwork, optional
+        Makes the signals. Default: a `DeepDecoder` of 64 channels and 5 layers that begins at an eighth of
+        the image's size; complex if the measurements are, and then at 16 pixels a side at most.
+    likelihood : Likelihood, optional
+        Family of the observations; Gaussian by default.
+    optimizer : Optimizer, optional
+        Default: ``Adam(lr=0.03)``.
+    max_iter : int, default=1000
+        Iterations at most.
+    tol : float, default=1e-2
+        A fit has converged when ``||y - mean|| / ||y||`` is at most this.
+    patience : int, optional, default=300
+        It has converged, too, when its loss fell by less than one percent in so many iterations.
+    n_starts : int, default=1
+        Random starts, whose signals are averaged.
+    held_out : float, default=0
+        Share of the measurements that is kept from the fit and says when to stop.
+    consistent : bool, default=False
+        Whether the signals are moved to the nearest ones that the measurements allow.
+    checkpoint : path, optional
+        File that receives the state of the run.
+    resume : bool, default=False
+        Go on from `checkpoint` where that file exists.
+    random_state : int, RandomState, Generator or None, default=None
+        Seed of the weights and the held-out measurements.
+    device : str, optional
+        Where to work; by default where y is, the CPU for arrays.
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    solution_ : UntrainedSolution
+        What the last reconstruction found: weights, residuals, histories.
+    network_ : UntrainedNetwork
+        The network that was used.
+    n_iter_ : int
+        Iterations done.
+    converged_ : ndarray of bool
+        Whether each fit has converged.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from calepin import UntrainedReconstructor
+    >>> from calepin.operators import SubsampledHadamard
+    >>> operator = SubsampledHadamard((1, 16, 16), 96)
+    >>> image = np.outer(*2 * [np.hanning(16)]).astype(np.float32)[None, None]
+    >>> y = operator(torch.from_numpy(image)).numpy()
+    >>> x = UntrainedReconstructor(operator, tol=0.05, random_state=0).reconstruct(y)
+    >>> x.shape
+    (1, 1, 16, 16)
+    """
+
+    solution_: Any
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        *,
+        network: UntrainedNetwork | None = None,
+        likelihood: Likelihood | None = None,
+        optimizer: Optimizer | None = None,
+        max_iter: int = 1000,
+        tol: float = 1e-2,
+        patience: int | None = 300,
+        n_starts: int = 1,
+        held_out: float = 0.0,
+        consistent: bool = False,
+        checkpoint: str | os.PathLike | None = None,
+        resume: bool = False,
+        random_state: Any = None,
+        device: str | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.operator = operator
+        self.network = network
+        self.likelihood = likelihood
+        self.optimizer = optimizer
+        self.max_iter = max_iter
+        self.tol = tol
+        self.patience = patience
+        self.n_starts = n_starts
+        self.held_out = held_out
+        self.consistent = consistent
+        self.checkpoint = checkpoint
+        self.resume = resume
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def reconstruct(self, y: Any) -> Any:
+        """Return the signals behind observations.
+
+        Parameters
+        ----------
+        y : array or Tensor, shape (n, *operator.out_shape)
+            A batch of independent observations, fitted as one. Without the axis of samples it is one
+            observation, and so is the result.
+
+        Returns
+        -------
+        ndarray or Tensor, shape (n, *operator.in_shape)
+            Of the kind of y.
+
+        Warns
+        -----
+        ConvergenceWarning
+            A fit has not converged within `max_iter`; names its residual.
+        """
+        for name in ("max_iter", "n_starts"):
+            if not isinstance(getattr(self, name), Integral):
+                raise ValueError(f"{name}: expected a whole number, got {getattr(self, name)!r}")
+        observed = self._tensor(y)
+        alone = observed.shape == self.operator.out_shape
+        observed = observed[None] if alone else observed
+        operator = self.operator.to(observed.device)
+        self.network_ = self.network or default_network(operator, observed)
+        self.solution_ = fit_untrained(
+            self.network_.to(observed.device),
+            operator,
+            observed,
+            likelihood=self.likelihood,
+            optimizer=self.optimizer or Adam(0.03),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            patience=self.patience,
+            n_starts=self.n_starts,
+            held_out=self.held_out,
+            consistent=self.consistent,
+            generator=torch_generator(self.random_state),
+            checkpoint=self.checkpoint,
+            resume=self.resume,
+            verbose=self.verbose,
+        )
+        self.n_iter_ = self.solution_.n_iter
+        self.converged_ = self.solution_.converged.cpu().numpy()
+        x = self.solution_.x[0] if alone else self.solution_.x
+        return x if isinstance(y, Tensor) else x.cpu().numpy()
+
+    def _tensor(self, y: Any) -> Tensor:
+        """Return y as a floating tensor where the work is done; whole numbers become single precision."""
+        if isinstance(y, Tensor):
+            return y.to(self.device) if self.device else y
+        array: NDArray = np.asarray(y)
+        if array.dtype.kind not in "fciu":
+            raise ValueError(f"y: expected numbers, got dtype {array.dtype}")
+        single = array.astype(np.float32) if array.dtype.kind in "iu" else array
+        return torch.as_tensor(np.ascontiguousarray(single), device=self.device)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def fit(self, X: Any = None, y: Any = None) -> Self:
+        """Do nothing: an untrained network learns from each observation alone."""
+        return self
+
+
+def default_network(operator: LinearOperator, y: Tensor) -> UntrainedNetwork:
+    """Return a deep decoder for what an operator measures: (channels, h, w), (channels, n) or (n,)."""
+    shape = operator.in_shape
+    if len(shape) not in (2, 3):
+        raise ValueError(
+            f"network: expected one for signals of shape {shape}; the default is for (channels, h, w) or "
+            "(channels, n)"
+        )
+    size = shape[1:]
+    # k-space lacks whole regions, which a network that begins on a finer grid makes up
+    largest = 16 if y.is_complex() else max(size)
+    decoder = DeepDecoder(
+        size,
+        out_channels=shape[0] * (2 if y.is_complex() else 1),
+        channels=64,
+        in_size=tuple(max(1, min(-(-n // 8), largest)) for n in size),
+        output="none" if y.is_complex() else "sigmoid",
+    )
+    return ComplexPair(decoder) if y.is_complex() else decoder

@@ -1,0 +1,275 @@
+"""Why untrained networks recover smooth signals: spectra of their Jacobians, and what follows from them.
+
+A network whose Jacobian has left singular vectors w_1, w_2, ... (the trigonometric basis, for a
+convolutional generator) and falling singular values sigma_i recovers x from m Gaussian measurements up to
+
+    C ( sum_i <w_i, x>^2 / sigma_i^2 ) sum_{i > 2m/3} sigma_i^2
+
+(Heckel and Soltanolkotabi, "Compressive sensing with un-trained neural networks", 2020, Theorems 1 and 2.)
+Frequencies are ordered: constant, cos 1, sin 1, cos 2, sin 2, ...
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from calepin.core.random import randn
+from calepin.networks.jacobian import Jacobian
+from calepin.networks.two_layer import embed_kernel
+from calepin.networks.untrained import UntrainedNetwork
+
+__all__ = [
+    "Spectrum",
+    "jacobian_spectrum",
+    "kernel_weights",
+    "low_frequency_energy",
+    "measurements_needed",
+    "recovery_bound",
+    "spectral_drift",
+    "subspace_energy",
+    "trigonometric_basis",
+]
+
+LARGEST_CONSTANT = 0.1
+"""Above the largest ratio of error to bound in ``calepin reproduce cs-linear``: .087 with seeds 0, 1, 2."""
+
+_DENSE_ENTRIES = 2**25
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Left singular vectors and singular values of a Jacobian, largest first.
+
+    Attributes
+    ----------
+    values : ndarray (r,)
+    vectors : ndarray (r, n)
+        Rows; signals as vectors.
+    """
+
+    values: NDArray[np.float64]
+    vectors: NDArray[np.float64]
+
+
+def trigonometric_basis(n: int) -> NDArray[np.float64]:
+    """Return the orthonormal trigonometric basis as rows, (n, n), lowest frequency first (eq. 10)."""
+    if n < 1:
+        raise ValueError(f"n: expected at least 1, got {n}")
+    angle = 2 * np.pi * np.arange(n) / n
+    rows = [np.ones(n) / np.sqrt(n)]
+    for frequency in range(1, (n + 1) // 2):
+        rows += [np.sqrt(2 / n) * wave(frequency * angle) for wave in (np.cos, np.sin)]
+    if n % 2 == 0:
+        rows.append(np.cos(n // 2 * angle) / np.sqrt(n))
+    return np.array(rows[:n])
+
+
+def kernel_weights(kernel: ArrayLike, size: int | tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the weights of the trigonometric functions that a kernel gives a two-layer generator (eq. 11).
+
+        sigma = ||u|| sqrt( |F g( u * u / ||u||^2 )| ),      g(z) = (1 - arccos(z) / pi) z / 2
+
+    Parameters
+    ----------
+    kernel : array, one or two axes
+    size : int or tuple of int
+        Pixels of the signal.
+
+    Returns
+    -------
+    ndarray (n,)
+        In 1-D in the order of `trigonometric_basis`; in 2-D the weight of every frequency of
+        ``numpy.fft.fft2``, (h, w).
+    """
+    pixels = (size,) if isinstance(size, int) else tuple(size)
+    u = embed_kernel(torch.as_tensor(np.asarray(kernel, dtype=np.float64)), pixels).numpy()
+    energy = float((u**2).sum())
+    if not energy > 0:
+        raise ValueError("kernel: expected an entry that is not zero, got zeros")
+    # the autocorrelation: the kernel times its mirror image, which for symmetric kernels is u * u
+    z = np.clip(np.fft.ifftn(np.abs(np.fft.fftn(u)) ** 2).real / energy, -1, 1)
+    sigma = np.sqrt(energy * np.abs(np.fft.fftn(0.5 * (1 - np.arccos(z) / np.pi) * z)))
+    return sigma[_frequencies(size)] if isinstance(size, int) else sigma
+
+
+def _frequencies(n: int) -> NDArray[np.intp]:
+    """Return the frequency of each row of `trigonometric_basis`."""
+    return (np.arange(n) + 1) // 2
+
+
+def jacobian_spectrum(
+    network: UntrainedNetwork,
+    weights: Tensor,
+    *,
+    rank: int | None = None,
+    n_iter: int = 3,
+    generator: torch.Generator | None = None,
+) -> Spectrum:
+    """Return singular values and left singular vectors of a network's Jacobian.
+
+    Small Jacobians row by row and exactly; of large ones the leading `rank` values, by randomised subspace
+    iteration, which needs products alone (Halko, Martinsson and Tropp 2011, algorithm 4.4).
+
+    Parameters
+    ----------
+    network : UntrainedNetwork
+    weights : Tensor (n_parameters,)
+    rank : int, optional
+        Values wanted; all by default, for which the Jacobian must be small.
+    n_iter : int, default 3
+        Power iterations.
+    generator : torch.Generator, optional
+        Draws the start; by default a fresh one with a fixed seed.
+    """
+    jacobian = Jacobian(network, weights)
+    n, p = math.prod(network.out_shape), network.n_parameters
+    if network.is_complex:
+        raise ValueError("network: expected real signals, got complex ones")
+    if rank is not None and not 1 <= rank <= min(n, p):
+        raise ValueError(f"rank: expected 1 to {min(n, p)}, got {rank}")
+    if n * p <= _DENSE_ENTRIES:
+        rows = jacobian.adjoint(torch.eye(n).to(jacobian.weights).view(n, *network.out_shape))
+        vectors, values, _ = torch.linalg.svd(rows.double(), full_matrices=False)
+        vectors = vectors.T[:rank]
+    elif rank is None:
+        raise ValueError(f"rank: expected a number, for the Jacobian has {n} x {p} entries")
+    else:
+        vectors, values = _leading(jacobian, rank, n_iter, generator)
+    return Spectrum(values[: len(vectors)].cpu().numpy(), vectors.cpu().numpy())
+
+
+def _leading(
+    jacobian: Jacobian, rank: int, n_iter: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    n = math.prod(jacobian.out_shape)
+    width = min(rank + 10, n)
+    generator = generator or torch.Generator().manual_seed(0)
+    basis = randn((width, n), like=jacobian.weights, generator=generator)
+    for _ in range(n_iter):
+        basis = torch.linalg.qr(basis.double().T).Q.T.to(jacobian.weights)
+        pulled = jacobian.adjoint(basis.view(width, *jacobian.out_shape))
+        basis = jacobian(pulled).flatten(1)
+    basis = torch.linalg.qr(basis.double().T).Q.T
+    rows = jacobian.adjoint(basis.to(jacobian.weights).view(width, *jacobian.out_shape))
+    left, values, _ = torch.linalg.svd(rows.double(), full_matrices=False)
+    return (left.T @ basis)[:rank], values
+
+
+def recovery_bound(
+    signal: ArrayLike,
+    sigma: ArrayLike,
+    n_measurements: int,
+    *,
+    basis: ArrayLike | None = None,
+    xi: float = 0.0,
+) -> float:
+    """Return the bound of Theorems 1 and 2 on the squared error, without its constant C.
+
+        ( sum_i <w_i, x>^2 / sigma_i^2 ) sum_{i > 2m/3} sigma_i^2 + xi^2 ||x||^2
+
+    Parameters
+    ----------
+    signal : array (n,)
+        x; a part of it outside the basis makes the bound infinite.
+    sigma : array (r,)
+        Singular values; they are put in order, largest first.
+    n_measurements : int
+        m.
+    basis : array (r, n), optional
+        Rows w_i; the trigonometric basis by default.
+    xi : float, default 0
+        Theorem 2's distance of a finite network from its linear limit.
+    """
+    x, sigma = np.asarray(signal, dtype=np.float64).ravel(), np.asarray(sigma, dtype=np.float64).ravel()
+    rows = trigonometric_basis(len(x)) if basis is None else np.asarray(basis, dtype=np.float64)
+    if rows.shape != (len(sigma), len(x)):
+        raise ValueError(f"sigma: expected one value for each of {len(rows)} rows of basis, got {len(sigma)}")
+    order = np.argsort(-sigma, kind="stable")
+    coefficients, sigma = (rows @ x)[order], sigma[order]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(np.abs(coefficients) > 1e-12 * np.linalg.norm(x), coefficients**2 / sigma**2, 0.0)
+    tail = float((sigma[int(2 * n_measurements / 3) :] ** 2).sum())
+    effort = float(terms.sum())
+    return (effort * tail if tail else 0.0) + xi**2 * float(x @ x)
+
+
+def measurements_needed(
+    signal: ArrayLike, sigma: ArrayLike, error: float, *, constant: float = LARGEST_CONSTANT
+) -> int | None:
+    """Return the fewest measurements whose bound is at most `error`, relative to the signal's energy.
+
+    Parameters
+    ----------
+    signal : array (n,)
+        The signal, or its expected spectrum put together as one.
+    sigma : array (n,)
+        Weights of the network, see `kernel_weights`.
+    error : float
+        Relative squared error.
+    constant : float
+        C: the theorems leave it open, the default is above the largest that was seen.
+
+    Returns
+    -------
+    int or None
+        None where even n measurements have a larger bound.
+    """
+    if not error > 0:
+        raise ValueError(f"error: expected a positive number, got {error}")
+    x = np.asarray(signal, dtype=np.float64).ravel()
+    allowed = error * float(x @ x)
+    # the bound falls with m: bisection
+    low, high = 0, len(x)
+    if constant * recovery_bound(x, sigma, high) > allowed:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if constant * recovery_bound(x, sigma, middle) <= allowed:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def low_frequency_energy(signal: ArrayLike, p: int) -> float:
+    """Return the share of a signal's energy in its p lowest frequencies, its smoothness.
+
+    In 1-D those are the first p of the trigonometric basis; in 2-D the p products of such functions
+    whose frequency (kx / w)^2 + (ky / h)^2 is lowest.
+    """
+    x = np.squeeze(np.asarray(signal, dtype=np.float64))
+    if x.ndim not in (1, 2):
+        raise ValueError(f"signal: expected one or two axes, got {x.shape}")
+    if not 1 <= p <= x.size:
+        raise ValueError(f"p: expected 1 to {x.size}, got {p}")
+    spectrum = x
+    squared = np.zeros(x.shape)
+    for axis, n in enumerate(x.shape):
+        spectrum = np.moveaxis(np.tensordot(trigonometric_basis(n), spectrum, (1, axis)), 0, axis)
+        frequency = (_frequencies(n) / n) ** 2
+        squared = squared + frequency.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    energy = spectrum.ravel()[np.argsort(squared.ravel(), kind="stable")] ** 2
+    return float(energy[:p].sum() / energy.sum())
+
+
+def subspace_energy(vectors: ArrayLike, basis: ArrayLike) -> float:
+    """Return the mean share of the rows of `vectors` that lies in the span of the rows of `basis`.
+
+    Rows of both are orthonormal. Single vectors of near-equal singular values may be any rotation
+    of each other: subspaces are what can be compared.
+    """
+    vectors, basis = np.asarray(vectors), np.asarray(basis)
+    return float(((vectors @ basis.T) ** 2).sum() / len(vectors))
+
+
+def spectral_drift(before: ArrayLike, after: ArrayLike) -> float:
+    """Return the median of |log(after / before)| of two spectra: how much they differ, as a ratio's log."""
+    before, after = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    if before.shape != after.shape:
+        raise ValueError(f"after: expected shape {before.shape}, got {after.shape}")
+    use = (before > 0) & (after > 0)
+    return float(np.median(np.abs(np.log(after[use] / before[use]))))

@@ -1,0 +1,1 @@
+"""Coders: one protocol, from a problem to its codes."""

@@ -1,0 +1,333 @@
+"""Sparse codes of a convolutional dictionary, exactly: a certified duality gap for each sample.
+
+    minimise over z   0.5 ||y - sum_m z_m * d_m||^2 + alpha ||z||_1      (z >= 0 on request)
+
+The sums run over the observed entries, m over the atoms, ``*`` is the convolution of
+`calepin.operators.ConvDictionary` at stride one.
+
+Coordinate descent finds the code (compiled, `calepin.solvers.kernels.conv_descent`). The weight of the
+penalty first falls from where all codes are zero, by halves, so that few coefficients become nonzero that
+will not stay so. Then rounds alternate between a sweep over all coefficients and sweeps over the nonzeros,
+until the gap between the objective and its dual at the scaled residual is small. Large signals are cut into
+strips: first the even ones move, side by side because no patch touches two of them, then the odd ones.
+"""
+
+import itertools
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+
+from calepin.core.threads import n_threads, run_blocks
+from calepin.solvers.kernels.conv_checks import check_convolutional, check_settings
+from calepin.solvers.kernels.conv_descent import (
+    Active,
+    Atoms,
+    energy_of,
+    peak_correlation,
+    subtract_code,
+    sweep,
+    sweep_all,
+)
+from calepin.solvers.kernels.conv_layout import Layout, code_shape, one_path, prepare_atoms
+
+__all__ = ["ConvolutionalInfo", "ConvolutionalLassoCoder", "convolutional_encode"]
+
+T = TypeVar("T")
+
+_STRIPS = 8
+_STRIPED = 2**18  # coefficients from which a signal is cut into strips
+_FLOAT32_TOL = 1e-5  # smaller gaps are beyond the rounding errors of float32
+
+
+@dataclass(frozen=True)
+class ConvolutionalInfo:
+    """What is known of codes; tensors for tensors.
+
+    Parameters
+    ----------
+    gap : array of float64, shape (n,)
+        Certified duality gap: the objective exceeds its minimum by at most this.
+    residual : array of float64, shape (n,)
+        Squared norm of the residual over the observed entries.
+    n_iter : array of int, shape (n,)
+        Rounds of descent.
+    """
+
+    gap: Any
+    residual: Any
+    n_iter: Any
+
+
+@dataclass(frozen=True)
+class ConvolutionalLassoCoder:
+    """Settings of `convolutional_encode`, for learners.
+
+    Parameters
+    ----------
+    alpha : float
+        Weight of the l1 norm, positive.
+    tol : float
+        Duality gap to reach, relative to ||y||^2.
+    positive : bool
+        Only nonnegative codes.
+    boundary : {"zero", "circular"}
+    max_iter : int
+        Most rounds of descent for a sample.
+    """
+
+    alpha: float
+    tol: float = 1e-4
+    positive: bool = False
+    boundary: Literal["zero", "circular"] = "zero"
+    max_iter: int = 200
+
+    def __post_init__(self) -> None:
+        check_settings(self.alpha, self.tol, self.positive, self.boundary, self.max_iter)
+
+    def encode(self, y: Any, atoms: Any, mask: Any = None) -> Any:
+        """Return codes (n, n_atoms, *positions) of y (n, channels, *spatial)."""
+        return self.encode_with_info(y, atoms, mask)[0]
+
+    def encode_with_info(self, y: Any, atoms: Any, mask: Any = None) -> tuple[Any, ConvolutionalInfo]:
+        """Return codes and what is known of them."""
+        values, rows, observed = check_convolutional(y, atoms, mask)
+        shape, dtype = code_shape(values, rows, self.boundary), values.dtype
+        if self.tol < _FLOAT32_TOL:
+            values, rows = values.astype(np.float64), rows.astype(np.float64)
+        values, rows, observed = one_path(values, rows, observed)
+        codes = np.zeros((len(values), *code_shape(values, rows, self.boundary)), dtype)
+        prepared = prepare_atoms(rows)
+        layout = Layout(values.shape[1:], rows.shape[2:], self.boundary, masked=observed is not None)
+        alone = len(values) == 1
+        parallel = alone and n_threads() > 1
+
+        def encode_one(start: int, stop: int) -> tuple[float, float, int]:
+            mask = None if observed is None else observed[start]
+            return _Sample(values[start], layout, prepared, mask, self, parallel).encode(codes[start])
+
+        found = [encode_one(0, 1)] if alone else run_blocks(encode_one, len(values), 1)
+        gap, residual, n_iter = (np.array(column) for column in zip(*found, strict=True))
+        self._warn_of(gap, values, observed)
+        codes = codes.reshape(len(values), *shape)
+        if isinstance(y, torch.Tensor):
+            gap, residual, n_iter = (torch.from_numpy(v).to(y.device) for v in (gap, residual, n_iter))
+            return torch.from_numpy(codes).to(y.device), ConvolutionalInfo(gap, residual, n_iter)
+        return codes, ConvolutionalInfo(gap, residual, n_iter)
+
+    def penalty(self, codes: Any) -> Any:
+        """Return alpha ||z||_1 of each code, shape (n,)."""
+        return self.alpha * abs(codes).reshape(len(codes), -1).sum(1)
+
+    def _warn_of(self, gap: np.ndarray, y: np.ndarray, mask: np.ndarray | None) -> None:
+        known = y if mask is None else np.where(mask, y, 0)
+        energy = np.square(known.reshape(len(y), -1), dtype=np.float64).sum(1)
+        missed = np.flatnonzero(gap > self.tol * energy)
+        if len(missed):
+            from sklearn.exceptions import ConvergenceWarning
+
+            warnings.warn(
+                f"the duality gap of {len(missed)} of {len(y)} samples exceeds tol = {self.tol:g} times "
+                f"||y||^2 (the first is sample {missed[0]}): more than max_iter = {self.max_iter} rounds "
+                "are needed",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+
+def convolutional_encode(
+    y: Any,
+    atoms: Any,
+    *,
+    alpha: float,
+    positive: bool = False,
+    boundary: Literal["zero", "circular"] = "zero",
+    mask: Any = None,
+    tol: float = 1e-4,
+    max_iter: int = 200,
+    return_info: bool = False,
+) -> Any:
+    """Return the sparse codes of signals or images under a convolutional dictionary.
+
+    Minimises ``0.5 ||y - D z||^2 + alpha ||z||_1`` for each sample, D being
+    `calepin.operators.ConvDictionary` with stride one, to a duality gap that is computed for every sample.
+    Results don't depend on the number of threads.
+
+    Parameters
+    ----------
+    y : array or tensor of shape (n, channels, *spatial)
+        One or two spatial axes. float32 is kept where atoms are float32 too; all else is computed in
+        float64. Tensors on another device are coded on the CPU.
+    atoms : array or tensor of shape (n_atoms, channels, *kernel)
+        Of any norm.
+    alpha : float
+        Weight of the l1 norm, positive.
+    positive : bool
+        Only nonnegative codes.
+    boundary : {"zero", "circular"}
+        Whether an atom lies inside the signal as a whole, or the signal is periodic.
+    mask : array or tensor of bool, shape of y, optional
+        True where an entry is observed; the others take no part, and may be NaN.
+    tol : float
+        Duality gap to reach, relative to ||y||^2 over the observed entries.
+    max_iter : int
+        Most rounds of descent for a sample.
+    return_info : bool
+        Return a `ConvolutionalInfo` besides.
+
+    Returns
+    -------
+    codes : array or tensor of shape (n, n_atoms, *positions)
+        ``spatial - kernel + 1`` positions along an axis, or ``spatial`` with a circular boundary.
+    info : ConvolutionalInfo
+        Only with `return_info`.
+
+    Raises
+    ------
+    ValueError
+        An argument is not what it must be.
+
+    Warns
+    -----
+    ConvergenceWarning
+        The duality gap of some samples exceeds the goal after `max_iter` rounds.
+    """
+    coder = ConvolutionalLassoCoder(alpha, tol, positive, boundary, max_iter)
+    codes, info = coder.encode_with_info(y, atoms, mask)
+    return (codes, info) if return_info else codes
+
+
+class _Sample:
+    """The descent for one sample: its residual, its nonzeros, and the strips they are kept in."""
+
+    def __init__(self, y, layout: Layout, atoms: Atoms, mask, coder: ConvolutionalLassoCoder, parallel: bool):
+        self.grid = layout.grid
+        self.y = layout.plane(y if mask is None else np.where(mask, y, y.dtype.type(0)))
+        self.mask = self.y[:1] if mask is None else layout.plane(mask.astype(y.dtype))
+        self.residual = self.y.copy()
+        self.atoms, self.coder, self.parallel = atoms, coder, parallel
+        self.alpha = y.dtype.type(coder.alpha)
+        self.strips = _strips(layout, len(atoms.rows))
+        nothing = np.zeros(0, np.int32), np.zeros(0, y.dtype)
+        self.active = Active(*(nothing[k] for k in (0, 0, 0, 1, 1)))
+        self.borders = [0] * (len(self.strips) + 1)
+        # products of a scan over those of a sweep over one nonzero, whose products take four times as long
+        n_positions = layout.positions[0] * layout.positions[1]
+        self.scan_cost = n_positions * atoms.columns.size / (8 * atoms.rows.shape[1])
+
+    def encode(self, out: np.ndarray) -> tuple[float, float, int]:
+        """Write the code to out (n_atoms, *positions); return gap, squared residual norm and rounds."""
+        gap, residual, peak = self.certify()
+        goal = self.coder.tol * residual  # the residual is y itself as yet
+        alpha = peak
+        while alpha > self.alpha:
+            alpha = max(alpha / 2, self.alpha)
+            self.sweep_all(alpha)
+            for _ in range(2):
+                self.sweep(alpha)
+        n_iter = 0
+        while peak > self.alpha and gap > goal and n_iter < self.coder.max_iter:
+            n_iter += 1
+            self.descend()
+            gap, residual, _ = self.certify()
+        out[self.active.atom, self.active.row, self.active.col] = self.active.value
+        return gap, residual, n_iter
+
+    def descend(self) -> None:
+        """Sweep over all coefficients, then over the nonzeros for about as long."""
+        worst = self.sweep_all(self.alpha)
+        n_sweeps = int(self.scan_cost / max(len(self.active.value), 1))
+        for _ in range(min(max(n_sweeps, 30), 200)):
+            if self.sweep(self.alpha) <= 0.01 * worst:
+                break
+
+    def sweep_all(self, alpha) -> float:
+        """Minimise over every coefficient once, and list the nonzeros anew; return the worst violation."""
+        found = self._even_then_odd(
+            lambda k: sweep_all(
+                self.residual,
+                self.mask,
+                self.atoms,
+                self.active,
+                *self._listed(k),
+                self.strips[k],
+                alpha,
+                self.coder.positive,
+                self.grid,
+            )
+        )
+        self.active = Active(*(np.concatenate(f) for f in zip(*(part for part, _ in found), strict=True)))
+        self.borders = [0, *itertools.accumulate(len(part.value) for part, _ in found)]
+        return max(worst for _, worst in found)
+
+    def sweep(self, alpha) -> float:
+        """Minimise over each listed coefficient once; return the worst violation."""
+        return max(
+            self._even_then_odd(
+                lambda k: sweep(
+                    self.residual,
+                    self.mask,
+                    self.atoms,
+                    self.active,
+                    *self._listed(k),
+                    alpha,
+                    self.coder.positive,
+                    self.grid,
+                )
+            )
+        )
+
+    def certify(self) -> tuple[float, float, np.floating]:
+        """Compute the residual anew; return duality gap, its squared norm and largest correlation."""
+        self.residual[:] = self.y
+        self._even_then_odd(
+            lambda k: subtract_code(
+                self.residual, self.mask, self.atoms, self.active, *self._listed(k), self.grid
+            )
+        )
+        rr, ry = energy_of(self.residual, self.y, self.grid)
+        peak = max(
+            self._even_then_odd(
+                lambda k: peak_correlation(
+                    self.residual, self.atoms, self.strips[k], self.coder.positive, self.grid
+                )
+            )
+        )
+        size = np.abs(self.active.value).sum(dtype=np.float64)
+        scale = ry / rr if rr > 0 else 1.0
+        if peak * scale > self.alpha:
+            scale = float(self.alpha) / float(peak)
+        gap = 0.5 * rr + float(self.alpha) * size - scale * ry + 0.5 * scale**2 * rr
+        return max(gap, 0.0), rr, peak
+
+    def _listed(self, strip: int) -> tuple[int, int]:
+        """Return where the nonzeros of a strip begin and end."""
+        return self.borders[strip], self.borders[strip + 1]
+
+    def _even_then_odd(self, function: Callable[[int], T]) -> list[T]:
+        """Call function(strip) on all strips: those of a kind touch no patch in common."""
+        found: list[Any] = [None] * len(self.strips)
+        for kind in range(min(2, len(self.strips))):
+            strips = range(kind, len(self.strips), 2)
+            if self.parallel:
+                found[kind::2] = run_blocks(lambda k, _, s=strips: function(s[k]), len(strips), 1)
+            else:
+                found[kind::2] = [function(k) for k in strips]
+        return found
+
+
+def _strips(layout: Layout, n_atoms: int) -> list[tuple[int, int, int, int]]:
+    """Cut the positions along the first axis (a signal's only one) where there are many."""
+    positions, grid = layout.positions, layout.grid
+    axis = 0 if positions[0] > 1 else 1
+    count = _STRIPS if n_atoms * positions[0] * positions[1] > _STRIPED else 1
+    # a strip between two others keeps their patches apart
+    least = grid.kernel_rows if axis == 0 else layout.lanes
+    count = max(min(count, positions[axis] // least), 1)
+    if grid.circular and count > 1:
+        count -= count % 2  # the last strip is next to the first
+    cuts = [positions[axis] * k // count for k in range(count + 1)]
+    return [(*cut, 0, positions[1]) if axis == 0 else (0, 1, *cut) for cut in itertools.pairwise(cuts)]

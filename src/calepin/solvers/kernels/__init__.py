@@ -1,0 +1,1 @@
+"""Compiled code (numba) and batched torch behind the coders."""

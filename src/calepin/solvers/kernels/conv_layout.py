@@ -1,0 +1,73 @@
+"""How the compiled convolutional coders lay out signals and atoms (`_conv_descent` says why)."""
+
+from typing import Any
+
+import numpy as np
+
+from calepin.core.compiled import padded
+from calepin.solvers.kernels.conv_descent import LANES, Atoms, Grid
+
+__all__ = ["Layout", "code_shape", "one_path", "prepare_atoms"]
+
+
+def one_path(*arrays: Any) -> list[Any]:
+    """Give signals (n, channels, length) a second axis: a signal is an image of one row."""
+    return [x if x is None or x.ndim == 4 else x[:, :, None] for x in arrays]
+
+
+def code_shape(y: np.ndarray, atoms: np.ndarray, boundary: str) -> tuple[int, ...]:
+    """Return the shape of one code, (n_atoms, *positions)."""
+    if boundary == "circular":
+        return (len(atoms), *y.shape[2:])
+    positions = (size - width + 1 for size, width in zip(y.shape[2:], atoms.shape[2:], strict=True))
+    return (len(atoms), *positions)
+
+
+def prepare_atoms(atoms: np.ndarray) -> Atoms:
+    """Lay atoms (n_atoms, channels, height, width) out, as rows and as columns."""
+    n_atoms, width = len(atoms), atoms.shape[3]
+    rows = _widened(atoms, -(-width // LANES) * LANES)
+    columns = np.zeros((*atoms.shape[1:3], -(-width // 4) * 4, padded(n_atoms)), atoms.dtype)
+    columns[:, :, :width, :n_atoms] = atoms.transpose(1, 2, 3, 0)
+    norms = np.square(atoms.reshape(n_atoms, -1), dtype=np.float64).sum(1).astype(atoms.dtype)
+    return Atoms(rows.reshape(n_atoms, -1), columns.reshape(-1, padded(n_atoms)), norms)
+
+
+class Layout:
+    """The planes of one sample.
+
+    Parameters
+    ----------
+    signal : tuple of int
+        (channels, height, width).
+    kernel : tuple of int
+        (height, width).
+    boundary : {"zero", "circular"}
+    masked : bool
+    """
+
+    def __init__(
+        self, signal: tuple[int, ...], kernel: tuple[int, ...], boundary: str, *, masked: bool = False
+    ) -> None:
+        channels, height, width = signal
+        circular = boundary == "circular"
+        self.around = (kernel[0] - 1, kernel[1] - 1) if circular else (0, 0)
+        # a patch, filled up to whole lanes, may begin at the last position
+        self.lanes = -(-kernel[1] // LANES) * LANES
+        total = width + self.around[1] + self.lanes - kernel[1]
+        self.grid = Grid(
+            channels, height + self.around[0], total, kernel[0], kernel[1], height, width, circular, masked
+        )
+        self.positions = (height, width) if circular else (height - kernel[0] + 1, width - kernel[1] + 1)
+
+    def plane(self, x: np.ndarray) -> np.ndarray:
+        """Follow x (channels, height, width) by its beginning where it is circular; flatten a copy."""
+        around = ((0, 0), (0, self.around[0]), (0, self.around[1]))
+        return _widened(np.pad(x, around, mode="wrap"), self.grid.width).ravel()
+
+
+def _widened(x: np.ndarray, width: int) -> np.ndarray:
+    """Return a copy with zeros at the end of the last axis."""
+    wide = np.zeros((*x.shape[:-1], width), x.dtype)
+    wide[..., : x.shape[-1]] = x
+    return wide

@@ -1,0 +1,328 @@
+"""Compiled greedy pursuit and re-fit for convolutional codes of counts, on the planes of `_conv_descent`.
+
+The fit on a support is Newton's method; each of its linear systems is solved by conjugate gradients, whose
+products touch only the patches of the support. A coefficient that a step would make negative, where none
+may be, stops it at zero. Events whose patches don't overlap are apart in the likelihood: a new one moves only
+those that it touches, directly or through others, and only correlations within their reach change.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+from numba import njit
+
+from calepin.core.compiled import FAST, LEAF
+from calepin.solvers.kernels.conv_descent import correlate, correlate_all, observed_norm, subtract
+
+GAUSSIAN, BINOMIAL, POISSON = 0, 1, 2
+LARGEST = 0.5 * np.log(np.finfo(np.float64).max)  # the largest log-rate, as in `calepin.likelihoods.Poisson`
+
+Planes = namedtuple("Planes", "y trials eta score weight change product")
+"""Flat, of one sample: data, linear predictor, score and curvature there, a direction and its product."""
+
+Support = namedtuple("Support", "row col atom value")
+"""Events, one an entry."""
+
+
+@njit(**LEAF)
+def _evaluate(planes, family, box, grid):
+    """Set score and weight within a box: minus the first derivative of the nll in eta, and the second."""
+    for c in range(grid.channels):
+        for i in range(box[0], box[1]):
+            at = (c * grid.rows + i) * grid.width
+            for q in range(at + box[2], at + box[3]):
+                eta = planes.eta[q]
+                if family == GAUSSIAN:
+                    mean, weight = eta, 1.0
+                elif family == BINOMIAL:
+                    p = 1.0 / (1.0 + np.exp(-eta))
+                    mean = planes.trials[q] * p
+                    weight = mean * (1.0 - p)
+                else:
+                    mean = np.exp(min(eta, LARGEST))
+                    weight = mean
+                planes.score[q] = planes.y[q] - mean
+                planes.weight[q] = weight
+
+
+@njit(**LEAF)
+def _loss(planes, family, step, box, grid):
+    """Return the nll over the signal's part of a box, `step` along the direction."""
+    total = 0.0
+    for c in range(grid.channels):
+        for i in range(box[0], min(box[1], grid.signal_rows)):
+            at = (c * grid.rows + i) * grid.width
+            for q in range(at + box[2], at + min(box[3], grid.signal_width)):
+                eta, y = planes.eta[q] + step * planes.change[q], planes.y[q]
+                if family == GAUSSIAN:
+                    total += 0.5 * (y - eta) * (y - eta)
+                elif family == BINOMIAL:
+                    total += planes.trials[q] * (max(eta, 0.0) + np.log1p(np.exp(-abs(eta)))) - y * eta
+                else:
+                    total += np.exp(min(eta, LARGEST)) - y * eta
+    return total
+
+
+@njit(**LEAF)
+def _direct(planes, atoms, support, chosen, direction, box, grid):
+    """Set `change` to what a direction of the coefficients makes, and `product` to weight times it."""
+    for c in range(grid.channels):
+        for i in range(box[0], box[1]):
+            at = (c * grid.rows + i) * grid.width
+            for q in range(at + box[2], at + box[3]):
+                planes.change[q] = 0.0
+    for t in range(chosen.shape[0]):
+        if direction[t] != 0.0:
+            e = chosen[t]
+            subtract(
+                planes.change,
+                planes.weight,
+                atoms.rows[support.atom[e]],
+                support.row[e],
+                support.col[e],
+                -direction[t],
+                grid,
+            )
+    for c in range(grid.channels):
+        for i in range(box[0], box[1]):
+            at = (c * grid.rows + i) * grid.width
+            for q in range(at + box[2], at + box[3]):
+                planes.product[q] = planes.weight[q] * planes.change[q]
+
+
+@njit(**LEAF)
+def _product(a, b):
+    total = 0.0
+    for t in range(a.shape[0]):
+        total += a[t] * b[t]
+    return total
+
+
+@njit(**LEAF)
+def _newton_direction(planes, atoms, support, chosen, free, slope, curvature, work, box, grid):
+    """Set work[0] to the solution of Hessian @ direction = slope on free coefficients.
+
+    By conjugate gradients; work has five rows.
+    """
+    k = chosen.shape[0]
+    direction, residual, scaled, search, image = work[0], work[1], work[2], work[3], work[4]
+    for t in range(k):
+        direction[t] = 0.0
+        residual[t] = slope[t] if free[t] else 0.0
+        scaled[t] = residual[t] / curvature[t]
+        search[t] = scaled[t]
+    energy = _product(residual, scaled)
+    goal = 1e-16 * energy
+    for _ in range(2 * k + 10):
+        if not energy > goal:
+            break
+        _direct(planes, atoms, support, chosen, search, box, grid)
+        for t in range(k):
+            image[t] = 0.0
+            if free[t]:
+                e = chosen[t]
+                atom = atoms.rows[support.atom[e]]
+                image[t] = correlate(planes.product, atom, support.row[e], support.col[e], grid)
+                image[t] += 1e-10 * curvature[t] * search[t]  # events that coincide share the fit
+        bend = _product(search, image)
+        if not bend > 0.0:
+            break
+        step = energy / bend
+        for t in range(k):
+            direction[t] += step * search[t]
+            residual[t] -= step * image[t]
+            scaled[t] = residual[t] / curvature[t]
+        before, energy = energy, _product(residual, scaled)
+        for t in range(k):
+            search[t] = scaled[t] + energy / before * search[t]
+
+
+@njit(**FAST)
+def refit(planes, atoms, support, chosen, family, positive, box, grid, tol, max_iter):
+    """Fit the chosen coefficients of a support in place, the others being what they are.
+
+    Ends where no coefficient alone could lower the nll by tol^2 / 2, by its second-order model; returns
+    whether it got there.
+    """
+    k = chosen.shape[0]
+    slope, curvature, free = np.empty(k), np.empty(k), np.empty(k, np.bool_)
+    work = np.empty((5, k))
+    direction = work[0]
+    for _ in range(max_iter):
+        _evaluate(planes, family, box, grid)
+        worst = 0.0
+        for t in range(k):
+            e = chosen[t]
+            atom, i, j = atoms.rows[support.atom[e]], support.row[e], support.col[e]
+            slope[t] = correlate(planes.score, atom, i, j, grid)
+            curvature[t] = observed_norm(planes.weight, atom, i, j, grid) + 1e-300
+            free[t] = not positive or support.value[e] > 0.0 or slope[t] > 0.0
+            if free[t]:
+                worst = max(worst, abs(slope[t]) / np.sqrt(curvature[t]))
+        if worst <= tol:
+            return True
+        while True:
+            _newton_direction(planes, atoms, support, chosen, free, slope, curvature, work, box, grid)
+            blocked = False
+            for t in range(k):
+                if positive and free[t] and support.value[chosen[t]] == 0.0 and direction[t] < 0.0:
+                    free[t], blocked = False, True
+            if not blocked:
+                break
+        longest = 1.0
+        for t in range(k):
+            if positive and direction[t] < 0.0:
+                longest = min(longest, -support.value[chosen[t]] / direction[t])
+        _direct(planes, atoms, support, chosen, direction, box, grid)
+        start, gain = _loss(planes, family, 0.0, box, grid), _product(slope, direction)
+        step = longest
+        for _ in range(60):
+            if _loss(planes, family, step, box, grid) <= start - 1e-4 * step * gain + 1e-14 * abs(start):
+                break
+            step *= 0.5
+        for t in range(k):
+            e = chosen[t]
+            value = support.value[e] + step * direction[t]
+            hits = positive and direction[t] < 0.0 and value <= 1e-15 * support.value[e]
+            support.value[e] = 0.0 if hits else value
+        for c in range(grid.channels):
+            for i in range(box[0], box[1]):
+                at = (c * grid.rows + i) * grid.width
+                for q in range(at + box[2], at + box[3]):
+                    planes.eta[q] += step * planes.change[q]
+    _evaluate(planes, family, box, grid)
+    return False
+
+
+@njit(**LEAF)
+def _apart(a, b, width, period):
+    """Whether two intervals of a width do not overlap; a period of 0 means none."""
+    distance = abs(a - b)
+    if period > 0:
+        distance = min(distance, period - distance)
+    return distance >= width
+
+
+@njit(**FAST)
+def cluster(support, count, start, grid):
+    """Return the events that overlap with one of them, directly or through others."""
+    down, right = grid.signal_rows * grid.circular, grid.signal_width * grid.circular
+    reached = np.zeros(count, np.bool_)
+    found = np.empty(count, np.int64)
+    reached[start] = True
+    found[0] = start
+    n, at = 1, 0
+    while at < n:
+        e = found[at]
+        at += 1
+        for f in range(count):
+            if not (
+                reached[f]
+                or _apart(support.row[e], support.row[f], grid.kernel_rows, down)
+                or _apart(support.col[e], support.col[f], grid.kernel_width, right)
+            ):
+                reached[f] = True
+                found[n] = f
+                n += 1
+    return found[:n]
+
+
+@njit(**LEAF)
+def _whole(grid):
+    """Return the box of a signal and the copies of its beginning."""
+    none = np.int64(0)
+    return none, grid.rows, none, grid.signal_width + (grid.kernel_width - 1) * grid.circular
+
+
+@njit(**LEAF)
+def box_of(support, chosen, grid):
+    """Return first and last row, first and last column of the patches of events."""
+    if grid.circular:
+        return _whole(grid)
+    top, bottom, left, right = grid.rows, 0, grid.width, 0
+    for e in chosen:
+        top, bottom = min(top, support.row[e]), max(bottom, support.row[e] + grid.kernel_rows)
+        left, right = min(left, support.col[e]), max(right, support.col[e] + grid.kernel_width)
+    return top, bottom, left, right
+
+
+@njit(**LEAF)
+def add_events(planes, atoms, support, grid):
+    """Add what the events of a support make to the linear predictor."""
+    for e in range(support.row.shape[0]):
+        if support.value[e] != 0.0:
+            atom = atoms.rows[support.atom[e]]
+            subtract(planes.eta, planes.weight, atom, support.row[e], support.col[e], -support.value[e], grid)
+
+
+@njit(**FAST)
+def refit_clusters(planes, atoms, support, family, positive, grid, tol, max_iter):
+    """Fit all coefficients of a support in place; return whether all are fitted."""
+    count = support.row.shape[0]
+    left = np.ones(count, np.bool_)
+    well = True
+    for e in range(count):
+        if left[e]:
+            chosen = cluster(support, count, e, grid)
+            for f in chosen:
+                left[f] = False
+            box = box_of(support, chosen, grid)
+            if not refit(planes, atoms, support, chosen, family, positive, box, grid, tol, max_iter):
+                well = False
+    return well
+
+
+@njit(**LEAF)
+def _rescan(planes, atoms, inverse_norms, best, which, box, positive, grid, found):
+    """Find the best atom at all positions whose patch touches a box."""
+    for i in range(max(0, box[0] - grid.kernel_rows + 1), min(best.shape[0], box[1])):
+        for j in range(max(0, box[2] - grid.kernel_width + 1), min(best.shape[1], box[3])):
+            correlate_all(planes.score, atoms.columns, i, j, grid, found)
+            peak, at = 0.0, 0
+            for m in range(inverse_norms.shape[0]):
+                c = (found[m] if positive else abs(found[m])) * inverse_norms[m]
+                if c > peak:
+                    peak, at = c, m
+            best[i, j], which[i, j] = peak, at
+
+
+@njit(**FAST)
+def pursue(planes, atoms, family, n_nonzero, tol, positive, rows, cols, grid, refit_tol, max_iter):
+    """Return the events of one sample, added one at a time where an atom fits the score best."""
+    support = Support(
+        np.empty(n_nonzero, np.int64),
+        np.empty(n_nonzero, np.int64),
+        np.empty(n_nonzero, np.int64),
+        np.zeros(n_nonzero),
+    )
+    best, which = np.zeros((rows, cols)), np.zeros((rows, cols), np.int32)
+    found = np.empty(atoms.columns.shape[1])
+    inverse_norms = np.zeros(atoms.norms.shape[0])
+    for m in range(inverse_norms.shape[0]):
+        if atoms.norms[m] > 0.0:
+            inverse_norms[m] = 1.0 / np.sqrt(atoms.norms[m])
+    whole = _whole(grid)
+    _evaluate(planes, family, whole, grid)
+    _rescan(planes, atoms, inverse_norms, best, which, whole, positive, grid, found)
+    count = 0
+    while count < n_nonzero:
+        peak, at = tol, -1
+        for q in range(rows * cols):
+            if best[q // cols, q % cols] > peak:
+                peak, at = best[q // cols, q % cols], q
+        if at < 0:
+            break
+        i, j = at // cols, at % cols
+        known = False  # then nothing is left but what the re-fit leaves
+        for e in range(count):
+            same = support.row[e] == i and support.col[e] == j
+            known = known or (same and support.atom[e] == which[i, j])
+        if known:
+            break
+        support.row[count], support.col[count], support.atom[count] = i, j, which[i, j]
+        count += 1
+        touched = cluster(support, count, count - 1, grid)
+        box = box_of(support, touched, grid)
+        refit(planes, atoms, support, touched, family, positive, box, grid, refit_tol, max_iter)
+        _rescan(planes, atoms, inverse_norms, best, which, box, positive, grid, found)
+    return Support(support.row[:count], support.col[:count], support.atom[:count], support.value[:count])

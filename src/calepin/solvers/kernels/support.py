@@ -1,0 +1,177 @@
+"""Compiled pieces that the coders share: rows of the Gram matrix, the inverse on a support, output.
+
+A literal in an expression would turn float32 into float64: constants are made by ``dtype.type``. Counters
+begin as np.int64(0): a literal 0 has a type of its own, for which callees would be compiled once more.
+Every loop over atoms runs over contiguous rows padded to a multiple of `LANES`, so that the compiler
+makes vector instructions without a scalar tail. Padding is zero and stays zero.
+"""
+
+import numpy as np
+from numba import njit
+
+from calepin.core.compiled import FAST, LANES, LEAF
+
+
+@njit(**LEAF)
+def combine_rows(rows, index, weight, count, out, n):
+    """Set out[:n] = sum over t < count of weight[t] * rows[index[t], :n], four rows at a time."""
+    head = count % 4
+    if head == 0:
+        for j in range(n):
+            out[j] = 0
+    elif head == 1:
+        i0, w0 = index[0], weight[0]
+        for j in range(n):
+            out[j] = w0 * rows[i0, j]
+    elif head == 2:
+        i0, i1 = index[0], index[1]
+        w0, w1 = weight[0], weight[1]
+        for j in range(n):
+            out[j] = w0 * rows[i0, j] + w1 * rows[i1, j]
+    else:
+        i0, i1, i2 = index[0], index[1], index[2]
+        w0, w1, w2 = weight[0], weight[1], weight[2]
+        for j in range(n):
+            out[j] = w0 * rows[i0, j] + w1 * rows[i1, j] + w2 * rows[i2, j]
+    for t in range(head, count, 4):
+        i0, i1, i2, i3 = index[t], index[t + 1], index[t + 2], index[t + 3]
+        w0, w1, w2, w3 = weight[t], weight[t + 1], weight[t + 2], weight[t + 3]
+        for j in range(n):
+            out[j] += (w0 * rows[i0, j] + w1 * rows[i1, j]) + (w2 * rows[i2, j] + w3 * rows[i3, j])
+
+
+@njit(**LEAF)
+def smallest(bits, n):
+    """Return the smallest of n nonnegative numbers, all given as their bits.
+
+    Bits of nonnegative numbers are ordered as integers, whose minima the compiler vectorises.
+    """
+    best = bits[0]
+    for j in range(n):
+        best = min(best, bits[j])
+    return best
+
+
+@njit(**LEAF)
+def largest(bits, n):
+    """Return the largest of n nonnegative numbers, all given as their bits."""
+    best = bits[0]
+    for j in range(n):
+        best = max(best, bits[j])
+    return best
+
+
+@njit(**LEAF)
+def position(bits, value, n):
+    """Return the last position of a value that is there."""
+    last = np.int32(0)
+    for j in range(n):
+        here = np.int32(j) if bits[j] == value else np.int32(0)
+        last = max(last, here)
+    return np.int64(last)
+
+
+@njit(**LEAF)
+def fill_gram_row(gram, atoms, observed, j, work):
+    """Set gram[j] to the inner products of atom j with all atoms over the observed entries."""
+    m = atoms.shape[1]
+    for f in range(m):
+        work[f] = atoms[j, f] * observed[f]
+    for i in range(atoms.shape[0]):
+        total = work.dtype.type(0)
+        for f in range(m):
+            total += work[f] * atoms[i, f]
+        gram[j, i] = total
+
+
+@njit(**LEAF)
+def inverse_column(inverse, gram, j, support, k, column, loads, order):
+    """Set column[:k] = inverse @ gram[j, support] and return gram[j, support] @ column.
+
+    The latter is what of atom j's energy the support explains.
+    """
+    width = (k + LANES - 1) // LANES * LANES
+    for t in range(k):
+        loads[t] = gram[j, support[t]]
+    combine_rows(inverse, order, loads, k, column, width)
+    for i in range(width, width + LANES):
+        column[np.uintp(i)] = 0
+    loss = column.dtype.type(0)
+    for t in range(k):
+        loss += loads[t] * column[t]
+    return loss
+
+
+@njit(**LEAF)
+def grow_inverse(inverse, column, complement, k):
+    """Border the inverse (k, k) by the atom whose `column` and Schur complement are given.
+
+    On return column[k] = -1, so that inverse += column column^T / complement.
+    """
+    width = (k // LANES + 1) * LANES
+    if k % LANES == 0:
+        for t in range(k):
+            for i in range(k, width):
+                inverse[t, i] = 0.0
+    for i in range(width):
+        inverse[k, i] = 0.0
+    column[k] = -1.0
+    for t in range(k + 1):
+        factor = column[t] / complement
+        for i in range(width):
+            inverse[t, i] += factor * column[i]
+
+
+@njit(**LEAF)
+def shrink_inverse(inverse, r, k):
+    """Remove entry r from the inverse (k, k); the last entry takes its place."""
+    width = ((k - 1) // LANES + 1) * LANES
+    for t in range(k):
+        if t != r:
+            factor = inverse[t, r] / inverse[r, r]
+            for i in range(width):
+                inverse[t, i] -= factor * inverse[r, i]
+    last = k - 1
+    for i in range(width):
+        inverse[r, i] = inverse[last, i]
+    for t in range(last):
+        inverse[t, r] = inverse[t, last]
+        inverse[t, last] = 0.0
+    inverse[r, r] = inverse[last, last]
+    inverse[r, last] = 0.0
+
+
+@njit(**LEAF)
+def sorted_into(support, code, k, columns, values, at):
+    """Write the nonzeros of a code, sorted by atom, from position `at`; return how many."""
+    count = 0
+    for t in range(k):
+        if code[t] == 0.0:
+            continue
+        i = at + count
+        while i > at and columns[i - 1] > support[t]:
+            columns[i] = columns[i - 1]
+            values[i] = values[i - 1]
+            i -= 1
+        columns[i] = support[t]
+        values[i] = code[t]
+        count += 1
+    return count
+
+
+@njit(**FAST)
+def counting(size):
+    """Return 0, 1, ..., size - 1."""
+    numbers = np.empty(size, np.int32)
+    for i in range(size):
+        numbers[i] = i
+    return numbers
+
+
+@njit(**FAST)
+def enlarged(array, size):
+    """Return a copy of `array` with room for `size` entries."""
+    larger = np.empty(size, array.dtype)
+    for i in range(array.shape[0]):
+        larger[i] = array[i]
+    return larger

@@ -1,0 +1,40 @@
+from .events import EventModel as EventModel
+from .events import fit_event_model as fit_event_model
+from .figures import (
+    Events as Events,
+)
+from .figures import (
+    filter_panels as filter_panels,
+)
+from .figures import (
+    ks_plot as ks_plot,
+)
+from .figures import (
+    spike_figure as spike_figure,
+)
+from .files import (
+    SpikeTrains as SpikeTrains,
+)
+from .files import (
+    join_trials as join_trials,
+)
+from .files import (
+    read_nwb_spikes as read_nwb_spikes,
+)
+from .files import (
+    read_spikes as read_spikes,
+)
+from .files import (
+    simulate_spikes as simulate_spikes,
+)
+from .glm import GLMFit as GLMFit
+from .glm import fit_glm as fit_glm
+from .goodness import bits_per_spike as bits_per_spike
+from .goodness import deviance as deviance
+from .goodness import log_likelihood as log_likelihood
+from .history import SpikeGLM as SpikeGLM
+from .history import fit_spike_glm as fit_spike_glm
+from .history import select_order as select_order
+from .rescaling import KSTest as KSTest
+from .rescaling import ks_test as ks_test
+from .rescaling import rescaled_intervals as rescaled_intervals

@@ -1,0 +1,426 @@
+"""Spikes as answers to events: when they happened, how strong they were, and what one looks like.
+
+    y[m, n] ~ family( mean = f^{-1}(eta[m, n]) )
+    eta[m, n] = a + sum_k x_k h[n - t_k] + sum_{l=1}^{L} g_l y[m, n - l]
+
+for trial m and bin n: one filter h, shifted to the onsets t_k with amplitudes x_k > 0 that all trials
+share, a baseline a and the history of each trial. This is the convolutional model a + H x + Y x_H of
+Tolooshams et al. ("Convolutional dictionary learning based auto-encoders for natural exponential-family
+distributions", 2020, eq. 108) for one neuron, onsets and filter unknown. It is fitted in rounds:
+
+1. Code: onsets are the highest peaks of a sparse nonnegative code of the trials' sum, found by FISTA or
+   by a greedy pursuit (BCOMP, the paper's Algorithm 2).
+2. Re-fit a, x and g jointly on all trials, by iteratively reweighted least squares. Events whose
+   amplitude is not positive are dropped.
+3. Move the filter by one ridged Newton step, and scale it to unit norm.
+
+Joint means what it says: with the baseline held fixed, or history replaced by its mean over trials,
+onsets are no longer found.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from calepin.core.files import load_arrays, save_arrays
+from calepin.core.threads import single_threaded_blas
+from calepin.likelihoods import Binomial, Poisson
+from calepin.operators.conv import ConvDictionary
+from calepin.penalties import NonNegativeL1
+from calepin.problem import Problem
+from calepin.solvers.coders.convolutional_pursuit import convolutional_pursuit
+from calepin.solvers.proximal import FISTA
+from calepin.solvers.solve import solve
+from calepin.spikes.glm import GLMFit
+from calepin.spikes.goodness import check_counts, moments
+from calepin.spikes.history import HISTORY_RIDGE, SpikeGLM, check_trials, fit_spike_glm
+
+__all__ = ["Coder", "EventModel", "fit_event_model", "link", "shifted"]
+
+Floats = NDArray[np.float64]
+Coder = Literal["fista", "pursuit"]
+KIND = "event model"
+_PATIENCE = 3  # events in a row that do not lower the criterion, after which no more are tried
+
+
+@dataclass(frozen=True)
+class EventModel:
+    """A fitted model of spikes that answer events.
+
+    Attributes
+    ----------
+    filter
+        What an event adds to the predictor, (kernel,), unit norm.
+    onsets
+        First bins of the events, ascending.
+    code
+        What the last round's onsets were taken from, (n_bins - kernel + 1,).
+    glm
+        Baseline, amplitudes (as its stimulus) and history, with standard errors and log-likelihood.
+    n_bins
+        Of a trial.
+    """
+
+    filter: Floats
+    onsets: NDArray[np.intp]
+    code: Floats
+    glm: SpikeGLM
+    n_bins: int
+
+    @property
+    def baseline(self) -> float:
+        """The predictor without event and history."""
+        return self.glm.baseline
+
+    @property
+    def amplitudes(self) -> Floats:
+        """Strength of each event, (n_events,)."""
+        return self.glm.stimulus
+
+    @property
+    def history(self) -> Floats:
+        """Coefficients of the last bins, latest first, (order,)."""
+        return self.glm.history
+
+    @property
+    def log_likelihood(self) -> float:
+        """Of the trials that were learned from."""
+        return self.glm.fit.log_likelihood
+
+    @property
+    def drive(self) -> Floats:
+        """What all events add to the predictor, (n_bins,)."""
+        return shifted(self.filter, self.onsets, self.n_bins) @ self.amplitudes
+
+    def predictor(self, counts: ArrayLike) -> Floats:
+        """Return eta (n_trials, n_bins) of trials that need not be those that were learned from."""
+        return self.glm.predictor(counts, shifted(self.filter, self.onsets, self.n_bins))
+
+    def mean(self, counts: ArrayLike) -> Floats:
+        """Return the expected count of each bin given the spikes before it."""
+        return self.glm.mean(counts, shifted(self.filter, self.onsets, self.n_bins))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the model as a safetensors file."""
+        fit, likelihood = self.glm.fit, self.glm.likelihood
+        arrays = {
+            "filter": self.filter,
+            "onsets": self.onsets,
+            "code": self.code,
+            "coefficients": fit.coefficients,
+            "covariance": fit.covariance,
+        }
+        parameters = {
+            "n_bins": self.n_bins,
+            "order": len(self.history),
+            "likelihood": "poisson" if isinstance(likelihood, Poisson) else "binomial",
+            "trials": None if isinstance(likelihood, Poisson) else int(likelihood.trials),
+            "log_likelihood": fit.log_likelihood,
+            "deviance": fit.deviance,
+            "n_iter": fit.n_iter,
+            "names": list(fit.names),
+        }
+        save_arrays(path, KIND, arrays, parameters)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "EventModel":
+        """Read a model that `save` wrote."""
+        arrays, parameters = load_arrays(path, KIND)
+        likelihood = Poisson() if parameters["likelihood"] == "poisson" else Binomial(parameters["trials"])
+        fit = GLMFit(
+            arrays["coefficients"],
+            arrays["covariance"],
+            tuple(parameters["names"]),
+            parameters["log_likelihood"],
+            parameters["deviance"],
+            parameters["n_iter"],
+        )
+        a, x, g = np.split(fit.coefficients, [1, len(fit.coefficients) - parameters["order"]])
+        glm = SpikeGLM(float(a[0]), x, g, fit, likelihood)
+        return cls(arrays["filter"], arrays["onsets"], arrays["code"], glm, parameters["n_bins"])
+
+
+@dataclass(frozen=True)
+class _Settings:
+    n_events: int | None
+    order: int
+    coder: Coder
+    onsets: NDArray[np.intp] | None
+    likelihood: Binomial | Poisson
+    alpha: float
+    window: int
+    ridge: float
+    history_ridge: float
+    n_iter: int
+
+
+def fit_event_model(
+    counts: ArrayLike,
+    start: ArrayLike,
+    *,
+    n_events: int | None = None,
+    order: int = 0,
+    coder: Coder = "fista",
+    onsets: Sequence[int] | NDArray[np.integer] | None = None,
+    likelihood: Binomial | Poisson | None = None,
+    baseline: float | None = None,
+    n_rounds: int = 3,
+    alpha: float = 0.05,
+    window: int | None = None,
+    ridge: float = 0.3,
+    history_ridge: float = HISTORY_RIDGE,
+    n_iter: int = 300,
+    callback: Callable[[int], None] | None = None,
+) -> EventModel:
+    """Learn the filter, onsets and amplitudes of events from spike trains of one neuron.
+
+    Parameters
+    ----------
+    counts : array of shape (n_trials, n_bins)
+        Spikes, aligned so that events happen in the same bins of all trials.
+    start : array of shape (kernel,)
+        Filter to start from, mostly positive: codes are nonnegative, and where the neuron answers to the
+        other sign, none are left. ``numpy.maximum(velocity, 0)`` for a stimulus.
+    n_events : int, optional
+        Largest number of events. By default that with the least Bayesian information criterion, in each
+        round; Akaike's takes too many, for it does not count the search for onsets.
+    order : int, default 0
+        Bins of history; `calepin.spikes.select_order` finds one.
+    coder : {"fista", "pursuit"}, default "fista"
+        How onsets are found; see the module.
+    onsets : array of int, optional
+        Known onsets: none are sought.
+    likelihood : Binomial or Poisson, optional
+        ``Binomial()`` by default: at most one spike in a bin.
+    baseline : float, optional
+        Predictor without events, to start from; by default that of the mean count.
+    n_rounds : int, default 3
+    alpha : float, default 0.05
+        Weight of the l1 norm of the code of coder "fista", for the likelihood's mean over trials.
+    window : int, optional
+        Onsets are more than this many bins apart. Default: half the kernel.
+    ridge : float, default 0.3
+        Damping of the filter's step, as part of the mean diagonal of its information matrix.
+    history_ridge : float
+        See `calepin.spikes.fit_spike_glm`.
+    n_iter : int, default 300
+        Iterations of coder "fista".
+    callback : callable, optional
+        Called with the number of rounds that are done.
+
+    Raises
+    ------
+    ValueError
+        A kernel longer than a trial, no spikes, no counts, settings out of range, or no event found.
+    """
+    y = check_trials(counts)
+    likelihood = Binomial() if likelihood is None else likelihood
+    check_counts(y, likelihood=likelihood)
+    if isinstance(likelihood, Binomial) and isinstance(likelihood.trials, torch.Tensor):
+        raise ValueError("likelihood: expected one number of trials for all bins, got a tensor")
+    h = _check_filter(start, y.shape[1])
+    settings = _Settings(
+        n_events,
+        order,
+        coder,
+        None if onsets is None else _check_onsets(onsets, y.shape[1]),
+        likelihood,
+        alpha,
+        len(h) // 2 if window is None else window,
+        ridge,
+        history_ridge,
+        n_iter,
+    )
+    _check_settings(settings, n_rounds)
+    base = link(float(y.mean()), likelihood) if baseline is None else baseline
+    model = None
+    for done in range(n_rounds):
+        model = _round(y, h, base, model, settings)
+        h, base = model.filter, model.baseline
+        if callback is not None:
+            callback(done + 1)
+    assert model is not None
+    return model
+
+
+def shifted(h: Floats, onsets: NDArray[np.intp], n_bins: int) -> Floats:
+    """Return the filter moved to each onset, one a column (n_bins, n_events); the end is cut off."""
+    columns = np.zeros((n_bins, len(onsets)))
+    for k, onset in enumerate(onsets):
+        part = h[: n_bins - onset]
+        columns[onset : onset + len(part), k] = part
+    return columns
+
+
+def _round(y: Floats, h: Floats, base: float, before: EventModel | None, settings: _Settings) -> EventModel:
+    """Find onsets, re-fit jointly, move the filter, and re-fit with the new one."""
+    if settings.onsets is not None:
+        code, candidates = np.zeros(0), settings.onsets
+    else:
+        code = (_sparse_code if settings.coder == "fista" else _pursue)(y, h, base, settings)
+        candidates = _peaks(code, settings)
+    if not len(candidates):
+        raise ValueError(
+            "alpha: expected a weight that leaves an event, but none was found; try less, or another start"
+        )
+    glm = None if before is None else before.glm
+    onsets, glm = _refit_some(y, h, candidates, glm, settings)
+    h = _improved(y, h, onsets, glm, settings)
+    onsets, glm = _refit(y, h, onsets, glm, settings)
+    return EventModel(h, onsets, code, glm, y.shape[1])
+
+
+def _sparse_code(y: Floats, h: Floats, base: float, settings: _Settings) -> Floats:
+    """Minimise the negative log-likelihood of the trials' sum plus the l1 norm, over codes >= 0."""
+    problem, likelihood = _summed(y, h, base, settings.likelihood)
+    step = "backtracking" if isinstance(likelihood, Poisson) else None
+    solver = FISTA(NonNegativeL1(settings.alpha * len(y)), step)
+    return solve(problem, solver, n_iter=settings.n_iter).z[0, 0].numpy()
+
+
+def _summed(
+    y: Floats, h: Floats, base: float, likelihood: Binomial | Poisson
+) -> tuple[Problem, Binomial | Poisson]:
+    """Return the problem of the trials' sum: a binomial with more trials, or a Poisson with a higher rate."""
+    dictionary = ConvDictionary(torch.from_numpy(h).view(1, 1, -1), signal_shape=(y.shape[1],))
+    total = torch.from_numpy(y.sum(0)).view(1, 1, -1)
+    if isinstance(likelihood, Poisson):
+        return Problem(dictionary, likelihood, total, base + float(np.log(len(y)))), likelihood
+    summed = Binomial(len(y) * int(likelihood.trials))
+    return Problem(dictionary, summed, total, base), summed
+
+
+def _peaks(code: Floats, settings: _Settings) -> NDArray[np.intp]:
+    """Return the highest entries of a code, highest first, each more than the window from the others."""
+    rest, found = code.copy(), []
+    while settings.n_events is None or len(found) < settings.n_events:
+        peak = int(rest.argmax())
+        if rest[peak] <= 0:
+            break
+        found.append(peak)
+        rest[max(0, peak - settings.window) : peak + settings.window + 1] = 0
+    return np.array(found, np.intp)
+
+
+def _pursue(y: Floats, h: Floats, base: float, settings: _Settings) -> Floats:
+    """Pick events one by one where the residual resembles the filter most, re-fitting all after each."""
+    problem, likelihood = _summed(y, h, base, settings.likelihood)
+    most = settings.n_events or -(-problem.operator.in_shape[1] // (settings.window + 1))
+    code = convolutional_pursuit(
+        problem.y,
+        torch.from_numpy(h).view(1, 1, -1),
+        n_nonzero=most,
+        likelihood=likelihood,
+        offset=problem.offset,
+    )
+    return code[0, 0].numpy()
+
+
+def _refit_some(
+    y: Floats, h: Floats, candidates: NDArray[np.intp], glm: SpikeGLM | None, settings: _Settings
+) -> tuple[NDArray[np.intp], SpikeGLM]:
+    """Re-fit with as many candidates, best first, as BIC wants; with all where their number is given."""
+    if settings.n_events is not None or settings.onsets is not None:
+        return _refit(y, h, candidates, glm, settings)
+    best = None
+    waited = 0
+    for n in range(1, len(candidates) + 1):
+        onsets, glm = _refit(y, h, candidates[:n], glm, settings)
+        if best is None or _bic(glm, y) < _bic(best[1], y):
+            best, waited = (onsets, glm), 0
+        else:
+            waited += 1
+        if waited == _PATIENCE:
+            break
+    assert best is not None
+    return best
+
+
+def _bic(glm: SpikeGLM, y: Floats) -> float:
+    return len(glm.stimulus) * float(np.log(y.size)) - 2 * glm.fit.log_likelihood
+
+
+def _refit(
+    y: Floats, h: Floats, onsets: NDArray[np.intp], start: SpikeGLM | None, settings: _Settings
+) -> tuple[NDArray[np.intp], SpikeGLM]:
+    """Fit baseline, amplitudes and history to all trials, without events whose amplitude is not positive."""
+    onsets = np.sort(onsets)
+    while True:
+        glm = fit_spike_glm(
+            y,
+            shifted(h, onsets, y.shape[1]),
+            order=settings.order,
+            likelihood=settings.likelihood,
+            ridge=1e-6,  # an event in bins without any spike has no finite amplitude
+            history_ridge=settings.history_ridge,
+            start=start,
+            names=[f"event at {onset}" for onset in onsets],
+        )
+        if settings.onsets is not None or (glm.stimulus > 0).all():
+            return onsets, glm
+        if not (glm.stimulus > 0).any():
+            raise ValueError("start: expected a filter that raises the rate somewhere, got none")
+        onsets, start = onsets[glm.stimulus > 0], glm
+
+
+def _improved(y: Floats, h: Floats, onsets: NDArray[np.intp], glm: SpikeGLM, settings: _Settings) -> Floats:
+    """Return the filter after one damped Newton step that does not lose likelihood, at unit norm."""
+    n_bins, kernel = y.shape[1], len(h)
+    spread = np.zeros((n_bins, kernel))  # the events as a matrix that acts on the filter
+    for onset, amplitude in zip(onsets, glm.stimulus, strict=True):
+        lags = np.arange(min(kernel, n_bins - onset))
+        spread[onset + lags, lags] += amplitude
+    eta = glm.predictor(y, shifted(h, onsets, n_bins))
+    value, mean, weight = moments(eta, y, likelihood=settings.likelihood)
+    with single_threaded_blas():
+        information = (spread.T * weight.sum(0)) @ spread
+        damping = settings.ridge * max(np.trace(information) / kernel, np.finfo(float).tiny)
+        step = np.linalg.solve(information + damping * np.eye(kernel), spread.T @ (y - mean).sum(0))
+    for _ in range(30):
+        if moments(eta + spread @ step, y, likelihood=settings.likelihood)[0] >= value:
+            break
+        step = step / 2
+    moved = h + step
+    return moved / np.linalg.norm(moved)
+
+
+def link(mean: float, likelihood: Binomial | Poisson) -> float:
+    """Return the predictor whose mean is `mean`."""
+    if isinstance(likelihood, Poisson):
+        return float(np.log(mean))
+    return float(np.log(mean / (int(likelihood.trials) - mean)))
+
+
+def _check_filter(start: ArrayLike, n_bins: int) -> Floats:
+    h = np.asarray(start, np.float64)
+    if h.ndim != 1 or not h.size or not np.isfinite(h).all() or not h.any():
+        raise ValueError(f"start: expected a filter (kernel,) that is finite and not zero, got {h.shape}")
+    if len(h) > n_bins:
+        raise ValueError(f"start: expected a kernel of at most the {n_bins} bins of a trial, got {len(h)}")
+    return h / np.linalg.norm(h)
+
+
+def _check_onsets(onsets: ArrayLike, n_bins: int) -> NDArray[np.intp]:
+    t = np.asarray(onsets)
+    if t.ndim != 1 or not t.size or t.dtype.kind not in "iu" or t.min() < 0 or t.max() >= n_bins:
+        raise ValueError(f"onsets: expected bins from 0 to {n_bins - 1}, got {onsets!r}")
+    return np.unique(t).astype(np.intp)
+
+
+def _check_settings(settings: _Settings, n_rounds: int) -> None:
+    if settings.coder not in ("fista", "pursuit"):
+        raise ValueError(f"coder: expected 'fista' or 'pursuit', got {settings.coder!r}")
+    at_least = {"n_rounds": (n_rounds, 1), "window": (settings.window, 0), "n_iter": (settings.n_iter, 1)}
+    if settings.n_events is not None:
+        at_least["n_events"] = (settings.n_events, 1)
+    for name, (value, low) in at_least.items():
+        if value < low:
+            raise ValueError(f"{name}: expected at least {low}, got {value}")
+    for name in ("alpha", "ridge"):
+        if not 0 < getattr(settings, name) < np.inf:
+            raise ValueError(f"{name}: expected a finite positive number, got {getattr(settings, name)}")

@@ -1,0 +1,129 @@
+"""Figures of spike trains: raster, events, filters, and the plot of Kolmogorov and Smirnov."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from calepin.report.figures import COLOURS
+from calepin.spikes.rescaling import KSTest
+
+__all__ = ["Events", "filter_panels", "ks_plot", "spike_figure"]
+
+MOST_TRIALS = 100  # more than these are a gray area in a raster
+
+
+@dataclass(frozen=True)
+class Events:
+    """Onsets (in bins) with their amplitudes, as a model found them."""
+
+    onsets: ArrayLike
+    amplitudes: ArrayLike
+
+
+def ks_plot(tests: Mapping[str, KSTest]) -> Figure:
+    """Return the quantiles of rescaled intervals against uniform ones, with 95 % bounds."""
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+    _draw_ks(figure.add_subplot(), tests)
+    return figure
+
+
+def filter_panels(panels: Mapping[str, Mapping[str, ArrayLike]], *, n_columns: int = 3) -> Figure:
+    """Return one small panel of named filters for each unit."""
+    n_rows = -(-len(panels) // n_columns)
+    figure = Figure(figsize=(2.9 * n_columns, 1.6 * n_rows + 0.6), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True)
+    for one in axes.flat[len(panels) :]:
+        one.set_visible(False)
+    for (title, filters), one in zip(panels.items(), axes.flat, strict=False):
+        _draw_filters(one, filters)
+        one.set_title(title, fontsize=9)
+    for one in axes[-1]:
+        one.set_xlabel("bins after onset")
+    figure.legend(
+        *axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False
+    )
+    return figure
+
+
+def spike_figure(
+    counts: NDArray[np.floating],
+    *,
+    events: Mapping[str, Events],
+    filters: Mapping[str, ArrayLike],
+    tests: Mapping[str, KSTest],
+    stimulus: NDArray[np.floating] | None = None,
+    bin_width: float | None = None,
+    onsets: Sequence[float] | None = None,
+) -> Figure:
+    """Return raster, stimulus, events, filters and KS plot of one unit.
+
+    Parameters
+    ----------
+    counts
+        (n_trials, n_bins); the first 100 trials are drawn.
+    events, filters, tests
+        By the name of the model.
+    stimulus
+        (n_bins,), where there is one.
+    bin_width
+        In seconds; axes are in bins without it.
+    onsets
+        True onsets in bins, drawn as lines.
+    """
+    unit, label = (1, "bins") if bin_width is None else (1000 * bin_width, "ms")
+    figure = Figure(figsize=(9.6, 6.6), layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.7, 1])[0]
+    rows = 2 if stimulus is None else 3
+    axes = left.subplots(rows, 1, sharex=True, height_ratios=[2, 1, 1][:rows])
+    trial, bins = np.nonzero(counts[:MOST_TRIALS])
+    axes[0].plot(bins * unit, trial + 1, "|", color="0.15", markersize=2.5)
+    axes[0].set(ylabel="trial", title="spikes", ylim=(0, min(len(counts), MOST_TRIALS) + 1))
+    if stimulus is not None:
+        axes[1].plot(np.arange(len(stimulus)) * unit, stimulus, color="0.15", linewidth=1)
+        axes[1].set_ylabel("stimulus")
+    for i, (name, found) in enumerate(events.items()):
+        at = np.asarray(found.onsets) * unit
+        axes[-1].vlines(at, 0, found.amplitudes, color=COLOURS[i])
+        # markers of several sizes: two models with one onset stay visible
+        axes[-1].plot(at, found.amplitudes, "o", color=COLOURS[i], markersize=max(2, 7 - 3 * i), label=name)
+    for onset in () if onsets is None else onsets:
+        axes[-1].axvline(onset * unit, color="0.8", linewidth=0.8, zorder=0)
+    axes[-1].set(xlabel=label, ylabel="amplitude", ylim=(0, None))
+    axes[-1].legend(frameon=False, fontsize=8)
+    top, bottom = right.subplots(2, 1, height_ratios=[1, 1.6])
+    _draw_filters(top, filters, unit)
+    top.set(xlabel=f"{label} after onset", title="filter")
+    top.legend(frameon=False, fontsize=8)
+    _draw_ks(bottom, tests)
+    for one in [*axes, top]:
+        one.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _draw_filters(axes: Any, filters: Mapping[str, ArrayLike], unit: float = 1) -> None:
+    for i, (name, values) in enumerate(filters.items()):
+        axes.plot(np.arange(np.size(values)) * unit, values, color=COLOURS[i], linewidth=1.5, label=name)
+    axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+
+
+def _draw_ks(axes: Any, tests: Mapping[str, KSTest]) -> None:
+    band = max((test.band for test in tests.values()), default=0.0)
+    for sign in (-1, 1):
+        axes.plot([0, 1], [sign * band, 1 + sign * band], ":", color="0.4", linewidth=1)
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
+    for (name, test), colour in zip(tests.items(), COLOURS, strict=False):
+        label = f"{name}: {test.statistic:.3f}"
+        axes.plot(test.expected, test.quantiles, color=colour, linewidth=1.6, label=label)
+    axes.set(
+        xlabel="uniform quantile",
+        ylabel="quantile of rescaled intervals",
+        xlim=(0, 1),
+        ylim=(0, 1),
+        aspect="equal",
+        title="KS plot, 95 % bounds",
+    )
+    axes.legend(frameon=False, fontsize=8)

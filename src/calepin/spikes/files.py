@@ -1,0 +1,346 @@
+"""Spike trains in files, as counts (n_trials, n_bins), and simulated ones.
+
+MATLAB files in the layouts of two public data sets, .npy arrays, and units of NWB files.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from calepin.core.errors import FileFormatError
+from calepin.core.random import RandomState, numpy_generator
+from calepin.likelihoods import Binomial, Poisson
+
+__all__ = ["SpikeTrains", "join_trials", "read_nwb_spikes", "read_spikes", "simulate_spikes"]
+
+Floats = NDArray[np.float64]
+
+_RUN_AWAY = 1e6  # counts in a bin
+
+
+@dataclass(frozen=True)
+class SpikeTrains:
+    """Spikes of one neuron in repeated trials.
+
+    Attributes
+    ----------
+    counts
+        Spikes in each bin, (n_trials, n_bins).
+    bin_width
+        In seconds; None where the file does not say.
+    stimulus
+        What all trials were shown, (n_bins,), or None.
+    trials
+        Number of each trial in the experiment, (n_trials,).
+    """
+
+    counts: Floats
+    bin_width: float | None = None
+    stimulus: Floats | None = None
+    trials: NDArray[np.intp] | None = None
+
+
+def read_spikes(path: str | os.PathLike, *, variable: str | None = None) -> SpikeTrains:
+    """Read spike trains from a .mat or .npy file; `read_nwb_spikes` reads .nwb.
+
+    Parameters
+    ----------
+    path
+        .npy: counts (n_trials, n_bins), or (n_bins,) for one trial. .mat: `train` (n_trials, n_bins) with
+        times `t` in milliseconds; or `y`, trials of 1 ms bins one after another, with their numbers in
+        `idxtr` or `idxts` and the stimulus in `t`.
+    variable
+        Another variable of a .mat file, (n_trials, n_bins).
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    FileFormatError
+        Another kind of file, a damaged one, no counts in it, or without the variables above: the message
+        names those that are there.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FileFormatError(f"{path} is a folder, expected spike trains")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    if path.suffix.lower() == ".mat":
+        return _read_mat(path, variable)
+    if path.suffix.lower() == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise FileFormatError(f"{path} is not a readable .npy array: {error}") from error
+        return SpikeTrains(_counts(path, "the array", np.atleast_2d(array)))
+    raise FileFormatError(f"{path}: expected a name that ends in .mat, .npy or .nwb")
+
+
+def join_trials(parts: Sequence[SpikeTrains]) -> SpikeTrains:
+    """Return trials of several files in the order of their numbers, where they have some.
+
+    Raises
+    ------
+    ValueError
+        Trials of different length, bin width or stimulus.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        if part.counts.shape[1] != first.counts.shape[1] or part.bin_width != first.bin_width:
+            raise ValueError(
+                f"parts: expected trials of {first.counts.shape[1]} bins of {first.bin_width} s, "
+                f"got {part.counts.shape[1]} of {part.bin_width} s"
+            )
+        if not _same(part.stimulus, first.stimulus):
+            raise ValueError("parts: expected trials with one stimulus, got several")
+    counts = np.concatenate([part.counts for part in parts])
+    numbers = [part.trials for part in parts if part.trials is not None]
+    if len(numbers) < len(parts):
+        return SpikeTrains(counts, first.bin_width, first.stimulus)
+    trials = np.concatenate(numbers)
+    order = np.argsort(trials, kind="stable")
+    return SpikeTrains(counts[order], first.bin_width, first.stimulus, trials[order])
+
+
+def read_nwb_spikes(
+    path: str | os.PathLike,
+    *,
+    unit: int | None = None,
+    bin_width: float = 0.001,
+    align: str = "start_time",
+    window: tuple[float, float] | None = None,
+) -> SpikeTrains:
+    """Bin the spikes of a unit of an NWB file around the times of its trials.
+
+    Parameters
+    ----------
+    path
+        A file of Neurodata Without Borders, version 2. Needs pynwb: ``pip install 'calepin[neuro]'``.
+    unit
+        Its id in the units table; the only unit by default.
+    bin_width
+        Seconds.
+    align
+        Column of the trials table with the times that are time zero. A trial without a time (NaN) is
+        left out. A file without trials is one trial that begins at zero.
+    window
+        Seconds before (negative) and after time zero. By default from zero to the end of the shortest
+        trial; without trials to the last spike.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    FileFormatError
+        No readable NWB file, no units or spike times in it, or pynwb is missing.
+    ValueError
+        A unit or column that is not there (the message names those that are), or an empty window.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        import pynwb
+    except ImportError as error:
+        raise FileFormatError(
+            f"{path} is an NWB file, which needs pynwb: pip install 'calepin[neuro]'"
+        ) from error
+    if not bin_width > 0:
+        raise ValueError(f"bin_width: expected a positive number of seconds, got {bin_width}")
+    try:
+        io: Any = pynwb.NWBHDF5IO(path=str(path), mode="r")
+    except Exception as error:
+        raise FileFormatError(f"{path} is not a readable NWB file: {' '.join(str(error).split())}") from error
+    with io:
+        try:
+            file: Any = io.read()
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise FileFormatError(f"{path} is not a readable NWB file: {reason}") from error
+        spikes = _unit_spikes(path, file, unit)
+        zeros, length = _alignment(path, file, align)
+    if window is None:
+        window = (0.0, length if length is not None else float(spikes.max(initial=0)) + bin_width)
+    n_bins = round((window[1] - window[0]) / bin_width)
+    if n_bins < 1:
+        raise ValueError(f"window: expected at least one bin of {bin_width} s, got {window}")
+    counts = np.zeros((len(zeros), n_bins))
+    for row, zero in zip(counts, zeros, strict=True):
+        # a spike on the border of two bins, up to rounding, belongs to the later one
+        bins = np.floor((spikes - zero - window[0]) / bin_width + 1e-6).astype(np.intp)
+        np.add.at(row, bins[(bins >= 0) & (bins < n_bins)], 1)
+    return SpikeTrains(counts, bin_width, trials=np.arange(len(zeros)))
+
+
+def simulate_spikes(
+    n_trials: int,
+    n_bins: int,
+    *,
+    drive: ArrayLike = 0.0,
+    baseline: float = -4.0,
+    history: ArrayLike = (),
+    likelihood: Binomial | Poisson | None = None,
+    random_state: RandomState = 0,
+) -> SpikeTrains:
+    """Draw spike trains that depend on a drive and on their own history.
+
+        eta[m, n] = baseline + drive[n] + sum_l history[l - 1] y[m, n - l]
+
+    Parameters
+    ----------
+    n_trials, n_bins : int
+    drive : float or array of shape (n_bins,), default 0
+        What all trials share, a stimulus or events.
+    baseline : float, default -4
+        By the logit about 18 spikes in 1000 bins.
+    history : array of shape (order,)
+        Latest bin first; negative first entries make a refractory neuron.
+    likelihood : Binomial or Poisson, optional
+        ``Binomial()`` by default.
+    random_state : default 0
+
+    Raises
+    ------
+    ValueError
+        A size below 1, a drive of another shape, or Poisson counts whose history lets them run away.
+    """
+    for name, size in (("n_trials", n_trials), ("n_bins", n_bins)):
+        if size < 1:
+            raise ValueError(f"{name}: expected at least 1, got {size}")
+    shared = np.asarray(drive, np.float64)
+    if shared.shape not in ((), (n_bins,)):
+        raise ValueError(f"drive: expected a number or shape ({n_bins},), got {shared.shape}")
+    likelihood = Binomial() if likelihood is None else likelihood
+    if not isinstance(likelihood, Poisson) and not isinstance(likelihood, Binomial):
+        raise ValueError(f"likelihood: expected Binomial or Poisson, got {likelihood!r}")
+    # a stream of its own: whoever tests these spikes may draw with the same seed
+    rng = numpy_generator(random_state).spawn(1)[0]
+    past = np.asarray(history, np.float64)[::-1]
+    order = len(past)
+    counts = np.zeros((n_trials, order + n_bins))  # no spikes before a trial
+    fixed = np.broadcast_to(baseline + shared, n_bins)
+    for n in range(n_bins):
+        eta = torch.from_numpy(fixed[n] + counts[:, n : n + order] @ past)
+        mean = likelihood.mean(eta).numpy()
+        if mean.max() > _RUN_AWAY:
+            raise ValueError(f"history: expected spikes that die down, got {mean.max():.3g} in bin {n}")
+        if isinstance(likelihood, Poisson):
+            counts[:, order + n] = rng.poisson(mean)
+        else:
+            trials = np.asarray(likelihood.trials)
+            counts[:, order + n] = rng.binomial(trials, mean / trials)
+    return SpikeTrains(counts[:, order:])
+
+
+def _read_mat(path: Path, variable: str | None) -> SpikeTrains:
+    from scipy.io import loadmat
+
+    try:
+        found = {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
+    except NotImplementedError as error:
+        raise FileFormatError(f"{path} has MATLAB's format 7.3, expected 7: save it with -v7") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FileFormatError(f"{path} is not a readable MATLAB file: {reason}") from error
+    if variable is not None:
+        if variable not in found:
+            raise FileFormatError(f"{path} holds no variable {variable!r}: there are {_list(found)}")
+        return SpikeTrains(_counts(path, variable, found[variable]))
+    if "train" in found:
+        counts = _counts(path, "train", found["train"])
+        return SpikeTrains(counts, _step(found.get("t"), counts.shape[1]))
+    numbers = next((np.ravel(found[name]) for name in ("idxtr", "idxts") if name in found), None)
+    if "y" not in found or numbers is None:
+        raise FileFormatError(
+            f"{path}: expected the variable train, or y with idxtr or idxts, got {_list(found)}: "
+            "another one can be named"
+        )
+    y = _counts(path, "y", np.atleast_2d(np.ravel(found["y"])))[0]
+    if not len(numbers) or len(y) % len(numbers):
+        raise FileFormatError(
+            f"{path}: expected y of {len(numbers)} trials of equal length, got {len(y)} bins"
+        )
+    counts = y.reshape(len(numbers), -1)
+    stimulus = _stimulus(found.get("t"), counts.shape)
+    return SpikeTrains(counts, 0.001, stimulus, numbers.astype(np.intp))
+
+
+def _counts(path: Path, name: str, values: Any) -> Floats:
+    """Return whole numbers of at least zero (n_trials, n_bins); say what else they are."""
+    array = np.asarray(values)
+    if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "biuf":
+        raise FileFormatError(
+            f"{path}: expected {name} to hold counts (n_trials, n_bins), got {array.dtype} {array.shape}"
+        )
+    counts = np.ascontiguousarray(array, np.float64)
+    try:
+        Poisson().check(torch.from_numpy(counts))
+    except ValueError as error:
+        raise FileFormatError(f"{path}: {name}: {str(error).removeprefix('y: ')}") from error
+    return counts
+
+
+def _step(times: Any, n_bins: int) -> float | None:
+    """Return the seconds between evenly spaced times in milliseconds."""
+    t = np.ravel(times).astype(np.float64) if times is not None else np.zeros(0)
+    if len(t) != n_bins or n_bins < 2 or not np.allclose(np.diff(t), t[1] - t[0]):
+        return None
+    return float(t[1] - t[0]) / 1000
+
+
+def _stimulus(values: Any, shape: tuple[int, ...]) -> Floats | None:
+    """Return the stimulus where it is the same in all trials."""
+    if values is None or np.size(values) != shape[0] * shape[1]:
+        return None
+    each = np.reshape(values, shape).astype(np.float64)
+    return each[0].copy() if (each == each[0]).all() and np.isfinite(each).all() else None
+
+
+def _same(first: Floats | None, second: Floats | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return bool(np.array_equal(first, second))
+
+
+def _unit_spikes(path: Path, file: Any, unit: int | None) -> Floats:
+    if file.units is None or "spike_times" not in file.units.colnames:
+        tables = [] if file.units is None else file.units.colnames
+        raise FileFormatError(
+            f"{path}: expected a units table with spike_times, got "
+            + (f"one with {_list(tables)}" if tables else "none")
+        )
+    ids = [int(i) for i in file.units.id[:]]
+    if unit is None and len(ids) != 1:
+        raise ValueError(f"unit: expected the id of one of {len(ids)} units: {_list(ids)}")
+    if unit is not None and unit not in ids:
+        raise ValueError(f"unit: expected the id of a unit in {path}, {_list(ids)}, got {unit}")
+    return np.asarray(file.units.get_unit_spike_times(0 if unit is None else ids.index(unit)), np.float64)
+
+
+def _alignment(path: Path, file: Any, align: str) -> tuple[Floats, float | None]:
+    """Return time zero of each trial, and the length of the shortest from there."""
+    if file.trials is None:
+        return np.zeros(1), None
+    if align not in file.trials.colnames:
+        raise ValueError(
+            f"align: expected a column of the trials of {path}, {_list(file.trials.colnames)}, got {align!r}"
+        )
+    zeros = np.asarray(file.trials[align][:])
+    if zeros.ndim != 1 or zeros.dtype.kind not in "fiu":
+        raise ValueError(f"align: expected a column of times, got {align!r} of {zeros.dtype}")
+    known = np.isfinite(zeros)
+    if not known.any():
+        raise ValueError(f"align: expected a column with times, got {align!r} without any")
+    stops = np.asarray(file.trials["stop_time"][:], np.float64)
+    return zeros[known].astype(np.float64), float((stops - zeros)[known].min())
+
+
+def _list(names: Any) -> str:
+    names = [str(name) for name in names]
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"

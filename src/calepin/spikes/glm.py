@@ -1,0 +1,260 @@
+"""Generalised linear models of counts, by iteratively reweighted least squares.
+
+    y ~ family( mean = f^{-1}(eta) ),        eta = X beta + offset
+
+with the canonical link of the family: the logit for `Binomial`, the logarithm for `Poisson`. What is
+maximised is the log-likelihood, less ``0.5 * sum_j ridge_j beta_j^2`` where a ridge is given:
+
+    beta  <-  beta + (X' W X + ridge)^{-1} (X' (y - mean) - ridge beta),        W = d mean / d eta
+
+which is Newton's method (McCullagh and Nelder, "Generalized linear models", 1989, section 2.5), halving
+a step that loses likelihood. Where covariates can tell counts of zero (or of all trials) apart from the
+rest without error, the likelihood has no maximum: that is found out and said, as are covariates
+that depend on one another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import cho_factor, cho_solve
+
+from calepin.core.threads import single_threaded_blas
+from calepin.likelihoods import Binomial, Poisson
+from calepin.spikes.goodness import check_counts, deviance, log_likelihood, moments
+
+__all__ = ["Design", "GLMFit", "fit_design", "fit_glm"]
+
+Floats = NDArray[np.float64]
+
+_MAX_ITER = 100
+_STILL = 1e-9  # largest change of a predictor at convergence
+_FLAT = 1e-8  # gain of log-likelihood below which a step gains nothing
+_WALKING = 0.1  # change of a predictor that such a step never makes at a maximum
+_DEPENDENT = 1e-10  # eigenvalue of the correlation of covariates
+
+
+@dataclass(frozen=True)
+class GLMFit:
+    """A fitted generalised linear model.
+
+    Attributes
+    ----------
+    coefficients
+        (p,), the intercept first where there is one.
+    covariance
+        (p, p), the inverse of the information ``X' W X + ridge``.
+    names
+        Of the p covariates.
+    log_likelihood
+        Of the data, with all terms; without the ridge.
+    deviance
+        Twice the log-likelihood that is missing to a mean equal to the data.
+    n_iter
+        Newton steps.
+    """
+
+    coefficients: Floats
+    covariance: Floats
+    names: tuple[str, ...]
+    log_likelihood: float
+    deviance: float
+    n_iter: int
+
+    @property
+    def standard_errors(self) -> Floats:
+        """Standard deviations of the coefficients by the information matrix, (p,)."""
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def aic(self) -> float:
+        """Akaike's information criterion, ``2 p - 2 log_likelihood``: less is better."""
+        return 2 * len(self.coefficients) - 2 * self.log_likelihood
+
+
+class Design(Protocol):
+    """A matrix X of covariates that need not be stored; its columns have names."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns, for messages."""
+        ...
+
+    def predict(self, coefficients: Floats) -> Floats:
+        """Return ``X beta``, in the shape of the data."""
+        ...
+
+    def products(self, residual: Floats, weight: Floats) -> tuple[Floats, Floats]:
+        """Return ``X' r`` and ``X' diag(w) X``."""
+        ...
+
+
+def fit_glm(
+    y: ArrayLike,
+    covariates: ArrayLike,
+    *,
+    likelihood: Binomial | Poisson,
+    offset: ArrayLike = 0.0,
+    ridge: ArrayLike = 0.0,
+    intercept: bool = True,
+    names: Sequence[str] | None = None,
+) -> GLMFit:
+    """Fit a generalised linear model to counts.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+        Counts.
+    covariates : array of shape (n, p)
+    likelihood : Binomial or Poisson
+        A tensor of trials has shape (n,).
+    offset : float or array of shape (n,), default 0
+        Known part of the predictor.
+    ridge : float or array of shape (p,), default 0
+        Penalty on the covariates, never on the intercept. Zero is maximum likelihood.
+    intercept : bool, default True
+        Whether a first column of ones is added.
+    names : sequence of str, optional
+        Of the covariates, for messages and the result.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, entries that are not finite or no counts, no count above zero, covariates
+        that depend on one another, separation (there is no maximum: take a ridge).
+    IncompatibleError
+        A Gaussian likelihood.
+    """
+    counts, X = np.asarray(y, np.float64), np.asarray(covariates, np.float64)
+    if counts.ndim != 1 or X.ndim != 2 or len(X) != len(counts):
+        raise ValueError(
+            f"covariates: expected shape (n, p) with the n of y, got {X.shape} and y of shape {counts.shape}"
+        )
+    if not np.isfinite(X).all():
+        raise ValueError("covariates: expected finite numbers, got NaN or infinity")
+    labels = tuple(names) if names is not None else tuple(f"covariate {j}" for j in range(X.shape[1]))
+    if len(labels) != X.shape[1]:
+        raise ValueError(f"names: expected one for each of {X.shape[1]} covariates, got {len(labels)}")
+    ridges = np.broadcast_to(np.asarray(ridge, np.float64), X.shape[1:])
+    if intercept:
+        X = np.column_stack([np.ones(len(X)), X])
+        labels, ridges = ("intercept", *labels), np.concatenate([[0.0], ridges])
+    return fit_design(DenseDesign(X, labels), counts, likelihood=likelihood, offset=offset, ridge=ridges)
+
+
+@dataclass(frozen=True)
+class DenseDesign:
+    """A stored matrix of covariates (n, p)."""
+
+    X: Floats
+    names: tuple[str, ...]
+
+    def predict(self, coefficients: Floats) -> Floats:
+        """Return ``X beta``, (n,)."""
+        return self.X @ coefficients
+
+    def products(self, residual: Floats, weight: Floats) -> tuple[Floats, Floats]:
+        """Return ``X' r`` and ``X' diag(w) X``."""
+        return self.X.T @ residual, (self.X.T * weight) @ self.X
+
+
+def fit_design(
+    design: Design,
+    y: Floats,
+    *,
+    likelihood: Binomial | Poisson,
+    offset: ArrayLike = 0.0,
+    ridge: Floats,
+    start: Floats | None = None,
+) -> GLMFit:
+    """Fit a generalised linear model whose covariates are a `Design`; see `fit_glm`.
+
+    `start` are coefficients near the maximum, those of a similar model say.
+    """
+    check_counts(y, likelihood=likelihood)
+    with single_threaded_blas():
+        _check_independent(design, np.ones_like(y), ridge)
+        beta = np.zeros(len(design.names)) if start is None else np.asarray(start, np.float64)
+        eta = design.predict(beta) + np.asarray(offset, np.float64)
+        beta, eta, information, n_iter = _climb(design, y, likelihood, ridge, beta, eta)
+        covariance = np.asarray(np.linalg.inv(information), np.float64)
+    return GLMFit(
+        beta,
+        covariance,
+        design.names,
+        log_likelihood(eta, y, likelihood=likelihood),
+        deviance(eta, y, likelihood=likelihood),
+        n_iter,
+    )
+
+
+def _climb(
+    design: Design,
+    y: Floats,
+    likelihood: Binomial | Poisson,
+    ridge: Floats,
+    beta: Floats,
+    eta: Floats,
+) -> tuple[Floats, Floats, Floats, int]:
+    """Return coefficients and predictors at the maximum, the information there, and the steps taken."""
+
+    def evaluate(eta: Floats, beta: Floats) -> tuple[float, Floats, Floats]:
+        value, mean, weight = moments(eta, y, likelihood=likelihood)
+        return value - 0.5 * float(ridge @ beta**2), mean, weight
+
+    value, mean, weight = evaluate(eta, beta)
+    for n_iter in range(1, _MAX_ITER + 1):
+        gradient, information = design.products(y - mean, weight)
+        gradient = gradient - ridge * beta
+        information = information + np.diag(ridge)
+        step = _solve(information, gradient)
+        move = design.predict(step)
+        reach = float(np.abs(move).max())
+        if reach <= _STILL:
+            return beta, eta, information, n_iter - 1
+        # at a maximum predictors come to rest; where there is none they walk on, gaining nothing
+        if gradient @ step < _FLAT and reach > _WALKING:
+            raise ValueError(_separated(design, step))
+        worst = value - 1e-12 * abs(value)
+        value, mean, weight = evaluate(eta + move, beta + step)
+        while value < worst and reach > _STILL:
+            step, move, reach = step / 2, move / 2, reach / 2
+            value, mean, weight = evaluate(eta + move, beta + step)
+        beta, eta = beta + step, eta + move
+    raise ValueError(
+        f"covariates: expected a likelihood with a maximum, found none in {_MAX_ITER} steps: take a ridge"
+    )
+
+
+def _solve(information: Floats, gradient: Floats) -> Floats:
+    """Solve the normal equations, scaled to a unit diagonal."""
+    scale = 1 / np.sqrt(np.maximum(np.diag(information), np.finfo(float).tiny))
+    scaled = information * np.outer(scale, scale)
+    # far out weights vanish by the thousandfold: a trace of a ridge keeps the factor from failing
+    scaled[np.diag_indices_from(scaled)] += 1e-13
+    return scale * cho_solve(cho_factor(scaled), scale * gradient)
+
+
+def _check_independent(design: Design, ones: Floats, ridge: Floats) -> None:
+    gram = design.products(ones, ones)[1] + np.diag(ridge)
+    size = np.sqrt(np.diag(gram))
+    if not size.all():
+        empty = ", ".join(name for name, s in zip(design.names, size, strict=True) if s == 0)
+        raise ValueError(f"covariates: expected columns that are not zero throughout, got {empty}")
+    values, vectors = np.linalg.eigh(gram / np.outer(size, size))
+    if values[0] < _DEPENDENT:
+        involved = np.abs(vectors[:, 0]) > 0.1 * np.abs(vectors[:, 0]).max()
+        names = ", ".join(name for name, part in zip(design.names, involved, strict=True) if part)
+        raise ValueError(f"covariates: expected independent columns, got {names}, of which one follows")
+
+
+def _separated(design: Design, step: Floats) -> str:
+    """Name the covariate that moves the predictors most."""
+    moves = [np.abs(design.predict(column)).max() for column in np.diag(step)]
+    return (
+        "covariates: expected a likelihood with a maximum, but they separate the counts: the "
+        f"coefficient of {design.names[int(np.argmax(moves))]} grows without bound: take a ridge, or "
+        "leave it out"
+    )

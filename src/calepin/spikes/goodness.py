@@ -1,0 +1,97 @@
+"""How well predicted counts fit observed ones: log-likelihood, deviance, bits a spike.
+
+All take the linear predictor eta of each count, y ~ family(mean = f^{-1}(eta)), and count all terms, so
+that models of different families can be compared.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaln, xlogy
+
+from calepin.core.errors import IncompatibleError
+from calepin.likelihoods import Binomial, Poisson
+from calepin.spikes._kernels import logistic
+
+__all__ = ["bits_per_spike", "check_counts", "deviance", "log_likelihood", "moments"]
+
+Floats = NDArray[np.float64]
+
+
+def log_likelihood(eta: ArrayLike, y: ArrayLike, *, likelihood: Binomial | Poisson) -> float:
+    """Return the log-probability of all counts y, with the terms that do not depend on eta.
+
+    Parameters
+    ----------
+    eta, y : arrays of equal shape
+    likelihood : Binomial or Poisson
+    """
+    eta, y = np.asarray(eta, np.float64), np.asarray(y, np.float64)
+    value = moments(eta, y, likelihood=likelihood)[0]
+    if isinstance(likelihood, Poisson):
+        return value - float(gammaln(y + 1).sum())
+    trials = _trials(likelihood, eta)
+    if (trials == 1).all():
+        return value
+    return value + float((gammaln(trials + 1) - gammaln(y + 1) - gammaln(trials - y + 1)).sum())
+
+
+def deviance(eta: ArrayLike, y: ArrayLike, *, likelihood: Binomial | Poisson) -> float:
+    """Return twice what the log-likelihood misses to that of a mean equal to the counts.
+
+    The parameters are those of `log_likelihood`.
+    """
+    eta, y = np.asarray(eta, np.float64), np.asarray(y, np.float64)
+    value = moments(eta, y, likelihood=likelihood)[0]
+    if isinstance(likelihood, Poisson):
+        return 2 * (float((xlogy(y, y) - y).sum()) - value)
+    trials = _trials(likelihood, eta)
+    return 2 * (float((xlogy(y, y / trials) + xlogy(trials - y, 1 - y / trials)).sum()) - value)
+
+
+def bits_per_spike(log_likelihood: float, reference: float, n_spikes: float) -> float:
+    """Return the gain of a log-likelihood over a reference's, in bits for each spike.
+
+    The reference is mostly the constant rate of the trials that were learned from, or another model.
+
+    Raises
+    ------
+    ValueError
+        No spikes.
+    """
+    if n_spikes <= 0:
+        raise ValueError(f"n_spikes: expected at least one spike, got {n_spikes}")
+    return (log_likelihood - reference) / (n_spikes * np.log(2))
+
+
+def moments(eta: Floats, y: Floats, *, likelihood: Binomial | Poisson) -> tuple[float, Floats, Floats]:
+    """Return the log-likelihood less its constants, and mean and variance of each count.
+
+    With a canonical link the variance is the derivative of the mean by eta.
+    """
+    if isinstance(likelihood, Poisson):
+        mean = likelihood.mean(torch.tensor(eta)).numpy()
+        return float((y * eta - mean).sum()), mean, mean
+    trials = _trials(likelihood, eta)
+    mean, weight = np.empty(eta.size), np.empty(eta.size)
+    value = logistic(eta.ravel(), y.ravel(), trials.ravel(), mean, weight)
+    return value, mean.reshape(eta.shape), weight.reshape(eta.shape)
+
+
+def check_counts(y: Floats, *, likelihood: Binomial | Poisson) -> None:
+    """Raise ValueError unless y are counts of which some are above zero, and some below their trials."""
+    if not isinstance(likelihood, Binomial | Poisson):
+        raise IncompatibleError(
+            f"a model of counts needs a Binomial or Poisson likelihood, got {type(likelihood).__name__}"
+        )
+    if not y.size:
+        raise ValueError(f"y: expected counts, got an empty array of shape {y.shape}")
+    likelihood.check(torch.tensor(y))
+    if not y.any():
+        raise ValueError(f"y: expected at least one spike, got none in {y.size} bins")
+    if isinstance(likelihood, Binomial) and (y == _trials(likelihood, y)).all():
+        raise ValueError(f"y: expected some counts below their trials, got none in {y.size} bins")
+
+
+def _trials(likelihood: Binomial, like: Floats) -> Floats:
+    return np.broadcast_to(np.asarray(likelihood.trials, np.float64), like.shape)

@@ -1,0 +1,237 @@
+"""The point-process regression of neuroscience: spikes driven by a stimulus and by their own history.
+
+    y[m, n] ~ family( mean = f^{-1}(eta[m, n]) )
+    eta[m, n] = a + sum_j b_j s_j[n] + sum_{l=1}^{L} h_l y[m, n - l]
+
+for trial m and bin n, with a stimulus that is the same in all trials (Truccolo et al., "A point process
+framework for relating neural spiking activity to spiking history, neural ensemble, and extrinsic
+covariate effects", 2005, eq. 7; Tolooshams et al., "Convolutional dictionary learning based auto-encoders
+for natural exponential-family distributions", 2020, eq. 107). Before a trial begins there are no spikes.
+
+A refractory neuron never fires twice within a few bins: the likelihood of the first h_l has no maximum,
+which is why history has a small ridge.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from calepin.likelihoods import Binomial, Poisson
+from calepin.spikes._kernels import add_history, history_products
+from calepin.spikes.glm import GLMFit, fit_design
+
+__all__ = ["ORDERS", "SpikeGLM", "check_trials", "fit_spike_glm", "history_predictor", "select_order"]
+
+Floats = NDArray[np.float64]
+
+ORDERS = tuple(range(5, 41))
+"""Orders of history that `select_order` tries: AIC would go on to 100 and more on many units."""
+
+HISTORY_RIDGE = 0.1
+"""Default ridge of history: a prior of standard deviation 3 for the logarithm of a change in rate."""
+
+
+@dataclass(frozen=True)
+class SpikeGLM:
+    """A fitted regression of spikes.
+
+    Attributes
+    ----------
+    baseline
+        The predictor a without stimulus and spikes.
+    stimulus
+        Coefficients b of the stimulus covariates, (p,).
+    history
+        Coefficients h of the last L bins, latest first, (L,).
+    fit
+        All of them as one `GLMFit`, with standard errors, log-likelihood, deviance and AIC.
+    likelihood
+        The family.
+    """
+
+    baseline: float
+    stimulus: Floats
+    history: Floats
+    fit: GLMFit
+    likelihood: Binomial | Poisson
+
+    def predictor(self, counts: ArrayLike, stimulus: ArrayLike | None = None) -> Floats:
+        """Return eta (n_trials, n_bins) given the spikes before each bin; the link turns it into a mean."""
+        counts = check_trials(counts)
+        eta = self.baseline + history_predictor(counts, self.history)
+        return eta + _check_stimulus(stimulus, counts.shape[1]) @ self.stimulus
+
+    def mean(self, counts: ArrayLike, stimulus: ArrayLike | None = None) -> Floats:
+        """Return the expected count of each bin given the spikes before it."""
+        return self.likelihood.mean(torch.from_numpy(self.predictor(counts, stimulus))).numpy()
+
+
+def fit_spike_glm(
+    counts: ArrayLike,
+    stimulus: ArrayLike | None = None,
+    *,
+    order: int = 0,
+    likelihood: Binomial | Poisson | None = None,
+    ridge: float = 0.0,
+    history_ridge: float = HISTORY_RIDGE,
+    start: "SpikeGLM | None" = None,
+    names: Sequence[str] | None = None,
+) -> SpikeGLM:
+    """Fit baseline, stimulus and history to all trials jointly.
+
+    Parameters
+    ----------
+    counts : array of shape (n_trials, n_bins)
+        Spikes in each bin; one train as (1, n_bins).
+    stimulus : array of shape (n_bins, p), optional
+        Covariates, the same in each trial; (n_bins,) is one covariate.
+    order : int, default 0
+        Bins L of history.
+    likelihood : Binomial or Poisson, optional
+        ``Binomial()`` by default: at most one spike in a bin.
+    ridge, history_ridge : float
+        Penalties ``0.5 * ridge * b^2`` and ``0.5 * history_ridge * h^2``. With zeros this is maximum
+        likelihood, of which a refractory neuron has none.
+    start : SpikeGLM, optional
+        A similar fit to start from.
+    names : sequence of str, optional
+        Of the covariates, for messages.
+
+    Raises
+    ------
+    ValueError
+        See `calepin.spikes.fit_glm`; an order that leaves no bin without history.
+    """
+    likelihood = Binomial() if likelihood is None else likelihood
+    y = check_trials(counts)
+    S = _check_stimulus(stimulus, y.shape[1])
+    if not isinstance(order, int) or not 0 <= order < y.shape[1]:
+        raise ValueError(f"order: expected an integer from 0 to {y.shape[1] - 1}, got {order!r}")
+    design = TrialDesign(y, S, order, _names(names, S.shape[1], order))
+    ridges = np.concatenate([[0.0], np.full(S.shape[1], ridge), np.full(order, history_ridge)])
+    fit = fit_design(
+        design,
+        y,
+        likelihood=likelihood,
+        ridge=ridges,
+        start=_start(start, S.shape[1], order, y, likelihood),
+    )
+    a, b, h = np.split(fit.coefficients, [1, 1 + S.shape[1]])
+    return SpikeGLM(float(a[0]), b, h, fit, likelihood)
+
+
+def select_order(
+    counts: ArrayLike,
+    stimulus: ArrayLike | None = None,
+    *,
+    orders: Sequence[int] = ORDERS,
+    likelihood: Binomial | Poisson | None = None,
+    ridge: float = 0.0,
+    history_ridge: float = HISTORY_RIDGE,
+    callback: Callable[[int], None] | None = None,
+) -> SpikeGLM:
+    """Return the fit whose order of history has the least AIC.
+
+    Parameters are those of `fit_spike_glm`; orders that do not fit into a trial are left out. `callback` is
+    called with the number of fits that are done.
+    """
+    y = check_trials(counts)
+    orders = [order for order in orders if order < y.shape[1]]
+    if not orders:
+        raise ValueError(f"orders: expected one below the {y.shape[1]} bins of a trial, got none")
+    best = last = None
+    for done, order in enumerate(orders, start=1):
+        last = fit_spike_glm(
+            y,
+            stimulus,
+            order=order,
+            likelihood=likelihood,
+            ridge=ridge,
+            history_ridge=history_ridge,
+            start=last,
+        )
+        if callback is not None:
+            callback(done)
+        if best is None or last.fit.aic < best.fit.aic:
+            best = last
+    assert best is not None
+    return best
+
+
+def history_predictor(counts: Floats, history: Floats) -> Floats:
+    """Return ``sum_l history[l - 1] * counts[m, n - l]`` for all trials and bins."""
+    eta = np.zeros(counts.shape)
+    add_history(counts, history, eta)
+    return eta
+
+
+@dataclass(frozen=True)
+class TrialDesign:
+    """Baseline, stimulus (n_bins, p) and history as one matrix of a row for every bin of every trial."""
+
+    counts: Floats
+    stimulus: Floats
+    order: int
+    names: tuple[str, ...]
+
+    def predict(self, coefficients: Floats) -> Floats:
+        """Return ``X beta``, (n_trials, n_bins)."""
+        p = self.stimulus.shape[1]
+        eta = np.empty(self.counts.shape)
+        eta[:] = coefficients[0] + self.stimulus @ coefficients[1 : 1 + p]
+        add_history(self.counts, coefficients[1 + p :], eta)
+        return eta
+
+    def products(self, residual: Floats, weight: Floats) -> tuple[Floats, Floats]:
+        """Return ``X' r`` and ``X' diag(w) X``; what trials share is summed over them first."""
+        shared = np.column_stack([np.ones(len(self.stimulus)), self.stimulus])
+        past, past_gram, cross = history_products(self.counts, residual, weight, self.order)
+        gram = (shared.T * weight.sum(0)) @ shared
+        mixed = shared.T @ cross
+        gradient = np.concatenate([shared.T @ residual.sum(0), past])
+        return gradient, np.block([[gram, mixed], [mixed.T, past_gram]])
+
+
+def check_trials(counts: ArrayLike) -> Floats:
+    """Return counts as float64 (n_trials, n_bins); raise ValueError for another shape."""
+    y = np.ascontiguousarray(counts, np.float64)
+    if y.ndim != 2 or 0 in y.shape:
+        raise ValueError(f"counts: expected shape (n_trials, n_bins), none of them 0, got {y.shape}")
+    return y
+
+
+def _check_stimulus(stimulus: ArrayLike | None, n_bins: int) -> Floats:
+    if stimulus is None:
+        return np.zeros((n_bins, 0))
+    S = np.asarray(stimulus, np.float64)
+    S = S[:, None] if S.ndim == 1 else S
+    if S.ndim != 2 or len(S) != n_bins:
+        raise ValueError(f"stimulus: expected shape (n_bins={n_bins}, p), got {np.shape(stimulus)}")
+    if not np.isfinite(S).all():
+        raise ValueError("stimulus: expected finite numbers, got NaN or infinity")
+    return S
+
+
+def _names(names: Sequence[str] | None, p: int, order: int) -> tuple[str, ...]:
+    labels = [f"stimulus {j}" for j in range(p)] if names is None else list(names)
+    if len(labels) != p:
+        raise ValueError(f"names: expected one for each of {p} covariates, got {len(labels)}")
+    return ("baseline", *labels, *(f"history {lag}" for lag in range(1, order + 1)))
+
+
+def _start(
+    start: SpikeGLM | None, p: int, order: int, y: Floats, likelihood: Binomial | Poisson
+) -> Floats | None:
+    """Return the coefficients of a similar fit, zeros where it has none."""
+    if start is None:
+        return None
+    beta = np.zeros(1 + p + order)
+    beta[0] = start.baseline
+    if len(start.stimulus) == p:
+        beta[1 : 1 + p] = start.stimulus
+    known = min(order, len(start.history))
+    beta[1 + p : 1 + p + known] = start.history[:known]
+    return beta

@@ -1,0 +1,1 @@
+"""Classical dictionary learning: recovery of planted dictionaries."""

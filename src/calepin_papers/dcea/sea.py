@@ -1,0 +1,193 @@
+"""Theorems 7.2 and 7.3: gradient descent on the shallow auto-encoder finds the dictionary.
+
+Counts of (almost) infinitely many trials come from s-sparse codes of an orthonormal dictionary A; from
+a start W a given distance away, every atom takes the steps ``w <- normalize(w - kappa g)``. The
+theorems say
+
+    |w' - a|^2 <= (1 - delta) |w - a|^2 + kappa O(C^6 p s^2 ...)
+
+so that the squared distance falls at a linear rate, to a floor that is due to the sigmoid's curvature
+alone and shrinks with the amplitude C of the codes. delta is kappa times nu s / (4 p), nu being the
+codes' second moment: the rate does not depend on the amplitude while kappa is chosen by it.
+
+With the rectifier (7.2) codes are not negative and the bias falls with the distance, as assumption
+(A14) asks, down to where it still keeps the support (A4): a fixed one shrinks the codes and leaves a
+floor of its own, whatever the amplitude (`floor_fixed_bias_small`, `..._large`).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calepin.experiments import Claim, Experiment, Findings, Run
+from calepin.learning import Batch, NetworkRule
+from calepin.report.figures import Curve, curves, save_figure
+from calepin_papers.dcea.shallow import shallow_autoencoder
+
+__all__ = ["DCEA_SEA", "Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The generative model and the descent.
+
+    Attributes
+    ----------
+    small, large
+        Largest amplitudes C; the smallest are half of them.
+    distance
+        Norm of what is added to each atom at the start, before it is normalised.
+    delta
+        What the theorem's rate is set to, by kappa.
+    bias
+        First threshold over the smallest amplitude.
+    leak
+        Last bias of the rectifier over C^3: what the sigmoid's curvature lets an atom see of others.
+    n_seeds
+        Dictionaries, starts and codes; medians and ranges are over them.
+    """
+
+    n_samples: int
+    n_steps: int
+    n_seeds: int
+    n_features: int = 64
+    n_nonzero: int = 4
+    small: float = 0.25
+    large: float = 1.0
+    distance: float = 0.5
+    delta: float = 0.4
+    bias: float = 0.5
+    leak: float = 0.03
+    trials: int = 1 << 30
+
+
+def measure(settings: Settings, run: Run) -> Findings:
+    """Follow the mean squared distance of the atoms to the truth."""
+    kinds = {
+        "hard": ("hard", True),
+        "relu": ("relu", True),
+        "fixed_bias": ("relu", False),
+    }
+    paths: dict[str, list[np.ndarray]] = {}
+    jobs = [(name, size, k) for name in kinds for size in ("small", "large") for k in range(settings.n_seeds)]
+    for n_job, (name, size, k) in enumerate(jobs):
+        threshold, falling = kinds[name]
+        path = _descend(settings, getattr(settings, size), threshold, falling, (run.seed, k), run.device)
+        paths.setdefault(f"{name}_{size}", []).append(path)
+        run.progress((n_job + 1) / len(jobs), f"{name}, {size} codes")
+    values: dict[str, float] = {}
+    for name, found in paths.items():
+        values |= _spread(f"rate_{name}", [_rate(path) for path in found])
+        values |= _spread(f"floor_{name}", [float(path[-1]) for path in found])
+    values |= {"rate": values["rate_hard_small"], "floor_small": values["floor_hard_small"]}
+    values["floor_large"] = values["floor_hard_large"]
+    return Findings(values, _claims(values, settings), [_draw(paths, run)])
+
+
+def _claims(values: dict[str, float], settings: Settings) -> list[Claim]:
+    start = settings.distance**2
+    claims = []
+    for name, theorem in (("hard", "7.3"), ("relu", "7.2")):
+        slowest = max(values[f"rate_{name}_{size}_max"] for size in ("small", "large"))
+        claims += [
+            Claim(f"{theorem}: the distance falls linearly, factor of a step", slowest, "<=", 0.9),
+            Claim(
+                f"{theorem}: to a floor far below the start",
+                values[f"floor_{name}_large_max"] / start,
+                "<=",
+                1e-2,
+            ),
+            Claim(
+                f"{theorem}: the floor shrinks with the amplitude, ratio",
+                values[f"floor_{name}_small_max"] / values[f"floor_{name}_large_min"],
+                "<=",
+                (settings.small / settings.large) ** 2,
+            ),
+        ]
+    return claims
+
+
+def _descend(
+    settings: Settings,
+    amplitude: float,
+    threshold: str,
+    falling: bool,
+    seed: tuple[int, int],
+    device: str,
+) -> np.ndarray:
+    """Return the mean squared distance before each step, and after the last."""
+    rng = np.random.default_rng(seed)
+    n, trials = settings.n_features, settings.trials
+    atoms = torch.from_numpy(np.linalg.qr(rng.standard_normal((n, n)))[0]).to(device)
+    moved = torch.from_numpy(rng.standard_normal((n, n))).to(device)
+    start = atoms + settings.distance * moved / torch.linalg.vector_norm(moved, dim=1, keepdim=True)
+    start = start / torch.linalg.vector_norm(start, dim=1, keepdim=True)
+    bias = settings.bias * amplitude / 2
+    network = shallow_autoencoder(start, trials=trials, bias=bias, threshold=threshold)
+    moment = amplitude**2 * 7 / 12  # of a uniform amplitude in [C / 2, C]
+    kappa = settings.delta / (moment * settings.n_nonzero / n / 4)
+    # the rule's loss is per entry and for all trials, the theorem's per sample and for one
+    descent = torch.optim.SGD(network.parameters(), lr=kappa * n / trials)
+    rule = NetworkRule(network, optimizer=descent, target="observed", unit_norm=True)
+    arrays = rule.init()
+    path = [_distance(network.atoms, atoms)]
+    for n_step in range(settings.n_steps):
+        if threshold == "relu":
+            level = bias * (1 - settings.delta / 2) ** n_step if falling else bias
+            network.alpha.fill_(max(level, settings.leak * amplitude**3) * trials / 4)
+        codes = _codes(settings, amplitude, rng, signed=threshold == "hard")
+        mean = torch.sigmoid(torch.from_numpy(codes).to(device) @ atoms)
+        rule.step(arrays, Batch((trials * mean).round()[:, :, None]))
+        path.append(_distance(network.atoms, atoms))
+    return np.array(path)
+
+
+def _codes(settings: Settings, amplitude: float, rng: np.random.Generator, *, signed: bool) -> np.ndarray:
+    """Draw codes with a support of s atoms and amplitudes uniform in [C / 2, C]."""
+    shape = (settings.n_samples, settings.n_features)
+    order = rng.random(shape).argpartition(settings.n_nonzero, axis=1)[:, : settings.n_nonzero]
+    values = rng.uniform(amplitude / 2, amplitude, order.shape)
+    if signed:
+        values *= rng.choice([-1.0, 1.0], order.shape)
+    codes = np.zeros(shape)
+    np.put_along_axis(codes, order, values, axis=1)
+    return codes
+
+
+def _distance(found: Tensor, atoms: Tensor) -> float:
+    return float((found.detach()[:, :, 0] - atoms).square().sum(1).mean())
+
+
+def _rate(path: np.ndarray) -> float:
+    """Return the factor a step of the squared distance, between the start and ten times the floor."""
+    last = int(np.argmax(path <= 10 * path[-1]))
+    return float((path[last] / path[0]) ** (1 / last)) if last else math.nan
+
+
+def _spread(name: str, found: list[float]) -> dict[str, float]:
+    return {name: float(np.median(found)), f"{name}_min": min(found), f"{name}_max": max(found)}
+
+
+def _draw(paths: dict[str, list[np.ndarray]], run: Run) -> str:
+    lines = {}
+    for name, found in paths.items():
+        runs = np.array(found)
+        lines[name.replace("_", " ")] = Curve(
+            np.arange(runs.shape[1]), np.median(runs, axis=0), runs.min(axis=0), runs.max(axis=0)
+        )
+    figure = curves(lines, xlabel="step", ylabel="mean $|w - a|^2$", yscale="log")
+    save_figure(figure, run.folder / "descent.png")
+    return "descent.png"
+
+
+DCEA_SEA = Experiment(
+    name="dcea-sea",
+    shows="Descent on the shallow auto-encoder finds the dictionary at a linear rate, up to a floor.",
+    source="Tolooshams et al. 2020, theorems 7.2 and 7.3",
+    quick=Settings(n_samples=1000, n_steps=40, n_seeds=3),
+    paper=Settings(n_samples=4000, n_steps=80, n_seeds=10),
+    measure=measure,
+)

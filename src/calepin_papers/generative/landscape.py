@@ -1,0 +1,244 @@
+"""The landscape of decoding: a descent direction everywhere but at the answer and its mirror.
+
+Theorem 5.3 of "Dictionary learning under generative coefficient priors", 2022. With an expansive
+Gaussian ReLU net G and a dictionary A near the true A*, the objective
+
+    f(z) = 0.5 || A G(z) - A* G(z*) ||^2
+
+has at every z outside of two small balls, around z* and around ``-rho z*``, a direction of descent, and
+0 is a local maximum. What is measured is the one-sided derivative along minus the gradient, which is
+minus its length, divided by ``max(||z||, ||z*||)``; at 0, where G is not differentiable, the derivative
+along every direction u, ``-<A G(u), A* G(z*)>``. Weights have the theorem's variance, 1 / width.
+
+In 100 features A is no near isometry yet (its sampled RRIC constant is .4 to .5). The derivative at 0,
+for the worst direction, is -.05 in the median and scatters by .02 between draws, so that one draw in
+some fifty is not negative. Its claim is therefore on the median draw; `derivative_at_zero_max` is the worst.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calepin.experiments import Claim, Experiment, Findings, Run
+from calepin.generators import ReLUNet, linearise
+from calepin.report.figures import Curve, curves, save_figure
+
+__all__ = ["GEN_LANDSCAPE", "Settings"]
+
+CLOSE = 0.1
+"""Distance from z* from which the theorem is tested, and within which a descent has reached it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of the network and of the search.
+
+    Attributes
+    ----------
+    widths
+        Latent dimension, hidden widths, number of coefficients.
+    n_features
+        Entries of an observation.
+    deltas
+        Relative distances ``||A - A*|| / ||A*||`` in the spectral norm.
+    radii
+        Of the spheres around z*, -rho z* and (beside these) points of any length.
+    n_points
+        On each sphere.
+    n_draws
+        Networks, dictionaries and latents z*.
+    n_starts, n_iter
+        Of plain gradient descent, for the share that reaches z*.
+    """
+
+    n_points: int
+    n_draws: int
+    n_starts: int
+    n_iter: int
+    widths: tuple[int, ...] = (5, 100, 400)
+    n_features: int = 100
+    deltas: tuple[float, ...] = (0.0, 0.1, 0.3)
+    radii: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One draw: a network, dictionaries near the true one, and the observation of one latent."""
+
+    generator: ReLUNet
+    true_atoms: Tensor
+    z_star: Tensor
+
+    @property
+    def y(self) -> Tensor:
+        """The observation, without noise."""
+        return self.generator(self.z_star[None]) @ self.true_atoms
+
+    def moved_atoms(self, delta: float, generator: torch.Generator) -> Tensor:
+        """Return a dictionary at relative spectral distance `delta` from the true one."""
+        noise = torch.randn(self.true_atoms.shape, dtype=torch.float64, generator=generator)
+        scale = torch.linalg.matrix_norm(self.true_atoms, 2) / torch.linalg.matrix_norm(noise, 2)
+        return self.true_atoms + delta * scale * noise
+
+    def gradient(self, z: Tensor, atoms: Tensor) -> Tensor:
+        """Return the gradient of f at latents (n, k)."""
+        g, jacobian = linearise(self.generator, z)
+        return torch.einsum("nkp,np->nk", jacobian, (g @ atoms - self.y) @ atoms.mT)
+
+
+def measure(settings: Settings, run: Run) -> Findings:
+    """Search spheres for the weakest descent, and descend from random starts."""
+    slopes: dict[tuple[float, str], list[list[float]]] = {}
+    at_zero: dict[float, list[float]] = {delta: [] for delta in settings.deltas}
+    shares: dict[str, list[float]] = {"z_star": [], "mirror": []}
+    rho = mirror_factor(len(settings.widths) - 1)
+    for draw, (scene, random) in enumerate(_scenes(settings, run.seed)):
+        for i, delta in enumerate(settings.deltas):
+            run.progress((draw + i / len(settings.deltas)) / settings.n_draws, f"draw {draw + 1}, {delta=}")
+            atoms = scene.moved_atoms(delta, random)
+            for place, center in (("z*", scene.z_star), ("-rho z*", -rho * scene.z_star)):
+                weakest = [
+                    _weakest(scene, atoms, center + radius * _sphere(settings, random))
+                    for radius in settings.radii
+                ]
+                slopes.setdefault((delta, place), []).append(weakest)
+            far = _weakest(scene, atoms, 4 * torch.rand(settings.n_points, 1) * _sphere(settings, random))
+            slopes.setdefault((delta, "anywhere"), []).append([far])
+            at_zero[delta].append(_largest_at_zero(scene, atoms, _sphere(settings, random)))
+        for name, share in _descend(scene, settings, rho, random).items():
+            shares[name].append(share)
+    values = _values(settings, slopes, at_zero, shares)
+    claims = [
+        Claim(
+            "a descent direction wherever ||z - z*|| >= .1, delta <= .1: worst derivative",
+            values["worst_derivative"],
+            "<=",
+            -0.002,
+        ),
+        Claim(
+            "0 is a local maximum, delta <= .3: largest derivative, median draw",
+            values["derivative_at_zero"],
+            "<=",
+            -0.01,
+        ),
+    ]
+    return Findings(values, claims, [_draw(settings, slopes, run)])
+
+
+def mirror_factor(n_layers: int) -> float:
+    """Return rho: near -rho z* descent may stop (Hand and Voroninski, 2018, section 2.2)."""
+    angles = [math.pi]
+    for _ in range(n_layers - 1):
+        t = angles[-1]
+        angles.append(math.acos(((math.pi - t) * math.cos(t) + math.sin(t)) / math.pi))
+    return sum(
+        math.sin(t) / math.pi * math.prod((math.pi - later) / math.pi for later in angles[i + 1 :])
+        for i, t in enumerate(angles)
+    )
+
+
+def _scenes(settings: Settings, seed: int) -> Iterator[tuple[Scene, torch.Generator]]:
+    for words in np.random.SeedSequence(seed).generate_state(2 * settings.n_draws).reshape(-1, 2):
+        net_seed, seed_of_rest = (int(word) for word in words)
+        random = torch.Generator().manual_seed(seed_of_rest)
+        net = ReLUNet(settings.widths, seed=net_seed, dtype=torch.float64)
+        # calepin's net keeps the norm, the theorem's loses a factor of the root of 2 in each layer
+        scale = (settings.n_features * 2 ** len(net.weights)) ** -0.5
+        shape = (net.n_coefficients, settings.n_features)
+        atoms = scale * torch.randn(shape, dtype=torch.float64, generator=random)
+        z = torch.randn(net.latent_dim, dtype=torch.float64, generator=random)
+        yield Scene(net, atoms, z / torch.linalg.vector_norm(z)), random
+
+
+def _sphere(settings: Settings, random: torch.Generator) -> Tensor:
+    u = torch.randn(settings.n_points, settings.widths[0], dtype=torch.float64, generator=random)
+    return u / torch.linalg.vector_norm(u, dim=1, keepdim=True)
+
+
+def _weakest(scene: Scene, atoms: Tensor, z: Tensor) -> float:
+    """Return the derivative along minus the gradient, where descent is weakest, over ``max(|z|, 1)``."""
+    length = torch.linalg.vector_norm(scene.gradient(z, atoms), dim=1)
+    return -float((length / torch.linalg.vector_norm(z, dim=1).clamp_min(1)).min())
+
+
+def _largest_at_zero(scene: Scene, atoms: Tensor, directions: Tensor) -> float:
+    """Return the largest derivative at 0: G is positively homogeneous, its own derivative there."""
+    return -float(((scene.generator(directions) @ atoms) * scene.y).sum(1).min())
+
+
+def _descend(scene: Scene, settings: Settings, rho: float, random: torch.Generator) -> dict[str, float]:
+    """Return the shares of random starts from which plain descent ends at z* and near -rho z*."""
+    z = torch.randn(settings.n_starts, settings.widths[0], dtype=torch.float64, generator=random)
+    jacobian = linearise(scene.generator, scene.z_star[None])[1][0] @ scene.true_atoms
+    # half of the reciprocal curvature at z*, as much as it varies between regions of activity
+    step = 0.5 / float(torch.linalg.matrix_norm(jacobian, 2) ** 2)
+    for _ in range(settings.n_iter):
+        z = z - step * scene.gradient(z, scene.true_atoms)
+
+    def share(center: Tensor, radius: float) -> float:
+        return float((torch.linalg.vector_norm(z - center, dim=1) <= radius).double().mean())
+
+    return {"z_star": share(scene.z_star, CLOSE), "mirror": share(-rho * scene.z_star, 0.5 * rho)}
+
+
+def _values(
+    settings: Settings,
+    slopes: dict[tuple[float, str], list[list[float]]],
+    at_zero: dict[float, list[float]],
+    shares: dict[str, list[float]],
+) -> dict[str, float]:
+    near = [np.array(rows) for (delta, _), rows in slopes.items() if delta <= 0.1]
+    values = {
+        "worst_derivative": max(float(rows.max()) for rows in near),
+        "derivative_at_zero": max(float(np.median(found)) for found in at_zero.values()),
+        "derivative_at_zero_max": max(max(found) for found in at_zero.values()),
+    }
+    for (delta, place), rows in slopes.items():
+        name = {"z*": "z_star", "-rho z*": "mirror", "anywhere": "anywhere"}[place]
+        values[f"worst_derivative_{name}_delta_{delta:g}"] = float(np.max(rows))
+    for delta, found in at_zero.items():
+        values |= {
+            f"derivative_at_zero_delta_{delta:g}": float(np.median(found)),
+            f"derivative_at_zero_delta_{delta:g}_min": min(found),
+            f"derivative_at_zero_delta_{delta:g}_max": max(found),
+        }
+    for name, found in shares.items():
+        values |= {
+            f"share_reaching_{name}": float(np.mean(found)),
+            f"share_reaching_{name}_min": min(found),
+            f"share_reaching_{name}_max": max(found),
+        }
+    return values
+
+
+def _draw(settings: Settings, slopes: dict[tuple[float, str], list[list[float]]], run: Run) -> str:
+    lines = {}
+    for (delta, place), rows in slopes.items():
+        if place != "anywhere":
+            found = -np.array(rows)
+            lines[f"around {place}, delta {delta:g}"] = Curve(
+                np.array(settings.radii), np.median(found, 0), found.min(0), found.max(0)
+            )
+    figure = curves(
+        lines,
+        xlabel="distance from the centre of the sphere",
+        ylabel="weakest descent on the sphere",
+        yscale="log",
+        title="Decoding always has a direction of descent (median and range over draws)",
+    )
+    save_figure(figure, run.folder / "landscape.png")
+    return "landscape.png"
+
+
+GEN_LANDSCAPE = Experiment(
+    name="gen-landscape",
+    shows="decoding has a descent direction everywhere but near z* and -rho z*, and 0 is a local maximum",
+    source="Dictionary learning under generative coefficient priors 2022, Thm. 5.3",
+    quick=Settings(n_points=400, n_draws=6, n_starts=50, n_iter=800),
+    paper=Settings(n_points=4000, n_draws=50, n_starts=200, n_iter=5000),
+    measure=measure,
+)

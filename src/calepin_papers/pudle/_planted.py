@@ -1,0 +1,64 @@
+"""What the figures share: planted dictionaries with a start beside them, learning, medians and ranges."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calepin.datasets.simulate import SparseData, simulate_sparse
+from calepin.experiments import Run
+from calepin.report.figures import Curve
+
+__all__ = ["band", "draws", "quiet_about_long_steps", "spread"]
+
+
+def draws(
+    run: Run,
+    *,
+    n_draws: int,
+    n_samples: int,
+    n_features: int,
+    n_components: int,
+    n_nonzero: int,
+    closeness: float,
+    text: str,
+) -> Iterator[tuple[SparseData, NDArray[np.float64]]]:
+    """Yield data, and atoms moved from those that made them, for independent dictionaries.
+
+    Amplitudes are uniform in [1, 2] and positive. The atoms are moved by Gaussian noise of variance
+    1 / m, times `closeness` over log m, with m the number of features.
+    """
+    for draw, seeds in enumerate(np.random.SeedSequence(run.seed).spawn(n_draws)):
+        run.progress(draw / n_draws, f"draw {draw + 1}: {text}")
+        truth, near = (np.random.default_rng(seed) for seed in seeds.spawn(2))
+        data = simulate_sparse(
+            n_samples, n_features, n_components, n_nonzero=n_nonzero, signs=False, random_state=truth
+        )
+        moved = near.standard_normal(data.atoms.shape) / np.sqrt(n_features)
+        yield data, data.atoms + closeness / np.log(n_features) * moved
+
+
+def spread(name: str, values: NDArray[np.float64] | list[float]) -> dict[str, float]:
+    """Return median and range, NaN of no values."""
+    if not len(values):
+        return {name: np.nan}
+    return {
+        name: float(np.median(values)),
+        f"{name}_min": float(np.min(values)),
+        f"{name}_max": float(np.max(values)),
+    }
+
+
+def band(x: NDArray, runs: NDArray[np.float64]) -> Curve:
+    """Return the curve of the medians of runs (n_runs, len(x)), with their range around it."""
+    return Curve(x, *(np.maximum(f(runs, axis=0), 1e-17) for f in (np.median, np.min, np.max)))
+
+
+@contextmanager
+def quiet_about_long_steps() -> Iterator[None]:
+    """Let the paper's step size pass without a warning: above 1 / L, it is below 2 / L and converges."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="step_size = .* is above 1 / L", category=RuntimeWarning)
+        yield

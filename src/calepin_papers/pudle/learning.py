@@ -1,0 +1,177 @@
+"""Unfolded dictionary learning: what the three gradients learn, with few layers and with many.
+
+Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022, figures 4c and 4d.
+Atoms begin about 2.8 / log m from those that made the data and move by full-batch Adam, normalised after
+every step. With T = 25 layers ae-lasso learns better than dec (its gradient converges faster); with T = 100
+the two are one; ae-ls ends nearest to the truth with both. dec and ae-lasso first near the truth, then
+drift on to the lasso's own optimum, so that what is compared is the lowest error over the epochs.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calepin.core.threads import single_threaded_torch
+from calepin.datasets.simulate import SparseData
+from calepin.experiments import Claim, Experiment, Findings, Run
+from calepin.learning import ArrayBatches, AtomSet, TrainState, train
+from calepin.learning.gradients import GradientRule
+from calepin.learning.rules.unrolled import Unfolded
+from calepin.metrics.atoms import dictionary_error
+from calepin.penalties import L1
+from calepin.report.figures import curves, save_figure
+from calepin_papers.pudle._planted import band, draws, quiet_about_long_steps, spread
+
+__all__ = ["PUDLE_LEARNING", "Settings"]
+
+RULES: tuple[GradientRule, ...] = get_args(GradientRule)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of the simulation and of the runs.
+
+    Attributes
+    ----------
+    n_draws
+        Independent dictionaries, each with its samples; medians and ranges are over them.
+    layers
+        Numbers of layers T, few and many.
+    n_epochs, n_epochs_biased
+        Full-batch updates of ae-ls for each of them, and of dec and ae-lasso, which are at their best early.
+    every
+        Errors are measured after every that many epochs.
+    closeness
+        The atoms are moved by Gaussian noise of variance 1 / m, times this over log m.
+    """
+
+    n_samples: int
+    n_draws: int
+    n_epochs: tuple[int, int]
+    n_epochs_biased: int
+    learning_rate: float
+    every: int = 5
+    n_features: int = 50
+    n_components: int = 100
+    n_nonzero: int = 5
+    layers: tuple[int, int] = (25, 100)
+    alpha: float = 0.2
+    step: float = 0.2
+    closeness: float = 2.8
+
+
+@single_threaded_torch()  # products of this size lose by a second thread
+def measure(settings: Settings, run: Run) -> Findings:
+    """Learn by each gradient with each number of layers, in every draw."""
+    errors: dict[tuple[int, GradientRule], list[list[float]]] = {}
+    for data, atoms in draws(
+        run,
+        n_draws=settings.n_draws,
+        n_samples=settings.n_samples,
+        n_features=settings.n_features,
+        n_components=settings.n_components,
+        n_nonzero=settings.n_nonzero,
+        closeness=settings.closeness,
+        text="learning",
+    ):
+        start = AtomSet("sphere").project(atoms)
+        for n_unfold in settings.layers:
+            for rule in RULES:
+                found = _learn(data, start, rule, n_unfold, settings, run.device)
+                errors.setdefault((n_unfold, rule), []).append(found)
+    few, many = settings.layers
+    lowest = {key: np.min(np.array(rows), axis=1) for key, rows in errors.items()}
+    values = {
+        **spread("t25_min_dec", lowest[few, "dec"]),
+        **spread("t25_min_lasso", lowest[few, "ae-lasso"]),
+        **spread("t25_ls", lowest[few, "ae-ls"]),
+        **spread("t100_dec", lowest[many, "dec"]),
+        **spread("t100_lasso", lowest[many, "ae-lasso"]),
+        **spread("t100_ls", lowest[many, "ae-ls"]),
+    }
+    figures = [_draw(n_unfold, errors, settings, run) for n_unfold in settings.layers]
+    return Findings(values, _claims(values, settings), figures)
+
+
+def _learn(
+    data: SparseData,
+    start: NDArray[np.float64],
+    rule: GradientRule,
+    n_unfold: int,
+    settings: Settings,
+    device: str,
+) -> list[float]:
+    """Return the relative errors of the atoms at the start and after every few epochs."""
+    unfolded = Unfolded(
+        L1(settings.alpha),
+        n_unfold=n_unfold,
+        step_size=settings.step,
+        gradient=rule,
+        optimizer=partial(torch.optim.Adam, lr=settings.learning_rate),
+    )
+    errors = [dictionary_error(start, data.atoms)]
+
+    def note(state: TrainState) -> None:
+        if state.n_steps % settings.every == 0:
+            errors.append(dictionary_error(torch.as_tensor(state.arrays["atoms"]).cpu(), data.atoms))
+
+    atoms = torch.tensor(start, dtype=torch.float32, device=device)
+    batches = ArrayBatches(data.X.astype(np.float32), None, device=device)
+    n_epochs = settings.n_epochs_biased
+    if rule == "ae-ls":
+        n_epochs = settings.n_epochs[settings.layers.index(n_unfold)]
+    with quiet_about_long_steps():
+        train(unfolded, batches, TrainState(unfolded.init(atoms)), max_iter=n_epochs, callbacks=[note])
+    return errors
+
+
+def _claims(values: dict[str, float], settings: Settings) -> list[Claim]:
+    few, many = settings.layers
+    dec, lasso, ls = (values[f"t25_{name}"] for name in ("min_dec", "min_lasso", "ls"))
+    dec_many, lasso_many, ls_many = (values[f"t100_{name}"] for name in ("dec", "lasso", "ls"))
+    return [
+        Claim(f"T = {few}: ae-lasso's error over dec's", lasso / dec, "<=", 0.85),
+        Claim(f"T = {few}: ae-ls's error over ae-lasso's", ls / lasso, "<=", 0.85),
+        Claim(
+            f"T = {many}: dec and ae-lasso differ, relatively, by",
+            abs(dec_many - lasso_many) / lasso_many,
+            "<=",
+            0.03,
+        ),
+        Claim(f"T = {many}: ae-ls's error over ae-lasso's", ls_many / lasso_many, "<=", 0.25),
+    ]
+
+
+def _draw(
+    n_unfold: int, errors: dict[tuple[int, GradientRule], list[list[float]]], settings: Settings, run: Run
+) -> str:
+    lines = {}
+    for rule in RULES:
+        found = np.array(errors[n_unfold, rule])
+        lines[rule] = band(settings.every * np.arange(found.shape[1]), found)
+    figure = curves(
+        lines,
+        xlabel="epochs",
+        ylabel="relative error of the dictionary",
+        yscale="log",
+        title=f"Learning through T = {n_unfold} layers (median, range)",
+    )
+    file = f"learning-{n_unfold}.png"
+    save_figure(figure, run.folder / file)
+    return file
+
+
+PUDLE_LEARNING = Experiment(
+    name="pudle-learning",
+    shows="with few layers ae-lasso learns better than dec, with many they agree; ae-ls learns best",
+    source="Tolooshams and Ba 2022, Fig. 4c, 4d",
+    quick=Settings(n_samples=1000, n_draws=2, n_epochs=(115, 80), n_epochs_biased=42, learning_rate=2e-2),
+    paper=Settings(
+        n_samples=10_000, n_draws=3, n_epochs=(600, 600), n_epochs_biased=600, learning_rate=1e-3, every=20
+    ),
+    measure=measure,
+)

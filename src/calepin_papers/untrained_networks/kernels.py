@@ -1,0 +1,124 @@
+"""Figures 2 and 3: the trigonometric basis, and the weights that triangular kernels give it.
+
+The closed form of eq. 11 is compared with the Jacobian of a generator of finitely many channels at random
+coefficients.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from calepin.core.random import torch_generator
+from calepin.experiments import Claim, Experiment, Findings, Run
+from calepin.networks.two_layer import TwoLayerGenerator, triangular_kernel
+from calepin.reconstruction import kernel_weights, subspace_energy, trigonometric_basis
+from calepin.report.figures import Curve, curves, save_figure
+
+__all__ = ["CS_KERNELS", "Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of the generators.
+
+    Attributes
+    ----------
+    n_draws
+        Random coefficients for every number of channels.
+    leading
+        Singular values that are compared; an odd number is whole frequencies.
+    """
+
+    n_draws: int
+    channels: tuple[int, ...] = (64, 256, 1024)
+    n: int = 300
+    width: int = 15
+    widths: tuple[int, ...] = (3, 7, 15, 31)
+    leading: int = 21
+    functions: tuple[int, ...] = (1, 2, 6, 21)
+
+
+def measure(settings: Settings, run: Run) -> Findings:
+    """Compare singular values one by one and singular vectors as a subspace."""
+    basis = trigonometric_basis(settings.n)[: settings.leading]
+    kernel = triangular_kernel(settings.width)
+    closed = kernel_weights(kernel.numpy(), settings.n)
+    generator = torch_generator(run.seed)
+    like = torch.zeros(0, dtype=torch.float64)
+    errors, energies = {}, {}
+    spectrum = closed
+    for done, k in enumerate(settings.channels):
+        run.progress(done / len(settings.channels), f"{k} channels")
+        network = TwoLayerGenerator(settings.n, channels=k, kernel=kernel)
+        found = [
+            _spectrum(network, network.initial(1, like=like, generator=generator)[0])
+            for _ in range(settings.n_draws)
+        ]
+        expected = np.sort(closed)[::-1][: settings.leading]
+        errors[k] = [np.median(np.abs(s[: settings.leading] / expected - 1)) for s, _ in found]
+        energies[k] = [subspace_energy(v[: settings.leading], basis) for _, v in found]
+        spectrum = found[0][0]
+    last = settings.channels[-1]
+    values = {}
+    for k in settings.channels:
+        name = "" if k == last else f"_k{k}"
+        for what, of in (("median_top21", errors[k]), ("subspace_energy", energies[k])):
+            values[what + name] = float(np.median(of))
+            values |= {f"{what}{name}_min": float(min(of)), f"{what}{name}_max": float(max(of))}
+    claims = [
+        Claim(f"eq. 11 gives the singular values at k = {last}: error", values["median_top21"], "<=", 0.03),
+        Claim("the leading vectors span low frequencies: energy", values["subspace_energy"], ">=", 0.98),
+    ]
+    return Findings(values, claims, _figures(settings, closed, spectrum, run))
+
+
+def _spectrum(network: TwoLayerGenerator, weights: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return all singular values and left vectors, from the small Gram matrix in float64."""
+    energy, vectors = torch.linalg.eigh(network.jacobian_gram(weights))
+    return energy.flip(0).clamp_min(0).sqrt().numpy(), vectors.T.flip(0).numpy()
+
+
+def _figures(settings: Settings, closed: np.ndarray, spectrum: np.ndarray, run: Run) -> list[str]:
+    place = np.arange(settings.n)
+    rows = trigonometric_basis(settings.n)
+    save_figure(
+        curves(
+            {f"function {i}": Curve(place, rows[i - 1]) for i in settings.functions},
+            xlabel="entry",
+            ylabel="value",
+            title="Trigonometric basis (Fig. 2)",
+        ),
+        run.folder / "basis.png",
+    )
+    index = np.arange(1, settings.n + 1)
+    lines = {
+        f"width {width}": Curve(index, kernel_weights(triangular_kernel(width).numpy(), settings.n))
+        for width in settings.widths
+    }
+    lines[f"Jacobian, width {settings.width}"] = Curve(index, spectrum)
+    floor = 1e-4 * closed.max()
+    for name, line in lines.items():
+        lines[name] = Curve(line.x, np.maximum(line.y, floor))
+    save_figure(
+        curves(
+            lines,
+            xlabel="trigonometric function, by frequency",
+            ylabel="weight",
+            xscale="log",
+            yscale="log",
+            title="Weights of triangular kernels (Fig. 3)",
+        ),
+        run.folder / "kernels.png",
+    )
+    return ["basis.png", "kernels.png"]
+
+
+CS_KERNELS = Experiment(
+    name="cs-kernels",
+    shows="kernels weigh trigonometric functions as eq. 11 says, and Jacobians agree",
+    source="Heckel and Soltanolkotabi 2020, Figs. 2 and 3",
+    quick=Settings(n_draws=3),
+    paper=Settings(n_draws=20, channels=(64, 256, 1024, 4096)),
+    measure=measure,
+)

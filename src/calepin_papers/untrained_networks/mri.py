@@ -1,0 +1,273 @@
+"""Figure 5: a slice of magnetic resonance imaging from a part of its k-space.
+
+One deep decoder makes the images of all coils, as its output channels. It is fitted to k-space with
+weights that rise from the middle to the edges (`density_weights`), its starts are averaged, and the
+result is moved to the nearest one with the measured samples. Beside it stand the zero-filled
+image and, with the weight of its penalty chosen by the truth, the sparsest one in a wavelet basis:
+
+    minimise over z    1/2 ||A W z - y||^2 + alpha ||z||_1,      W Daubechies-4, the coarsest scale free
+
+(Lustig, Donoho and Pauly, "Sparse MRI", 2007), moved to the measured samples too.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from calepin.core.random import torch_generator
+from calepin.datasets import data_path, has_data
+from calepin.experiments import Claim, Experiment, Findings, Run
+from calepin.likelihoods import Gaussian
+from calepin.metrics import psnr, ssim
+from calepin.networks.deep_decoder import DeepDecoder
+from calepin.networks.untrained import ComplexPair
+from calepin.operators import (
+    MultiCoilMRI,
+    Wavelet,
+    column_mask,
+    density_weights,
+    root_sum_of_squares,
+    variable_density_mask,
+)
+from calepin.operators.fourier import centred_fft, centred_ifft
+from calepin.penalties import L1
+from calepin.problem import Problem
+from calepin.reconstruction import Adam, FitProgress, data_consistent, fit_untrained, read_kspace, weighted
+from calepin.report.figures import Curve, before_after, curves, save_figure
+from calepin.solvers import FISTA, solve
+
+__all__ = ["CS_MRI", "Settings", "load_slice", "sample", "sparsest"]
+
+# suffix of the values -> pattern and acceleration; the first is the one that is claimed and drawn
+SCANS = {"": ("points", 8.0), "_2d_4x": ("points", 4.0), "_1d": ("columns", 4.0), "_1d_8x": ("columns", 8.0)}
+_COLUMNS = slice(44, 212)  # those of the file that are not zero padding
+_EVERY = 10
+_PHANTOM_COILS = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of slice and network.
+
+    Attributes
+    ----------
+    size
+        Samples around the middle of k-space.
+    n_starts
+        Random starts that are averaged.
+    power, in_size
+        Of the weights on k-space, and the sides that the network begins with, for masks of points and of
+        columns: what whole missing columns fold over each other asks for a smoother prior.
+    alphas
+        Weights of the wavelets' penalty; the best for the truth is taken.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    max_iter: int
+    n_starts: int = 2
+    depth: int = 5
+    in_size: tuple[int, int] = (16, 8)
+    lr: float = 0.03
+    power: tuple[float, float] = (0.5, 0.25)
+    n_center: int = 24
+    alphas: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3)
+    n_iter_wavelet: int = 80
+
+
+def measure(settings: Settings, run: Run) -> Findings:
+    """Reconstruct one slice from four masks."""
+    images = load_slice(settings.size).to(run.device)
+    truth = _magnitude(images)
+    values: dict[str, float] = {}
+    shown, followed = {}, {}
+    for done, (suffix, (pattern, acceleration)) in enumerate(SCANS.items()):
+        operator = sample(settings.size, pattern, acceleration, settings.n_center, run.seed, len(images[0]))
+        operator = operator.to(run.device)
+        y = operator(images)
+
+        def told(part: float, done: int = done, name: str = f"{pattern}, {acceleration:g}x") -> None:
+            run.progress((done + part) / len(SCANS), name)
+
+        found = {"zero_filled": operator.adjoint(y)}
+        found["l1wavelet"], alpha = _best_sparsest(operator, y, truth, settings)
+        starts, errors = _decode(operator, y, truth, pattern == "columns", settings, run.seed, told)
+        found["decoder"] = data_consistent(operator, starts.mean(0, keepdim=True), y)
+        for name, coils in found.items():
+            values[f"psnr_{name}{suffix}"] = psnr(_magnitude(coils), truth)
+            values[f"ssim_{name}{suffix}"] = ssim(_magnitude(coils), truth)
+        final = _error(found["decoder"], truth)
+        singles = [psnr(_magnitude(data_consistent(operator, x[None], y)), truth) for x in starts]
+        values |= {
+            f"psnr_decoder_single{suffix}_min": min(singles),
+            f"psnr_decoder_single{suffix}_max": max(singles),
+            f"alpha_l1wavelet{suffix}": alpha,
+            f"best_iteration{suffix}": float(_EVERY * (1 + errors.argmin())),
+            f"final_over_best{suffix}": final / min(final, *errors),
+        }
+        followed[f"{pattern}, {acceleration:g}x"] = Curve(_EVERY * np.arange(1, len(errors) + 1), errors)
+        if not suffix:
+            shown = {name.replace("_", "-"): _magnitude(coils) for name, coils in found.items()}
+    values["gain"] = values["psnr_decoder"] - values["psnr_zero_filled"]
+    values["decoder_over_l1wavelet"] = values["psnr_decoder"] - values["psnr_l1wavelet"]
+    claims = [Claim("an eighth of k-space: dB of the decoder over zero-filled", values["gain"], ">=", 2.5)]
+    return Findings(values, claims, _figures(shown, truth, followed, values, run))
+
+
+def load_slice(size: tuple[int, int]) -> Tensor:
+    """Return the coils' complex images (1, n_coils, *size) of a real slice, or of a phantom without it.
+
+    They are those of the middle of its k-space, fully sampled; the root of their sum of squares is at most 1.
+    """
+    if has_data("mri"):
+        kspace = read_kspace(data_path("mri") / "brain_alias_8ch.mat")[0][..., _COLUMNS]
+        samples = torch.from_numpy(np.ascontiguousarray(kspace, np.complex64))
+    else:
+        samples = centred_fft(_phantom())
+    for axis, length in zip((-2, -1), size, strict=True):
+        samples = samples.narrow(axis, samples.shape[axis] // 2 - length // 2, length)
+    images = centred_ifft(samples)[None]
+    return images / root_sum_of_squares(images).max()
+
+
+def sample(
+    size: tuple[int, int], pattern: str, acceleration: float, n_center: int, seed: int, n_coils: int
+) -> MultiCoilMRI:
+    """Return the scanner: single points, dense in the middle, or whole columns."""
+    if pattern == "columns":
+        acquired = column_mask(size, acceleration=acceleration, seed=seed)
+    else:
+        acquired = variable_density_mask(
+            size, acceleration=acceleration, n_center=n_center, power=4.0, seed=seed
+        )
+    return MultiCoilMRI(acquired, n_coils=n_coils)
+
+
+def sparsest(operator: MultiCoilMRI, y: Tensor, alpha: float, n_iter: int) -> Tensor:
+    """Return the coils' images with few wavelets, moved to the measured samples."""
+    wavelet = Wavelet(operator.in_shape).to(y.device)
+    weight = torch.full(operator.in_shape[-2:], alpha, device=y.device)
+    height, width = wavelet.coarse_shape
+    weight[:height, :width] = 0
+    z = solve(
+        Problem(operator @ wavelet, Gaussian(), y),
+        FISTA(L1(weight), step_size=1.0),
+        n_iter=n_iter,
+        z0=wavelet.adjoint(operator.adjoint(y)),
+    ).z
+    return data_consistent(operator, wavelet(z), y)
+
+
+def _best_sparsest(
+    operator: MultiCoilMRI, y: Tensor, truth: np.ndarray, settings: Settings
+) -> tuple[Tensor, float]:
+    tried = [(sparsest(operator, y, alpha, settings.n_iter_wavelet), alpha) for alpha in settings.alphas]
+    return min(tried, key=lambda one: _error(one[0], truth))
+
+
+def _decode(
+    operator: MultiCoilMRI,
+    y: Tensor,
+    truth: np.ndarray,
+    columns: bool,
+    settings: Settings,
+    seed: int,
+    told: Callable[[float], None],
+) -> tuple[Tensor, np.ndarray]:
+    """Return the coils' images of every start, and the error of their average every ten iterations."""
+    coils, height, width = operator.in_shape
+    network = ComplexPair(
+        DeepDecoder(
+            (height, width),
+            out_channels=2 * coils,
+            channels=settings.channels,
+            depth=settings.depth,
+            in_size=settings.in_size[columns],
+            output="none",
+        )
+    ).to(y.device)
+    weights = density_weights((height, width), power=settings.power[columns]).to(y.device)
+    problem = weighted(operator, y, weights)
+    errors = []
+
+    def watch(progress: FitProgress) -> None:
+        if progress.n_iter % _EVERY == 0:
+            average = problem.scale * progress.x.mean(0, keepdim=True)
+            errors.append(_error(data_consistent(operator, average, y), truth))
+            told(progress.n_iter / settings.max_iter)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of iterations
+        fit = fit_untrained(
+            network,
+            problem.operator,
+            problem.y,
+            optimizer=Adam(settings.lr),
+            max_iter=settings.max_iter,
+            tol=0.0,
+            n_starts=settings.n_starts,
+            generator=torch_generator(seed),
+            callback=watch,
+        )
+    return problem.scale * network(fit.weights).detach(), np.array(errors)
+
+
+def _phantom() -> Tensor:
+    """Return the coils' images (n_coils, 320, 320) of the Shepp-Logan phantom, with a slow phase."""
+    from skimage.data import shepp_logan_phantom
+
+    pixels = torch.from_numpy(shepp_logan_phantom()).float()
+    image = torch.nn.functional.interpolate(pixels[None, None], (320, 320), mode="area")[0]
+    along = torch.linspace(-1, 1, 320)
+    angle = torch.arange(_PHANTOM_COILS) * (2 * torch.pi / _PHANTOM_COILS)
+    rows = along[:, None] - 1.2 * torch.sin(angle)[:, None, None]
+    columns = along - 1.2 * torch.cos(angle)[:, None, None]
+    near = torch.exp(-0.5 * (rows.square() + columns.square()))
+    return torch.polar(near * image, angle[:, None, None] + along + 0.5 * along[:, None])
+
+
+def _magnitude(coils: Tensor) -> np.ndarray:
+    return root_sum_of_squares(coils)[0, 0].cpu().numpy()
+
+
+def _error(coils: Tensor, truth: np.ndarray) -> float:
+    """Return the squared error of the magnitude over its squared norm."""
+    return float(np.square(_magnitude(coils) - truth).sum() / np.square(truth).sum())
+
+
+def _figures(
+    shown: dict[str, np.ndarray],
+    truth: np.ndarray,
+    followed: dict[str, Curve],
+    values: dict[str, float],
+    run: Run,
+) -> list[str]:
+    captions = {name: f"{values['psnr_' + name.replace('-', '_')]:.1f} dB" for name in shown}
+    images = {name: image.clip(0, 1) for name, image in {**shown, "fully sampled": truth}.items()}
+    save_figure(before_after(images, captions=captions), run.folder / "slice.png")
+    figure = curves(
+        followed,
+        xlabel="iteration",
+        ylabel="||G(C) - x||^2 / ||x||^2",
+        xscale="log",
+        yscale="log",
+        title="Error of the average over starts, with the measured samples",
+    )
+    save_figure(figure, run.folder / "convergence.png")
+    return ["slice.png", "convergence.png"]
+
+
+CS_MRI = Experiment(
+    name="cs-mri",
+    shows="an untrained network recovers an MRI slice from an eighth of its k-space",
+    source="Heckel and Soltanolkotabi 2020, Fig. 5",
+    # up to five minutes on two cores: four masks, eight coils
+    quick=Settings(size=(160, 168), channels=128, max_iter=400),
+    paper=Settings(size=(320, 168), channels=256, max_iter=3000, n_starts=5),
+    measure=measure,
+)

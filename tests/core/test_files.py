@@ -1,0 +1,124 @@
+import errno
+import json
+import os
+import pickle
+import stat
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from calepin.core.errors import FileFormatError
+from calepin.core.files import atomic_write, load_arrays, read_header, save_arrays
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_arrays(path, "dictionary", {"components": np.arange(6.0).reshape(2, 3)}, {"alpha": 0.5})
+    return path
+
+
+def test_what_is_loaded_is_what_was_saved(saved):
+    arrays, parameters = load_arrays(saved, "dictionary")
+    np.testing.assert_array_equal(arrays["components"], np.arange(6.0).reshape(2, 3))
+    assert parameters == {"alpha": 0.5}
+
+
+def test_arrays_that_are_not_contiguous_keep_their_values(tmp_path):
+    array = np.arange(12.0).reshape(3, 4)
+    save_arrays(tmp_path / "a.safetensors", "x", {"t": array.T, "s": array[:, ::2]}, {})
+    arrays, _ = load_arrays(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(arrays["t"], array.T)
+    np.testing.assert_array_equal(arrays["s"], array[:, ::2])
+
+
+def test_header_tells_kind_and_shapes(saved):
+    header = read_header(saved)
+    assert header["kind"] == "dictionary"
+    assert header["arrays"] == {"components": {"shape": [2, 3], "dtype": "F64"}}
+    json.dumps(header)
+
+
+def test_another_kind_is_refused(saved):
+    with pytest.raises(FileFormatError, match="holds a 'dictionary', expected a 'checkpoint'"):
+        load_arrays(saved, "checkpoint")
+
+
+def test_a_truncated_file_is_refused(saved):
+    saved.write_bytes(saved.read_bytes()[:-5])
+    with pytest.raises(FileFormatError, match="not a readable safetensors file"):
+        load_arrays(saved)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (pickle.dumps({"components": [1, 2]}), "it looks like a pickle, which calepin never loads"),
+        (b"PK\x03\x04" + b"\0" * 60, "zip archive"),
+        (b"\x93NUMPY\x01\x00", "npy array"),
+        (b"hello, world, this is text", "truncated, or of another format"),
+    ],
+)
+def test_other_files_are_refused_and_named(tmp_path, content, reason):
+    path = tmp_path / "wrong.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=reason):
+        load_arrays(path)
+
+
+def test_safetensors_of_others_are_refused(tmp_path):
+    save_file({"w": np.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(FileFormatError, match="calepin did not write it"):
+        load_arrays(tmp_path / "other.safetensors")
+
+
+def test_another_format_version_is_refused(tmp_path):
+    metadata = {"format": "calepin", "version": "99", "kind": "dictionary", "parameters": "{}"}
+    save_file({"components": np.zeros((2, 2))}, tmp_path / "new.safetensors", metadata=metadata)
+    with pytest.raises(FileFormatError, match="format version 99"):
+        load_arrays(tmp_path / "new.safetensors")
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        load_arrays(tmp_path / "none.safetensors")
+    with pytest.raises(FileFormatError, match="is a folder"):
+        load_arrays(tmp_path)
+    with pytest.raises(FileNotFoundError, match="folder .* does not exist"):
+        save_arrays(tmp_path / "no" / "a.safetensors", "x", {}, {})
+    with pytest.raises(IsADirectoryError, match="it is a folder"), atomic_write(tmp_path):
+        pass
+
+
+def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_arrays(saved, "dictionary", {"components": np.zeros((9, 9))}, {})
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_while_writing_leaves_the_old_file(saved, error):
+    before = saved.read_bytes()
+    with pytest.raises(error), atomic_write(saved) as path:
+        path.write_bytes(b"half")
+        raise error
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_a_written_file_has_the_usual_permissions(saved):
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o666 & ~umask
+    saved.chmod(0o600)
+    save_arrays(saved, "dictionary", {}, {})
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o600

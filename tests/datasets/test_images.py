@@ -1,0 +1,224 @@
+"""What a file holds comes back: depth, colour, alpha, profile; damaged files give one clear error."""
+
+import os
+import struct
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image as PILImage
+from PIL import ImageCms
+
+from calepin.core.errors import FileFormatError
+from calepin.datasets import Image, read_image, write_image
+from calepin.datasets.samples import load_sample
+
+SHAPES = {"gray": (19, 23), "colour": (19, 23, 3)}
+
+
+def levels(kind, bits, seed=0):
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 2**bits, SHAPES[kind])
+    values.flat[:2] = 0, 2**bits - 1
+    return values
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize(("suffix", "bits"), [(".png", 8), (".png", 16), (".tif", 8), (".TIFF", 16)])
+@pytest.mark.parametrize("with_alpha", [False, True])
+def test_every_level_survives_a_round_trip(tmp_path, kind, suffix, bits, with_alpha):
+    values, top = levels(kind, bits), 2**bits - 1
+    alpha = levels("gray", bits, seed=1) / top if with_alpha else None
+    path = tmp_path / f"image{suffix}"
+    assert write_image(path, Image(values / top, bits, alpha)) == ()
+    back = read_image(path)
+    assert (back.bits, back.notes) == (bits, ())
+    assert back.pixels.dtype == np.float32
+    assert_array_equal(np.rint(back.pixels * top), values)
+    if alpha is None:
+        assert back.alpha is None
+    else:
+        assert_array_equal(np.rint(back.alpha * top), np.rint(alpha * top))
+
+
+def png_with_every_filter(values):
+    """Encode 16-bit RGB by the letter of the PNG standard, rows taking its five filters in turn."""
+
+    def paeth(left, up, corner):
+        guess = left + up - corner
+        distances = abs(guess - left), abs(guess - up), abs(guess - corner)
+        return (left, up, corner)[distances.index(min(distances))]
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = values.shape[:2]
+    rows = values.astype(">u2").reshape(height, -1).view(np.uint8).astype(int)
+    stream = b""
+    above = np.zeros_like(rows[0])
+    for y, row in enumerate(rows):
+        left = np.r_[np.zeros(6, int), row[:-6]]
+        corner = np.r_[np.zeros(6, int), above[:-6]]
+        predictions = [
+            0,
+            left,
+            above,
+            (left + above) // 2,
+            np.array([paeth(*neighbours) for neighbours in zip(left, above, corner, strict=True)]),
+        ]
+        filtered = (row - predictions[y % 5]) % 256
+        stream += bytes([y % 5]) + filtered.astype(np.uint8).tobytes()
+        above = row
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(stream)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def test_deep_colour_png_of_another_writer_keeps_both_bytes(tmp_path):
+    values = levels("colour", 16)
+    path = tmp_path / "image.png"
+    path.write_bytes(png_with_every_filter(values))
+    assert_array_equal(np.rint(read_image(path).pixels * 65535), values)
+
+
+def test_jpeg_keeps_colour_and_says_what_it_cannot_hold(tmp_path):
+    image = load_sample("astronaut")
+    pixels = image.pixels[:64, :64]
+    path = tmp_path / "image.jpg"
+    losses = write_image(path, Image(pixels, 16, np.ones((64, 64))))
+    assert [loss.split()[1] for loss in losses] == ["holds", "has"]
+    back = read_image(path)
+    assert back.bits == 8
+    assert back.pixels.shape == (64, 64, 3)
+    assert np.sqrt(np.mean((back.pixels - pixels) ** 2)) < 0.02
+
+
+def test_floating_point_tiff_is_kept_and_png_takes_it_with_16_bits(tmp_path):
+    pixels = np.random.default_rng(0).random((9, 7)).astype(np.float32)
+    assert write_image(tmp_path / "float.tif", Image(pixels, 32)) == ()
+    back = read_image(tmp_path / "float.tif")
+    assert back.bits == 32
+    assert_array_equal(back.pixels, pixels)
+    assert "16 bits" in write_image(tmp_path / "float.png", back)[0]
+    assert read_image(tmp_path / "float.png").bits == 16
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_colour_profile_is_kept(tmp_path, name, bits):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image(levels("colour", 8) / 255, bits, icc_profile=profile)
+    write_image(tmp_path / name, image)
+    assert read_image(tmp_path / name).icc_profile == profile
+
+
+def test_values_outside_the_range_are_clipped(tmp_path):
+    write_image(tmp_path / "a.png", Image(np.array([[-0.5, 0.5, 1.5]])))
+    assert_array_equal(np.rint(read_image(tmp_path / "a.png").pixels * 255), [[0, 128, 255]])
+
+
+def test_a_palette_becomes_colour(tmp_path):
+    values = np.repeat(np.repeat(levels("colour", 8)[:4, :4] // 64 * 64, 4, 0), 4, 1).astype(np.uint8)
+    PILImage.fromarray(values).quantize(64).save(tmp_path / "a.png")
+    back = read_image(tmp_path / "a.png")
+    assert_array_equal(np.rint(back.pixels * 255), values)
+    assert "palette" in back.notes[0]
+
+
+def test_cmyk_and_orientation_are_undone_with_a_note(tmp_path):
+    image = PILImage.fromarray(np.zeros((8, 12, 3), np.uint8))
+    exif = PILImage.Exif()
+    exif[0x0112] = 6
+    image.convert("CMYK").save(tmp_path / "a.jpg", exif=exif)
+    back = read_image(tmp_path / "a.jpg")
+    assert back.pixels.shape == (12, 8, 3)
+    assert len(back.notes) == 2
+
+
+def test_the_first_of_several_pages_is_read_with_a_note(tmp_path):
+    import tifffile
+
+    pages = np.stack([levels("gray", 16), levels("gray", 16, seed=1)]).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="minisblack")
+    back = read_image(tmp_path / "stack.tif")
+    assert "first of 2 pages" in back.notes[0]
+    assert_array_equal(np.rint(back.pixels * 65535), pages[0])
+
+
+def test_planar_and_lzw_tiff_of_other_writers(tmp_path):
+    import tifffile
+
+    colour = levels("colour", 16).astype(np.uint16)
+    path = tmp_path / "planar.tif"
+    tifffile.imwrite(path, np.moveaxis(colour, 2, 0), photometric="rgb", planarconfig="separate")
+    assert_array_equal(np.rint(read_image(path).pixels * 65535), colour)
+    gray = levels("gray", 16).astype(np.uint16)
+    PILImage.fromarray(gray).save(tmp_path / "lzw.tif", compression="tiff_lzw")
+    assert_array_equal(np.rint(read_image(tmp_path / "lzw.tif").pixels * 65535), gray)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    bad = tmp_path / "bad.png"
+    for content in (b"", b"hello, I am a text file", b"\x89PNG\r\n\x1a\n", b"II*\0\x08\0\0\0"):
+        bad.write_bytes(content)
+        with pytest.raises(FileFormatError, match=r"bad\.png"):
+            read_image(bad)
+    with pytest.raises(FileFormatError, match="is a folder"):
+        read_image(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.png"):
+        read_image(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_truncated_file_is_refused(tmp_path, name, bits):
+    path = tmp_path / name
+    write_image(path, Image(levels("colour", 8) / 255, bits))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(FileFormatError, match=name) as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "what"),
+    [
+        (np.full((4, 4), 2.0, np.float32), r"expected \[0, 1\]"),
+        (np.full((4, 4), np.nan, np.float32), "NaN"),
+        (np.zeros((4, 4), np.int16), "int16"),
+        (np.zeros((4, 4, 5), np.uint16), "shape"),
+    ],
+)
+def test_samples_without_a_place_in_the_range_are_refused(tmp_path, array, what):
+    import tifffile
+
+    planes = "contig" if array.ndim == 3 else None
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", planarconfig=planes)
+    with pytest.raises(FileFormatError, match=what):
+        read_image(tmp_path / "a.tif")
+
+
+def test_what_cannot_be_written_is_refused_and_the_old_file_stays(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    good = Image(np.zeros((4, 4)))
+    with pytest.raises(ValueError, match="NaN"):
+        write_image(path, replace(good, pixels=np.full((4, 4), np.nan)))
+    with pytest.raises(ValueError, match=r"shape \(h, w\)"):
+        write_image(path, replace(good, pixels=np.zeros((4, 4, 2))))
+    with pytest.raises(ValueError, match=r"\.gif: expected"):
+        write_image(tmp_path / "a.gif", good)
+    with pytest.raises(FileNotFoundError, match="folder"):
+        write_image(tmp_path / "none" / "a.png", good)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_image(path, good)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.png"]

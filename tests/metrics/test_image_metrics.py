@@ -1,0 +1,33 @@
+"""PSNR and SSIM are scikit-image's, whatever the size of the bands they are worked out in."""
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from calepin.metrics import psnr, ssim
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (263, 40), (600, 33), (300, 20, 3)])
+def test_both_equal_scikit_image(shape):
+    rng = np.random.default_rng(0)
+    clean = rng.random(shape)
+    noisy = clean + 0.1 * rng.standard_normal(shape)
+    channels = 2 if len(shape) == 3 else None
+    assert psnr(noisy, clean) == pytest.approx(peak_signal_noise_ratio(clean, noisy, data_range=1))
+    expected = structural_similarity(clean, noisy, data_range=1, channel_axis=channels)
+    assert ssim(noisy, clean) == pytest.approx(expected, rel=1e-12)
+
+
+def test_equal_images_have_no_error():
+    image = np.random.default_rng(0).random((20, 20))
+    assert psnr(image, image) == np.inf
+    assert ssim(image, image) == pytest.approx(1)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"one shape, got \(3, 3\) and \(3, 4\)"):
+        psnr(np.zeros((3, 3)), np.zeros((3, 4)))
+    with pytest.raises(ValueError, match="peak: expected a positive"):
+        psnr(np.zeros((3, 3)), np.zeros((3, 3)), peak=0)
+    with pytest.raises(ValueError, match="at least 7"):
+        ssim(np.zeros((3, 9)), np.zeros((3, 9)))

@@ -1,0 +1,114 @@
+"""The learning figures in miniature: baselines cut as they say, transforms transform, claims follow."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from calepin.experiments import perform
+from calepin_papers.generative import mnist, synthetic
+from calepin_papers.generative.baselines import KSVDBaseline, MODBaseline, reconstruct
+from calepin_papers.generative.comparison import Comparison
+from calepin_papers.generative.digits import TRANSFORMS, digit_task, load
+from calepin_papers.generative.retrain import GEN_RETRAIN
+from calepin_papers.generative.retrain import Settings as RetrainSettings
+
+TINY = Comparison(2, 3, 1, 1, n_starts=4, ridge=0.01, relative=True)
+
+
+def test_dependencies_and_their_claims(tmp_path):
+    settings = replace(synthetic.GEN_DEPENDENCIES.quick, sizes=TINY, n_test=40)
+    experiment = replace(synthetic.GEN_DEPENDENCIES, quick=settings)
+    result = perform(experiment, tmp_path, seed=3)
+    values = result["values"]
+    for name in (
+        "least_squares",
+        "mod_default",
+        "mod_omp",
+        "ksvd_default",
+        "ksvd_uncut",
+        "altmin",
+        "autodiff",
+    ):
+        assert 0 < values[f"{name}_min"] <= values[name] <= values[f"{name}_max"]
+    assert result["claims"][0]["value"] == values["least_squares"] / values["mod_default"]
+    assert len(result["claims"]) == 6
+    again = perform(experiment, tmp_path, seed=3)["values"]
+    assert all(again[name] == values[name] for name in values if not name.startswith("seconds"))
+
+
+@pytest.fixture
+def bundled(monkeypatch):
+    """Run on scikit-learn's digits: small, and everywhere."""
+    monkeypatch.delenv("CALEPIN_DATA", raising=False)
+
+
+@pytest.mark.usefixtures("bundled")
+def test_digits_of_machines_without_data(tmp_path):
+    sizes = Comparison(1, 3, 0, 1, n_starts=1)
+    task = digit_task(load(), "blur", 0, 0)
+    assert task.atoms.shape == (100, 64)
+    outcome, figures = mnist._compare("blur", mnist.Settings(sizes, ("blur",)), _run(tmp_path), 0)
+    assert set(figures) == {"losses-blur.png", "images-blur.png"}
+    assert outcome.last("least_squares") < np.linalg.norm(task.clean.numpy(), axis=1).mean()
+
+
+@pytest.mark.usefixtures("bundled")
+def test_retraining_is_measured_beside_the_layer(tmp_path):
+    experiment = replace(GEN_RETRAIN, quick=RetrainSettings(1, n_batches=2, max_passes=2))
+    values = perform(experiment, tmp_path)["values"]
+    assert {"loss_retrained", "loss_least_squares", "loss_tuned"} <= values.keys()
+    assert all(0 < value < 10 for value in values.values())
+
+
+@pytest.mark.usefixtures("bundled")
+def test_transforms_are_what_they_say():
+    x = load().train[:20]
+    draw = torch.Generator().manual_seed(0)
+    images = x.view(-1, 8, 8)
+    blurred = TRANSFORMS["blur"](x, draw).view(-1, 8, 8)
+    torch.testing.assert_close(blurred[:, 3, 4], images[:, 2:5, 3:6].mean((1, 2)))
+    torch.testing.assert_close(TRANSFORMS["flip"](x, draw).view(-1, 8, 8)[:, :, 0], images[:, :, 7])
+    coloured = TRANSFORMS["recolour"](x, draw)
+    assert coloured.min() >= 0
+    assert coloured.max() <= 1
+    assert not torch.equal(coloured, x)
+    assert torch.equal(TRANSFORMS["none"](x, draw), x)
+
+
+def test_codes_are_cut_rounded_or_left(rng):
+    atoms = np.eye(20)
+    y = rng.normal(size=(7, 20))
+    made = reconstruct(y, atoms, 1)
+    # two of twenty features are the default code of OMP; the larger of them is also that of OMP-1
+    assert ((made["uncut"] != 0).sum(1) == 2).all()
+    assert ((made["default"] != 0).sum(1) == 1).all()
+    np.testing.assert_array_equal(made["default"], made["omp"])
+    np.testing.assert_array_equal(made["omp"], np.round(made["omp"], 4))
+    assert not np.array_equal(made["uncut"], np.round(made["uncut"], 4))
+
+
+@pytest.mark.parametrize("kind", [MODBaseline, KSVDBaseline])
+def test_baselines_learn_from_one_batch_after_another(rng, kind):
+    truth = rng.normal(size=(6, 15))
+
+    def samples():
+        return 5 * (rng.normal(size=(40, 6)) * (rng.random((40, 6)) < 0.3)) @ truth
+
+    def loss(atoms):
+        return np.linalg.norm(test - reconstruct(test, atoms, 3)["omp"])
+
+    test = samples()
+    learner = kind(6, 0)
+    for _ in range(12):
+        learner.learn(samples())
+    np.testing.assert_allclose(np.linalg.norm(learner.atoms, axis=1), 1)
+    guess = rng.normal(size=(6, 15))
+    assert loss(learner.atoms) < 0.6 * loss(guess / np.linalg.norm(guess, axis=1, keepdims=True))
+
+
+def _run(folder):
+    from calepin.experiments import Run
+
+    return Run(0, "cpu", folder)

@@ -1,0 +1,89 @@
+"""The experiments on planted dictionaries in miniature: what holds there already, and what is written."""
+
+from dataclasses import replace
+
+import pytest
+
+from calepin.datasets import read_image
+from calepin.experiments import find, perform
+from calepin_papers import EXPERIMENTS
+from calepin_papers.pudle.distances import PUDLE_GLOBAL
+from calepin_papers.pudle.distances import Settings as Distances
+from calepin_papers.pudle.learning import PUDLE_LEARNING
+from calepin_papers.pudle.learning import Settings as Learning
+from calepin_papers.pudle.recovery import PUDLE_RECOVERY
+from calepin_papers.pudle.recovery import Settings as Recovery
+
+SMALL = {"n_draws": 2, "n_nonzero": 2}
+TINY = {
+    PUDLE_GLOBAL: Distances(
+        n_features=30, n_components=40, n_samples=200, layers=(25, 80), n_passes=30, **SMALL
+    ),
+    PUDLE_LEARNING: Learning(
+        n_features=20,
+        n_components=25,
+        n_samples=300,
+        n_epochs=(30, 60),
+        n_epochs_biased=30,
+        learning_rate=1e-2,
+        layers=(8, 50),
+        closeness=1.2,
+        **SMALL,
+    ),
+    PUDLE_RECOVERY: Recovery(
+        n_features=100,
+        n_components=60,
+        n_updates=150,
+        n_unfold=30,
+        learning_rate=4e-3,
+        decay_every=10,
+        every=50,
+        **SMALL,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    return folder, {e.name: perform(replace(e, quick=tiny), folder, seed=1) for e, tiny in TINY.items()}
+
+
+def test_they_are_registered():
+    assert {e.name for e in TINY} <= {e.name for e in find(["pudle-*"], EXPERIMENTS)}
+
+
+def test_ae_ls_points_to_the_truth_and_ae_lasso_to_the_lassos_optimum(results):
+    result = results[1]["pudle-global"]
+    assert all(claim["holds"] for claim in result["claims"])
+    values = result["values"]
+    # with many layers dec and ae-lasso are one gradient
+    assert values["dec_to_star"] == pytest.approx(values["lasso_to_star"], rel=0.02)
+    assert values["error_star"] > 0.01
+
+
+def test_with_few_layers_ae_lasso_beats_dec_and_with_many_ae_ls_beats_both(results):
+    values = results[1]["pudle-learning"]["values"]
+    assert values["t25_min_lasso"] < values["t25_min_dec"]
+    assert values["t100_lasso"] == pytest.approx(values["t100_dec"], rel=0.1)
+    assert values["t100_ls"] < 0.5 * values["t100_lasso"]
+
+
+def test_decay_and_hard_thresholds_remove_the_bias_that_alternating_minimisation_has_most(results):
+    values = results[1]["pudle-recovery"]["values"]
+    assert values["err_ht"] < 0.2 * values["err_ls"]
+    assert values["err_noodl"] < 0.2 * values["err_ls"]
+    assert values["err_decay"] < 0.5 * values["err_ls"]
+    assert values["err_ls"] < values["err_altmin"] < values["err_start"]
+
+
+def test_every_value_has_a_range_and_every_figure_shows_something(results):
+    folder, found = results
+    for name, result in found.items():
+        medians = [n for n in result["values"] if f"{n}_min" in result["values"]]
+        assert len(medians) >= 5
+        for value in medians:
+            numbers = result["values"]
+            assert numbers[f"{value}_min"] <= numbers[value] <= numbers[f"{value}_max"]
+        for figure in result["figures"]:
+            assert read_image(folder / name / figure).pixels.std() > 0.05

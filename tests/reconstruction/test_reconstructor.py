@@ -1,0 +1,114 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+
+import calepin
+from calepin.networks import ComplexPair, DeepDecoder
+from calepin.operators import GaussianSketch, Mask, SubsampledHadamard
+from calepin.reconstruction import LBFGS
+from calepin.reconstruction.reconstructor import default_network
+
+OPERATOR = SubsampledHadamard((1, 16, 16), 100)
+
+
+def images(n=2):
+    place = np.linspace(0, 3, 16)
+    waves = [0.5 + 0.2 * np.sin(place + i) + 0.2 * np.cos((i + 1) * place)[:, None] for i in range(n)]
+    return np.stack(waves)[:, None].astype(np.float32)
+
+
+def measured(x):
+    return OPERATOR(torch.from_numpy(x)).numpy()
+
+
+def relative_error(x, truth):
+    return float(((x - truth) ** 2).sum() / (truth**2).sum())
+
+
+def test_arrays_in_arrays_out():
+    x = images()
+    reconstructor = calepin.UntrainedReconstructor(OPERATOR, tol=0.02, random_state=0)
+    found = reconstructor.reconstruct(measured(x))
+    assert isinstance(found, np.ndarray)
+    assert found.dtype == np.float32
+    assert relative_error(found, x) < 0.02
+    assert reconstructor.converged_.all()
+    assert reconstructor.n_iter_ == reconstructor.solution_.n_iter
+
+
+def test_one_observation_is_a_batch_of_one():
+    y = measured(images(1))
+    reconstructor = calepin.UntrainedReconstructor(OPERATOR, tol=0.05, random_state=0)
+    alone = reconstructor.reconstruct(y[0])
+    assert alone.shape == (1, 16, 16)
+    np.testing.assert_array_equal(alone, reconstructor.reconstruct(y)[0])
+    assert isinstance(reconstructor.reconstruct(torch.from_numpy(y)), torch.Tensor)
+
+
+def test_the_seed_decides_everything():
+    y = measured(images(1))
+    settings = {"tol": 0.1, "n_starts": 2}
+    one, again, other = (
+        calepin.UntrainedReconstructor(OPERATOR, random_state=seed, **settings).reconstruct(y)
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_complex_measurements_give_complex_signals():
+    x = images(1) * np.exp(1j * images(1)).astype(np.complex64)
+    operator = Mask(torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.6)
+    y = operator(torch.from_numpy(x)).numpy()
+    found = calepin.UntrainedReconstructor(operator, tol=0.03, random_state=0).reconstruct(y)
+    assert found.dtype == np.complex64
+    assert np.linalg.norm(found - x) < 0.2 * np.linalg.norm(x)
+
+
+def test_settings_are_scikit_learns():
+    network = DeepDecoder((16, 16), channels=8, depth=2, in_size=4)
+    reconstructor = calepin.UntrainedReconstructor(OPERATOR, network=network, optimizer=LBFGS(), max_iter=3)
+    twin = clone(reconstructor)
+    assert twin.get_params()["max_iter"] == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert twin.reconstruct(measured(images())).shape == (2, 1, 16, 16)
+    assert twin.network_.n_parameters == network.n_parameters
+
+
+def test_not_converging_warns():
+    with pytest.warns(ConvergenceWarning, match="have not converged after 2"):
+        calepin.UntrainedReconstructor(OPERATOR, max_iter=2, random_state=0).reconstruct(measured(images()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "y", "message"),
+    [
+        ({}, np.zeros((2, 100), np.float32), "y: expected a signal that was seen"),
+        ({}, np.ones((2, 99), np.float32), "y: SubsampledHadamard expected shape"),
+        ({}, np.array(["a"]), "y: expected numbers"),
+        ({"max_iter": 2.5}, np.ones((1, 100), np.float32), "max_iter: expected a whole number"),
+    ],
+)
+def test_bad_input_is_named(settings, y, message):
+    with pytest.raises(ValueError, match=message):
+        calepin.UntrainedReconstructor(OPERATOR, **settings).reconstruct(y)
+
+
+@pytest.mark.parametrize(("dtype", "first"), [(torch.float32, (32, 20)), (torch.complex64, (16, 16))])
+def test_the_default_network_begins_coarse_for_k_space(dtype, first):
+    operator = Mask(torch.ones(1, 256, 160, dtype=torch.bool))
+    network = default_network(operator, torch.ones((1, 1), dtype=dtype))
+    decoder = network.network if isinstance(network, ComplexPair) else network
+    assert isinstance(decoder, DeepDecoder)
+    assert decoder.sizes[0] == first
+
+
+def test_signals_without_a_default_network_are_named():
+    operator = GaussianSketch((40,), 20)
+    with pytest.raises(ValueError, match="network: expected one for signals of shape"):
+        calepin.UntrainedReconstructor(operator).reconstruct(np.ones((1, 20), np.float32))
