@@ -110,21 +110,25 @@ class HardThreshold:
     ----------
     threshold : float or Tensor
         The level b, at least zero; a tensor broadcasts against one code, as in `L1`.
+    nonnegative : bool, default False
+        Whether negative entries become zero too; their penalty is infinite.
     """
 
     threshold: float | Tensor
+    nonnegative: bool = False
 
     def __post_init__(self) -> None:
         _check_nonnegative("threshold", self.threshold)
 
     def value(self, z: Tensor) -> Tensor:
         """``b^2 / 2`` for each nonzero entry, shape (n,)."""
-        return (0.5 * self.threshold**2 * (z != 0).to(z.abs().dtype)).flatten(1).sum(1)
+        total = (0.5 * self.threshold**2 * (z != 0).to(z.abs().dtype)).flatten(1).sum(1)
+        return total.masked_fill((z < 0).flatten(1).any(1), math.inf) if self.nonnegative else total
 
     def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
         """Hard threshold at b; `step` is not used."""
         # asking which entries go, not which stay, lets a NaN through to where it is reported
-        return v.masked_fill(v.abs() <= self.threshold, 0)
+        return v.masked_fill((v if self.nonnegative else v.abs()) <= self.threshold, 0)
 
 
 @dataclass(frozen=True)

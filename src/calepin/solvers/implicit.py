@@ -24,6 +24,7 @@ from calepin.likelihoods import Gaussian
 from calepin.operators.dense import Dense
 from calepin.penalties import L1, NonNegativeL1
 from calepin.problem import Problem
+from calepin.solvers.kernels.encode import DenseTerms, lasso_codes
 
 __all__ = ["implicit_codes"]
 
@@ -52,7 +53,7 @@ def implicit_codes(problem: Problem, solver: Any) -> Tensor:
     IncompatibleError
         Another likelihood, operator, penalty or dtype, or a penalty that decays.
     ValueError
-        A weight that is not positive, or atoms of a support that are linearly dependent, where the
+        A weight that is not nonnegative, or atoms of a support that are linearly dependent, where the
         code is no differentiable function of them.
     """
     penalty = getattr(solver, "penalty", None)
@@ -65,8 +66,8 @@ def implicit_codes(problem: Problem, solver: Any) -> Tensor:
         raise ValueError(f"alpha: expected positive weights for 'implicit', got {alpha.min().item():g}")
     if alpha.numel() > 1:
         alpha = alpha.expand(len(atoms))
-    positive = isinstance(penalty, NonNegativeL1)
-    return _LassoCodes.apply(y, atoms, alpha, positive)  # pyright: ignore[reportReturnType]
+    nonnegative = isinstance(penalty, NonNegativeL1)
+    return _LassoCodes.apply(y, atoms, alpha, nonnegative)  # pyright: ignore[reportReturnType]
 
 
 def _check(problem: Problem, solver: Any, penalty: Any) -> None:
@@ -97,8 +98,8 @@ class _LassoCodes(torch.autograd.Function):
     """Exact codes forward; backward one solve with the Gram matrix of each support."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, atoms: Tensor, alpha: Tensor, positive: bool) -> Tensor:
-        z = _exact_codes(y, atoms, alpha, positive)
+    def forward(ctx: Any, y: Tensor, atoms: Tensor, alpha: Tensor, nonnegative: bool) -> Tensor:
+        z = _exact_codes(y, atoms, alpha, nonnegative)
         ctx.save_for_backward(y, atoms, z)
         ctx.alpha_shape = alpha.shape
         return z
@@ -117,15 +118,18 @@ class _LassoCodes(torch.autograd.Function):
         return seen if for_y else None, grad_atoms, grad_alpha, None
 
 
-def _exact_codes(y: Tensor, atoms: Tensor, alpha: Tensor, positive: bool) -> Tensor:
-    from calepin.solvers.coders.encode import LassoCoder  # needs numba, which takes long to import
-
+def _exact_codes(y: Tensor, atoms: Tensor, alpha: Tensor, nonnegative: bool) -> Tensor:
     y, atoms, alpha = y.detach(), atoms.detach(), alpha.detach()
     if alpha.numel() == 1:
-        return LassoCoder(float(alpha), _TOL[y.dtype], positive).encode(y, atoms).to(y.dtype)
+        return _lasso(y, atoms, float(alpha), nonnegative)
     # in units of alpha_j z_j every weight is one
-    codes = LassoCoder(1.0, _TOL[y.dtype], positive).encode(y, atoms / alpha[:, None])
-    return codes.to(y.dtype) / alpha
+    return _lasso(y, atoms / alpha[:, None], 1.0, nonnegative) / alpha
+
+
+def _lasso(y: Tensor, atoms: Tensor, alpha: float, nonnegative: bool) -> Tensor:
+    terms = DenseTerms(y, atoms)
+    codes = lasso_codes(terms, alpha, tol=_TOL[y.dtype], nonnegative=nonnegative, certify=False).values
+    return codes if isinstance(codes, Tensor) else torch.from_numpy(codes.toarray())
 
 
 def _solve_on_support(z: Tensor, atoms: Tensor, v: Tensor) -> Tensor:

@@ -258,17 +258,22 @@ class IHT(_Plain):
         Exactly one of the two is given.
     step_size : float, "backtracking" or None, default None
         None takes 1 / L.
+    nonnegative : bool, default False
+        Whether negative entries become zero too; with `threshold`.
     """
 
     threshold: float | Tensor | None = None
     n_nonzero: int | None = None
     step_size: StepSize = None
+    nonnegative: bool = False
     penalty: Penalty = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.nonnegative and self.threshold is None:
+            raise ValueError("nonnegative: expected False without a threshold, got True")
         if self.threshold is not None and self.n_nonzero is None:
-            penalty: Penalty = HardThreshold(self.threshold)
+            penalty: Penalty = HardThreshold(self.threshold, self.nonnegative)
         elif self.n_nonzero is not None and self.threshold is None:
             penalty = _Sparsest(self.n_nonzero)
         else:

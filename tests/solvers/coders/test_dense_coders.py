@@ -5,7 +5,21 @@ import pytest
 import torch
 from scipy import sparse
 
-from calepin.solvers.coders.encode import IHTCoder, LassoCoder, PursuitCoder, objective, sparse_encode
+from calepin.core.errors import IncompatibleError
+from calepin.likelihoods import Gaussian, Poisson
+from calepin.operators import Dense, Identity
+from calepin.problem import Problem
+from calepin.solvers import (
+    IHT,
+    Codes,
+    IHTCoder,
+    LassoCoder,
+    PursuitCoder,
+    dense_problem,
+    solve,
+    sparse_encode,
+)
+from calepin.solvers.coders.coder import objective
 
 
 @pytest.fixture
@@ -72,7 +86,7 @@ def test_layout_of_the_inputs_does_not_matter_and_they_are_left_alone(samples):
     ("coder", "options"),
     [
         (LassoCoder(0.2), {"alpha": 0.2}),
-        (LassoCoder(0.2, positive=True), {"alpha": 0.2, "positive": True}),
+        (LassoCoder(0.2, nonnegative=True), {"alpha": 0.2, "nonnegative": True}),
         (PursuitCoder(3), {"method": "omp", "n_nonzero": 3}),
         (PursuitCoder(tol=0.5, selection="ols"), {"method": "ols", "tol": 0.5}),
     ],
@@ -80,32 +94,68 @@ def test_layout_of_the_inputs_does_not_matter_and_they_are_left_alone(samples):
 def test_coders_of_the_learners_are_sparse_encode(samples, coder, options):
     X, atoms = samples
     mask = np.random.default_rng(1).random(X.shape) < 0.8
-    codes = coder.encode(X, atoms)
+    y, D, observed = (torch.from_numpy(values) for values in (X, atoms, mask))
+    codes = coder.encode(dense_problem(y, D)).values
     assert isinstance(codes, sparse.csr_array)
     assert (codes.toarray() == sparse_encode(X, atoms, **options)).all()
-    masked = coder.encode(X, atoms, mask)
+    masked = coder.encode(dense_problem(y, D, observed)).values
     assert (masked.toarray() == sparse_encode(X, atoms, mask=mask, **options)).all()
 
 
 def test_iterative_hard_thresholding_keeps_large_entries(samples):
-    X, atoms = samples
-    codes = IHTCoder(0.5).encode(X, atoms).toarray()
-    assert (np.abs(codes[codes != 0]) >= 0.5).all()
-    on_tensors = IHTCoder(0.5)._on_tensors(torch.from_numpy(X), torch.from_numpy(atoms), None)[0]
-    np.testing.assert_allclose(on_tensors.numpy(), codes, atol=1e-12)
-    orthogonal = IHTCoder(0.5).encode(X, np.eye(8)).toarray()
-    np.testing.assert_allclose(orthogonal[orthogonal != 0], X[orthogonal != 0], rtol=1e-4)
+    X, atoms = (torch.from_numpy(values) for values in samples)
+    codes = IHTCoder(0.5).encode(dense_problem(X, atoms)).values.toarray()
+    assert codes.any()
+    assert (np.abs(codes[codes != 0]) > 0.5).all()
+    orthogonal = IHTCoder(0.5).encode(dense_problem(X, torch.eye(8, dtype=X.dtype))).values.toarray()
+    np.testing.assert_allclose(orthogonal[orthogonal != 0], X.numpy()[orthogonal != 0], rtol=1e-4)
+    nonnegative = IHTCoder(0.5, nonnegative=True).encode(dense_problem(X, atoms)).values
+    assert (nonnegative.data > 0.5).all()
+
+
+def test_a_hard_threshold_keeps_what_is_above_it():
+    y, atoms = torch.tensor([[1.0, 0.5]]), torch.eye(2)
+    codes = IHTCoder(0.5, step_size=1.0).encode(dense_problem(y, atoms)).values.toarray()
+    by_solver = solve(dense_problem(y, atoms), IHT(0.5, step_size=1.0), n_iter=50).z
+    assert codes.tolist() == by_solver.tolist() == [[1.0, 0.0]]
+
+
+def test_codes_say_what_is_known_of_them(samples):
+    X, atoms = (torch.from_numpy(values) for values in samples)
+    problem = dense_problem(X, atoms)
+    lasso = LassoCoder(0.2).encode(problem)
+    assert bool(lasso.converged.all())
+    assert bool((lasso.gap <= 1e-6 * X.square().sum(1)).all())
+    torch.testing.assert_close(lasso.residual, (X - lasso.dense() @ atoms).square().sum(1))
+    greedy = PursuitCoder(2, tol=1e-3).encode(problem)
+    assert greedy.gap is None
+    assert greedy.converged.tolist() == (greedy.residual <= 1e-3).tolist()
+    assert PursuitCoder(2).encode(problem).converged is None
+    assert LassoCoder(0.2, certify=False).encode(problem).gap is None
 
 
 def test_objective_adds_the_penalty_of_the_coder(samples):
-    X, atoms = samples
-    codes = sparse_encode(X, atoms, alpha=0.2)
-    error = 0.5 * ((X - codes @ atoms) ** 2).sum(1)
-    expected = error + 0.2 * np.abs(codes).sum(1)
-    np.testing.assert_allclose(objective(X, codes, atoms, coder=LassoCoder(0.2)), expected)
-    np.testing.assert_allclose(objective(X, codes, atoms, coder=PursuitCoder(3)), error)
-    in_csr = objective(X, sparse.csr_array(codes), atoms, coder=LassoCoder(0.2))
-    np.testing.assert_allclose(in_csr, expected)
+    X, atoms = (torch.from_numpy(values) for values in samples)
+    problem, coder = dense_problem(X, atoms), LassoCoder(0.2)
+    codes = coder.encode(problem)
+    z = codes.dense()
+    error = 0.5 * (X - z @ atoms).square().sum(1)
+    expected = error + 0.2 * z.abs().sum(1)
+    np.testing.assert_allclose(objective(problem, codes, coder.penalty), expected)
+    np.testing.assert_allclose(objective(problem, Codes(z), coder.penalty), expected)
+    np.testing.assert_allclose(objective(problem, codes, PursuitCoder(3).penalty), error)
+    np.testing.assert_allclose(objective(problem, codes, IHTCoder(0.1).penalty), error)
+
+
+def test_what_a_compiled_coder_cannot_do_is_said_with_a_way_out(samples):
+    X, atoms = (torch.from_numpy(values) for values in samples)
+    counts = Problem(Dense(atoms), Poisson(), X.round().abs())
+    with pytest.raises(IncompatibleError, match="LassoCoder needs a Gaussian likelihood, got Poisson; Prox"):
+        LassoCoder(0.2).encode(counts)
+    with pytest.raises(IncompatibleError, match="PursuitCoder needs a real Dense operator.*, got Identity"):
+        PursuitCoder(3).encode(Problem(Identity((8,)), Gaussian(), X))
+    with pytest.raises(IncompatibleError, match="IHTCoder needs gradient 'dec', got 'ae-ls'"):
+        IHTCoder(0.2).encode(dense_problem(X, atoms), gradient="ae-ls")
 
 
 X = np.ones((3, 4))
@@ -128,19 +178,19 @@ NAN = np.full((3, 4), np.nan)
         (X, D[:, :3], {}, r"atoms: expected as many features as X, 4, got shape \(4, 3\)"),
         (X * 1j, D, {}, r"X: expected real numbers, got dtype complex128"),
         (X, D.astype(str), {}, r"atoms: expected real numbers"),
-        (X, D, {"alpha": 0}, r"alpha: expected a positive finite number, got 0"),
-        (X, D, {"alpha": -1.0}, r"alpha: expected a positive"),
-        (X, D, {"alpha": float("nan")}, r"alpha: expected a positive"),
-        (X, D, {"alpha": "big"}, r"alpha: expected a positive"),
-        (X, D, {"alpha": None}, r'alpha: expected a positive number for method "lasso"'),
-        (X, D, {"tol": 0}, r"tol: expected a positive"),
-        (X, D, {"n_nonzero": 2}, r'n_nonzero: expected None for method "lasso", got 2'),
-        (X, D, {"method": "lars"}, r"method: expected \"lasso\", \"omp\" or \"ols\", got 'lars'"),
-        (X, D, {"output": "coo"}, r'output: expected "dense" or "csr"'),
-        (X, D, {"positive": "yes"}, r"positive: expected True or False, got 'yes'"),
+        (X, D, {"alpha": 0}, r"alpha: expected a finite number above 0, got 0"),
+        (X, D, {"alpha": -1.0}, r"alpha: expected a finite number above 0"),
+        (X, D, {"alpha": float("nan")}, r"alpha: expected a finite number above 0"),
+        (X, D, {"alpha": "big"}, r"alpha: expected a finite number above 0"),
+        (X, D, {"alpha": None}, r"alpha: expected a positive number for method 'lasso'"),
+        (X, D, {"tol": 0}, r"tol: expected a finite number above 0"),
+        (X, D, {"n_nonzero": 2}, r"n_nonzero: expected None with method 'lasso', got 2"),
+        (X, D, {"method": "lars"}, r"method: expected one of 'lasso', 'omp', 'ols', got 'lars'"),
+        (X, D, {"output": "coo"}, r"output: expected one of 'dense', 'csr'"),
+        (X, D, {"nonnegative": "yes"}, r"nonnegative: expected True or False, got 'yes'"),
         (X, D, {"mask": X}, r"mask: expected dtype bool"),
         (X, D, {"mask": X[:2] > 0}, r"mask: expected the shape of X, \(3, 4\), got \(2, 4\)"),
-        (X, D, {"method": "omp"}, r'alpha: expected None for method "omp", got 0.1'),
+        (X, D, {"method": "omp"}, r"alpha: expected None with method 'omp', got 0.1"),
     ],
 )
 def test_bad_input_is_named(X, atoms, options, message):
@@ -152,10 +202,10 @@ def test_bad_input_is_named(X, atoms, options, message):
     ("options", "message"),
     [
         ({}, r"n_nonzero: expected a number of atoms, or tol"),
-        ({"n_nonzero": 0}, r"n_nonzero: expected a whole number of at least 1, got 0"),
-        ({"n_nonzero": 2.0}, r"n_nonzero: expected a whole number"),
-        ({"n_nonzero": True}, r"n_nonzero: expected a whole number"),
-        ({"n_nonzero": 5}, r"n_nonzero: expected at most the number of atoms, 4, got 5"),
+        ({"n_nonzero": 0}, r"n_nonzero: expected a positive integer or None, got 0"),
+        ({"n_nonzero": 2.0}, r"n_nonzero: expected a positive integer"),
+        ({"n_nonzero": True}, r"n_nonzero: expected a positive integer"),
+        ({"n_nonzero": 5}, r"n_nonzero: expected an integer from 1 to 4 or None, got 5"),
         ({"tol": -1.0}, r"tol: expected finite numbers"),
         ({"tol": [1.0, 2.0]}, r"tol: expected one number or one a sample, \(3,\), got shape \(2,\)"),
         ({"tol": np.nan}, r"tol: expected finite"),
@@ -169,7 +219,7 @@ def test_bad_limits_of_pursuits_are_named(method, options, message):
 
 
 def test_tensors_give_no_csr():
-    with pytest.raises(ValueError, match='output: expected "dense" for tensors'):
+    with pytest.raises(ValueError, match="output: expected 'dense' for tensors"):
         sparse_encode(torch.ones(2, 4), torch.eye(4), alpha=0.1, output="csr")
 
 

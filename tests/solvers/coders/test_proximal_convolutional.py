@@ -49,13 +49,13 @@ def test_the_limit_is_stationary_with_a_baseline_for_each_sample(likelihood, geo
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("positive", [False, True])
-def test_the_limit_is_the_code_of_the_exact_coder(geometry, positive):
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_the_limit_is_the_code_of_the_exact_coder(geometry, nonnegative):
     problem = make_problem(Gaussian(), geometry)
-    penalty = (NonNegativeL1 if positive else L1)(0.3)
+    penalty = (NonNegativeL1 if nonnegative else L1)(0.3)
     z = solve(problem, FISTA(penalty), n_iter=5000, tol=1e-12).z
     codes = convolutional_encode(
-        problem.y - problem.offset, problem.operator.atoms, alpha=0.3, positive=positive, tol=1e-10
+        problem.y - problem.offset, problem.operator.atoms, alpha=0.3, nonnegative=nonnegative, tol=1e-10
     )
     objective = problem.nll(z) + penalty.value(z)
     torch.testing.assert_close(problem.nll(codes) + penalty.value(codes), objective, atol=1e-7, rtol=1e-7)

@@ -5,8 +5,15 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from calepin.solvers.coders.encode import LassoCoder, PursuitCoder, _encode_on_device, sparse_encode
+from calepin.solvers import dense_problem, sparse_encode
 from calepin.solvers.kernels import torch_lasso as _torch_lasso
+from calepin.solvers.kernels.encode import (
+    batched_lasso_codes,
+    batched_pursuit_codes,
+    dense_terms,
+    lasso_codes,
+    pursuit_codes,
+)
 from calepin.solvers.kernels.torch_lasso import batched_lasso
 from calepin.solvers.kernels.torch_pursuit import batched_pursuit
 
@@ -20,20 +27,22 @@ def problem(rng, dtype, n=30, p=40, m=16):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("nonnegative", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_batched_lasso_agrees_and_is_certified(rng, dtype, positive, masked):
+def test_batched_lasso_agrees_and_is_certified(rng, dtype, nonnegative, masked):
     (X, atoms), mask = problem(rng, dtype)
     mask = mask if masked else None
     X = X * mask if masked else X
-    codes, gap, residual, _ = batched_lasso(X, atoms, 0.8, positive=positive, mask=mask)
-    expected, info = sparse_encode(X, atoms, alpha=0.8, positive=positive, mask=mask, return_info=True)
+    codes, gap, residual, _ = batched_lasso(X, atoms, 0.8, nonnegative=nonnegative, mask=mask)
+    expected, info = sparse_encode(X, atoms, alpha=0.8, nonnegative=nonnegative, mask=mask, return_info=True)
     assert codes.dtype == X.dtype
     assert (gap <= 1e-6 * X.double().square().sum(1)).all()
     np.testing.assert_allclose(residual, info.residual, atol=1e-2)
     np.testing.assert_allclose(codes, expected, atol=1e-2)
-    tight = batched_lasso(X.double(), atoms.double(), 0.8, tol=1e-10, positive=positive, mask=mask)
-    expected = sparse_encode(X.double(), atoms.double(), alpha=0.8, tol=1e-12, positive=positive, mask=mask)
+    tight = batched_lasso(X.double(), atoms.double(), 0.8, tol=1e-10, nonnegative=nonnegative, mask=mask)
+    expected = sparse_encode(
+        X.double(), atoms.double(), alpha=0.8, tol=1e-12, nonnegative=nonnegative, mask=mask
+    )
     np.testing.assert_allclose(tight[0], expected, atol=1e-4)
 
 
@@ -53,33 +62,33 @@ def test_batched_lasso_reports_what_it_misses(rng, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("selection", ["omp", "ols"])
-@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("nonnegative", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("limit", [{"n_nonzero": 6}, {"tol": 2.0}])
-def test_batched_pursuit_agrees(rng, dtype, selection, positive, masked, limit):
+def test_batched_pursuit_agrees(rng, dtype, selection, nonnegative, masked, limit):
     (X, atoms), mask = problem(rng, dtype)
     mask = mask if masked else None
     X = X * mask if masked else X
     goals = {k: np.full(len(X), v) if k == "tol" else v for k, v in limit.items()}
     codes, _, residual, _ = batched_pursuit(
-        X, atoms, selection=selection, positive=positive, mask=mask, **goals
+        X, atoms, selection=selection, nonnegative=nonnegative, mask=mask, **goals
     )
     expected, info = sparse_encode(
-        X, atoms, method=selection, positive=positive, mask=mask, return_info=True, **limit
+        X, atoms, method=selection, nonnegative=nonnegative, mask=mask, return_info=True, **limit
     )
     assert codes.dtype == X.dtype
     np.testing.assert_allclose(codes, expected, rtol=1e-3, atol=1e-3 if dtype == np.float32 else 1e-8)
     np.testing.assert_allclose(residual, info.residual, atol=1e-4)
 
 
-@pytest.mark.parametrize("positive", [False, True])
-def test_batched_pursuit_takes_no_atom_in_the_span(rng, positive):
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_batched_pursuit_takes_no_atom_in_the_span(rng, nonnegative):
     (X, atoms), _ = problem(rng, np.float32, p=10)
     crowd = torch.cat([atoms, atoms, -atoms, 0 * atoms])
-    codes, _, residual, _ = batched_pursuit(X, crowd, n_nonzero=30, selection="ols", positive=positive)
+    codes, _, residual, _ = batched_pursuit(X, crowd, n_nonzero=30, selection="ols", nonnegative=nonnegative)
     assert codes.isfinite().all()
     assert ((codes != 0).sum(1) <= 10).all()
-    _, info = sparse_encode(X, crowd, method="ols", n_nonzero=30, positive=positive, return_info=True)
+    _, info = sparse_encode(X, crowd, method="ols", n_nonzero=30, nonnegative=nonnegative, return_info=True)
     np.testing.assert_allclose(residual, info.residual, atol=1e-3)
 
 
@@ -90,16 +99,26 @@ def test_a_tight_error_is_reached_in_float32(rng):
     assert (residual <= tol).all()
 
 
-@pytest.mark.parametrize("coder", [LassoCoder(0.8), PursuitCoder(4), PursuitCoder(tol=2.0)])
-def test_the_front_for_devices_checks_and_converts(rng, coder):
+@pytest.mark.parametrize(
+    ("compiled", "batched", "settings"),
+    [
+        (lasso_codes, batched_lasso_codes, {"alpha": 0.8, "tol": 1e-6}),
+        (pursuit_codes, batched_pursuit_codes, {"n_nonzero": 4, "tol": None, "selection": "omp"}),
+        (
+            pursuit_codes,
+            batched_pursuit_codes,
+            {"n_nonzero": None, "tol": np.full(30, 2.0), "selection": "ols"},
+        ),
+    ],
+)
+def test_both_ways_to_code_a_problem_agree(rng, compiled, batched, settings):
     (X, atoms), mask = problem(rng, np.float64)
-    holes = torch.where(mask, X, torch.nan)
-    codes, info = _encode_on_device(coder, holes, atoms.float(), mask)
-    assert codes.dtype == torch.float64
-    expected = coder.encode(X, atoms.float(), mask)
-    np.testing.assert_allclose(codes, expected, rtol=1e-3, atol=1e-2)
-    rest = torch.where(mask, X - codes @ atoms.float().double(), 0)
-    np.testing.assert_allclose(info.residual, rest.square().sum(1), atol=1e-8)
+    terms = dense_terms(dense_problem(torch.where(mask, X, torch.nan), atoms, mask), "coder")
+    found = batched(terms, nonnegative=False, **settings)
+    expected = compiled(terms, nonnegative=False, certify=True, **settings)
+    np.testing.assert_allclose(found.values, expected.values.toarray(), rtol=1e-3, atol=1e-2)
+    rest = torch.where(mask, X - found.values @ atoms, 0)
+    np.testing.assert_allclose(found.residual, rest.square().sum(1), atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +132,8 @@ def test_the_front_for_devices_checks_and_converts(rng, coder):
         (lambda X, D, M: (X[:0], D, None), "X: expected at least one entry"),
     ],
 )
-def test_bad_tensors_on_a_device_are_named(rng, change, message):
+def test_bad_tensors_are_named(rng, change, message):
     (X, atoms), mask = problem(rng, np.float64)
     with pytest.raises(ValueError, match=message):
-        _encode_on_device(LassoCoder(0.8), *change(X, atoms, mask))
+        X, atoms, mask = change(X, atoms, mask)
+        sparse_encode(X, atoms, alpha=0.8, mask=mask)

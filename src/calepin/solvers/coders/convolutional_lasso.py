@@ -16,13 +16,24 @@ import itertools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from calepin.core.checks import check_boolean, check_integer, check_number
 from calepin.core.threads import n_threads, run_blocks
-from calepin.solvers.kernels.conv_checks import check_convolutional, check_settings
+from calepin.penalties import L1, NonNegativeL1, Penalty
+from calepin.problem import Problem
+from calepin.solvers.coders.coder import Codes, GradientRule, like_input
+from calepin.solvers.coders.convolutional_terms import (
+    convolutional_problem,
+    convolutional_terms,
+    require_gaussian,
+)
+from calepin.solvers.coders.lasso import require_constants
+from calepin.solvers.kernels.checks import check_convolutional
 from calepin.solvers.kernels.conv_descent import (
     Active,
     Atoms,
@@ -34,7 +45,7 @@ from calepin.solvers.kernels.conv_descent import (
 )
 from calepin.solvers.kernels.conv_layout import Layout, code_shape, one_path, prepare_atoms
 
-__all__ = ["ConvolutionalInfo", "ConvolutionalLassoCoder", "convolutional_encode"]
+__all__ = ["ConvolutionalLassoCoder", "convolutional_encode"]
 
 T = TypeVar("T")
 
@@ -44,95 +55,88 @@ _FLOAT32_TOL = 1e-5  # smaller gaps are beyond the rounding errors of float32
 
 
 @dataclass(frozen=True)
-class ConvolutionalInfo:
-    """What is known of codes; tensors for tensors.
-
-    Parameters
-    ----------
-    gap : array of float64, shape (n,)
-        Certified duality gap: the objective exceeds its minimum by at most this.
-    residual : array of float64, shape (n,)
-        Squared norm of the residual over the observed entries.
-    n_iter : array of int, shape (n,)
-        Rounds of descent.
-    """
-
-    gap: Any
-    residual: Any
-    n_iter: Any
-
-
-@dataclass(frozen=True)
 class ConvolutionalLassoCoder:
-    """Settings of `convolutional_encode`, for learners.
+    """Codes by the convolutional lasso, to a certified duality gap: Gaussian data, stride 1, on the CPU.
 
     Parameters
     ----------
     alpha : float
         Weight of the l1 norm, positive.
-    tol : float
+    tol : float, default 1e-4
         Duality gap to reach, relative to ||y||^2.
-    positive : bool
-        Only nonnegative codes.
-    boundary : {"zero", "circular"}
-    max_iter : int
+    nonnegative : bool, default False
+        Whether codes are nonnegative.
+    max_iter : int, default 200
         Most rounds of descent for a sample.
     """
 
     alpha: float
     tol: float = 1e-4
-    positive: bool = False
-    boundary: Literal["zero", "circular"] = "zero"
+    nonnegative: bool = False
     max_iter: int = 200
 
     def __post_init__(self) -> None:
-        check_settings(self.alpha, self.tol, self.positive, self.boundary, self.max_iter)
+        check_number("alpha", self.alpha, above=0)
+        check_number("tol", self.tol, above=0)
+        check_boolean("nonnegative", self.nonnegative)
+        check_integer("max_iter", self.max_iter)
 
-    def encode(self, y: Any, atoms: Any, mask: Any = None) -> Any:
-        """Return codes (n, n_atoms, *positions) of y (n, channels, *spatial)."""
-        return self.encode_with_info(y, atoms, mask)[0]
+    @property
+    def penalty(self) -> Penalty:
+        """The l1 norm times alpha."""
+        return (NonNegativeL1 if self.nonnegative else L1)(float(self.alpha))
 
-    def encode_with_info(self, y: Any, atoms: Any, mask: Any = None) -> tuple[Any, ConvolutionalInfo]:
-        """Return codes and what is known of them."""
-        values, rows, observed = check_convolutional(y, atoms, mask)
-        shape, dtype = code_shape(values, rows, self.boundary), values.dtype
+    def encode(
+        self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
+    ) -> Codes:
+        """Return codes with their gaps and residuals.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The duality gap of some samples exceeds the goal after `max_iter` rounds.
+        """
+        require_constants("ConvolutionalLassoCoder", gradient)
+        require_gaussian("ConvolutionalLassoCoder", problem)
+        dictionary, mask = convolutional_terms(problem, "ConvolutionalLassoCoder")
+        y = problem.y - problem.offset
+        values, rows, observed = check_convolutional(y, dictionary.atoms, mask)
+        shape, dtype = problem.operator.in_shape, values.dtype
         if self.tol < _FLOAT32_TOL:
             values, rows = values.astype(np.float64), rows.astype(np.float64)
         values, rows, observed = one_path(values, rows, observed)
-        codes = np.zeros((len(values), *code_shape(values, rows, self.boundary)), dtype)
+        codes = np.zeros((len(values), *code_shape(values, rows, dictionary.boundary)), dtype)
         prepared = prepare_atoms(rows)
-        layout = Layout(values.shape[1:], rows.shape[2:], self.boundary, masked=observed is not None)
+        layout = Layout(values.shape[1:], rows.shape[2:], dictionary.boundary, masked=observed is not None)
         alone = len(values) == 1
         parallel = alone and n_threads() > 1
 
-        def encode_one(start: int, stop: int) -> tuple[float, float, int]:
+        def encode_one(start: int, stop: int) -> tuple[float, float]:
             mask = None if observed is None else observed[start]
             return _Sample(values[start], layout, prepared, mask, self, parallel).encode(codes[start])
 
         found = [encode_one(0, 1)] if alone else run_blocks(encode_one, len(values), 1)
-        gap, residual, n_iter = (np.array(column) for column in zip(*found, strict=True))
-        self._warn_of(gap, values, observed)
-        codes = codes.reshape(len(values), *shape)
-        if isinstance(y, torch.Tensor):
-            gap, residual, n_iter = (torch.from_numpy(v).to(y.device) for v in (gap, residual, n_iter))
-            return torch.from_numpy(codes).to(y.device), ConvolutionalInfo(gap, residual, n_iter)
-        return codes, ConvolutionalInfo(gap, residual, n_iter)
+        gap, residual = (torch.tensor(column, dtype=torch.float64) for column in zip(*found, strict=True))
+        known = values if observed is None else np.where(observed, values, 0)
+        energy = torch.from_numpy(np.square(known.reshape(len(values), -1), dtype=np.float64).sum(1))
+        converged = gap <= self.tol * energy
+        self._warn_of(converged)
+        z = torch.from_numpy(codes.reshape(len(values), *shape)).to(problem.y.device)
+        return Codes(z, problem.offset, gap, residual, converged)
 
-    def penalty(self, codes: Any) -> Any:
-        """Return alpha ||z||_1 of each code, shape (n,)."""
-        return self.alpha * abs(codes).reshape(len(codes), -1).sum(1)
+    def shortened(self, n_rounds: int) -> Self:
+        """Return the coder itself: it ends when its gap is small."""
+        return self
 
-    def _warn_of(self, gap: np.ndarray, y: np.ndarray, mask: np.ndarray | None) -> None:
-        known = y if mask is None else np.where(mask, y, 0)
-        energy = np.square(known.reshape(len(y), -1), dtype=np.float64).sum(1)
-        missed = np.flatnonzero(gap > self.tol * energy)
+    def _warn_of(self, converged: Tensor) -> None:
+        missed = (~converged).nonzero().flatten()
         if len(missed):
             from sklearn.exceptions import ConvergenceWarning
 
             warnings.warn(
-                f"the duality gap of {len(missed)} of {len(y)} samples exceeds tol = {self.tol:g} times "
-                f"||y||^2 (the first is sample {missed[0]}): more than max_iter = {self.max_iter} rounds "
-                "are needed",
+                f"the duality gap of {len(missed)} of {len(converged)} samples exceeds tol = {self.tol:g} "
+                f"times ||y||^2 (the first is sample {int(missed[0])}): more than max_iter = "
+                f"{self.max_iter} rounds are needed",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -143,7 +147,7 @@ def convolutional_encode(
     atoms: Any,
     *,
     alpha: float,
-    positive: bool = False,
+    nonnegative: bool = False,
     boundary: Literal["zero", "circular"] = "zero",
     mask: Any = None,
     tol: float = 1e-4,
@@ -161,28 +165,28 @@ def convolutional_encode(
     y : array or tensor of shape (n, channels, *spatial)
         One or two spatial axes. float32 is kept where atoms are float32 too; all else is computed in
         float64. Tensors on another device are coded on the CPU.
-    atoms : array or tensor of shape (n_atoms, channels, *kernel)
+    atoms : array or tensor of shape (n_components, channels, *kernel)
         Of any norm.
     alpha : float
         Weight of the l1 norm, positive.
-    positive : bool
+    nonnegative : bool, default False
         Only nonnegative codes.
-    boundary : {"zero", "circular"}
+    boundary : {"zero", "circular"}, default "zero"
         Whether an atom lies inside the signal as a whole, or the signal is periodic.
     mask : array or tensor of bool, shape of y, optional
         True where an entry is observed; the others take no part, and may be NaN.
-    tol : float
+    tol : float, default 1e-4
         Duality gap to reach, relative to ||y||^2 over the observed entries.
-    max_iter : int
+    max_iter : int, default 200
         Most rounds of descent for a sample.
-    return_info : bool
-        Return a `ConvolutionalInfo` besides.
+    return_info : bool, default False
+        Return the `Codes` besides, with gaps, residuals and convergence of each sample.
 
     Returns
     -------
-    codes : array or tensor of shape (n, n_atoms, *positions)
+    codes : array or tensor of shape (n, n_components, *positions)
         ``spatial - kernel + 1`` positions along an axis, or ``spatial`` with a circular boundary.
-    info : ConvolutionalInfo
+    info : Codes
         Only with `return_info`.
 
     Raises
@@ -195,9 +199,10 @@ def convolutional_encode(
     ConvergenceWarning
         The duality gap of some samples exceeds the goal after `max_iter` rounds.
     """
-    coder = ConvolutionalLassoCoder(alpha, tol, positive, boundary, max_iter)
-    codes, info = coder.encode_with_info(y, atoms, mask)
-    return (codes, info) if return_info else codes
+    coder = ConvolutionalLassoCoder(alpha, tol, nonnegative, max_iter)
+    found = coder.encode(convolutional_problem(y, atoms, boundary=boundary, mask=mask))
+    codes = found.values if isinstance(y, Tensor) else found.values.numpy()
+    return (codes, like_input(found, codes)) if return_info else codes
 
 
 class _Sample:
@@ -218,8 +223,8 @@ class _Sample:
         n_positions = layout.positions[0] * layout.positions[1]
         self.scan_cost = n_positions * atoms.columns.size / (8 * atoms.rows.shape[1])
 
-    def encode(self, out: np.ndarray) -> tuple[float, float, int]:
-        """Write the code to out (n_atoms, *positions); return gap, squared residual norm and rounds."""
+    def encode(self, out: np.ndarray) -> tuple[float, float]:
+        """Write the code to out (n_components, *positions); return gap and squared residual norm."""
         gap, residual, peak = self.certify()
         goal = self.coder.tol * residual  # the residual is y itself as yet
         alpha = peak
@@ -234,7 +239,7 @@ class _Sample:
             self.descend()
             gap, residual, _ = self.certify()
         out[self.active.atom, self.active.row, self.active.col] = self.active.value
-        return gap, residual, n_iter
+        return gap, residual
 
     def descend(self) -> None:
         """Sweep over all coefficients, then over the nonzeros for about as long."""
@@ -255,7 +260,7 @@ class _Sample:
                 *self._listed(k),
                 self.strips[k],
                 alpha,
-                self.coder.positive,
+                self.coder.nonnegative,
                 self.grid,
             )
         )
@@ -274,7 +279,7 @@ class _Sample:
                     self.active,
                     *self._listed(k),
                     alpha,
-                    self.coder.positive,
+                    self.coder.nonnegative,
                     self.grid,
                 )
             )
@@ -292,7 +297,7 @@ class _Sample:
         peak = max(
             self._even_then_odd(
                 lambda k: peak_correlation(
-                    self.residual, self.atoms, self.strips[k], self.coder.positive, self.grid
+                    self.residual, self.atoms, self.strips[k], self.coder.nonnegative, self.grid
                 )
             )
         )

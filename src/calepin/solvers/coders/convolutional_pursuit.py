@@ -12,17 +12,23 @@ matching pursuit for sparse signal approximation with shift-invariant dictionari
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from calepin.core.checks import check_boolean, check_integer, check_number
 from calepin.core.errors import IncompatibleError
 from calepin.core.threads import run_blocks
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
-from calepin.solvers.kernels.conv_checks import array_of, check_boundary, check_convolutional
-from calepin.solvers.kernels.conv_layout import Layout, code_shape, one_path, prepare_atoms
+from calepin.problem import Problem
+from calepin.solvers.coders.coder import Codes, GradientRule
+from calepin.solvers.coders.convolutional_terms import convolutional_problem, convolutional_terms
+from calepin.solvers.coders.lasso import require_constants
+from calepin.solvers.kernels.checks import array_of, check_convolutional
+from calepin.solvers.kernels.conv_layout import Layout, one_path, prepare_atoms
 from calepin.solvers.kernels.conv_pursuit import (
     BINOMIAL,
     GAUSSIAN,
@@ -33,7 +39,6 @@ from calepin.solvers.kernels.conv_pursuit import (
     pursue,
     refit_clusters,
 )
-from calepin.solvers.kernels.encoding_checks import check_count
 
 __all__ = ["ConvolutionalPursuitCoder", "convolutional_pursuit", "refit_codes"]
 
@@ -45,33 +50,38 @@ _REFIT_ITER = 100
 
 @dataclass(frozen=True)
 class ConvolutionalPursuitCoder:
-    """Settings of `convolutional_pursuit`, for learners.
+    """A number of events for each signal, found one by one (BCOMP): every family here, stride 1, on the CPU.
 
     Parameters
     ----------
     n_nonzero : int
         Most events of a sample.
-    tol : float
+    tol : float, default 0
         Largest correlation of an atom of unit norm with the working observation at which to stop.
-    positive : bool
-        Only nonnegative codes.
-    boundary : {"zero", "circular"}
+    nonnegative : bool, default True
+        Whether codes are nonnegative.
     """
 
     n_nonzero: int
     tol: float = 0.0
-    positive: bool = True
-    boundary: Literal["zero", "circular"] = "zero"
+    nonnegative: bool = True
 
     def __post_init__(self) -> None:
-        check_count(self.n_nonzero, "n_nonzero")
-        if not 0 <= self.tol < float("inf"):
-            raise ValueError(f"tol: expected a finite number of at least 0, got {self.tol!r}")
-        check_boundary(self.positive, self.boundary)
+        check_integer("n_nonzero", self.n_nonzero)
+        check_number("tol", self.tol, least=0)
+        check_boolean("nonnegative", self.nonnegative)
 
-    def encode(self, y: Any, atoms: Any, *, likelihood: Likelihood | None = None, offset: Any = 0.0) -> Any:
-        """Return codes (n, n_atoms, *positions) of y (n, channels, *spatial)."""
-        counts = _Counts(y, atoms, likelihood or Gaussian(), offset, self.boundary)
+    @property
+    def penalty(self) -> None:
+        """None: codes cost nothing, their number is limited."""
+        return None
+
+    def encode(
+        self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
+    ) -> Codes:
+        """Return codes, found from zero."""
+        require_constants("ConvolutionalPursuitCoder", gradient)
+        counts = _Counts(problem, "ConvolutionalPursuitCoder")
         limit = min(self.n_nonzero, int(np.prod(counts.code_shape)))
 
         def encode_one(planes: Planes, out: np.ndarray, _: int) -> None:
@@ -82,7 +92,7 @@ class ConvolutionalPursuitCoder:
                 limit,
                 # what rounding leaves of a correlation is none
                 max(self.tol, 1e-10 * float(np.abs(planes.y).max())),
-                self.positive,
+                self.nonnegative,
                 *counts.layout.positions,
                 counts.layout.grid,
                 _REFIT_TOL,
@@ -90,7 +100,11 @@ class ConvolutionalPursuitCoder:
             )
             out[found.atom, found.row, found.col] = found.value
 
-        return counts.encode(encode_one)
+        return Codes(counts.encode(encode_one), problem.offset)
+
+    def shortened(self, n_rounds: int) -> Self:
+        """Return the coder itself: fewer events would be another code."""
+        return self
 
 
 def convolutional_pursuit(
@@ -101,7 +115,7 @@ def convolutional_pursuit(
     likelihood: Likelihood | None = None,
     offset: Any = 0.0,
     tol: float = 0.0,
-    positive: bool = True,
+    nonnegative: bool = True,
     boundary: Literal["zero", "circular"] = "zero",
 ) -> Any:
     """Return sparse codes of signals or images of counts, one event at a time.
@@ -112,24 +126,24 @@ def convolutional_pursuit(
     ----------
     y : array or tensor of shape (n, channels, *spatial)
         One or two spatial axes. Computed in float64 on the CPU.
-    atoms : array or tensor of shape (n_atoms, channels, *kernel)
+    atoms : array or tensor of shape (n_components, channels, *kernel)
         Of any norm.
     n_nonzero : int
         Most events of a sample.
     likelihood : Gaussian, Binomial or Poisson, optional
         Gaussian by default.
-    offset : float, array or tensor
+    offset : float, array or tensor, default 0
         Known part of the linear predictor (a baseline); broadcasts against y.
-    tol : float
+    tol : float, default 0
         Largest correlation of an atom of unit norm with the working observation at which to stop.
-    positive : bool
+    nonnegative : bool, default True
         Only nonnegative codes.
-    boundary : {"zero", "circular"}
+    boundary : {"zero", "circular"}, default "zero"
         Whether an atom lies inside the signal as a whole, or the signal is periodic.
 
     Returns
     -------
-    codes : array or tensor of shape (n, n_atoms, *positions)
+    codes : array or tensor of shape (n, n_components, *positions)
 
     Raises
     ------
@@ -138,8 +152,9 @@ def convolutional_pursuit(
     IncompatibleError
         The likelihood is none of the three.
     """
-    coder = ConvolutionalPursuitCoder(n_nonzero, tol, positive, boundary)
-    return coder.encode(y, atoms, likelihood=likelihood, offset=offset)
+    coder = ConvolutionalPursuitCoder(n_nonzero, tol, nonnegative)
+    codes = coder.encode(_problem(y, atoms, likelihood, offset, boundary, "convolutional_pursuit")).values
+    return codes if isinstance(y, Tensor) else codes.numpy()
 
 
 def refit_codes(
@@ -149,7 +164,7 @@ def refit_codes(
     *,
     likelihood: Likelihood | None = None,
     offset: Any = 0.0,
-    positive: bool = True,
+    nonnegative: bool = True,
     boundary: Literal["zero", "circular"] = "zero",
     tol: float = 1e-6,
     max_iter: int = 100,
@@ -160,14 +175,14 @@ def refit_codes(
 
     Parameters
     ----------
-    y, atoms, likelihood, offset, positive, boundary
+    y, atoms, likelihood, offset, nonnegative, boundary
         As in `convolutional_pursuit`.
     support : array or tensor of shape (n, n_atoms, *positions)
         Where codes may differ from zero: bool, or numbers, from which the fit starts (negative ones
         start from zero where codes are nonnegative).
-    tol : float
+    tol : float, default 1e-6
         Stop where no coefficient alone could lower the nll by more than ``tol**2 / 2``.
-    max_iter : int
+    max_iter : int, default 100
         Most Newton steps.
 
     Returns
@@ -180,9 +195,9 @@ def refit_codes(
         Some samples are not there after `max_iter` steps. A likelihood that falls for ever has no
         fit (all trials of an event succeed).
     """
-    check_boundary(positive, boundary)
-    check_count(max_iter, "max_iter")
-    counts = _Counts(y, atoms, likelihood or Gaussian(), offset, boundary)
+    check_boolean("nonnegative", nonnegative)
+    check_integer("max_iter", max_iter)
+    counts = _Counts(_problem(y, atoms, likelihood, offset, boundary, "refit_codes"), "refit_codes")
     start = array_of(support)
     expected = (counts.n_samples, *counts.code_shape)
     if start.shape != expected or start.dtype.kind not in "fiub" or not np.isfinite(start).all():
@@ -197,14 +212,15 @@ def refit_codes(
     def fit_one(planes: Planes, out: np.ndarray, sample: int) -> None:
         which, row, col = np.nonzero(marked[sample])
         value = start[sample][which, row, col]
-        events = Support(row, col, which, np.maximum(value, 0.0) if positive else value)
+        events = Support(row, col, which, np.maximum(value, 0.0) if nonnegative else value)
         add_events(planes, counts.atoms, events, counts.layout.grid)
         missed[sample] = not refit_clusters(
-            planes, counts.atoms, events, counts.family, positive, counts.layout.grid, tol, max_iter
+            planes, counts.atoms, events, counts.family, nonnegative, counts.layout.grid, tol, max_iter
         )
         out[which, row, col] = events.value
 
-    codes = counts.encode(fit_one)
+    found = counts.encode(fit_one)
+    codes = found if isinstance(y, Tensor) else found.numpy()
     if missed.any():
         from sklearn.exceptions import ConvergenceWarning
 
@@ -218,26 +234,24 @@ def refit_codes(
 
 
 class _Counts:
-    """Checked observations of one family, laid out for the kernels."""
+    """A problem of counts of one family, laid out for the kernels."""
 
-    def __init__(self, y: Any, atoms: Any, likelihood: Likelihood, offset: Any, boundary: str) -> None:
-        self.family = _family_of(likelihood)
-        values, rows, _ = check_convolutional(y, atoms, None)
-        likelihood.check(torch.from_numpy(values))
+    def __init__(self, problem: Problem, coder: str) -> None:
+        self.family = _family_of(problem.likelihood, coder)
+        dictionary, mask = convolutional_terms(problem, coder)
+        if mask is not None and not bool(mask.all()):
+            raise IncompatibleError(f"{coder} needs whole observations, got a mask; ProximalCoder takes one")
+        likelihood = problem.likelihood
         trials = likelihood.trials if isinstance(likelihood, Binomial) else 1
-        planes = (
-            values,
-            _broadcast(offset, values.shape, "offset"),
-            _broadcast(trials, values.shape, "trials"),
-        )
-        self.given, self.n_samples = y, len(values)
-        self.dtype = values.dtype
-        self.code_shape = code_shape(values, rows, boundary)
+        values, rows, _ = check_convolutional(problem.y, dictionary.atoms, None)
+        planes = (values, _expanded(problem.offset, values.shape), _expanded(trials, values.shape))
+        self.device, self.n_samples, self.dtype = problem.y.device, len(values), values.dtype
+        self.code_shape = problem.operator.in_shape
         self.y, self.offset, self.trials, rows = one_path(*planes, rows.astype(np.float64))
         self.atoms = prepare_atoms(rows)
-        self.layout = Layout(self.y.shape[1:], rows.shape[2:], boundary)
+        self.layout = Layout(self.y.shape[1:], rows.shape[2:], dictionary.boundary)
 
-    def encode(self, function: Callable[[Planes, np.ndarray, int], None]) -> Any:
+    def encode(self, function: Callable[[Planes, np.ndarray, int], None]) -> Tensor:
         """Call function(planes, code to write to, sample) for every sample; return all codes."""
         positions = self.layout.positions
         codes = np.zeros((self.n_samples, self.code_shape[0], *positions), self.dtype)
@@ -247,10 +261,7 @@ class _Counts:
                 function(self._planes(sample), codes[sample], sample)
 
         run_blocks(block, self.n_samples, _BLOCK)
-        codes = codes.reshape(self.n_samples, *self.code_shape)
-        if isinstance(self.given, torch.Tensor):
-            return torch.from_numpy(codes).to(self.given.device)
-        return codes
+        return torch.from_numpy(codes.reshape(self.n_samples, *self.code_shape)).to(self.device)
 
     def _planes(self, sample: int) -> Planes:
         y, offset, trials = (
@@ -259,22 +270,27 @@ class _Counts:
         return Planes(y, trials, offset, *(np.zeros_like(y) for _ in range(4)))
 
 
-def _family_of(likelihood: Likelihood) -> int:
+def _problem(
+    y: Any, atoms: Any, likelihood: Likelihood | None, offset: Any, boundary: str, needed_by: str
+) -> Problem:
+    """Return the problem of arrays or tensors, its offset a tensor that fits them."""
+    if likelihood is not None:
+        _family_of(likelihood, needed_by)
+    array = array_of(offset)
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise ValueError(f"offset: expected finite numbers, got {offset!r}")
+    plain = convolutional_problem(y, atoms, likelihood=likelihood, boundary=boundary)
+    return replace(plain, offset=torch.from_numpy(np.array(array)).to(plain.y))
+
+
+def _family_of(likelihood: Likelihood, coder: str) -> int:
     if type(likelihood) not in _FAMILIES:
         raise IncompatibleError(
-            "convolutional pursuits and re-fits need likelihood to be Gaussian, Binomial or Poisson, "
-            f"got {type(likelihood).__name__}"
+            f"{coder} needs likelihood to be Gaussian, Binomial or Poisson, got {type(likelihood).__name__}; "
+            "ProximalCoder takes any likelihood"
         )
     return _FAMILIES[type(likelihood)]
 
 
-def _broadcast(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
-    array = array_of(value)
-    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers, got {value!r}")
-    try:
-        return np.broadcast_to(array, shape)
-    except ValueError:
-        raise ValueError(
-            f"{name}: expected a shape that broadcasts to that of y, {shape}, got {array.shape}"
-        ) from None
+def _expanded(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(array_of(value), shape)

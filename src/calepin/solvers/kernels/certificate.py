@@ -55,7 +55,7 @@ def residuals(X, atoms, mask, counts, columns, values, skip, R, energy):
 
 
 @njit(**FAST)
-def duality_gaps(C, bits, energy, dual_energy, skip, alpha, positive, gaps):
+def duality_gaps(C, bits, energy, dual_energy, skip, alpha, nonnegative, gaps):
     """Write the duality gaps, given C = W D^T; a skipped sample is known to have none.
 
     C, which is overwritten, comes with a view of its bits; energy and dual_energy are what `residuals`
@@ -69,7 +69,7 @@ def duality_gaps(C, bits, energy, dual_energy, skip, alpha, positive, gaps):
         if skip[i]:
             continue
         for j in range(p):
-            C[row, j] = max(C[row, j], zero) if positive else abs(C[row, j])
+            C[row, j] = max(C[row, j], zero) if nonnegative else abs(C[row, j])
         peak = C[row, position(bits[row], largest(bits[row], p), p)]
         row += 1
         ww, wx = dual_energy[i, 0], dual_energy[i, 1]

@@ -139,22 +139,22 @@ def _subtract_around(R, W, atom, i, j, amount, grid):
 
 
 @njit(**LEAF)
-def _shrunk(u, alpha, positive):
+def _shrunk(u, alpha, nonnegative):
     if u > alpha:
         return u - alpha
-    if u < -alpha and not positive:
+    if u < -alpha and not nonnegative:
         return u + alpha
     return u * 0
 
 
 @njit(**LEAF)
-def sweep(R, W, atoms, active, start, stop, alpha, positive, grid):
+def sweep(R, W, atoms, active, start, stop, alpha, nonnegative, grid):
     """Minimise over each coefficient of active[start:stop] in turn; return the largest violation met."""
     worst = alpha * 0
     for e in range(start, stop):
         i, j, norm, value = active.row[e], active.col[e], active.norm[e], active.value[e]
         atom = atoms.rows[active.atom[e]]
-        new = _shrunk(correlate(R, atom, i, j, grid) + norm * value, alpha, positive) / norm
+        new = _shrunk(correlate(R, atom, i, j, grid) + norm * value, alpha, nonnegative) / norm
         if new != value:
             change = new - value
             active.value[e] = new
@@ -164,7 +164,7 @@ def sweep(R, W, atoms, active, start, stop, alpha, positive, grid):
 
 
 @njit(**FAST)
-def sweep_all(R, W, atoms, active, start, stop, tile, alpha, positive, grid):
+def sweep_all(R, W, atoms, active, start, stop, tile, alpha, nonnegative, grid):
     """Sweep over all coefficients at the positions of a tile, of which active[start:stop] are listed.
 
     Returns those that are not zero, and the largest violation met.
@@ -191,7 +191,7 @@ def sweep_all(R, W, atoms, active, start, stop, tile, alpha, positive, grid):
                 e += 1
                 c = found[m] if fresh else correlate(R, atoms.rows[m], i, j, grid)
                 found[m] = 0
-                new = _shrunk(c + norm * value, alpha, positive) / norm
+                new = _shrunk(c + norm * value, alpha, nonnegative) / norm
                 if new != value:
                     subtract(R, W, atoms.rows[m], i, j, new - value, grid)
                     worst = max(worst, abs(new - value) * norm)
@@ -202,15 +202,15 @@ def sweep_all(R, W, atoms, active, start, stop, tile, alpha, positive, grid):
             while True:
                 peak = alpha * 0
                 for m in range(found.shape[0]):
-                    peak = max(peak, found[m] if positive else abs(found[m]))
+                    peak = max(peak, found[m] if nonnegative else abs(found[m]))
                 if not peak > alpha:
                     break
                 m = np.int64(0)
-                while (found[m] if positive else abs(found[m])) != peak:
+                while (found[m] if nonnegative else abs(found[m])) != peak:
                     m += 1
                 c = found[m] if fresh else correlate(R, atoms.rows[m], i, j, grid)
                 found[m] = 0
-                new = _shrunk(c, alpha, positive)
+                new = _shrunk(c, alpha, nonnegative)
                 if new != 0:
                     norm = observed_norm(W, atoms.rows[m], i, j, grid) if grid.masked else atoms.norms[m]
                     worst = max(worst, abs(new))
@@ -223,7 +223,7 @@ def sweep_all(R, W, atoms, active, start, stop, tile, alpha, positive, grid):
 
 
 @njit(**FAST)
-def peak_correlation(R, atoms, tile, positive, grid):
+def peak_correlation(R, atoms, tile, nonnegative, grid):
     """Return the largest correlation of an atom with the residual at the positions of a tile."""
     first_row, last_row, first_col, last_col = tile
     found = np.empty(atoms.columns.shape[1], R.dtype)
@@ -232,7 +232,7 @@ def peak_correlation(R, atoms, tile, positive, grid):
         for j in range(first_col, last_col):
             correlate_all(R, atoms.columns, i, j, grid, found)
             for m in range(found.shape[0]):
-                peak = max(peak, found[m] if positive else abs(found[m]))
+                peak = max(peak, found[m] if nonnegative else abs(found[m]))
     return peak
 
 

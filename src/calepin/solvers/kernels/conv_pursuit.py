@@ -138,7 +138,7 @@ def _newton_direction(planes, atoms, support, chosen, free, slope, curvature, wo
 
 
 @njit(**FAST)
-def refit(planes, atoms, support, chosen, family, positive, box, grid, tol, max_iter):
+def refit(planes, atoms, support, chosen, family, nonnegative, box, grid, tol, max_iter):
     """Fit the chosen coefficients of a support in place, the others being what they are.
 
     Ends where no coefficient alone could lower the nll by tol^2 / 2, by its second-order model; returns
@@ -156,7 +156,7 @@ def refit(planes, atoms, support, chosen, family, positive, box, grid, tol, max_
             atom, i, j = atoms.rows[support.atom[e]], support.row[e], support.col[e]
             slope[t] = correlate(planes.score, atom, i, j, grid)
             curvature[t] = observed_norm(planes.weight, atom, i, j, grid) + 1e-300
-            free[t] = not positive or support.value[e] > 0.0 or slope[t] > 0.0
+            free[t] = not nonnegative or support.value[e] > 0.0 or slope[t] > 0.0
             if free[t]:
                 worst = max(worst, abs(slope[t]) / np.sqrt(curvature[t]))
         if worst <= tol:
@@ -165,13 +165,13 @@ def refit(planes, atoms, support, chosen, family, positive, box, grid, tol, max_
             _newton_direction(planes, atoms, support, chosen, free, slope, curvature, work, box, grid)
             blocked = False
             for t in range(k):
-                if positive and free[t] and support.value[chosen[t]] == 0.0 and direction[t] < 0.0:
+                if nonnegative and free[t] and support.value[chosen[t]] == 0.0 and direction[t] < 0.0:
                     free[t], blocked = False, True
             if not blocked:
                 break
         longest = 1.0
         for t in range(k):
-            if positive and direction[t] < 0.0:
+            if nonnegative and direction[t] < 0.0:
                 longest = min(longest, -support.value[chosen[t]] / direction[t])
         _direct(planes, atoms, support, chosen, direction, box, grid)
         start, gain = _loss(planes, family, 0.0, box, grid), _product(slope, direction)
@@ -183,7 +183,7 @@ def refit(planes, atoms, support, chosen, family, positive, box, grid, tol, max_
         for t in range(k):
             e = chosen[t]
             value = support.value[e] + step * direction[t]
-            hits = positive and direction[t] < 0.0 and value <= 1e-15 * support.value[e]
+            hits = nonnegative and direction[t] < 0.0 and value <= 1e-15 * support.value[e]
             support.value[e] = 0.0 if hits else value
         for c in range(grid.channels):
             for i in range(box[0], box[1]):
@@ -256,7 +256,7 @@ def add_events(planes, atoms, support, grid):
 
 
 @njit(**FAST)
-def refit_clusters(planes, atoms, support, family, positive, grid, tol, max_iter):
+def refit_clusters(planes, atoms, support, family, nonnegative, grid, tol, max_iter):
     """Fit all coefficients of a support in place; return whether all are fitted."""
     count = support.row.shape[0]
     left = np.ones(count, np.bool_)
@@ -267,27 +267,27 @@ def refit_clusters(planes, atoms, support, family, positive, grid, tol, max_iter
             for f in chosen:
                 left[f] = False
             box = box_of(support, chosen, grid)
-            if not refit(planes, atoms, support, chosen, family, positive, box, grid, tol, max_iter):
+            if not refit(planes, atoms, support, chosen, family, nonnegative, box, grid, tol, max_iter):
                 well = False
     return well
 
 
 @njit(**LEAF)
-def _rescan(planes, atoms, inverse_norms, best, which, box, positive, grid, found):
+def _rescan(planes, atoms, inverse_norms, best, which, box, nonnegative, grid, found):
     """Find the best atom at all positions whose patch touches a box."""
     for i in range(max(0, box[0] - grid.kernel_rows + 1), min(best.shape[0], box[1])):
         for j in range(max(0, box[2] - grid.kernel_width + 1), min(best.shape[1], box[3])):
             correlate_all(planes.score, atoms.columns, i, j, grid, found)
             peak, at = 0.0, 0
             for m in range(inverse_norms.shape[0]):
-                c = (found[m] if positive else abs(found[m])) * inverse_norms[m]
+                c = (found[m] if nonnegative else abs(found[m])) * inverse_norms[m]
                 if c > peak:
                     peak, at = c, m
             best[i, j], which[i, j] = peak, at
 
 
 @njit(**FAST)
-def pursue(planes, atoms, family, n_nonzero, tol, positive, rows, cols, grid, refit_tol, max_iter):
+def pursue(planes, atoms, family, n_nonzero, tol, nonnegative, rows, cols, grid, refit_tol, max_iter):
     """Return the events of one sample, added one at a time where an atom fits the score best."""
     support = Support(
         np.empty(n_nonzero, np.int64),
@@ -303,7 +303,7 @@ def pursue(planes, atoms, family, n_nonzero, tol, positive, rows, cols, grid, re
             inverse_norms[m] = 1.0 / np.sqrt(atoms.norms[m])
     whole = _whole(grid)
     _evaluate(planes, family, whole, grid)
-    _rescan(planes, atoms, inverse_norms, best, which, whole, positive, grid, found)
+    _rescan(planes, atoms, inverse_norms, best, which, whole, nonnegative, grid, found)
     count = 0
     while count < n_nonzero:
         peak, at = tol, -1
@@ -323,6 +323,6 @@ def pursue(planes, atoms, family, n_nonzero, tol, positive, rows, cols, grid, re
         count += 1
         touched = cluster(support, count, count - 1, grid)
         box = box_of(support, touched, grid)
-        refit(planes, atoms, support, touched, family, positive, box, grid, refit_tol, max_iter)
-        _rescan(planes, atoms, inverse_norms, best, which, box, positive, grid, found)
+        refit(planes, atoms, support, touched, family, nonnegative, box, grid, refit_tol, max_iter)
+        _rescan(planes, atoms, inverse_norms, best, which, box, nonnegative, grid, found)
     return Support(support.row[:count], support.col[:count], support.atom[:count], support.value[:count])

@@ -17,14 +17,14 @@ DEPENDENT = 1e-10  # share of an atom's energy outside the span of others below 
 
 
 @njit(**LEAF)
-def _gap(z, c, b, energy, alpha, positive):
+def _gap(z, c, b, energy, alpha, nonnegative):
     # With c = b - G z: ||r||^2 = ||x||^2 - <b + c, z> and <r, x> = ||x||^2 - <b, z>.
     size, bz, cz, peak = 0.0, 0.0, 0.0, 0.0
     for j in range(z.shape[0]):
         size += abs(z[j])
         bz += b[j] * z[j]
         cz += c[j] * z[j]
-        peak = max(peak, c[j] if positive else abs(c[j]))
+        peak = max(peak, c[j] if nonnegative else abs(c[j]))
     rr, rx = max(energy - bz - cz, 0.0), energy - bz
     scale = rx / rr if rr > 0.0 else 1.0
     if peak * scale > alpha:
@@ -41,7 +41,7 @@ def _move(z, c, gram, j, change):
 
 
 @njit(**LEAF)
-def _sweep(z, c, gram, filled, atoms, observed, work, norms, alpha, positive, everywhere):
+def _sweep(z, c, gram, filled, atoms, observed, work, norms, alpha, nonnegative, everywhere):
     for j in range(z.shape[0]):
         norm = norms[j]
         if norm == 0.0 or not (everywhere or z[j] != 0.0):
@@ -50,7 +50,7 @@ def _sweep(z, c, gram, filled, atoms, observed, work, norms, alpha, positive, ev
         new = 0.0
         if target > alpha:
             new = (target - alpha) / norm
-        elif target < -alpha and not positive:
+        elif target < -alpha and not nonnegative:
             new = (target + alpha) / norm
         if new != z[j]:
             if not filled[j]:
@@ -107,7 +107,7 @@ def _step_on_support(z, c, gram, alpha, inverse, support, column, loads, order):
 
 
 @njit(**FAST)
-def descend(Z, B, gram, filled, atoms, mask, norms, energies, alpha, positive, goals, max_sweeps, most):
+def descend(Z, B, gram, filled, atoms, mask, norms, energies, alpha, nonnegative, goals, max_sweeps, most):
     """Move dense codes Z (n, p) in place until each gap is at most its goal; supports of `most` atoms."""
     n, p = Z.shape
     masked = not filled.all()
@@ -132,11 +132,11 @@ def descend(Z, B, gram, filled, atoms, mask, norms, energies, alpha, positive, g
         for s in range(max_sweeps):
             everywhere = s % SWEEPS == 0
             _sweep(
-                z, c, gram, filled, atoms, observed, work, own_norms, alpha, positive, everywhere
+                z, c, gram, filled, atoms, observed, work, own_norms, alpha, nonnegative, everywhere
             )  # fmt: skip
             if everywhere:
                 for _ in range(p):  # each step but the last empties an entry
                     if not _step_on_support(z, c, gram, alpha, inverse, support, column, loads, order):
                         break
-                if _gap(z, c, b, energies[i], alpha, positive) <= goals[i]:
+                if _gap(z, c, b, energies[i], alpha, nonnegative) <= goals[i]:
                     break

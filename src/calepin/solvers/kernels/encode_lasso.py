@@ -40,7 +40,7 @@ def encode_lasso(
     alpha: float,
     *,
     tol: float = 1e-6,
-    positive: bool = False,
+    nonnegative: bool = False,
     mask: np.ndarray | None = None,
     certify: bool = True,
 ) -> Encoded:
@@ -54,7 +54,7 @@ def encode_lasso(
         Positive.
     tol : float
         Duality gap to reach, relative to ||x||^2.
-    positive : bool
+    nonnegative : bool
         Only nonnegative codes.
     mask : ndarray of bool, shape of X, optional
         True where an entry is observed.
@@ -66,7 +66,7 @@ def encode_lasso(
     ConvergenceWarning
         Samples whose gap misses the goal even so.
     """
-    job = _Job(X, PreparedAtoms.of(atoms, X.dtype), alpha, tol, positive, mask, X.dtype)
+    job = _Job(X, PreparedAtoms.of(atoms, X.dtype), alpha, tol, nonnegative, mask, X.dtype)
     encoded, failed = job.solve(certify)
     if len(failed):
         encoded = _refine(encoded, failed, job)
@@ -78,9 +78,9 @@ def encode_lasso(
 class _Job:
     """Samples to code with one dictionary in one precision; codes are rounded to `dtype`."""
 
-    def __init__(self, X, atoms: PreparedAtoms, alpha, tol, positive, mask, dtype):
+    def __init__(self, X, atoms: PreparedAtoms, alpha, tol, nonnegative, mask, dtype):
         self.X, self.atoms, self.mask, self.dtype = X, atoms, mask, dtype
-        self.tol, self.positive = tol, positive
+        self.tol, self.nonnegative = tol, nonnegative
         self.given_alpha = alpha
         self.alpha = alpha / atoms.scale
         self.largest = min(X.shape[1], atoms.n_components)
@@ -93,7 +93,7 @@ class _Job:
             atoms = replace(atoms, atoms=atoms.atoms.astype(dtype))
         mask = None if self.mask is None else self.mask[rows]
         X = self.X[rows].astype(dtype)
-        return _Job(X, atoms, self.given_alpha, self.tol, self.positive, mask, self.dtype)
+        return _Job(X, atoms, self.given_alpha, self.tol, self.nonnegative, mask, self.dtype)
 
     def solve(self, certify: bool) -> tuple[Encoded, np.ndarray]:
         """Follow the homotopy; return codes and the samples that failed."""
@@ -128,7 +128,7 @@ class _Job:
         B = X @ D.T
         gram, filled = self.atoms.gram_rows(self.mask is not None)
         counts, columns, values, well = homotopy(
-            B, gram, filled, D, mask, B.dtype.type(self.alpha), self.positive, self.largest,
+            B, gram, filled, D, mask, B.dtype.type(self.alpha), self.nonnegative, self.largest,
             self.tie, bits_of(B.dtype),
         )  # fmt: skip
         codes = counts, columns, values
@@ -146,7 +146,7 @@ class _Job:
         energies = np.square(X).sum(1)
         descend(
             Z, B, gram, filled, D, mask, self.atoms.energies(mask), energies, self.alpha,
-            self.positive, 0.25 * self.tol * energies, MAX_SWEEPS, self.largest,
+            self.nonnegative, 0.25 * self.tol * energies, MAX_SWEEPS, self.largest,
         )  # fmt: skip
         found = codes_of(Z)
         well = np.zeros(len(X), dtype=bool)
@@ -169,7 +169,9 @@ class _Job:
             energy = np.empty_like(dual_energy)
             counts, columns, values = self._rounded(codes)
             residuals(X, D, mask, counts, columns, values.astype(X.dtype), skip, R, energy)
-        duality_gaps(C, C.view(bits_of(C.dtype)), energy, dual_energy, skip, self.alpha, self.positive, gaps)
+        duality_gaps(
+            C, C.view(bits_of(C.dtype)), energy, dual_energy, skip, self.alpha, self.nonnegative, gaps
+        )
         return energy[:, 0].copy(), gaps, energy[:, 2].copy()
 
 

@@ -35,7 +35,7 @@ def encode_pursuit(
     n_nonzero: int | None = None,
     tol: np.ndarray | None = None,
     selection: str = "omp",
-    positive: bool = False,
+    nonnegative: bool = False,
     mask: np.ndarray | None = None,
     certify: bool = True,
 ) -> Encoded:
@@ -50,7 +50,7 @@ def encode_pursuit(
     tol : ndarray of float64, shape (n_samples,), optional
         Squared residual norm at which to stop.
     selection : {"omp", "ols"}
-    positive : bool
+    nonnegative : bool
         Only nonnegative codes.
     mask : ndarray of bool, shape of X, optional
         True where an entry is observed.
@@ -61,7 +61,7 @@ def encode_pursuit(
     limit = min(X.shape[1], prepared.n_components, n_nonzero or len(prepared.atoms))
     goals = np.full(len(X), -1.0) if tol is None else tol
     certify = certify or tol is not None
-    run = _Run(prepared, limit, selection == "ols", positive, X.dtype)
+    run = _Run(prepared, limit, selection == "ols", nonnegative, X.dtype)
     encoded = run(X, goals, mask, certify)
     if tol is not None and encoded.residual is not None:
         short = (encoded.residual > tol) & (np.diff(encoded.codes.indptr) < (n_nonzero or np.inf))
@@ -76,9 +76,9 @@ def encode_pursuit(
 class _Run:
     """One dictionary, one rule and one precision; codes are rounded to `dtype`."""
 
-    def __init__(self, atoms: PreparedAtoms, limit: int, orthogonal: bool, positive: bool, dtype):
+    def __init__(self, atoms: PreparedAtoms, limit: int, orthogonal: bool, nonnegative: bool, dtype):
         self.atoms, self.limit, self.dtype = atoms, limit, dtype
-        self.orthogonal, self.positive = orthogonal, positive
+        self.orthogonal, self.nonnegative = orthogonal, nonnegative
 
     def __call__(self, X, goals, mask, certify: bool) -> Encoded:
         if mask is None:
@@ -101,7 +101,7 @@ class _Run:
         norms = self.atoms.energies(observed)
         # Stop a little late rather than a little early: sums of squares carry rounding errors.
         slack = (eps if D.dtype == self.dtype else 1e-13) * energies
-        kernel = nonnegative_pursuit if self.positive else pursuit
+        kernel = nonnegative_pursuit if self.nonnegative else pursuit
         codes = kernel(
             B, *self.atoms.gram_rows(mask is not None), D, observed, norms, energies,
             np.maximum(goals[start:stop] - slack, -1.0), self.limit, self.orthogonal,
@@ -120,7 +120,7 @@ class _Run:
 def _refine(encoded: Encoded, rows, run: _Run, X, goals, mask) -> Encoded:
     """Code some samples again in float64."""
     atoms = replace(run.atoms, atoms=run.atoms.atoms.astype(np.float64))
-    double = _Run(atoms, run.limit, run.orthogonal, run.positive, run.dtype)
+    double = _Run(atoms, run.limit, run.orthogonal, run.nonnegative, run.dtype)
     new = double(X[rows].astype(np.float64), goals[rows], None if mask is None else mask[rows], True)
     codes = replace_rows(encoded.codes, rows, new.codes)
     residual = encoded.residual

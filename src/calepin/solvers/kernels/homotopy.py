@@ -64,13 +64,13 @@ def _new_path(p, most, like, bits):
 
 
 @njit(**LEAF)
-def _steps_to_joining(c, a, bar, level, positive, step):
+def _steps_to_joining(c, a, bar, level, nonnegative, step):
     """Set the steps after which each atom's |correlation| equals the level."""
     one, zero = c.dtype.type(1), c.dtype.type(0)
     never = level + level
     for j in range(c.shape[0]):
         # Of the two sides, +level is reached first exactly when c > level * a.
-        upper = positive or c[j] > level * a[j]
+        upper = nonnegative or c[j] > level * a[j]
         rise = one - a[j] if upper else one + a[j]
         room = max(level - c[j] if upper else level + c[j], zero)
         step[j] = room / rise if rise > bar[j] else never
@@ -143,7 +143,7 @@ def _polish(inverse, gram, b, support, sign, code, target, column, alpha, k):
 
 
 @njit(**LEAF)
-def _trace(path, b, gram, filled, atoms, observed, work, alpha, positive, tie, rank_tol, max_events):
+def _trace(path, b, gram, filled, atoms, observed, work, alpha, nonnegative, tie, rank_tol, max_events):
     """Follow the path of one sample down to alpha; return (support size, whether it went well)."""
     c = path.correlation
     a = path.slope
@@ -164,7 +164,7 @@ def _trace(path, b, gram, filled, atoms, observed, work, alpha, positive, tie, r
     for j in range(p):
         c[j] = b[j]
         bar[j] = tie
-        steps[j] = max(b[j], zero) if positive else abs(b[j])
+        steps[j] = max(b[j], zero) if nonnegative else abs(b[j])
     entering = position(bits, largest(bits, p), p)
     level = steps[entering]
     k = np.int64(0)
@@ -194,7 +194,7 @@ def _trace(path, b, gram, filled, atoms, observed, work, alpha, positive, tie, r
         combine_rows(gram, support, direction, k, a, p)
         if left >= 0:
             bar[left] = np.inf
-        _steps_to_joining(c, a, bar, level, positive, steps)
+        _steps_to_joining(c, a, bar, level, nonnegative, steps)
         first = smallest(bits, p)
         entering = position(bits, first, p)
         step = steps[entering]
@@ -202,7 +202,7 @@ def _trace(path, b, gram, filled, atoms, observed, work, alpha, positive, tie, r
             bar[left] = tie
             # Only the other side, 2 level away when it left, can stop it.
             rise = one + a[left] if c[left] > zero else one - a[left]
-            if not positive and rise * step > level + level:
+            if not nonnegative and rise * step > level + level:
                 step, entering = (level + level) / rise, left
             left = -1
         width = (k + LANES - 1) // LANES * LANES
@@ -236,7 +236,7 @@ def _trace(path, b, gram, filled, atoms, observed, work, alpha, positive, tie, r
 
 
 @njit(**FAST)
-def homotopy(B, gram, filled, atoms, mask, alpha, positive, most, tie, bits):
+def homotopy(B, gram, filled, atoms, mask, alpha, nonnegative, most, tie, bits):
     """Return the lasso codes of samples as (counts, atoms, values, whether each path went well).
 
     B (n, p) holds the correlations D x; gram (p, p) and `filled` say which of its rows are known,
@@ -257,7 +257,7 @@ def homotopy(B, gram, filled, atoms, mask, alpha, positive, most, tie, bits):
         if masked:
             filled[:] = False
         k, well[i] = _trace(
-            path, B[i], gram, filled, atoms, observed, work, alpha, positive,
+            path, B[i], gram, filled, atoms, observed, work, alpha, nonnegative,
             tie, tie, 8 * most + 64,
         )  # fmt: skip
         if at + k > columns.shape[0]:

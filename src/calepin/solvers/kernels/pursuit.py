@@ -54,12 +54,12 @@ def _new_pursuit(p, limit, like, bits):
 
 
 @njit(**LEAF)
-def best_atom(correlation, energy, score, bits, positive):
-    """Return the atom with the largest c^2 / energy (c > 0 where positive)."""
+def best_atom(correlation, energy, score, bits, nonnegative):
+    """Return the atom with the largest c^2 / energy (c > 0 where nonnegative)."""
     zero = correlation.dtype.type(0)
     p = correlation.shape[0]
     for j in range(p):
-        c = max(correlation[j], zero) if positive else correlation[j]
+        c = max(correlation[j], zero) if nonnegative else correlation[j]
         score[j] = c * c / energy[j]
     return position(bits, largest(bits, p), p)
 

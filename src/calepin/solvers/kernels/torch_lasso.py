@@ -32,7 +32,7 @@ def batched_lasso(
     alpha: float,
     *,
     tol: float = 1e-6,
-    positive: bool = False,
+    nonnegative: bool = False,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, int]:
     """Return codes, duality gaps, squared residual norms and 0 of checked samples.
@@ -44,7 +44,7 @@ def batched_lasso(
     step = _steps(atoms)
     if step is not None:
         for rows in sample_blocks(len(X), *atoms.shape):
-            batch = _Batch(X[rows], atoms, alpha, tol, positive, None if mask is None else mask[rows])
+            batch = _Batch(X[rows], atoms, alpha, tol, nonnegative, None if mask is None else mask[rows])
             codes[rows], gap[rows], residual[rows] = batch.run(step)
     else:
         residual[:] = X.double().square().sum(1)
@@ -74,9 +74,9 @@ def _steps(atoms: Tensor) -> Tensor | None:
 class _Batch:
     """Samples that are coded together, and the best codes found of each."""
 
-    def __init__(self, X, atoms, alpha, tol, positive, mask):
+    def __init__(self, X, atoms, alpha, tol, nonnegative, mask):
         self.X, self.atoms, self.mask = X, atoms, mask
-        self.alpha, self.positive = alpha, positive
+        self.alpha, self.nonnegative = alpha, nonnegative
         n = len(X)
         self.goal = tol * X.double().square().sum(1)
         self.codes = X.new_zeros(n, len(atoms))
@@ -108,8 +108,8 @@ class _Batch:
         return self.codes, self.gap, self.residual
 
     def _shrink(self, V: Tensor, step: Tensor) -> Tensor:
-        size = ((V if self.positive else V.abs()) - step * self.alpha).clamp_min(0)
-        return size if self.positive else V.sign() * size
+        size = ((V if self.nonnegative else V.abs()) - step * self.alpha).clamp_min(0)
+        return size if self.nonnegative else V.sign() * size
 
     def _on_support(self, rows: Tensor, Z: Tensor) -> Tensor:
         """Solve the optimality conditions for the supports and signs of Z, in float64."""
@@ -132,7 +132,7 @@ class _Batch:
         W, C = _correlate(X, Z, atoms, mask)
         rounded = Z.to(self.codes.dtype)
         R = W if rounded.dtype == Z.dtype else _correlate(X, rounded.double(), atoms, mask)[0]
-        largest = (C if self.positive else C.abs()).amax(1).clamp_min(0)
+        largest = (C if self.nonnegative else C.abs()).amax(1).clamp_min(0)
         ww, wx = (W * W).sum(1), (W * X).sum(1)
         scale = torch.where(ww > 0, wx / ww, 1.0)
         scale = torch.where(largest * scale > self.alpha, self.alpha / largest, scale).clamp_min(0)

@@ -25,7 +25,7 @@ def batched_pursuit(
     n_nonzero: int | None = None,
     tol=None,
     selection: str = "omp",
-    positive: bool = False,
+    nonnegative: bool = False,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, None, Tensor, int]:
     """Return codes, None, squared residual norms and the number of samples coded again in float64.
@@ -38,7 +38,7 @@ def batched_pursuit(
     if tol is not None:
         goals = torch.as_tensor(tol, dtype=torch.float64)
     goals = goals.to(X.device)
-    choose = _choose_nonnegative if positive else _choose
+    choose = _choose_nonnegative if nonnegative else _choose
     orthogonal = selection == "ols"
 
     def encode(rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -56,8 +56,8 @@ def batched_pursuit(
     everyone = torch.arange(len(X), device=X.device)
     blocks = [everyone[rows] for rows in sample_blocks(len(X), *atoms.shape)]
     for rows in blocks:
-        codes[rows], residual[rows] = encode(rows, torch.float64 if positive else X.dtype)
-    if X.dtype == torch.float64 or positive:
+        codes[rows], residual[rows] = encode(rows, torch.float64 if nonnegative else X.dtype)
+    if X.dtype == torch.float64 or nonnegative:
         return codes, None, residual, 0
     short = (residual > goals) & (goals > 0) & ((codes != 0).sum(1) < (n_nonzero or len(atoms)))
     for rows in blocks:

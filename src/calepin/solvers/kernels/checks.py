@@ -1,12 +1,22 @@
-"""What samples, atoms, masks and limits must be before a coder starts: one clear error each."""
+"""What arrays must be before a coder starts: one clear error each."""
 
-import numbers
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["check_count", "check_mask", "check_matrix", "check_positive", "check_tol", "common_dtype"]
+__all__ = [
+    "array_of",
+    "check_convolutional",
+    "check_finite",
+    "check_mask",
+    "check_matrix",
+    "check_tol",
+    "common_dtype",
+]
+
+
+_SHAPES = {"y": "(n, channels, *spatial)", "atoms": "(n_atoms, channels, *kernel)"}
 
 
 def common_dtype(X: np.ndarray, atoms: np.ndarray) -> np.dtype:
@@ -66,22 +76,6 @@ def check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     return None if mask.all() else mask
 
 
-def check_positive(value: Any, name: str) -> float:
-    """Return a positive finite number."""
-    if not _is_real(value) or not 0 < value < float("inf"):
-        raise ValueError(f"{name}: expected a positive finite number, got {value!r}")
-    return float(value)
-
-
-def check_count(value: Any, name: str, most: int | None = None) -> int:
-    """Return a whole number of at least one, at most the number of atoms."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
-        raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
-    if most is not None and int(value) > most:
-        raise ValueError(f"{name}: expected at most the number of atoms, {most}, got {value}")
-    return int(value)
-
-
 def check_tol(value: Any, n_samples: int | None) -> np.ndarray:
     """Return squared residual norms to reach, (n_samples,), or (1,) where that number is unknown."""
     if isinstance(value, torch.Tensor):
@@ -96,5 +90,59 @@ def check_tol(value: Any, n_samples: int | None) -> np.ndarray:
     return np.array(np.broadcast_to(tol, (n_samples or 1,)), np.float64)
 
 
-def _is_real(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+def check_convolutional(y: Any, atoms: Any, mask: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return y, atoms and mask as arrays of one precision; no mask where all is observed."""
+    values, rows = _real_array(y, "y"), _real_array(atoms, "atoms")
+    if rows.ndim != values.ndim or rows.shape[1] != values.shape[1]:
+        raise ValueError(
+            f"atoms: expected the channels and the number of spatial axes of y, {values.shape}, "
+            f"got shape {rows.shape}"
+        )
+    if any(width > size for width, size in zip(rows.shape[2:], values.shape[2:], strict=True)):
+        raise ValueError(
+            f"atoms: expected a kernel no longer than the signal, {values.shape[2:]}, got {rows.shape[2:]}"
+        )
+    observed = _check_signal_mask(mask, values.shape)
+    _check_signals_finite(values, "y", observed)
+    _check_signals_finite(rows, "atoms", None)
+    single = values.dtype == rows.dtype == np.float32
+    dtype = np.float32 if single else np.float64
+    return np.ascontiguousarray(values, dtype), np.ascontiguousarray(rows, dtype), observed
+
+
+def array_of(values: Any) -> np.ndarray:
+    """Return an array, of a tensor too."""
+    return values.detach().numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def _real_array(values: Any, name: str) -> np.ndarray:
+    array = array_of(values)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    if array.ndim not in (3, 4) or 0 in array.shape:
+        raise ValueError(
+            f"{name}: expected shape {_SHAPES[name]} with one or two spatial axes, none of them empty, "
+            f"got {array.shape}"
+        )
+    return array
+
+
+def _check_signal_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    if mask is None:
+        return None
+    observed = array_of(mask)
+    if observed.dtype != bool or observed.shape != shape:
+        raise ValueError(
+            f"mask: expected bool (True = observed) of the shape of y, {shape}, "
+            f"got {observed.dtype} of shape {observed.shape}"
+        )
+    return None if observed.all() else observed
+
+
+def _check_signals_finite(values: np.ndarray, name: str, mask: np.ndarray | None) -> None:
+    bad = ~np.isfinite(values)
+    if mask is not None:
+        bad &= mask
+    if bad.any():
+        index = tuple(int(k) for k in np.argwhere(bad)[0])
+        raise ValueError(f"{name}: expected finite values, got {values[index]} at index {index}")

@@ -1,0 +1,123 @@
+"""What finds the codes of a problem: one protocol, dense and convolutional.
+
+    minimise over z   nll(A z + offset, y) + penalty(z)
+
+A coder is a frozen value of settings. `calepin.testing.check_coder` holds a new one to the contract.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from calepin.penalties import L1, HardThreshold, NonNegativeL1, Penalty
+from calepin.problem import Problem
+
+__all__ = ["Coder", "Codes", "GradientRule", "like_input", "objective", "penalty_of"]
+
+GradientRule = Literal["dec", "ae-lasso", "ae-ls"]
+"""What the gradient of a dictionary is of: see `calepin.learning.dictionary_gradient`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """The codes of a batch and what is known of them; what is not known is None.
+
+    Attributes
+    ----------
+    values : csr_array (n, n_components), or Tensor (n, *operator.in_shape)
+        Sparse from compiled coders of dense dictionaries, else a tensor.
+    offset : float or Tensor
+        Known part of the linear predictor that belongs to the codes.
+    gap : Tensor (array from functions that were given arrays) of float64, shape (n,), optional
+        Certified duality gap: the objective exceeds its minimum by at most this.
+    residual : Tensor of float64, shape (n,), optional
+        Squared norm of the residual over the observed entries.
+    converged : bool Tensor, shape (n,), optional
+        Whether the coder reached its goal for each sample.
+    """
+
+    values: Any
+    offset: float | Tensor = 0.0
+    gap: Any = None
+    residual: Any = None
+    converged: Any = None
+
+    def dense(self) -> Tensor:
+        """Return the values as a tensor."""
+        return torch.from_numpy(self.values.toarray()) if sparse.issparse(self.values) else self.values
+
+
+def like_input(codes: Codes, values: Any) -> Codes:
+    """Return codes with these values, and what is known of them as arrays unless the values are a tensor."""
+    if isinstance(values, Tensor):
+        return replace(codes, values=values)
+    known = {name: getattr(codes, name) for name in ("gap", "residual", "converged")}
+    arrays = {name: None if v is None else v.cpu().numpy() for name, v in known.items()}
+    return replace(codes, values=values, **arrays)
+
+
+class Coder(Protocol):
+    """What a learner asks of a coder."""
+
+    @property
+    def penalty(self) -> Penalty | None:
+        """What codes cost; None where their number is limited instead."""
+        ...
+
+    @property
+    def nonnegative(self) -> bool:
+        """Whether codes are nonnegative."""
+        ...
+
+    def encode(
+        self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
+    ) -> Codes:
+        """Return the codes of a problem.
+
+        Parameters
+        ----------
+        problem : Problem
+        z0 : Tensor, optional
+            Where the search may begin; a coder that has no use for it ignores it.
+        gradient : {"dec", "ae-lasso", "ae-ls"}, optional
+            With one of the two last, the values carry the graph of their computation; a coder that cannot
+            give one raises IncompatibleError. By default, and with "dec", they are constants.
+        """
+        ...
+
+    def shortened(self, n_rounds: int) -> Self:
+        """Return a coder with `n_rounds` times fewer iterations, for the first of several rounds.
+
+        A coder that stops by itself returns itself.
+        """
+        ...
+
+
+def penalty_of(penalty: Penalty | None, values: Any) -> np.ndarray:
+    """Return the penalty of each code, (n,) in float64: 0 without one, and for a hard threshold.
+
+    A hard threshold limits codes without a price: its `value` belongs to another objective.
+    """
+    if penalty is None or isinstance(penalty, HardThreshold):
+        return np.zeros(values.shape[0])
+    if not sparse.issparse(values):
+        return penalty.value(values.detach()).double().cpu().numpy()
+    if isinstance(penalty, L1 | NonNegativeL1) and not isinstance(penalty.alpha, Tensor):
+        return np.asarray(penalty.alpha * abs(values).sum(1), np.float64)
+    return penalty.value(torch.from_numpy(values.toarray())).double().numpy()
+
+
+@torch.no_grad()
+def objective(problem: Problem, codes: Codes, penalty: Penalty | None) -> np.ndarray:
+    """Return ``nll(A z + offset, y) + penalty(z)`` of each sample, (n,) in float64.
+
+    For Gaussian data the nll is half the squared residual over the observed entries. Without a penalty,
+    where the number of nonzeros is limited, it is the nll alone.
+    """
+    z = codes.dense().to(problem.y.device)
+    nll = problem.likelihood.nll(problem.operator(z) + codes.offset, problem.y)
+    return nll.double().cpu().numpy() + penalty_of(penalty, codes.values)

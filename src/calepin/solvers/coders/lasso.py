@@ -1,0 +1,78 @@
+"""Exact codes by the lasso, for dense dictionaries."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from torch import Tensor
+
+from calepin.core.checks import check_boolean, check_number
+from calepin.core.errors import IncompatibleError
+from calepin.penalties import L1, NonNegativeL1, Penalty
+from calepin.problem import Problem
+from calepin.solvers.coders.coder import Codes, GradientRule
+from calepin.solvers.kernels.encode import dense_terms, lasso_codes
+
+__all__ = ["LassoCoder", "require_constants"]
+
+
+@dataclass(frozen=True)
+class LassoCoder:
+    """Codes by the lasso, to a certified duality gap: Gaussian data, a real dense dictionary.
+
+        minimise over z   0.5 ||y - z D||^2 + alpha ||z||_1      (z >= 0 on request)
+
+    Found by homotopy (Osborne et al. 2000; Efron et al. 2004), compiled, or by FISTA in torch on a GPU.
+
+    Parameters
+    ----------
+    alpha : float
+        Weight of the l1 norm, positive.
+    tol : float, default 1e-6
+        Duality gap to reach, relative to ||y||^2.
+    nonnegative : bool, default False
+        Whether codes are nonnegative.
+    certify : bool, default True
+        Whether gaps are computed; without, only samples whose path broke are looked at again.
+    """
+
+    alpha: float
+    tol: float = 1e-6
+    nonnegative: bool = False
+    certify: bool = True
+
+    def __post_init__(self) -> None:
+        check_number("alpha", self.alpha, above=0)
+        check_number("tol", self.tol, above=0)
+        check_boolean("nonnegative", self.nonnegative)
+
+    @property
+    def penalty(self) -> Penalty:
+        """The l1 norm times alpha."""
+        return (NonNegativeL1 if self.nonnegative else L1)(float(self.alpha))
+
+    def encode(
+        self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
+    ) -> Codes:
+        """Return codes with their gaps and residuals, if they are certified."""
+        require_constants("LassoCoder", gradient)
+        terms = dense_terms(problem, "LassoCoder")
+        found = lasso_codes(
+            terms, float(self.alpha), tol=self.tol, nonnegative=bool(self.nonnegative), certify=self.certify
+        )
+        converged = None
+        if found.gap is not None:
+            converged = found.gap <= self.tol * terms.y.double().square().sum(1)
+        return Codes(found.values, problem.offset, found.gap, found.residual, converged)
+
+    def shortened(self, n_rounds: int) -> Self:
+        """Return the coder itself: it ends when its gap is small."""
+        return self
+
+
+def require_constants(coder: str, gradient: GradientRule | None) -> None:
+    """Raise IncompatibleError if codes are to be differentiated, which a compiled coder's are not."""
+    if gradient not in (None, "dec"):
+        raise IncompatibleError(
+            f"{coder} needs gradient 'dec', got {gradient!r}: its codes are constants; ProximalCoder can be "
+            "differentiated"
+        )

@@ -1,0 +1,147 @@
+"""Codes by unfolded proximal gradient descent: every family, operator and penalty, differentiable."""
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from calepin.core.checks import check_boolean, check_integer, check_number, check_one_of
+from calepin.likelihoods import Likelihood
+from calepin.penalties import Penalty
+from calepin.problem import Problem
+from calepin.solvers.coders.coder import Codes, GradientRule
+from calepin.solvers.proximal import FISTA, ISTA
+from calepin.solvers.solve import Solver, solve
+
+__all__ = ["Differentiate", "ProximalCoder", "UnfoldedSolver", "unfolded_codes", "unfolded_encoder"]
+
+UnfoldedSolver = Literal["ista", "fista"]
+Differentiate = Literal["unroll", "last-k", "implicit"]
+
+
+@dataclass(frozen=True)
+class ProximalCoder:
+    """Unfolded proximal gradient descent on ``nll + penalty``, for every family, operator and stride.
+
+    Parameters
+    ----------
+    penalty : Penalty
+    n_iter : int, default 100
+        Iterations: the layers T. With a `tol`, the most.
+    step_size : float, "backtracking" or None, default None
+        None takes 1 / L where the family has a bound of its curvature, backtracking for Poisson counts.
+    solver : {"fista", "ista"}, default "fista"
+    nonnegative : bool, default False
+        Whether the penalty keeps codes nonnegative; only a re-fit has to know.
+    tol : float, optional
+        Relative change of a code at which it has converged. Without, exactly `n_iter` iterations are done,
+        and whether codes have converged is not known.
+    differentiate : {"unroll", "last-k", "implicit"}, default "unroll"
+        How the encoder is differentiated for the gradients that do.
+    last_k, checkpoint_every : int, optional
+        See `calepin.solve`.
+    """
+
+    penalty: Penalty
+    n_iter: int = 100
+    step_size: float | Literal["backtracking"] | None = None
+    solver: UnfoldedSolver = "fista"
+    nonnegative: bool = False
+    tol: float | None = None
+    differentiate: Differentiate = "unroll"
+    last_k: int | None = None
+    checkpoint_every: int | None = None
+
+    def __post_init__(self) -> None:
+        check_integer("n_iter", self.n_iter)
+        check_one_of("solver", self.solver, ("fista", "ista"))
+        check_boolean("nonnegative", self.nonnegative)
+        check_number("tol", self.tol, least=0, optional=True)
+
+    def encode(
+        self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
+    ) -> Codes:
+        """Return codes as a tensor, with their graph where the gradient is not "dec".
+
+        Warns
+        -----
+        ConvergenceWarning
+            Some codes have not converged within `n_iter` iterations, with a `tol`.
+        """
+        solver = self._solver(problem.likelihood, gradient)
+        if self.tol is None:
+            values = unfolded_codes(
+                problem,
+                solver,
+                n_iter=self.n_iter,
+                z0=z0,
+                gradient=gradient or "dec",
+                differentiate=self.differentiate,
+                last_k=self.last_k,
+                checkpoint_every=self.checkpoint_every,
+            )
+            return Codes(values, problem.offset)
+        differentiate = "none" if gradient in (None, "dec") else self.differentiate
+        found = solve(
+            problem, solver, n_iter=self.n_iter, z0=z0, tol=self.tol, differentiate=differentiate,
+            last_k=self.last_k if differentiate == "last-k" else None,
+        )  # fmt: skip
+        _warn(found.converged, self)
+        return Codes(found.z, problem.offset, converged=found.converged)
+
+    def shortened(self, n_rounds: int) -> Self:
+        """Return a coder with fewer iterations."""
+        return replace(self, n_iter=-(-self.n_iter // n_rounds))
+
+    def _solver(self, likelihood: Likelihood, gradient: GradientRule | None) -> Any:
+        step_size = self.step_size
+        if step_size is None and likelihood.curvature is None:
+            step_size = "backtracking"
+        if self.solver == "ista":
+            return ISTA(self.penalty, step_size)
+        # restarts are decisions, which have no gradient
+        return FISTA(self.penalty, step_size, restart=gradient in (None, "dec"))
+
+
+def unfolded_encoder(
+    penalty: Penalty, *, step_size: float | Tensor | None, solver: UnfoldedSolver, decay: float
+) -> Any:
+    """Return the solver whose iterations are the layers."""
+    if solver == "ista":
+        return ISTA(penalty, step_size, decay=decay)
+    return FISTA(penalty, step_size, restart=False, decay=decay)
+
+
+def unfolded_codes(
+    problem: Problem,
+    encoder: Solver,
+    *,
+    n_iter: int,
+    gradient: GradientRule,
+    z0: Tensor | None = None,
+    differentiate: Differentiate = "unroll",
+    last_k: int | None = None,
+    checkpoint_every: int | None = None,
+) -> Tensor:
+    """Return codes as a gradient needs them: constants for "dec", with the encoder's graph for the others."""
+    how: dict[str, Any] = {}
+    if gradient != "dec" or differentiate == "implicit":
+        how = {"differentiate": differentiate, "last_k": last_k, "checkpoint_every": checkpoint_every}
+    with torch.set_grad_enabled(gradient != "dec" and torch.is_grad_enabled()):
+        return solve(problem, encoder, n_iter=n_iter, z0=z0, **how).z
+
+
+def _warn(converged: Tensor, coder: ProximalCoder) -> None:
+    missed = (~converged).nonzero().flatten()
+    if not len(missed):
+        return
+    from sklearn.exceptions import ConvergenceWarning
+
+    warnings.warn(
+        f"{len(missed)} of {len(converged)} codes changed by more than tol = {coder.tol:g} in iteration "
+        f"n_iter = {coder.n_iter} (the first is sample {int(missed[0])})",
+        ConvergenceWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,84 @@
+"""Codes by iterative hard thresholding, for dense dictionaries."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from calepin.core.checks import check_boolean, check_integer, check_number
+from calepin.core.threads import run_blocks, single_threaded_torch
+from calepin.penalties import HardThreshold, Penalty
+from calepin.problem import Problem
+from calepin.solvers.coders.coder import Codes, GradientRule
+from calepin.solvers.coders.lasso import require_constants
+from calepin.solvers.kernels.encode import DenseTerms, dense_terms
+from calepin.solvers.proximal import IHT
+from calepin.solvers.solve import solve
+
+__all__ = ["IHTCoder"]
+
+_BLOCK = 256  # samples that a thread takes at a time: independent of the number of threads
+
+
+@dataclass(frozen=True)
+class IHTCoder:
+    """Codes by a fixed number of iterations of `calepin.solvers.IHT`, from zero.
+
+        z <- H_b( z + step_size (y - z D) D^T )
+
+    H_b keeps entries above b in size, whatever the step size. Meant for atoms of unit norm (Rambhatla, Li
+    and Haupt, "NOODL", 2019, Algorithm 1).
+
+    Parameters
+    ----------
+    threshold : float
+        b, positive.
+    nonnegative : bool, default False
+        Whether codes are nonnegative.
+    step_size : float, default 0.2
+    n_iter : int, default 50
+    """
+
+    threshold: float
+    nonnegative: bool = False
+    step_size: float = 0.2
+    n_iter: int = 50
+
+    def __post_init__(self) -> None:
+        check_number("threshold", self.threshold, above=0)
+        check_boolean("nonnegative", self.nonnegative)
+        check_number("step_size", self.step_size, above=0)
+        check_integer("n_iter", self.n_iter)
+
+    @property
+    def penalty(self) -> Penalty:
+        """The hard threshold, which adds nothing to the objective."""
+        return HardThreshold(self.threshold, nonnegative=self.nonnegative)
+
+    def encode(
+        self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
+    ) -> Codes:
+        """Return codes; whether they have converged is not known."""
+        require_constants("IHTCoder", gradient)
+        terms = dense_terms(problem, "IHTCoder")
+        if terms.y.is_cuda:
+            return Codes(self._iterate(terms, slice(None)), problem.offset)
+
+        def block(start: int, stop: int) -> sparse.csr_array:
+            return sparse.csr_array(self._iterate(terms, slice(start, stop)).numpy())
+
+        with single_threaded_torch():
+            blocks = run_blocks(block, len(terms.y), _BLOCK)
+        codes: Any = blocks[0] if len(blocks) == 1 else sparse.vstack(blocks, format="csr")
+        return Codes(sparse.csr_array(codes), problem.offset)
+
+    def shortened(self, n_rounds: int) -> Self:
+        """Return the coder itself: its thresholds need their iterations."""
+        return self
+
+    def _iterate(self, terms: DenseTerms, rows: slice) -> Tensor:
+        solver = IHT(self.threshold, step_size=self.step_size, nonnegative=self.nonnegative)
+        with torch.no_grad():
+            return solve(terms.problem(rows), solver, n_iter=self.n_iter).z
