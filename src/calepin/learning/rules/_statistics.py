@@ -1,7 +1,6 @@
-"""What classical rules need of a batch and its codes, compiled for arrays and in torch for tensors.
+"""What classical rules need of a batch and its codes: compiled for sparse codes, in torch for dense ones.
 
-Arrays carry sparse codes (CSR) and run on the compiled kernels; tensors, which live where the user
-put them, carry dense codes and run as matrix products.
+Sparse codes (CSR) come from compiled coders, and live on the CPU; dense ones are tensors, on any device.
 """
 
 from typing import Any
@@ -9,90 +8,96 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
+from torch import Tensor
 
 from calepin.core.threads import single_threaded_blas
 from calepin.learning.atoms import AtomSet
-from calepin.learning.rules import _kernels
 
-__all__ = ["add_moments", "descend", "ksvd_update", "moments", "residual"]
+__all__ = ["add_moments", "descend", "ksvd_update", "moments", "residual", "usage"]
 
 
-def moments(atoms: Any) -> tuple[Any, Any]:
+def moments(atoms: Tensor) -> tuple[Tensor, Tensor]:
     """Return A = 0 (p, p) and B = 0 (p, m): sums of z z^T and of z x^T, in float64."""
     p, m = atoms.shape
-    if isinstance(atoms, torch.Tensor):
-        return (
-            torch.zeros((p, p), dtype=torch.float64, device=atoms.device),
-            torch.zeros((p, m), dtype=torch.float64, device=atoms.device),
-        )
-    return np.zeros((p, p)), np.zeros((p, m))
+    double = {"dtype": torch.float64, "device": atoms.device}
+    return torch.zeros((p, p), **double), torch.zeros((p, m), **double)
 
 
-def add_moments(A: Any, B: Any, codes: Any, X: Any, *, decay: float = 1.0) -> None:
-    """Forget a share of A and B, then add the batch's sums of z z^T and z x^T, in place."""
+def add_moments(A: Tensor, B: Tensor, codes: Any, X: Tensor, *, decay: float = 1.0) -> None:
+    """Multiply A and B by a decay, then add the batch's sums of z z^T and z x^T, in place."""
     if decay != 1.0:
         A *= decay
         B *= decay
-    if isinstance(codes, torch.Tensor):
+    if isinstance(codes, Tensor):
         A += codes.T @ codes
         B += codes.T @ X
-    else:
-        _kernels.add_moments(codes.indptr, codes.indices, codes.data, X, A, B)
+        return
+    from calepin.learning.rules import _kernels
+
+    _kernels.add_moments(codes.indptr, codes.indices, codes.data, X.numpy(), A.numpy(), B.numpy())
 
 
-def residual(codes: Any, X: Any, atoms: Any) -> Any:
+def residual(codes: Any, X: Tensor, atoms: Tensor) -> Tensor:
     """Return x - z D of every sample, shape (n, m)."""
-    if isinstance(codes, torch.Tensor):
+    if isinstance(codes, Tensor):
         return X - codes @ atoms
-    out = np.empty_like(X)
-    _kernels.residuals(codes.indptr, codes.indices, codes.data, X, atoms, out)
+    from calepin.learning.rules import _kernels
+
+    out = torch.empty_like(X)
+    _kernels.residuals(codes.indptr, codes.indices, codes.data, X.numpy(), atoms.numpy(), out.numpy())
     return out
 
 
-def descend(atoms: Any, A: Any, B: Any, atom_set: AtomSet, *, n_sweeps: int = 1) -> None:
+def usage(codes: Any) -> np.ndarray:
+    """Return how many samples use each atom."""
+    if isinstance(codes, Tensor):
+        return (codes != 0).sum(0).cpu().numpy()
+    return np.bincount(codes.indices[codes.data != 0], minlength=codes.shape[1])
+
+
+def descend(atoms: Tensor, A: Tensor, B: Tensor, atom_set: AtomSet, *, n_sweeps: int = 1) -> None:
     """Lower tr(D^T A D)/2 - tr(D^T B) by block coordinate descent over atoms in their set, in place.
 
     Source: Mairal et al. (2009), Algorithm 2.
     """
-    sphere = atom_set.shape == "sphere"
-    if isinstance(atoms, torch.Tensor):
+    A, B = A.to(atoms.dtype), B.to(atoms.dtype)
+    if atoms.device.type != "cpu":
         for _ in range(n_sweeps):
-            _descend_tensor(atoms, A.to(atoms.dtype), B.to(atoms.dtype), atom_set)
+            _descend_tensor(atoms, A, B, atom_set)
         return
-    A, B = A.astype(atoms.dtype), B.astype(atoms.dtype)
+    from calepin.learning.rules import _kernels
+
+    sphere = atom_set.shape == "sphere"
     with single_threaded_blas():
         for _ in range(n_sweeps):
-            _kernels.descend_blocks(atoms, A, B, sphere, atom_set.nonnegative)
+            _kernels.descend_blocks(atoms.numpy(), A.numpy(), B.numpy(), sphere, atom_set.nonnegative)
 
 
-def _descend_tensor(atoms: torch.Tensor, A: torch.Tensor, B: torch.Tensor, atom_set: AtomSet) -> None:
+def _descend_tensor(atoms: Tensor, A: Tensor, B: Tensor, atom_set: AtomSet) -> None:
     for j in torch.nonzero(A.diagonal() > 0).flatten().tolist():
         moved = atom_set.project((atoms[j] + (B[j] - A[j] @ atoms) / A[j, j])[None])[0]
         if moved.any():
             atoms[j] = moved
 
 
-def ksvd_update(atoms: Any, codes: Any, E: Any, atom_set: AtomSet, *, positive_code: bool) -> None:
+def ksvd_update(atoms: Tensor, codes: Any, E: Tensor, atom_set: AtomSet, *, nonnegative_codes: bool) -> None:
     """Update each atom and its coefficients by one power step on its residual, atoms and E in place.
 
     Source: Rubinstein, Zibulevsky and Elad (2008), Algorithm 5 (approximate K-SVD).
     """
-    if isinstance(codes, torch.Tensor):
-        _ksvd_tensor(atoms, codes, E, atom_set, positive_code)
+    if isinstance(codes, Tensor):
+        _ksvd_tensor(atoms, codes, E, atom_set, nonnegative_codes)
         return
+    from calepin.learning.rules import _kernels
+
     by_atom = sparse.csc_array(codes)
     _kernels.ksvd_sweep(
-        by_atom.indptr, by_atom.indices, by_atom.data, E, atoms, positive_code, atom_set.nonnegative
-    )
+        by_atom.indptr, by_atom.indices, by_atom.data, E.numpy(), atoms.numpy(), nonnegative_codes,
+        atom_set.nonnegative,
+    )  # fmt: skip
 
 
-def _ksvd_tensor(
-    atoms: torch.Tensor,
-    codes: torch.Tensor,
-    E: torch.Tensor,
-    atom_set: AtomSet,
-    positive_code: bool,
-) -> None:
+def _ksvd_tensor(atoms: Tensor, codes: Tensor, E: Tensor, atom_set: AtomSet, nonnegative_codes: bool) -> None:
     for j in torch.nonzero(codes.any(dim=0)).flatten().tolist():
         users = torch.nonzero(codes[:, j]).flatten()
         old = E[users] + torch.outer(codes[users, j], atoms[j])
@@ -100,5 +105,5 @@ def _ksvd_tensor(
         if moved.any():
             atoms[j] = moved
         new = old @ atoms[j]
-        codes[users, j] = new.clip(min=0) if positive_code else new
+        codes[users, j] = new.clip(min=0) if nonnegative_codes else new
         E[users] = old - torch.outer(codes[users, j], atoms[j])

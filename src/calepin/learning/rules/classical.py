@@ -10,40 +10,48 @@
 | noodl  | D - step (zD - x)^T sign(z) / n, unit atoms                    | Rambhatla et al. 2019    |
 
 Missing entries are filled with the current reconstruction before atoms move, which majorises the
-objective over the observed entries: the same updates then serve masked data.
+objective over the observed entries: the same updates then work for masked data.
 """
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from calepin.learning.atoms import AtomSet, find_idle
+from calepin.core.threads import single_threaded_blas
+from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batch
+from calepin.learning.rule import AtomState, BaseRule
 from calepin.learning.rules import _statistics as statistics
+from calepin.learning.rules.idle import Idle, IdleReplacement
+from calepin.solvers.coders.coder import Coder, penalty_of
+from calepin.solvers.coders.encode import dense_problem
 
-__all__ = ["KSVD", "MOD", "NOODL", "ClassicalRule", "Coder", "Online"]
+__all__ = ["KSVD", "MOD", "NOODL", "ClassicalRule", "ClassicalState", "MomentState", "Online"]
 
-POOL = 64  # badly represented samples kept at hand to replace idle atoms
-RARE = 0.05  # an atom used less than this share of the mean serves nobody
-COHERENCE = 0.98  # two atoms with a larger absolute inner product are one
+IDLE = IdleReplacement(pool=64, rare=0.05, coherence=0.98)
 
 
-class Coder(Protocol):
-    """Finds the codes of samples, given the atoms; a frozen dataclass."""
+@dataclass
+class ClassicalState(AtomState):
+    """Atoms, use of them, and the number of steps."""
 
-    def encode(self, X: Any, atoms: Any, mask: Any = None) -> Any:
-        """Return codes (n, n_components): CSR for arrays, dense for tensors."""
-        ...
+    idle: Idle
+    n_steps: int
 
-    def penalty(self, codes: Any) -> Any:
-        """Return the penalty of each code, shape (n,)."""
-        ...
+
+@dataclass
+class MomentState(ClassicalState):
+    """Also A and B: sums of z z^T, (p, p), and of z x^T, (p, m), in float64."""
+
+    A: Tensor
+    B: Tensor
 
 
 @dataclass(frozen=True)
-class ClassicalRule:
+class ClassicalRule(BaseRule):
     """What the rules share: coding, the objective, missing entries, replacement of idle atoms.
 
     Parameters
@@ -56,94 +64,78 @@ class ClassicalRule:
         Steps after which idle atoms are looked for, beside the end of every pass.
     """
 
-    name: ClassVar[str]
+    state: ClassVar[type[ClassicalState]] = ClassicalState
 
     coder: Coder
     atom_set: AtomSet = field(default_factory=AtomSet)
     replace_every: int = 200
 
-    def init(self, atoms: Any) -> dict[str, Any]:
-        """Return the arrays that learning carries from step to step."""
-        pool = atoms[:1] * 0
-        state = {
-            "atoms": atoms,
-            "usage": np.zeros(len(atoms), dtype=np.int64),
-            "pool": pool.repeat(POOL, 1) if isinstance(pool, torch.Tensor) else pool.repeat(POOL, 0),
-            "pool_error": np.full(POOL, -1.0),
-        }
-        return state | self.init_statistics(atoms)
+    def init(self, atoms: Any) -> ClassicalState:
+        """Return the state of a run that begins with these atoms, (n_components, n_features)."""
+        atoms = torch.as_tensor(atoms)
+        return ClassicalState(atoms, IDLE.init(atoms), 0)
 
-    def init_statistics(self, atoms: Any) -> dict[str, Any]:
-        """Return the rule's own arrays."""
-        return {}
-
-    def step(self, arrays: dict[str, Any], batch: Batch) -> np.ndarray:
+    def step(self, state: ClassicalState, batch: Batch) -> np.ndarray:
         """Code a batch, move the atoms in place, and return each sample's objective before the move."""
-        X, atoms = batch.X, arrays["atoms"]
-        codes = self.coder.encode(X, atoms, batch.mask)
-        E = _observed_residual(codes, X, atoms, batch.mask)
-        if batch.mask is not None:
-            X = E + statistics.residual(-codes, E * 0, atoms)  # observed, or its reconstruction
-        error = _energy(E)
-        arrays["usage"] += _usage(codes)
-        self._keep_worst(arrays, X, error)
-        value = 0.5 * error + _to_numpy(self.coder.penalty(codes))
-        self.move(arrays, codes, X, E)
+        atoms = state.atoms
+        X = torch.as_tensor(batch.X)
+        observed = None if batch.mask is None else torch.as_tensor(batch.mask)
+        codes = self.coder.encode(dense_problem(X, atoms, observed)).values
+        if isinstance(codes, Tensor):
+            codes = codes.detach()
+        E = _observed_residual(codes, X, atoms, observed)
+        if observed is not None:
+            X = E + statistics.residual(-codes, torch.zeros_like(E), atoms)  # observed, or its reconstruction
+        error = (E * E).sum(-1).double().cpu().numpy()
+        value = 0.5 * error + penalty_of(self.coder.penalty, codes)
+        state.idle.usage += statistics.usage(codes)
+        worst = int(error.argmax())
+        IDLE.keep(state.idle, X[worst], error[worst])
+        self.move(state, codes, X, E)
+        state.n_steps += 1
+        if state.n_steps % self.replace_every == 0:
+            self._replace_idle(state)
         return value
 
-    def move(self, arrays: dict[str, Any], codes: Any, X: Any, E: Any) -> None:
+    def move(self, state: Any, codes: Any, X: Tensor, E: Tensor) -> None:
         """Move the atoms, given codes and residuals E = X - codes atoms of a batch."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define move")
 
-    def end_pass(self, arrays: dict[str, Any]) -> None:
-        """Do what a rule does once per pass over the data."""
+    def end_pass(self, state: Any) -> dict[str, float]:
+        """Replace idle atoms, and report how many of the pass were."""
+        self._replace_idle(state)
+        n_replaced, state.idle.n_replaced = state.idle.n_replaced, 0
+        return {"n_replaced": n_replaced}
 
-    def replace_idle(self, arrays: dict[str, Any]) -> int:
-        """Replace atoms that no sample used, or twins of others, by the worst represented samples.
-
-        Returns how many, and starts counting anew.
-        """
-        atoms, usage = arrays["atoms"], arrays["usage"]
-        idle = find_idle(_to_numpy(atoms), usage, rare=RARE, coherence=COHERENCE)
-        order = np.argsort(-arrays["pool_error"], kind="stable")
-        worst = order[arrays["pool_error"][order] > 0]
-        n_replaced = 0
-        for j, source in zip(idle, worst, strict=False):
-            new = AtomSet("sphere", self.atom_set.nonnegative).project(arrays["pool"][[source]])[0]
-            if not new.any():
-                continue
-            atoms[j] = new
-            self.forget_atom(arrays, int(j))
-            n_replaced += 1
-        usage[:] = 0
-        arrays["pool_error"][:] = -1.0
-        return n_replaced
-
-    def forget_atom(self, arrays: dict[str, Any], j: int) -> None:
+    def forget(self, state: Any, j: int) -> None:
         """Drop what the rule's statistics say of an atom that was replaced."""
-        for name in arrays.keys() & {"A", "B"}:
-            arrays[name][j] = 0
-        if "A" in arrays:
-            arrays["A"][:, j] = 0
 
-    def settings(self) -> dict[str, Any]:
-        """Return the rule as JSON, to recognise a checkpoint of another run."""
-        return {
-            "rule": self.name,
-            **asdict(self),
-            "coder": {type(self.coder).__name__: vars(self.coder)},
-        }
-
-    def _keep_worst(self, arrays: dict[str, Any], X: Any, error: np.ndarray) -> None:
-        # One sample a step keeps the pool varied: the worst of one batch resemble one another.
-        worst, weakest = int(error.argmax()), int(arrays["pool_error"].argmin())
-        if error[worst] > arrays["pool_error"][weakest]:
-            arrays["pool"][weakest] = X[worst]
-            arrays["pool_error"][weakest] = error[worst]
+    def _replace_idle(self, state: ClassicalState) -> None:
+        sphere = AtomSet("sphere", self.atom_set.nonnegative)
+        for j in IDLE.replace(state.idle, state.atoms, sphere.project):
+            self.forget(state, j)
 
 
 @dataclass(frozen=True)
-class Online(ClassicalRule):
+class _MomentRule(ClassicalRule):
+    """A rule whose statistics are moments."""
+
+    state: ClassVar[type[ClassicalState]] = MomentState
+
+    def init(self, atoms: Any) -> MomentState:
+        """Return the state of a run that begins with these atoms, without moments."""
+        atoms = torch.as_tensor(atoms)
+        return MomentState(atoms, IDLE.init(atoms), 0, *statistics.moments(atoms))
+
+    def forget(self, state: MomentState, j: int) -> None:
+        """Drop the moments of an atom that was replaced."""
+        state.A[j] = 0
+        state.A[:, j] = 0
+        state.B[j] = 0
+
+
+@dataclass(frozen=True)
+class Online(_MomentRule):
     """Online dictionary learning (Mairal et al. 2009, Algorithm 1 with mini-batches).
 
     Parameters
@@ -160,52 +152,38 @@ class Online(ClassicalRule):
     forgetting: float = 3.0
     horizon: int | None = None
 
-    def init_statistics(self, atoms: Any) -> dict[str, Any]:
-        """Return A, B and the number of steps."""
-        A, B = statistics.moments(atoms)
-        return {"A": A, "B": B, "t": np.zeros(1, dtype=np.int64)}
-
-    def move(self, arrays: dict[str, Any], codes: Any, X: Any, E: Any) -> None:
+    def move(self, state: MomentState, codes: Any, X: Tensor, E: Tensor) -> None:
         """Add the batch to the moments, then sweep once over the atoms."""
-        arrays["t"] += 1
-        t = int(arrays["t"][0])
+        t = state.n_steps + 1
         # Never all of the past: one step may hold few samples.
         decay = (1 - 1 / max(2, min(t, self.horizon or t))) ** self.forgetting if t > 1 else 0.0
-        statistics.add_moments(arrays["A"], arrays["B"], codes, X, decay=decay)
-        statistics.descend(arrays["atoms"], arrays["A"], arrays["B"], self.atom_set)
+        statistics.add_moments(state.A, state.B, codes, X, decay=decay)
+        statistics.descend(state.atoms, state.A, state.B, self.atom_set)
 
 
 @dataclass(frozen=True)
-class MOD(ClassicalRule):
+class MOD(_MomentRule):
     """Method of optimal directions (Engan et al. 1999), over moments summed through a pass."""
 
     name: ClassVar[str] = "mod"
 
-    def init_statistics(self, atoms: Any) -> dict[str, Any]:
-        """Return A and B."""
-        A, B = statistics.moments(atoms)
-        return {"A": A, "B": B}
-
-    def move(self, arrays: dict[str, Any], codes: Any, X: Any, E: Any) -> None:
+    def move(self, state: MomentState, codes: Any, X: Tensor, E: Tensor) -> None:
         """Only sum: atoms move at the end of the pass."""
-        statistics.add_moments(arrays["A"], arrays["B"], codes, X)
+        statistics.add_moments(state.A, state.B, codes, X)
 
-    def end_pass(self, arrays: dict[str, Any]) -> None:
+    def end_pass(self, state: MomentState) -> dict[str, float]:
         """Solve A D = B for the used atoms, project, and start the sums anew."""
-        atoms, A, B = arrays["atoms"], arrays["A"], arrays["B"]
-        used = _to_numpy(A.diagonal() > 0).nonzero()[0]
+        used = (state.A.diagonal() > 0).nonzero().flatten()
         if len(used):
-            library = torch.linalg if isinstance(A, torch.Tensor) else np.linalg
-            gram = A[used][:, used]
-            # The ridge only serves atoms whose users are no more than themselves.
-            ridge = 1e-10 * float(gram.diagonal().mean())
-            gram[range(len(used)), range(len(used))] += ridge
-            with statistics.single_threaded_blas():
-                solved = self.atom_set.project(library.solve(gram, B[used]))
-            alive = _to_numpy((solved != 0).any(-1))
-            atoms[used[alive]] = _cast(solved[alive], atoms)
-        A *= 0
-        B *= 0
+            gram = state.A[used][:, used].clone()
+            # The ridge only matters for atoms whose users are no more than themselves.
+            gram.diagonal().add_(1e-10 * float(gram.diagonal().mean()))
+            solved = self.atom_set.project(_solve(gram, state.B[used]))
+            alive = (solved != 0).any(-1)
+            state.atoms[used[alive]] = solved[alive].to(state.atoms.dtype)
+        state.A *= 0
+        state.B *= 0
+        return super().end_pass(state)
 
 
 @dataclass(frozen=True)
@@ -219,10 +197,10 @@ class KSVD(ClassicalRule):
     name: ClassVar[str] = "ksvd"
     atom_set: AtomSet = field(default_factory=lambda: AtomSet("sphere"))
 
-    def move(self, arrays: dict[str, Any], codes: Any, X: Any, E: Any) -> None:
+    def move(self, state: ClassicalState, codes: Any, X: Tensor, E: Tensor) -> None:
         """Sweep once over the atoms and their coefficients."""
-        positive = bool(getattr(self.coder, "positive", False))
-        statistics.ksvd_update(arrays["atoms"], codes, E, self.atom_set, positive_code=positive)
+        nonnegative = bool(self.coder.nonnegative)
+        statistics.ksvd_update(state.atoms, codes, E, self.atom_set, nonnegative_codes=nonnegative)
 
 
 @dataclass(frozen=True)
@@ -239,39 +217,27 @@ class NOODL(ClassicalRule):
     atom_set: AtomSet = field(default_factory=lambda: AtomSet("sphere"))
     learning_rate: float = 1.0
 
-    def move(self, arrays: dict[str, Any], codes: Any, X: Any, E: Any) -> None:
+    def move(self, state: ClassicalState, codes: Any, X: Tensor, E: Tensor) -> None:
         """Step along the sign gradient and normalise."""
         signs = codes.sign()
-        with statistics.single_threaded_blas():
+        if isinstance(signs, Tensor):
             gradient = signs.T @ E
-        atoms = arrays["atoms"]
-        atoms[:] = self.atom_set.project(atoms + (self.learning_rate / len(X)) * gradient)
+        else:
+            with single_threaded_blas():
+                gradient = torch.from_numpy(signs.T @ E.numpy())
+        moved = self.atom_set.project(state.atoms + (self.learning_rate / len(X)) * gradient)
+        state.atoms.copy_(moved)
 
 
-def _observed_residual(codes: Any, X: Any, atoms: Any, mask: Any) -> Any:
-    if mask is None:
+def _solve(gram: Tensor, right: Tensor) -> Tensor:
+    if gram.device.type != "cpu":
+        return torch.linalg.solve(gram, right)
+    with single_threaded_blas():
+        return torch.from_numpy(np.linalg.solve(gram.numpy(), right.numpy()))
+
+
+def _observed_residual(codes: Any, X: Tensor, atoms: Tensor, observed: Tensor | None) -> Tensor:
+    if observed is None:
         return statistics.residual(codes, X, atoms)
-    return statistics.residual(codes, _zero_missing(X, mask), atoms) * mask
-
-
-def _energy(E: Any) -> np.ndarray:
-    return _to_numpy((E * E).sum(-1)).astype(np.float64)
-
-
-def _zero_missing(X: Any, mask: Any) -> Any:
-    # Not X * mask: a missing entry may hold NaN.
-    return torch.where(mask, X, 0) if isinstance(X, torch.Tensor) else np.where(mask, X, X.dtype.type(0))
-
-
-def _usage(codes: Any) -> np.ndarray:
-    if isinstance(codes, torch.Tensor):
-        return (codes != 0).sum(0).cpu().numpy()
-    return np.bincount(codes.indices[codes.data != 0], minlength=codes.shape[1])
-
-
-def _to_numpy(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-
-
-def _cast(values: Any, like: Any) -> Any:
-    return values.to(like.dtype) if isinstance(values, torch.Tensor) else values.astype(like.dtype)
+    # Not X * observed: a missing entry may hold NaN.
+    return statistics.residual(codes, torch.where(observed, X, 0), atoms) * observed
