@@ -17,8 +17,7 @@ import torch
 
 import calepin
 from benchmarks.bsd_denoisers import psnr, scenes
-from calepin.datasets.folder import data_path
-from calepin.datasets.images import read_image
+from calepin.datasets import data_path, read_image
 from calepin.imaging import DenoiserSettings, train_denoiser
 from calepin.learning import TrainState
 from calepin.networks import UnfoldedAutoencoder

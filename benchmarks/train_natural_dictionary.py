@@ -13,9 +13,8 @@ import numpy as np
 
 import calepin
 from calepin.core.files import save_arrays
-from calepin.datasets.folder import data_path
-from calepin.datasets.images import read_image
-from calepin.imaging.patches import random_patches
+from calepin.datasets import data_path, read_image
+from calepin.imaging import random_patches
 
 PATCH_SIZE, N_ATOMS, ALPHA, SEED = 8, 256, 0.15, 0
 PATCHES_PER_PICTURE = 1500

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from benchmarks.runner import Comparison, Contender, peak_growth_mb
 from calepin.datasets import data_path
-from calepin.networks.deep_decoder import DeepDecoder, layer_sizes
+from calepin.networks import DeepDecoder
+from calepin.networks.deep_decoder import layer_sizes
 from calepin.operators import SubsampledHadamard
 from calepin.reconstruction import (
     LBFGS,

@@ -1,23 +1,9 @@
-"""What the code behind an observation is, given everything else.
+"""What the code behind an observation is, given everything else: iterative solvers and exact coders."""
 
-Here are the iterative solvers, in torch. The compiled exact coders are in `calepin.solvers.coders.encode`,
-which is not imported here because it needs numba.
-"""
+import lazy_loader
 
-from calepin.solvers.decode import Adam, Decoded, LatentProblem, LevenbergMarquardt, decode
-from calepin.solvers.proximal import FISTA, IHT, ISTA
-from calepin.solvers.solve import Solution, Solver, solve
+# now, not on first use: these functions have the names of their modules
+from calepin.solvers.decode import decode  # noqa: F401
+from calepin.solvers.solve import solve  # noqa: F401
 
-__all__ = [
-    "FISTA",
-    "IHT",
-    "ISTA",
-    "Adam",
-    "Decoded",
-    "LatentProblem",
-    "LevenbergMarquardt",
-    "Solution",
-    "Solver",
-    "decode",
-    "solve",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,13 +17,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from calepin.datasets.simulate import SparseData, simulate_sparse
+from calepin.datasets import SparseData, simulate_sparse
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import ArrayBatches, AtomSet, TrainState, initial_atoms, train
-from calepin.learning.rules.classical import KSVD, MOD, NOODL, ClassicalRule, Online
-from calepin.metrics.atoms import dictionary_error, recovered_share
-from calepin.report.figures import Curve, curves, save_figure
-from calepin.solvers.coders.encode import IHTCoder, PursuitCoder
+from calepin.learning import (
+    KSVD,
+    MOD,
+    NOODL,
+    ArrayBatches,
+    AtomSet,
+    ClassicalRule,
+    Online,
+    TrainState,
+    initial_atoms,
+    train,
+)
+from calepin.metrics import dictionary_error, recovered_share
+from calepin.report import curves, save_figure
+from calepin.solvers import IHTCoder, PursuitCoder
+from calepin_papers._common import band, spread
 
 __all__ = ["CLASSICAL_RECOVERY", "Settings"]
 
@@ -141,9 +152,7 @@ def _values(traces: dict[tuple[str, str], list[Trace]]) -> dict[str, float]:
     values = {}
     for (start, rule), runs in traces.items():
         prefix = "" if start == "near" else "from_data_"
-        last = [trace.errors[-1] for trace in runs]
-        for name, reduce in (("", np.median), ("_min", np.min), ("_max", np.max)):
-            values[f"{prefix}error_{rule}{name}"] = float(reduce(last))
+        values |= spread(f"{prefix}error_{rule}", [trace.errors[-1] for trace in runs])
         if start == "data":
             values[f"recovered_{rule}"] = float(np.median([trace.shares[-1] for trace in runs]))
             values[f"recovered_{rule}_min"] = float(np.min([trace.shares[-1] for trace in runs]))
@@ -180,7 +189,7 @@ def _draw(traces: dict[tuple[str, str], list[Trace]], start: str, run: Run) -> s
     lines = {}
     for rule in STARTS[start]:
         y = np.array([trace.errors if near else trace.shares for trace in traces[start, rule]])
-        lines[NAMES[rule]] = Curve(np.arange(y.shape[1]), np.median(y, 0), y.min(0), y.max(0))
+        lines[NAMES[rule]] = band(np.arange(y.shape[1]), y)
     figure = curves(
         lines,
         xlabel="passes over the samples",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from calepin.datasets import data_path, read_image
 from calepin.imaging import denoise_counts
-from calepin.metrics.images import psnr
+from calepin.metrics import psnr
 from calepin.networks import UnfoldedAutoencoder
 
 __all__ = ["PAPER", "SETS", "clean_images", "draw_counts", "psnr_of_each"]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.networks import UnfoldedAutoencoder, pretrained
+from calepin_papers._common import spread
 from calepin_papers.dcea.photons import PAPER, SETS, clean_images, psnr_of_each
 from calepin_papers.dcea.training import Recipe, Stage, fresh_network, train_network, training_images
 
@@ -76,8 +77,7 @@ def measure(settings: Settings, run: Run) -> Findings:
         run.progress(0.5 + 0.5 * n_job / len(jobs), f"{name}, {kind}, peak {peak}")
         reached = psnr_of_each(networks[kind][peak], clean_images(name, settings.n_test), peak)
         label = f"{name}_{kind}_peak{peak}"
-        values |= {label: float(reached.mean()), f"{label}_min": float(reached.min())}
-        values |= {f"{label}_max": float(reached.max()), f"{label}_paper": PAPER[name, kind][peak]}
+        values |= spread(label, reached, np.mean) | {f"{label}_paper": PAPER[name, kind][peak]}
     return Findings(values, _claims(values, settings))
 
 

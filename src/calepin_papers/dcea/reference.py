@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from calepin.datasets import data_path
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.networks import UnfoldedAutoencoder
+from calepin_papers._common import spread
 from calepin_papers.dcea.photons import PAPER, SETS, clean_images, psnr_of_each
 
 __all__ = ["DCEA_REFERENCE", "Settings"]
@@ -47,8 +50,7 @@ def measure(settings: Settings, run: Run) -> Findings:
 
         reached = psnr_of_each(network, clean, peak, done=done)
         label = f"{name}_{kind}_peak{peak}"
-        values |= {label: float(reached.mean()), f"{label}_min": float(reached.min())}
-        values |= {f"{label}_max": float(reached.max()), f"{label}_paper": PAPER[name, kind][peak]}
+        values |= spread(label, reached, np.mean) | {f"{label}_paper": PAPER[name, kind][peak]}
     whole = settings.n_images is None
     return Findings(values, _like_the_table(values, jobs) if whole else _in_its_order(values, settings))
 

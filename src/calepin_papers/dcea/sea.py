@@ -24,7 +24,8 @@ from torch import Tensor
 
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.learning import Batch, NetworkRule
-from calepin.report.figures import Curve, curves, save_figure
+from calepin.report import curves, save_figure
+from calepin_papers._common import band, spread
 from calepin_papers.dcea.shallow import shallow_autoencoder
 
 __all__ = ["DCEA_SEA", "Settings"]
@@ -80,8 +81,8 @@ def measure(settings: Settings, run: Run) -> Findings:
         run.progress((n_job + 1) / len(jobs), f"{name}, {size} codes")
     values: dict[str, float] = {}
     for name, found in paths.items():
-        values |= _spread(f"rate_{name}", [_rate(path) for path in found])
-        values |= _spread(f"floor_{name}", [float(path[-1]) for path in found])
+        values |= spread(f"rate_{name}", [_rate(path) for path in found])
+        values |= spread(f"floor_{name}", [float(path[-1]) for path in found])
     values |= {"rate": values["rate_hard_small"], "floor_small": values["floor_hard_small"]}
     values["floor_large"] = values["floor_hard_large"]
     return Findings(values, _claims(values, settings), [_draw(paths, run)])
@@ -167,17 +168,11 @@ def _rate(path: np.ndarray) -> float:
     return float((path[last] / path[0]) ** (1 / last)) if last else math.nan
 
 
-def _spread(name: str, found: list[float]) -> dict[str, float]:
-    return {name: float(np.median(found)), f"{name}_min": min(found), f"{name}_max": max(found)}
-
-
 def _draw(paths: dict[str, list[np.ndarray]], run: Run) -> str:
     lines = {}
     for name, found in paths.items():
         runs = np.array(found)
-        lines[name.replace("_", " ")] = Curve(
-            np.arange(runs.shape[1]), np.median(runs, axis=0), runs.min(axis=0), runs.max(axis=0)
-        )
+        lines[name.replace("_", " ")] = band(np.arange(runs.shape[1]), runs)
     figure = curves(lines, xlabel="step", ylabel="mean $|w - a|^2$", yscale="log")
     save_figure(figure, run.folder / "descent.png")
     return "descent.png"

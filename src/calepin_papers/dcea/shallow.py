@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from calepin.likelihoods import Binomial
-from calepin.networks.autoencoder import UnfoldedAutoencoder
+from calepin.networks import UnfoldedAutoencoder
 from calepin.penalties import HardThreshold, NonNegativeL1
 
 __all__ = ["shallow_autoencoder"]

@@ -13,15 +13,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from calepin.datasets.simulate import ConvolutionalData
+from calepin.datasets import ConvolutionalData
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning.convolutional_coders import PursuitCoder
+from calepin.learning import PursuitCoder
 from calepin.likelihoods import Binomial
-from calepin.metrics.filters import match_filters
+from calepin.metrics import match_filters
 from calepin.operators import ConvDictionary
 from calepin.problem import Problem
-from calepin.report.figures import Curve, curves, save_figure
-from calepin_papers.dcea._planted import Planted, descent_coder, learn, perturbed, spread
+from calepin.report import Curve, curves, save_figure
+from calepin_papers._common import band, spread
+from calepin_papers.dcea._planted import Planted, descent_coder, learn, perturbed
 
 __all__ = ["DCEA_SIMULATED", "Settings"]
 
@@ -174,7 +175,7 @@ def _draw_errors(errors: dict[str, list[np.ndarray]], run: Run) -> str:
     lines = {}
     for name, traces in errors.items():
         worst = np.array([trace.max(axis=1) for trace in traces])
-        lines[name] = Curve(np.arange(worst.shape[1]), np.median(worst, 0), worst.min(0), worst.max(0))
+        lines[name] = band(np.arange(worst.shape[1]), worst)
     figure = curves(
         lines, xlabel="epochs", ylabel="err(h, ĥ), worst filter", title="Filters of binomial counts"
     )

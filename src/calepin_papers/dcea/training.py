@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 
 from calepin.datasets import PoissonNoise
-from calepin.learning import SOAP, ArrayBatches, CosineDecay, NetworkRule, TrainState
-from calepin.learning.rules.network import train_steps
+from calepin.learning import SOAP, ArrayBatches, CosineDecay, NetworkRule, TrainState, train_steps
 from calepin.likelihoods import Poisson
 from calepin.networks import UnfoldedAutoencoder
 from calepin.penalties import NonNegativeL1

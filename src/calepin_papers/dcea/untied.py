@@ -15,16 +15,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from calepin.datasets.simulate import ConvolutionalData
+from calepin.datasets import ConvolutionalData
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.learning import ArrayBatches, NetworkRule, TrainState, train
 from calepin.likelihoods import Binomial
-from calepin.metrics.filters import filter_error
+from calepin.metrics import filter_error
 from calepin.networks import UnfoldedAutoencoder
 from calepin.operators import ConvDictionary
 from calepin.penalties import NonNegativeL1
-from calepin.report.figures import Curve, curves, save_figure
-from calepin_papers.dcea._planted import Planted, descent_coder, learn, perturbed, spread
+from calepin.report import Curve, curves, save_figure
+from calepin_papers._common import spread
+from calepin_papers.dcea._planted import Planted, descent_coder, learn, perturbed
 
 __all__ = ["DCEA_UNTIED", "Settings"]
 

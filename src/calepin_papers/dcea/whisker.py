@@ -19,16 +19,28 @@ from itertools import islice
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calepin.datasets.folder import data_path, has_data
+from calepin.datasets import data_path, has_data
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.likelihoods import Binomial
-from calepin.report.figures import save_figure
-from calepin.spikes.events import EventModel, fit_event_model, shifted
-from calepin.spikes.figures import Events, filter_panels, spike_figure
-from calepin.spikes.files import join_trials, read_spikes, simulate_spikes
-from calepin.spikes.goodness import bits_per_spike, log_likelihood
-from calepin.spikes.history import SpikeGLM, fit_spike_glm, select_order
-from calepin.spikes.rescaling import KSTest, ks_test
+from calepin.report import save_figure
+from calepin.spikes import (
+    EventModel,
+    Events,
+    KSTest,
+    SpikeGLM,
+    bits_per_spike,
+    filter_panels,
+    fit_event_model,
+    fit_spike_glm,
+    join_trials,
+    ks_test,
+    log_likelihood,
+    read_spikes,
+    select_order,
+    simulate_spikes,
+    spike_figure,
+)
+from calepin_papers._common import spread
 
 __all__ = ["DCEA_WHISKER", "Settings", "onset_recall"]
 
@@ -171,14 +183,23 @@ def _simulated(settings: Settings, seed: int) -> Iterator[Unit]:
         history = [-4, -2.5, *-np.exp(-np.arange(8) / 3.0)]
         for stimulus in STIMULI:
             amplitudes = (20 - 3 * stimulus) * rng.uniform(0.8, 1.2, settings.n_events)
-            drive = shifted(response, settings.onsets, n_bins) @ amplitudes
+            drive = _repeated(response, settings.onsets, amplitudes, n_bins)
             trains = simulate_spikes(
                 50, n_bins, drive=drive, baseline=-4.2, history=history, random_state=rng
             )
             rise = 10 * stimulus
             pulse = np.sin(np.pi * np.minimum(lags / (2 * rise), 1))
-            position = shifted(pulse, settings.onsets, n_bins).sum(1)
+            position = _repeated(pulse, settings.onsets, np.ones(settings.n_events), n_bins)
             yield Unit(f"simulated {neuron + 1} stimulus {stimulus}", trains.counts, position)
+
+
+def _repeated(shape: Floats, onsets: NDArray[np.intp], amplitudes: Floats, n_bins: int) -> Floats:
+    """Return the sum of a shape at each onset, times its amplitude; what passes the end is cut off."""
+    total = np.zeros(n_bins)
+    for onset, amplitude in zip(onsets, amplitudes, strict=True):
+        part = shape[: n_bins - onset]
+        total[onset : onset + len(part)] += amplitude * part
+    return total
 
 
 def _fit(unit: Unit, settings: Settings, seed: int) -> Outcome:
@@ -241,9 +262,9 @@ def _values(outcomes: list[Outcome], settings: Settings, seed: int) -> dict[str,
             gains = np.array([outcome.gain(name, reference) for outcome in outcomes])
             values[f"{prefix}nll_better_than_{short}"] = float(np.mean(gains > 0))
             what = f"{prefix}median_gain_bits" + ("" if short == "glm" else "_lagged")
-            values |= _spread(what, np.median, gains)
+            values |= spread(what, gains)
         recalls = [_recall(outcome.events[name].onsets, settings) for outcome in outcomes]
-        values |= _spread(f"{prefix}onset_recall", np.mean, recalls)
+        values |= spread(f"{prefix}onset_recall", recalls, np.mean)
     del values["known_onset_recall"], values["known_onset_recall_min"], values["known_onset_recall_max"]
     rng = np.random.default_rng(seed)
     last = outcomes[0].unit.counts.shape[1] - settings.period
@@ -252,7 +273,7 @@ def _values(outcomes: list[Outcome], settings: Settings, seed: int) -> dict[str,
     shorts = ("model", "bcomp", "known", "glm", "lagged_glm")
     for name, short in zip(NAMES, shorts, strict=True):
         tests = [outcome.tests[name] for outcome in outcomes]
-        values |= _spread(f"ks_{short}", np.median, [test.statistic for test in tests])
+        values |= spread(f"ks_{short}", [test.statistic for test in tests])
         values[f"ks_{short}_inside"] = float(sum(test.inside for test in tests))
     values["n_units"] = float(len(outcomes))
     return values
@@ -262,14 +283,6 @@ def _recall(onsets: ArrayLike, settings: Settings) -> float:
     return onset_recall(
         onsets, settings.onsets, tolerance=settings.tolerance, longest_delay=settings.period // 2
     )
-
-
-def _spread(name: str, middle, values: ArrayLike) -> dict[str, float]:
-    return {
-        name: float(middle(values)),
-        f"{name}_min": float(np.min(values)),
-        f"{name}_max": float(np.max(values)),
-    }
 
 
 def _draw(outcomes: list[Outcome], settings: Settings, run: Run) -> list[str]:

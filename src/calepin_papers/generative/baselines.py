@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import MiniBatchDictionaryLearning
 
-from calepin.learning import AtomSet, Batch
-from calepin.learning.rules.classical import KSVD
-from calepin.solvers.coders.encode import PursuitCoder, sparse_encode
+from calepin import sparse_encode
+from calepin.learning import KSVD, AtomSet, Batch
+from calepin.solvers import PursuitCoder
 
 __all__ = ["Baseline", "KSVDBaseline", "MODBaseline", "reconstruct", "rounded"]
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from calepin.experiments import Claim, Run
 from calepin.generators import Generator
-from calepin.learning import Batch
-from calepin.learning.rules.generative import AltMin, Autodiff, GenerativeRule, LeastSquares
-from calepin.report.figures import Curve, curves, save_figure
+from calepin.learning import AltMin, Autodiff, Batch, GenerativeRule, LeastSquares
+from calepin.report import curves, save_figure
+from calepin_papers._common import band, spread
 from calepin_papers.generative.baselines import KSVDBaseline, MODBaseline, reconstruct, rounded
 
 __all__ = ["Comparison", "Outcome", "Task", "claims_of", "compare", "draw_losses", "values_of"]
@@ -184,8 +184,7 @@ def values_of(outcome: Outcome, sizes: Comparison, prefix: str = "") -> dict[str
     named["least_squares_early"] = outcome.at("least_squares", sizes.slow_batches)
     values: dict[str, float] = {}
     for method, losses in named.items():
-        for suffix, reduce in (("", np.median), ("_min", np.min), ("_max", np.max)):
-            values[f"{prefix}{method}{suffix}"] = float(reduce(losses))
+        values |= spread(f"{prefix}{method}", losses)
     for method in ("least_squares", *SLOW):
         values[f"{prefix}seconds_{method}"] = float(np.median(outcome.seconds[method]))
     return values
@@ -209,9 +208,7 @@ def draw_losses(outcome: Outcome, sizes: Comparison, name: str, title: str, run:
     lines = {}
     for method, trials in outcome.losses.items():
         y = np.array(trials)
-        lines[method.replace("_", " ")] = Curve(
-            np.arange(1, y.shape[1] + 1), np.median(y, 0), y.min(0), y.max(0)
-        )
+        lines[method.replace("_", " ")] = band(np.arange(1, y.shape[1] + 1), y)
     figure = curves(
         lines,
         xlabel=f"batches of {sizes.batch_size} samples",

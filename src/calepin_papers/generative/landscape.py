@@ -25,7 +25,8 @@ from torch import Tensor
 
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.generators import ReLUNet, linearise
-from calepin.report.figures import Curve, curves, save_figure
+from calepin.report import curves, save_figure
+from calepin_papers._common import band, spread
 
 __all__ = ["GEN_LANDSCAPE", "Settings"]
 
@@ -201,17 +202,9 @@ def _values(
         name = {"z*": "z_star", "-rho z*": "mirror", "anywhere": "anywhere"}[place]
         values[f"worst_derivative_{name}_delta_{delta:g}"] = float(np.max(rows))
     for delta, found in at_zero.items():
-        values |= {
-            f"derivative_at_zero_delta_{delta:g}": float(np.median(found)),
-            f"derivative_at_zero_delta_{delta:g}_min": min(found),
-            f"derivative_at_zero_delta_{delta:g}_max": max(found),
-        }
+        values |= spread(f"derivative_at_zero_delta_{delta:g}", found)
     for name, found in shares.items():
-        values |= {
-            f"share_reaching_{name}": float(np.mean(found)),
-            f"share_reaching_{name}_min": min(found),
-            f"share_reaching_{name}_max": max(found),
-        }
+        values |= spread(f"share_reaching_{name}", found, np.mean)
     return values
 
 
@@ -219,10 +212,7 @@ def _draw(settings: Settings, slopes: dict[tuple[float, str], list[list[float]]]
     lines = {}
     for (delta, place), rows in slopes.items():
         if place != "anywhere":
-            found = -np.array(rows)
-            lines[f"around {place}, delta {delta:g}"] = Curve(
-                np.array(settings.radii), np.median(found, 0), found.min(0), found.max(0)
-            )
+            lines[f"around {place}, delta {delta:g}"] = band(settings.radii, -np.array(rows))
     figure = curves(
         lines,
         xlabel="distance from the centre of the sphere",

@@ -15,16 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calepin.core.threads import n_threads
-from calepin.datasets.folder import data_path
-from calepin.datasets.images import read_image
+from calepin.datasets import data_path, read_image
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.imaging.by_network import denoise_with
-from calepin.imaging.training import DenoiserSettings, train_denoiser
-from calepin.learning.train import TrainState
-from calepin.metrics.images import psnr
-from calepin.networks.autoencoder import UnfoldedAutoencoder
-from calepin.report.figures import Curve, before_after, curves, save_figure
+from calepin.imaging import DenoiserSettings, denoise_with, train_denoiser
+from calepin.learning import TrainState
+from calepin.metrics import psnr
+from calepin.networks import UnfoldedAutoencoder
+from calepin.report import Curve, before_after, curves, save_figure
+from calepin_papers._common import spread
 
 __all__ = ["PUDLE_DENOISE", "Settings"]
 
@@ -112,7 +110,7 @@ def measure(settings: Settings, run: Run) -> Findings:
         every = _mean_psnr(network, pairs, n_shifts=None) if kind == "untied" else np.nan
         return Trained(kind, threshold, network, watch.losses, one, every)
 
-    with ThreadPoolExecutor(n_threads()) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         futures = [pool.submit(work, *job) for job in jobs]
         try:
             trained = [future.result() for future in futures]
@@ -185,22 +183,14 @@ def _values(trained: Sequence[Trained]) -> dict[str, float]:
                 found.setdefault(one.threshold, []).append(one.psnr_1_shift)
         best = max(found.values(), key=np.mean)
         name = "psnr_untied_1_shift" if kind == "untied" else f"psnr_{kind}"
-        values |= _spread(name, best)
+        values |= spread(name, best, np.mean)
         if len(found) > 1:
             values |= {f"{name}_{level:g}": float(np.mean(numbers)) for level, numbers in found.items()}
     untied = [one for one in trained if one.kind == "untied"]
-    values |= _spread("psnr_untied_all_shifts", [one.psnr_all_shifts for one in untied])
-    values |= _spread("shift_gain", [one.psnr_all_shifts - one.psnr_1_shift for one in untied])
+    values |= spread("psnr_untied_all_shifts", [one.psnr_all_shifts for one in untied], np.mean)
+    values |= spread("shift_gain", [one.psnr_all_shifts - one.psnr_1_shift for one in untied], np.mean)
     values["ls_over_dec"] = values["psnr_ls"] - values["psnr_dec"]
     return values
-
-
-def _spread(name: str, numbers: Sequence[float]) -> dict[str, float]:
-    return {
-        name: float(np.mean(numbers)),
-        f"{name}_min": float(np.min(numbers)),
-        f"{name}_max": float(np.max(numbers)),
-    }
 
 
 def _claims(values: Mapping[str, float], settings: Settings) -> list[Claim]:

@@ -18,16 +18,16 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from calepin.core.threads import single_threaded_torch
+from calepin import sparse_encode
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import ArrayBatches, TrainState, dictionary_gradient, train
-from calepin.learning.gradients import GradientRule
-from calepin.learning.rules.classical import Online
-from calepin.metrics.atoms import dictionary_error
+from calepin.learning import ArrayBatches, GradientRule, Online, TrainState, dictionary_gradient, train
+from calepin.metrics import dictionary_error
 from calepin.penalties import L1
-from calepin.report.figures import curves, save_figure
-from calepin.solvers.coders.encode import LassoCoder, sparse_encode
-from calepin_papers.pudle._planted import band, draws, spread
+from calepin.report import curves, save_figure
+from calepin.solvers import LassoCoder
+from calepin_papers._common import band, spread
+from calepin_papers._threads import single_threaded_torch
+from calepin_papers.pudle._planted import FLOOR, draws
 from calepin_papers.pudle.errors import decoder_gradient
 
 __all__ = ["PUDLE_GLOBAL", "Settings"]
@@ -137,7 +137,7 @@ def _draw(
 ) -> str:
     layers = np.array(settings.layers)
     figure = curves(
-        {rule: band(layers, np.array(distances[name, rule])) for rule in RULES},
+        {rule: band(layers, distances[name, rule], floor=FLOOR) for rule in RULES},
         xlabel="layers t",
         ylabel=f"distance to {TARGETS[name]}",
         yscale="log",

@@ -15,16 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calepin.core.threads import single_threaded_torch
-from calepin.datasets.simulate import SparseData
+from calepin.datasets import SparseData
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import ArrayBatches, AtomSet, TrainState, train
-from calepin.learning.gradients import GradientRule
-from calepin.learning.rules.unrolled import Unfolded
-from calepin.metrics.atoms import dictionary_error
+from calepin.learning import ArrayBatches, AtomSet, GradientRule, TrainState, Unfolded, train
+from calepin.metrics import dictionary_error
 from calepin.penalties import L1
-from calepin.report.figures import curves, save_figure
-from calepin_papers.pudle._planted import band, draws, quiet_about_long_steps, spread
+from calepin.report import curves, save_figure
+from calepin_papers._common import band, spread
+from calepin_papers._threads import single_threaded_torch
+from calepin_papers.pudle._planted import FLOOR, draws, quiet_about_long_steps
 
 __all__ = ["PUDLE_LEARNING", "Settings"]
 
@@ -152,7 +151,7 @@ def _draw(
     lines = {}
     for rule in RULES:
         found = np.array(errors[n_unfold, rule])
-        lines[rule] = band(settings.every * np.arange(found.shape[1]), found)
+        lines[rule] = band(settings.every * np.arange(found.shape[1]), found, floor=FLOOR)
     figure = curves(
         lines,
         xlabel="epochs",

@@ -4,22 +4,19 @@ Both images, with several random starts each, are one batch: independent problem
 reconstruction is the average over its starts, whose errors partly cancel; single starts are noted too.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
-from calepin.core.random import torch_generator
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.networks.deep_decoder import DeepDecoder
-from calepin.networks.deep_image_prior import DeepImagePrior
-from calepin.networks.untrained import UntrainedNetwork
+from calepin.networks import DeepDecoder, DeepImagePrior, UntrainedNetwork
 from calepin.operators import GaussianSketch, LinearOperator, SubsampledHadamard
 from calepin.reconstruction import Adam, FitProgress, UntrainedSolution, fit_untrained
-from calepin.report.figures import Curve, before_after, curves, save_figure
+from calepin.report import Curve, before_after, curves, save_figure
+from calepin_papers._common import fixed_iterations, spread
+from calepin_papers._random import torch_generator
 from calepin_papers.untrained_networks.image_pair import load_pair, sketch_shape
 
 __all__ = ["CS_IMAGES", "Settings"]
@@ -85,9 +82,7 @@ def measure(settings: Settings, run: Run) -> Findings:
             values[name + suffix] = float(final[i])
             values[f"final_over_best_{name}{suffix}"] = float(final[i] / errors[:, i].min())
             if starts > 1:
-                values[f"{name}{suffix}_single"] = float(np.median(single[i]))
-                values[f"{name}{suffix}_single_min"] = float(single[i].min())
-                values[f"{name}{suffix}_single_max"] = float(single[i].max())
+                values |= spread(f"{name}{suffix}_single", single[i])
             if suffix in ("", "_prior"):
                 label = name if not suffix else f"{name}, image prior"
                 steps = np.arange(1, len(errors) + 1)
@@ -124,8 +119,7 @@ def _fit(
         if progress.n_iter % 50 == 0:
             told(progress.n_iter / max_iter)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of iterations, as in Fig. 1
+    with fixed_iterations():
         found = fit_untrained(
             network,
             operator,

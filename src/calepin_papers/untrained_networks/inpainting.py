@@ -1,20 +1,19 @@
 """Inpainting: pixels missing at random, and pixels covered by print."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
-from calepin.core.random import torch_generator
 from calepin.datasets import load_sample
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.metrics import psnr
-from calepin.networks.deep_decoder import DeepDecoder
+from calepin.networks import DeepDecoder
 from calepin.operators import Mask
 from calepin.reconstruction import Adam, fit_untrained
-from calepin.report.figures import before_after, save_figure
+from calepin.report import before_after, save_figure
+from calepin_papers._common import fixed_iterations, spread
+from calepin_papers._random import torch_generator
 from calepin_papers.untrained_networks.image_pair import load_pair
 
 __all__ = ["CS_INPAINTING", "Settings"]
@@ -61,8 +60,7 @@ def measure(settings: Settings, run: Run) -> Findings:
         depth=settings.depth,
         in_size=settings.in_size,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of iterations
+    with fixed_iterations():
         found = fit_untrained(
             network.to(run.device),
             operator,
@@ -80,8 +78,7 @@ def measure(settings: Settings, run: Run) -> Findings:
     for i, name in enumerate(("random", "text")):
         part = slice(i * n, (i + 1) * n)
         reached = [psnr(one, image.numpy()) for one in filled[part]]
-        values[f"psnr_{name}"] = float(np.median(reached))
-        values |= {f"psnr_{name}_min": min(reached), f"psnr_{name}_max": max(reached)}
+        values |= spread(f"psnr_{name}", reached)
         values[f"psnr_{name}_mean_filled"] = float(
             np.median([psnr(one, image.numpy()) for one in flat[part]])
         )

@@ -1,15 +1,12 @@
 """Figure 4: the spectrum of a four-layer deep decoder's Jacobian falls fast, and how much it drifts."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
-from calepin.core.random import torch_generator
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.networks.deep_decoder import DeepDecoder
+from calepin.networks import DeepDecoder
 from calepin.operators import SubsampledHadamard
 from calepin.reconstruction import (
     Adam,
@@ -19,7 +16,9 @@ from calepin.reconstruction import (
     spectral_drift,
     subspace_energy,
 )
-from calepin.report.figures import Curve, curves, save_figure
+from calepin.report import curves, save_figure
+from calepin_papers._common import band, fixed_iterations, spread
+from calepin_papers._random import torch_generator
 from calepin_papers.untrained_networks.image_pair import load_pair, sketch_shape
 
 __all__ = ["CS_JACOBIAN", "Settings"]
@@ -75,18 +74,14 @@ def measure(settings: Settings, run: Run) -> Findings:
     falls = [one[0] / one[leading - 1] for draw in sigma for one in draw]
     values = {}
     for name, of in (("decay_rate", rates), ("drift", drifts), ("fall", falls), ("overlap", overlaps)):
-        values[name] = float(np.median(of))
-        values |= {f"{name}_min": float(min(of)), f"{name}_max": float(max(of))}
+        values |= spread(name, of)
     claims = [
         Claim(
             f"singular values fall: first over that at {settings.leading:.0%}", values["fall_min"], ">=", 10.0
         ),
     ]
     lines = {
-        f"iteration {t}": Curve(
-            np.arange(1, sigma.shape[2] + 1),
-            *(np.maximum(f(sigma[:, i], 0), 1e-6 * sigma.max()) for f in (np.median, np.min, np.max)),
-        )
+        f"iteration {t}": band(np.arange(1, sigma.shape[2] + 1), sigma[:, i], floor=1e-6 * sigma.max())
         for i, t in enumerate(settings.iterations)
     }
     figure = curves(
@@ -121,8 +116,7 @@ def _weights(
         if progress.n_iter in settings.iterations:
             kept.append(progress.weights[0])
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # what happens on the way is the question
+    with fixed_iterations():  # what happens on the way is the question
         fit_untrained(
             network,
             operator,

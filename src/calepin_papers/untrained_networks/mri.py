@@ -10,36 +10,35 @@ image and, with the weight of its penalty chosen by the truth, the sparsest one 
 (Lustig, Donoho and Pauly, "Sparse MRI", 2007), moved to the measured samples too.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from calepin.core.random import torch_generator
 from calepin.datasets import data_path, has_data
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.likelihoods import Gaussian
 from calepin.metrics import psnr, ssim
-from calepin.networks.deep_decoder import DeepDecoder
-from calepin.networks.untrained import ComplexPair
+from calepin.networks import ComplexPair, DeepDecoder
 from calepin.operators import (
     MultiCoilMRI,
     Wavelet,
+    centred_fft,
+    centred_ifft,
     column_mask,
     density_weights,
     root_sum_of_squares,
     variable_density_mask,
 )
-from calepin.operators.fourier import centred_fft, centred_ifft
 from calepin.penalties import L1
 from calepin.problem import Problem
 from calepin.reconstruction import Adam, FitProgress, data_consistent, fit_untrained, read_kspace, weighted
-from calepin.report.figures import Curve, before_after, curves, save_figure
+from calepin.report import Curve, before_after, curves, save_figure
 from calepin.solvers import FISTA, solve
+from calepin_papers._common import fixed_iterations
+from calepin_papers._random import torch_generator
 
 __all__ = ["CS_MRI", "Settings", "load_slice", "sample", "sparsest"]
 
@@ -201,8 +200,7 @@ def _decode(
             errors.append(_error(data_consistent(operator, average, y), truth))
             told(progress.n_iter / settings.max_iter)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of iterations
+    with fixed_iterations():
         fit = fit_untrained(
             network,
             problem.operator,
