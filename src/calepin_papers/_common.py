@@ -1,4 +1,4 @@
-"""What several papers share: values with their range, curves with their band, silent warnings."""
+"""What several papers share: values with their range, curves with their band, images, a silent warning."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from calepin.datasets import data_path, read_image
 from calepin.report import Curve
 
-__all__ = ["band", "fixed_iterations", "spread"]
+__all__ = ["band", "fixed_iterations", "gray_images", "spread"]
 
 
 def spread(name: str, values: ArrayLike, middle: Callable[[Any], Any] = np.median) -> dict[str, float]:
@@ -34,6 +35,11 @@ def band(x: ArrayLike, runs: ArrayLike, *, floor: float = -np.inf) -> Curve:
     Values below `floor` are drawn at it: a logarithmic axis has no zero.
     """
     return Curve(x, *(np.maximum(reduce(runs, axis=0), floor) for reduce in (np.median, np.min, np.max)))
+
+
+def gray_images(folder: str, count: int | None = None) -> list[NDArray[np.floating]]:
+    """Return the first `count` images of a folder of the public data, by name, in [0, 1]; None takes all."""
+    return [read_image(path).pixels for path in sorted(data_path(folder).glob("*.png"))[:count]]
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from calepin.datasets import data_path, read_image
 from calepin.imaging import denoise_counts
 from calepin.metrics import psnr
 from calepin.networks import UnfoldedAutoencoder
+from calepin_papers._common import gray_images
 
 __all__ = ["PAPER", "SETS", "clean_images", "draw_counts", "psnr_of_each"]
 
@@ -34,8 +34,7 @@ SEED = 1000
 
 def clean_images(folder: str, count: int | None = None) -> list[NDArray[np.float64]]:
     """Return the first `count` images of a folder of the public data, all by default, in 0 .. 255."""
-    paths = sorted(data_path(folder).glob("*.png"))[:count]
-    return [np.round(255 * read_image(path).pixels.astype(np.float64)) for path in paths]
+    return [np.round(255 * image.astype(np.float64)) for image in gray_images(folder, count)]
 
 
 def draw_counts(clean: NDArray[np.float64], peak: float, index: int) -> tuple[NDArray[np.float64], float]:
