@@ -34,7 +34,8 @@ def band(x: ArrayLike, runs: ArrayLike, *, floor: float = -np.inf) -> Curve:
 
     Values below `floor` are drawn at it: a logarithmic axis has no zero.
     """
-    return Curve(x, *(np.maximum(reduce(runs, axis=0), floor) for reduce in (np.median, np.min, np.max)))
+    rows = np.asarray(runs)
+    return Curve(x, *(np.maximum(reduce(rows, axis=0), floor) for reduce in (np.median, np.min, np.max)))
 
 
 def gray_images(folder: str, count: int | None = None) -> list[NDArray[np.floating]]:

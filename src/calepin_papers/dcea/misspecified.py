@@ -29,7 +29,7 @@ class Settings:
     Attributes
     ----------
     planted
-        The simulation, but for its number of trials.
+        The simulation, apart from its number of trials.
     trials
         Numbers M of trials; 30 and 200 among them.
     n_draws

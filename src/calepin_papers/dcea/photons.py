@@ -1,9 +1,9 @@
-"""The test sets of Table 2, the photons that are drawn from them, and how near a network comes.
+"""The test sets of Table 2, the photons that are drawn from them, and the PSNR that a network reaches.
 
 An image with pixels x in 0 .. 255 and a peak gives the counts ``y ~ Poisson(x / q)`` with
 ``q = max(x) / peak``; the generator of the image of index i in its sorted folder is
 ``numpy.random.default_rng(1000 + i)``. The estimate is ``q exp(eta)``, unclipped, and the peak of its
-PSNR is max(x): with 255 it reads .28 dB higher on Set12 and .11 dB on BSD68.
+PSNR is max(x): with 255 it would be .28 dB higher on Set12 and .11 dB on BSD68.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ def psnr_of_each(
     *,
     done: Callable[[int], None] = lambda n: None,
 ) -> NDArray[np.float64]:
-    """Return the PSNR of each image of a set, which are denoised as a whole; `done` counts them."""
+    """Return the PSNR of each image of a set, denoised as a whole; `done` gets their number after each."""
     reached = []
     for index, image in enumerate(clean):
         counts, unit = draw_counts(image, peak, index)

@@ -24,7 +24,7 @@ class Settings:
     sets
         Test sets by their names.
     n_images
-        The first of each set; None takes all, and holds the means against the paper's.
+        The first of each set; None takes all, and compares the means with the paper's.
     """
 
     sets: tuple[str, ...]
@@ -35,7 +35,7 @@ class Settings:
 def measure(settings: Settings, run: Run) -> Findings:
     """Denoise the same photons with all four networks.
 
-    The photons are those of Table 2's images, whatever the run's seed: one draw an image.
+    The photons do not depend on the run's seed: there is one draw for each image of Table 2.
     """
     weights = ("tied", "untied")
     jobs = [(name, kind, peak) for name in settings.sets for kind in weights for peak in settings.peaks]
@@ -65,7 +65,7 @@ def _like_the_table(values: dict[str, float], jobs: list[tuple[str, str, int]]) 
 
 
 def _in_its_order(values: dict[str, float], settings: Settings) -> list[Claim]:
-    """Return what must hold on a few images, of which the paper gives no mean."""
+    """Return the claims for a few images, of which the paper gives no mean."""
     low, high = min(settings.peaks), max(settings.peaks)
     claims = []
     for name in settings.sets:
@@ -76,7 +76,7 @@ def _in_its_order(values: dict[str, float], settings: Settings) -> list[Claim]:
             paper = PAPER[name, kind][high] - PAPER[name, kind][low]
             claims.append(
                 Claim(
-                    f"{name}, {kind}: peak {high} over peak {low} gains what it does in the paper, dB apart",
+                    f"{name}, {kind}: peak {high} over peak {low} gains as much as in the paper, dB apart",
                     abs(found - paper),
                     "<=",
                     0.4,
@@ -95,7 +95,7 @@ def _in_its_order(values: dict[str, float], settings: Settings) -> list[Claim]:
 
 DCEA_REFERENCE = Experiment(
     name="dcea-reference",
-    shows="The released Poisson networks reach the paper's PSNR at peaks 2 and 4.",
+    shows="the released Poisson networks reach the paper's PSNR at peaks 2 and 4",
     source="Tolooshams et al. 2020, table 2",
     quick=Settings(sets=("set12",), n_images=4),
     paper=Settings(sets=tuple(SETS), n_images=None),

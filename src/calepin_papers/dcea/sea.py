@@ -11,7 +11,7 @@ alone and shrinks with the amplitude C of the codes. delta is kappa times nu s /
 codes' second moment: the rate does not depend on the amplitude while kappa is chosen by it.
 
 With the rectifier (7.2) codes are not negative and the bias falls with the distance, as assumption
-(A14) asks, down to where it still keeps the support (A4): a fixed one shrinks the codes and leaves a
+(A14) requires, down to where it still keeps the support (A4): a fixed one shrinks the codes and leaves a
 floor of its own, whatever the amplitude (`floor_fixed_bias_small`, `..._large`).
 """
 
@@ -46,7 +46,7 @@ class Settings:
     bias
         First threshold over the smallest amplitude.
     leak
-        Last bias of the rectifier over C^3: what the sigmoid's curvature lets an atom see of others.
+        Last bias of the rectifier over C^3: how much of the others the sigmoid's curvature adds to an atom.
     n_seeds
         Dictionaries, starts and codes; medians and ranges are over them.
     """
@@ -180,7 +180,7 @@ def _draw(paths: dict[str, list[np.ndarray]], run: Run) -> str:
 
 DCEA_SEA = Experiment(
     name="dcea-sea",
-    shows="Descent on the shallow auto-encoder finds the dictionary at a linear rate, up to a floor.",
+    shows="descent on the shallow auto-encoder finds the dictionary at a linear rate, up to a floor",
     source="Tolooshams et al. 2020, theorems 7.2 and 7.3",
     quick=Settings(n_samples=1000, n_steps=40, n_seeds=3),
     paper=Settings(n_samples=4000, n_steps=80, n_seeds=10),

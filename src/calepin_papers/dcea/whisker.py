@@ -1,9 +1,9 @@
-"""Whisker deflections found in the spikes of thalamic neurons, without knowing when they happened.
+"""Whisker deflections found in the spikes of thalamic neurons, with unknown times.
 
 Twelve units (four neurons under three stimuli) of 50 trials, 16 deflections each. From 30 trials one filter
-and the onsets of 16 events are learned, with baseline and history (`calepin.spikes.events`); the other 20
-tell how well. Compared are the regression on the whisker's velocity, that on the velocity delayed by up to
-30 ms (the delay chosen on the 30 trials), and events whose onsets are known.
+and the onsets of 16 events are learned, with baseline and history (`calepin.spikes.fit_event_model`); the
+other 20 are for testing. Compared are the regression on the whisker's velocity, that on the velocity delayed
+by up to 30 ms (the delay chosen on the 30 trials), and events whose onsets are known.
 
 Where CALEPIN_DATA does not hold the recordings, simulated neurons take their place: a latency of some
 milliseconds, a burst, and suppression afterwards.
@@ -53,7 +53,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes of the data, and what the fits are told.
+    """Sizes of the data, and what the fits are given.
 
     Attributes
     ----------
@@ -62,8 +62,8 @@ class Settings:
     n_train
         First trials, which are learned from; the others test.
     first_onset, period, n_events
-        When the deflections happened, in bins of 1 ms. The fit is told their number; the kernel is the
-        period.
+        When the deflections happened, in bins of 1 ms. The fit is given their number; the length of the
+        kernel is the period.
     alpha, n_iter, window, ridge, n_rounds
         See `calepin.spikes.fit_event_model`.
     orders
@@ -110,7 +110,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One unit under all models, by name: what was found, and how well held-out trials fit."""
+    """One unit under all models, by name: what was found, and how well it fits held-out trials."""
 
     unit: Unit
     events: dict[str, EventModel]
@@ -120,7 +120,7 @@ class Outcome:
     n_spikes: float
 
     def gain(self, name: str, reference: str) -> float:
-        """Bits a spike that one model is better than another."""
+        """Bits for each spike that one model is better than another."""
         values = self.log_likelihoods
         return bits_per_spike(values[name], values[reference], self.n_spikes)
 
@@ -148,7 +148,7 @@ def measure(settings: Settings, run: Run) -> Findings:
 
 
 def onset_recall(found: ArrayLike, true: ArrayLike, *, tolerance: int, longest_delay: int) -> float:
-    """Return the share of true onsets near a found one, after the one delay for all that makes it largest."""
+    """Return the fraction of true onsets near a found one, the largest over one delay common to all."""
     found, true = np.asarray(found), np.asarray(true)
     delays = np.arange(-longest_delay, longest_delay + 1)
     distances = np.abs(true[None, :, None] + delays[:, None, None] - found[None, None, :]).min(2)
@@ -171,7 +171,7 @@ def _units(settings: Settings, seed: int) -> Iterator[Unit]:
 
 
 def _simulated(settings: Settings, seed: int) -> Iterator[Unit]:
-    """Yield neurons that answer a deflection late, with a burst, and fall silent afterwards."""
+    """Yield neurons that respond to a deflection late, with a burst and then suppression."""
     n_bins = settings.first_onset + settings.period * settings.n_events + settings.first_onset
     lags = np.arange(settings.period)
     for neuron, seeds in enumerate(np.random.SeedSequence(seed).spawn(len(NEURONS))):

@@ -166,7 +166,7 @@ def _rule(method: str, task: Task, sizes: Comparison, seed: int) -> GenerativeRu
 
 def _decoded(task: Task, atoms: Tensor, sizes: Comparison) -> NDArray:
     rule = LeastSquares(task.generator, task.latent_dim, n_starts=sizes.n_starts)
-    z = rounded(rule.decode(atoms, task.noisy, tol=1e-4).z)  # finer moves no digit that is reported
+    z = rounded(rule.decode(atoms, task.noisy, tol=1e-4).z)  # a finer one changes no reported digit
     return (task.generator(z) @ atoms).numpy()
 
 
@@ -176,7 +176,7 @@ def _loss(reconstruction: NDArray, clean: NDArray, relative: bool) -> float:
 
 
 def values_of(outcome: Outcome, sizes: Comparison, prefix: str = "") -> dict[str, float]:
-    """Return the median and range of every method's last loss, and what a batch takes.
+    """Return the median and range of every method's last loss, and the seconds that a batch takes.
 
     Where the slow methods saw fewer batches, ``least_squares_early`` is the loss after as many.
     """

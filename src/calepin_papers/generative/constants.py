@@ -1,8 +1,8 @@
-"""The constants that the theory of generative coefficient priors speaks of, estimated by sampling.
+"""The constants in the theory of generative coefficient priors, estimated by sampling.
 
 "Dictionary learning under generative coefficient priors", 2022, sections 3 and 5. A condition "for
-all latents" can only be refuted by samples: each estimate is a bound from one side, the more pairs the
-nearer, and says so.
+all latents" can only be refuted by samples: each estimate is a bound from one side, which its
+documentation names; more pairs make it tighter.
 """
 
 import math

@@ -5,8 +5,8 @@ G(z) = sin(W z + b), whose dictionary is identifiable (`calepin.generators.ident
 starts at distance Delta from its truth, each step takes a fresh batch. What is measured is the largest
 distance of an atom to its truth.
 
-The theorems assume an oracle that decodes to the global optimum. It is stood in for by
-Levenberg-Marquardt from the true latents; `final_honest` is what decoding from random starts reaches,
+The theorems assume an oracle that decodes to the global optimum. Its place is taken
+by Levenberg-Marquardt from the true latents; `final_honest` is what decoding from random starts reaches,
 where a few latents of a hundred end in a wrong optimum. With noise the errors end at a floor.
 """
 
@@ -127,7 +127,7 @@ def learn(settings: Settings, variant: Variant, seed: int) -> list[float]:
         y = generator(z) @ truth + variant.sigma * _randn(random, settings.n_batch, settings.n_features)
         problem = LatentProblem(Dense(atoms), Gaussian(), y, generator=generator)
         start = None if variant.n_starts else z
-        # as near to the oracle as rounding allows; searching from random starts, that is not what counts
+        # as near to the oracle as rounding allows; from random starts wrong optima, not tol, limit the result
         tol = 1e-6 if variant.n_starts else 1e-12
         found = decode(problem, z0=start, n_starts=variant.n_starts or 1, tol=tol, rng=random)
         atoms = algorithm1_step(

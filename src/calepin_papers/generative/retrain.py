@@ -3,7 +3,7 @@
 Both see the same noisy blurred digits. The network has the sizes of the one whose decoder was cut, and
 is trained from scratch until its loss on as many other noisy digits rises; its reconstructions of the
 test are, like the dictionary's, the best in the range of its decoder, found by Levenberg-Marquardt.
-Beside it, a value: the same for the pretrained network, tuned further on these digits.
+A further value is that of the pretrained network, tuned on these digits.
 """
 
 import copy

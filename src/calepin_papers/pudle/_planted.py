@@ -44,7 +44,7 @@ def draws(
 
 @contextmanager
 def quiet_about_long_steps() -> Iterator[None]:
-    """Let the paper's step size pass without a warning: above 1 / L, it is below 2 / L and converges."""
+    """Ignore the warning about the paper's step size: it is above 1 / L, but below 2 / L, and converges."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="step_size = .* is above 1 / L", category=RuntimeWarning)
         yield

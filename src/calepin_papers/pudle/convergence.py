@@ -62,7 +62,7 @@ class Settings:
         return np.arange(self.every, self.n_unfold + 1, self.every)
 
 
-@single_threaded_torch()  # products of this size lose by a second thread
+@single_threaded_torch()  # a second thread slows products of this size down
 def measure_codes(settings: Settings, run: Run) -> Findings:
     """Figure 2: rates of codes and Jacobians once the support is found.
 
@@ -100,7 +100,7 @@ def measure_codes(settings: Settings, run: Run) -> Findings:
     return Findings(values, claims, [_draw(t, lines, "error", "code-convergence.png", run)])
 
 
-@single_threaded_torch()  # products of this size lose by a second thread
+@single_threaded_torch()  # a second thread slows products of this size down
 def measure_gradients(settings: Settings, run: Run) -> Findings:
     """Figure 3: distances of dec, ae-lasso and ae-ls to g_hat.
 

@@ -114,7 +114,7 @@ def measure(settings: Settings, run: Run) -> Findings:
         try:
             trained = [future.result() for future in futures]
         except BaseException:
-            clock.stopped.set()  # trainings last for minutes, or hours: none goes on for nobody
+            clock.stopped.set()  # a training takes minutes or hours: end those that run
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     values = _values(trained)

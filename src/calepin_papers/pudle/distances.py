@@ -1,4 +1,4 @@
-"""Unfolded dictionary learning: which gradient points where.
+"""Unfolded dictionary learning: where each gradient points.
 
 Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022, figures 4a and 4b.
 Atoms D lie about .55 / log m from those, D~, that made the data. Three gradients through T layers at D
@@ -8,7 +8,7 @@ are compared with two global directions, ``z^T (z D - y) / n`` at fixed codes z:
     g~   codes that made the data
 
 dec and ae-lasso should be nearer to g*, ae-ls nearer to g~. D* is found from D~ by alternating
-minimisation with exact codes until it rests. (Adam with normalised atoms does not find it: the penalty
+minimisation with exact codes until it converges. (Adam with normalised atoms does not find it: the penalty
 pulls atoms outwards, and Adam scales that pull into a motion along the sphere.)
 """
 
@@ -64,7 +64,7 @@ class Settings:
     closeness: float = 0.55
 
 
-@single_threaded_torch()  # products of this size lose by a second thread
+@single_threaded_torch()  # a second thread slows products of this size down
 def measure(settings: Settings, run: Run) -> Findings:
     """Measure the distances of each gradient to g* and to g~ after each number of layers."""
     distances: dict[tuple[str, GradientRule], list[list[float]]] = {}

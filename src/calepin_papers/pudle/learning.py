@@ -3,8 +3,8 @@
 Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022, figures 4c and 4d.
 Atoms begin about 2.8 / log m from those that made the data and move by full-batch Adam, normalised after
 every step. With T = 25 layers ae-lasso learns better than dec (its gradient converges faster); with T = 100
-the two are one; ae-ls ends nearest to the truth with both. dec and ae-lasso first near the truth, then
-drift on to the lasso's own optimum, so that what is compared is the lowest error over the epochs.
+the two agree; ae-ls ends nearest to the truth with both. dec and ae-lasso first approach the truth, then
+drift to the lasso's own optimum, so that their lowest errors over the epochs are compared.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class Settings:
     closeness: float = 2.8
 
 
-@single_threaded_torch()  # products of this size lose by a second thread
+@single_threaded_torch()  # a second thread slows products of this size down
 def measure(settings: Settings, run: Run) -> Findings:
     """Learn by each gradient with each number of layers, in every draw."""
     errors: dict[tuple[int, GradientRule], list[list[float]]] = {}

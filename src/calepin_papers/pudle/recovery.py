@@ -77,7 +77,7 @@ class Settings:
     closeness: float = 1.0
 
 
-@single_threaded_torch()  # products of this size lose by a second thread
+@single_threaded_torch()  # a second thread slows products of this size down
 def measure(settings: Settings, run: Run) -> Findings:
     """Learn by each rule in every draw."""
     errors: dict[str, list[list[float]]] = {name: [] for name in NAMES}

@@ -26,7 +26,7 @@ class Settings:
     Attributes
     ----------
     missing
-        Share of pixels that are missing at random.
+        Fraction of pixels that are missing at random.
     n_draws
         Random masks; the print stays, its starts differ.
     n_starts
@@ -41,7 +41,7 @@ class Settings:
     depth: int = 5
     in_size: int = 8
     n_starts: int = 3
-    lr: float = 0.01
+    learning_rate: float = 0.01
 
 
 def measure(settings: Settings, run: Run) -> Findings:
@@ -65,7 +65,7 @@ def measure(settings: Settings, run: Run) -> Findings:
             network.to(run.device),
             operator,
             y,
-            optimizer=Adam(settings.lr),
+            optimizer=Adam(settings.learning_rate),
             max_iter=settings.max_iter,
             tol=0.0,
             n_starts=settings.n_starts,
@@ -84,7 +84,7 @@ def measure(settings: Settings, run: Run) -> Findings:
         )
         values[f"gain_{name}"] = values[f"psnr_{name}"] - values[f"psnr_{name}_mean_filled"]
     claims = [
-        Claim(f"{what} come back: dB over filling with the mean", values[f"gain_{name}"], ">=", 4.0)
+        Claim(f"{what} are restored: dB over filling with the mean", values[f"gain_{name}"], ">=", 4.0)
         for name, what in (("random", "missing pixels"), ("text", "pixels under print"))
     ]
     shown = {
@@ -120,6 +120,6 @@ CS_INPAINTING = Experiment(
     shows="a deep decoder fills pixels that are missing at random or covered by print",
     source="Heckel and Soltanolkotabi 2020, section 1.1; Ulyanov et al. 2018",
     quick=Settings(size=64, channels=64, max_iter=200, n_draws=2),
-    paper=Settings(size=256, channels=128, max_iter=5000, n_draws=5, in_size=16, lr=0.005),
+    paper=Settings(size=256, channels=128, max_iter=5000, n_draws=5, in_size=16, learning_rate=0.005),
     measure=measure,
 )

@@ -31,9 +31,10 @@ class Settings:
     Attributes
     ----------
     iterations
-        When the spectrum is looked at, in order; 0 is the start.
+        Iterations after which the spectrum is computed, in order; 0 is the start.
     leading
-        Part of the singular values that rates and drifts are of: the last ones are rounding.
+        Fraction of the singular values, the largest ones, that rates and drifts are computed from; the
+        smallest are rounding errors.
     """
 
     n_draws: int
@@ -42,15 +43,15 @@ class Settings:
     in_size: int
     iterations: tuple[int, ...]
     depth: int = 4
-    share: float = 0.25
-    lr: float = 0.01
+    fraction: float = 0.25
+    learning_rate: float = 0.01
     leading: float = 0.25
 
 
 def measure(settings: Settings, run: Run) -> Findings:
     """Fit art from a quarter of its measurements, and linearise on the way."""
     image = load_pair(settings.size)[0]["art"]
-    shape, m = sketch_shape(settings.size, settings.share)
+    shape, m = sketch_shape(settings.size, settings.fraction)
     spectra, overlaps = [], []
     for draw, seed in enumerate(np.random.SeedSequence(run.seed).spawn(settings.n_draws)):
         run.progress(draw / settings.n_draws, f"draw {draw + 1}")
@@ -107,7 +108,7 @@ def _network(settings: Settings) -> DeepDecoder:
 def _weights(
     operator: SubsampledHadamard, y: torch.Tensor, settings: Settings, generator: torch.Generator
 ) -> list[torch.Tensor]:
-    """Return the weights after the iterations that are looked at."""
+    """Return the weights after the chosen iterations."""
     network = _network(settings)
     start = network.initial(1, like=y, generator=generator)
     kept = [start[0]]
@@ -116,13 +117,13 @@ def _weights(
         if progress.n_iter in settings.iterations:
             kept.append(progress.weights[0])
 
-    with fixed_iterations():  # what happens on the way is the question
+    with fixed_iterations():  # the iterations on the way are what is measured
         fit_untrained(
             network,
             operator,
             y,
             start=start,
-            optimizer=Adam(settings.lr),
+            optimizer=Adam(settings.learning_rate),
             max_iter=settings.iterations[-1],
             tol=0.0,
             callback=watch,

@@ -1,7 +1,7 @@
 """Theorem 1: a linear generator with a geometric spectrum recovers signals of low frequency.
 
 sigma_i^2 = gamma^i over the trigonometric basis of n entries; signals of unit norm in the span of its
-first p functions; Gaussian measurements. The estimate is in closed form, so float64 tells all.
+first p functions; Gaussian measurements. The estimate has a closed form, computed in float64.
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,10 @@ def measure(settings: Settings, run: Run) -> Findings:
     if 120 in at:
         claims.append(
             Claim(
-                "low frequencies come back: error at m = 120, gamma .95, p 10", values["err_m120"], "<=", 1e-3
+                "low frequencies are recovered: error (m = 120, gamma .95, p 10)",
+                values["err_m120"],
+                "<=",
+                1e-3,
             )
         )
     lines = {f"gamma {decay}, p {p}": band(settings.measurements, errors[decay, p].T) for decay, p in errors}

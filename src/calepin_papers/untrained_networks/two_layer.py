@@ -1,7 +1,7 @@
 """Theorem 2: the two-layer generator recovers p-smooth signals from a few times p measurements.
 
-Gradient descent with momentum runs until the residual is a thousandth of the measurements: no early stop,
-and none would help.
+Gradient descent with momentum runs until the residual is a thousandth of the measurements: without early
+stopping, which would not help.
 """
 
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ def _fit(
     def watch(progress: FitProgress) -> None:
         seen.append((progress.x - x).square().sum(1))
 
-    with fixed_iterations():  # what is reached is what is measured
+    with fixed_iterations():  # max_iter may come before tol
         found = fit_untrained(
             network,
             operator,

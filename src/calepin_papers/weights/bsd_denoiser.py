@@ -55,7 +55,7 @@ def reached(network: UnfoldedAutoencoder) -> dict[str, float]:
     return {name: round(mean_psnr(network, pairs, n), 3) for name, n in shifts.items()}
 
 
-def card(seconds: float, worth: dict[str, float]) -> dict[str, Any]:
+def card(seconds: float, quality: dict[str, float]) -> dict[str, Any]:
     """Return how the network was made and what it reaches."""
     return {
         "noise": "gaussian",
@@ -65,7 +65,7 @@ def card(seconds: float, worth: dict[str, float]) -> dict[str, Any]:
         "settings": [asdict(stage) for stage in STAGES],
         "seed": SEED,
         "seconds": round(seconds),
-        **worth,
+        **quality,
     }
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many minutes")
     arguments = parser.parse_args()
-    begun, seconds, network, worth = time.monotonic(), 0.0, None, {}
+    begun, seconds, network, quality = time.monotonic(), 0.0, None, {}
 
     def watch(state: TrainState) -> bool:
         if state.n_steps % 500 == 0:
@@ -92,10 +92,10 @@ def main() -> None:
         if run.n_steps < stage.n_steps:
             raise SystemExit(f"stopped after step {run.n_steps} of {stage.n_steps}: run again to continue")
         seconds += run.seconds
-        worth = reached(network)
-        print(f"{checkpoint}: {worth}", flush=True)
+        quality = reached(network)
+        print(f"{checkpoint}: {quality}", flush=True)
     assert network is not None
-    network.card = card(seconds, worth)
+    network.card = card(seconds, quality)
     network.save(OUT)
     print(f"{OUT}: {network.card}")
 
