@@ -20,9 +20,8 @@ from rich.table import Table
 
 import calepin
 from benchmarks.runner import Comparison, Contender
-from calepin.datasets.folder import data_path
-from calepin.datasets.images import read_image
-from calepin.imaging.by_network import load_model
+from calepin.datasets import data_path, read_image
+from calepin.networks import PRETRAINED, UnfoldedAutoencoder, pretrained
 
 Denoiser = Callable[[np.ndarray, float], np.ndarray]
 
@@ -43,7 +42,7 @@ def psnr(image: np.ndarray, clean: np.ndarray) -> float:
 
 def contenders(model: str) -> dict[str, Denoiser]:
     """Return the network with all shifts, fewer and none, calepin's own learning, and bm3d if installed."""
-    network = load_model(model)
+    network = pretrained(model) if model in PRETRAINED else UnfoldedAutoencoder.load(model)
 
     def apply(noisy: np.ndarray, sigma: float, n_shifts: int | None) -> np.ndarray:
         return calepin.denoise_with(network, noisy, sigma=sigma, n_shifts=n_shifts).image

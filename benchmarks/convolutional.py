@@ -23,9 +23,7 @@ from calepin import DictionaryLearner, Problem, solve
 from calepin.likelihoods import Binomial
 from calepin.operators import ConvDictionary
 from calepin.penalties import NonNegativeL1
-from calepin.solvers import FISTA
-from calepin.solvers.coders.convolutional_lasso import convolutional_encode
-from calepin.solvers.coders.convolutional_pursuit import convolutional_pursuit
+from calepin.solvers import FISTA, convolutional_encode, convolutional_pursuit
 
 PICTURE_ALPHA, SIGNAL_ALPHA, TRIALS = 0.02, 0.3, 25
 PEERS = Path(__file__).with_name("convolutional_peers.py")

@@ -19,8 +19,7 @@ from rich.table import Table
 
 import calepin
 from benchmarks.runner import Comparison, Contender
-from calepin.datasets.folder import data_path
-from calepin.datasets.images import read_image
+from calepin.datasets import data_path, read_image
 
 Denoiser = Callable[[np.ndarray, float], np.ndarray]
 

@@ -12,12 +12,11 @@ from torch import Tensor
 from benchmarks.runner import Comparison, Contender
 from calepin.datasets import data_path, load_mnist
 from calepin.generators import Generator, GroupSparse, PolynomialSine, ReLUNet
-from calepin.learning import Batch
-from calepin.learning.rules.generative import Autodiff, GenerativeRule, LeastSquares
+from calepin.learning import Autodiff, Batch, GenerativeRule, LeastSquares
 from calepin.likelihoods import Gaussian
 from calepin.networks import pretrained
 from calepin.operators import Dense
-from calepin.solvers.decode import Adam, Decoded, LatentProblem, LevenbergMarquardt, decode
+from calepin.solvers import Adam, Decoded, LatentProblem, LevenbergMarquardt, decode
 from calepin_papers.generative.digits import digit_task, load
 
 N, SIGMA = 30, 0.1

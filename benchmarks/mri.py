@@ -17,8 +17,7 @@ from torch import Tensor
 from benchmarks.runner import Comparison, Contender
 from calepin.datasets import data_path
 from calepin.metrics import psnr, ssim
-from calepin.networks.deep_decoder import DeepDecoder
-from calepin.networks.untrained import ComplexPair
+from calepin.networks import ComplexPair, DeepDecoder
 from calepin.operators import MultiCoilMRI, density_weights, root_sum_of_squares
 from calepin.reconstruction import Adam, data_consistent, fit_untrained, weighted
 from calepin_papers.untrained_networks.mri import load_slice, sample, sparsest

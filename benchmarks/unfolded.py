@@ -7,10 +7,9 @@ import numpy as np
 import torch
 
 from benchmarks.runner import Comparison, Contender, peak_growth_mb
-from calepin.datasets.simulate import SparseData, simulate_sparse
-from calepin.learning import ArrayBatches, Batch, TrainState, dictionary_gradient, train
-from calepin.learning.rules.unrolled import Unfolded
-from calepin.metrics.atoms import dictionary_error
+from calepin.datasets import SparseData, simulate_sparse
+from calepin.learning import ArrayBatches, Batch, TrainState, Unfolded, dictionary_gradient, train
+from calepin.metrics import dictionary_error
 from calepin.penalties import L1
 
 GOAL = 1e-2

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks.runner import Comparison, Contender, peak_growth_mb
 from calepin.datasets import data_path
-from calepin.networks.deep_decoder import DeepDecoder, layer_sizes
+from calepin.networks import DeepDecoder
 from calepin.operators import SubsampledHadamard
 from calepin.reconstruction import (
     LBFGS,
@@ -123,7 +123,7 @@ def _authors(
     """Fit the network as its authors write it: library layers, library optimiser."""
     torch.manual_seed(seed)
     layers: list[nn.Module] = []
-    for size in layer_sizes((in_size, in_size), SIZE, 5)[1:]:
+    for size in DeepDecoder(SIZE, channels=64, in_size=in_size).sizes[1:]:
         layers += [
             nn.Conv2d(64, 64, 1, bias=False),
             nn.Upsample(size=size, mode="bilinear", align_corners=False),

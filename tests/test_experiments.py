@@ -1,12 +1,17 @@
 """Running an experiment writes strict JSON that holds what was measured and whether claims hold."""
 
+import ast
+import importlib
+import inspect
 import json
+import sys
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 
 import pytest
 
-from calepin.experiments import Claim, Experiment, Findings, find, perform
-from calepin_papers import EXPERIMENTS
+import calepin.experiments
+from calepin.experiments import ENTRY_POINT, Claim, Experiment, Findings, find, installed, perform
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,9 @@ def experiment(name="toy", measure=measure):
 
 
 def test_the_result_file_holds_everything(tmp_path):
-    told = []
-    result = perform(experiment(), tmp_path, seed=1, progress=lambda *what: told.append(what))
-    assert told == [(0.5, "half")]
+    seen = []
+    result = perform(experiment(), tmp_path, seed=1, progress=lambda *what: seen.append(what))
+    assert seen == [(0.5, "half")]
     assert json.loads((tmp_path / "toy" / "result.json").read_text()) == result
     assert result["seconds"] >= 0
     del result["seconds"]
@@ -92,9 +97,80 @@ def test_settings_must_be_values():
         Experiment("toy", "a toy", "nowhere", quick={"n": 3}, paper=Settings(3), measure=measure)
 
 
-def test_the_registry_is_keyed_by_name():
-    assert EXPERIMENTS
-    for name, entry in EXPERIMENTS.items():
-        assert entry.name == name
-        assert entry.shows
-        assert entry.source
+@pytest.fixture
+def entries(monkeypatch, tmp_path):
+    """Return a function that makes modules with experiments the only installed ones."""
+
+    def install(**sources):
+        offered = []
+        for name, source in sources.items():
+            module = f"{name}_of_test"
+            (tmp_path / f"{module}.py").write_text(HEAD + source)
+            monkeypatch.delitem(sys.modules, module, raising=False)
+            offered.append(EntryPoint(name, f"{module}:EXPERIMENTS", ENTRY_POINT))
+        importlib.invalidate_caches()
+        monkeypatch.setattr(calepin.experiments, "entry_points", lambda group: offered)
+
+    monkeypatch.syspath_prepend(tmp_path)
+    return install
+
+
+HEAD = """
+from dataclasses import dataclass
+from calepin.experiments import Experiment
+
+@dataclass(frozen=True)
+class Settings:
+    n: int
+
+def experiment(name):
+    return Experiment(name, "a toy", "nowhere", Settings(1), Settings(2), measure=print)
+
+"""
+
+
+def mapping(*names):
+    return "EXPERIMENTS = {" + ", ".join(f"{name!r}: experiment({name!r})" for name in names) + "}"
+
+
+def test_every_installed_package_offers_its_experiments(entries):
+    entries(second=mapping("d"), first=mapping("c", "b"))
+    found = installed()
+    assert list(found) == ["c", "b", "d"]
+    assert found["b"].name == "b"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise RuntimeError('half\\n  installed')", "RuntimeError: half installed"),
+        ("import a_missing_module", "ModuleNotFoundError: No module named 'a_missing_module'"),
+        ("", "AttributeError: .*EXPERIMENTS"),
+        ("EXPERIMENTS = [experiment('x')]", "TypeError: expected a mapping of experiments by name, got list"),
+        ("EXPERIMENTS = {'x': 3}", "TypeError: 'x': expected an Experiment of this name, got 3"),
+        ("EXPERIMENTS = {'x': experiment('y')}", "TypeError: 'x': expected an Experiment of this name"),
+        (mapping("a", "x"), "ValueError: a: another package has an experiment of this name"),
+    ],
+)
+def test_a_broken_package_is_named_in_one_line_and_the_others_are_there(entries, source, reason):
+    entries(a=mapping("a"), broken=source, c=mapping("c"))
+    expected = rf"^experiments of broken \(broken_of_test:EXPERIMENTS\) are left out: {reason}"
+    with pytest.warns(RuntimeWarning, match=expected) as seen:
+        found = installed()
+    assert list(found) == ["a", "c"]
+    assert len(seen) == 1
+    assert "\n" not in str(seen[0].message)
+
+
+def test_the_papers_are_found_by_their_entry_point():
+    from calepin_papers import EXPERIMENTS
+
+    found = installed()
+    assert EXPERIMENTS.items() <= found.items()
+
+
+def test_the_mechanism_knows_no_experiment():
+    tree = ast.parse(inspect.getsource(calepin.experiments))
+    imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert "calepin.core.files" in imported
+    assert not [name for name in imported if name.startswith("calepin_papers")]

@@ -1,14 +1,21 @@
-"""What an experiment is, and how one is run; which there are, packages say by an entry point.
+"""What an experiment is, and how one is run. `installed` finds those of all installed packages.
 
 An experiment is a value: a name, what it shows, its settings at each scale (a small frozen
 dataclass, so that a paper's setting is data) and a function from settings to findings. Running,
 seeds, files, claims and exit status are the same for all.
+
+This module holds no experiment. A package offers its own by an entry point of the group
+``calepin.experiments``, which names a mapping ``{name: Experiment}``::
+
+    [project.entry-points."calepin.experiments"]
+    mine = "my_package:EXPERIMENTS"
 """
 
 import fnmatch
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from importlib.metadata import entry_points
@@ -26,7 +33,7 @@ Scale = Literal["quick", "paper"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A number and the bar it is held against; NaN and infinity never hold."""
+    """A number and the bar that it is compared with; of NaN and infinity no claim holds."""
 
     claim: str
     value: float
@@ -63,7 +70,7 @@ class Run:
     folder
         Where its figures go; it exists.
     progress
-        To be called with the part that is done, 0 to 1, and a few words.
+        Call it with the fraction that is done, 0 to 1, and a few words.
     """
 
     seed: int
@@ -74,12 +81,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Experiment:
-    """An entry of the registry.
+    """What can be run: a claim of a paper, with the settings to check it.
 
     Attributes
     ----------
     name
-        As the command line calls it: ``classical-recovery``.
+        Its name on the command line: ``classical-recovery``.
     shows
         One sentence.
     source
@@ -104,14 +111,36 @@ class Experiment:
 
 
 def installed() -> dict[str, Experiment]:
-    """Return the experiments of all installed packages by name.
+    """Return the experiments of all installed packages by name, packages in the order of their entry points.
 
-    A package names a mapping of them under the entry point ``calepin.experiments``.
+    Warns
+    -----
+    RuntimeWarning
+        An entry point that cannot be loaded, does not name a mapping of experiments, or repeats a name of
+        another; the experiments of the others are returned.
     """
     found: dict[str, Experiment] = {}
-    for entry in entry_points(group=ENTRY_POINT):
-        found |= entry.load()
+    for entry in sorted(entry_points(group=ENTRY_POINT), key=lambda entry: entry.name):
+        try:
+            found |= _experiments(entry.load(), found)
+        except Exception as error:  # whatever a foreign package raises while it is imported
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            message = f"experiments of {entry.name} ({entry.value}) are left out: {reason}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
     return found
+
+
+def _experiments(offered: Any, known: Mapping[str, Experiment]) -> Mapping[str, Experiment]:
+    """Return what an entry point offers, if it is new experiments by name."""
+    if not isinstance(offered, Mapping):
+        raise TypeError(f"expected a mapping of experiments by name, got {type(offered).__name__}")
+    for name, experiment in offered.items():
+        if not isinstance(experiment, Experiment) or experiment.name != name:
+            raise TypeError(f"{name!r}: expected an Experiment of this name, got {experiment!r:.80}")
+    repeated = sorted(offered.keys() & known.keys())
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)}: another package has an experiment of this name")
+    return offered
 
 
 def find(patterns: Sequence[str], experiments: Mapping[str, Experiment]) -> list[Experiment]:

@@ -1,4 +1,4 @@
-"""One package a paper, one module a figure; `EXPERIMENTS` holds them all by name.
+"""One package for each paper, one module for each figure or theorem; `EXPERIMENTS` holds all by name.
 
 The papers are customers of the library: they import public names of `calepin` alone, and `calepin reproduce`
 finds them by the entry point ``calepin.experiments``.
@@ -20,4 +20,4 @@ EXPERIMENTS: dict[str, Experiment] = {
         *untrained_networks.EXPERIMENTS,
     )
 }
-"""Every experiment by the name that ``calepin reproduce`` knows it by."""
+"""Every experiment by its name on the command line of ``calepin reproduce``."""

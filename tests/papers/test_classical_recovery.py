@@ -15,11 +15,11 @@ TINY = Settings(n_samples=2000, n_draws=2, near_passes=2, data_passes=6, online_
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    told = []
+    reported = []
     result = perform(
-        replace(CLASSICAL_RECOVERY, quick=TINY), folder, seed=4, progress=lambda *a: told.append(a)
+        replace(CLASSICAL_RECOVERY, quick=TINY), folder, seed=4, progress=lambda *a: reported.append(a)
     )
-    return result, folder, told
+    return result, folder, reported
 
 
 def test_it_is_registered():
@@ -50,12 +50,12 @@ def test_the_claims_follow_from_the_values(outcome):
     assert [claim["value"] for claim in result["claims"]] == [result["values"][name] for name in values]
 
 
-def test_figures_are_there_and_progress_was_told(outcome):
-    result, folder, told = outcome
+def test_figures_are_there_and_progress_was_reported(outcome):
+    result, folder, reported = outcome
     assert result["figures"] == ["convergence-near.png", "convergence-data.png"]
     for name in result["figures"]:
         assert read_image(folder / "classical-recovery" / name).pixels.std() > 0.05
-    parts = [part for part, _ in told]
+    parts = [part for part, _ in reported]
     assert parts == sorted(parts)
     assert len(parts) == 14
 

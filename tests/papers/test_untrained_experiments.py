@@ -1,4 +1,4 @@
-"""Every experiment of the paper once in miniature: what is told and drawn, and what the seed decides."""
+"""Every experiment of the paper once in miniature: what is reported and drawn, and what the seed decides."""
 
 from dataclasses import replace
 
@@ -58,17 +58,17 @@ TINY_MRI = mri.Settings(
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     folder = tmp_path_factory.mktemp("untrained")
-    told = []
+    reported = []
     results = {
         name: perform(
             replace(EXPERIMENTS[name], quick=settings),
             folder,
             seed=1,
-            progress=lambda part, text: told.append(part),
+            progress=lambda part, text: reported.append(part),
         )
         for name, settings in TINY.items()
     }
-    return results, folder, told
+    return results, folder, reported
 
 
 def test_the_theorem_holds_in_miniature(outcome):
@@ -122,14 +122,14 @@ def test_an_eighth_of_the_k_space_of_a_phantom(tmp_path, monkeypatch):
         assert read_image(tmp_path / "cs-mri" / figure).pixels.std() > 0.02
 
 
-def test_figures_are_there_and_progress_was_told(outcome):
-    results, folder, told = outcome
+def test_figures_are_there_and_progress_was_reported(outcome):
+    results, folder, reported = outcome
     for name, result in results.items():
         assert result["figures"]
         for figure in result["figures"]:
             assert read_image(folder / name / figure).pixels.std() > 0.02
-    assert all(0 <= part <= 1 for part in told)
-    assert len(told) > len(results)
+    assert all(0 <= part <= 1 for part in reported)
+    assert len(reported) > len(results)
 
 
 @pytest.mark.parametrize("name", ["cs-linear", "cs-two-layer"])

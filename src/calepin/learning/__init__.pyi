@@ -13,8 +13,12 @@ from .batches import (
 from .batches import (
     IterableBatches as IterableBatches,
 )
+from .convolutional_coders import ConvolutionalCoder as ConvolutionalCoder
+from .convolutional_coders import ProximalCoder as ProximalCoder
+from .convolutional_coders import PursuitCoder as PursuitCoder
 from .filters import initial_filters as initial_filters
 from .gradients import GradientRule as GradientRule
+from .gradients import UnfoldedSolver as UnfoldedSolver
 from .gradients import dictionary_gradient as dictionary_gradient
 from .rules.classical import (
     KSVD as KSVD,

@@ -6,6 +6,8 @@ from calepin.operators.dense import Dense
 from calepin.operators.diagonal import Diagonal
 from calepin.operators.fourier import (
     MultiCoilMRI,
+    centred_fft,
+    centred_ifft,
     column_mask,
     density_weights,
     estimate_sensitivities,
@@ -31,6 +33,8 @@ __all__ = [
     "SubsampledDCT",
     "SubsampledHadamard",
     "Wavelet",
+    "centred_fft",
+    "centred_ifft",
     "column_mask",
     "density_weights",
     "estimate_sensitivities",

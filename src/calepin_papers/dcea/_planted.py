@@ -8,17 +8,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calepin.datasets.simulate import ConvolutionalData, simulate_convolutional
-from calepin.learning import TrainState, train
-from calepin.learning.convolutional_coders import ConvolutionalCoder, ProximalCoder
-from calepin.learning.filters import initial_filters
-from calepin.learning.rules.convolutional import Convolutional
-from calepin.learning.signals import SignalBatches
+from calepin.datasets import ConvolutionalData, simulate_convolutional
+from calepin.learning import (
+    Convolutional,
+    ConvolutionalCoder,
+    ProximalCoder,
+    SignalBatches,
+    TrainState,
+    initial_filters,
+    train,
+)
 from calepin.likelihoods import Binomial, Likelihood
-from calepin.metrics.filters import filter_error
+from calepin.metrics import filter_error
 from calepin.penalties import NonNegativeL1
 
-__all__ = ["Planted", "descent_coder", "learn", "perturbed", "spread"]
+__all__ = ["Planted", "descent_coder", "learn", "perturbed"]
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,3 @@ def learn(
         errors.append(filter_error(state.arrays["atoms"].cpu(), reference, max_shift=max_shift))
         after_pass()
     return state.arrays["atoms"].cpu().numpy(), np.array(errors)
-
-
-def spread(name: str, values: list[float]) -> dict[str, float]:
-    """Return median and range."""
-    return {
-        name: float(np.median(values)),
-        f"{name}_min": float(np.min(values)),
-        f"{name}_max": float(np.max(values)),
-    }

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning.convolutional_coders import PursuitCoder
+from calepin.learning import PursuitCoder
 from calepin.likelihoods import Gaussian
-from calepin.report.figures import Curve, curves, save_figure
-from calepin_papers.dcea._planted import Planted, learn, perturbed, spread
+from calepin.report import curves, save_figure
+from calepin_papers._common import band, spread
+from calepin_papers.dcea._planted import Planted, learn, perturbed
 
 __all__ = ["DCEA_MISSPECIFIED", "Settings"]
 
@@ -28,7 +29,7 @@ class Settings:
     Attributes
     ----------
     planted
-        The simulation, but for its number of trials.
+        The simulation, apart from its number of trials.
     trials
         Numbers M of trials; 30 and 200 among them.
     n_draws
@@ -94,7 +95,7 @@ def _draw(errors: dict[tuple[str, int], list[float]], settings: Settings, run: R
     lines = {}
     for model, name in MODELS.items():
         found = np.array([errors[model, trials] for trials in settings.trials])
-        lines[name] = Curve(np.array(settings.trials), np.median(found, 1), found.min(1), found.max(1))
+        lines[name] = band(settings.trials, found.T)
     figure = curves(
         lines,
         xlabel="trials M",

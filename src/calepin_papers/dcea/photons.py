@@ -1,9 +1,9 @@
-"""The test sets of Table 2, the photons that are drawn from them, and how near a network comes.
+"""The test sets of Table 2, the photons that are drawn from them, and the PSNR that a network reaches.
 
 An image with pixels x in 0 .. 255 and a peak gives the counts ``y ~ Poisson(x / q)`` with
 ``q = max(x) / peak``; the generator of the image of index i in its sorted folder is
 ``numpy.random.default_rng(1000 + i)``. The estimate is ``q exp(eta)``, unclipped, and the peak of its
-PSNR is max(x): with 255 it reads .28 dB higher on Set12 and .11 dB on BSD68.
+PSNR is max(x): with 255 it would be .28 dB higher on Set12 and .11 dB on BSD68.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from calepin.datasets import data_path, read_image
 from calepin.imaging import denoise_counts
-from calepin.metrics.images import psnr
+from calepin.metrics import psnr
 from calepin.networks import UnfoldedAutoencoder
+from calepin_papers._common import gray_images
 
 __all__ = ["PAPER", "SETS", "clean_images", "draw_counts", "psnr_of_each"]
 
@@ -34,8 +34,7 @@ SEED = 1000
 
 def clean_images(folder: str, count: int | None = None) -> list[NDArray[np.float64]]:
     """Return the first `count` images of a folder of the public data, all by default, in 0 .. 255."""
-    paths = sorted(data_path(folder).glob("*.png"))[:count]
-    return [np.round(255 * read_image(path).pixels.astype(np.float64)) for path in paths]
+    return [np.round(255 * image.astype(np.float64)) for image in gray_images(folder, count)]
 
 
 def draw_counts(clean: NDArray[np.float64], peak: float, index: int) -> tuple[NDArray[np.float64], float]:
@@ -51,7 +50,7 @@ def psnr_of_each(
     *,
     done: Callable[[int], None] = lambda n: None,
 ) -> NDArray[np.float64]:
-    """Return the PSNR of each image of a set, which are denoised as a whole; `done` counts them."""
+    """Return the PSNR of each image of a set, denoised as a whole; `done` gets their number after each."""
     reached = []
     for index, image in enumerate(clean):
         counts, unit = draw_counts(image, peak, index)

@@ -11,7 +11,7 @@ alone and shrinks with the amplitude C of the codes. delta is kappa times nu s /
 codes' second moment: the rate does not depend on the amplitude while kappa is chosen by it.
 
 With the rectifier (7.2) codes are not negative and the bias falls with the distance, as assumption
-(A14) asks, down to where it still keeps the support (A4): a fixed one shrinks the codes and leaves a
+(A14) requires, down to where it still keeps the support (A4): a fixed one shrinks the codes and leaves a
 floor of its own, whatever the amplitude (`floor_fixed_bias_small`, `..._large`).
 """
 
@@ -24,7 +24,8 @@ from torch import Tensor
 
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.learning import Batch, NetworkRule
-from calepin.report.figures import Curve, curves, save_figure
+from calepin.report import curves, save_figure
+from calepin_papers._common import band, spread
 from calepin_papers.dcea.shallow import shallow_autoencoder
 
 __all__ = ["DCEA_SEA", "Settings"]
@@ -45,7 +46,7 @@ class Settings:
     bias
         First threshold over the smallest amplitude.
     leak
-        Last bias of the rectifier over C^3: what the sigmoid's curvature lets an atom see of others.
+        Last bias of the rectifier over C^3: how much of the others the sigmoid's curvature adds to an atom.
     n_seeds
         Dictionaries, starts and codes; medians and ranges are over them.
     """
@@ -80,8 +81,8 @@ def measure(settings: Settings, run: Run) -> Findings:
         run.progress((n_job + 1) / len(jobs), f"{name}, {size} codes")
     values: dict[str, float] = {}
     for name, found in paths.items():
-        values |= _spread(f"rate_{name}", [_rate(path) for path in found])
-        values |= _spread(f"floor_{name}", [float(path[-1]) for path in found])
+        values |= spread(f"rate_{name}", [_rate(path) for path in found])
+        values |= spread(f"floor_{name}", [float(path[-1]) for path in found])
     values |= {"rate": values["rate_hard_small"], "floor_small": values["floor_hard_small"]}
     values["floor_large"] = values["floor_hard_large"]
     return Findings(values, _claims(values, settings), [_draw(paths, run)])
@@ -167,17 +168,11 @@ def _rate(path: np.ndarray) -> float:
     return float((path[last] / path[0]) ** (1 / last)) if last else math.nan
 
 
-def _spread(name: str, found: list[float]) -> dict[str, float]:
-    return {name: float(np.median(found)), f"{name}_min": min(found), f"{name}_max": max(found)}
-
-
 def _draw(paths: dict[str, list[np.ndarray]], run: Run) -> str:
     lines = {}
     for name, found in paths.items():
         runs = np.array(found)
-        lines[name.replace("_", " ")] = Curve(
-            np.arange(runs.shape[1]), np.median(runs, axis=0), runs.min(axis=0), runs.max(axis=0)
-        )
+        lines[name.replace("_", " ")] = band(np.arange(runs.shape[1]), runs)
     figure = curves(lines, xlabel="step", ylabel="mean $|w - a|^2$", yscale="log")
     save_figure(figure, run.folder / "descent.png")
     return "descent.png"
@@ -185,7 +180,7 @@ def _draw(paths: dict[str, list[np.ndarray]], run: Run) -> str:
 
 DCEA_SEA = Experiment(
     name="dcea-sea",
-    shows="Descent on the shallow auto-encoder finds the dictionary at a linear rate, up to a floor.",
+    shows="descent on the shallow auto-encoder finds the dictionary at a linear rate, up to a floor",
     source="Tolooshams et al. 2020, theorems 7.2 and 7.3",
     quick=Settings(n_samples=1000, n_steps=40, n_seeds=3),
     paper=Settings(n_samples=4000, n_steps=80, n_seeds=10),

@@ -1,4 +1,4 @@
-"""The shallow auto-encoder whose training theory follows: one layer of coding, then a synthesis.
+"""The shallow auto-encoder of the training theory: one layer of coding, then a synthesis.
 
     c = 4 W^T (y / M - 1/2),    x = S_b(c),    eta = W x,        y ~ Binomial(M, sigmoid(A x*))
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from calepin.likelihoods import Binomial
-from calepin.networks.autoencoder import UnfoldedAutoencoder
+from calepin.networks import UnfoldedAutoencoder
 from calepin.penalties import HardThreshold, NonNegativeL1
 
 __all__ = ["shallow_autoencoder"]

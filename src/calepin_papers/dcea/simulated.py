@@ -1,10 +1,11 @@
-"""Filters behind binomial counts are recovered, by DCEA and by BCOMP; what both cost.
+"""Filters behind binomial counts are recovered, by DCEA and by BCOMP; how long both take.
 
 Tolooshams et al. 2020, figure 3. Filters and baseline of the paper's simulation are in no public code:
 here filters are smooth noise under a Hann window. DCEA codes by nonnegative FISTA and re-fits the codes on
 the highest of their peaks before filters move ("debias"); BCOMP is the paper's appendix, algorithm 2.
-From random filters each may end moved by a few samples, which the codes undo: there errors are over shifts,
-and filters are moved to the middle of their kernels after each pass, lest its edge cuts them off.
+From random filters each may end shifted by a few samples, which the codes compensate. There an error is the
+least over shifts, and filters are moved to the middle of their kernels after each pass, so that the edge does
+not cut them off.
 """
 
 import time
@@ -13,15 +14,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from calepin.datasets.simulate import ConvolutionalData
+from calepin.datasets import ConvolutionalData
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning.convolutional_coders import PursuitCoder
+from calepin.learning import PursuitCoder
 from calepin.likelihoods import Binomial
-from calepin.metrics.filters import match_filters
+from calepin.metrics import match_filters
 from calepin.operators import ConvDictionary
 from calepin.problem import Problem
-from calepin.report.figures import Curve, curves, save_figure
-from calepin_papers.dcea._planted import Planted, descent_coder, learn, perturbed, spread
+from calepin.report import Curve, curves, save_figure
+from calepin_papers._common import band, spread
+from calepin_papers.dcea._planted import Planted, descent_coder, learn, perturbed
 
 __all__ = ["DCEA_SIMULATED", "Settings"]
 
@@ -118,7 +120,7 @@ def _learn(
             learning_rate=0.02, debias=radius, n_peaks=n_events, **common,
         )  # fmt: skip
     coder = descent_coder(settings.random_threshold, planted.trials, settings.n_iter)
-    # a few fast passes find the filters, slow ones of all signals at once settle them
+    # a few passes at a high learning rate find the filters, full batches at a low one refine them
     found, first = learn(
         data.X, coder, init="random", n_passes=settings.random_passes, n_updates=2, batch_size=50,
         learning_rate=0.05, debias=radius, n_peaks=n_events, max_shift=planted.kernel // 2, **common,
@@ -131,7 +133,7 @@ def _learn(
 
 
 def _time_coding(settings: Settings, run: Run) -> dict[str, list[float]]:
-    """Return the seconds that it takes to code 25, 50, ... signals, the best of two times."""
+    """Return the seconds that coding 25, 50, ... signals takes, the lower of two measurements."""
     planted = replace(settings.planted, n_signals=max(settings.groups))
     data = planted.draw(np.random.default_rng([run.seed, 1]))
     atoms = torch.as_tensor(data.atoms, dtype=torch.float32, device=run.device)
@@ -174,7 +176,7 @@ def _draw_errors(errors: dict[str, list[np.ndarray]], run: Run) -> str:
     lines = {}
     for name, traces in errors.items():
         worst = np.array([trace.max(axis=1) for trace in traces])
-        lines[name] = Curve(np.arange(worst.shape[1]), np.median(worst, 0), worst.min(0), worst.max(0))
+        lines[name] = band(np.arange(worst.shape[1]), worst)
     figure = curves(
         lines, xlabel="epochs", ylabel="err(h, ĥ), worst filter", title="Filters of binomial counts"
     )

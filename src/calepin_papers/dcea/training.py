@@ -2,16 +2,18 @@
 
 A network with the paper's filters (169 of 11 x 11, stride 7, residual bounded by the peak) learns on
 train400 to minimise the mean squared error of ``q exp(eta)``. It differs from the authors' training
-where that learns more in a minute of one core:
+where a change learns more in a minute on one core:
 
 - windowed cosines of both signs as the first filters (the codes are nonnegative), not random ones;
-- one network goes through stages, from many photons to few, and begins with fewer layers: a step costs half;
+- one network goes through stages, from many photons to few, and begins with fewer layers, which
+  halves the cost of a step;
 - the mean over a few random shifts of the grid in a step, not all 49. One shift alone costs less, but
-  learns filters that serve one grid: many fall silent, and the mean over all shifts stays
-  behind;
-- some units that begin with a negative bias, always on: linear ones, which the authors' networks have
-  as well after their training;
-- `SOAP` in place of Adam, gradients shortened to `max_norm`, a rate that falls along a cosine in each stage;
+  learns filters for one grid only: many are never active, and the PSNR of the mean over all shifts
+  stays lower;
+- some units that begin with a negative bias, always active and so linear: the authors' networks have
+  such units after their training;
+- `SOAP` in place of Adam, gradients shortened to `max_norm`, a learning rate that falls along a cosine in
+  each stage;
 - the mean of the last weights, a thousand steps or so, at the end.
 """
 
@@ -25,8 +27,7 @@ import torch
 from torch import Tensor
 
 from calepin.datasets import PoissonNoise
-from calepin.learning import SOAP, ArrayBatches, CosineDecay, NetworkRule, TrainState
-from calepin.learning.rules.network import train_steps
+from calepin.learning import SOAP, ArrayBatches, CosineDecay, NetworkRule, TrainState, train_steps
 from calepin.likelihoods import Poisson
 from calepin.networks import UnfoldedAutoencoder
 from calepin.penalties import NonNegativeL1
@@ -46,9 +47,9 @@ class Stage:
     n_shifts
         Shifts of the grid in a step, whose mean is trained.
     crop
-        Side of the window of the image: with `n_shifts`, what a step costs.
-    rate, last
-        Of the optimiser, and its last over its highest.
+        Side of the window of the image: with `n_shifts` it decides the cost of a step.
+    learning_rate, last
+        Of the optimiser, and its last value over its highest.
     average
         Steps over which the mean of the weights is taken that the stage ends with; None takes the last ones.
     """
@@ -58,7 +59,7 @@ class Stage:
     n_unfold: int
     n_shifts: int
     crop: int
-    rate: float
+    learning_rate: float
     last: float = 0.01
     average: int | None = None
 
@@ -145,13 +146,13 @@ def train_network(
 ) -> UnfoldedAutoencoder:
     """Train a network in place by one stage, and return it.
 
-    The images' mirror images are learned from as well. A checkpoint that is there is gone on with.
+    The mirror images are training images too. Training continues from an existing checkpoint.
     """
     network.residual_bound, network.n_unfold = stage.peak, stage.n_unfold
     network.shifts_at_once = stage.n_shifts  # one batch: a step is small
     rule = NetworkRule(
         network,
-        optimizer=SOAP(network.parameters(), lr=stage.rate),
+        optimizer=SOAP(network.parameters(), lr=stage.learning_rate),
         schedule=CosineDecay(stage.n_steps, last=stage.last),
         max_norm=recipe.max_norm,
         noise=PoissonNoise(stage.peak),

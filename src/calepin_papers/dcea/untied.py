@@ -1,13 +1,13 @@
-"""Untied weights explain the counts better and are no filters any more.
+"""Untied weights fit the counts better, but are no longer the filters.
 
 Tolooshams et al. 2020, figure 4. DCEA-UC frees the encoder's two dictionaries H and W_e and the decoder's
 W_d; it is trained, through its layers, on the same unsupervised loss as the tied model. All begin at the
-same perturbed filters. The error of the paper's "none of them match": W_d ends farther from the truth than
-it began. Its claim for H and W_e is measured too and depends on the length of training.
+same perturbed filters. Of the paper's "none of them match" this is claimed: W_d ends farther from the truth
+than it began. The errors of H and W_e are measured too; they depend on the length of training.
 
 The two models differ in more than their ties: the tied one codes by FISTA and moves along the sphere's
 tangent space (`calepin.learning.rules.convolutional`), the untied one is a network of ISTA layers. A tied
-network trained as the untied one is degrades too, so that this does not tell ties and training apart.
+network trained as the untied one degrades too, so that the effects of ties and of training are not separated.
 """
 
 from dataclasses import dataclass, field
@@ -15,16 +15,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from calepin.datasets.simulate import ConvolutionalData
+from calepin.datasets import ConvolutionalData
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.learning import ArrayBatches, NetworkRule, TrainState, train
 from calepin.likelihoods import Binomial
-from calepin.metrics.filters import filter_error
+from calepin.metrics import filter_error
 from calepin.networks import UnfoldedAutoencoder
 from calepin.operators import ConvDictionary
 from calepin.penalties import NonNegativeL1
-from calepin.report.figures import Curve, curves, save_figure
-from calepin_papers.dcea._planted import Planted, descent_coder, learn, perturbed, spread
+from calepin.report import Curve, curves, save_figure
+from calepin_papers._common import spread
+from calepin_papers.dcea._planted import Planted, descent_coder, learn, perturbed
 
 __all__ = ["DCEA_UNTIED", "Settings"]
 

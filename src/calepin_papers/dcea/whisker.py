@@ -1,9 +1,9 @@
-"""Whisker deflections found in the spikes of thalamic neurons, without knowing when they happened.
+"""Whisker deflections found in the spikes of thalamic neurons, with unknown times.
 
 Twelve units (four neurons under three stimuli) of 50 trials, 16 deflections each. From 30 trials one filter
-and the onsets of 16 events are learned, with baseline and history (`calepin.spikes.events`); the other 20
-tell how well. Compared are the regression on the whisker's velocity, that on the velocity delayed by up to
-30 ms (the delay chosen on the 30 trials), and events whose onsets are known.
+and the onsets of 16 events are learned, with baseline and history (`calepin.spikes.fit_event_model`); the
+other 20 are for testing. Compared are the regression on the whisker's velocity, that on the velocity delayed
+by up to 30 ms (the delay chosen on the 30 trials), and events whose onsets are known.
 
 Where CALEPIN_DATA does not hold the recordings, simulated neurons take their place: a latency of some
 milliseconds, a burst, and suppression afterwards.
@@ -19,16 +19,28 @@ from itertools import islice
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calepin.datasets.folder import data_path, has_data
+from calepin.datasets import data_path, has_data
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.likelihoods import Binomial
-from calepin.report.figures import save_figure
-from calepin.spikes.events import EventModel, fit_event_model, shifted
-from calepin.spikes.figures import Events, filter_panels, spike_figure
-from calepin.spikes.files import join_trials, read_spikes, simulate_spikes
-from calepin.spikes.goodness import bits_per_spike, log_likelihood
-from calepin.spikes.history import SpikeGLM, fit_spike_glm, select_order
-from calepin.spikes.rescaling import KSTest, ks_test
+from calepin.report import save_figure
+from calepin.spikes import (
+    EventModel,
+    Events,
+    KSTest,
+    SpikeGLM,
+    bits_per_spike,
+    filter_panels,
+    fit_event_model,
+    fit_spike_glm,
+    join_trials,
+    ks_test,
+    log_likelihood,
+    read_spikes,
+    select_order,
+    simulate_spikes,
+    spike_figure,
+)
+from calepin_papers._common import spread
 
 __all__ = ["DCEA_WHISKER", "Settings", "onset_recall"]
 
@@ -41,7 +53,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes of the data, and what the fits are told.
+    """Sizes of the data, and what the fits are given.
 
     Attributes
     ----------
@@ -50,8 +62,8 @@ class Settings:
     n_train
         First trials, which are learned from; the others test.
     first_onset, period, n_events
-        When the deflections happened, in bins of 1 ms. The fit is told their number; the kernel is the
-        period.
+        When the deflections happened, in bins of 1 ms. The fit is given their number; the length of the
+        kernel is the period.
     alpha, n_iter, window, ridge, n_rounds
         See `calepin.spikes.fit_event_model`.
     orders
@@ -98,7 +110,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One unit under all models, by name: what was found, and how well held-out trials fit."""
+    """One unit under all models, by name: what was found, and how well it fits held-out trials."""
 
     unit: Unit
     events: dict[str, EventModel]
@@ -108,7 +120,7 @@ class Outcome:
     n_spikes: float
 
     def gain(self, name: str, reference: str) -> float:
-        """Bits a spike that one model is better than another."""
+        """Bits for each spike that one model is better than another."""
         values = self.log_likelihoods
         return bits_per_spike(values[name], values[reference], self.n_spikes)
 
@@ -136,7 +148,7 @@ def measure(settings: Settings, run: Run) -> Findings:
 
 
 def onset_recall(found: ArrayLike, true: ArrayLike, *, tolerance: int, longest_delay: int) -> float:
-    """Return the share of true onsets near a found one, after the one delay for all that makes it largest."""
+    """Return the fraction of true onsets near a found one, the largest over one delay common to all."""
     found, true = np.asarray(found), np.asarray(true)
     delays = np.arange(-longest_delay, longest_delay + 1)
     distances = np.abs(true[None, :, None] + delays[:, None, None] - found[None, None, :]).min(2)
@@ -159,7 +171,7 @@ def _units(settings: Settings, seed: int) -> Iterator[Unit]:
 
 
 def _simulated(settings: Settings, seed: int) -> Iterator[Unit]:
-    """Yield neurons that answer a deflection late, with a burst, and fall silent afterwards."""
+    """Yield neurons that respond to a deflection late, with a burst and then suppression."""
     n_bins = settings.first_onset + settings.period * settings.n_events + settings.first_onset
     lags = np.arange(settings.period)
     for neuron, seeds in enumerate(np.random.SeedSequence(seed).spawn(len(NEURONS))):
@@ -171,14 +183,23 @@ def _simulated(settings: Settings, seed: int) -> Iterator[Unit]:
         history = [-4, -2.5, *-np.exp(-np.arange(8) / 3.0)]
         for stimulus in STIMULI:
             amplitudes = (20 - 3 * stimulus) * rng.uniform(0.8, 1.2, settings.n_events)
-            drive = shifted(response, settings.onsets, n_bins) @ amplitudes
+            drive = _repeated(response, settings.onsets, amplitudes, n_bins)
             trains = simulate_spikes(
                 50, n_bins, drive=drive, baseline=-4.2, history=history, random_state=rng
             )
             rise = 10 * stimulus
             pulse = np.sin(np.pi * np.minimum(lags / (2 * rise), 1))
-            position = shifted(pulse, settings.onsets, n_bins).sum(1)
+            position = _repeated(pulse, settings.onsets, np.ones(settings.n_events), n_bins)
             yield Unit(f"simulated {neuron + 1} stimulus {stimulus}", trains.counts, position)
+
+
+def _repeated(shape: Floats, onsets: NDArray[np.intp], amplitudes: Floats, n_bins: int) -> Floats:
+    """Return the sum of a shape at each onset, times its amplitude; what passes the end is cut off."""
+    total = np.zeros(n_bins)
+    for onset, amplitude in zip(onsets, amplitudes, strict=True):
+        part = shape[: n_bins - onset]
+        total[onset : onset + len(part)] += amplitude * part
+    return total
 
 
 def _fit(unit: Unit, settings: Settings, seed: int) -> Outcome:
@@ -241,9 +262,9 @@ def _values(outcomes: list[Outcome], settings: Settings, seed: int) -> dict[str,
             gains = np.array([outcome.gain(name, reference) for outcome in outcomes])
             values[f"{prefix}nll_better_than_{short}"] = float(np.mean(gains > 0))
             what = f"{prefix}median_gain_bits" + ("" if short == "glm" else "_lagged")
-            values |= _spread(what, np.median, gains)
+            values |= spread(what, gains)
         recalls = [_recall(outcome.events[name].onsets, settings) for outcome in outcomes]
-        values |= _spread(f"{prefix}onset_recall", np.mean, recalls)
+        values |= spread(f"{prefix}onset_recall", recalls, np.mean)
     del values["known_onset_recall"], values["known_onset_recall_min"], values["known_onset_recall_max"]
     rng = np.random.default_rng(seed)
     last = outcomes[0].unit.counts.shape[1] - settings.period
@@ -252,7 +273,7 @@ def _values(outcomes: list[Outcome], settings: Settings, seed: int) -> dict[str,
     shorts = ("model", "bcomp", "known", "glm", "lagged_glm")
     for name, short in zip(NAMES, shorts, strict=True):
         tests = [outcome.tests[name] for outcome in outcomes]
-        values |= _spread(f"ks_{short}", np.median, [test.statistic for test in tests])
+        values |= spread(f"ks_{short}", [test.statistic for test in tests])
         values[f"ks_{short}_inside"] = float(sum(test.inside for test in tests))
     values["n_units"] = float(len(outcomes))
     return values
@@ -262,14 +283,6 @@ def _recall(onsets: ArrayLike, settings: Settings) -> float:
     return onset_recall(
         onsets, settings.onsets, tolerance=settings.tolerance, longest_delay=settings.period // 2
     )
-
-
-def _spread(name: str, middle, values: ArrayLike) -> dict[str, float]:
-    return {
-        name: float(middle(values)),
-        f"{name}_min": float(np.min(values)),
-        f"{name}_max": float(np.max(values)),
-    }
 
 
 def _draw(outcomes: list[Outcome], settings: Settings, run: Run) -> list[str]:

@@ -7,8 +7,8 @@ nel215/ksvd both default to OMP with a tenth of the features as nonzeros):
 - "omp": OMP with k nonzeros, which is the best use of k coefficients that these libraries offer;
 - "uncut": the default code as it is (Fig. 5).
 
-Cutting a code after it was fitted is not what anyone would do who may only keep k coefficients, and it
-decides the paper's ordering; the values of both are therefore always reported side by side.
+Cutting a code after it was fitted is a poor use of k coefficients, and it decides the paper's ordering;
+the values of both are therefore always reported side by side.
 """
 
 import warnings
@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import MiniBatchDictionaryLearning
 
-from calepin.learning import AtomSet, Batch
-from calepin.learning.rules.classical import KSVD
-from calepin.solvers.coders.encode import PursuitCoder, sparse_encode
+from calepin import sparse_encode
+from calepin.learning import KSVD, AtomSet, Batch
+from calepin.solvers import PursuitCoder
 
 __all__ = ["Baseline", "KSVDBaseline", "MODBaseline", "reconstruct", "rounded"]
 
@@ -40,7 +40,7 @@ class Baseline(Protocol):
         ...
 
     def learn(self, y: Array) -> None:
-        """Go on with a batch, (n, m)."""
+        """Learn from one more batch, (n, m)."""
         ...
 
 
@@ -77,7 +77,7 @@ class KSVDBaseline:
         return self._arrays["atoms"] if self._arrays else np.zeros((0, 0))
 
     def learn(self, y: Array) -> None:
-        """Sweep over the batch; the first one's samples and noise are where atoms begin."""
+        """Sweep over the batch; the first one's samples and noise are where the atoms begin."""
         rule = KSVD(PursuitCoder(_default_nonzero(y.shape[1])), AtomSet("sphere"))
         if self._arrays is None:
             atoms = self._rng.standard_normal((self._n_components, y.shape[1])) * y.std()
@@ -89,7 +89,7 @@ class KSVDBaseline:
 
 
 def reconstruct(y: Array, atoms: Array, k: int) -> dict[str, Array]:
-    """Return what codes of y, in each of the three ways, make of it."""
+    """Return the reconstructions of y from its codes, in each of the three ways."""
     default = sparse_encode(y, atoms, method="omp", n_nonzero=min(_default_nonzero(y.shape[1]), len(atoms)))
     short = sparse_encode(y, atoms, method="omp", n_nonzero=min(k, len(atoms)))
     return {

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from calepin.experiments import Claim, Run
 from calepin.generators import Generator
-from calepin.learning import Batch
-from calepin.learning.rules.generative import AltMin, Autodiff, GenerativeRule, LeastSquares
-from calepin.report.figures import Curve, curves, save_figure
+from calepin.learning import AltMin, Autodiff, Batch, GenerativeRule, LeastSquares
+from calepin.report import curves, save_figure
+from calepin_papers._common import band, spread
 from calepin_papers.generative.baselines import KSVDBaseline, MODBaseline, reconstruct, rounded
 
 __all__ = ["Comparison", "Outcome", "Task", "claims_of", "compare", "draw_losses", "values_of"]
@@ -166,7 +166,7 @@ def _rule(method: str, task: Task, sizes: Comparison, seed: int) -> GenerativeRu
 
 def _decoded(task: Task, atoms: Tensor, sizes: Comparison) -> NDArray:
     rule = LeastSquares(task.generator, task.latent_dim, n_starts=sizes.n_starts)
-    z = rounded(rule.decode(atoms, task.noisy, tol=1e-4).z)  # finer moves no digit that is reported
+    z = rounded(rule.decode(atoms, task.noisy, tol=1e-4).z)  # a finer one changes no reported digit
     return (task.generator(z) @ atoms).numpy()
 
 
@@ -176,7 +176,7 @@ def _loss(reconstruction: NDArray, clean: NDArray, relative: bool) -> float:
 
 
 def values_of(outcome: Outcome, sizes: Comparison, prefix: str = "") -> dict[str, float]:
-    """Return the median and range of every method's last loss, and what a batch takes.
+    """Return the median and range of every method's last loss, and the seconds that a batch takes.
 
     Where the slow methods saw fewer batches, ``least_squares_early`` is the loss after as many.
     """
@@ -184,8 +184,7 @@ def values_of(outcome: Outcome, sizes: Comparison, prefix: str = "") -> dict[str
     named["least_squares_early"] = outcome.at("least_squares", sizes.slow_batches)
     values: dict[str, float] = {}
     for method, losses in named.items():
-        for suffix, reduce in (("", np.median), ("_min", np.min), ("_max", np.max)):
-            values[f"{prefix}{method}{suffix}"] = float(reduce(losses))
+        values |= spread(f"{prefix}{method}", losses)
     for method in ("least_squares", *SLOW):
         values[f"{prefix}seconds_{method}"] = float(np.median(outcome.seconds[method]))
     return values
@@ -209,9 +208,7 @@ def draw_losses(outcome: Outcome, sizes: Comparison, name: str, title: str, run:
     lines = {}
     for method, trials in outcome.losses.items():
         y = np.array(trials)
-        lines[method.replace("_", " ")] = Curve(
-            np.arange(1, y.shape[1] + 1), np.median(y, 0), y.min(0), y.max(0)
-        )
+        lines[method.replace("_", " ")] = band(np.arange(1, y.shape[1] + 1), y)
     figure = curves(
         lines,
         xlabel=f"batches of {sizes.batch_size} samples",

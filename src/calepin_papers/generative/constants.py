@@ -1,8 +1,8 @@
-"""The constants that the theory of generative coefficient priors speaks of, estimated by sampling.
+"""The constants in the theory of generative coefficient priors, estimated by sampling.
 
 "Dictionary learning under generative coefficient priors", 2022, sections 3 and 5. A condition "for
-all latents" can only be refuted by samples: each estimate is a bound from one side, the more pairs the
-nearer, and says so.
+all latents" can only be refuted by samples: each estimate is a bound from one side, which its
+documentation names; more pairs make it tighter.
 """
 
 import math
@@ -196,9 +196,7 @@ def _expected(x: Tensor, y: Tensor) -> Tensor:
 def _draw(
     generator: Generator, latent_dim: int | None, latents: ArrayLike | None, n_samples: int, seed: int
 ) -> Tensor:
-    from calepin.generators.base import like_generator
-
-    like = like_generator(generator, default=torch.float64)
+    like = _like(generator)
     if latents is not None:
         z = torch.as_tensor(np.asarray(latents), dtype=like.dtype, device=like.device)
     else:
@@ -207,6 +205,15 @@ def _draw(
     if z.ndim != 2 or len(z) < 4:
         raise ValueError(f"latents: expected at least four, of shape (n, k), got {tuple(z.shape)}")
     return z.to(like)
+
+
+def _like(generator: Generator) -> Tensor:
+    """Return an empty tensor with the dtype and device of the generator's weights, float64 without any."""
+    if isinstance(generator, torch.nn.Module):
+        for tensor in (*generator.parameters(), *generator.buffers()):
+            if tensor.is_floating_point():
+                return tensor.detach().new_empty(0)
+    return torch.empty(0, dtype=torch.float64)
 
 
 def _assumption_6(

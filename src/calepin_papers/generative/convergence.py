@@ -5,8 +5,8 @@ G(z) = sin(W z + b), whose dictionary is identifiable (`calepin.generators.ident
 starts at distance Delta from its truth, each step takes a fresh batch. What is measured is the largest
 distance of an atom to its truth.
 
-The theorems assume an oracle that decodes to the global optimum. It is stood in for by
-Levenberg-Marquardt from the true latents; `final_honest` is what decoding from random starts reaches,
+The theorems assume an oracle that decodes to the global optimum. Its place is taken
+by Levenberg-Marquardt from the true latents; `final_honest` is what decoding from random starts reaches,
 where a few latents of a hundred end in a wrong optimum. With noise the errors end at a floor.
 """
 
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.generators import Sine
-from calepin.learning.rules.generative import algorithm1_step, preconditioner
+from calepin.learning import algorithm1_step, preconditioner
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense
-from calepin.report.figures import Curve, curves, save_figure
-from calepin.solvers.decode import LatentProblem, decode
+from calepin.report import curves, save_figure
+from calepin.solvers import LatentProblem, decode
+from calepin_papers._common import band, spread
 
 __all__ = ["GEN_CONVERGENCE", "Settings", "Variant"]
 
@@ -99,10 +100,7 @@ def measure(settings: Settings, run: Run) -> Findings:
             10,
         ),
     ]
-    lines = {
-        name: Curve(np.arange(rows.shape[1]), np.median(rows, 0), rows.min(0), rows.max(0))
-        for name, rows in found.items()
-    }
+    lines = {name: band(np.arange(rows.shape[1]), rows) for name, rows in found.items()}
     figure = curves(
         lines,
         xlabel="iterations of Algorithm 1",
@@ -129,7 +127,7 @@ def learn(settings: Settings, variant: Variant, seed: int) -> list[float]:
         y = generator(z) @ truth + variant.sigma * _randn(random, settings.n_batch, settings.n_features)
         problem = LatentProblem(Dense(atoms), Gaussian(), y, generator=generator)
         start = None if variant.n_starts else z
-        # as near to the oracle as rounding allows; searching from random starts, that is not what counts
+        # as near to the oracle as rounding allows; from random starts wrong optima, not tol, limit the result
         tol = 1e-6 if variant.n_starts else 1e-12
         found = decode(problem, z0=start, n_starts=variant.n_starts or 1, tol=tol, rng=random)
         atoms = algorithm1_step(
@@ -142,8 +140,7 @@ def learn(settings: Settings, variant: Variant, seed: int) -> list[float]:
 def _values(errors: dict[str, np.ndarray]) -> dict[str, float]:
     values = {}
     for key, name in (("rate_eta1", "eta = 1"), ("rate_small_eta", "eta = 2/25")):
-        rates = [_rate(row) for row in errors[name]]
-        values |= {key: float(np.median(rates)), f"{key}_min": min(rates), f"{key}_max": max(rates)}
+        values |= spread(key, [_rate(row) for row in errors[name]])
     for key, name in (
         ("final_noiseless", "eta = 1"),
         ("final_small_eta", "eta = 2/25"),
@@ -151,9 +148,7 @@ def _values(errors: dict[str, np.ndarray]) -> dict[str, float]:
         ("floor_noise", "eta = 1, sigma = .1"),
         ("final_honest", "eta = 1, random starts"),
     ):
-        last = errors[name][:, -1]
-        spread = {"": float(np.median(last)), "_min": float(last.min()), "_max": float(last.max())}
-        values |= {key + suffix: value for suffix, value in spread.items()}
+        values |= spread(key, errors[name][:, -1])
     return values
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from calepin.core.random import randn, torch_generator
 from calepin.datasets import has_data, load_digits, load_mnist
 from calepin.networks import VAE, pretrained
+from calepin_papers._random import torch_generator
 from calepin_papers.generative.comparison import Task
 
 __all__ = ["TRANSFORMS", "Digits", "digit_task", "load"]
@@ -98,7 +98,7 @@ def digit_task(digits: Digits, transform: str, seed: int, trial: int) -> Task:
     def take(pool: Tensor, n: int) -> tuple[Tensor, Tensor]:
         rows = torch.randint(len(pool), (n,), generator=draw)
         clean = TRANSFORMS[transform](pool[rows], draw)
-        return clean, clean + SIGMA * randn(clean.shape, like=clean, generator=draw)
+        return clean, clean + SIGMA * torch.randn(clean.shape, dtype=clean.dtype, generator=draw)
 
     clean, noisy = take(digits.test, N_TEST)
     return Task(generator, digits.network.latent_dim, start, lambda n: take(digits.train, n), clean, noisy)

@@ -1,4 +1,4 @@
-"""The landscape of decoding: a descent direction everywhere but at the answer and its mirror.
+"""The landscape of decoding: a descent direction everywhere except near the solution and its mirror.
 
 Theorem 5.3 of "Dictionary learning under generative coefficient priors", 2022. With an expansive
 Gaussian ReLU net G and a dictionary A near the true A*, the objective
@@ -25,7 +25,9 @@ from torch import Tensor
 
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.generators import ReLUNet, linearise
-from calepin.report.figures import Curve, curves, save_figure
+from calepin.report import curves, save_figure
+from calepin_papers._common import band, spread
+from calepin_papers._random import torch_generator
 
 __all__ = ["GEN_LANDSCAPE", "Settings"]
 
@@ -52,7 +54,7 @@ class Settings:
     n_draws
         Networks, dictionaries and latents z*.
     n_starts, n_iter
-        Of plain gradient descent, for the share that reaches z*.
+        Of plain gradient descent, for the fraction that reaches z*.
     """
 
     n_points: int
@@ -94,8 +96,9 @@ def measure(settings: Settings, run: Run) -> Findings:
     """Search spheres for the weakest descent, and descend from random starts."""
     slopes: dict[tuple[float, str], list[list[float]]] = {}
     at_zero: dict[float, list[float]] = {delta: [] for delta in settings.deltas}
-    shares: dict[str, list[float]] = {"z_star": [], "mirror": []}
+    fractions: dict[str, list[float]] = {"z_star": [], "mirror": []}
     rho = mirror_factor(len(settings.widths) - 1)
+    lengths = torch_generator(run.seed)
     for draw, (scene, random) in enumerate(_scenes(settings, run.seed)):
         for i, delta in enumerate(settings.deltas):
             run.progress((draw + i / len(settings.deltas)) / settings.n_draws, f"draw {draw + 1}, {delta=}")
@@ -106,12 +109,13 @@ def measure(settings: Settings, run: Run) -> Findings:
                     for radius in settings.radii
                 ]
                 slopes.setdefault((delta, place), []).append(weakest)
-            far = _weakest(scene, atoms, 4 * torch.rand(settings.n_points, 1) * _sphere(settings, random))
-            slopes.setdefault((delta, "anywhere"), []).append([far])
+            length = 4 * torch.rand(settings.n_points, 1, generator=lengths)
+            weakest = _weakest(scene, atoms, length * _sphere(settings, random))
+            slopes.setdefault((delta, "anywhere"), []).append([weakest])
             at_zero[delta].append(_largest_at_zero(scene, atoms, _sphere(settings, random)))
-        for name, share in _descend(scene, settings, rho, random).items():
-            shares[name].append(share)
-    values = _values(settings, slopes, at_zero, shares)
+        for name, fraction in _descend(scene, settings, rho, random).items():
+            fractions[name].append(fraction)
+    values = _values(settings, slopes, at_zero, fractions)
     claims = [
         Claim(
             "a descent direction wherever ||z - z*|| >= .1, delta <= .1: worst derivative",
@@ -171,7 +175,7 @@ def _largest_at_zero(scene: Scene, atoms: Tensor, directions: Tensor) -> float:
 
 
 def _descend(scene: Scene, settings: Settings, rho: float, random: torch.Generator) -> dict[str, float]:
-    """Return the shares of random starts from which plain descent ends at z* and near -rho z*."""
+    """Return the fractions of random starts from which plain descent ends at z* and near -rho z*."""
     z = torch.randn(settings.n_starts, settings.widths[0], dtype=torch.float64, generator=random)
     jacobian = linearise(scene.generator, scene.z_star[None])[1][0] @ scene.true_atoms
     # half of the reciprocal curvature at z*, as much as it varies between regions of activity
@@ -179,17 +183,17 @@ def _descend(scene: Scene, settings: Settings, rho: float, random: torch.Generat
     for _ in range(settings.n_iter):
         z = z - step * scene.gradient(z, scene.true_atoms)
 
-    def share(center: Tensor, radius: float) -> float:
+    def reaching(center: Tensor, radius: float) -> float:
         return float((torch.linalg.vector_norm(z - center, dim=1) <= radius).double().mean())
 
-    return {"z_star": share(scene.z_star, CLOSE), "mirror": share(-rho * scene.z_star, 0.5 * rho)}
+    return {"z_star": reaching(scene.z_star, CLOSE), "mirror": reaching(-rho * scene.z_star, 0.5 * rho)}
 
 
 def _values(
     settings: Settings,
     slopes: dict[tuple[float, str], list[list[float]]],
     at_zero: dict[float, list[float]],
-    shares: dict[str, list[float]],
+    fractions: dict[str, list[float]],
 ) -> dict[str, float]:
     near = [np.array(rows) for (delta, _), rows in slopes.items() if delta <= 0.1]
     values = {
@@ -201,17 +205,9 @@ def _values(
         name = {"z*": "z_star", "-rho z*": "mirror", "anywhere": "anywhere"}[place]
         values[f"worst_derivative_{name}_delta_{delta:g}"] = float(np.max(rows))
     for delta, found in at_zero.items():
-        values |= {
-            f"derivative_at_zero_delta_{delta:g}": float(np.median(found)),
-            f"derivative_at_zero_delta_{delta:g}_min": min(found),
-            f"derivative_at_zero_delta_{delta:g}_max": max(found),
-        }
-    for name, found in shares.items():
-        values |= {
-            f"share_reaching_{name}": float(np.mean(found)),
-            f"share_reaching_{name}_min": min(found),
-            f"share_reaching_{name}_max": max(found),
-        }
+        values |= spread(f"derivative_at_zero_delta_{delta:g}", found)
+    for name, found in fractions.items():
+        values |= spread(f"share_reaching_{name}", found, np.mean)
     return values
 
 
@@ -219,10 +215,7 @@ def _draw(settings: Settings, slopes: dict[tuple[float, str], list[list[float]]]
     lines = {}
     for (delta, place), rows in slopes.items():
         if place != "anywhere":
-            found = -np.array(rows)
-            lines[f"around {place}, delta {delta:g}"] = Curve(
-                np.array(settings.radii), np.median(found, 0), found.min(0), found.max(0)
-            )
+            lines[f"around {place}, delta {delta:g}"] = band(settings.radii, -np.array(rows))
     figure = curves(
         lines,
         xlabel="distance from the centre of the sphere",

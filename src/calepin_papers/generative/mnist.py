@@ -7,7 +7,7 @@ layer A is learned anew from batches of 30 noisy digits, as they are or transfor
 from dataclasses import dataclass, field
 
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.report.figures import save_figure, sheet
+from calepin.report import save_figure, sheet
 from calepin_papers.generative.comparison import (
     Comparison,
     Outcome,

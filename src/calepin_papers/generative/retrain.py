@@ -3,23 +3,22 @@
 Both see the same noisy blurred digits. The network has the sizes of the one whose decoder was cut, and
 is trained from scratch until its loss on as many other noisy digits rises; its reconstructions of the
 test are, like the dictionary's, the best in the range of its decoder, found by Levenberg-Marquardt.
-Beside it, a value: the same for the pretrained network, tuned further on these digits.
+A further value is that of the pretrained network, tuned on these digits.
 """
 
 import copy
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import ArrayBatches, Batch, TrainState, VAERule, train
-from calepin.learning.rules.generative import LeastSquares
+from calepin.learning import ArrayBatches, Batch, LeastSquares, TrainState, VAERule, train
 from calepin.likelihoods import Gaussian
 from calepin.networks import VAE
 from calepin.operators import Identity
-from calepin.solvers.decode import LatentProblem, decode
+from calepin.solvers import LatentProblem, decode
+from calepin_papers._common import spread
 from calepin_papers.generative.comparison import Task
 from calepin_papers.generative.digits import Digits, digit_task, load
 
@@ -60,8 +59,7 @@ def measure(settings: Settings, run: Run) -> Findings:
             losses[name].append(_network(network, torch.cat(batches), others, task, settings, digits))
     values = {}
     for name, found in losses.items():
-        for suffix, reduce in (("", np.median), ("_min", np.min), ("_max", np.max)):
-            values[f"loss_{name}{suffix}"] = float(reduce(found))
+        values |= spread(f"loss_{name}", found)
     ratio = values["loss_retrained"] / values["loss_least_squares"]
     return Findings(values, [Claim("loss of the retrained network over least-squares", ratio, ">=", 1.0)])
 

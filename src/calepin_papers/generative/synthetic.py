@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calepin.core.random import torch_generator
 from calepin.experiments import Experiment, Findings, Run
 from calepin.generators import GroupSparse, PolynomialSine
+from calepin_papers._random import torch_generator
 from calepin_papers.generative.comparison import (
     Comparison,
     Task,

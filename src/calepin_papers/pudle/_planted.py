@@ -1,4 +1,4 @@
-"""What the figures share: planted dictionaries with a start beside them, learning, medians and ranges."""
+"""What the figures share: planted dictionaries with a start beside them, and their long steps."""
 
 import warnings
 from collections.abc import Iterator
@@ -7,11 +7,13 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from calepin.datasets.simulate import SparseData, simulate_sparse
+from calepin.datasets import SparseData, simulate_sparse
 from calepin.experiments import Run
-from calepin.report.figures import Curve
 
-__all__ = ["band", "draws", "quiet_about_long_steps", "spread"]
+__all__ = ["FLOOR", "draws", "quiet_about_long_steps"]
+
+FLOOR = 1e-17
+"""Errors below it are drawn at it: the axis is logarithmic."""
 
 
 def draws(
@@ -40,25 +42,9 @@ def draws(
         yield data, data.atoms + closeness / np.log(n_features) * moved
 
 
-def spread(name: str, values: NDArray[np.float64] | list[float]) -> dict[str, float]:
-    """Return median and range, NaN of no values."""
-    if not len(values):
-        return {name: np.nan}
-    return {
-        name: float(np.median(values)),
-        f"{name}_min": float(np.min(values)),
-        f"{name}_max": float(np.max(values)),
-    }
-
-
-def band(x: NDArray, runs: NDArray[np.float64]) -> Curve:
-    """Return the curve of the medians of runs (n_runs, len(x)), with their range around it."""
-    return Curve(x, *(np.maximum(f(runs, axis=0), 1e-17) for f in (np.median, np.min, np.max)))
-
-
 @contextmanager
 def quiet_about_long_steps() -> Iterator[None]:
-    """Let the paper's step size pass without a warning: above 1 / L, it is below 2 / L and converges."""
+    """Ignore the warning about the paper's step size: it is above 1 / L, but below 2 / L, and converges."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="step_size = .* is above 1 / L", category=RuntimeWarning)
         yield

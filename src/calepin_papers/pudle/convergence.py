@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calepin.core.threads import single_threaded_torch
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning.gradients import GradientRule
+from calepin.learning import GradientRule
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense
 from calepin.penalties import L1
 from calepin.problem import Problem
-from calepin.report.figures import curves, save_figure
+from calepin.report import curves, save_figure
 from calepin.solvers import ISTA, solve
-from calepin_papers.pudle._planted import band, draws, spread
+from calepin_papers._common import band, spread
+from calepin_papers._threads import single_threaded_torch
+from calepin_papers.pudle._planted import FLOOR, draws
 from calepin_papers.pudle.errors import decoder_gradient, gradient_errors, unfolding_errors
 
 __all__ = ["PUDLE_CODE_CONVERGENCE", "PUDLE_GRADIENTS", "Settings"]
@@ -61,7 +62,7 @@ class Settings:
         return np.arange(self.every, self.n_unfold + 1, self.every)
 
 
-@single_threaded_torch()  # products of this size lose by a second thread
+@single_threaded_torch()  # a second thread slows products of this size down
 def measure_codes(settings: Settings, run: Run) -> Findings:
     """Figure 2: rates of codes and Jacobians once the support is found.
 
@@ -99,7 +100,7 @@ def measure_codes(settings: Settings, run: Run) -> Findings:
     return Findings(values, claims, [_draw(t, lines, "error", "code-convergence.png", run)])
 
 
-@single_threaded_torch()  # products of this size lose by a second thread
+@single_threaded_torch()  # a second thread slows products of this size down
 def measure_gradients(settings: Settings, run: Run) -> Findings:
     """Figure 3: distances of dec, ae-lasso and ae-ls to g_hat.
 
@@ -192,7 +193,7 @@ def _straightness(t: NDArray, errors: NDArray[np.float64], selected: NDArray[np.
 def _draw(
     t: NDArray, errors: dict[str, NDArray] | dict[GradientRule, NDArray], ylabel: str, name: str, run: Run
 ) -> str:
-    lines = {label: band(t, values) for label, values in errors.items()}
+    lines = {label: band(t, values, floor=FLOOR) for label, values in errors.items()}
     figure = curves(
         lines, xlabel="layers t", ylabel=ylabel, yscale="log", title="Errors over the layers (median, range)"
     )

@@ -15,18 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calepin.core.threads import n_threads
-from calepin.datasets.folder import data_path
-from calepin.datasets.images import read_image
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.imaging.by_network import denoise_with
-from calepin.imaging.training import DenoiserSettings, train_denoiser
-from calepin.learning.train import TrainState
-from calepin.metrics.images import psnr
-from calepin.networks.autoencoder import UnfoldedAutoencoder
-from calepin.report.figures import Curve, before_after, curves, save_figure
+from calepin.imaging import DenoiserSettings, denoise_with, train_denoiser
+from calepin.learning import TrainState
+from calepin.metrics import psnr
+from calepin.networks import UnfoldedAutoencoder
+from calepin.report import Curve, before_after, curves, save_figure
+from calepin_papers._common import gray_images, spread
 
-__all__ = ["PUDLE_DENOISE", "Settings"]
+__all__ = ["PUDLE_DENOISE", "Settings", "mean_psnr", "noisy_pairs"]
 
 SIGMA = 25 / 255
 NAMES = {"dec": "dec", "ls": "ae-ls", "ht": "ae-ls, HT", "untied": "untied"}
@@ -98,8 +95,8 @@ class Trained:
 
 def measure(settings: Settings, run: Run) -> Findings:
     """Train every network from every seed, as many at a time as there are threads, and test it."""
-    X = torch.from_numpy(np.stack(_images("train400")).astype(np.float32))[:, None].to(run.device)
-    pairs = _pairs(settings.n_images)
+    X = torch.from_numpy(np.stack(gray_images("train400")).astype(np.float32))[:, None].to(run.device)
+    pairs = noisy_pairs(settings.n_images)
     seeds = np.random.SeedSequence(run.seed).generate_state(settings.n_seeds).tolist()
     jobs = [(*network, seed) for seed in seeds for network in settings.networks()]
     clock = _Clock(run, sum(how.n_steps for _, _, how, _ in jobs))
@@ -108,16 +105,16 @@ def measure(settings: Settings, run: Run) -> Findings:
         torch.set_num_threads(1)  # of this worker: the same bits whatever the number of workers
         watch = _Watch(clock, NAMES[kind])
         network, _ = train_denoiser(how, X, seed=seed, callbacks=[watch])
-        one = _mean_psnr(network, pairs, n_shifts=1)
-        every = _mean_psnr(network, pairs, n_shifts=None) if kind == "untied" else np.nan
+        one = mean_psnr(network, pairs, n_shifts=1)
+        every = mean_psnr(network, pairs, n_shifts=None) if kind == "untied" else np.nan
         return Trained(kind, threshold, network, watch.losses, one, every)
 
-    with ThreadPoolExecutor(n_threads()) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         futures = [pool.submit(work, *job) for job in jobs]
         try:
             trained = [future.result() for future in futures]
         except BaseException:
-            clock.stopped.set()  # trainings last for minutes, or hours: none goes on for nobody
+            clock.stopped.set()  # a training takes minutes or hours: end those that run
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     values = _values(trained)
@@ -153,13 +150,9 @@ class _Watch:
         return self.clock.tick(f"training {self.name}")
 
 
-def _images(folder: str) -> list[NDArray[np.floating]]:
-    return [read_image(path).pixels for path in sorted(data_path(folder).glob("*.png"))]
-
-
-def _pairs(n: int) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
-    """Return clean and noisy images of BSD68; the noise of an image is always the same."""
-    images = _images("bsd68")
+def noisy_pairs(n: int) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
+    """Return clean and noisy images of BSD68, evenly spaced; the noise of an image is always the same."""
+    images = gray_images("bsd68")
     chosen = np.linspace(0, len(images) - 1, min(n, len(images))).round().astype(int)
     return [
         (images[i], images[i] + np.random.default_rng(1000 + i).normal(0, SIGMA, images[i].shape))
@@ -171,7 +164,8 @@ def _denoised(network: UnfoldedAutoencoder, noisy: NDArray[np.floating], n_shift
     return np.clip(denoise_with(network, noisy, sigma=SIGMA, n_shifts=n_shifts).image, 0, 1)
 
 
-def _mean_psnr(network: UnfoldedAutoencoder, pairs: Sequence[tuple], n_shifts: int | None) -> float:
+def mean_psnr(network: UnfoldedAutoencoder, pairs: Sequence[tuple], n_shifts: int | None) -> float:
+    """Return the mean PSNR of denoised images, clipped to [0, 1]; all shifts with None."""
     return float(np.mean([psnr(_denoised(network, noisy, n_shifts), clean) for clean, noisy in pairs]))
 
 
@@ -185,22 +179,14 @@ def _values(trained: Sequence[Trained]) -> dict[str, float]:
                 found.setdefault(one.threshold, []).append(one.psnr_1_shift)
         best = max(found.values(), key=np.mean)
         name = "psnr_untied_1_shift" if kind == "untied" else f"psnr_{kind}"
-        values |= _spread(name, best)
+        values |= spread(name, best, np.mean)
         if len(found) > 1:
             values |= {f"{name}_{level:g}": float(np.mean(numbers)) for level, numbers in found.items()}
     untied = [one for one in trained if one.kind == "untied"]
-    values |= _spread("psnr_untied_all_shifts", [one.psnr_all_shifts for one in untied])
-    values |= _spread("shift_gain", [one.psnr_all_shifts - one.psnr_1_shift for one in untied])
+    values |= spread("psnr_untied_all_shifts", [one.psnr_all_shifts for one in untied], np.mean)
+    values |= spread("shift_gain", [one.psnr_all_shifts - one.psnr_1_shift for one in untied], np.mean)
     values["ls_over_dec"] = values["psnr_ls"] - values["psnr_dec"]
     return values
-
-
-def _spread(name: str, numbers: Sequence[float]) -> dict[str, float]:
-    return {
-        name: float(np.mean(numbers)),
-        f"{name}_min": float(np.min(numbers)),
-        f"{name}_max": float(np.max(numbers)),
-    }
 
 
 def _claims(values: Mapping[str, float], settings: Settings) -> list[Claim]:

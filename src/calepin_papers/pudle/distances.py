@@ -1,4 +1,4 @@
-"""Unfolded dictionary learning: which gradient points where.
+"""Unfolded dictionary learning: where each gradient points.
 
 Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022, figures 4a and 4b.
 Atoms D lie about .55 / log m from those, D~, that made the data. Three gradients through T layers at D
@@ -8,7 +8,7 @@ are compared with two global directions, ``z^T (z D - y) / n`` at fixed codes z:
     g~   codes that made the data
 
 dec and ae-lasso should be nearer to g*, ae-ls nearer to g~. D* is found from D~ by alternating
-minimisation with exact codes until it rests. (Adam with normalised atoms does not find it: the penalty
+minimisation with exact codes until it converges. (Adam with normalised atoms does not find it: the penalty
 pulls atoms outwards, and Adam scales that pull into a motion along the sphere.)
 """
 
@@ -18,16 +18,16 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from calepin.core.threads import single_threaded_torch
+from calepin import sparse_encode
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import ArrayBatches, TrainState, dictionary_gradient, train
-from calepin.learning.gradients import GradientRule
-from calepin.learning.rules.classical import Online
-from calepin.metrics.atoms import dictionary_error
+from calepin.learning import ArrayBatches, GradientRule, Online, TrainState, dictionary_gradient, train
+from calepin.metrics import dictionary_error
 from calepin.penalties import L1
-from calepin.report.figures import curves, save_figure
-from calepin.solvers.coders.encode import LassoCoder, sparse_encode
-from calepin_papers.pudle._planted import band, draws, spread
+from calepin.report import curves, save_figure
+from calepin.solvers import LassoCoder
+from calepin_papers._common import band, spread
+from calepin_papers._threads import single_threaded_torch
+from calepin_papers.pudle._planted import FLOOR, draws
 from calepin_papers.pudle.errors import decoder_gradient
 
 __all__ = ["PUDLE_GLOBAL", "Settings"]
@@ -64,7 +64,7 @@ class Settings:
     closeness: float = 0.55
 
 
-@single_threaded_torch()  # products of this size lose by a second thread
+@single_threaded_torch()  # a second thread slows products of this size down
 def measure(settings: Settings, run: Run) -> Findings:
     """Measure the distances of each gradient to g* and to g~ after each number of layers."""
     distances: dict[tuple[str, GradientRule], list[list[float]]] = {}
@@ -137,7 +137,7 @@ def _draw(
 ) -> str:
     layers = np.array(settings.layers)
     figure = curves(
-        {rule: band(layers, np.array(distances[name, rule])) for rule in RULES},
+        {rule: band(layers, distances[name, rule], floor=FLOOR) for rule in RULES},
         xlabel="layers t",
         ylabel=f"distance to {TARGETS[name]}",
         yscale="log",

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from calepin.learning.gradients import GradientRule, UnfoldedSolver, dictionary_gradient
+from calepin.learning import GradientRule, UnfoldedSolver, dictionary_gradient
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense
 from calepin.penalties import L1, NonNegativeL1, Penalty

@@ -3,8 +3,8 @@
 Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022, figures 4c and 4d.
 Atoms begin about 2.8 / log m from those that made the data and move by full-batch Adam, normalised after
 every step. With T = 25 layers ae-lasso learns better than dec (its gradient converges faster); with T = 100
-the two are one; ae-ls ends nearest to the truth with both. dec and ae-lasso first near the truth, then
-drift on to the lasso's own optimum, so that what is compared is the lowest error over the epochs.
+the two agree; ae-ls ends nearest to the truth with both. dec and ae-lasso first approach the truth, then
+drift to the lasso's own optimum, so that their lowest errors over the epochs are compared.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calepin.core.threads import single_threaded_torch
-from calepin.datasets.simulate import SparseData
+from calepin.datasets import SparseData
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import ArrayBatches, AtomSet, TrainState, train
-from calepin.learning.gradients import GradientRule
-from calepin.learning.rules.unrolled import Unfolded
-from calepin.metrics.atoms import dictionary_error
+from calepin.learning import ArrayBatches, AtomSet, GradientRule, TrainState, Unfolded, train
+from calepin.metrics import dictionary_error
 from calepin.penalties import L1
-from calepin.report.figures import curves, save_figure
-from calepin_papers.pudle._planted import band, draws, quiet_about_long_steps, spread
+from calepin.report import curves, save_figure
+from calepin_papers._common import band, spread
+from calepin_papers._threads import single_threaded_torch
+from calepin_papers.pudle._planted import FLOOR, draws, quiet_about_long_steps
 
 __all__ = ["PUDLE_LEARNING", "Settings"]
 
@@ -64,7 +63,7 @@ class Settings:
     closeness: float = 2.8
 
 
-@single_threaded_torch()  # products of this size lose by a second thread
+@single_threaded_torch()  # a second thread slows products of this size down
 def measure(settings: Settings, run: Run) -> Findings:
     """Learn by each gradient with each number of layers, in every draw."""
     errors: dict[tuple[int, GradientRule], list[list[float]]] = {}
@@ -152,7 +151,7 @@ def _draw(
     lines = {}
     for rule in RULES:
         found = np.array(errors[n_unfold, rule])
-        lines[rule] = band(settings.every * np.arange(found.shape[1]), found)
+        lines[rule] = band(settings.every * np.arange(found.shape[1]), found, floor=FLOOR)
     figure = curves(
         lines,
         xlabel="epochs",

@@ -21,17 +21,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calepin.core.threads import single_threaded_torch
-from calepin.datasets.simulate import SparseData
+from calepin.datasets import SparseData
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import ArrayBatches, AtomSet, TrainState, train
-from calepin.learning.rules.classical import NOODL
-from calepin.learning.rules.unrolled import Unfolded
-from calepin.metrics.atoms import dictionary_error
+from calepin.learning import NOODL, ArrayBatches, AtomSet, TrainState, Unfolded, train
+from calepin.metrics import dictionary_error
 from calepin.penalties import L1, HardThreshold
-from calepin.report.figures import curves, save_figure
-from calepin.solvers.coders.encode import IHTCoder
-from calepin_papers.pudle._planted import band, draws, quiet_about_long_steps, spread
+from calepin.report import curves, save_figure
+from calepin.solvers import IHTCoder
+from calepin_papers._common import band, spread
+from calepin_papers._threads import single_threaded_torch
+from calepin_papers.pudle._planted import FLOOR, draws, quiet_about_long_steps
 
 __all__ = ["PUDLE_RECOVERY", "Settings"]
 
@@ -78,7 +77,7 @@ class Settings:
     closeness: float = 1.0
 
 
-@single_threaded_torch()  # products of this size lose by a second thread
+@single_threaded_torch()  # a second thread slows products of this size down
 def measure(settings: Settings, run: Run) -> Findings:
     """Learn by each rule in every draw."""
     errors: dict[str, list[list[float]]] = {name: [] for name in NAMES}
@@ -149,7 +148,7 @@ def _draw(errors: dict[str, list[list[float]]], settings: Settings, run: Run) ->
     lines = {}
     for name, title in NAMES.items():
         found = np.array(errors[name])
-        lines[title] = band(settings.every * np.arange(found.shape[1]), found)
+        lines[title] = band(settings.every * np.arange(found.shape[1]), found, floor=FLOOR)
     figure = curves(
         lines,
         xlabel="updates",

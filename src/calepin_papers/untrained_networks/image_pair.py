@@ -41,6 +41,6 @@ def shrink(pixels: np.ndarray, size: int) -> Tensor:
     return torch.as_tensor(small, dtype=torch.float32)[None]
 
 
-def sketch_shape(size: int, share: float) -> tuple[tuple[int, int, int], int]:
+def sketch_shape(size: int, fraction: float) -> tuple[tuple[int, int, int], int]:
     """Return the shape of an image and its number of measurements."""
-    return (1, size, size), round(share * size * size)
+    return (1, size, size), round(fraction * size * size)

@@ -1,25 +1,23 @@
 """Figure 1: art and grass from a quarter of their measurements, run to convergence.
 
 Both images, with several random starts each, are one batch: independent problems in one fit. A
-reconstruction is the average over its starts, whose errors partly cancel; single starts are noted too.
+reconstruction is the average over its starts, whose errors partly cancel; those of single
+starts are reported too.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
-from calepin.core.random import torch_generator
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.networks.deep_decoder import DeepDecoder
-from calepin.networks.deep_image_prior import DeepImagePrior
-from calepin.networks.untrained import UntrainedNetwork
+from calepin.networks import DeepDecoder, DeepImagePrior, UntrainedNetwork
 from calepin.operators import GaussianSketch, LinearOperator, SubsampledHadamard
 from calepin.reconstruction import Adam, FitProgress, UntrainedSolution, fit_untrained
-from calepin.report.figures import Curve, before_after, curves, save_figure
+from calepin.report import Curve, before_after, curves, save_figure
+from calepin_papers._common import fixed_iterations, spread
+from calepin_papers._random import torch_generator
 from calepin_papers.untrained_networks.image_pair import load_pair, sketch_shape
 
 __all__ = ["CS_IMAGES", "Settings"]
@@ -41,20 +39,20 @@ class Settings:
     n_starts: int
     max_iter: int
     max_iter_prior: int
-    share: float = 0.25
+    fraction: float = 0.25
     channels: int = 64
     depth: int = 5
     in_size: int = 8
-    lr: float = 0.01
+    learning_rate: float = 0.01
     prior_channels: int = 32
     prior_depth: int = 3
-    lr_prior: float = 0.01
+    learning_rate_prior: float = 0.01
 
 
 def measure(settings: Settings, run: Run) -> Findings:
     """Fit both networks to both sketches and follow both losses of Fig. 1."""
     images, _ = load_pair(settings.size)
-    shape, m = sketch_shape(settings.size, settings.share)
+    shape, m = sketch_shape(settings.size, settings.fraction)
     generator = torch_generator(run.seed)
     size = (settings.size, settings.size)
     decoder = DeepDecoder(size, channels=settings.channels, depth=settings.depth, in_size=settings.in_size)
@@ -62,32 +60,30 @@ def measure(settings: Settings, run: Run) -> Findings:
     hadamard = SubsampledHadamard(shape, m, generator=generator)
     gaussian = GaussianSketch(shape, m, generator=generator)
     plan: dict[str, tuple[UntrainedNetwork, LinearOperator, int, int, float]] = {
-        "": (decoder, hadamard, settings.n_starts, settings.max_iter, settings.lr),
-        "_gaussian": (decoder, gaussian, 1, settings.max_iter, settings.lr),
-        "_prior": (prior, hadamard, 1, settings.max_iter_prior, settings.lr_prior),
+        "": (decoder, hadamard, settings.n_starts, settings.max_iter, settings.learning_rate),
+        "_gaussian": (decoder, gaussian, 1, settings.max_iter, settings.learning_rate),
+        "_prior": (prior, hadamard, 1, settings.max_iter_prior, settings.learning_rate_prior),
     }
     values: dict[str, float] = {}
     lines: dict[str, dict[str, Curve]] = {"training": {}, "signal": {}}
     shown = {}
-    for done, (suffix, (network, operator, starts, max_iter, lr)) in enumerate(plan.items()):
+    for done, (suffix, (network, operator, starts, max_iter, learning_rate)) in enumerate(plan.items()):
         fraction = done / len(plan)
         run.progress(fraction, f"{type(network).__name__}, {type(operator).__name__}")
         x = torch.stack(list(images.values())).to(run.device)
         operator, network = operator.to(run.device), network.to(run.device)
 
-        def told(part: float, fraction: float = fraction, network: UntrainedNetwork = network) -> None:
+        def report(part: float, fraction: float = fraction, network: UntrainedNetwork = network) -> None:
             run.progress(fraction + part / len(plan), type(network).__name__)
 
-        found, errors = _fit(network, operator, x, max_iter, lr, starts, generator, told)
+        found, errors = _fit(network, operator, x, max_iter, learning_rate, starts, generator, report)
         final = _relative_error(found.x, x)
         single = _relative_error(network(found.weights), x.repeat_interleave(starts, 0)).reshape(-1, starts)
         for i, name in enumerate(images):
             values[name + suffix] = float(final[i])
             values[f"final_over_best_{name}{suffix}"] = float(final[i] / errors[:, i].min())
             if starts > 1:
-                values[f"{name}{suffix}_single"] = float(np.median(single[i]))
-                values[f"{name}{suffix}_single_min"] = float(single[i].min())
-                values[f"{name}{suffix}_single_max"] = float(single[i].max())
+                values |= spread(f"{name}{suffix}_single", single[i])
             if suffix in ("", "_prior"):
                 label = name if not suffix else f"{name}, image prior"
                 steps = np.arange(1, len(errors) + 1)
@@ -98,7 +94,7 @@ def measure(settings: Settings, run: Run) -> Findings:
                 shown[name] = found.x[i, 0].cpu().numpy()
     values["grass_over_art"] = values["grass"] / values["art"]
     claims = [
-        Claim("a smooth image comes back from n/4: squared error of art", values["art"], "<=", 0.025),
+        Claim("a smooth image is recovered from n/4: squared error of art", values["art"], "<=", 0.025),
         Claim("grass is harder: its error over that of art", values["grass_over_art"], ">=", 4.0),
         Claim("no early stop is needed: final over best", values["final_over_best_art"], "<=", 1.15),
     ]
@@ -110,10 +106,10 @@ def _fit(
     operator: LinearOperator,
     x: torch.Tensor,
     max_iter: int,
-    lr: float,
+    learning_rate: float,
     n_starts: int,
     generator: torch.Generator,
-    told: Callable[[float], None],
+    report: Callable[[float], None],
 ) -> tuple[UntrainedSolution, np.ndarray]:
     """Return the solution and the error of every iterate's average over starts, (iterations, images)."""
     errors = []
@@ -122,15 +118,14 @@ def _fit(
         average = progress.x.view(len(x), n_starts, *x.shape[1:]).mean(1)
         errors.append(_relative_error(average, x))
         if progress.n_iter % 50 == 0:
-            told(progress.n_iter / max_iter)
+            report(progress.n_iter / max_iter)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of iterations, as in Fig. 1
+    with fixed_iterations():
         found = fit_untrained(
             network,
             operator,
             operator(x),
-            optimizer=Adam(lr),
+            optimizer=Adam(learning_rate),
             max_iter=max_iter,
             tol=0.0,
             n_starts=n_starts,
@@ -184,7 +179,7 @@ CS_IMAGES = Experiment(
         max_iter_prior=5000,
         channels=256,
         in_size=16,
-        lr=0.005,
+        learning_rate=0.005,
         prior_channels=128,
         prior_depth=5,
     ),

@@ -1,20 +1,19 @@
 """Inpainting: pixels missing at random, and pixels covered by print."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
-from calepin.core.random import torch_generator
 from calepin.datasets import load_sample
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.metrics import psnr
-from calepin.networks.deep_decoder import DeepDecoder
+from calepin.networks import DeepDecoder
 from calepin.operators import Mask
 from calepin.reconstruction import Adam, fit_untrained
-from calepin.report.figures import before_after, save_figure
+from calepin.report import before_after, save_figure
+from calepin_papers._common import fixed_iterations, spread
+from calepin_papers._random import torch_generator
 from calepin_papers.untrained_networks.image_pair import load_pair
 
 __all__ = ["CS_INPAINTING", "Settings"]
@@ -27,7 +26,7 @@ class Settings:
     Attributes
     ----------
     missing
-        Share of pixels that are missing at random.
+        Fraction of pixels that are missing at random.
     n_draws
         Random masks; the print stays, its starts differ.
     n_starts
@@ -42,7 +41,7 @@ class Settings:
     depth: int = 5
     in_size: int = 8
     n_starts: int = 3
-    lr: float = 0.01
+    learning_rate: float = 0.01
 
 
 def measure(settings: Settings, run: Run) -> Findings:
@@ -61,13 +60,12 @@ def measure(settings: Settings, run: Run) -> Findings:
         depth=settings.depth,
         in_size=settings.in_size,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of iterations
+    with fixed_iterations():
         found = fit_untrained(
             network.to(run.device),
             operator,
             y,
-            optimizer=Adam(settings.lr),
+            optimizer=Adam(settings.learning_rate),
             max_iter=settings.max_iter,
             tol=0.0,
             n_starts=settings.n_starts,
@@ -80,14 +78,13 @@ def measure(settings: Settings, run: Run) -> Findings:
     for i, name in enumerate(("random", "text")):
         part = slice(i * n, (i + 1) * n)
         reached = [psnr(one, image.numpy()) for one in filled[part]]
-        values[f"psnr_{name}"] = float(np.median(reached))
-        values |= {f"psnr_{name}_min": min(reached), f"psnr_{name}_max": max(reached)}
+        values |= spread(f"psnr_{name}", reached)
         values[f"psnr_{name}_mean_filled"] = float(
             np.median([psnr(one, image.numpy()) for one in flat[part]])
         )
         values[f"gain_{name}"] = values[f"psnr_{name}"] - values[f"psnr_{name}_mean_filled"]
     claims = [
-        Claim(f"{what} come back: dB over filling with the mean", values[f"gain_{name}"], ">=", 4.0)
+        Claim(f"{what} are restored: dB over filling with the mean", values[f"gain_{name}"], ">=", 4.0)
         for name, what in (("random", "missing pixels"), ("text", "pixels under print"))
     ]
     shown = {
@@ -123,6 +120,6 @@ CS_INPAINTING = Experiment(
     shows="a deep decoder fills pixels that are missing at random or covered by print",
     source="Heckel and Soltanolkotabi 2020, section 1.1; Ulyanov et al. 2018",
     quick=Settings(size=64, channels=64, max_iter=200, n_draws=2),
-    paper=Settings(size=256, channels=128, max_iter=5000, n_draws=5, in_size=16, lr=0.005),
+    paper=Settings(size=256, channels=128, max_iter=5000, n_draws=5, in_size=16, learning_rate=0.005),
     measure=measure,
 )

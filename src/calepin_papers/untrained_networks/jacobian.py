@@ -1,15 +1,12 @@
 """Figure 4: the spectrum of a four-layer deep decoder's Jacobian falls fast, and how much it drifts."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
-from calepin.core.random import torch_generator
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.networks.deep_decoder import DeepDecoder
+from calepin.networks import DeepDecoder
 from calepin.operators import SubsampledHadamard
 from calepin.reconstruction import (
     Adam,
@@ -19,7 +16,9 @@ from calepin.reconstruction import (
     spectral_drift,
     subspace_energy,
 )
-from calepin.report.figures import Curve, curves, save_figure
+from calepin.report import curves, save_figure
+from calepin_papers._common import band, fixed_iterations, spread
+from calepin_papers._random import torch_generator
 from calepin_papers.untrained_networks.image_pair import load_pair, sketch_shape
 
 __all__ = ["CS_JACOBIAN", "Settings"]
@@ -32,9 +31,10 @@ class Settings:
     Attributes
     ----------
     iterations
-        When the spectrum is looked at, in order; 0 is the start.
+        Iterations after which the spectrum is computed, in order; 0 is the start.
     leading
-        Part of the singular values that rates and drifts are of: the last ones are rounding.
+        Fraction of the singular values, the largest ones, that rates and drifts are computed from; the
+        smallest are rounding errors.
     """
 
     n_draws: int
@@ -43,15 +43,15 @@ class Settings:
     in_size: int
     iterations: tuple[int, ...]
     depth: int = 4
-    share: float = 0.25
-    lr: float = 0.01
+    fraction: float = 0.25
+    learning_rate: float = 0.01
     leading: float = 0.25
 
 
 def measure(settings: Settings, run: Run) -> Findings:
     """Fit art from a quarter of its measurements, and linearise on the way."""
     image = load_pair(settings.size)[0]["art"]
-    shape, m = sketch_shape(settings.size, settings.share)
+    shape, m = sketch_shape(settings.size, settings.fraction)
     spectra, overlaps = [], []
     for draw, seed in enumerate(np.random.SeedSequence(run.seed).spawn(settings.n_draws)):
         run.progress(draw / settings.n_draws, f"draw {draw + 1}")
@@ -75,18 +75,14 @@ def measure(settings: Settings, run: Run) -> Findings:
     falls = [one[0] / one[leading - 1] for draw in sigma for one in draw]
     values = {}
     for name, of in (("decay_rate", rates), ("drift", drifts), ("fall", falls), ("overlap", overlaps)):
-        values[name] = float(np.median(of))
-        values |= {f"{name}_min": float(min(of)), f"{name}_max": float(max(of))}
+        values |= spread(name, of)
     claims = [
         Claim(
             f"singular values fall: first over that at {settings.leading:.0%}", values["fall_min"], ">=", 10.0
         ),
     ]
     lines = {
-        f"iteration {t}": Curve(
-            np.arange(1, sigma.shape[2] + 1),
-            *(np.maximum(f(sigma[:, i], 0), 1e-6 * sigma.max()) for f in (np.median, np.min, np.max)),
-        )
+        f"iteration {t}": band(np.arange(1, sigma.shape[2] + 1), sigma[:, i], floor=1e-6 * sigma.max())
         for i, t in enumerate(settings.iterations)
     }
     figure = curves(
@@ -112,7 +108,7 @@ def _network(settings: Settings) -> DeepDecoder:
 def _weights(
     operator: SubsampledHadamard, y: torch.Tensor, settings: Settings, generator: torch.Generator
 ) -> list[torch.Tensor]:
-    """Return the weights after the iterations that are looked at."""
+    """Return the weights after the chosen iterations."""
     network = _network(settings)
     start = network.initial(1, like=y, generator=generator)
     kept = [start[0]]
@@ -121,14 +117,13 @@ def _weights(
         if progress.n_iter in settings.iterations:
             kept.append(progress.weights[0])
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # what happens on the way is the question
+    with fixed_iterations():  # the iterations on the way are what is measured
         fit_untrained(
             network,
             operator,
             y,
             start=start,
-            optimizer=Adam(settings.lr),
+            optimizer=Adam(settings.learning_rate),
             max_iter=settings.iterations[-1],
             tol=0.0,
             callback=watch,

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from calepin.core.random import torch_generator
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.networks.two_layer import TwoLayerGenerator, triangular_kernel
+from calepin.networks import TwoLayerGenerator, triangular_kernel
 from calepin.reconstruction import kernel_weights, subspace_energy, trigonometric_basis
-from calepin.report.figures import Curve, curves, save_figure
+from calepin.report import Curve, curves, save_figure
+from calepin_papers._common import spread
+from calepin_papers._random import torch_generator
 
 __all__ = ["CS_KERNELS", "Settings"]
 
@@ -64,8 +65,7 @@ def measure(settings: Settings, run: Run) -> Findings:
     for k in settings.channels:
         name = "" if k == last else f"_k{k}"
         for what, of in (("median_top21", errors[k]), ("subspace_energy", energies[k])):
-            values[what + name] = float(np.median(of))
-            values |= {f"{what}{name}_min": float(min(of)), f"{what}{name}_max": float(max(of))}
+            values |= spread(what + name, of)
     claims = [
         Claim(f"eq. 11 gives the singular values at k = {last}: error", values["median_top21"], "<=", 0.03),
         Claim("the leading vectors span low frequencies: energy", values["subspace_energy"], ">=", 0.98),

@@ -10,40 +10,39 @@ image and, with the weight of its penalty chosen by the truth, the sparsest one 
 (Lustig, Donoho and Pauly, "Sparse MRI", 2007), moved to the measured samples too.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from calepin.core.random import torch_generator
 from calepin.datasets import data_path, has_data
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.likelihoods import Gaussian
 from calepin.metrics import psnr, ssim
-from calepin.networks.deep_decoder import DeepDecoder
-from calepin.networks.untrained import ComplexPair
+from calepin.networks import ComplexPair, DeepDecoder
 from calepin.operators import (
     MultiCoilMRI,
     Wavelet,
+    centred_fft,
+    centred_ifft,
     column_mask,
     density_weights,
     root_sum_of_squares,
     variable_density_mask,
 )
-from calepin.operators.fourier import centred_fft, centred_ifft
 from calepin.penalties import L1
 from calepin.problem import Problem
 from calepin.reconstruction import Adam, FitProgress, data_consistent, fit_untrained, read_kspace, weighted
-from calepin.report.figures import Curve, before_after, curves, save_figure
+from calepin.report import Curve, before_after, curves, save_figure
 from calepin.solvers import FISTA, solve
+from calepin_papers._common import fixed_iterations
+from calepin_papers._random import torch_generator
 
 __all__ = ["CS_MRI", "Settings", "load_slice", "sample", "sparsest"]
 
-# suffix of the values -> pattern and acceleration; the first is the one that is claimed and drawn
+# suffix of the values -> pattern and acceleration; the first is for the claim and the figures
 SCANS = {"": ("points", 8.0), "_2d_4x": ("points", 4.0), "_1d": ("columns", 4.0), "_1d_8x": ("columns", 8.0)}
 _COLUMNS = slice(44, 212)  # those of the file that are not zero padding
 _EVERY = 10
@@ -62,7 +61,7 @@ class Settings:
         Random starts that are averaged.
     power, in_size
         Of the weights on k-space, and the sides that the network begins with, for masks of points and of
-        columns: what whole missing columns fold over each other asks for a smoother prior.
+        columns: the aliasing of whole missing columns needs a smoother prior.
     alphas
         Weights of the wavelets' penalty; the best for the truth is taken.
     """
@@ -73,7 +72,7 @@ class Settings:
     n_starts: int = 2
     depth: int = 5
     in_size: tuple[int, int] = (16, 8)
-    lr: float = 0.03
+    learning_rate: float = 0.03
     power: tuple[float, float] = (0.5, 0.25)
     n_center: int = 24
     alphas: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3)
@@ -91,12 +90,12 @@ def measure(settings: Settings, run: Run) -> Findings:
         operator = operator.to(run.device)
         y = operator(images)
 
-        def told(part: float, done: int = done, name: str = f"{pattern}, {acceleration:g}x") -> None:
+        def report(part: float, done: int = done, name: str = f"{pattern}, {acceleration:g}x") -> None:
             run.progress((done + part) / len(SCANS), name)
 
         found = {"zero_filled": operator.adjoint(y)}
         found["l1wavelet"], alpha = _best_sparsest(operator, y, truth, settings)
-        starts, errors = _decode(operator, y, truth, pattern == "columns", settings, run.seed, told)
+        starts, errors = _decode(operator, y, truth, pattern == "columns", settings, run.seed, report)
         found["decoder"] = data_consistent(operator, starts.mean(0, keepdim=True), y)
         for name, coils in found.items():
             values[f"psnr_{name}{suffix}"] = psnr(_magnitude(coils), truth)
@@ -177,7 +176,7 @@ def _decode(
     columns: bool,
     settings: Settings,
     seed: int,
-    told: Callable[[float], None],
+    report: Callable[[float], None],
 ) -> tuple[Tensor, np.ndarray]:
     """Return the coils' images of every start, and the error of their average every ten iterations."""
     coils, height, width = operator.in_shape
@@ -199,15 +198,14 @@ def _decode(
         if progress.n_iter % _EVERY == 0:
             average = problem.scale * progress.x.mean(0, keepdim=True)
             errors.append(_error(data_consistent(operator, average, y), truth))
-            told(progress.n_iter / settings.max_iter)
+            report(progress.n_iter / settings.max_iter)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of iterations
+    with fixed_iterations():
         fit = fit_untrained(
             network,
             problem.operator,
             problem.y,
-            optimizer=Adam(settings.lr),
+            optimizer=Adam(settings.learning_rate),
             max_iter=settings.max_iter,
             tol=0.0,
             n_starts=settings.n_starts,

@@ -1,22 +1,21 @@
 """Theorem 2: the two-layer generator recovers p-smooth signals from a few times p measurements.
 
-Gradient descent with momentum runs until the residual is a thousandth of the measurements: no early stop,
-and none would help.
+Gradient descent with momentum runs until the residual is a thousandth of the measurements: without early
+stopping, which would not help.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
-from calepin.core.random import torch_generator
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.networks.two_layer import TwoLayerGenerator, triangular_kernel
+from calepin.networks import TwoLayerGenerator, triangular_kernel
 from calepin.operators import GaussianSketch
 from calepin.reconstruction import FitProgress, GradientDescent, fit_untrained, trigonometric_basis
-from calepin.report.figures import Curve, curves, save_figure
+from calepin.report import curves, save_figure
+from calepin_papers._common import band, fixed_iterations, spread
+from calepin_papers._random import torch_generator
 
 __all__ = ["CS_TWO_LAYER", "Settings"]
 
@@ -63,8 +62,7 @@ def measure(settings: Settings, run: Run) -> Findings:
     error = np.array(errors)
     values = {}
     for ratio, of in zip(settings.ratios, error, strict=True):
-        values[f"err_{ratio}p"] = float(np.median(of))
-        values |= {f"err_{ratio}p_min": float(of.min()), f"err_{ratio}p_max": float(of.max())}
+        values |= spread(f"err_{ratio}p", of)
     values["final_over_best"] = float(np.median(ratios, 1).max())
     values["final_over_best_max"] = float(np.max(ratios))  # the worst signal of all
     values["n_iter_max"] = float(max(iterations))
@@ -77,7 +75,7 @@ def measure(settings: Settings, run: Run) -> Findings:
             1.1,
         ),
     ]
-    line = Curve(settings.ratios, np.median(error, 1), error.min(1), error.max(1))
+    line = band(settings.ratios, error.T)
     figure = curves(
         {f"n {settings.n}, p {settings.p}, k {settings.channels}": line},
         xlabel="m / p",
@@ -101,8 +99,7 @@ def _fit(
     def watch(progress: FitProgress) -> None:
         seen.append((progress.x - x).square().sum(1))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # what is reached is what is measured
+    with fixed_iterations():  # max_iter may come before tol
         found = fit_untrained(
             network,
             operator,

@@ -14,8 +14,8 @@ from calepin_papers.dcea.training import Recipe, Stage, fresh_network, train_net
 
 TINY = Recipe(
     (
-        Stage(2, 6, n_unfold=3, n_shifts=1, crop=12, rate=3e-3, last=0.5, average=3),
-        *(Stage(peak, 3, n_unfold=4, n_shifts=2, crop=12, rate=1e-3) for peak in (4, 2, 1)),
+        Stage(2, 6, n_unfold=3, n_shifts=1, crop=12, learning_rate=3e-3, last=0.5, average=3),
+        *(Stage(peak, 3, n_unfold=4, n_shifts=2, crop=12, learning_rate=1e-3) for peak in (4, 2, 1)),
     ),
     n_atoms=9,
     kernel=5,
@@ -92,14 +92,14 @@ def test_each_network_is_measured_on_each_set(tmp_path, monkeypatch, train_all):
         train_all=train_all,
         sets=("set12",),
     )
-    told = []
-    run = Run(0, "cpu", tmp_path, lambda part, text: told.append(part))
+    reported = []
+    run = Run(0, "cpu", tmp_path, lambda part, text: reported.append(part))
     values = poisson.measure(settings, run).values
     for kind in ("tied", "untied"):
         for peak in (1, 2, 4):
             label = f"set12_{kind}_peak{peak}"
             assert values[f"{label}_min"] <= values[label] <= values[f"{label}_max"]
-    assert told == sorted(told)
+    assert reported == sorted(reported)
     assert ("begin_after" in values) != train_all
     assert len(list(tmp_path.glob("*.safetensors"))) == (6 if train_all else 0)
 

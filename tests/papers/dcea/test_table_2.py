@@ -34,11 +34,11 @@ def test_the_whole_table_is_held_against_the_papers(public_data, tmp_path, monke
     corner = photons.clean_images("set12", 2)
     corner = [image[96:128, 96:128] for image in corner]
     monkeypatch.setattr(reference, "clean_images", lambda name, count: corner)
-    told = []
+    reported = []
     settings = reference.Settings(sets=("set12",), n_images=None, peaks=(2,))
-    run = Run(0, "cpu", tmp_path, lambda part, text: told.append(part))
+    run = Run(0, "cpu", tmp_path, lambda part, text: reported.append(part))
     findings = reference.measure(settings, run)
-    assert told == [0.25, 0.5, 0.75, 1.0]
+    assert reported == [0.25, 0.5, 0.75, 1.0]
     assert len(findings.claims) == 2
     path = public_data / "dcea_reference_weights" / "dcea_tied_peak2.npz"
     net = UnfoldedAutoencoder.load_reference(path)

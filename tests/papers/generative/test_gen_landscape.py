@@ -32,6 +32,13 @@ def test_the_figure_is_written(outcome):
     assert (folder / "gen-landscape" / result["figures"][0]).stat().st_size > 0
 
 
+def test_the_values_follow_from_the_seed_alone(outcome, tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(12)
+        again = perform(replace(GEN_LANDSCAPE, quick=TINY), tmp_path, seed=1)
+    assert again["values"] == outcome[0]["values"]
+
+
 def test_the_gradient_is_that_of_the_objective():
     scene, random = next(landscape._scenes(TINY, 0))
     atoms = scene.moved_atoms(0.3, random)

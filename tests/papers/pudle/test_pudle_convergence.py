@@ -18,14 +18,14 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    folder, told = tmp_path_factory.mktemp("results"), []
+    folder, reported = tmp_path_factory.mktemp("results"), []
     results = {
         e.name: perform(
-            replace(e, quick=TINY[e.name]), folder, seed=2, progress=lambda part, text: told.append(text)
+            replace(e, quick=TINY[e.name]), folder, seed=2, progress=lambda part, text: reported.append(text)
         )
         for e in (PUDLE_CODE_CONVERGENCE, PUDLE_GRADIENTS)
     }
-    return results, folder, told
+    return results, folder, reported
 
 
 def test_they_are_registered():
@@ -52,12 +52,12 @@ def test_every_value_comes_with_its_range(outcome):
     assert values["ls_plateau"] > 1e-3
 
 
-def test_figures_are_there_and_progress_was_told(outcome):
-    results, folder, told = outcome
+def test_figures_are_there_and_progress_was_reported(outcome):
+    results, folder, reported = outcome
     for name, result in results.items():
         for figure in result["figures"]:
             assert read_image(folder / name / figure).pixels.std() > 0.05
-    assert len(told) == 4
+    assert len(reported) == 4
 
 
 def test_the_seed_decides_everything(outcome, tmp_path):

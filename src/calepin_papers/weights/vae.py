@@ -1,6 +1,6 @@
-"""Makes the weights of the two VAEs that calepin ships: MNIST's, and scikit-learn's digits'.
+"""Train the two VAEs that calepin ships, of MNIST's digits and of scikit-learn's.
 
-``python -m benchmarks.train_vae [mnist|digits]``; the first needs CALEPIN_DATA.
+``python -m calepin_papers.weights.vae [mnist|digits]``; the first needs CALEPIN_DATA.
 """
 
 import sys
