@@ -64,7 +64,8 @@ def save_arrays(
         "kind": kind,
         "parameters": json.dumps(parameters, sort_keys=True),
     }
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # not ascontiguousarray, which gives numbers an axis
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     data = serialise(contiguous, metadata=header)
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)

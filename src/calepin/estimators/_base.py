@@ -1,10 +1,9 @@
 """What the dictionary-learning estimators share: data, the training loop, checkpoints, files."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from numbers import Integral, Real
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,28 +11,30 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.core.errors import FileFormatError
 from calepin.core.files import load_arrays, read_header, save_arrays
 from calepin.core.random import numpy_generator
-from calepin.learning.atoms import initial_atoms
+from calepin.learning.atoms import AtomSet, initial_atoms
 from calepin.learning.batches import ArrayBatches, Batches, IterableBatches
 from calepin.learning.train import Callback, TrainState, load_checkpoint, train
 
-__all__ = ["BaseLearner", "on_device", "one_of", "positive_integer"]
+__all__ = ["BaseLearner", "choose", "on_device"]
 
 KIND = "dictionary"
 BATCH_SIZE = 512
+_OF_FIT_ALONE = ("random_state", "optimizer", "init")
+FITTED = ("n_iter_", "n_steps_", "converged_", "history_")
 
 
 class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Learns atoms in the one training loop; a subclass says by which rule, and how samples are coded.
+    """Learns atoms in the training loop; a subclass says by which rule, and how samples are coded.
 
     A subclass has the parameters below, `_make_rule`, `transform` and `score`.
     """
 
-    n_components: int | None
     init: str | np.ndarray
-    batch_size: int | Literal["auto"]
+    batch_size: Any
     max_iter: int
     tol: float
     checkpoint: str | os.PathLike | None
@@ -55,41 +56,64 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             raise ValueError(f"codes: expected shape (n_samples, {len(self.components_)}), got {codes.shape}")
         return codes @ self.components_
 
+    @classmethod
+    def from_components(cls, components: Any, **parameters: Any) -> Self:
+        """Return a fitted learner of known atoms, ready to transform: nothing is learned.
+
+        Parameters
+        ----------
+        components : array (n_components, ...)
+            The atoms, as `components_` has them; they are neither copied nor normalised.
+        **parameters
+            Of the learner; `n_components` follows from the atoms.
+        """
+        learner = cls(**parameters)
+        learner._adopt(np.asarray(components))
+        return learner
+
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted dictionary as one safetensors file, atomically.
 
-        Parameters without a place in a file are left out, and read back as their defaults: a generator
-        as `random_state`, a callable.
+        Objects have no place in a file: `load` asks for those that coding needs again. What only `fit` needs,
+        a generator as `random_state` and a callable as `optimizer`, is read back as its default.
         """
         check_is_fitted(self, "components_")
-        parameters = {k: v for k, v in self.get_params(deep=False).items() if not callable(v)}
+        parameters = {k: v for k, v in self.get_params(deep=False).items() if _fits_a_file(v)}
         arrays = {"components": self.components_}
         if not isinstance(self.init, str):
-            arrays["init"] = np.asarray(parameters.pop("init"))
-        if not isinstance(self.random_state, Integral | None):
-            del parameters["random_state"]
+            arrays["init"] = np.asarray(self.init)
         if self.checkpoint is not None:
             parameters["checkpoint"] = os.fspath(self.checkpoint)
-        fitted = {
-            "n_iter_": self.n_iter_,
-            "n_steps_": self.n_steps_,
-            "converged_": self.converged_,
-            "history_": self.history_,
-        }
+        fitted = {name: getattr(self, name) for name in self._fitted_scalars}
         names = getattr(self, "feature_names_in_", None)
         if names is not None:
             fitted["feature_names_in_"] = list(names)
-        header = {"class": type(self).__name__, "estimator": _plain(parameters), "fitted": fitted}
-        save_arrays(path, KIND, arrays | self._arrays_to_save(), header)
+        missing = self.get_params(deep=False).keys() - parameters.keys() - set(_OF_FIT_ALONE)
+        header = {
+            "class": type(self).__name__,
+            "estimator": _plain(parameters),
+            "fitted": fitted,
+            "objects": sorted(missing),
+        }
+        save_arrays(path, KIND, arrays | self._arrays_to_save(), header | self._header_to_save())
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Self:
+    def load(cls, path: str | os.PathLike, **objects: Any) -> Self:
         """Read a dictionary that `save`, or another part of calepin, wrote.
+
+        Parameters
+        ----------
+        path : path
+        **objects
+            Parameters that were objects when the dictionary was saved (a coder, a likelihood, ...): files
+            hold none.
 
         Raises
         ------
         FileNotFoundError, calepin.FileFormatError
             No such file, not a dictionary, or one of another kind of estimator.
+        ValueError
+            An object that coding needs was not given.
         """
         arrays, parameters = load_arrays(path, KIND)
         made_by = parameters.get("class", cls.__name__)
@@ -99,12 +123,14 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         given = {k: v for k, v in parameters.get("estimator", {}).items() if k in known}
         if "init" in arrays:
             given["init"] = arrays["init"]
-        learner = cls(**given)
-        learner.components_ = arrays["components"]
-        learner.n_features_in_ = learner.components_.shape[1]
+        for name in parameters.get("objects", []):
+            if name not in objects:
+                raise ValueError(f"{name}: expected the object that {path} was learned with, got none")
+        learner = cls(**given, **objects)
+        learner._adopt(arrays["components"])
         for name, value in parameters.get("fitted", {}).items():
             setattr(learner, name, np.asarray(value, object) if name == "feature_names_in_" else value)
-        learner._take_learned(arrays)
+        learner._load_learned(arrays)
         return learner
 
     def __sklearn_tags__(self) -> Any:
@@ -127,16 +153,36 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Samples of a step where the user has not said; None for all."""
         return BATCH_SIZE
 
+    @property
+    def _fitted_scalars(self) -> tuple[str, ...]:
+        """Names of the fitted attributes that a file's header holds."""
+        return tuple(name for name in FITTED if hasattr(self, name))
+
     def _make_rule(self, n_steps: int | None) -> Any:
-        """Return the `Rule` of learning, with an `atom_set`; a pass has `n_steps`, where that is known."""
+        """Return the `Rule` of learning; a pass has `n_steps`, where that is known."""
         raise NotImplementedError
+
+    def _adopt(self, components: np.ndarray) -> None:
+        """Take atoms as fitted ones."""
+        self.components_ = components
+        self.n_features_in_ = components.shape[1]
 
     def _arrays_to_save(self) -> dict[str, np.ndarray]:
         """Return what was learned besides the atoms."""
         return {}
 
-    def _take_learned(self, arrays: dict[str, Any]) -> None:
-        """Set attributes from a run's arrays, or from what `_arrays_to_save` wrote."""
+    def _header_to_save(self) -> dict[str, Any]:
+        """Return what a file's header holds besides parameters."""
+        return {}
+
+    def _load_learned(self, arrays: dict[str, np.ndarray]) -> None:
+        """Set attributes from what `_arrays_to_save` wrote."""
+
+    def _read_learned(self, learned: Any) -> None:
+        """Set attributes from the state of the rule, besides the atoms."""
+
+    def _resume_learned(self, learned: Any) -> None:
+        """Give a fresh state of the rule what was learned besides the atoms."""
 
     def _fit(self, X: Any, mask: Any, callbacks: Sequence[Callback]) -> Self:
         self._check_parameters()
@@ -168,21 +214,18 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if first:
             self._state = self._fresh(data, rule, rng)
         elif not hasattr(self, "_state"):  # loaded from a file: what was learned is known, nothing else
-            arrays = rule.init(on_device(self.device, self.components_.copy()))
-            for name, values in self._arrays_to_save().items():
-                arrays[name] = on_device(self.device, values.astype(self.components_.dtype))
-            self._state = TrainState(arrays)
+            learned = rule.init(torch.from_numpy(self.components_.copy()))
+            self._resume_learned(learned)
+            self._state = TrainState(learned.to(self.device))
         train(rule, data, self._state, max_iter=self._state.n_passes + 1)
         self._publish(self._state)
         return self
 
     def _check_parameters(self) -> None:
-        positive_integer("n_components", self.n_components, or_none=True)
-        positive_integer("max_iter", self.max_iter)
-        if self.batch_size != "auto":
-            positive_integer("batch_size", self.batch_size)
-        if not isinstance(self.tol, Real) or not self.tol >= 0:
-            raise ValueError(f"tol: expected a number >= 0, got {self.tol!r}")
+        check_integer("max_iter", self.max_iter)
+        if not (isinstance(self.batch_size, str) and self.batch_size == "auto"):
+            check_integer("batch_size", self.batch_size)
+        check_number("tol", self.tol, least=0)
         if self.resume and self.checkpoint is None:
             raise ValueError("resume=True needs the path of a checkpoint, got checkpoint=None")
 
@@ -241,40 +284,36 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _fresh(self, data: Batches, rule: Any, rng: np.random.Generator) -> TrainState:
         atoms = initial_atoms(
-            self.n_components or self.n_features_in_,
+            getattr(self, "n_components", None) or self.n_features_in_,
             data,
             init=self.init,
-            atom_set=rule.atom_set,
+            atom_set=getattr(rule, "atom_set", AtomSet("sphere")),
             rng=rng,
         )
-        return TrainState(rule.init(on_device(self.device, atoms)))
+        return TrainState(rule.init(torch.from_numpy(atoms)).to(self.device))
 
     def _publish(self, state: TrainState) -> None:
         self._state = state
-        atoms = state.arrays["atoms"]
-        self.components_ = atoms if isinstance(atoms, np.ndarray) else atoms.cpu().numpy()
-        self._take_learned(state.arrays)
+        self.components_ = state.learned.atoms.detach().cpu().numpy()
+        self._read_learned(state.learned)
         self.n_iter_, self.n_steps_ = state.n_passes, state.n_steps
         self.converged_, self.history_ = state.converged, state.history
 
 
 def on_device(device: str | None, values: Any) -> Any:
-    """Return values as a tensor on a device, or as they are without one."""
-    return values if device is None or values is None else torch.as_tensor(values, device=device)
+    """Return an array as a tensor, on a device if one is given; None stays None."""
+    if values is None:
+        return None
+    # torch warns of arrays that it may not write to
+    return torch.from_numpy(np.require(values, None, ["C", "W"])).to(device)
 
 
-def one_of(name: str, value: Any, known: Sequence[str]) -> None:
-    """Raise ValueError unless a parameter has one of the known values."""
-    if value not in known:
-        raise ValueError(f"{name}: expected one of {list(known)}, got {value!r}")
-
-
-def positive_integer(name: str, value: Any, *, or_none: bool = False) -> None:
-    """Raise ValueError unless a parameter is an integer of at least 1."""
-    if value is None and or_none:
-        return
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name}: expected a positive integer{' or None' * or_none}, got {value!r}")
+def choose(name: str, value: Any, known: Mapping[str, Any]) -> Any:
+    """Return what a word stands for, or the object that was given in its place."""
+    if not isinstance(value, str):
+        return value
+    check_one_of(name, value, known)
+    return known[value]
 
 
 @contextmanager
@@ -298,6 +337,11 @@ def _progress(shown: bool, data: Batches, state: TrainState, max_iter: int) -> I
 def _is_stream(X: Any) -> bool:
     """Tell an iterable of batches from anything that NumPy would make an array of."""
     return hasattr(X, "__iter__") and not hasattr(X, "__array__") and not hasattr(X, "__getitem__")
+
+
+def _fits_a_file(value: Any) -> bool:
+    """Return whether a parameter has a place in a file's header."""
+    return value is None or isinstance(value, bool | int | float | str | np.generic | tuple | list)
 
 
 def _plain(parameters: dict[str, Any]) -> dict[str, Any]:

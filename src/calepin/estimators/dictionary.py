@@ -5,14 +5,22 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
-from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from calepin.estimators._base import BaseLearner, on_device, one_of, positive_integer
+from calepin.core.checks import check_integer, check_one_of
+from calepin.estimators._base import BaseLearner, on_device
 from calepin.learning.atoms import AtomSet
-from calepin.learning.rules.classical import KSVD, MOD, NOODL, ClassicalRule, Coder, Online
+from calepin.learning.rule import Rule
+from calepin.learning.rules.classical import KSVD, MOD, NOODL, ClassicalRule, Online
 from calepin.learning.train import Callback
-from calepin.solvers.coders.encode import IHTCoder, LassoCoder, PursuitCoder, objective
+from calepin.penalties import Penalty
+from calepin.problem import Problem
+from calepin.solvers.coders.coder import Coder, objective
+from calepin.solvers.coders.encode import dense_problem
+from calepin.solvers.coders.lasso import LassoCoder
+from calepin.solvers.coders.proximal import ProximalCoder
+from calepin.solvers.coders.pursuit import PursuitCoder
+from calepin.solvers.coders.thresholding import IHTCoder
 
 __all__ = ["DictionaryLearner"]
 
@@ -32,18 +40,20 @@ class DictionaryLearner(BaseLearner):
     n_components : int, optional
         Number of atoms. Default: the number of features.
     alpha : float, default=1.0
-        Weight of the l1 norm (coder "lasso"), or the magnitude under which a coefficient is set to
+        Weight of the l1 norm (coder "lasso"), or the magnitude up to which a coefficient is set to
         zero (coder "iht": the papers' HT_b).
-    rule : {"online", "mod", "ksvd", "noodl"}, default="online"
+    rule : {"online", "mod", "ksvd", "noodl"} or Rule, default="online"
         How atoms move: Mairal et al. (2009), Engan et al. (1999), Rubinstein et al. (2008),
-        Rambhatla et al. (2019).
-    coder : {"lasso", "omp", "ols", "iht"}, optional
+        Rambhatla et al. (2019). A `Rule` of your own brings its own coder for `fit`.
+    coder : {"lasso", "omp", "ols", "iht"} or Coder, optional
         How samples are coded, in `fit` and in `transform`: exact lasso, orthogonal matching
-        pursuit, orthogonal least squares, iterative hard thresholding. Default: "iht" for noodl,
-        else "lasso".
+        pursuit, orthogonal least squares, iterative hard thresholding. Default: "iht" for noodl, that of
+        `rule` if it is an object with one, else "lasso".
+    penalty : Penalty, optional
+        Instead of alpha ||z||_1: codes minimise ``0.5 ||x - z D||^2 + penalty(z)``, by FISTA.
     n_nonzero : int, optional
         Atoms in a code of coder "omp" and "ols". Default: a tenth of the features, at least 1.
-    positive_code, positive_dict : bool, default=False
+    nonnegative, nonnegative_atoms : bool, default=False
         Keep the codes, or the atoms, nonnegative.
     init : {"data", "dct", "random"} or array (n_components, n_features), default="data"
         Where the atoms start.
@@ -97,11 +107,12 @@ class DictionaryLearner(BaseLearner):
         n_components: int | None = None,
         *,
         alpha: float = 1.0,
-        rule: Literal["online", "mod", "ksvd", "noodl"] = "online",
-        coder: Literal["lasso", "omp", "ols", "iht"] | None = None,
+        rule: Literal["online", "mod", "ksvd", "noodl"] | Rule = "online",
+        coder: Literal["lasso", "omp", "ols", "iht"] | Coder | None = None,
+        penalty: Penalty | None = None,
         n_nonzero: int | None = None,
-        positive_code: bool = False,
-        positive_dict: bool = False,
+        nonnegative: bool = False,
+        nonnegative_atoms: bool = False,
         init: str | np.ndarray = "data",
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 30,
@@ -117,9 +128,10 @@ class DictionaryLearner(BaseLearner):
         self.alpha = alpha
         self.rule = rule
         self.coder = coder
+        self.penalty = penalty
         self.n_nonzero = n_nonzero
-        self.positive_code = positive_code
-        self.positive_dict = positive_dict
+        self.nonnegative = nonnegative
+        self.nonnegative_atoms = nonnegative_atoms
         self.init = init
         self.batch_size = batch_size
         self.max_iter = max_iter
@@ -184,20 +196,15 @@ class DictionaryLearner(BaseLearner):
         """
         check_is_fitted(self, "components_")
         X, mask = self._validate(X, mask, reset=False)
-        coder = self._coder(self.n_features_in_, alpha=alpha, n_nonzero=n_nonzero)
-        codes, _ = self._encode(coder, X, mask)
-        return codes.toarray() if sparse.issparse(codes) else codes.cpu().numpy()
+        coder = self._coder(alpha=alpha, n_nonzero=n_nonzero)
+        return coder.encode(self._problem(X, mask)).dense().detach().cpu().numpy()
 
     def score(self, X: Any, y: Any = None, *, mask: Any = None) -> float:
         """Return minus the mean objective of samples: larger is better."""
         check_is_fitted(self, "components_")
         X, mask = self._validate(X, mask, reset=False)
-        coder = self._coder(self.n_features_in_)
-        codes, atoms = self._encode(coder, X, mask)
-        values = objective(
-            on_device(self.device, X), codes, atoms, coder=coder, mask=on_device(self.device, mask)
-        )
-        return -float(values.mean())
+        problem, coder = self._problem(X, mask), self._coder()
+        return -float(objective(problem, coder.encode(problem), coder.penalty).mean())
 
     @property
     def _takes_missing(self) -> bool:
@@ -208,34 +215,50 @@ class DictionaryLearner(BaseLearner):
         return None if self.rule == "ksvd" else super()._automatic_batch_size
 
     def _check_parameters(self) -> None:
-        one_of("rule", self.rule, sorted(RULES))
-        if self.coder is not None and self.coder not in CODERS:
-            raise ValueError(f"coder: expected one of {list(CODERS)} or None, got {self.coder!r}")
-        one_of("missing", self.missing, ("error", "allow"))
-        positive_integer("n_nonzero", self.n_nonzero, or_none=True)
+        if isinstance(self.rule, str):
+            check_one_of("rule", self.rule, sorted(RULES))
+        if isinstance(self.coder, str):
+            check_one_of("coder", self.coder, CODERS)
+        check_one_of("missing", self.missing, ("error", "allow"))
+        check_integer("n_components", self.n_components, optional=True)
+        check_integer("n_nonzero", self.n_nonzero, optional=True)
+        if self.penalty is not None and self.coder not in (None, "lasso"):
+            raise ValueError(f"penalty: expected None with coder {self.coder!r}, which does not use one")
         super()._check_parameters()
 
-    def _make_rule(self, n_steps: int | None) -> ClassicalRule:
-        coder = self._coder(self.n_features_in_)
-        sphere = self.rule in ("ksvd", "noodl") or not isinstance(coder, LassoCoder)
-        atom_set = AtomSet("sphere" if sphere else "ball", self.positive_dict)
+    def _make_rule(self, n_steps: int | None) -> Any:
+        if not isinstance(self.rule, str):
+            return self.rule
+        coder = self._coder(certify=False)
+        sphere = self.rule in ("ksvd", "noodl") or coder.penalty is None or isinstance(coder, IHTCoder)
+        atom_set = AtomSet("sphere" if sphere else "ball", self.nonnegative_atoms)
         if self.rule == "online":
             return Online(coder, atom_set, horizon=n_steps)
         return RULES[self.rule](coder, atom_set)
 
-    def _coder(self, n_features: int, *, alpha: float | None = None, n_nonzero: int | None = None) -> Coder:
-        name = self.coder or ("iht" if self.rule == "noodl" else "lasso")
+    def _coder(
+        self, *, alpha: float | None = None, n_nonzero: int | None = None, certify: bool = False
+    ) -> Coder:
+        own = None if isinstance(self.rule, str) else getattr(self.rule, "coder", None)
+        coder = self.coder or own or ("iht" if self.rule == "noodl" else "lasso")
+        if not isinstance(coder, str):
+            for name, value in (("alpha", alpha), ("n_nonzero", n_nonzero)):
+                if value is not None:
+                    raise ValueError(f"{name}: expected None with a coder that has its own, got {value!r}")
+            return coder
         alpha = self.alpha if alpha is None else alpha
+        if coder == "lasso":
+            if self.penalty is not None:
+                return ProximalCoder(self.penalty, nonnegative=self.nonnegative)
+            return LassoCoder(alpha, nonnegative=self.nonnegative, certify=certify)
+        if coder == "iht":
+            return IHTCoder(alpha, nonnegative=self.nonnegative)
         n_nonzero = self.n_nonzero if n_nonzero is None else n_nonzero
-        if name == "lasso":
-            return LassoCoder(alpha, positive=self.positive_code)
-        if name == "iht":
-            return IHTCoder(alpha, positive=self.positive_code)
-        n_nonzero = max(1, n_features // 10) if n_nonzero is None else n_nonzero
-        return PursuitCoder(
-            n_nonzero, positive=self.positive_code, selection="ols" if name == "ols" else "omp"
-        )
+        if n_nonzero is None:
+            n_nonzero = max(1, self.n_features_in_ // 10)
+        selection = "ols" if coder == "ols" else "omp"
+        return PursuitCoder(n_nonzero, nonnegative=self.nonnegative, selection=selection, certify=certify)
 
-    def _encode(self, coder: Coder, X: np.ndarray, mask: np.ndarray | None) -> tuple[Any, Any]:
-        atoms = on_device(self.device, self.components_.astype(X.dtype, copy=False))
-        return coder.encode(on_device(self.device, X), atoms, on_device(self.device, mask)), atoms
+    def _problem(self, X: np.ndarray, mask: np.ndarray | None) -> Problem:
+        atoms = self.components_.astype(X.dtype, copy=False)
+        return dense_problem(*(on_device(self.device, values) for values in (X, atoms, mask)))

@@ -1,23 +1,25 @@
 """Dictionary learning through unfolded sparse coding, in scikit-learn's conventions."""
 
-import math
 import os
 from collections.abc import Sequence
 from functools import partial
-from numbers import Real
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from calepin.estimators._base import BaseLearner, on_device, one_of, positive_integer
+from calepin.core.checks import check_integer, check_number, check_one_of
+from calepin.estimators._base import BaseLearner, on_device
 from calepin.learning.atoms import AtomSet
-from calepin.learning.gradients import Differentiate, GradientRule, UnfoldedSolver
 from calepin.learning.optimizers import Optimizer
+from calepin.learning.rule import Rule
 from calepin.learning.rules.unrolled import Unfolded
 from calepin.learning.train import Callback
-from calepin.penalties import L1, HardThreshold, NonNegativeL1
+from calepin.likelihoods import Gaussian, Likelihood
+from calepin.penalties import L1, HardThreshold, NonNegativeL1, Penalty
+from calepin.solvers.coders.coder import GradientRule
+from calepin.solvers.coders.proximal import Differentiate, UnfoldedSolver
 
 __all__ = ["UnfoldedDictionaryLearner"]
 
@@ -46,14 +48,19 @@ class UnfoldedDictionaryLearner(BaseLearner):
     alpha : float, default=0.1
         Weight of the l1 norm, or, with penalty "hard", the magnitude under which a coefficient is set to
         zero in every layer.
-    penalty : {"l1", "nonnegative-l1", "hard"}, default="l1"
-        Nonlinearity of the layers: two-sided or one-sided soft threshold, hard threshold.
-    rule : {"dec", "ae-lasso", "ae-ls"}, default="ae-ls"
+    penalty : {"l1", "nonnegative-l1", "hard"} or Penalty, default="l1"
+        Nonlinearity of the layers: two-sided or one-sided soft threshold, hard threshold, or the proximal map
+        of a penalty of your own, which has its own weight instead of `alpha`.
+    likelihood : Likelihood, optional
+        Family of the samples, whose negative log-likelihood is the loss; Gaussian by default.
+    rule : Rule, optional
+        How atoms move, in place of an optimiser along `gradient`.
+    gradient : {"dec", "ae-lasso", "ae-ls"}, default="ae-ls"
         What the gradient is of: "dec" through the decoder alone, codes held fixed; "ae-lasso" through
         both, with the penalty in the loss; "ae-ls" through both, without.
     n_unfold : int, default=50
         Layers of the encoder; unused with differentiate "implicit".
-    step : float, optional
+    step_size : float, optional
         Step size of the layers. Default: 1 / L, with L the squared spectral norm of the atoms at hand.
         Above 1 / L a warning says so; 2 / L and more is an error.
     solver : {"ista", "fista"}, default="ista"
@@ -102,7 +109,7 @@ class UnfoldedDictionaryLearner(BaseLearner):
     ----------
     components_ : ndarray (n_components, n_features)
         The atoms.
-    step_ : float
+    step_size_ : float
         The learned step size, with `learn_step`.
     alpha_ : ndarray (n_components,)
         The learned weights of the atoms, with `learn_threshold`.
@@ -111,7 +118,7 @@ class UnfoldedDictionaryLearner(BaseLearner):
     converged_ : bool
         Whether `tol` ended the fit.
     history_ : list of dict
-        For each pass: pass, objective, seconds, n_replaced (always 0: every atom keeps its place).
+        For each pass: pass, objective, seconds.
     n_features_in_ : int
         Features seen by `fit`.
 
@@ -125,12 +132,12 @@ class UnfoldedDictionaryLearner(BaseLearner):
     (200, 32)
     """
 
-    rule: GradientRule
+    gradient: GradientRule
     solver: UnfoldedSolver
     differentiate: Differentiate
     atoms: Literal["sphere", "ball", "tangent"]
 
-    step_: float
+    step_size_: float
     alpha_: np.ndarray
 
     def __init__(
@@ -138,10 +145,12 @@ class UnfoldedDictionaryLearner(BaseLearner):
         n_components: int | None = None,
         *,
         alpha: float = 0.1,
-        penalty: Literal["l1", "nonnegative-l1", "hard"] = "l1",
-        rule: GradientRule = "ae-ls",
+        penalty: Literal["l1", "nonnegative-l1", "hard"] | Penalty = "l1",
+        likelihood: Likelihood | None = None,
+        rule: Rule | None = None,
+        gradient: GradientRule = "ae-ls",
         n_unfold: int = 50,
-        step: float | None = None,
+        step_size: float | None = None,
         solver: UnfoldedSolver = "ista",
         differentiate: Differentiate = "unroll",
         last_k: int | None = None,
@@ -167,9 +176,11 @@ class UnfoldedDictionaryLearner(BaseLearner):
         self.n_components = n_components
         self.alpha = alpha
         self.penalty = penalty
+        self.likelihood = likelihood
         self.rule = rule
+        self.gradient = gradient
         self.n_unfold = n_unfold
-        self.step = step
+        self.step_size = step_size
         self.solver = solver
         self.differentiate = differentiate
         self.last_k = last_k
@@ -206,14 +217,14 @@ class UnfoldedDictionaryLearner(BaseLearner):
         Raises
         ------
         ValueError
-            A parameter or the data is not what is documented, or `step` is 2 / L or more.
+            A parameter or the data is not what is documented, or `step_size` is 2 / L or more.
         calepin.learning.DivergedError
             Atoms, a gradient or the objective became NaN or infinite; the last checkpoint is kept.
 
         Warns
         -----
         RuntimeWarning
-            A `step` above 1 / L, or an `alpha` so large that all codes of a batch vanish.
+            A `step_size` above 1 / L, or an `alpha` so large that all codes of a batch vanish.
         """
         return self._fit(X, None, callbacks)
 
@@ -256,49 +267,49 @@ class UnfoldedDictionaryLearner(BaseLearner):
         check_is_fitted(self, "components_")
         X, _ = self._validate(X, None, reset=False)
         self._check_parameters()
-        rule = self._make_rule(None)
-        arrays = self._fitted_arrays(X.dtype)
+        rule = self._unfolded()
+        state = rule.init(torch.from_numpy(self.components_.astype(X.dtype)))
+        self._resume_learned(state)
+        # the codes of the last step, not those of a step that was never taken
+        state.n_steps = max(getattr(self, "n_steps_", 0) - 1, 0)
+        state = state.to(self.device)
         codes = np.empty((len(X), len(self.components_)), X.dtype)
         objective = np.empty(len(X))
         for start in range(0, len(X), BLOCK):
             rows = slice(start, start + BLOCK)
-            block = np.ascontiguousarray(X[rows])
-            codes[rows] = rule.encode(arrays, block)
-            objective[rows] = rule.objective(arrays, block, codes[rows])
+            found, objective[rows] = rule.encode(state, on_device(self.device, X[rows]))
+            codes[rows] = found.cpu().numpy()
         return codes, objective
 
-    def _fitted_arrays(self, dtype: np.dtype) -> dict[str, Any]:
-        """Return what the rule codes with: what was learned, and the place in the decay's schedule."""
-        learned = {"atoms": self.components_, **self._arrays_to_save()}
-        arrays = {name: on_device(self.device, values.astype(dtype)) for name, values in learned.items()}
-        # the codes of the last step, not those of a step that was never taken
-        return arrays | {"t": np.array([max(getattr(self, "n_steps_", 0) - 1, 0)])}
-
     def _check_parameters(self) -> None:
-        one_of("penalty", self.penalty, list(PENALTIES))
-        one_of("rule", self.rule, get_args(GradientRule))
-        one_of("solver", self.solver, get_args(UnfoldedSolver))
-        one_of("differentiate", self.differentiate, get_args(Differentiate))
-        one_of("atoms", self.atoms, ATOMS)
-        if not callable(self.optimizer):
-            one_of("optimizer", self.optimizer, list(OPTIMIZERS))
-        positive_integer("n_unfold", self.n_unfold)
-        positive_integer("decay_every", self.decay_every)
-        for name in ("alpha", "learning_rate"):
-            value = getattr(self, name)
-            if not isinstance(value, Real) or not 0 < float(value) < math.inf:
-                raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+        if isinstance(self.penalty, str):
+            check_one_of("penalty", self.penalty, PENALTIES)
+        check_one_of("gradient", self.gradient, get_args(GradientRule))
+        check_one_of("solver", self.solver, get_args(UnfoldedSolver))
+        check_one_of("differentiate", self.differentiate, get_args(Differentiate))
+        check_one_of("atoms", self.atoms, ATOMS)
+        if isinstance(self.optimizer, str):
+            check_one_of("optimizer", self.optimizer, OPTIMIZERS)
+        check_integer("n_components", self.n_components, optional=True)
+        check_integer("n_unfold", self.n_unfold)
+        check_integer("decay_every", self.decay_every)
+        check_number("alpha", self.alpha, above=0)
+        check_number("learning_rate", self.learning_rate, above=0)
         super()._check_parameters()
 
-    def _make_rule(self, n_steps: int | None) -> Unfolded:
+    def _make_rule(self, n_steps: int | None) -> Any:
+        return self._unfolded() if self.rule is None else self.rule
+
+    def _unfolded(self) -> Unfolded:
         optimizer: Any = self.optimizer
         if isinstance(optimizer, str):
             optimizer = partial(OPTIMIZERS[optimizer], lr=float(self.learning_rate))
+        penalty = self.penalty
         return Unfolded(
-            PENALTIES[self.penalty](float(self.alpha)),
+            PENALTIES[penalty](float(self.alpha)) if isinstance(penalty, str) else penalty,
             n_unfold=self.n_unfold,
-            step_size=self.step,
-            gradient=self.rule,
+            step_size=self.step_size,
+            gradient=self.gradient,
             solver=self.solver,
             differentiate=self.differentiate,
             last_k=self.last_k,
@@ -309,19 +320,31 @@ class UnfoldedDictionaryLearner(BaseLearner):
             optimizer=optimizer,
             atom_set=AtomSet("ball" if self.atoms == "ball" else "sphere"),
             tangent=self.atoms == "tangent",
+            likelihood=Gaussian() if self.likelihood is None else self.likelihood,
             learn_step=self.learn_step,
             learn_threshold=self.learn_threshold,
         )
 
     def _arrays_to_save(self) -> dict[str, np.ndarray]:
         learned = {}
-        if self.learn_step:
-            learned["step"] = np.array([self.step_])
-        if self.learn_threshold:
+        if hasattr(self, "step_size_"):
+            learned["step_size"] = np.array([self.step_size_])
+        if hasattr(self, "alpha_"):
             learned["alpha"] = self.alpha_
         return learned
 
-    def _take_learned(self, arrays: dict[str, Any]) -> None:
-        for name in {"step", "alpha"} & arrays.keys():
-            values = torch.as_tensor(arrays[name]).cpu().numpy()
-            setattr(self, f"{name}_", float(values[0]) if name == "step" else values)
+    def _load_learned(self, arrays: dict[str, np.ndarray]) -> None:
+        if "step_size" in arrays:
+            self.step_size_ = float(arrays["step_size"][0])
+        if "alpha" in arrays:
+            self.alpha_ = arrays["alpha"]
+
+    def _read_learned(self, learned: Any) -> None:
+        if getattr(learned, "step_size", None) is not None:
+            self.step_size_ = float(learned.step_size[0])
+        if getattr(learned, "alpha", None) is not None:
+            self.alpha_ = learned.alpha.detach().cpu().numpy()
+
+    def _resume_learned(self, learned: Any) -> None:
+        for name, values in self._arrays_to_save().items():
+            getattr(learned, name).copy_(torch.from_numpy(values))

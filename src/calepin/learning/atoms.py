@@ -8,7 +8,7 @@ import numpy as np
 
 from calepin.learning.batches import Batches
 
-__all__ = ["AtomSet", "dct_atoms", "find_idle", "initial_atoms"]
+__all__ = ["AtomSet", "dct_atoms", "initial_atoms"]
 
 
 @dataclass(frozen=True)
@@ -98,28 +98,6 @@ def dct_atoms(n_components: int, n_features: int) -> np.ndarray:
         line = _cosines(per_axis, side)
         return np.kron(line, line)[:n_components]
     return _cosines(n_components, n_features)
-
-
-def find_idle(atoms: np.ndarray, usage: np.ndarray, *, rare: float, coherence: float) -> np.ndarray:
-    """Return the indices of atoms that hardly any sample used, or that a more used atom nearly equals.
-
-    Parameters
-    ----------
-    atoms : array (n_components, n_features)
-        The atoms.
-    usage : array (n_components,)
-        Samples that used each.
-    rare : float
-        An atom is idle below this share of the mean usage.
-    coherence : float
-        Two atoms whose inner product, relative to their norms, is larger in magnitude are one.
-    """
-    norms = np.linalg.norm(atoms, axis=1)
-    directions = atoms / np.maximum(norms, np.finfo(np.float32).tiny)[:, None]
-    rank = np.empty(len(atoms), dtype=np.int64)
-    rank[np.argsort(-usage, kind="stable")] = np.arange(len(atoms))
-    twins = (np.abs(directions @ directions.T) > coherence) & (rank[None, :] < rank[:, None])
-    return np.flatnonzero((usage <= rare * usage.mean()) | (norms == 0) | twins.any(axis=1))
 
 
 def _cosines(n_components: int, length: int) -> np.ndarray:

@@ -7,39 +7,26 @@ An encoder of T layers codes y, from zero, and the decoder is linear:
 Two knobs give the three gradients of Tolooshams and Ba, "Stable and interpretable unrolled dictionary
 learning", 2022, Algorithm 2: what the loss is, and what is differentiated.
 
-    rule       loss               differentiated         as T grows
+    gradient   loss               differentiated         as T grows
     dec        nll (+ penalty)    the decoder alone      g_hat, linearly
     ae-lasso   nll + penalty      decoder and encoder    g_hat, twice as fast
     ae-ls      nll                decoder and encoder    nearer to the gradient at the true codes
 """
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from calepin.likelihoods import Gaussian
+from calepin.likelihoods import Gaussian, Likelihood
 from calepin.operators.dense import Dense
 from calepin.penalties import HardThreshold, Penalty
 from calepin.problem import Problem
-from calepin.solvers.proximal import FISTA, ISTA
-from calepin.solvers.solve import Solver, solve
+from calepin.solvers.coders.coder import GradientRule
+from calepin.solvers.coders.proximal import Differentiate, UnfoldedSolver, unfolded_codes, unfolded_encoder
 
-__all__ = [
-    "Differentiate",
-    "GradientRule",
-    "UnfoldedSolver",
-    "decoder_loss",
-    "dictionary_gradient",
-    "unfolded_codes",
-    "unfolded_encoder",
-    "unfolded_loss",
-]
-
-GradientRule = Literal["dec", "ae-lasso", "ae-ls"]
-UnfoldedSolver = Literal["ista", "fista"]
-Differentiate = Literal["unroll", "last-k", "implicit"]
+__all__ = ["decoder_loss", "dictionary_gradient", "unfolded_loss"]
 
 
 def dictionary_gradient(
@@ -48,13 +35,14 @@ def dictionary_gradient(
     *,
     penalty: Penalty,
     n_unfold: int,
-    step: float | None = None,
-    rule: GradientRule = "dec",
+    step_size: float | None = None,
+    gradient: GradientRule = "dec",
     solver: UnfoldedSolver = "ista",
     differentiate: Differentiate = "unroll",
     last_k: int | None = None,
     checkpoint_every: int | None = None,
     decay: float = 1.0,
+    likelihood: Likelihood | None = None,
 ) -> Any:
     """Return the gradient of the mean loss of a batch in the atoms, with codes unfolded from zero.
 
@@ -69,9 +57,9 @@ def dictionary_gradient(
         loss of "ae-lasso". A hard threshold adds no term to the loss.
     n_unfold : int
         Layers T of the encoder.
-    step : float, optional
+    step_size : float, optional
         Step size of the layers, 1 / L by default; a constant of the differentiation either way.
-    rule : {"dec", "ae-lasso", "ae-ls"}
+    gradient : {"dec", "ae-lasso", "ae-ls"}
         "dec" detaches the code before it is decoded: ``z^T (z D - y) / n``.
     solver : {"ista", "fista"}
         "fista" has plain momentum, without restarts.
@@ -82,6 +70,8 @@ def dictionary_gradient(
         See `calepin.solve`.
     decay : float
         Factor of the penalty from one layer to the next; the first layer and the loss are undecayed.
+    likelihood : Likelihood, optional
+        Family of the samples, whose nll takes the place of half the squared error; Gaussian by default.
 
     Returns
     -------
@@ -102,11 +92,12 @@ def dictionary_gradient(
     leaf, samples = leaf.detach().to(dtype).clone().requires_grad_(), samples.detach().to(dtype)
     with torch.enable_grad():
         loss, _ = unfolded_loss(
-            samples, leaf, penalty=penalty, n_unfold=n_unfold, step=step, rule=rule, solver=solver,
-            differentiate=differentiate, last_k=last_k, checkpoint_every=checkpoint_every, decay=decay,
+            samples, leaf, penalty=penalty, n_unfold=n_unfold, step_size=step_size, gradient=gradient,
+            solver=solver, differentiate=differentiate, last_k=last_k, checkpoint_every=checkpoint_every,
+            decay=decay, likelihood=likelihood,
         )  # fmt: skip
-        (gradient,) = torch.autograd.grad(loss, leaf)
-    return gradient if isinstance(atoms, Tensor) else gradient.numpy()
+        (found,) = torch.autograd.grad(loss, leaf)
+    return found if isinstance(atoms, Tensor) else found.numpy()
 
 
 def unfolded_loss(
@@ -115,66 +106,41 @@ def unfolded_loss(
     *,
     penalty: Penalty,
     n_unfold: int,
-    step: float | Tensor | None,
-    rule: GradientRule,
+    step_size: float | Tensor | None,
+    gradient: GradientRule,
     solver: UnfoldedSolver,
     differentiate: Differentiate,
     last_k: int | None = None,
     checkpoint_every: int | None = None,
     decay: float = 1.0,
+    likelihood: Likelihood | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean loss of a batch, whose gradient in `atoms` is that of the rule, and the codes.
+    """Return the mean loss of a batch, whose gradient in `atoms` is the one asked for, and the codes.
 
     The arguments are those of `dictionary_gradient`, with tensors of one dtype.
     """
     for name, value, known in (
-        ("rule", rule, GradientRule),
+        ("gradient", gradient, GradientRule),
         ("solver", solver, UnfoldedSolver),
         ("differentiate", differentiate, Differentiate),
     ):
         if value not in get_args(known):
             raise ValueError(f"{name}: expected one of {get_args(known)}, got {value!r}")
-    problem = Problem(Dense(atoms), Gaussian(), y)
-    encoder = unfolded_encoder(penalty, step=step, solver=solver, decay=decay)
+    problem = Problem(Dense(atoms), likelihood or Gaussian(), y)
+    encoder = unfolded_encoder(penalty, step_size=step_size, solver=solver, decay=decay)
     codes = unfolded_codes(
-        problem, encoder, n_iter=n_unfold, rule=rule, differentiate=differentiate,
+        problem, encoder, n_iter=n_unfold, gradient=gradient, differentiate=differentiate,
         last_k=last_k, checkpoint_every=checkpoint_every,
     )  # fmt: skip
-    return decoder_loss(problem, codes, rule=rule, penalty=penalty).mean(), codes.detach()
+    return decoder_loss(problem, codes, gradient=gradient, penalty=penalty).mean(), codes.detach()
 
 
-def unfolded_encoder(
-    penalty: Penalty, *, step: float | Tensor | None, solver: UnfoldedSolver, decay: float
-) -> Any:
-    """Return the solver whose iterations are the layers."""
-    if solver == "ista":
-        return ISTA(penalty, step, decay=decay)
-    return FISTA(penalty, step, restart=False, decay=decay)
-
-
-def unfolded_codes(
-    problem: Problem,
-    encoder: Solver,
-    *,
-    n_iter: int,
-    rule: GradientRule,
-    z0: Tensor | None = None,
-    differentiate: Differentiate = "unroll",
-    last_k: int | None = None,
-    checkpoint_every: int | None = None,
+def decoder_loss(
+    problem: Problem, codes: Tensor, *, gradient: GradientRule, penalty: Penalty | None
 ) -> Tensor:
-    """Return codes as a rule wants them: constants for "dec", with the encoder's graph for the others."""
-    how: dict[str, Any] = {}
-    if rule != "dec" or differentiate == "implicit":
-        how = {"differentiate": differentiate, "last_k": last_k, "checkpoint_every": checkpoint_every}
-    with torch.set_grad_enabled(rule != "dec" and torch.is_grad_enabled()):
-        return solve(problem, encoder, n_iter=n_iter, z0=z0, **how).z
-
-
-def decoder_loss(problem: Problem, codes: Tensor, *, rule: GradientRule, penalty: Penalty | None) -> Tensor:
-    """Return the loss of each sample, (n,), whose gradient in the atoms is that of the rule."""
+    """Return the loss of each sample, (n,), whose gradient in the atoms is the one asked for."""
     loss = problem.nll(codes)
-    if rule == "ae-lasso" and penalty is not None and not isinstance(penalty, HardThreshold):
+    if gradient == "ae-lasso" and penalty is not None and not isinstance(penalty, HardThreshold):
         loss = loss + penalty.value(codes)
     return loss
 

@@ -1,37 +1,35 @@
-"""Any optimiser of torch inside a rule: it moves one array of a run, and its memory is in the run's arrays.
+"""Any optimiser of torch inside a rule: it moves one tensor of a state, and its memory is in the state.
 
 An optimiser keeps what it remembers (moments, a count of steps) to itself. A run that is to be resumed
-bit for bit needs it among its arrays, under names that begin with "optimizer.".
+bit for bit needs it in its state: a dictionary of tensors.
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from calepin.core.checks import check_integer, check_number
 from calepin.core.errors import IncompatibleError
 
-__all__ = ["OPTIMIZER", "Optimizer", "along_sphere", "describe_optimizer", "move", "restored_state"]
+__all__ = ["CosineDecay", "Optimizer", "along_sphere", "move", "tensor_state"]
 
 Optimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
 """Makes an optimiser of a list of parameters: ``partial(torch.optim.Adam, lr=2e-3)``."""
 
-OPTIMIZER = "optimizer."
 
+def move(memory: dict[str, Tensor], atoms: Tensor, gradient: Tensor, optimizer: Optimizer) -> None:
+    """Take one step from `atoms` along `gradient`, in place; what the optimiser remembers is in `memory`.
 
-def move(
-    arrays: dict[str, Any],
-    atoms: Tensor,
-    gradient: Tensor,
-    optimizer: Optimizer,
-    *,
-    memory: str = OPTIMIZER,
-) -> None:
-    """Take one step from `atoms` along `gradient`, in place, with the memory that `arrays` hold.
-
-    The names of that memory begin with `memory`, of its own for each array that moves.
+    Parameters
+    ----------
+    memory : dict of tensors
+        Of these atoms alone; empty at first, changed in place.
+    atoms, gradient : Tensor
+    optimizer : callable
+        See `Optimizer`.
 
     Raises
     ------
@@ -40,38 +38,25 @@ def move(
     """
     parameter = torch.nn.Parameter(atoms)  # of the same memory
     working = optimizer([parameter])
-    state = restored_state(arrays, memory, parameter)
-    if state:
-        working.state[parameter] = state
+    if memory:
+        working.state[parameter] = dict(memory)
     parameter.grad = gradient
     working.step()
-    for name, value in working.state[parameter].items():
-        if value is None:
-            continue
-        if not isinstance(value, Tensor):
+    memory.update(tensor_state(working, parameter))
+
+
+def tensor_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """Return what an optimiser remembers of a parameter; raise IncompatibleError for what is no tensor."""
+    found = {}
+    for name, value in optimizer.state.get(parameter, {}).items():
+        if isinstance(value, Tensor):
+            found[name] = value
+        elif value is not None:
             raise IncompatibleError(
-                f"a rule needs optimizer.state made of tensors, which {type(working).__name__} does "
-                f"not have: {name} is {type(value).__name__}"
+                f"a rule needs optimizer.state made of tensors, which {type(optimizer).__name__} does not "
+                f"have: {name} is {type(value).__name__}"
             )
-        arrays[memory + name] = value if isinstance(arrays["atoms"], Tensor) else value.numpy()
-
-
-def restored_state(arrays: Mapping[str, Any], prefix: str, parameter: Tensor) -> dict[str, Tensor]:
-    """Return what an optimiser remembers of a parameter, as it was before it went into a file."""
-    state = {}
-    for name, value in arrays.items():
-        if not name.startswith(prefix):
-            continue
-        tensor = torch.as_tensor(value)
-        key = name.removeprefix(prefix)
-        if tensor.numel() > 1:
-            state[key] = tensor.to(parameter.device)
-        elif key == "step" or parameter.numel() > 1:
-            # a count or factor, which torch keeps on the CPU; files know no numbers, arrays alone
-            state[key] = tensor.reshape(()).cpu()
-        else:
-            state[key] = tensor.reshape(parameter.shape).to(parameter.device)
-    return state
+    return found
 
 
 def along_sphere(gradient: Tensor, atoms: Tensor) -> Tensor:
@@ -84,9 +69,31 @@ def along_sphere(gradient: Tensor, atoms: Tensor) -> Tensor:
     return gradient - along * atoms
 
 
-def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """Return an optimiser's name and settings as JSON, to recognise a checkpoint of another run."""
-    if isinstance(optimizer, partial):
-        given = {name: v.tolist() if hasattr(v, "tolist") else v for name, v in optimizer.keywords.items()}
-        return {"name": describe_optimizer(optimizer.func)["name"], **given}
-    return {"name": getattr(optimizer, "__qualname__", type(optimizer).__qualname__)}
+@dataclass(frozen=True)
+class CosineDecay:
+    """Learning rates that rise for a while, linearly, and fall to almost nothing along half a cosine.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps until the end; afterwards the rate stays at its last value.
+    warm_up : float, default 0.05
+        Part of the steps on which the rate rises.
+    last : float, default 0.01
+        Last rate over the highest.
+    """
+
+    n_steps: int
+    warm_up: float = 0.05
+    last: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_integer("n_steps", self.n_steps)
+        check_number("warm_up", self.warm_up, least=0, most=1)
+        check_number("last", self.last, least=0, most=1)
+
+    def __call__(self, n_step: int) -> float:
+        """Return the factor on the learning rate in the step after `n_step` others."""
+        part = min((n_step + 1) / self.n_steps, 1.0)
+        rising = min(part / self.warm_up, 1.0) if self.warm_up else 1.0
+        return rising * (self.last + (1 - self.last) * 0.5 * (1 + math.cos(math.pi * part)))

@@ -33,7 +33,7 @@ class State:
     """
 
     def tensors(self) -> dict[str, Any]:
-        """Return tensors and arrays by name; those of a state within have its name and a dot before theirs."""
+        """Return tensors and arrays by name; a state within adds its own name and a dot."""
         found: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
@@ -71,11 +71,16 @@ class State:
         for f in fields(cls):
             kind, prefix = kinds[f.name], f"{f.name}."
             if isinstance(kind, type) and is_dataclass(kind):
-                own = ({k.removeprefix(prefix): v for k, v in d.items() if k.startswith(prefix)} for d in (tensors, scalars))
+                own = (
+                    {k.removeprefix(prefix): v for k, v in d.items() if k.startswith(prefix)}
+                    for d in (tensors, scalars)
+                )
                 given[f.name] = kind.restore(*own)  # pyright: ignore[reportAttributeAccessIssue]
             elif "dict" in str(kind):
                 given[f.name] = {
-                    k.removeprefix(prefix): torch.from_numpy(np.array(v)) for k, v in tensors.items() if k.startswith(prefix)
+                    k.removeprefix(prefix): torch.from_numpy(np.array(v))
+                    for k, v in tensors.items()
+                    if k.startswith(prefix)
                 }
             elif f.name in tensors:
                 array = np.array(tensors[f.name])
@@ -112,7 +117,7 @@ class Rule(Protocol[StateT]):
         ...
 
     def step(self, state: StateT, batch: Batch) -> np.ndarray:
-        """Work on a batch, change the state in place, and return each sample's objective before the change."""
+        """Work on a batch, in place, and return each sample's objective before the change."""
         ...
 
     def end_pass(self, state: StateT) -> dict[str, float]:
@@ -126,7 +131,7 @@ class Rule(Protocol[StateT]):
 
 @dataclass(frozen=True)
 class BaseRule:
-    """What most rules share: settings from their fields, a state that restores itself, passes without meaning."""
+    """What most rules share: settings from their fields, and a state that restores itself."""
 
     name: ClassVar[str]
     state: ClassVar[type[State]] = AtomState

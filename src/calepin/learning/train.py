@@ -1,70 +1,29 @@
-"""The one training loop: passes over batches, history, stopping, callbacks, checkpoints.
+"""The training loop, for atoms and for networks: passes over batches, history, callbacks, checkpoints.
 
-What moves is a rule's business; the loop only knows that a rule carries named arrays from step to
-step. All that a run needs to go on is in one explicit value, `TrainState`: a checkpoint is that
-value in a file, and a resumed run equals an uninterrupted one bit for bit.
+What moves is the rule's matter; the loop names no field of a rule's state. All that a run needs to go on is
+in one explicit value, `TrainState`: a checkpoint is that value in a file, and a resumed run equals an
+uninterrupted one bit for bit.
 """
 
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-from calepin.core.files import load_arrays, save_arrays
-from calepin.learning.batches import Batch, Batches
+from calepin.core.checkpoint import Checkpoint
+from calepin.core.checkpoint import load_checkpoint as read_checkpoint
+from calepin.core.interrupt import between_steps
+from calepin.learning.batches import ArrayBatches, Batches
+from calepin.learning.rule import DivergedError, Rule
 
-__all__ = [
-    "Callback",
-    "DivergedError",
-    "Rule",
-    "TrainState",
-    "load_checkpoint",
-    "save_checkpoint",
-    "train",
-]
+__all__ = ["Callback", "TrainState", "load_checkpoint", "save_checkpoint", "train", "train_steps"]
 
 CHECKPOINT = "checkpoint"
-
-
-class DivergedError(ArithmeticError):
-    """Training met a NaN or an infinity; what was saved before is untouched."""
-
-
-class Rule(Protocol):
-    """What a step, a pass and a replacement do to a run's arrays."""
-
-    @property
-    def replace_every(self) -> int:
-        """Steps after which `replace_idle` is called, beside the end of every pass."""
-        ...
-
-    def init(self, atoms: Any) -> dict[str, Any]:
-        """Return the arrays that learning carries from step to step."""
-        ...
-
-    def step(self, arrays: dict[str, Any], batch: Batch) -> np.ndarray:
-        """Work on a batch, in place, and return each sample's objective."""
-        ...
-
-    def end_pass(self, arrays: dict[str, Any]) -> None:
-        """Do what happens once per pass over the data."""
-        ...
-
-    def replace_idle(self, arrays: dict[str, Any]) -> int:
-        """Replace what serves nobody and return how many."""
-        ...
-
-    def settings(self) -> dict[str, Any]:
-        """Return the rule as JSON."""
-        ...
 
 
 @dataclass
@@ -73,30 +32,29 @@ class TrainState:
 
     Attributes
     ----------
-    arrays : dict of arrays or tensors
-        The rule's, ``"atoms"`` among them.
+    learned : State
+        The rule's own: atoms, or a network, and what belongs to them.
     n_steps, n_passes : int
         Batches and whole passes done.
     step_in_pass : int
         Batches done of the pass under way.
-    total, n_samples, n_replaced : float, int, int
-        Sum of objectives, samples and replaced atoms of the pass under way.
+    total, n_samples : float, int
+        Sum of objectives, and samples, of the pass under way.
     seconds : float
         Time spent, over all runs.
     history : list of dict
         For each pass: pass, objective (mean over its samples, each coded with the atoms of its
-        step), seconds (since the start), n_replaced.
+        step), seconds (since the start), and what the rule reports (n_replaced).
     converged : bool
         Whether `tol` ended the run.
     """
 
-    arrays: dict[str, Any]
+    learned: Any
     n_steps: int = 0
     n_passes: int = 0
     step_in_pass: int = 0
     total: float = 0.0
     n_samples: int = 0
-    n_replaced: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     converged: bool = False
@@ -106,7 +64,7 @@ Callback = Callable[[TrainState], bool | None]
 
 
 def train(
-    rule: Rule,
+    rule: Rule[Any],
     data: Batches,
     state: TrainState,
     *,
@@ -133,7 +91,7 @@ def train(
     callbacks : sequence of callables
         Each is called with the state after every step; a true result ends the run.
     checkpoint : path, optional
-        File that receives the state at the end, on Ctrl-C (after the step under way), on an error
+        File that receives the state at the end, on Ctrl-C or SIGTERM (after the step under way), on an error
         in the data, and every `checkpoint_seconds`.
     checkpoint_seconds : float
         Time between two checkpoints.
@@ -150,29 +108,23 @@ def train(
     KeyboardInterrupt
         After the checkpoint is written.
     """
-    if checkpoint is not None and not Path(checkpoint).parent.is_dir():
-        raise FileNotFoundError(f"checkpoint: the folder {Path(checkpoint).parent} does not exist")
-    saved, begun, before = time.monotonic(), time.monotonic(), state.seconds
+    file = None if checkpoint is None else _file(checkpoint, rule, data, checkpoint_seconds)
+    begun, before = time.monotonic(), state.seconds
     sound = True
     try:
-        with _interrupt_between_steps() as interrupted:
+        with between_steps() as interruption:
             while state.n_passes < max_iter and not state.converged:
                 for batch in data.walk(state.n_passes, state.step_in_pass):
                     sound = False
-                    objective = rule.step(state.arrays, batch)
-                    _count(state, objective)
-                    if state.n_steps % rule.replace_every == 0:
-                        state.n_replaced += rule.replace_idle(state.arrays)
+                    _count(state, rule.step(state.learned, batch))
                     sound = True
                     state.seconds = before + time.monotonic() - begun
                     results = [callback(state) for callback in callbacks]
-                    if interrupted.is_set():
-                        raise KeyboardInterrupt
+                    interruption.check()
                     if any(results):
                         return state
-                    if checkpoint is not None and time.monotonic() - saved > checkpoint_seconds:
-                        save_checkpoint(checkpoint, rule, data, state)
-                        saved = time.monotonic()
+                    if file is not None and file.is_due():
+                        _save(file, state)
                 if state.step_in_pass == 0:
                     raise ValueError("X gave no batch: expected an iterable that can be walked through again")
                 sound = False
@@ -181,23 +133,62 @@ def train(
         return state
     finally:
         # A state in the middle of a step is no state: then the last checkpoint stays.
-        if checkpoint is not None and sound:
-            save_checkpoint(checkpoint, rule, data, state)
+        if file is not None and sound:
+            _save(file, state)
 
 
-def save_checkpoint(path: str | os.PathLike, rule: Rule, data: Batches, state: TrainState) -> None:
+def train_steps(
+    rule: Any,
+    data: ArrayBatches,
+    n_steps: int,
+    *,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: str | os.PathLike | None = None,
+    device: torch.device | str | None = None,
+) -> TrainState:
+    """Train a network by so many steps, from the rule's network or from the checkpoint where there is one.
+
+    Parameters
+    ----------
+    rule : ModuleRule
+        A rule of networks: `NetworkRule`, `VAERule`. Its `finish` ends a run that was not stopped before.
+    data : ArrayBatches
+        The samples; as many passes over them are made as the steps take.
+    n_steps : int
+        Steps in total.
+    callbacks, checkpoint
+        See `train`.
+
+    Returns
+    -------
+    TrainState
+        With the trained network as ``state.learned.network``.
+    """
+    if checkpoint is not None and Path(checkpoint).exists():
+        state = load_checkpoint(checkpoint, rule, data, device=device)
+    else:
+        state = TrainState(rule.init(None).to(device))
+
+    def enough(state: TrainState) -> bool:
+        return state.n_steps >= n_steps
+
+    if not enough(state):
+        passes = -(-n_steps // (data.n_steps or 1))
+        train(rule, data, state, max_iter=passes, callbacks=[*callbacks, enough], checkpoint=checkpoint)
+    if rule.average is not None and enough(state):
+        rule.use_average(state.arrays)
+    if enough(state):
+        rule.finish(state.learned)
+    return state
+
+
+def save_checkpoint(path: str | os.PathLike, rule: Any, data: Batches, state: TrainState) -> None:
     """Write the state of a run, atomically, as one safetensors file."""
-    scalars = {name: value for name, value in vars(state).items() if name != "arrays"}
-    parameters = {"settings": rule.settings(), "data": data.fingerprint(), "state": scalars}
-    arrays = {
-        name: value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
-        for name, value in state.arrays.items()
-    }
-    save_arrays(path, CHECKPOINT, arrays, parameters)
+    _save(_file(path, rule, data), state)
 
 
 def load_checkpoint(
-    path: str | os.PathLike, rule: Rule, data: Batches, *, device: torch.device | str | None = None
+    path: str | os.PathLike, rule: Any, data: Batches, *, device: torch.device | str | None = None
 ) -> TrainState:
     """Read the state of a run that `rule` and `data` can go on with.
 
@@ -208,15 +199,22 @@ def load_checkpoint(
     ValueError
         A checkpoint of another rule, other settings or other data; names what differs.
     """
-    arrays, parameters = load_arrays(path, CHECKPOINT)
-    for what, mine in (("settings", rule.settings()), ("data", data.fingerprint())):
-        _require_equal(path, what, parameters[what], _plain(mine))
-    fresh = {}
-    for name, value in arrays.items():
-        # Counters stay arrays; what a rule computes with goes where its batches are.
-        on_device = device is not None and name not in {"usage", "pool_error", "t"}
-        fresh[name] = torch.as_tensor(value, device=device) if on_device else np.array(value)
-    return TrainState(arrays=fresh, **parameters["state"])
+    tensors, scalars = read_checkpoint(path, CHECKPOINT, _settings(rule, data))
+    learned = rule.restore(tensors, scalars.pop("learned")).to(device)
+    return TrainState(learned=learned, **scalars)
+
+
+def _file(path: str | os.PathLike, rule: Any, data: Batches, seconds: float = 60.0) -> Checkpoint:
+    return Checkpoint(path, CHECKPOINT, _settings(rule, data), seconds=seconds)
+
+
+def _settings(rule: Any, data: Batches) -> dict[str, Any]:
+    return {**rule.settings(), "data": data.fingerprint()}
+
+
+def _save(file: Checkpoint, state: TrainState) -> None:
+    scalars = {name: value for name, value in vars(state).items() if name != "learned"}
+    file.save(state.learned.tensors(), {**scalars, "learned": state.learned.scalars()})
 
 
 def _count(state: TrainState, objective: np.ndarray) -> None:
@@ -232,53 +230,17 @@ def _count(state: TrainState, objective: np.ndarray) -> None:
     state.step_in_pass += 1
 
 
-def _end_pass(rule: Rule, state: TrainState, tol: float) -> None:
-    rule.end_pass(state.arrays)
-    state.n_replaced += rule.replace_idle(state.arrays)
+def _end_pass(rule: Any, state: TrainState, tol: float) -> None:
+    report = rule.end_pass(state.learned)
     state.n_passes += 1
     record = {
         "pass": state.n_passes,
         "objective": state.total / state.n_samples,
         "seconds": state.seconds,
-        "n_replaced": state.n_replaced,
+        **report,
     }
     if state.history and tol > 0:
         before = state.history[-1]["objective"]
         state.converged = abs(before - record["objective"]) <= tol * abs(before)
     state.history.append(record)
-    state.step_in_pass, state.total, state.n_samples, state.n_replaced = 0, 0.0, 0, 0
-
-
-@contextmanager
-def _interrupt_between_steps() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a flag, so that no step is cut in two; the second one interrupts."""
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # only the main thread may set handlers, and only it is interrupted
-        return
-
-    def handler(number: int, frame: Any) -> None:
-        if interrupted.is_set():
-            signal.default_int_handler(number, frame)
-        interrupted.set()
-
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON makes of a value, to compare it with what was read."""
-    import json
-
-    return json.loads(json.dumps(value))
-
-
-def _require_equal(path: str | os.PathLike, what: str, saved: Any, mine: Any, name: str = "") -> None:
-    if isinstance(saved, dict) and isinstance(mine, dict):
-        for key in sorted(saved.keys() | mine.keys(), key=lambda key: (key != "rule", key)):
-            _require_equal(path, what, saved.get(key), mine.get(key), f"{name}.{key}" if name else key)
-    elif saved != mine:
-        raise ValueError(f"checkpoint: {path} was made with other {what}: {name} was {saved!r}, now {mine!r}")
+    state.step_in_pass, state.total, state.n_samples = 0, 0.0, 0

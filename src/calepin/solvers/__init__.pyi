@@ -1,5 +1,6 @@
 from .coders.coder import Coder as Coder
 from .coders.coder import Codes as Codes
+from .coders.coder import GradientRule as GradientRule
 from .coders.convolutional_lasso import ConvolutionalLassoCoder as ConvolutionalLassoCoder
 from .coders.convolutional_lasso import convolutional_encode as convolutional_encode
 from .coders.convolutional_pursuit import ConvolutionalPursuitCoder as ConvolutionalPursuitCoder
@@ -8,7 +9,9 @@ from .coders.convolutional_pursuit import refit_codes as refit_codes
 from .coders.encode import dense_problem as dense_problem
 from .coders.encode import sparse_encode as sparse_encode
 from .coders.lasso import LassoCoder as LassoCoder
+from .coders.proximal import Differentiate as Differentiate
 from .coders.proximal import ProximalCoder as ProximalCoder
+from .coders.proximal import UnfoldedSolver as UnfoldedSolver
 from .coders.pursuit import PursuitCoder as PursuitCoder
 from .coders.thresholding import IHTCoder as IHTCoder
 from .decode import Adam as Adam

@@ -14,42 +14,53 @@ The gradient is projected on the tangent space of each filter's sphere: along th
 likelihood only asks for larger amplitudes, which the codes can supply and the sphere takes back.
 """
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from calepin.learning.atoms import AtomSet, find_idle
+from calepin.core.checks import check_integer, check_one_of
+from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batch
-from calepin.learning.convolutional_coders import ConvolutionalCoder, fit_baseline, peaks, refit
 from calepin.learning.filters import SPHERE, centre_, unit, worst_window
-from calepin.learning.gradients import GradientRule, decoder_loss
-from calepin.learning.optimizers import OPTIMIZER, Optimizer, along_sphere, describe_optimizer, move
+from calepin.learning.gradients import decoder_loss
+from calepin.learning.optimizers import Optimizer, along_sphere, move
+from calepin.learning.rule import AtomState, BaseRule, require_finite, warn_if_vanished
+from calepin.learning.rules.idle import Idle, IdleReplacement
 from calepin.learning.signals import Signals
-from calepin.learning.train import DivergedError
+from calepin.likelihoods import Gaussian
 from calepin.operators.conv import ConvDictionary
 from calepin.problem import Problem
+from calepin.solvers.coders.coder import Coder, Codes, GradientRule, objective
+from calepin.solvers.support import peaks, refit
 
-__all__ = ["Convolutional", "code_signals"]
+__all__ = ["Convolutional", "ConvolutionalState", "code_signals", "fit_baseline"]
 
+IDLE = IdleReplacement(pool=16, rare=0.02, coherence=0.98)
 _ROUNDS = 4  # of codes and baselines in turn
-_POOL = 16  # badly explained windows kept at hand to replace idle filters
-_RARE = 0.02  # a filter used less than this share of the mean serves nobody
-_COHERENCE = 0.98  # two filters with a larger absolute inner product are one
+_NEWTON_STEPS = 30
+_LONGEST_STEP = 2.0
+
+
+@dataclass
+class ConvolutionalState(AtomState):
+    """Filters (n_components, channels, *kernel), use of them, and what the optimiser remembers."""
+
+    idle: Idle
+    memory: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Convolutional:
+class Convolutional(BaseRule):
     """Filters move along the tangent of their sphere, by any optimiser; see the module.
 
     Parameters
     ----------
-    coder : ConvolutionalCoder
+    coder : Coder
         Finds the codes of a batch.
     stride : int
         Distance of neighbouring positions of a filter.
@@ -78,7 +89,10 @@ class Convolutional:
         pass, to windows of what is badly explained.
     """
 
-    coder: ConvolutionalCoder
+    name: ClassVar[str] = "convolutional"
+    state: ClassVar[type[AtomState]] = ConvolutionalState
+
+    coder: Coder
     stride: int = 1
     gradient: GradientRule = "dec"
     debias: int | None = None
@@ -91,39 +105,27 @@ class Convolutional:
     replace: bool = True
 
     def __post_init__(self) -> None:
-        if self.gradient not in get_args(GradientRule):
-            raise ValueError(f"gradient: expected one of {get_args(GradientRule)}, got {self.gradient!r}")
+        check_one_of("gradient", self.gradient, get_args(GradientRule))
+        check_integer("debias", self.debias, least=0, optional=True)
+        check_integer("n_peaks", self.n_peaks, optional=True)
+        check_integer("n_updates", self.n_updates)
         if self.gradient != "dec" and (self.debias is not None or self.n_updates > 1):
             raise ValueError(
                 f"gradient: expected 'dec' with debias or n_updates, whose codes are constants, "
                 f"got {self.gradient!r}"
             )
-        if self.debias is not None and self.debias < 0:
-            raise ValueError(f"debias: expected a number of positions or None, got {self.debias!r}")
-        if self.n_updates < 1:
-            raise ValueError(f"n_updates: expected at least 1, got {self.n_updates!r}")
-
-    @property
-    def replace_every(self) -> int:
-        """Return a number that no run reaches: idle filters are looked for at the end of a pass."""
-        return 1 << 62
 
     @property
     def atom_set(self) -> AtomSet:
         """The set of flattened filters: the sphere."""
         return SPHERE
 
-    def init(self, atoms: Any) -> dict[str, Any]:
-        """Return the arrays that learning carries from step to step."""
+    def init(self, atoms: Any) -> ConvolutionalState:
+        """Return the state of a run that begins with these filters."""
         filters = torch.as_tensor(atoms)
-        return {
-            "atoms": filters,
-            "usage": np.zeros(len(filters), dtype=np.int64),
-            "pool": filters.new_zeros(_POOL, *filters.shape[1:]),
-            "pool_error": np.full(_POOL, -1.0),
-        }
+        return ConvolutionalState(filters, IDLE.init(filters), {})
 
-    def step(self, arrays: dict[str, Any], batch: Batch) -> np.ndarray:
+    def step(self, state: ConvolutionalState, batch: Batch) -> np.ndarray:
         """Move the filters in place and return each sample's objective, nll + penalty, before the move.
 
         Raises
@@ -131,19 +133,21 @@ class Convolutional:
         DivergedError
             Filters or a gradient with NaN or infinity.
         """
-        atoms = arrays["atoms"] = torch.as_tensor(arrays["atoms"])
-        _require_finite("filters", atoms)
+        atoms = state.atoms
+        require_finite("filters", atoms)
         leaf = atoms.detach().clone().requires_grad_()
         with torch.enable_grad():
             coded = [code_signals(self, group, leaf) for group in batch.X]
-        values = np.concatenate([objective(self, problem, codes) for problem, codes in coded])
-        self._note(arrays, coded)
+        values = np.concatenate(
+            [objective(problem, Codes(z, problem.offset), self.coder.penalty) for problem, z in coded]
+        )
+        self._note(state, coded)
         coded = [(problem, self.debiased(problem, codes)) for problem, codes in coded]
         for update in range(self.n_updates):
             if update:
                 leaf = atoms.detach().clone().requires_grad_()
                 coded = [(_with_atoms(problem, leaf), codes) for problem, codes in coded]
-            self._move(arrays, atoms, leaf, coded)
+            self._move(state, leaf, coded)
         return values
 
     def debiased(self, problem: Problem, codes: Tensor) -> Tensor:
@@ -151,88 +155,50 @@ class Convolutional:
         if self.debias is None:
             return codes
         support = peaks(codes, self.debias, self.n_peaks)
-        return refit(problem, codes, support, positive=self.coder.positive)
+        return refit(problem, codes, support, nonnegative=self.coder.nonnegative)
 
-    def end_pass(self, arrays: dict[str, Any]) -> None:
-        """Move filters to the middle of their kernels, where that is wanted."""
+    def end_pass(self, state: ConvolutionalState) -> dict[str, float]:
+        """Move filters to the middle of their kernels and replace idle ones, where that is wanted."""
         if self.centre:
-            for j in centre_(torch.as_tensor(arrays["atoms"])):
-                _forget(arrays, j)
+            for j in centre_(state.atoms):
+                _forget(state, j)
+        if self.replace and state.idle.usage.any():
+            for j in IDLE.replace(state.idle, state.atoms, unit):
+                _forget(state, j)
+        state.idle.usage[:] = 0
+        state.idle.pool_error[:] = -1.0
+        n_replaced, state.idle.n_replaced = state.idle.n_replaced, 0
+        return {"n_replaced": n_replaced}
 
-    def replace_idle(self, arrays: dict[str, Any]) -> int:
-        """Put badly explained windows in the place of filters that serve nobody; return how many."""
-        atoms, usage = torch.as_tensor(arrays["atoms"]), arrays["usage"]
-        n_replaced = 0
-        if self.replace and usage.any():
-            flat = atoms.flatten(1).cpu().numpy()
-            order = np.argsort(-arrays["pool_error"], kind="stable")
-            worst = order[arrays["pool_error"][order] > 0]
-            idle = find_idle(flat, usage, rare=_RARE, coherence=_COHERENCE)
-            for j, source in zip(idle.tolist(), worst.tolist(), strict=False):
-                atoms[j] = unit(torch.as_tensor(arrays["pool"])[[source]])[0].to(atoms)
-                _forget(arrays, j)
-                n_replaced += 1
-        usage[:] = 0
-        arrays["pool_error"][:] = -1.0
-        return n_replaced
-
-    def settings(self) -> dict[str, Any]:
-        """Return the rule as JSON, to recognise a checkpoint of another run."""
-        return {
-            "rule": "convolutional",
-            "coder": {"name": type(self.coder).__name__, **_plain(vars(self.coder))},
-            "stride": self.stride,
-            "gradient": self.gradient,
-            "debias": self.debias,
-            "n_peaks": self.n_peaks,
-            "baseline": self.baseline,
-            "n_updates": self.n_updates,
-            "optimizer": describe_optimizer(self.optimizer),
-            "tangent": self.tangent,
-            "centre": self.centre,
-            "replace": self.replace,
-        }
-
-    def _move(
-        self, arrays: dict[str, Any], atoms: Tensor, leaf: Tensor, coded: Sequence[tuple[Problem, Tensor]]
-    ) -> None:
-        """Take a step of the optimiser from `atoms`, in place; `leaf` is their copy behind the problems."""
+    def _move(self, state: ConvolutionalState, leaf: Tensor, coded: Sequence[tuple[Problem, Tensor]]) -> None:
+        """Take a step of the optimiser, in place; `leaf` is the copy of the filters behind the problems."""
+        atoms = state.atoms
         n_entries = sum(problem.y.numel() for problem, _ in coded)
         with torch.enable_grad():
             losses = [
-                decoder_loss(problem, codes, rule=self.gradient, penalty=self.coder.penalty).sum()
+                decoder_loss(problem, codes, gradient=self.gradient, penalty=self.coder.penalty).sum()
                 / (problem.likelihood.curvature or 1.0)
                 for problem, codes in coded
             ]
             (gradient,) = torch.autograd.grad(torch.stack(losses).sum() / n_entries, leaf)
-        _require_finite("gradient", gradient)
+        require_finite("gradient", gradient)
         if self.tangent:
             gradient = along_sphere(gradient, atoms)
-        move(arrays, atoms, gradient, self.optimizer)
+        move(state.memory, atoms, gradient, self.optimizer)
         with torch.no_grad():
             atoms.copy_(unit(atoms))
 
     @torch.no_grad()
-    def _note(self, arrays: dict[str, Any], coded: Sequence[tuple[Problem, Tensor]]) -> None:
-        """Count who is used, and keep the window of the batch that is explained worst."""
+    def _note(self, state: ConvolutionalState, coded: Sequence[tuple[Problem, Tensor]]) -> None:
+        """Count the use of filters, and keep the window of the batch that is explained worst."""
         used = sum((codes != 0).transpose(0, 1).flatten(1).sum(1).cpu().numpy() for _, codes in coded)
-        if not np.any(used):
-            warnings.warn(
-                "all codes of a batch are zero, from which nothing is learned: alpha is too large for X",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        arrays["usage"] += used
+        warn_if_vanished(bool(np.any(used)))
+        state.idle.usage += used
         if not self.replace:
             return
-        kernel = arrays["atoms"].shape[2:]
+        kernel = state.atoms.shape[2:]
         windows = [worst_window(problem, codes, kernel) for problem, codes in coded]
-        window, error = max(windows, key=lambda found: found[1])
-        weakest = int(arrays["pool_error"].argmin())
-        if error > arrays["pool_error"][weakest]:
-            arrays["pool"] = torch.as_tensor(arrays["pool"])
-            arrays["pool"][weakest] = window
-            arrays["pool_error"][weakest] = error
+        IDLE.keep(state.idle, *max(windows, key=lambda found: found[1]))
 
 
 def code_signals(rule: Convolutional, signals: Signals, atoms: Tensor) -> tuple[Problem, Tensor]:
@@ -240,28 +206,47 @@ def code_signals(rule: Convolutional, signals: Signals, atoms: Tensor) -> tuple[
     operator = ConvDictionary(atoms, signal_shape=tuple(signals.y.shape[2:]), stride=rule.stride)
     problem = signals.problem(operator)
     if not rule.baseline:
-        return problem, rule.coder.codes(problem, rule=rule.gradient)
+        return problem, rule.coder.encode(problem, gradient=rule.gradient).dense()
     problem, codes = replace(problem, offset=fit_baseline(problem)), None
     coder = rule.coder.shortened(_ROUNDS)
     for _ in range(_ROUNDS - 1):
-        codes = coder.codes(problem, z0=codes)
+        codes = coder.encode(problem, z0=codes).dense()
         problem = replace(problem, offset=fit_baseline(problem, codes))
-    return problem, coder.codes(problem, rule=rule.gradient, z0=codes)
+    return problem, coder.encode(problem, gradient=rule.gradient, z0=codes).dense()
 
 
 @torch.no_grad()
-def objective(rule: Convolutional, problem: Problem, codes: Tensor) -> np.ndarray:
-    """Return nll + penalty of each sample; the nll alone where codes are limited by their number."""
-    value = problem.nll(codes)
-    if rule.coder.penalty is not None:
-        value = value + rule.coder.penalty.value(codes)
-    return value.double().cpu().numpy()
+def fit_baseline(problem: Problem, codes: Tensor | None = None) -> Tensor:
+    """Return the most likely baseline of each channel of each sample, given codes (zero by default).
+
+    One number b for each, (n, channels, 1, ...): by Newton's method on ``sum mean(b + D z) = sum y``, with
+    steps that cannot overshoot far.
+    """
+    predictor = torch.zeros_like(problem.y) if codes is None else problem.operator(codes)
+    axes = tuple(range(2, problem.y.ndim))
+    b = problem.y.new_zeros(*problem.y.shape[:2], *[1] * len(axes))
+    likelihood = problem.likelihood
+    for _ in range(1 if isinstance(likelihood, Gaussian) else _NEWTON_STEPS):
+        eta = predictor + b
+        # the derivative of the mean is the variance: links are canonical
+        variance = _derivative(likelihood.mean, eta)
+        slope = likelihood.score(eta, problem.y).sum(axes, keepdim=True)
+        step = slope / variance.sum(axes, keepdim=True).clamp_min(torch.finfo(b.dtype).tiny)
+        b = b + (step if isinstance(likelihood, Gaussian) else step.clamp(-_LONGEST_STEP, _LONGEST_STEP))
+    return b
 
 
-def _forget(arrays: dict[str, Any], j: int) -> None:
+def _derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the derivative of a function of each entry."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        return torch.autograd.grad(function(leaf).sum(), leaf)[0]
+
+
+def _forget(state: ConvolutionalState, j: int) -> None:
     """Clear what the optimiser remembers of a filter."""
-    for name, value in arrays.items():
-        if name.startswith(OPTIMIZER) and value.shape == arrays["atoms"].shape:
+    for value in state.memory.values():
+        if value.shape == state.atoms.shape:
             value[j] = 0
 
 
@@ -270,18 +255,3 @@ def _with_atoms(problem: Problem, atoms: Tensor) -> Problem:
     assert isinstance(before, ConvDictionary)
     operator = ConvDictionary(atoms, signal_shape=before.out_shape[1:], stride=before.stride)
     return replace(problem, operator=operator)
-
-
-def _require_finite(name: str, values: Tensor) -> None:
-    if not torch.isfinite(values).all():
-        raise DivergedError(
-            f"the {name} became NaN or infinite: check the scale of X, the step size and the learning rate"
-        )
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a coder's settings as JSON: a penalty by its name and weight."""
-    return {
-        name: value if isinstance(value, str | int | float | None) else {type(value).__name__: vars(value)}
-        for name, value in values.items()
-    }

@@ -15,7 +15,7 @@ solver for an encoder: the latents are constants when the atoms move. autodiff m
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ from calepin.core.random import randn, torch_generator
 from calepin.core.threads import single_threaded_torch
 from calepin.generators.base import Generator, latent_dimension
 from calepin.learning.batches import Batch
+from calepin.learning.rule import AtomState, BaseRule
 from calepin.likelihoods import Gaussian
 from calepin.operators.dense import Dense
 from calepin.solvers.decode import Adam, Decoded, LatentProblem, LatentSolver, LevenbergMarquardt, decode
@@ -41,8 +42,32 @@ __all__ = [
 ]
 
 
+@dataclass
+class GenerativeState(AtomState):
+    """The layer A, (n_coefficients, n_features), and the number of steps."""
+
+    n_steps: int
+
+
+@dataclass
+class PreconditionedState(GenerativeState):
+    """Also the first A and C^{-1}."""
+
+    first: Tensor
+    inverse: Tensor
+
+
+@dataclass
+class LeastSquaresState(GenerativeState):
+    """Also M, B, and the energy and number of the entries in them."""
+
+    M: Tensor
+    B: Tensor
+    energy: Tensor
+
+
 @dataclass(frozen=True)
-class GenerativeRule:
+class GenerativeRule(BaseRule):
     """What the rules share: decoding a batch with the atoms as they are.
 
     Parameters
@@ -59,7 +84,7 @@ class GenerativeRule:
         Of the starts.
     """
 
-    name: ClassVar[str]
+    state: ClassVar[type[AtomState]] = GenerativeState
     solver: ClassVar[LatentSolver] = LevenbergMarquardt()
     learning_tol: ClassVar[float] = 1e-6  # of `decode`, when its latents move the atoms
 
@@ -70,31 +95,26 @@ class GenerativeRule:
     radius: float | None = None
     seed: int = 0
 
-    @property
-    def replace_every(self) -> int:
-        """A number of steps never reached: atoms of a generator are not idle."""
-        return 1 << 62
-
-    def init(self, atoms: Any) -> dict[str, Any]:
-        """Return the arrays that learning carries from step to step."""
-        return {"atoms": torch.as_tensor(atoms).clone(), "t": np.zeros(1, dtype=np.int64)}
+    def init(self, atoms: Any) -> Any:
+        """Return the state of a run that begins with this A."""
+        return GenerativeState(torch.as_tensor(atoms).clone(), 0)
 
     @single_threaded_torch()
-    def step(self, arrays: dict[str, Any], batch: Batch) -> np.ndarray:
+    def step(self, state: Any, batch: Batch) -> np.ndarray:
         """Decode a batch, move the atoms in place, and return each sample's objective before the move."""
         if batch.mask is not None:
             raise ValueError("mask: expected None, these rules learn from whole samples")
-        atoms = torch.as_tensor(arrays["atoms"])
-        y = torch.as_tensor(batch.X).to(atoms)
+        y = torch.as_tensor(batch.X).to(state.atoms)
+        starts = torch_generator(np.random.default_rng([self.seed, state.n_steps]))
         with torch.no_grad():
-            found = self.learn(arrays, atoms, y, self._starts(arrays))
-        arrays["t"] += 1
+            found = self.learn(state, y, starts)
+        state.n_steps += 1
         return found.objective.double().cpu().numpy()
 
-    def learn(self, arrays: dict[str, Any], atoms: Tensor, y: Tensor, rng: torch.Generator) -> Decoded:
-        """Move `atoms` in place, and return the latents they moved by."""
-        found = self.decode(atoms, y, rng=rng, tol=self.learning_tol)
-        self.move(arrays, atoms, self.generator(found.z), y)
+    def learn(self, state: Any, y: Tensor, generator: torch.Generator) -> Decoded:
+        """Move the atoms in place, and return the latents they moved by."""
+        found = self.decode(state.atoms, y, generator=generator, tol=self.learning_tol)
+        self.move(state, self.generator(found.z), y)
         return found
 
     def decode(
@@ -103,7 +123,7 @@ class GenerativeRule:
         y: Tensor,
         *,
         z0: Tensor | None = None,
-        rng: torch.Generator | None = None,
+        generator: torch.Generator | None = None,
         tol: float = 1e-6,
     ) -> Decoded:
         """Return the latents of observations, with the rule's own solver: from `z0`, or from all starts."""
@@ -112,26 +132,11 @@ class GenerativeRule:
             prior=self.prior, radius=self.radius,
         )  # fmt: skip
         n_starts = self.n_starts if z0 is None else 1
-        return decode(problem, solver=self.solver, n_starts=n_starts, z0=z0, tol=tol, rng=rng)
+        return decode(problem, solver=self.solver, n_starts=n_starts, z0=z0, tol=tol, rng=generator)
 
-    def move(self, arrays: dict[str, Any], atoms: Tensor, coefficients: Tensor, y: Tensor) -> None:
+    def move(self, state: Any, coefficients: Tensor, y: Tensor) -> None:
         """Move the atoms in place, the coefficients being constants."""
         raise NotImplementedError(f"{type(self).__name__} does not define move")
-
-    def end_pass(self, arrays: dict[str, Any]) -> None:
-        """Do nothing: a pass has no meaning for these rules."""
-
-    def replace_idle(self, arrays: dict[str, Any]) -> int:
-        """Return 0: every atom keeps its place, which the generator knows it by."""
-        return 0
-
-    def settings(self) -> dict[str, Any]:
-        """Return the rule as JSON, to recognise a checkpoint of another run."""
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "generator"}
-        return {"rule": self.name, "generator": type(self.generator).__name__, **given}
-
-    def _starts(self, arrays: dict[str, Any]) -> torch.Generator:
-        return torch_generator(np.random.default_rng([self.seed, int(arrays["t"][0])]))
 
 
 @dataclass(frozen=True)
@@ -151,27 +156,27 @@ class Algorithm1(GenerativeRule):
     """
 
     name: ClassVar[str] = "algorithm1"
+    state: ClassVar[type[AtomState]] = PreconditionedState
     step_size: float = 1.0
     delta: float = math.inf
     precondition: bool = True
 
-    def init(self, atoms: Any) -> dict[str, Any]:
-        """Return atoms, the first of them, and C^{-1}."""
-        arrays = super().init(atoms)
-        first = arrays["atoms"]
+    def init(self, atoms: Any) -> PreconditionedState:
+        """Return the state of a run that begins with this A, with C^{-1}."""
+        first = torch.as_tensor(atoms).clone()
         k = latent_dimension(self.generator, self.latent_dim)
         inverse = torch.eye(len(first)).to(first)
         if self.precondition:
             inverse = preconditioner(self.generator, k, like=first, seed=self.seed)
-        return arrays | {"first": first.clone(), "inverse": inverse}
+        return PreconditionedState(first, 0, first.clone(), inverse)
 
-    def move(self, arrays: dict[str, Any], atoms: Tensor, coefficients: Tensor, y: Tensor) -> None:
+    def move(self, state: PreconditionedState, coefficients: Tensor, y: Tensor) -> None:
         """Take `algorithm1_step`."""
-        first, inverse = torch.as_tensor(arrays["first"]), torch.as_tensor(arrays["inverse"])
         moved = algorithm1_step(
-            atoms, coefficients, y, inverse, step_size=self.step_size, first=first, delta=self.delta
-        )
-        atoms.copy_(moved)
+            state.atoms, coefficients, y, state.inverse, step_size=self.step_size, first=state.first,
+            delta=self.delta,
+        )  # fmt: skip
+        state.atoms.copy_(moved)
 
 
 @dataclass(frozen=True)
@@ -191,8 +196,9 @@ class AltMin(GenerativeRule):
     n_iter: int = 1000
     learning_rate: float = 1e-3
 
-    def move(self, arrays: dict[str, Any], atoms: Tensor, coefficients: Tensor, y: Tensor) -> None:
+    def move(self, state: GenerativeState, coefficients: Tensor, y: Tensor) -> None:
         """Run Adam on the atoms."""
+        atoms = state.atoms
         optimizer = torch.optim.Adam([atoms], lr=self.learning_rate, fused=True)
         for _ in range(self.n_iter):
             atoms.grad = coefficients.mT @ (coefficients @ atoms - y)
@@ -218,10 +224,11 @@ class Autodiff(GenerativeRule):
     learning_rate: float = 1e-3
     latent_rate: float = 1e-2
 
-    def learn(self, arrays: dict[str, Any], atoms: Tensor, y: Tensor, rng: torch.Generator) -> Decoded:
+    def learn(self, state: GenerativeState, y: Tensor, generator: torch.Generator) -> Decoded:
         """Run Adam on both; the objective returned is that after the last step."""
+        atoms = state.atoms
         k = latent_dimension(self.generator, self.latent_dim)
-        z = randn((len(y), k), like=y, generator=rng)
+        z = randn((len(y), k), like=y, generator=generator)
         groups = [{"params": [atoms], "lr": self.learning_rate}, {"params": [z], "lr": self.latent_rate}]
         optimizer = torch.optim.Adam(groups, fused=True)
         for _ in range(self.n_iter):
@@ -258,35 +265,37 @@ class LeastSquares(GenerativeRule):
     """
 
     name: ClassVar[str] = "least-squares"
+    state: ClassVar[type[AtomState]] = LeastSquaresState
     learning_tol: ClassVar[float] = 1e-3  # no worse a dictionary than with 1e-6, in a third of the time
     ridge: float | Literal["evidence"] = 1.0
     forgetting: float = 0.95
     n_sweeps: int = 1
 
-    def init(self, atoms: Any) -> dict[str, Any]:
-        """Return atoms, M, B, and the energy and number of the samples in them."""
-        arrays = super().init(atoms)
-        p, m = arrays["atoms"].shape
-        double = {"dtype": torch.float64, "device": arrays["atoms"].device}
-        sums = {"M": torch.zeros((p, p), **double), "B": torch.zeros((p, m), **double)}
-        return arrays | sums | {"energy": torch.zeros(2, **double)}
+    def init(self, atoms: Any) -> LeastSquaresState:
+        """Return the state of a run that begins with this A, with sums of zero."""
+        atoms = torch.as_tensor(atoms).clone()
+        p, m = atoms.shape
+        double = {"dtype": torch.float64, "device": atoms.device}
+        sums = torch.zeros((p, p), **double), torch.zeros((p, m), **double)
+        return LeastSquaresState(atoms, 0, *sums, torch.zeros(2, **double))
 
-    def learn(self, arrays: dict[str, Any], atoms: Tensor, y: Tensor, rng: torch.Generator) -> Decoded:
+    def learn(self, state: LeastSquaresState, y: Tensor, generator: torch.Generator) -> Decoded:
         """Let latents and atoms take turns; the sums take the batch in as it is in the end."""
-        sums = {name: torch.as_tensor(arrays[name]) for name in ("M", "B", "energy")}
-        moved = _copy(sums)
-        found = super().learn(moved, atoms, y, rng)
-        for _ in range(1, self.n_sweeps):
-            moved = _copy(sums)
-            found = self.decode(atoms, y, z0=found.z, tol=self.learning_tol)
-            self.move(moved, atoms, self.generator(found.z), y)
-        for name, total in sums.items():
-            total.copy_(moved[name])
+        before = state.M, state.B, state.energy
+        found = None
+        for _ in range(self.n_sweeps):
+            state.M, state.B, state.energy = (total.clone() for total in before)
+            if found is None:
+                found = super().learn(state, y, generator)
+            else:
+                found = self.decode(state.atoms, y, z0=found.z, tol=self.learning_tol)
+                self.move(state, self.generator(found.z), y)
+        assert found is not None
         return found
 
-    def move(self, arrays: dict[str, Any], atoms: Tensor, coefficients: Tensor, y: Tensor) -> None:
+    def move(self, state: LeastSquaresState, coefficients: Tensor, y: Tensor) -> None:
         """Add the batch to the sums and solve."""
-        M, B, energy = (torch.as_tensor(arrays[name]) for name in ("M", "B", "energy"))
+        atoms, M, B, energy = state.atoms, state.M, state.B, state.energy
         M.mul_(self.forgetting).add_(coefficients.mT @ coefficients)
         B.mul_(self.forgetting).add_(coefficients.mT @ y)
         energy.mul_(self.forgetting).add_(energy.new_tensor([float(y.square().sum()), y.numel()]))
@@ -358,10 +367,6 @@ def preconditioner(
     coefficients = generator(randn((n, k), like=like, generator=torch_generator(seed)))
     moment = (coefficients.mT @ coefficients).double() / n
     return torch.linalg.pinv(moment, hermitian=True, rtol=1e-6).to(like)
-
-
-def _copy(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def _most_probable_ridge(M: Tensor, change: Tensor, residual: Tensor, count: Tensor) -> float:

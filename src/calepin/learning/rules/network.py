@@ -1,64 +1,165 @@
-"""How an unfolded network is trained: a rule for the one loop, `calepin.learning.train`.
+"""How networks are trained: a rule for the one loop, whose state owns the network and its optimiser.
 
     clean target:     mean over entries of ( q f^{-1}(eta(y)) - x )^2,     y = noise(x), q its scale
     observed target:  negative log-likelihood of y under eta(y), divided by the number of entries
 
-Random in a step are crop, noise and shifts.
+Random in a step are crop, noise and shifts, all functions of the seed and the number of the step: a run
+resumed from a checkpoint equals an uninterrupted one bit for bit.
 """
 
+import copy
 import math
-import numbers
-import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from calepin.learning.batches import ArrayBatches, Batch
-from calepin.learning.rules.module import ModuleRule
-from calepin.learning.train import Callback, TrainState, load_checkpoint, train
+from calepin.core.checkpoint import describe
+from calepin.core.checks import check_integer, check_number, check_one_of
+from calepin.core.random import torch_generator
+from calepin.learning.batches import Batch
+from calepin.learning.optimizers import Optimizer, tensor_state
+from calepin.learning.rule import State
 from calepin.networks.autoencoder import UnfoldedAutoencoder
+from calepin.networks.vae import VAE
 
-__all__ = ["CosineDecay", "NetworkRule", "train_steps"]
+__all__ = ["ModuleRule", "NetworkRule", "NetworkState", "VAERule"]
 
 TARGETS = ("clean", "observed")
-AVERAGE = "average."  # before the name of a weight whose mean an array is
+_OPTIMIZER, _AVERAGE = "optimizer.", "average."  # before the names of an optimiser's and of averaged tensors
 
 
-@dataclass(frozen=True)
-class CosineDecay:
-    """Learning rates that rise for a while, linearly, and fall to almost nothing along half a cosine.
+@dataclass(eq=False)
+class NetworkState(State):
+    """A network, its optimiser, the number of steps, and the mean of the weights where one is kept.
+
+    Attributes
+    ----------
+    network : nn.Module
+        A copy of the rule's network, which the run trains.
+    optimizer : torch.optim.Optimizer
+        Over its parameters.
+    n_steps : int
+    average : dict of tensors
+        Means of the weights, by the names of the weights.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    n_steps: int = 0
+    average: dict[str, Tensor] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, Any]:
+        """Return weights, means of weights, and what the optimiser remembers of each weight."""
+        found: dict[str, Any] = {f"{_AVERAGE}{name}": mean for name, mean in self.average.items()}
+        for name, parameter in self.network.named_parameters():
+            found[name] = parameter.detach()
+            for key, value in tensor_state(self.optimizer, parameter).items():
+                found[f"{_OPTIMIZER}{name}.{key}"] = value
+        return found
+
+    def scalars(self) -> dict[str, Any]:
+        """Return the number of steps."""
+        return {"n_steps": self.n_steps}
+
+    def to(self, device: torch.device | str | None) -> "NetworkState":
+        """Move network, means and optimiser to a device, in place; counts of steps stay on the CPU."""
+        if device is not None:
+            self.network.to(device)
+            self.average = {name: mean.to(device) for name, mean in self.average.items()}
+            for memory in self.optimizer.state.values():
+                moved = {k: v.to(device) for k, v in memory.items() if isinstance(v, Tensor) and v.ndim}
+                memory.update(moved)
+        return self
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> None:
+        """Take in what `tensors` and `scalars` of another state gave."""
+        for name, parameter in self.network.named_parameters():
+            parameter.copy_(torch.from_numpy(np.array(tensors[name])))
+            prefix = f"{_OPTIMIZER}{name}."
+            memory = {
+                key.removeprefix(prefix): torch.from_numpy(np.array(value))
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
+            if memory:
+                self.optimizer.state[parameter] = memory
+        for name in self.average:
+            self.average[name] = torch.from_numpy(np.array(tensors[f"{_AVERAGE}{name}"]))
+        self.n_steps = scalars["n_steps"]
+
+
+class ModuleRule:
+    """Trains a network with any optimiser of torch; a subclass says what the loss is.
 
     Parameters
     ----------
-    n_steps : int
-        Steps until the end; afterwards the rate stays at its last value.
-    warm_up : float, default 0.05
-        Part of the steps on which the rate rises.
-    last : float, default 0.01
-        Last rate over the highest.
+    network : nn.Module
+        Where a run begins; the run trains a copy, ``state.network``.
+    optimizer : callable, optional
+        Makes a torch optimiser of a list of parameters, ``partial(torch.optim.Adam, lr=1e-3)`` by default.
+        Its state must be tensors.
+    seed : int
+        Of everything random in a step.
     """
 
-    n_steps: int
-    warm_up: float = 0.05
-    last: float = 0.01
+    def __init__(self, network: nn.Module, optimizer: Optimizer | None, seed: int) -> None:
+        self.network = network
+        self.optimizer: Any = partial(torch.optim.Adam, lr=1e-3) if optimizer is None else optimizer
+        self.seed = seed
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.n_steps, numbers.Integral) or self.n_steps < 1:
-            raise ValueError(f"n_steps: expected a positive integer, got {self.n_steps!r}")
-        for name in ("warm_up", "last"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)!r}")
+    def loss(self, network: Any, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the loss of each sample of x for one draw of what is random."""
+        raise NotImplementedError(f"{type(self).__name__} does not define loss")
 
-    def __call__(self, n_step: int) -> float:
-        """Return the factor on the learning rate in the step after `n_step` others."""
-        part = min((n_step + 1) / self.n_steps, 1.0)
-        rising = min(part / self.warm_up, 1.0) if self.warm_up else 1.0
-        return rising * (self.last + (1 - self.last) * 0.5 * (1 + math.cos(math.pi * part)))
+    def before_step(self, state: NetworkState) -> None:
+        """Do what precedes a step of the optimiser: a new learning rate, for example."""
+
+    def after_step(self, state: NetworkState) -> None:
+        """Do what follows a step of the optimiser: a projection, for example."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return network, optimiser and what is random as JSON."""
+        raise NotImplementedError(f"{type(self).__name__} does not define settings")
+
+    def init(self, atoms: None = None) -> NetworkState:
+        """Return the state of a run that begins with the network's weights."""
+        network = copy.deepcopy(self.network)
+        return NetworkState(network, self.optimizer(list(network.parameters())))
+
+    def restore(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> NetworkState:
+        """Return the state that a checkpoint holds."""
+        state = self.init().to("cpu")
+        state.load(tensors, scalars)
+        return state
+
+    def step(self, state: NetworkState, batch: Batch) -> np.ndarray:
+        """Take one step of the optimiser and return the loss of each sample."""
+        if batch.mask is not None:
+            raise ValueError("mask: expected None, a network learns from whole samples")
+        generator = torch_generator(np.random.default_rng([self.seed, state.n_steps]))
+        weights = next(state.network.parameters())
+        x = torch.as_tensor(batch.X).to(weights.device, weights.dtype)
+        loss = self.loss(state.network, x, generator)
+        state.optimizer.zero_grad()
+        loss.mean().backward()
+        self.before_step(state)
+        state.optimizer.step()
+        state.n_steps += 1
+        self.after_step(state)
+        return loss.detach().double().cpu().numpy()
+
+    def end_pass(self, state: NetworkState) -> dict[str, float]:
+        """Do nothing: a pass has no meaning for a network."""
+        return {}
+
+    def finish(self, state: NetworkState) -> None:
+        """Do what ends a run: see `calepin.learning.train_steps`."""
 
 
 class NetworkRule(ModuleRule):
@@ -67,9 +168,10 @@ class NetworkRule(ModuleRule):
     Parameters
     ----------
     network : UnfoldedAutoencoder
-        Trained in place.
-    optimizer : torch.optim.Optimizer, optional
-        Over the network's parameters; ``Adam(lr=1e-3)`` by default. Its state must be tensors.
+        Where a run begins; the run trains a copy, ``state.network``.
+    optimizer : callable, optional
+        Makes a torch optimiser of a list of parameters, ``partial(torch.optim.Adam, lr=1e-3)`` by default.
+        Its state must be tensors.
     schedule : callable (n_step) -> factor, a dataclass, optional
         What the optimiser's learning rates are multiplied by in each step, `CosineDecay` for example.
     max_norm : float, optional
@@ -90,7 +192,7 @@ class NetworkRule(ModuleRule):
     average : int, optional
         Steps over which a mean of the weights is kept, which forgets exponentially; of the first steps it is
         the plain mean. Noise of the gradients keeps weights moving about a place that their mean is nearer
-        to (Polyak and Juditsky 1992). `use_average` puts it into the network.
+        to (Polyak and Juditsky 1992). `finish` puts it into the network of a state.
     seed : int, default 0
         Of crops, noise and shifts.
     """
@@ -99,7 +201,7 @@ class NetworkRule(ModuleRule):
         self,
         network: UnfoldedAutoencoder,
         *,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: Optimizer | None = None,
         schedule: Any = None,
         max_norm: float | None = None,
         noise: Any = None,
@@ -111,93 +213,73 @@ class NetworkRule(ModuleRule):
         average: int | None = None,
         seed: int = 0,
     ) -> None:
-        if target not in TARGETS:
-            raise ValueError(f"target: expected one of {TARGETS}, got {target!r}")
-        if crop is not None and (not isinstance(crop, numbers.Integral) or crop < max(network.kernel)):
-            raise ValueError(f"crop: expected at least the kernel's size {network.kernel}, got {crop!r}")
-        if max_norm is not None and not 0 < max_norm < math.inf:
-            raise ValueError(f"max_norm: expected a finite number above 0, got {max_norm!r}")
-        if average is not None and (not isinstance(average, numbers.Integral) or average < 1):
-            raise ValueError(f"average: expected a positive number of steps, got {average!r}")
+        check_one_of("target", target, TARGETS)
+        check_integer("crop", crop, least=max(network.kernel), optional=True)
+        check_number("max_norm", max_norm, above=0, optional=True)
+        check_integer("average", average, optional=True)
         network.random_shifts(n_shifts)  # raises for more than there are
         super().__init__(network, optimizer, seed)
-        self.network = network
-        self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule, self.max_norm = schedule, max_norm
         self.noise, self.target, self.crop = noise, target, crop
         self.n_shifts, self.detach_codes, self.unit_norm = n_shifts, detach_codes, unit_norm
         self.average = average
 
-    def init(self, atoms: Any = None) -> dict[str, Any]:
-        """Return the arrays of a run that begins with the network's weights, or with other `atoms`."""
-        arrays = super().init(atoms)
+    def init(self, atoms: None = None) -> NetworkState:
+        """Return the state of a run that begins with the network's weights."""
+        state = super().init()
         if self.average is not None:
-            means = {f"{AVERAGE}{name}": arrays[name].clone() for name, _ in self.network.named_parameters()}
-            arrays |= means
-        return arrays
-
-    def step(self, arrays: dict[str, Any], batch: Batch) -> np.ndarray:
-        """Take one step of the optimiser and return the loss of each sample."""
-        losses = super().step(arrays, batch)
-        if self.average is not None:
-            share = 1 / min(int(arrays["n_steps"][0]), self.average)
-            for name, _ in self.network.named_parameters():
-                mean = torch.as_tensor(arrays[f"{AVERAGE}{name}"]).view_as(arrays[name])
-                arrays[f"{AVERAGE}{name}"] = mean.lerp_(arrays[name], share)
-        return losses
+            state.average = {name: p.detach().clone() for name, p in state.network.named_parameters()}
+        return state
 
     @torch.no_grad()
-    def use_average(self, arrays: dict[str, Any]) -> None:
-        """Put the mean of a run's weights into the network, after its last step.
-
-        Raises
-        ------
-        ValueError
-            A rule without `average`.
-        """
+    def finish(self, state: NetworkState) -> None:
+        """Put the mean of the weights into the network, where one is kept."""
         if self.average is None:
-            raise ValueError("average: expected a number of steps to have kept a mean over, got None")
-        for name, parameter in self.network.named_parameters():
-            parameter.copy_(torch.as_tensor(arrays[f"{AVERAGE}{name}"]).view_as(parameter))
-        self.after_step()
+            return
+        for name, parameter in state.network.named_parameters():
+            parameter.copy_(state.average[name])
+        self._project(state.network)
 
-    def before_step(self, n_step: int) -> None:
-        """Bound the gradient and set the rates."""
+    def before_step(self, state: NetworkState) -> None:
+        """Bound the gradient and set the learning rates."""
         if self.max_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
-        self._set_rates(n_step)
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), self.max_norm)
+        if self.schedule is not None:
+            for group in state.optimizer.param_groups:
+                first = group.setdefault("initial_lr", group["lr"])
+                group["lr"] = first * self.schedule(state.n_steps)
 
-    def after_step(self) -> None:
-        """Put learned values back into their sets."""
-        self.network.project_()
-        if self.unit_norm:
-            self._scale_to_unit_norm()
+    @torch.no_grad()
+    def after_step(self, state: NetworkState) -> None:
+        """Put learned values back into their sets, and take the weights into their mean."""
+        self._project(state.network)
+        if self.average is not None:
+            weight = 1 / min(state.n_steps, self.average)
+            for name, parameter in state.network.named_parameters():
+                state.average[name].lerp_(parameter, weight)
 
-    def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(self, network: UnfoldedAutoencoder, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss of each sample of x, (n, channels, *spatial), for one draw of what is random."""
         x = x if self.crop is None else _crops(x, self.crop, generator)
         y = x if self.noise is None else self.noise(x, generator)
-        shifts = self.network.random_shifts(self.n_shifts, generator=generator)
-        eta = self.network(y, shifts=shifts, detach_codes=self.detach_codes)
+        shifts = network.random_shifts(self.n_shifts, generator=generator)
+        eta = network(y, shifts=shifts, detach_codes=self.detach_codes)
         if self.target == "clean":
             scale = 1.0 if self.noise is None else self.noise.scale(x)
-            return (scale * self.network.likelihood.mean(eta) - x).square().flatten(1).mean(1)
-        return self.network.likelihood.nll(eta, y) / math.prod(y.shape[1:])
+            return (scale * network.likelihood.mean(eta) - x).square().flatten(1).mean(1)
+        return network.likelihood.nll(eta, y) / math.prod(y.shape[1:])
 
     def settings(self) -> dict[str, Any]:
         """Return network, optimiser and what is random as JSON."""
-        optimizer = self.optimizer_settings()
-        if self.schedule is not None:
-            optimizer["lr"] = self._rates[0]
-        network = self.network
+        network: Any = self.network
         return {
             "rule": "network",
             "network": network.settings() | {"atoms": list(network.atoms.shape)},
             "constants": {name: buffer.flatten().tolist() for name, buffer in network.named_buffers()},
-            "optimizer": optimizer,
-            "schedule": _named(self.schedule),
+            "optimizer": describe(self.optimizer),
+            "schedule": describe(self.schedule),
             "max_norm": self.max_norm,
-            "noise": _named(self.noise),
+            "noise": describe(self.noise),
             "target": self.target,
             "crop": self.crop,
             "n_shifts": self.n_shifts,
@@ -207,15 +289,12 @@ class NetworkRule(ModuleRule):
             "seed": self.seed,
         }
 
-    def _set_rates(self, n_step: int) -> None:
-        if self.schedule is None:
-            return
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * self.schedule(n_step)
-
     @torch.no_grad()
-    def _scale_to_unit_norm(self) -> None:
-        for name, parameter in self.network.named_parameters():
+    def _project(self, network: Any) -> None:
+        network.project_()
+        if not self.unit_norm:
+            return
+        for name, parameter in network.named_parameters():
             if name.endswith("atoms"):
                 norm = torch.linalg.vector_norm(parameter.flatten(1), dim=1)
                 parameter /= norm.clamp_min(torch.finfo(norm.dtype).tiny).view(
@@ -223,39 +302,34 @@ class NetworkRule(ModuleRule):
                 )
 
 
-def train_steps(
-    rule: NetworkRule,
-    data: ArrayBatches,
-    n_steps: int,
-    *,
-    callbacks: Sequence[Callback] = (),
-    checkpoint: str | os.PathLike | None = None,
-) -> TrainState:
-    """Train the network of a rule by so many steps, and end with the mean of its weights if one is kept.
+class VAERule(ModuleRule):
+    """Trains a `VAE` in the one loop; see `calepin.learning.train`.
 
-    A run that the checkpoint holds goes on; one that a callback stops before its end keeps its last weights.
+    Parameters
+    ----------
+    network : VAE
+        Where a run begins; the run trains a copy, ``state.network``.
+    optimizer : callable, optional
+        Makes a torch optimiser of a list of parameters, ``partial(torch.optim.Adam, lr=1e-3)`` by default.
+    seed : int, default 0
+        Of the draws of z.
     """
-    if checkpoint is not None and Path(checkpoint).exists():
-        device = next(rule.network.parameters()).device
-        state = load_checkpoint(checkpoint, rule, data, device=device)
-        rule.bind(state.arrays)
-    else:
-        state = TrainState(rule.init())
 
-    def enough(state: TrainState) -> bool:
-        return state.n_steps >= n_steps
+    def __init__(self, network: VAE, *, optimizer: Optimizer | None = None, seed: int = 0) -> None:
+        super().__init__(network, optimizer, seed)
 
-    if not enough(state):
-        passes = -(-n_steps // (data.n_steps or 1))
-        train(rule, data, state, max_iter=passes, callbacks=[*callbacks, enough], checkpoint=checkpoint)
-    if rule.average is not None and enough(state):
-        rule.use_average(state.arrays)
-    return state
+    def loss(self, network: VAE, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return minus the evidence lower bound of each sample."""
+        return network.negative_elbo(x, generator)
 
-
-def _named(part: Any) -> dict[str, Any] | None:
-    """Return a dataclass as JSON that also says which it is."""
-    return None if part is None else {"name": type(part).__name__, **asdict(part)}
+    def settings(self) -> dict[str, Any]:
+        """Return network, optimiser and seed as JSON."""
+        return {
+            "rule": "vae",
+            "network": describe(self.network),
+            "optimizer": describe(self.optimizer),
+            "seed": self.seed,
+        }
 
 
 def _crops(x: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -1,9 +1,8 @@
 """Learning by back-propagation through unfolded sparse coding, as a rule of the one training loop."""
 
-import warnings
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,41 +10,61 @@ from torch import Tensor
 
 from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batch
-from calepin.learning.gradients import (
-    Differentiate,
-    GradientRule,
-    UnfoldedSolver,
-    unfolded_encoder,
-    unfolded_loss,
-)
-from calepin.learning.optimizers import OPTIMIZER, Optimizer, along_sphere, describe_optimizer, move
-from calepin.learning.train import DivergedError
-from calepin.likelihoods import Gaussian
+from calepin.learning.gradients import unfolded_loss
+from calepin.learning.optimizers import Optimizer, along_sphere, move
+from calepin.learning.rule import AtomState, BaseRule, require_finite, warn_if_vanished
+from calepin.likelihoods import Gaussian, Likelihood
 from calepin.operators.dense import Dense
-from calepin.penalties import L1, HardThreshold, NonNegativeL1, Penalty
+from calepin.penalties import L1, NonNegativeL1, Penalty
 from calepin.problem import Problem
+from calepin.solvers.coders.coder import Codes, GradientRule, objective
+from calepin.solvers.coders.proximal import Differentiate, UnfoldedSolver, unfolded_encoder
 from calepin.solvers.proximal import ISTA
 from calepin.solvers.solve import solve
 
-__all__ = ["Optimizer", "Unfolded"]
+__all__ = ["Unfolded", "UnfoldedState"]
 
 _SMALLEST_DECAY = 1e-3
-# share of the longest valid step that a learned one may take
-_SHARE = {"ista": 0.95, "fista": 0.5}
+# fraction of the longest valid step that a learned one may take
+_LONGEST = {"ista": 0.95, "fista": 0.5}
+
+
+@dataclass
+class UnfoldedState(AtomState):
+    """Atoms, what is learned besides, the number of steps, and what the optimisers of each remember.
+
+    Attributes
+    ----------
+    step_size : Tensor, shape (1,), optional
+        Of the layers, where it is learned.
+    alpha : Tensor, shape (n_components,), optional
+        Thresholds of the atoms, where they are learned.
+    """
+
+    n_steps: int
+    step_size: Tensor | None
+    alpha: Tensor | None
+    atoms_memory: dict[str, Tensor]
+    step_size_memory: dict[str, Tensor]
+    alpha_memory: dict[str, Tensor]
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return what the optimiser moves, by name."""
+        known = {"atoms": self.atoms, "step_size": self.step_size, "alpha": self.alpha}
+        return {name: values for name, values in known.items() if values is not None}
 
 
 @dataclass(frozen=True)
-class Unfolded:
+class Unfolded(BaseRule):
     """PUDLE: atoms move by an optimiser along a gradient through T unfolded layers of sparse coding.
 
     Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022, Algorithm 2;
-    the gradients are those of `calepin.learning.dictionary_gradient`. Memory for the optimiser is
-    among the run's arrays, so that a resumed run equals an uninterrupted one.
+    the gradients are those of `calepin.learning.dictionary_gradient`.
 
     Parameters
     ----------
     penalty : Penalty
-        L1, NonNegativeL1 or HardThreshold.
+        With a `prox`; L1 or NonNegativeL1 for learned thresholds and "implicit".
     n_unfold : int
         Layers T of the encoder; unused by differentiate "implicit".
     step_size : float, optional
@@ -65,12 +84,17 @@ class Unfolded:
     tangent : bool
         Take from each atom's gradient the part along the atom, so that the optimiser moves it along
         the sphere's tangent space (Absil, Mahony and Sepulchre, 2008, section 3.6.1).
+    likelihood : Likelihood
+        Family of the samples; its nll is the loss.
     learn_step, learn_threshold : bool
         Whether the optimiser moves the step size, which all layers share, and alpha, one for each atom,
         along with the atoms. A step stays below 2 / L (fista: 1 / L), alpha nonnegative. Both are learned
         through the encoder, so not with "dec". The loss of data that are all to be explained falls as
         alpha falls: without noise, or without another reason to stop early, thresholds end near 0.
     """
+
+    name: ClassVar[str] = "unfolded"
+    state: ClassVar[type[AtomState]] = UnfoldedState
 
     penalty: Penalty
     n_unfold: int = 50
@@ -86,6 +110,7 @@ class Unfolded:
     optimizer: Optimizer = field(default=partial(torch.optim.Adam, lr=1e-3))
     atom_set: AtomSet = field(default_factory=lambda: AtomSet("sphere"))
     tangent: bool = False
+    likelihood: Likelihood = field(default_factory=Gaussian)
     learn_step: bool = False
     learn_threshold: bool = False
 
@@ -112,30 +137,24 @@ class Unfolded:
                 f"got {type(self.penalty).__name__}"
             )
 
-    @property
-    def replace_every(self) -> int:
-        """Return 1: `replace_idle` costs nothing."""
-        return 1
-
-    def init(self, atoms: Any) -> dict[str, Any]:
-        """Return the arrays that learning carries from step to step."""
-        arrays = {"atoms": atoms, "t": np.zeros(1, dtype=np.int64)}
-        like = torch.as_tensor(atoms)
+    def init(self, atoms: Any) -> UnfoldedState:
+        """Return the state of a run that begins with these atoms."""
+        atoms = torch.as_tensor(atoms)
+        step_size = alpha = None
         if self.learn_step:
-            longest = 1 / _lipschitz(like) if self.step_size is None else self.step_size
-            arrays["step"] = like.new_full((1,), longest)
+            step_size = atoms.new_full(
+                (1,), 1 / self._lipschitz(atoms) if self.step_size is None else self.step_size
+            )
         if self.learn_threshold:
             assert isinstance(self.penalty, L1 | NonNegativeL1)
-            alpha = torch.as_tensor(self.penalty.alpha).to(like)
-            arrays["alpha"] = alpha.expand(len(like)).clone()
-        if isinstance(atoms, np.ndarray):
-            return {name: np.asarray(value) for name, value in arrays.items()}
-        return arrays
+            alpha = torch.as_tensor(self.penalty.alpha).to(atoms).expand(len(atoms)).clone()
+        return UnfoldedState(atoms, 0, step_size, alpha, {}, {}, {})
 
-    def step(self, arrays: dict[str, Any], batch: Batch) -> np.ndarray:
+    def step(self, state: UnfoldedState, batch: Batch) -> np.ndarray:
         """Move the atoms in place and return each sample's objective before the move.
 
-        The objective is half the squared error plus the penalty, whatever the gradient is of.
+        The objective is the nll (half the squared error of Gaussian data) plus the penalty, whatever the
+        gradient is of.
 
         Raises
         ------
@@ -145,136 +164,69 @@ class Unfolded:
             Atoms or a gradient with NaN or infinity.
         """
         if batch.mask is not None:
-            raise ValueError("mask: expected None for rule 'unfolded', which has no use for missing entries")
-        atoms = torch.as_tensor(arrays["atoms"])
-        y = _samples(batch.X, atoms)
-        t = int(arrays["t"][0])
-        learned = {name: torch.as_tensor(arrays[name]) for name in self._learned}
+            raise ValueError("mask: expected None for rule 'unfolded', which learns from whole samples")
+        y = torch.as_tensor(batch.X).to(state.atoms)
+        learned = state.learned()
         for name, values in learned.items():
-            _require_finite(name, values)
+            require_finite(name, values)
         leaves = {name: values.detach().clone().requires_grad_() for name, values in learned.items()}
-        penalty, step = self._layers(leaves)
-        if t == 0:
-            ISTA(self.penalty, self.step_size).check(Problem(Dense(atoms), Gaussian(), y))
+        penalty, step_size = self._layers(leaves)
+        if state.n_steps == 0:
+            ISTA(self.penalty, self.step_size).check(self._problem(state.atoms, y))
         with torch.enable_grad():
             loss, codes = unfolded_loss(
-                y, leaves["atoms"], penalty=penalty, n_unfold=self.n_unfold, step=step,
-                rule=self.gradient, solver=self.solver, differentiate=self.differentiate,
-                last_k=self.last_k, checkpoint_every=self.checkpoint_every, decay=self.decay_at(t),
+                y, leaves["atoms"], penalty=penalty, n_unfold=self.n_unfold, step_size=step_size,
+                gradient=self.gradient, solver=self.solver, differentiate=self.differentiate,
+                last_k=self.last_k, checkpoint_every=self.checkpoint_every,
+                decay=self.decay_at(state.n_steps), likelihood=self.likelihood,
             )  # fmt: skip
             gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
         for gradient in gradients.values():
-            _require_finite("gradient", gradient)
-        _warn_if_vanished(codes)
-        value = _objective(y, codes, atoms, penalty)
+            require_finite("gradient", gradient)
+        warn_if_vanished(bool(codes.any()))
+        value = objective(self._problem(state.atoms, y), Codes(codes), penalty)
         if self.tangent:
-            gradients["atoms"] = along_sphere(gradients["atoms"], atoms)
-        self._move(arrays, learned, gradients)
-        arrays["t"] += 1
+            gradients["atoms"] = along_sphere(gradients["atoms"], state.atoms)
+        self._move(state, gradients)
+        state.n_steps += 1
         return value
 
     @torch.no_grad()
-    def encode(self, arrays: dict[str, Any], X: Any) -> Any:
-        """Return the codes (n, n_components) that a step would find now, exact ones with "implicit"."""
-        atoms = torch.as_tensor(arrays["atoms"])
-        y = _samples(X, atoms)
-        penalty, step = self._layers({name: torch.as_tensor(arrays[name]) for name in self._learned})
-        decay = self.decay_at(int(arrays["t"][0]))
-        encoder = unfolded_encoder(penalty, step=step, solver=self.solver, decay=decay)
-        problem = Problem(Dense(atoms), Gaussian(), y)
+    def encode(self, state: UnfoldedState, X: Any) -> tuple[Tensor, np.ndarray]:
+        """Return the codes that a step would find now, exact ones with "implicit", and their objectives."""
+        y = torch.as_tensor(X).to(state.atoms)
+        penalty, step_size = self._layers(state.learned())
+        decay = self.decay_at(state.n_steps)
+        encoder = unfolded_encoder(penalty, step_size=step_size, solver=self.solver, decay=decay)
+        problem = self._problem(state.atoms, y)
         how = "implicit" if self.differentiate == "implicit" else "none"
         codes = solve(problem, encoder, n_iter=self.n_unfold, differentiate=how).z
-        return codes if isinstance(X, Tensor) else codes.cpu().numpy()
+        return codes, objective(problem, Codes(codes), penalty)
 
-    def objective(self, arrays: dict[str, Any], X: Any, codes: Any) -> np.ndarray:
-        """Return half the squared error plus the penalty of each sample, as `step` does."""
-        atoms = torch.as_tensor(arrays["atoms"])
-        y, z = _samples(X, atoms), _samples(codes, atoms)
-        penalty, _ = self._layers({name: torch.as_tensor(arrays[name]) for name in self._learned})
-        return _objective(y, z, atoms, penalty)
+    def decay_at(self, n_steps: int) -> float:
+        """Return the factor beta of the step after `n_steps` others."""
+        return max(self.decay - self.decay_drop * (n_steps // self.decay_every), _SMALLEST_DECAY)
 
-    def decay_at(self, t: int) -> float:
-        """Return the factor beta of step t = 0, 1, ..."""
-        return max(self.decay - self.decay_drop * (t // self.decay_every), _SMALLEST_DECAY)
-
-    def end_pass(self, arrays: dict[str, Any]) -> None:
-        """Do nothing: a pass has no meaning for the rule."""
-
-    def replace_idle(self, arrays: dict[str, Any]) -> int:
-        """Return 0: every atom keeps its place."""
-        return 0
-
-    def settings(self) -> dict[str, Any]:
-        """Return the rule as JSON, to recognise a checkpoint of another run."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {
-            "rule": "unfolded",
-            **given,
-            "penalty": {type(self.penalty).__name__: _plain(vars(self.penalty))},
-            "optimizer": describe_optimizer(self.optimizer),
-            "atom_set": vars(self.atom_set),
-        }
-
-    @property
-    def _learned(self) -> list[str]:
-        """Names of the arrays that the optimiser moves."""
-        return ["atoms", *["step"] * self.learn_step, *["alpha"] * self.learn_threshold]
+    def _problem(self, atoms: Tensor, y: Tensor) -> Problem:
+        return Problem(Dense(atoms), self.likelihood, y)
 
     def _layers(self, learned: dict[str, Tensor]) -> tuple[Penalty, float | Tensor | None]:
         """Return penalty and step size of the layers, learned or not."""
-        step = learned["step"][0] if self.learn_step else self.step_size
+        step_size = learned["step_size"][0] if self.learn_step else self.step_size
         penalty: Any = type(self.penalty)
-        return (penalty(learned["alpha"]) if self.learn_threshold else self.penalty), step
+        return (penalty(learned["alpha"]) if self.learn_threshold else self.penalty), step_size
 
-    def _move(self, arrays: dict[str, Any], learned: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
-        atoms = learned["atoms"]
-        move(arrays, atoms, gradients["atoms"], self.optimizer)
-        for name in self._learned[1:]:
-            # an optimiser that couples its parameters is asked for each on its own
-            move(arrays, learned[name], gradients[name], self.optimizer, memory=f"{name}_{OPTIMIZER}")
+    def _move(self, state: UnfoldedState, gradients: dict[str, Tensor]) -> None:
+        # an optimiser that couples its parameters is asked for each on its own
+        for name, values in state.learned().items():
+            move(getattr(state, f"{name}_memory"), values, gradients[name], self.optimizer)
         with torch.no_grad():
-            atoms.copy_(self.atom_set.project(atoms))
-            if self.learn_step:
-                longest = 2 * _SHARE[self.solver] / _lipschitz(atoms)
-                learned["step"].clamp_(min=1e-3 * longest, max=longest)
-            if self.learn_threshold:
-                learned["alpha"].clamp_(min=0)
+            state.atoms.copy_(self.atom_set.project(state.atoms))
+            if state.step_size is not None:
+                longest = 2 * _LONGEST[self.solver] / self._lipschitz(state.atoms)
+                state.step_size.clamp_(min=1e-3 * longest, max=longest)
+            if state.alpha is not None:
+                state.alpha.clamp_(min=0)
 
-
-def _samples(values: Any, like: Tensor) -> Tensor:
-    # torch warns of arrays that it may not write to
-    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.require(values, None, "W"))
-    return tensor.to(like)
-
-
-def _lipschitz(atoms: Tensor) -> float:
-    return Dense(atoms.detach()).norm_squared()
-
-
-@torch.no_grad()
-def _objective(y: Tensor, codes: Tensor, atoms: Tensor, penalty: Penalty) -> np.ndarray:
-    value = 0.5 * (y - codes @ atoms).square().sum(1)
-    if not isinstance(penalty, HardThreshold):
-        value = value + penalty.value(codes)
-    return value.cpu().numpy().astype(np.float64)
-
-
-def _warn_if_vanished(codes: Tensor) -> None:
-    if not codes.any():
-        warnings.warn(
-            "all codes of a batch are zero, from which nothing is learned: the penalty's alpha, or "
-            "threshold, is too large for X",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-
-
-def _require_finite(name: str, values: Tensor) -> None:
-    if not torch.isfinite(values).all():
-        raise DivergedError(
-            f"the {name} became NaN or infinite: check the scale of X, the step size and the learning rate"
-        )
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: v.tolist() if hasattr(v, "tolist") else v for name, v in values.items()}
+    def _lipschitz(self, atoms: Tensor) -> float:
+        return (self.likelihood.curvature or 1.0) * Dense(atoms.detach()).norm_squared()
