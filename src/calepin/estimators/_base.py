@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     device: str | None
     verbose: bool
 
+    _kind: ClassVar[str] = KIND
+
     components_: np.ndarray
     history_: list[dict[str, float]]
     n_features_in_: int
@@ -67,9 +69,15 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         **parameters
             Of the learner; `n_components` follows from the atoms.
         """
-        learner = cls(**parameters)
-        learner._adopt(np.asarray(components))
+        components = np.asarray(components)
+        learner = cls(**cls._parameters_of(components), **parameters)
+        learner._adopt(components)
         return learner
+
+    @classmethod
+    def _parameters_of(cls, components: np.ndarray) -> dict[str, Any]:
+        """Return the parameters that known atoms determine."""
+        return {"n_components": len(components)}
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted dictionary as one safetensors file, atomically.
@@ -95,7 +103,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "fitted": fitted,
             "objects": sorted(missing),
         }
-        save_arrays(path, KIND, arrays | self._arrays_to_save(), header | self._header_to_save())
+        save_arrays(path, self._kind, arrays | self._arrays_to_save(), header | self._header_to_save())
 
     @classmethod
     def load(cls, path: str | os.PathLike, **objects: Any) -> Self:
@@ -115,7 +123,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         ValueError
             An object that coding needs was not given.
         """
-        arrays, parameters = load_arrays(path, KIND)
+        arrays, parameters = load_arrays(path, cls._kind)
         made_by = parameters.get("class", cls.__name__)
         if made_by != cls.__name__:
             raise FileFormatError(f"{path} holds a {made_by}, expected a {cls.__name__}")
@@ -188,7 +196,16 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self._check_parameters()
         rng = numpy_generator(self.random_state)
         data = self._batches(X, mask, self._seed(rng), reset=True)
-        rule = self._make_rule(data.n_steps)
+        return self._run(data, self._make_rule(data.n_steps), rng, callbacks)
+
+    def _partial_fit(self, X: Any, mask: Any) -> Self:
+        self._check_parameters()
+        rng = numpy_generator(self.random_state)
+        data = self._batches(X, mask, int(rng.integers(2**31)), reset=not hasattr(self, "components_"))
+        return self._pass_over(data, self._make_rule(None), rng)
+
+    def _run(self, data: Any, rule: Any, rng: np.random.Generator, callbacks: Sequence[Callback]) -> Self:
+        """Learn from the start, or from the checkpoint."""
         state = self._begin(data, rule, rng)
         try:
             with _progress(self.verbose, data, state, self.max_iter) as shown:
@@ -205,15 +222,11 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self._publish(state)  # after Ctrl-C too, what was learned is there to be used
         return self
 
-    def _partial_fit(self, X: Any, mask: Any) -> Self:
-        self._check_parameters()
-        first = not hasattr(self, "components_")
-        rng = numpy_generator(self.random_state)
-        data = self._batches(X, mask, int(rng.integers(2**31)), reset=first)
-        rule = self._make_rule(None)
-        if first:
+    def _pass_over(self, data: Any, rule: Any, rng: np.random.Generator) -> Self:
+        """Take one pass from where the last one ended."""
+        if not hasattr(self, "components_"):
             self._state = self._fresh(data, rule, rng)
-        elif not hasattr(self, "_state"):  # loaded from a file: what was learned is known, nothing else
+        elif not hasattr(self, "_state"):  # of a file: what was learned is known, nothing else
             learned = rule.init(torch.from_numpy(self.components_.copy()))
             self._resume_learned(learned)
             self._state = TrainState(learned.to(self.device))
@@ -255,8 +268,12 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         seed = int(rng.integers(2**31))
         if self.random_state is None and self._resumes():
             # The run that is resumed drew its order at random: go on in that order.
-            return read_header(self.checkpoint or "")["parameters"]["data"].get("seed", seed)
+            return self._checkpoint_settings()["data"].get("seed", seed)
         return seed
+
+    def _checkpoint_settings(self) -> dict[str, Any]:
+        """Return the settings of the run that is resumed."""
+        return read_header(self.checkpoint or "")["parameters"]["settings"]
 
     def _resumes(self) -> bool:
         return self.resume and self.checkpoint is not None and os.path.exists(self.checkpoint)

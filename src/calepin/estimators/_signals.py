@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from calepin.learning.signals import SignalBatches, Signals
-from calepin.likelihoods import Binomial, Gaussian
+from calepin.likelihoods import Binomial, Poisson
 
 __all__ = ["check_observations", "check_signals", "one_each"]
 
@@ -79,7 +79,7 @@ def check_observations(data: SignalBatches, *, baseline: bool, learning: bool) -
     A signal without a count has no baseline that could be estimated: its likelihood grows for ever
     towards minus infinity. Where offsets are given it merely says that there is no event.
     """
-    counts = not isinstance(data.likelihood, Gaussian)
+    counts = isinstance(data.likelihood, Binomial | Poisson)
     empty = counts
     for start in range(0, len(data.signals), _BLOCK):
         for rows, signals in data.take(np.arange(start, min(start + _BLOCK, len(data.signals)))):

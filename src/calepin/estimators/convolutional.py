@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Sequence
 from functools import partial
-from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
@@ -13,27 +12,27 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from calepin.estimators._base import BaseLearner, one_of, positive_integer
+from calepin.core.checks import check_integer, check_number, check_one_of, is_integer, is_number
+from calepin.core.random import numpy_generator
+from calepin.estimators._base import BaseLearner
 from calepin.estimators._signals import check_observations, check_signals, one_each
-from calepin.learning.convolutional_coders import (
-    ConvolutionalCoder,
-    ExactCoder,
-    ProximalCoder,
-    PursuitCoder,
-)
 from calepin.learning.filters import initial_filters
-from calepin.learning.gradients import GradientRule
 from calepin.learning.optimizers import Optimizer
-from calepin.learning.rules.convolutional import Convolutional, code_signals, objective
+from calepin.learning.rule import Rule
+from calepin.learning.rules.convolutional import Convolutional, code_signals
 from calepin.learning.signals import SignalBatches
 from calepin.learning.train import Callback, TrainState
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.operators.conv import ConvDictionary
-from calepin.penalties import L1, NonNegativeL1
+from calepin.penalties import L1, NonNegativeL1, Penalty
+from calepin.solvers.coders.coder import Coder, Codes, GradientRule, objective
+from calepin.solvers.coders.convolutional_lasso import ConvolutionalLassoCoder
+from calepin.solvers.coders.convolutional_pursuit import ConvolutionalPursuitCoder
+from calepin.solvers.coders.proximal import ProximalCoder
 
 __all__ = ["ConvolutionalDictionaryLearner", "Encoding"]
 
-LIKELIHOODS = ("gaussian", "binomial", "poisson")
+FAMILIES: dict[str, Any] = {"gaussian": Gaussian, "binomial": Binomial, "poisson": Poisson}
 CODERS = ("fista", "ista", "exact", "bcomp")
 OPTIMIZERS = {"adam": partial(torch.optim.Adam, eps=1e-3), "sgd": torch.optim.SGD}
 _BATCH = 64
@@ -48,14 +47,6 @@ class Encoding(NamedTuple):
     offset: Any
 
 
-class _Observed(NamedTuple):
-    """Signals, and what is known of each."""
-
-    X: Any
-    offset: Any
-    trials: Any
-
-
 class ConvolutionalDictionaryLearner(BaseLearner):
     """Learn short filters such that each signal is a few of them, anywhere, over a baseline.
 
@@ -66,22 +57,24 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
     Parameters
     ----------
-    n_atoms : int, default=8
+    n_components : int, default=8
         Number of filters.
     kernel_size : int or tuple of int, default=16
         Their size; a number stands for every axis.
     likelihood : {"gaussian", "binomial", "poisson"} or Likelihood, default="gaussian"
-        Family of the data, with identity, logit and log link.
+        Family of the data, with identity, logit and log link, or one of your own.
     trials : int, default=1
         Trials behind every count of likelihood "binomial"; one is a spike or none.
     alpha : float, default=1.0
         Weight of the l1 norm (coders "fista", "ista" and "exact"). It stands beside the likelihood of all
         trials: a hundred times the trials want about a hundred times the weight.
+    penalty : Penalty, optional
+        Instead of alpha times the l1 norm (coders "fista" and "ista").
     nonnegative : bool, default=False
         Keep codes nonnegative.
     stride : int, default=1
         Distance of neighbouring positions of a filter (coders "fista" and "ista").
-    coder : {"fista", "ista", "exact", "bcomp"}, default="fista"
+    coder : {"fista", "ista", "exact", "bcomp"} or Coder, default="fista"
         How signals are coded, in `fit` and `transform`: unfolded proximal gradient descent; the lasso to a
         certified gap (gaussian); greedy pursuit of `n_nonzero` events (all families).
     n_nonzero : int, optional
@@ -94,7 +87,9 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         Known part of the linear predictor; "estimate" fits a baseline to each channel of each signal beside
         its code. None: 0 for real numbers, "estimate" for counts. `fit` and `transform` take one for each
         signal instead.
-    rule : {"dec", "ae-lasso", "ae-ls"}, default="dec"
+    rule : Rule, optional
+        How filters move, in place of an optimiser along `gradient`.
+    gradient : {"dec", "ae-lasso", "ae-ls"}, default="dec"
         The gradient that filters follow: with codes as constants, or through the encoder
         (`calepin.learning.dictionary_gradient`).
     n_updates : int, optional
@@ -103,7 +98,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         Adam has eps 1e-3. A callable makes a torch optimiser of a list of parameters.
     learning_rate : float, default=0.02
         Of "adam" and "sgd".
-    init : {"data", "random"} or array (n_atoms, channels, *kernel_size), default="data"
+    init : {"data", "random"} or array (n_components, channels, *kernel_size), default="data"
         Windows of the signals, noise, or the filters themselves.
     batch_size : int or "auto", default="auto"
         Signals in a step. "auto": 64, fewer where their codes would have more than 16 million entries.
@@ -124,7 +119,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
     Attributes
     ----------
-    components_ : ndarray (n_atoms, channels, *kernel_size)
+    components_ : ndarray (n_components, channels, *kernel_size)
         The filters, of unit norm.
     n_iter_, n_steps_ : int
         Passes, and batches, done.
@@ -140,7 +135,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     --------
     >>> from calepin import ConvolutionalDictionaryLearner
     >>> from calepin.datasets import simulate_convolutional
-    >>> data = simulate_convolutional(20, (200,), n_atoms=2, kernel_size=(20,), trials=10, offset=-1.0)
+    >>> data = simulate_convolutional(20, (200,), n_components=2, kernel_size=(20,), trials=10, offset=-1.0)
     >>> learner = ConvolutionalDictionaryLearner(
     ...     2, 20, likelihood="binomial", trials=10, alpha=3.0, nonnegative=True, max_iter=2, random_state=0
     ... ).fit(data.X)
@@ -165,24 +160,26 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     ``docs/spikes.md`` goes on from there: history of each trial, held-out bits a spike, goodness of fit.
     """
 
-    rule: GradientRule
+    gradient: GradientRule
 
     def __init__(
         self,
-        n_atoms: int = 8,
+        n_components: int = 8,
         kernel_size: int | tuple[int, ...] = 16,
         *,
         likelihood: Literal["gaussian", "binomial", "poisson"] | Likelihood = "gaussian",
         trials: int = 1,
         alpha: float = 1.0,
+        penalty: Penalty | None = None,
         nonnegative: bool = False,
         stride: int = 1,
-        coder: Literal["fista", "ista", "exact", "bcomp"] = "fista",
+        coder: Literal["fista", "ista", "exact", "bcomp"] | Coder = "fista",
         n_nonzero: int | None = None,
         n_unfold: int = 100,
         debias: bool = False,
         offset: float | Literal["estimate"] | None = None,
-        rule: GradientRule = "dec",
+        rule: Rule | None = None,
+        gradient: GradientRule = "dec",
         n_updates: int | None = None,
         optimizer: Literal["adam", "sgd"] | Optimizer = "adam",
         learning_rate: float = 0.02,
@@ -196,11 +193,12 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         device: str | None = None,
         verbose: bool = False,
     ) -> None:
-        self.n_atoms = n_atoms
+        self.n_components = n_components
         self.kernel_size = kernel_size
         self.likelihood = likelihood
         self.trials = trials
         self.alpha = alpha
+        self.penalty = penalty
         self.nonnegative = nonnegative
         self.stride = stride
         self.coder = coder
@@ -209,6 +207,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         self.debias = debias
         self.offset = offset
         self.rule = rule
+        self.gradient = gradient
         self.n_updates = n_updates
         self.optimizer = optimizer
         self.learning_rate = learning_rate
@@ -251,14 +250,21 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         calepin.learning.DivergedError
             Filters, a gradient or the objective became NaN or infinite; the last checkpoint is kept.
         """
-        return self._fit(_Observed(X, offset, trials), None, callbacks)
+        self._check_parameters()
+        rng = numpy_generator(self.random_state)
+        data = self._signals(X, offset, trials, seed=self._seed(rng), reset=True, learning=True)
+        return self._run(data, self._make_rule(self._fits_baseline(offset)), rng, callbacks)
 
     def partial_fit(self, X: Any, y: Any = None, *, offset: Any = None, trials: Any = None) -> Self:
         """Take one pass over `X` from where the last call, or `fit`, left off."""
-        return self._partial_fit(_Observed(X, offset, trials), None)
+        self._check_parameters()
+        rng = numpy_generator(self.random_state)
+        seed, first = int(rng.integers(2**31)), not hasattr(self, "components_")
+        data = self._signals(X, offset, trials, seed=seed, reset=first, learning=True)
+        return self._pass_over(data, self._make_rule(self._fits_baseline(offset)), rng)
 
     def transform(self, X: Any, *, offset: Any = None, trials: Any = None) -> Any:
-        """Return the codes (n_signals, n_atoms, *positions) of signals, by the coder of `fit`.
+        """Return the codes (n_signals, n_components, *positions) of signals, by the coder of `fit`.
 
         With `debias` they are the re-fitted ones. A list of signals gives a list.
         """
@@ -266,7 +272,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
     def encode(self, X: Any, *, offset: Any = None, trials: Any = None) -> Encoding:
         """Return codes as `transform` does, and the offset of each signal that belongs to them."""
-        codes, offsets, _ = self._code(_Observed(X, offset, trials))
+        codes, offsets, _ = self._code(X, offset, trials)
         if isinstance(X, list | tuple):
             return Encoding(codes, offsets)
         return Encoding(np.stack(codes), np.stack(offsets))
@@ -305,73 +311,73 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         The objective is the negative log-likelihood, without terms of the data alone, plus the penalty of
         the coder's codes; "bcomp" has no penalty.
         """
-        return -float(np.mean(self._code(_Observed(X, offset, trials))[2]))
+        return -float(np.mean(self._code(X, offset, trials)[2]))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted filters as one safetensors file, atomically.
 
-        Parameters without a place in a file are left out, and read back as their defaults: a generator
-        as `random_state`, a callable as `optimizer`.
+        A likelihood of calepin's own is written by its name. Other objects have no place in a file: `load`
+        asks for those that coding needs again; a callable as `optimizer` is read back as its default.
         """
         check_is_fitted(self, "components_")
         plain = copy.copy(self)
         likelihood = self._likelihood()
-        plain.likelihood = type(likelihood).__name__.lower()  # pyright: ignore[reportAttributeAccessIssue]
+        if type(likelihood) in FAMILIES.values():
+            plain.likelihood = type(likelihood).__name__.lower()  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(likelihood, Binomial):
             plain.trials = int(likelihood.trials)
         super(ConvolutionalDictionaryLearner, plain).save(path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Self:
-        """Read filters that `save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError, calepin.FileFormatError
-            No such file, not a dictionary, or one of another kind of estimator.
-        """
-        learner = super().load(path)
+    def load(cls, path: str | os.PathLike, **objects: Any) -> Self:
+        """Read filters that `save` wrote: see `DictionaryLearner.load`."""
+        learner = super().load(path, **objects)
         if isinstance(learner.kernel_size, list):  # JSON knows no tuples
             learner.kernel_size = tuple(learner.kernel_size)
         return learner
 
-    @property
-    def n_components(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Return `n_atoms`, by scikit-learn's word."""
-        return self.n_atoms
+    @classmethod
+    def _parameters_of(cls, components: np.ndarray) -> dict[str, Any]:
+        return {"n_components": len(components), "kernel_size": components.shape[2:]}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
-        tags.input_tags.positive_only = self.likelihood != "gaussian"
+        tags.input_tags.positive_only = isinstance(self._likelihood(), Binomial | Poisson)
         return tags
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if not isinstance(self.likelihood, Gaussian | Binomial | Poisson):
-            one_of("likelihood", self.likelihood, LIKELIHOODS)
-        one_of("coder", self.coder, CODERS)
-        one_of("rule", self.rule, get_args(GradientRule))
-        if not callable(self.optimizer):
-            one_of("optimizer", self.optimizer, list(OPTIMIZERS))
-        for name in ("n_atoms", "trials", "stride", "n_unfold"):
-            positive_integer(name, getattr(self, name))
+        if isinstance(self.likelihood, str):
+            check_one_of("likelihood", self.likelihood, FAMILIES)
+        if isinstance(self.coder, str):
+            check_one_of("coder", self.coder, CODERS)
+        check_one_of("gradient", self.gradient, get_args(GradientRule))
+        if isinstance(self.optimizer, str):
+            check_one_of("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("n_components", "trials", "stride", "n_unfold"):
+            check_integer(name, getattr(self, name))
         for name in ("n_nonzero", "n_updates"):
-            positive_integer(name, getattr(self, name), or_none=True)
-        sizes = self.kernel_size if isinstance(self.kernel_size, tuple | list) else (self.kernel_size,)
-        if not sizes or any(not isinstance(n, Integral) or n < 1 for n in sizes):
-            raise ValueError(f"kernel_size: expected a positive integer or a tuple of them, got {sizes!r}")
+            check_integer(name, getattr(self, name), optional=True)
+        if not self._sizes() or not all(is_integer(n) and n >= 1 for n in self._sizes()):
+            raise ValueError(
+                f"kernel_size: expected a positive integer or a tuple of them, got {self.kernel_size!r}"
+            )
         for name in ("alpha", "learning_rate"):
-            value = getattr(self, name)
-            if not isinstance(value, Real) or not 0 < float(value) < math.inf:
-                raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+            check_number(name, getattr(self, name), above=0)
         if self.coder == "bcomp" and self.n_nonzero is None:
             raise ValueError(
                 "n_nonzero: expected the number of events of a signal with coder 'bcomp', got None"
             )
-        if not (self.offset is None or self.offset == "estimate" or _is_finite(self.offset)):
+        if self.penalty is not None and self.coder not in ("fista", "ista"):
+            raise ValueError(f"penalty: expected None with coder {self.coder!r}, which does not use one")
+        if not (self.offset is None or self.offset == "estimate" or is_number(self.offset)):
             raise ValueError(f"offset: expected a finite number, 'estimate' or None, got {self.offset!r}")
+
+    def _sizes(self) -> tuple[Any, ...]:
+        """Return the sizes of a filter, or the one that holds for all axes."""
+        return tuple(self.kernel_size) if isinstance(self.kernel_size, tuple | list) else (self.kernel_size,)
 
     def _kernel(self, n_axes: int) -> tuple[int, ...]:
         if isinstance(self.kernel_size, tuple | list):
@@ -386,56 +392,61 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     def _likelihood(self) -> Likelihood:
         if not isinstance(self.likelihood, str):
             return self.likelihood
-        if self.likelihood == "binomial":
-            return Binomial(self.trials)
-        return Gaussian() if self.likelihood == "gaussian" else Poisson()
+        family = FAMILIES[self.likelihood]
+        return family(self.trials) if family is Binomial else family()
 
     def _fits_baseline(self, offset: Any) -> bool:
-        counts = not isinstance(self._likelihood(), Gaussian)
+        counts = isinstance(self._likelihood(), Binomial | Poisson)
         return offset is None and (self.offset == "estimate" or (self.offset is None and counts))
 
     def _constant_offset(self) -> float:
-        return float(self.offset) if isinstance(self.offset, Real) else 0.0
+        return float(self.offset) if is_number(self.offset) else 0.0
 
-    def _make_coder(self) -> ConvolutionalCoder:
+    def _make_coder(self) -> Coder:
+        if not isinstance(self.coder, str):
+            return self.coder
         if self.coder == "bcomp":
             assert self.n_nonzero is not None
-            return PursuitCoder(self.n_nonzero, self.nonnegative)
+            return ConvolutionalPursuitCoder(self.n_nonzero, nonnegative=self.nonnegative)
         if self.coder == "exact":
-            return ExactCoder(float(self.alpha), self.nonnegative)
+            return ConvolutionalLassoCoder(float(self.alpha), nonnegative=self.nonnegative)
         penalty = (NonNegativeL1 if self.nonnegative else L1)(float(self.alpha))
-        solver = "ista" if self.coder == "ista" else "fista"
-        return ProximalCoder(penalty, self.n_unfold, solver=solver, positive=self.nonnegative)
+        return ProximalCoder(
+            self.penalty or penalty,
+            self.n_unfold,
+            solver="ista" if self.coder == "ista" else "fista",
+            nonnegative=self.nonnegative,
+        )
 
-    def _make_rule(self, n_steps: int | None) -> Convolutional:
+    def _make_rule(self, baseline: bool) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._descent(baseline) if self.rule is None else self.rule
+
+    def _descent(self, baseline: bool) -> Convolutional:
         optimizer: Any = self.optimizer
         if isinstance(optimizer, str):
             optimizer = partial(OPTIMIZERS[optimizer], lr=float(self.learning_rate))
-        sizes = self.kernel_size if isinstance(self.kernel_size, tuple | list) else (self.kernel_size,)
-        updates = self.n_updates or (_UPDATES if self.rule == "dec" else 1)
         return Convolutional(
             self._make_coder(),
             stride=self.stride,
-            gradient=self.rule,
-            debias=max(1, min(sizes) // 10) if self.debias else None,
+            gradient=self.gradient,
+            debias=max(1, min(self._sizes()) // 10) if self.debias else None,
             n_peaks=self.n_nonzero if self.debias else None,
-            baseline=self._baseline,
-            n_updates=updates,
+            baseline=baseline,
+            n_updates=self.n_updates or (_UPDATES if self.gradient == "dec" else 1),
             optimizer=optimizer,
             centre=isinstance(self.init, str),
         )
 
-    def _batches(self, X: Any, mask: Any, seed: int, *, reset: bool) -> Any:
-        return self._observed(X, seed=seed, reset=reset, learning=True)
-
-    def _observed(self, known: _Observed, *, seed: int, reset: bool, learning: bool) -> SignalBatches:
+    def _signals(
+        self, X: Any, offset: Any, trials: Any, *, seed: int, reset: bool, learning: bool
+    ) -> SignalBatches:
         """Check signals and what is known of each."""
         family = self._likelihood()
         if isinstance(family, Binomial) and np.ndim(family.trials):
             raise ValueError("likelihood: expected one number of trials; those of each signal go to fit")
-        if known.trials is not None and not isinstance(family, Binomial):
+        if trials is not None and not isinstance(family, Binomial):
             raise ValueError("trials: expected None unless the likelihood is binomial")
-        signals, dtype = check_signals(known.X)
+        signals, dtype = check_signals(X)
         shapes = [tuple(signal.shape) for signal in signals]
         kernel = self._kernel(len(shapes[0]) - 1)
         shortest = min(shapes, key=lambda shape: min(n - k for n, k in zip(shape[1:], kernel, strict=True)))
@@ -448,20 +459,17 @@ class ConvolutionalDictionaryLearner(BaseLearner):
                 f"X has {shapes[0][0]} channels, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} channels as input"
             )
-        self._baseline = self._fits_baseline(known.offset)
         data = SignalBatches(
             signals,
             self._signals_at_once(shapes, kernel),
             likelihood=family,
-            trials=None if known.trials is None else one_each("trials", known.trials, shapes),
-            offset=self._constant_offset()
-            if known.offset is None
-            else one_each("offset", known.offset, shapes),
+            trials=None if trials is None else one_each("trials", trials, shapes),
+            offset=self._constant_offset() if offset is None else one_each("offset", offset, shapes),
             seed=seed,
             dtype=torch.float32 if dtype == np.float32 else torch.float64,
             device=self.device,
         )
-        check_observations(data, baseline=self._baseline, learning=learning)
+        check_observations(data, baseline=self._fits_baseline(offset), learning=learning)
         return data
 
     def _signals_at_once(self, shapes: list[tuple[int, ...]], kernel: tuple[int, ...]) -> int:
@@ -471,19 +479,21 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             math.prod((n - k) // self.stride + 1 for n, k in zip(shape[1:], kernel, strict=True))
             for shape in set(shapes)
         )
-        return max(1, min(_BATCH, _BATCH_ENTRIES // (self.n_atoms * longest)))
+        return max(1, min(_BATCH, _BATCH_ENTRIES // (self.n_components * longest)))
 
     def _fresh(self, data: Any, rule: Any, rng: np.random.Generator) -> TrainState:
         kernel = self._kernel(data.signals[0].ndim - 1)
-        filters = initial_filters(self.n_atoms, kernel, data, init=self.init, rng=rng)
-        return TrainState(rule.init(filters))
+        filters = initial_filters(self.n_components, kernel, data, init=self.init, rng=rng)
+        return TrainState(rule.init(filters).to(self.device))
 
-    def _code(self, known: _Observed) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    def _code(
+        self, X: Any, known_offset: Any, trials: Any
+    ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
         """Return code, offset and objective of each signal."""
         check_is_fitted(self, "components_")
         self._check_parameters()
-        data = self._observed(known, seed=0, reset=False, learning=False)
-        rule = self._make_rule(None)
+        data = self._signals(X, known_offset, trials, seed=0, reset=False, learning=False)
+        rule = self._descent(self._fits_baseline(known_offset))
         n = len(data.signals)
         codes: list[Any] = [None] * n
         offsets: list[Any] = [None] * n
@@ -492,7 +502,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         for start in range(0, n, data.batch_size):
             for rows, signals in data.take(np.arange(start, min(start + data.batch_size, n))):
                 problem, found = code_signals(rule, signals, filters)
-                objectives[rows] = objective(rule, problem, found)
+                objectives[rows] = objective(problem, Codes(found, problem.offset), rule.coder.penalty)
                 found = rule.debiased(problem, found)
                 offset = torch.as_tensor(problem.offset, dtype=found.dtype)
                 offset = offset.expand(len(rows), *[1] * (found.ndim - 1)) if offset.ndim == 0 else offset
@@ -514,7 +524,3 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         eta = dictionary(z) + torch.as_tensor(offset, dtype=z.dtype, device=z.device)
         family = self._likelihood() if trials is None else Binomial(torch.as_tensor(trials).to(eta))
         return family.mean(eta)[0].cpu().numpy()
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)

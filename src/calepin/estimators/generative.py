@@ -3,24 +3,24 @@
 import os
 import warnings
 from collections.abc import Sequence
-from numbers import Integral, Real
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from calepin.core.checks import check_integer, check_one_of, is_number
 from calepin.core.errors import FileFormatError
-from calepin.core.files import load_arrays, save_arrays
+from calepin.core.files import load_arrays
 from calepin.core.random import numpy_generator, torch_generator
 from calepin.core.threads import single_threaded_blas, single_threaded_torch
+from calepin.estimators._base import BaseLearner
 from calepin.generators.base import Generator, check_generator, latent_dimension, like_generator
 from calepin.generators.files import arrays_of, describe, fingerprint, rebuild, same_generator
 from calepin.learning.batches import ArrayBatches
 from calepin.learning.rules.generative import Algorithm1, AltMin, Autodiff, GenerativeRule, LeastSquares
-from calepin.learning.train import Callback, TrainState, train
+from calepin.learning.train import Callback, TrainState
 
 __all__ = ["GenerativeDictionaryLearner", "UnderdeterminedWarning"]
 
@@ -30,13 +30,14 @@ RULES: dict[str, type[GenerativeRule]] = {
 }
 LARGEST_BATCH = 256
 _GENERATOR = "generator."  # prefix of its arrays in a file
+_SAMPLES_PER_DIRECTION = 4
 
 
 class UnderdeterminedWarning(UserWarning):
     """Fewer samples than the dictionary has directions to be determined."""
 
 
-class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class GenerativeDictionaryLearner(BaseLearner):
     """Learn a linear layer A on top of a known generator: ``x = G(z) A`` with a short latent z.
 
     Minimises the mean over samples of ``0.5 ||x - G(z) A||^2 + (prior / 2) ||z||^2`` over A and the
@@ -50,8 +51,9 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
         G, from latents (n, k) to coefficients (n, n_coefficients), in torch; see `calepin.generators`.
     latent_dim : int, optional
         k, for a generator that does not tell.
-    rule : {"least-squares", "algorithm1", "altmin", "autodiff"}, default="least-squares"
-        How A moves; see `calepin.learning.rules.generative`.
+    rule : {"least-squares", "algorithm1", "altmin", "autodiff"} or GenerativeRule, default="least-squares"
+        How A moves; see `calepin.learning.rules.generative`. A rule of your own decodes as well, with its own
+        starts, prior and radius.
     ridge : float or "evidence", default=1.0
         Of rule "least-squares": how strongly A stays near its last value.
     n_starts : int, default=4
@@ -63,14 +65,20 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Largest norm of a latent.
     init : "random" or array (n_coefficients, n_features), default="random"
         The first A; random entries are normal and scaled to the energy of X.
-    batch_size : int, optional
-        Samples in a step. Default: all, at most 256.
+    batch_size : int or "auto", default="auto"
+        Samples in a step. "auto": all, at most 256.
     max_iter : int, default=20
         Passes over the data, at most. A network's many atoms fit the noise of few samples after 2 to 5.
     tol : float, default=1e-3
         Stop when a pass changes the mean objective by less than this share of it; 0 never stops.
+    checkpoint : path, optional
+        File that receives the state of the run at its end, on Ctrl-C or SIGTERM, and every minute.
+    resume : bool, default=False
+        Go on from `checkpoint` where that file exists.
     random_state : int, RandomState, Generator or None, default=None
         Seed of A, of the starts and of the order of the samples.
+    device : str, optional
+        Where to compute, for example "cuda"; the generator has to be there.
     verbose : bool, default=False
         Show a progress bar.
 
@@ -83,8 +91,10 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
     n_determined_, n_directions_ : int
         Directions of the coefficients that the samples of the last fit spanned, and those that the
         generator has: A is determined on the former alone.
-    n_iter_ : int
-        Passes done.
+    n_iter_, n_steps_ : int
+        Passes, and batches, done.
+    converged_ : bool
+        Whether `tol` ended the fit.
     history_ : list of dict
         For each pass: pass, objective, seconds.
     n_features_in_ : int
@@ -101,25 +111,28 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
     (50, 3)
     """
 
-    components_: np.ndarray
-    history_: list[dict[str, float]]
-    n_features_in_: int
+    _kind: ClassVar[str] = KIND
+
+    latent_dim_: int
 
     def __init__(
         self,
         generator: Generator,
         *,
         latent_dim: int | None = None,
-        rule: Literal["least-squares", "algorithm1", "altmin", "autodiff"] = "least-squares",
+        rule: Literal["least-squares", "algorithm1", "altmin", "autodiff"] | GenerativeRule = "least-squares",
         ridge: float | Literal["evidence"] = 1.0,
         n_starts: int = 4,
         prior: float = 0.0,
         radius: float | None = None,
         init: str | np.ndarray = "random",
-        batch_size: int | None = None,
+        batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 20,
         tol: float = 1e-3,
+        checkpoint: str | os.PathLike | None = None,
+        resume: bool = False,
         random_state: Any = None,
+        device: str | None = None,
         verbose: bool = False,
     ) -> None:
         self.generator = generator
@@ -133,7 +146,10 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
+        self.checkpoint = checkpoint
+        self.resume = resume
         self.random_state = random_state
+        self.device = device
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None, *, callbacks: Sequence[Callback] = ()) -> Self:
@@ -141,7 +157,8 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
 
         Parameters
         ----------
-        X : array (n_samples, n_features)
+        X : array (n_samples, n_features), or iterable of such arrays
+            In memory or memory-mapped; of an iterable each pass begins a new iteration.
         y : ignored
         callbacks : sequence of callables
             Each is called with the `TrainState` after every batch; a true result ends the fit.
@@ -156,26 +173,34 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
         UnderdeterminedWarning
             The samples span fewer directions of the coefficients than the generator has.
         """
-        self._state: TrainState | None = None
-        self._learn(X, reset=True, callbacks=callbacks, max_iter=self.max_iter)
+        self._check_parameters()
+        rng = numpy_generator(self.random_state)
+        rule = self._make_generative(self._rule_seed(rng))
+        data = self._batches(X, None, self._seed(rng), reset=True)
+        with single_threaded_torch():
+            self._run(data, rule, rng, callbacks)
+            self._count_directions(data)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Take one pass over new samples, from where the last call, or `fit`, left off."""
-        first = not hasattr(self, "components_")
-        n_passes = 0 if first or self._state is None else self._state.n_passes
-        self._learn(X, reset=first, callbacks=(), max_iter=n_passes + 1)
+        self._check_parameters()
+        rng = numpy_generator(self.random_state)
+        rule = self._make_generative(int(rng.integers(2**31)))
+        data = self._batches(X, None, int(rng.integers(2**31)), reset=not hasattr(self, "components_"))
+        with single_threaded_torch():
+            self._pass_over(data, rule, rng)
+            self._count_directions(data)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the latents (n_samples, latent_dim) of samples."""
         check_is_fitted(self, "components_")
-        X = self._tensor(validate_data(self, X, reset=False, dtype=[np.float64, np.float32]))
-        atoms = torch.from_numpy(self.components_).to(X)
-        return self._rule(0).decode(atoms, X, rng=torch_generator(0)).z.cpu().numpy()
+        X, _ = self._validate(X, None, reset=False)
+        return self._decoded(self._tensor(X)).cpu().numpy()
 
     @single_threaded_torch()
-    def inverse_transform(self, Z: Any) -> np.ndarray:
+    def inverse_transform(self, Z: Any) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the samples (n_samples, n_features) that latents stand for."""
         check_is_fitted(self, "components_")
         Z = np.asarray(Z)
@@ -191,29 +216,10 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
         residual = X - self.inverse_transform(self.transform(X))
         return -0.5 * float((residual * residual).sum(1).mean())
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the learned layer and, where a file can hold it, the generator; atomically.
-
-        Any other generator has to be given to `load` again, which recognises it by what it makes of a
-        few fixed latents.
-        """
-        check_is_fitted(self, "components_")
-        parameters = {k: v for k, v in self.get_params(deep=False).items() if k not in ("generator", "init")}
-        if not isinstance(self.random_state, Integral | None):
-            parameters["random_state"] = None  # a generator of numbers has no place in a file
-        description = describe(self.generator)
-        arrays = {
-            "components": self.components_,
-            "fingerprint": fingerprint(self.generator, self.latent_dim_),
-        }
-        if description is not None:
-            arrays |= {_GENERATOR + name: array for name, array in arrays_of(self.generator).items()}
-        names = ("latent_dim_", "n_iter_", "n_determined_", "n_directions_", "history_")
-        fitted = {name: getattr(self, name) for name in names}
-        save_arrays(path, KIND, arrays, {"estimator": parameters, "generator": description, "fitted": fitted})
-
     @classmethod
-    def load(cls, path: str | os.PathLike, *, generator: Generator | None = None) -> Self:
+    def load(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, path: str | os.PathLike, *, generator: Generator | None = None, **objects: Any
+    ) -> Self:
         """Read what `save` wrote.
 
         Parameters
@@ -221,6 +227,8 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
         path : path
         generator : callable, optional
             The generator of the fit; needed where the file does not hold it.
+        **objects
+            Other parameters that were objects: a rule.
 
         Raises
         ------
@@ -239,13 +247,7 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
             generator = rebuild(parameters["generator"], own)
         if not same_generator(generator, arrays["fingerprint"], parameters["fitted"]["latent_dim_"]):
             raise ValueError(f"generator: expected the one {path} was learned with, got another")
-        learner = cls(generator, **parameters["estimator"])
-        learner.components_ = arrays["components"]
-        learner.n_features_in_ = learner.components_.shape[1]
-        learner._state = None
-        for name, value in parameters["fitted"].items():
-            setattr(learner, name, value)
-        return learner
+        return super().load(path, generator=generator, **objects)
 
     @property
     def _n_features_out(self) -> int:
@@ -256,56 +258,66 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
         tags.transformer_tags.preserves_dtype = []  # latents have the dtype of the generator
         return tags
 
-    @single_threaded_torch()
-    def _learn(self, X: Any, *, reset: bool, callbacks: Sequence[Callback], max_iter: int) -> None:
-        self._check_parameters()
-        X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
-        rng = numpy_generator(self.random_state)
+    @property
+    def _automatic_batch_size(self) -> int | None:
+        return LARGEST_BATCH
+
+    @property
+    def _fitted_scalars(self) -> tuple[str, ...]:
+        own = ("latent_dim_", "n_determined_", "n_directions_")
+        return (*super()._fitted_scalars, *(name for name in own if hasattr(self, name)))
+
+    @classmethod
+    def _parameters_of(cls, components: np.ndarray) -> dict[str, Any]:
+        return {}
+
+    def _adopt(self, components: np.ndarray) -> None:
+        super()._adopt(components)
         self.latent_dim_ = latent_dimension(self.generator, self.latent_dim)
-        n_coefficients = check_generator(self.generator, self.latent_dim, n_features=X.shape[1])
-        X = self._tensor(X)
-        rule = self._rule(int(rng.integers(2**31)))
-        seed = int(rng.integers(2**31))
-        data = ArrayBatches(X.numpy(), min(self.batch_size or LARGEST_BATCH, len(X)), seed=seed)
+
+    def _header_to_save(self) -> dict[str, Any]:
+        return {"generator": describe(self.generator)}
+
+    def _arrays_to_save(self) -> dict[str, np.ndarray]:
+        arrays = {"fingerprint": fingerprint(self.generator, self.latent_dim_)}
+        if describe(self.generator) is None:
+            return arrays
+        return arrays | {_GENERATOR + name: array for name, array in arrays_of(self.generator).items()}
+
+    def _validate(self, X: Any, mask: Any, *, reset: bool) -> tuple[np.ndarray, None]:
+        X, _ = super()._validate(X, mask, reset=reset)
+        self.latent_dim_ = latent_dimension(self.generator, self.latent_dim)
         if reset:
-            self._state = TrainState(rule.init(self._first_atoms(X, n_coefficients, rng)))
-        elif self._state is None:  # loaded from a file: the atoms are known, nothing else
-            self._state = TrainState(rule.init(torch.from_numpy(self.components_).to(X)))
-        state = self._state
-        assert state is not None
-        try:
-            self._train(rule, data, state, callbacks, max_iter)
-        finally:
-            self.components_ = np.asarray(state.arrays["atoms"])
-            self.n_iter_, self.history_ = state.n_passes, state.history
-        self._count_directions(X, rule)
+            self._n_coefficients = check_generator(self.generator, self.latent_dim, n_features=X.shape[1])
+        return X, None
 
-    def _train(
-        self,
-        rule: GenerativeRule,
-        data: ArrayBatches,
-        state: TrainState,
-        callbacks: Sequence[Callback],
-        max_iter: int,
-    ) -> None:
-        if not self.verbose:
-            train(rule, data, state, max_iter=max_iter, tol=self.tol, callbacks=callbacks)
-            return
-        from calepin.core.progress import progress_bar
+    def _rule_seed(self, rng: np.random.Generator) -> int:
+        """Return the seed of the starts: that of the run which is resumed, where it was random."""
+        seed = int(rng.integers(2**31))
+        if self.random_state is None and self._resumes():
+            return self._checkpoint_settings().get("seed", seed)
+        return seed
 
-        with progress_bar("learning", total=max_iter * (data.n_steps or 1), done=state.n_steps) as bar:
-            show: Callback = lambda state: bar.update(state.n_steps, f"pass {state.n_passes + 1}")  # noqa: E731
-            train(rule, data, state, max_iter=max_iter, tol=self.tol, callbacks=[show, *callbacks])
-
-    def _rule(self, seed: int) -> GenerativeRule:
+    def _make_generative(self, seed: int) -> GenerativeRule:
+        if not isinstance(self.rule, str):
+            return self.rule
         more = {"ridge": self.ridge} if self.rule == "least-squares" else {}
         return RULES[self.rule](
             self.generator, self.latent_dim, n_starts=self.n_starts, prior=self.prior, radius=self.radius,
             seed=seed, **more,
         )  # fmt: skip
 
-    def _first_atoms(self, X: Tensor, n_coefficients: int, rng: np.random.Generator) -> Tensor:
-        shape = (n_coefficients, X.shape[1])
+    def _decoded(self, X: Tensor) -> Tensor:
+        """Return the latents of samples under A as it is, from starts of their own."""
+        atoms = torch.from_numpy(self.components_).to(X)
+        return self._make_generative(0).decode(atoms, X, generator=torch_generator(0)).z
+
+    def _fresh(self, data: Any, rule: Any, rng: np.random.Generator) -> TrainState:
+        return TrainState(rule.init(self._first_atoms(data, rng)).to(self.device))
+
+    def _first_atoms(self, data: Any, rng: np.random.Generator) -> Tensor:
+        X = self._tensor(data.X if isinstance(data, ArrayBatches) else data.head(LARGEST_BATCH, rng).X)
+        shape = (self._n_coefficients, X.shape[1])
         if not isinstance(self.init, str):
             init = torch.as_tensor(np.asarray(self.init)).to(X)
             if init.shape != shape or not torch.isfinite(init).all():
@@ -316,11 +328,15 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
         scale = (X.square().sum(1).mean() / energy.clamp_min(torch.finfo(X.dtype).tiny)).sqrt()
         return drawn * (scale if scale > 0 else 1.0)
 
-    def _count_directions(self, X: Tensor, rule: GenerativeRule) -> None:
-        """Compare the span of the samples' coefficients with that of the generator's."""
-        found = rule.decode(torch.from_numpy(self.components_).to(X), X, rng=torch_generator(0))
+    def _count_directions(self, data: Any) -> None:
+        """Compare the span of the samples' coefficients with that of the generator's.
+
+        Of an iterable the first batches count, as many as can tell.
+        """
+        enough = _SAMPLES_PER_DIRECTION * len(self.components_)
+        X = self._tensor(data.X) if isinstance(data, ArrayBatches) else self._first_samples(data, enough)
         with torch.no_grad():
-            spanned = self.generator(found.z)
+            spanned = self.generator(self._decoded(X))
         self.n_determined_ = int(torch.linalg.matrix_rank(spanned))
         all_of_it = self._probe(2 * self.components_.shape[0] + 10)
         self.n_directions_ = max(self.n_determined_, int(torch.linalg.matrix_rank(all_of_it)))
@@ -329,8 +345,16 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
                 f"X: its {len(X)} samples determine A on {self.n_determined_} of the {self.n_directions_} "
                 "directions that the generator's coefficients have; elsewhere A stays as it began",
                 UnderdeterminedWarning,
-                stacklevel=5,  # the caller of fit, past what decorates _learn
+                stacklevel=3,
             )
+
+    def _first_samples(self, data: Any, enough: int) -> Tensor:
+        parts: list[Tensor] = []
+        for batch in data.walk(0):
+            parts.append(self._tensor(batch.X))
+            if sum(len(part) for part in parts) >= enough:
+                break
+        return torch.cat(parts)
 
     @torch.no_grad()
     def _probe(self, n: int) -> Tensor:
@@ -343,21 +367,11 @@ class GenerativeDictionaryLearner(ClassNamePrefixFeaturesOutMixin, TransformerMi
         return torch.from_numpy(np.array(values)).to(like)
 
     def _check_parameters(self) -> None:
-        if self.rule not in RULES:
-            raise ValueError(f"rule: expected one of {sorted(RULES)}, got {self.rule!r}")
-        for name in ("n_starts", "max_iter"):
-            _positive_integer(name, getattr(self, name))
-        if self.batch_size is not None:
-            _positive_integer("batch_size", self.batch_size)
-        if not isinstance(self.tol, Real) or not self.tol >= 0:
-            raise ValueError(f"tol: expected a number >= 0, got {self.tol!r}")
-        ridge: Any = self.ridge
-        if ridge != "evidence" and (not isinstance(ridge, int | float) or not ridge >= 0):
-            raise ValueError(f"ridge: expected a number >= 0 or 'evidence', got {ridge!r}")
-        if isinstance(self.init, str) and self.init != "random":
-            raise ValueError(f"init: expected 'random' or an array, got {self.init!r}")
-
-
-def _positive_integer(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+        if isinstance(self.rule, str):
+            check_one_of("rule", self.rule, sorted(RULES))
+        check_integer("n_starts", self.n_starts)
+        if self.ridge != "evidence" and not (is_number(self.ridge) and self.ridge >= 0):
+            raise ValueError(f"ridge: expected a number of at least 0 or 'evidence', got {self.ridge!r}")
+        if isinstance(self.init, str):
+            check_one_of("init", self.init, ("random",))
+        super()._check_parameters()

@@ -175,8 +175,6 @@ def train_steps(
     if not enough(state):
         passes = -(-n_steps // (data.n_steps or 1))
         train(rule, data, state, max_iter=passes, callbacks=[*callbacks, enough], checkpoint=checkpoint)
-    if rule.average is not None and enough(state):
-        rule.use_average(state.arrays)
     if enough(state):
         rule.finish(state.learned)
     return state
