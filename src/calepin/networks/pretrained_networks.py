@@ -1,13 +1,17 @@
-"""Networks that calepin ships; each has a card, ``src/calepin/weights/NAME.md``."""
+"""Networks that calepin ships; each has a card, ``src/calepin/weights/NAME.md``. Generators by name or file."""
 
+import os
 from importlib.resources import as_file, files
 from typing import Any
 
+from torch import nn
+
 from calepin.core.files import read_header
+from calepin.generators.files import load_generator
 from calepin.networks.autoencoder import UnfoldedAutoencoder
 from calepin.networks.vae import VAE
 
-__all__ = ["PRETRAINED", "pretrained"]
+__all__ = ["PRETRAINED", "open_generator", "pretrained"]
 
 PRETRAINED = {
     "bsd-gaussian": "bsd_gaussian_25.safetensors",
@@ -42,3 +46,30 @@ def pretrained(name: str) -> Any:
         raise ValueError(f"name: expected one of {', '.join(PRETRAINED)}, got {name!r}")
     with as_file(files("calepin") / "weights" / PRETRAINED[name]) as path:
         return CLASSES[read_header(path)["kind"]].load(path)
+
+
+def open_generator(source: str | os.PathLike) -> nn.Module:
+    """Return the generator of a shipped VAE, of a file of `VAE.save`, or of `calepin.generators.save_generator`.
+
+    Parameters
+    ----------
+    source : str or path
+        A name of `PRETRAINED`, or a file that ends in ".safetensors".
+
+    Raises
+    ------
+    ValueError
+        A name that calepin does not ship, or a network without a generator.
+    FileNotFoundError, calepin.FileFormatError
+        No such file, or no generator in it.
+    """
+    if not os.fspath(source).endswith(".safetensors"):
+        network = pretrained(os.fspath(source))
+        if not isinstance(network, VAE):
+            raise ValueError(
+                f"generator: expected a VAE or a generator, got {source}, a {type(network).__name__}"
+            )
+        return network.generator()
+    if read_header(source)["kind"] == "vae":
+        return VAE.load(source).generator()
+    return load_generator(source)
