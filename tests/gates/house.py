@@ -1,4 +1,4 @@
-"""Read the sources as the gates do: modules, imports and what a package itself defines, without importing any."""
+"""Read the sources without importing them: modules, imports, what a file defines, what a package exports."""
 
 import ast
 from collections.abc import Iterator
@@ -33,8 +33,8 @@ class Module:
 class Import:
     """One imported module: where, whether at the top of the file, and the name taken from it if any.
 
-    In ``from calepin.operators import dense`` the target is the file, ``calepin.operators.dense``, and there is no
-    name; `written` keeps both as they stand there.
+    In ``from calepin.operators import dense`` the target is the file, ``calepin.operators.dense``, and there
+    is no name; `written` keeps both as they stand there.
     """
 
     module: Module
@@ -88,7 +88,8 @@ def _imports(module: Module, tree: ast.Module) -> Iterator[Import]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(module, node.lineno, alias.name, None, (alias.name, None), id(node) not in inside)
+                written = (alias.name, None)
+                yield Import(module, node.lineno, alias.name, None, written, id(node) not in inside)
         elif isinstance(node, ast.ImportFrom):
             origin = _origin(module, node)
             for alias in node.names:
@@ -122,10 +123,26 @@ def defined(tree: ast.Module) -> dict[str, int]:
 
 
 def exports(package: Module) -> dict[str, str]:
-    """Return the names that a package exports and the module that defines each, from ``__init__.py`` or its stub."""
+    """Return the names that a package or module exports, and the module that defines each."""
+    if not package.is_package:
+        return dict.fromkeys(listed_names(package), package.name)
     found = {name: package.name for name in defined(package.tree) if not name.startswith("_")}
     for entry in imports(package):
         origin, name = entry.written
         if entry.at_top and name and origin.startswith(package.name + "."):
             found[name] = origin
     return found
+
+
+def listed_names(module: Module) -> list[str]:
+    """Return the names of a module's ``__all__``, or those it defines without an underscore."""
+    for node in module.tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return [name for name in defined(module.tree) if not name.startswith("_")]
+
+
+def is_public(module: str) -> bool:
+    """Return whether users import from a module: calepin and its rooms, but not core and the command line."""
+    parts = module.split(".")
+    return len(parts) <= 2 and parts[-1] not in {"core", "cli", "__main__"}

@@ -1,4 +1,4 @@
-"""Networks that calepin ships; each has a card, ``src/calepin/weights/NAME.md``. Generators by name or file."""
+"""Networks that calepin ships, each with a card ``weights/NAME.md``; generators by name or from a file."""
 
 import os
 from importlib.resources import as_file, files
@@ -49,7 +49,7 @@ def pretrained(name: str) -> Any:
 
 
 def open_generator(source: str | os.PathLike) -> nn.Module:
-    """Return the generator of a shipped VAE, of a file of `VAE.save`, or of `calepin.generators.save_generator`.
+    """Return the generator of a shipped or saved VAE, or of a file of `calepin.generators.save_generator`.
 
     Parameters
     ----------
