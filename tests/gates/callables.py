@@ -63,7 +63,7 @@ def methods(owner: type) -> Iterator[Callable[..., Any]]:
             function = getattr(value, "__func__", value)
             if inspect.isfunction(function) and not name.startswith("_") and name not in seen:
                 seen.add(name)
-                if function.__module__.split(".")[0] == "calepin":
+                if function.__module__.split(".")[0] == "calepin" and function.__name__ == name:
                     yield function
 
 
@@ -84,6 +84,7 @@ def signature_of(public: Public) -> dict[str, inspect.Parameter]:
 def commands() -> tuple[Command, ...]:
     """Return the commands of ``calepin``."""
     import typer
+
     from calepin.cli.app import app
 
     group: Any = typer.main.get_command(app)

@@ -41,6 +41,11 @@ def pretrained(name: str) -> Any:
         "dcea-poisson-untied-peak4" and so on, tied or untied, peak 1, 2 or 4: an `UnfoldedAutoencoder` for
         counts of photons (n, 1, h, w).
         "vae-mnist", "vae-digits": a `VAE` of 28x28 or 8x8 digits in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        A name that calepin does not ship.
     """
     if name not in PRETRAINED:
         raise ValueError(f"name: expected one of {', '.join(PRETRAINED)}, got {name!r}")
