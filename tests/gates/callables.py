@@ -30,11 +30,25 @@ class Public:
 
 @dataclass(frozen=True)
 class Command:
-    """A command of the command line with its click parameters."""
+    """A command of the command line."""
 
     name: str
-    function: Callable[..., Any]
-    parameters: Sequence[Any]
+    click: Any
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function that typer calls."""
+        return self.click.callback
+
+    @property
+    def parameters(self) -> Sequence[Any]:
+        """Its options and arguments."""
+        return self.click.params
+
+    def parse(self, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str], list[Any]]:
+        """Return the values as they were written, and what is left; raise for an option that is not there."""
+        context = self.click.context_class(self.click, info_name=self.name)
+        return self.click.make_parser(context).parse_args(list(arguments))
 
 
 @cache
@@ -88,6 +102,4 @@ def commands() -> tuple[Command, ...]:
     from calepin.cli.app import app
 
     group: Any = typer.main.get_command(app)
-    return tuple(
-        Command(name, command.callback, command.params) for name, command in sorted(group.commands.items())
-    )
+    return tuple(Command(name, command) for name, command in sorted(group.commands.items()))

@@ -150,7 +150,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     What a neuron of the thalamus answers to a deflection of the whisker, and when, from its spikes in 17
     trials of 3 s alone (with CALEPIN_DATA, see ``docs/data.md``). The 16 deflections are 125 ms apart:
 
-    >>> from calepin.datasets import data_path, read_spikes
+    >>> from calepin.datasets import data_path
+    >>> from calepin.spikes import read_spikes
     >>> path = data_path("spikes/whisker_thalamus/Dir3_Neuron1_Stim1_trngdataBis.mat")
     >>> spikes = read_spikes(path).counts
     >>> counts = spikes.sum(0)[None, None]
