@@ -161,7 +161,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     ... ).fit(counts)
     >>> onsets = learner.transform(counts)[0, 0].nonzero()[0]
     >>> onsets[:4], len(onsets)
-    (array([488, 614, 738, 863]), 16)
+    (array([472, 598, 722, 847]), 16)
 
     ``docs/spikes.md`` goes on from there: history of each trial, held-out bits a spike, goodness of fit.
     """
