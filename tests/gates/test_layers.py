@@ -86,6 +86,29 @@ def test_every_room_is_on_the_map():
     )
 
 
+def test_the_map_is_in_contributing():
+    """Each room has a line of the table there, in which what it may import stands as here."""
+    words = {
+        "terms": TERMS - CORE,
+        "engine": ENGINE,
+        "nothing of calepin": set(),
+        "all of the above": GROUND_TO_TRADES,
+    }
+    table: dict[str, set[str]] = {}
+    for line in (house.ROOT / "CONTRIBUTING.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and len(cells) == 3 and not cells[0].endswith(".py`"):
+            allowed = set().union(*(words.get(word, {word}) for word in cells[2].split(", ")))
+            table |= {room.strip("`"): allowed for room in cells[0].split(", ")}
+    expected = {
+        room: MAY_IMPORT[room] - {"calepin"} for room in MAY_IMPORT if room in GROUND_TO_TRADES | {"cli"}
+    }
+    table.pop("calepin_papers")
+    assert table == expected, (
+        f"CONTRIBUTING.md: {sorted(room for room in expected if table.get(room) != expected[room])}"
+    )
+
+
 def test_the_map_has_no_circle():
     circles = components({room: MAY_IMPORT[room] for room in MAY_IMPORT})
     assert not circles, f"MAY_IMPORT allows a circle: {circles}"
@@ -126,6 +149,10 @@ def test_imports_have_no_circle():
             arrows[entry.module.name].add(entry.target)
     circles = components(arrows)
     assert not circles, "modules that import each other in a circle:\n" + "\n".join(map(str, circles))
+
+
+def test_a_circle_is_found():
+    assert components({"a": {"b"}, "b": {"c"}, "c": {"b", "a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 
 def test_heavy_packages_load_where_they_are_used():
