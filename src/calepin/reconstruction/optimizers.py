@@ -57,7 +57,7 @@ class GradientDescent:
 
     Parameters
     ----------
-    step_size : float, optional
+    step : float, optional
         Default: `factor` times Theorem 2's ``1 / (curvature ||A||^2 ||J||^2)``, J the Jacobian of
         the network: a bound on it, or its norm at the start.
     momentum : float, default 0
