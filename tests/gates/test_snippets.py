@@ -159,6 +159,27 @@ def test_commands_and_options_exist(page):
     assert not offenders, "\n".join(["", *offenders])
 
 
+def test_commands_of_the_makefile_exist():
+    text = (house.ROOT / "Makefile").read_text().replace("\\\n", "")
+    lines = re.findall(r"^\t\$\(BIN\)/(calepin .*)$", text, re.MULTILINE)
+    assert lines
+    assert not [f"Makefile: `{line}`: {problem}" for line in lines if (problem := wrong_in(line))]
+
+
+def test_examples_of_the_help_exist():
+    lines = [
+        (command.name, line.strip())
+        for command in commands()
+        for line in (command.click.epilog or "").splitlines()
+        if line.strip().startswith("calepin ")
+    ]
+    assert {name for name, _ in lines} == {command.name for command in commands()}, "a command has no example"
+    offenders = [
+        f"calepin {name} --help: `{line}`: {problem}" for name, line in lines if (problem := wrong_in(line))
+    ]
+    assert not offenders, "\n".join(["", *offenders])
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
