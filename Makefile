@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH  := torch==2.13.0
 OUT    ?= demo
+OLDEST := 3.11
+NEWEST := 3.13
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench clean clean-cache
@@ -15,15 +17,16 @@ help: ## this list
 demo: $(VENV)/.package ## denoise a photograph with a dictionary learned from its own patches
 	@mkdir -p $(OUT)
 	$(BIN)/calepin denoise --sample camera --add-noise 25 --seed 0 --output $(OUT)/denoised.png \
-	  --atoms-picture $(OUT)/atoms.png --figure $(OUT)/before-after.png
+	  --atoms-image $(OUT)/atoms.png --figure $(OUT)/before-after.png
 
 test: $(VENV)/.test ## the whole test suite
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 
-lint: $(VENV)/.lint ## ruff and pyright
+lint: $(VENV)/.lint ## ruff, and pyright for the oldest and the newest Python
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonversion $(OLDEST)
+	$(BIN)/pyright --pythonversion $(NEWEST)
 
 format: $(VENV)/.lint ## rewrite the sources as ruff wants them
 	$(BIN)/ruff check --fix .

@@ -3,10 +3,10 @@
 A penalty g is two functions of a batch of codes, samples first (n, ...):
 
     value(z)      = g(z), one number a sample
-    prox(v, step) = argmin_z 0.5 * ||v - z||^2 + step * g(z)
+    prox(v, step_size) = argmin_z 0.5 * ||v - z||^2 + step_size * g(z)
 
-Parikh and Boyd, "Proximal algorithms", 2014, sections 1.1 and 6.5. The step is a number, or a
-tensor that broadcasts against v (one step a sample has shape (n, 1, ...)).
+Parikh and Boyd, "Proximal algorithms", 2014, sections 1.1 and 6.5. The step size is a number, or a
+tensor that broadcasts against v (one step size a sample has shape (n, 1, ...)).
 """
 
 import math
@@ -28,8 +28,8 @@ class Penalty(Protocol):
         """Penalty of each sample, shape (n,)."""
         ...
 
-    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
-        """Proximal map of ``step * value`` at v, shape of v."""
+    def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
+        """Proximal map of ``step_size * value`` at v, shape of v."""
         ...
 
 
@@ -37,7 +37,7 @@ class Penalty(Protocol):
 class L1:
     """Sum of magnitudes: the lasso's penalty, ``g(z) = sum_i alpha_i |z_i|``.
 
-    Its proximal map is the soft threshold at ``step * alpha``. Complex codes keep their phase.
+    Its proximal map is the soft threshold at ``step_size * alpha``. Complex codes keep their phase.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ class L1:
         """Weighted sum of magnitudes, shape (n,)."""
         return (self.alpha * z.abs()).flatten(1).sum(1)
 
-    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
-        """Soft threshold at ``step * alpha``."""
-        threshold = step * self.alpha
+    def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
+        """Soft threshold at ``step_size * alpha``."""
+        threshold = step_size * self.alpha
         if v.is_complex():
             return v * _shrinkage(v.abs(), threshold)
         if not isinstance(threshold, Tensor):
@@ -70,7 +70,7 @@ class L1:
 class NonNegativeL1:
     """Sum of entries that may not be negative: ``g(z) = sum_i alpha_i z_i``, infinite if any z_i < 0.
 
-    Its proximal map is a rectifier with bias, ``max(v - step * alpha, 0)``.
+    Its proximal map is a rectifier with bias, ``max(v - step_size * alpha, 0)``.
 
     Parameters
     ----------
@@ -88,20 +88,20 @@ class NonNegativeL1:
         total = (self.alpha * z).flatten(1).sum(1)
         return total.masked_fill((z < 0).flatten(1).any(1), math.inf)
 
-    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
-        """One-sided soft threshold at ``step * alpha``."""
-        return (v - step * self.alpha).relu()
+    def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
+        """One-sided soft threshold at ``step_size * alpha``."""
+        return (v - step_size * self.alpha).relu()
 
 
 @dataclass(frozen=True)
 class HardThreshold:
-    """The papers' HT_b: entries of magnitude above b stay, the others become zero, whatever the step.
+    """The papers' HT_b: entries of magnitude above b stay, the others become zero, whatever the step size.
 
-        prox(v, step) = argmin_z 0.5 * ||v - z||^2 + value(z),    value(z) = b^2 / 2 * ||z||_0
+        prox(v, step_size) = argmin_z 0.5 * ||v - z||^2 + value(z),    value(z) = b^2 / 2 * ||z||_0
 
-    Unlike every other penalty its threshold does not move with the step. A proximal gradient method
-    with step s therefore lowers ``nll(z) + value(z) / s``, and `value` is its penalty only for s = 1.
-    (A penalty weight that ignores the step would need the threshold ``b * sqrt(s)``.)
+    Unlike every other penalty its threshold does not move with the step size. A proximal gradient method
+    with step size s therefore lowers ``nll(z) + value(z) / s``, and `value` is its penalty only for s = 1.
+    (A penalty weight that ignores the step size would need the threshold ``b * sqrt(s)``.)
 
     Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022; the map is that
     of Blumensath and Davies, "Iterative thresholding for sparse approximations", 2008, eq. 2.2.
@@ -125,8 +125,8 @@ class HardThreshold:
         total = (0.5 * self.threshold**2 * (z != 0).to(z.abs().dtype)).flatten(1).sum(1)
         return total.masked_fill((z < 0).flatten(1).any(1), math.inf) if self.nonnegative else total
 
-    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
-        """Hard threshold at b; `step` is not used."""
+    def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
+        """Hard threshold at b; `step_size` is not used."""
         # asking which entries go, not which stay, lets a NaN through to where it is reported
         return v.masked_fill((v if self.nonnegative else v.abs()) <= self.threshold, 0)
 
@@ -160,10 +160,10 @@ class GroupL1:
         """Weighted sum of group norms, shape (n,)."""
         return (self.alpha * self._norms(self._split(z))).flatten(1).sum(1)
 
-    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
-        """Block soft threshold at ``step * alpha``."""
+    def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
+        """Block soft threshold at ``step_size * alpha``."""
         groups = self._split(v)
-        shrinkage = _shrinkage(self._norms(groups), step * self.alpha)
+        shrinkage = _shrinkage(self._norms(groups), step_size * self.alpha)
         return (groups * shrinkage.unsqueeze(2)).flatten(1, 2)
 
     def _split(self, z: Tensor) -> Tensor:

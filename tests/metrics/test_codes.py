@@ -19,12 +19,12 @@ def problem(rng):
 def test_the_gap_bounds_what_is_missed_and_closes_at_the_optimum(problem, rng, positive):
     X, atoms = problem
     best = sparse_encode(X, atoms, alpha=0.2, positive=positive)
-    assert duality_gap(X, best, atoms, alpha=0.2, positive=positive).max() < 1e-12
+    assert duality_gap(X, best, atoms, alpha=0.2, nonnegative=positive).max() < 1e-12
     for scale in (0.01, 0.3):
         codes = best + scale * rng.standard_normal(best.shape) * (best != 0)
         codes = abs(codes) if positive else codes
         missed = objective(X, codes, atoms, 0.2) - objective(X, best, atoms, 0.2)
-        gap = duality_gap(X, codes, atoms, alpha=0.2, positive=positive)
+        gap = duality_gap(X, codes, atoms, alpha=0.2, nonnegative=positive)
         assert (gap >= missed - 1e-12).all()
         assert gap.max() < 5
 
@@ -33,7 +33,7 @@ def test_a_code_that_may_not_be_has_an_infinite_gap(problem):
     X, atoms = problem
     codes = np.zeros((20, 15))
     codes[3, 2] = -0.1
-    gap = duality_gap(X, codes, atoms, alpha=0.2, positive=True)
+    gap = duality_gap(X, codes, atoms, alpha=0.2, nonnegative=True)
     assert np.flatnonzero(np.isinf(gap)).tolist() == [3]
 
 

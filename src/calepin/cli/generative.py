@@ -68,9 +68,10 @@ def transfer(
     output = Output(quiet, as_json)
     check_output(output_path, ".safetensors")
     X = load_samples(data)
-    prior_net = _generator(generator)
     from calepin.estimators.generative import GenerativeDictionaryLearner
+    from calepin.networks.pretrained_networks import open_generator
 
+    prior_net = open_generator(generator)
     learner = GenerativeDictionaryLearner(
         prior_net, n_starts=starts, prior=prior, max_iter=max_iter, random_state=seed, verbose=not quiet
     ).fit(X.reshape(len(X), -1))
@@ -183,26 +184,6 @@ def _read(file: Path, model: Any) -> "np.ndarray":
     from calepin.compression.clp import read_clp
 
     return read_clp(file, model)
-
-
-def _generator(name: str) -> Any:
-    """Return the generator that a name or a file stands for."""
-    from calepin.core.files import read_header
-    from calepin.generators.files import load_generator
-    from calepin.networks.vae import VAE
-
-    if not name.endswith(".safetensors"):
-        from calepin.networks.pretrained_networks import pretrained
-
-        network = pretrained(name)
-        if not isinstance(network, VAE):
-            raise ValueError(
-                f"generator: expected a VAE or a generator, got {name}, a {type(network).__name__}"
-            )
-        return network.generator()
-    if read_header(name)["kind"] == "vae":
-        return VAE.load(name).generator()
-    return load_generator(name)
 
 
 def _draw_curve(X: "np.ndarray", model: Any, training: Any, path: Path) -> dict[str, Any]:

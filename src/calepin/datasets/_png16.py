@@ -7,7 +7,6 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 __all__ = ["is_deep", "read_deep", "write_deep"]
 
@@ -44,6 +43,8 @@ def read_deep(file: IO[bytes]) -> tuple[NDArray[np.uint16], bytes | None]:
 
 def _decode(file: IO[bytes], raw_mode: str) -> tuple[NDArray[np.uint16], bytes | None]:
     """Let Pillow undo compression and row filters, and interpret the bytes as `raw_mode` says."""
+    from PIL import Image
+
     file.seek(0)
     with Image.open(file) as image:
         raw_mode = image.mode + raw_mode if raw_mode.startswith(";") else raw_mode

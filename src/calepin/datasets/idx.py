@@ -51,6 +51,13 @@ def load_mnist(part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     ----------
     part : {"train", "test"}
         60,000 or 10,000 digits.
+
+    Raises
+    ------
+    ValueError
+        Another part.
+    FileNotFoundError, FileFormatError
+        No folder or file there, or a damaged one.
     """
     if part not in ("train", "test"):
         raise ValueError(f"part: expected 'train' or 'test', got {part!r}")

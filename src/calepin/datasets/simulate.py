@@ -162,7 +162,7 @@ def simulate_convolutional(
     noise: float = 1.0,
     random_state: int | np.random.Generator = 0,
 ) -> ConvolutionalData:
-    """Draw signals in which each filter appears a few times, anywhere, seen through a family's noise.
+    """Return signals in which each filter appears a few times, anywhere, seen through a family's noise.
 
     With the defaults and signals of 500 samples it is the simulation of Tolooshams et al. (2020, section
     5.2.1) but for what the paper leaves open: the filters (`smooth_filters` here), the amplitudes, which
@@ -170,14 +170,29 @@ def simulate_convolutional(
 
     Parameters
     ----------
-    n_samples, signal_shape
-        Signals and their spatial shape, one number an axis.
-    atoms
-        Filters (n_atoms, channels, *kernel); drawn by default, `n_atoms` of `kernel_size`.
-    n_events
+    n_samples : int
+        Number of signals.
+    signal_shape : sequence of int
+        Their spatial shape, one number an axis.
+    atoms : array (n_atoms, channels, *kernel), optional
+        Filters; drawn by default, `n_atoms` of `kernel_size`.
+    n_atoms : int, default 3
+        Filters to draw.
+    kernel_size : sequence of int, default (50,)
+        Their spatial shape.
+    n_events : int, default 5
         Appearances of each filter in each signal, at different places.
-    family : {"gaussian", "binomial", "poisson"}
-        Binomial with `trials` and logit link, Poisson with log link, normal of deviation `noise`.
+    amplitude : (float, float), default (5, 5)
+        Range of the amplitudes, which are uniform in it.
+    family : {"gaussian", "binomial", "poisson"}, default "binomial"
+        Normal with identity link, binomial with logit link, Poisson with log link.
+    trials : int, default 25
+        Of the binomial family.
+    offset : float, default 0
+        Baseline of the linear predictor.
+    noise : float, default 1
+        Standard deviation of the Gaussian family.
+    random_state : int or Generator, default 0
 
     Raises
     ------

@@ -145,7 +145,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     What a neuron of the thalamus answers to a deflection of the whisker, and when, from its spikes in 17
     trials of 3 s alone (with CALEPIN_DATA, see ``docs/data.md``). The 16 deflections are 125 ms apart:
 
-    >>> from calepin.datasets import data_path, read_spikes
+    >>> from calepin.datasets import data_path
+    >>> from calepin.spikes import read_spikes
     >>> path = data_path("spikes/whisker_thalamus/Dir3_Neuron1_Stim1_trngdataBis.mat")
     >>> spikes = read_spikes(path).counts
     >>> counts = spikes.sum(0)[None, None]
@@ -155,7 +156,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     ... ).fit(counts)
     >>> onsets = learner.transform(counts)[0, 0].nonzero()[0]
     >>> onsets[:4], len(onsets)
-    (array([488, 614, 738, 863]), 16)
+    (array([472, 598, 722, 847]), 16)
 
     ``docs/spikes.md`` goes on from there: history of each trial, held-out bits a spike, goodness of fit.
     """

@@ -149,6 +149,11 @@ def check_generator(
     like : Tensor, optional
         Gives dtype and device of the latents; by default those of the generator's own tensors.
 
+    Returns
+    -------
+    int
+        Number of coefficients of a latent.
+
     Raises
     ------
     ValueError

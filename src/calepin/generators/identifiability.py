@@ -107,7 +107,7 @@ def identifiability(
     tol: float = 1e-6,
     seed: int = 0,
 ) -> Identifiability:
-    """Say what of a dictionary can be learned from samples ``G(z) D``, in numbers and in words.
+    """Return what of a dictionary can be learned from samples ``G(z) D``, in numbers and in words.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def identifiability(
     tol : float, default 1e-6
         Eigenvalues, relative to 1, that count as 0, and squared singular values of the coefficients
         that count as unseen.
-    seed : int
+    seed : int, default 0
         Of the latents.
 
     Raises

@@ -66,7 +66,7 @@ def code_error(codes: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
 
 
 def duality_gap(
-    X: ArrayLike, codes: ArrayLike, atoms: ArrayLike, *, alpha: float, positive: bool = False
+    X: ArrayLike, codes: ArrayLike, atoms: ArrayLike, *, alpha: float, nonnegative: bool = False
 ) -> NDArray[np.float64]:
     """Return a bound on what codes of the lasso miss, shape (n,).
 
@@ -85,7 +85,7 @@ def duality_gap(
     atoms : array of shape (n_components, n_features)
     alpha : float
         Weight of the l1 norm, positive.
-    positive : bool
+    nonnegative : bool, default False
         Whether codes may not be negative; if some are, their gap is infinite.
 
     Raises
@@ -104,13 +104,13 @@ def duality_gap(
         raise ValueError(f"alpha: expected a finite positive number, got {alpha}")
     R = X - codes @ atoms
     correlation = R @ atoms.T
-    peak = (correlation if positive else np.abs(correlation)).max(1)
+    peak = (correlation if nonnegative else np.abs(correlation)).max(1)
     rr, rx = (R * R).sum(1), (R * X).sum(1)
     tiny = np.finfo(np.float64).tiny
     scale = np.clip(rx / np.maximum(rr, tiny), 0, alpha / np.maximum(peak, tiny))
     primal = 0.5 * rr + alpha * np.abs(codes).sum(1)
     gap = np.maximum(primal - scale * rx + 0.5 * scale**2 * rr, 0)
-    return np.where((codes < 0).any(1), np.inf, gap) if positive else gap
+    return np.where((codes < 0).any(1), np.inf, gap) if nonnegative else gap
 
 
 def mutual_coherence(atoms: ArrayLike) -> float:

@@ -49,7 +49,7 @@ class FilterMatch:
 
 
 def match_filters(filters: ArrayLike, reference: ArrayLike, *, max_shift: int | None = 0) -> FilterMatch:
-    """Match filters to references over permutation, sign and shift.
+    """Return the match of filters to references over permutation, sign and shift.
 
     The inner products of unit filters at the best shift of each pair make a linear assignment problem.
 

@@ -67,9 +67,9 @@ class UnfoldedAutoencoder(nn.Module):
     step : float, optional
         Step size s; by default ``1 / L`` of the first atoms on a large signal, for families with a
         bounded curvature.
-    likelihood : Gaussian, Binomial or Poisson, default Gaussian()
-        Family of y. Its score is the residual of the layers, its linear predictor the output. The
-        trials of a Binomial are one number.
+    likelihood : Gaussian, Binomial or Poisson, optional
+        Family of y; Gaussian by default. Its score is the residual of the layers, its linear predictor
+        the output. The trials of a Binomial are one number.
     decay : float, default 1
         Factor beta on the thresholds from layer to layer. An attribute, for schedules to change.
     tied : bool, default True
@@ -188,6 +188,11 @@ class UnfoldedAutoencoder(nn.Module):
         Returns
         -------
         Tensor, shape of y
+
+        Raises
+        ------
+        ValueError
+            Other shapes or channels, no shift, or one outside the stride.
         """
         y, mu = self._observed(y), self._baseline(offset, y)
         shifts = self.all_shifts() if shifts is None else self._checked(shifts)

@@ -44,11 +44,11 @@ class TwoLayerGenerator(UntrainedNetwork):
     ----------
     size : int or tuple of int
         A number n makes signals of shape (n,), a pair images of shape (1, h, w).
-    channels : int, default 256
-        k, an even number.
     kernel : Tensor
         Convolution kernel, one axis for each of the signal and none longer than it. Its middle entry
         weighs a pixel itself.
+    channels : int, default 256
+        k, an even number.
     """
 
     spectrum: Tensor

@@ -55,7 +55,7 @@ class UntrainedNetwork(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw the weights that n problems begin with, (n, n_parameters).
+        """Return random weights that n problems begin with, (n, n_parameters).
 
         Parameters
         ----------

@@ -38,9 +38,9 @@ class MultiCoilMRI(LinearOperator):
         True where k-space is sampled, the zero frequency at ``(height // 2, width // 2)``.
     sensitivities : complex Tensor, shape (n_coils, height, width), optional
         One image, (n, 1, height, width), becomes ``n_coils`` of k-space.
-    n_coils : int, default 1
-        Without sensitivities: the images of the coils, (n, n_coils, height, width), are transformed
-        each by itself.
+    n_coils : int, optional
+        Without sensitivities (1 by default): the images of the coils, (n, n_coils, height, width), are
+        transformed each by itself.
 
     Raises
     ------
@@ -182,11 +182,16 @@ def column_mask(
         At least 1.
     n_center : int, optional
         Columns in the middle that are all acquired; by default a third of all that are.
-    seed : int
+    seed : int, default 0
 
     Returns
     -------
     bool Tensor, shape (height, width)
+
+    Raises
+    ------
+    ValueError
+        A size or acceleration below 1, or more columns in the middle than are acquired.
     """
     height, width = _check_size(shape)
     n_columns = _n_acquired(width, acceleration)
@@ -220,11 +225,16 @@ def variable_density_mask(
         Side of the fully sampled middle.
     power : float, default 2
         How fast the density falls, at least 0.
-    seed : int
+    seed : int, default 0
 
     Returns
     -------
     bool Tensor, shape (height, width)
+
+    Raises
+    ------
+    ValueError
+        A size or acceleration below 1, a power below 0, or a middle of more samples than are acquired.
     """
     height, width = _check_size(shape)
     if not 0 <= power < math.inf:
@@ -256,6 +266,11 @@ def density_weights(shape: tuple[int, int], *, power: float = 0.5) -> Tensor:
     -------
     Tensor, shape (height, width)
         In single precision, 1 in the farthest corner.
+
+    Raises
+    ------
+    ValueError
+        A size below 1 or a power below 0.
     """
     if not 0 <= power < math.inf:
         raise ValueError(f"power: expected a finite number of at least 0, got {power!r}")

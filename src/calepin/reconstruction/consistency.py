@@ -25,10 +25,15 @@ def data_consistent(
         A.
     x : Tensor, shape (n, *operator.in_shape)
     y : Tensor, shape (n, *operator.out_shape)
-    weight : float
+    weight : float, default 0
         0 for measurements without noise.
-    n_iter : int
+    n_iter : int, default 30
         Iterations; with rows as good as orthogonal, as in a subsampled transform, one is enough.
+
+    Raises
+    ------
+    ValueError
+        A negative weight.
     """
     if not weight >= 0:
         raise ValueError(f"weight: expected at least 0, got {weight}")

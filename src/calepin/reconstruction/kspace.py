@@ -40,6 +40,8 @@ def read_kspace(path: str | os.PathLike, *, variable: str | None = None) -> NDAr
     FileFormatError
         Another format, a damaged file, or none, or several, of what could be k-space: the message
         lists what is there. Real samples, NaN, or all zeros.
+    ValueError
+        A variable of a file that holds one array.
     ModuleNotFoundError
         HDF5 without h5py.
     """

@@ -84,6 +84,11 @@ def kernel_weights(kernel: ArrayLike, size: int | tuple[int, ...]) -> NDArray[np
     ndarray (n,)
         In 1-D in the order of `trigonometric_basis`; in 2-D the weight of every frequency of
         ``numpy.fft.fft2``, (h, w).
+
+    Raises
+    ------
+    ValueError
+        A kernel of zeros, or one that does not fit into the signal.
     """
     pixels = (size,) if isinstance(size, int) else tuple(size)
     u = embed_kernel(torch.as_tensor(np.asarray(kernel, dtype=np.float64)), pixels).numpy()
@@ -124,6 +129,11 @@ def jacobian_spectrum(
         Power iterations.
     generator : torch.Generator, optional
         Draws the start; by default a fresh one with a fixed seed.
+
+    Raises
+    ------
+    ValueError
+        Complex signals, a rank that the Jacobian does not have, or none for a large Jacobian.
     """
     jacobian = Jacobian(network, weights)
     n, p = math.prod(network.out_shape), network.n_parameters
@@ -183,6 +193,11 @@ def recovery_bound(
         Rows w_i; the trigonometric basis by default.
     xi : float, default 0
         Theorem 2's distance of a finite network from its linear limit.
+
+    Raises
+    ------
+    ValueError
+        Another number of singular values than rows of the basis.
     """
     x, sigma = np.asarray(signal, dtype=np.float64).ravel(), np.asarray(sigma, dtype=np.float64).ravel()
     rows = trigonometric_basis(len(x)) if basis is None else np.asarray(basis, dtype=np.float64)
@@ -217,6 +232,11 @@ def measurements_needed(
     -------
     int or None
         None where even n measurements have a larger bound.
+
+    Raises
+    ------
+    ValueError
+        An error that is not positive, or another number of weights than pixels.
     """
     if not error > 0:
         raise ValueError(f"error: expected a positive number, got {error}")

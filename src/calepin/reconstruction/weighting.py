@@ -32,6 +32,11 @@ def weighted(operator: LinearOperator, y: Tensor, weights: Tensor) -> Weighted:
         Not all zeros.
     weights : Tensor
         w, of y's device; broadcasts to `operator.out_shape`. `calepin.operators.density_weights` for k-space.
+
+    Raises
+    ------
+    ValueError
+        Measurements that are all zero.
     """
     target = weights * y
     scale = float(operator.adjoint(target).abs().square().mean().sqrt())

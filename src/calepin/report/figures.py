@@ -47,6 +47,11 @@ def before_after(
         Title -> what to write behind it, such as the PSNR.
     window
         Rows and columns of the detail. Default: where the last image has most contrast.
+
+    Raises
+    ------
+    ValueError
+        Images of different size.
     """
     captions = captions or {}
     shapes = {image.shape[:2] for image in images.values()}

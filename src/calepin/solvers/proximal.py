@@ -298,7 +298,7 @@ class _Sparsest:
         too_many = (z != 0).flatten(1).sum(1) > self.n_nonzero
         return torch.zeros_like(z.flatten(1)[:, 0].real).masked_fill(too_many, float("inf"))
 
-    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
+    def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         flat = v.flatten(1)
         if self.n_nonzero > flat.shape[1]:
             raise ValueError(

@@ -177,7 +177,7 @@ def fit_event_model(
     n_iter: int = 300,
     callback: Callable[[int], None] | None = None,
 ) -> EventModel:
-    """Learn the filter, onsets and amplitudes of events from spike trains of one neuron.
+    """Return the filter, onsets and amplitudes of events, learned from spike trains of one neuron.
 
     Parameters
     ----------

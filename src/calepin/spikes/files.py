@@ -47,7 +47,7 @@ class SpikeTrains:
 
 
 def read_spikes(path: str | os.PathLike, *, variable: str | None = None) -> SpikeTrains:
-    """Read spike trains from a .mat or .npy file; `read_nwb_spikes` reads .nwb.
+    """Return the spike trains of a .mat or .npy file; `read_nwb_spikes` reads .nwb.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def read_nwb_spikes(
     align: str = "start_time",
     window: tuple[float, float] | None = None,
 ) -> SpikeTrains:
-    """Bin the spikes of a unit of an NWB file around the times of its trials.
+    """Return the spikes of a unit of an NWB file, binned around the times of its trials.
 
     Parameters
     ----------

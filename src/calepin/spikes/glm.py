@@ -101,7 +101,7 @@ def fit_glm(
     intercept: bool = True,
     names: Sequence[str] | None = None,
 ) -> GLMFit:
-    """Fit a generalised linear model to counts.
+    """Return the generalised linear model that fits counts best.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ def fit_spike_glm(
     start: "SpikeGLM | None" = None,
     names: Sequence[str] | None = None,
 ) -> SpikeGLM:
-    """Fit baseline, stimulus and history to all trials jointly.
+    """Return baseline, stimulus filter and history, fitted to all trials jointly.
 
     Parameters
     ----------

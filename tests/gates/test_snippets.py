@@ -1,0 +1,260 @@
+"""What README and docs say about code holds: Python blocks run, commands, options and names exist."""
+
+import ast
+import enum
+import importlib
+import re
+import shlex
+import types
+import typing
+
+import house
+import pytest
+from callables import commands
+
+PAGES = sorted([house.ROOT / "README.md", *(house.ROOT / "docs").glob("*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+# What the blocks of a page take for given: small data under the names that they use.
+GIVEN = {
+    "README.md": """
+import numpy
+rng = numpy.random.default_rng(0)
+patches = rng.standard_normal((1100, 16))
+numpy.save("patches.npy", patches)
+noisy = numpy.clip(numpy.linspace(0, 1, 32) + 0.1 * rng.standard_normal((32, 32)), 0, 1)
+X = rng.standard_normal((200, 50))
+counts = rng.binomial(25, 0.3, (2, 1, 120))
+digits = rng.random((50, 64))
+""",
+    "convolutional.md": "",
+    "counts.md": "",
+    "denoising.md": """
+import numpy
+rng = numpy.random.default_rng(0)
+noisy = numpy.clip(numpy.linspace(0, 1, 32) + 0.1 * rng.standard_normal((32, 32)), 0, 1)
+""",
+    "generative.md": """
+import numpy
+X = numpy.random.default_rng(0).random((50, 64))
+""",
+    "spikes.md": """
+import os
+os.chdir(os.environ["CALEPIN_DATA"])
+""",
+    "unfolded.md": """
+import numpy
+X = numpy.random.default_rng(0).standard_normal((200, 50))
+""",
+    "untrained.md": """
+import numpy, torch
+torch.manual_seed(0)
+y = torch.randn(1, 64)
+signal = numpy.cumsum(numpy.random.default_rng(0).standard_normal(300))
+size = (32, 32)
+acquired = torch.rand(size) < 0.5
+kspace = acquired * torch.randn(1, 8, *size, dtype=torch.complex64)
+""",
+}
+NEEDS_DATA = {"spikes.md"}
+
+# Parts of blocks that are made smaller here; each has to occur.
+SMALLER = {
+    "README.md": [
+        ("DictionaryLearner(\n    1024", "DictionaryLearner(\n    32"),
+        ('pretrained("vae-mnist")', 'pretrained("vae-digits")'),
+    ],
+    "convolutional.md": [
+        ("simulate_convolutional(200, (500,)", "simulate_convolutional(20, (200,)"),
+        ("max_iter=10", "max_iter=2"),
+        ("simulate_convolutional(100, (300,)", "simulate_convolutional(20, (100,)"),
+        ("debias=True, n_nonzero", "debias=True, max_iter=2, n_nonzero"),
+    ],
+    "counts.md": [('load_sample("camera").pixels', 'load_sample("camera").pixels[:64, :64]')],
+    "generative.md": [('pretrained("vae-mnist")', 'pretrained("vae-digits")')],
+    "untrained.md": [
+        ("(1, 64, 64), 1024", "(1, 16, 16), 64"),
+        ("n_starts=4", "n_starts=2, max_iter=20, tol=0"),
+        ("channels=128", "channels=8"),
+        ("max_iter=400", "max_iter=20"),
+    ],
+}
+
+
+def blocks(text: str, language: str) -> list[tuple[int, str]]:
+    """Return the line and the text of each fenced block in a language."""
+    return [
+        (text.count("\n", 0, match.start()) + 2, match[2])
+        for match in FENCE.finditer(text)
+        if match[1] == language
+    ]
+
+
+def with_python() -> list:
+    pages = [page for page in PAGES if blocks(page.read_text(), "python")]
+    return [
+        pytest.param(page, id=page.name, marks=[pytest.mark.data] if page.name in NEEDS_DATA else [])
+        for page in pages
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::calepin.estimators.UnderdeterminedWarning")  # so little data is
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # never enough
+@pytest.mark.parametrize("page", with_python())
+def test_python_blocks_run(page, tmp_path, monkeypatch, request):
+    """The blocks of a page share their names, in order."""
+    if page.name in NEEDS_DATA:
+        request.getfixturevalue("public_data")
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text()
+    for old, new in SMALLER.get(page.name, []):
+        assert old in text, f"SMALLER: {page.name} no longer has {old!r}"
+        text = text.replace(old, new)
+    names: dict[str, object] = {"__name__": page.stem}
+    exec(GIVEN[page.name], names)
+    for line, code in blocks(text, "python"):
+        tree = ast.increment_lineno(ast.parse(code), line - 1)  # errors name the line of the page
+        exec(compile(tree, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_stands_in_fences(page):
+    """An indented block of Python or commands is not run by the tests above and below."""
+    offenders = []
+    text = FENCE.sub(_blank, page.read_text())
+    for match in re.finditer(r"(?:^ {4}\S.*\n(?:^ {4}.*\n|\n)*)", text, re.MULTILINE):
+        line = text.count("\n", 0, match.start()) + 1
+        block = re.sub(r"^ {4}", "", match[0], flags=re.MULTILINE)
+        if re.search(r"^(import|from) |^\w+(, \w+)* = \w+[.(]|^calepin ", block, re.MULTILINE):
+            offenders.append(f"{page.name}:{line}: put this block between ```python or ```console fences")
+    assert not offenders, "\n".join(["", *offenders])
+
+
+def _blank(match: re.Match[str]) -> str:
+    return "\n" * match[0].count("\n")
+
+
+def command_lines(text: str) -> list[tuple[int, str]]:
+    """Return the line and text of each call of ``calepin`` in console blocks and in inline code."""
+    found = []
+    for line, block in blocks(text, "console"):
+        joined = re.sub(r"\\\n\s*", "", block)
+        found += [
+            (line, shown.removeprefix("$ "))
+            for shown in joined.splitlines()
+            if shown.startswith(("$ calepin ", "calepin "))
+        ]
+    for match in re.finditer(r"`(calepin [a-z][^`\n]*)`", FENCE.sub(_blank, text)):
+        found.append((text.count("\n", 0, match.start()) + 1, match[1]))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_exist(page):
+    offenders = [
+        f"{page.name}:{line}: `{text}`: {problem}"
+        for line, text in command_lines(page.read_text())
+        if (problem := wrong_in(text))
+    ]
+    assert not offenders, "\n".join(["", *offenders])
+
+
+def test_commands_of_the_makefile_exist():
+    text = (house.ROOT / "Makefile").read_text().replace("\\\n", "")
+    lines = re.findall(r"^\t\$\(BIN\)/(calepin .*)$", text, re.MULTILINE)
+    assert lines
+    assert not [f"Makefile: `{line}`: {problem}" for line in lines if (problem := wrong_in(line))]
+
+
+def test_examples_of_the_help_exist():
+    lines = [
+        (command.name, line.strip())
+        for command in commands()
+        for line in (command.click.epilog or "").splitlines()
+        if line.strip().startswith("calepin ")
+    ]
+    assert {name for name, _ in lines} == {command.name for command in commands()}, "a command has no example"
+    offenders = [
+        f"calepin {name} --help: `{line}`: {problem}" for name, line in lines if (problem := wrong_in(line))
+    ]
+    assert not offenders, "\n".join(["", *offenders])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("calepin info a.npy --json", None),
+        ("calepin nonsense a.npy", "no command nonsense"),
+        ("calepin info a.npy --nonsense 3", "No such option: --nonsense"),
+        ("calepin info a.npy b.npy", "too many arguments: b.npy"),
+        ("calepin reconstruct a.npy -o b.png --operator magic", "operator: 'magic' is none of"),
+        ("calepin reproduce nonsense-figure", "no experiment is called"),
+    ],
+)
+def test_wrong_commands_are_found(text, problem):
+    found = wrong_in(text)
+    assert found is None if problem is None else problem in str(found)
+
+
+def wrong_in(text: str) -> str | None:
+    """Return what is wrong with a command line, None if nothing is; nothing is run."""
+    _, name, *arguments = shlex.split(text, comments=True)
+    command = {command.name: command for command in commands()}.get(name)
+    if command is None:
+        return f"there is no command {name}"
+    try:
+        values, rest, _ = command.parse(arguments)
+    except Exception as error:
+        return str(error)
+    if rest:
+        return f"too many arguments: {' '.join(rest)}"
+    hints = typing.get_type_hints(command.function)
+    for option, value in values.items():
+        allowed = choices(hints.get(option))
+        if allowed and value not in allowed:
+            return f"{option}: {value!r} is none of {', '.join(map(str, allowed))}"
+    if name == "reproduce" and values.get("names"):
+        from calepin.experiments import find
+        from calepin_papers import EXPERIMENTS
+
+        try:
+            find(values["names"], EXPERIMENTS)
+        except ValueError as error:
+            return str(error)
+    return None
+
+
+def choices(hint: object) -> list[object]:
+    """Return the values that an enumeration or Literal allows, also in a union with None; [] for any."""
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return [member.value for member in hint]
+    if typing.get_origin(hint) is typing.Literal:
+        return list(typing.get_args(hint))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+        return choices(members[0]) if len(members) == 1 else []
+    return []
+
+
+@pytest.mark.parametrize("page", [*PAGES, house.ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_names_in_the_text_exist(page):
+    """A dotted name such as ``calepin.solvers.decode`` can be imported."""
+    text = page.read_text()
+    offenders = [
+        f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}: there is no {match[0]}"
+        for match in re.finditer(r"\bcalepin(?:_papers)?(?:\.[A-Za-z_]\w*)+", text)
+        if not exists(match[0]) and not match[0].endswith((".safetensors", ".experiments"))
+    ]
+    assert not offenders, "\n".join(["", *offenders])
+
+
+def exists(dotted: str) -> bool:
+    value = importlib.import_module(dotted.split(".")[0])
+    path = value.__name__
+    for part in dotted.split(".")[1:]:
+        path = f"{path}.{part}"
+        try:
+            value = importlib.import_module(path) if path in house.every_module() else getattr(value, part)
+        except AttributeError:
+            return False
+    return True
