@@ -17,7 +17,7 @@ from calepin.generators import (
     truncate,
 )
 from calepin.generators.files import describe, fingerprint, same_generator
-from calepin.networks import VAE, pretrained
+from calepin.networks import VAE, open_generator, pretrained
 
 CUT = truncate(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4, bias=False), nn.ReLU()), 3)
 
@@ -45,8 +45,17 @@ def test_a_generator_comes_back(tmp_path, generator):
 def test_a_vae_is_a_file_with_a_generator(tmp_path):
     network = VAE(2, 6, 12)
     network.save(tmp_path / "vae.safetensors")
-    loaded = load_generator(tmp_path / "vae.safetensors")
+    loaded = open_generator(tmp_path / "vae.safetensors")
     np.testing.assert_array_equal(fingerprint(loaded), fingerprint(network.generator()))
+
+
+def test_generators_are_opened_by_name_or_file(tmp_path):
+    save_generator(tmp_path / "cut.safetensors", CUT)
+    np.testing.assert_array_equal(fingerprint(open_generator(tmp_path / "cut.safetensors")), fingerprint(CUT))
+    shipped = pretrained("vae-digits").generator()
+    np.testing.assert_array_equal(fingerprint(open_generator("vae-digits")), fingerprint(shipped))
+    with pytest.raises(ValueError, match="generator: expected a VAE or a generator, got bsd-gaussian"):
+        open_generator("bsd-gaussian")
 
 
 def test_strangers_have_no_file_but_a_fingerprint(tmp_path):

@@ -5,10 +5,20 @@ from typing import Annotated
 import typer
 
 from calepin import __version__
-from calepin.cli import denoise, dictionary, generative, info, reconstruct, reproduce, spectrum, spikes
+from calepin.cli import (
+    compress,
+    denoise,
+    denoise_samples,
+    dictionary,
+    info,
+    reconstruct,
+    reproduce,
+    spectrum,
+    spikes,
+    transfer,
+)
 from calepin.cli.errors import USAGE
 from calepin.cli.options import Command
-from calepin.cli.photons import PhotonCommand
 
 __all__ = ["app"]
 
@@ -49,16 +59,16 @@ def _epilog(examples: list[tuple[str, str]]) -> str:
     return "\b\nExamples:\n" + "\n".join(lines)
 
 
-app.command("denoise", cls=PhotonCommand, epilog=_epilog(denoise.EXAMPLES))(denoise.denoise)
-
 for _name, _command, _examples in (
+    ("denoise", denoise.denoise, denoise.EXAMPLES),
+    ("denoise-samples", denoise_samples.denoise_samples, denoise_samples.EXAMPLES),
     ("learn", dictionary.learn, dictionary.LEARN_EXAMPLES),
     ("encode", dictionary.encode, dictionary.ENCODE_EXAMPLES),
     ("decode", dictionary.decode, dictionary.DECODE_EXAMPLES),
     ("show", dictionary.show, dictionary.SHOW_EXAMPLES),
-    ("transfer", generative.transfer, generative.TRANSFER_EXAMPLES),
-    ("compress", generative.compress, generative.COMPRESS_EXAMPLES),
-    ("decompress", generative.decompress, generative.DECOMPRESS_EXAMPLES),
+    ("transfer", transfer.transfer, transfer.EXAMPLES),
+    ("compress", compress.compress, compress.COMPRESS_EXAMPLES),
+    ("decompress", compress.decompress, compress.DECOMPRESS_EXAMPLES),
     ("reconstruct", reconstruct.reconstruct, reconstruct.EXAMPLES),
     ("spectrum", spectrum.spectrum, spectrum.EXAMPLES),
     ("info", info.info, info.EXAMPLES),

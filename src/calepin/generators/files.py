@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from calepin.core.errors import FileFormatError
-from calepin.core.files import load_arrays, read_header, save_arrays
+from calepin.core.files import load_arrays, save_arrays
 from calepin.generators.base import Generator, latent_dimension, like_generator
 from calepin.generators.families import GroupSparse, KSparse, PolynomialSine, ReLUNet, Sine
 from calepin.generators.truncate import Truncated
@@ -91,17 +91,13 @@ def save_generator(path: str | os.PathLike, generator: Generator) -> None:
 
 
 def load_generator(path: str | os.PathLike) -> nn.Module:
-    """Read a generator that `save_generator` wrote, or cut one out of a saved VAE.
+    """Read a generator that `save_generator` wrote; `calepin.networks.open_generator` also takes a saved VAE.
 
     Raises
     ------
     FileNotFoundError, calepin.FileFormatError
         No such file, or no generator in it.
     """
-    if read_header(path)["kind"] == "vae":
-        from calepin.networks.vae import VAE
-
-        return VAE.load(path).generator()
     arrays, parameters = load_arrays(path, KIND)
     return rebuild(parameters["generator"], arrays)
 

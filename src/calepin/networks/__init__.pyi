@@ -3,6 +3,7 @@ from .deep_decoder import DeepDecoder as DeepDecoder
 from .deep_image_prior import DeepImagePrior as DeepImagePrior
 from .jacobian import Jacobian as Jacobian
 from .pretrained_networks import PRETRAINED as PRETRAINED
+from .pretrained_networks import open_generator as open_generator
 from .pretrained_networks import pretrained as pretrained
 from .two_layer import (
     TwoLayerGenerator as TwoLayerGenerator,

@@ -1,13 +1,17 @@
-"""Networks that calepin ships; each has a card, ``src/calepin/weights/NAME.md``."""
+"""Networks that calepin ships, each with a card ``weights/NAME.md``; generators by name or from a file."""
 
+import os
 from importlib.resources import as_file, files
 from typing import Any
 
+from torch import nn
+
 from calepin.core.files import read_header
+from calepin.generators.files import load_generator
 from calepin.networks.autoencoder import UnfoldedAutoencoder
 from calepin.networks.vae import VAE
 
-__all__ = ["PRETRAINED", "pretrained"]
+__all__ = ["PRETRAINED", "open_generator", "pretrained"]
 
 PRETRAINED = {
     "bsd-gaussian": "bsd_gaussian_25.safetensors",
@@ -37,8 +41,40 @@ def pretrained(name: str) -> Any:
         "dcea-poisson-untied-peak4" and so on, tied or untied, peak 1, 2 or 4: an `UnfoldedAutoencoder` for
         counts of photons (n, 1, h, w).
         "vae-mnist", "vae-digits": a `VAE` of 28x28 or 8x8 digits in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        A name that calepin does not ship.
     """
     if name not in PRETRAINED:
         raise ValueError(f"name: expected one of {', '.join(PRETRAINED)}, got {name!r}")
     with as_file(files("calepin") / "weights" / PRETRAINED[name]) as path:
         return CLASSES[read_header(path)["kind"]].load(path)
+
+
+def open_generator(source: str | os.PathLike) -> nn.Module:
+    """Return the generator of a shipped or saved VAE, or of a file of `calepin.generators.save_generator`.
+
+    Parameters
+    ----------
+    source : str or path
+        A name of `PRETRAINED`, or a file that ends in ".safetensors".
+
+    Raises
+    ------
+    ValueError
+        A name that calepin does not ship, or a network without a generator.
+    FileNotFoundError, calepin.FileFormatError
+        No such file, or no generator in it.
+    """
+    if not os.fspath(source).endswith(".safetensors"):
+        network = pretrained(os.fspath(source))
+        if not isinstance(network, VAE):
+            raise ValueError(
+                f"generator: expected a VAE or a generator, got {source}, a {type(network).__name__}"
+            )
+        return network.generator()
+    if read_header(source)["kind"] == "vae":
+        return VAE.load(source).generator()
+    return load_generator(source)

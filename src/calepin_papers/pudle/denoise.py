@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from calepin.core.threads import n_threads
+from calepin.datasets import GaussianNoise
 from calepin.datasets.folder import data_path
 from calepin.datasets.images import read_image
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.imaging.by_network import denoise_with
-from calepin.imaging.training import DenoiserSettings, train_denoiser
+from calepin.imaging import DenoiserSettings, NetworkDenoiser, denoise, train_denoiser
 from calepin.learning.train import TrainState
 from calepin.metrics.images import psnr
 from calepin.networks.autoencoder import UnfoldedAutoencoder
@@ -35,7 +35,7 @@ _BLOCK = 50  # steps whose loss is one point of a curve
 PAPER = DenoiserSettings(
     tied=True,
     learn_threshold=False,
-    step=0.1,
+    step_size=0.1,
     crop=129,
     batch_size=1,
     learning_rate=1e-4,
@@ -168,7 +168,8 @@ def _pairs(n: int) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
 
 
 def _denoised(network: UnfoldedAutoencoder, noisy: NDArray[np.floating], n_shifts: int | None):
-    return np.clip(denoise_with(network, noisy, sigma=SIGMA, n_shifts=n_shifts).image, 0, 1)
+    method = NetworkDenoiser(network, n_shifts)
+    return np.clip(denoise(noisy, method=method, noise=GaussianNoise(SIGMA)).image, 0, 1)
 
 
 def _mean_psnr(network: UnfoldedAutoencoder, pairs: Sequence[tuple], n_shifts: int | None) -> float:
