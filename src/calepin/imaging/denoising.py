@@ -9,7 +9,7 @@ from calepin.core.random import RandomState
 from calepin.datasets.noise import GaussianNoise, Noise
 from calepin.imaging.by_dictionary import DictionaryDenoiser
 from calepin.imaging.by_network import NetworkDenoiser
-from calepin.imaging.noise import estimate_noise
+from calepin.imaging.noise_level import estimate_noise
 from calepin.imaging.result import DenoiseResult, check_image
 
 __all__ = ["METHODS", "Denoiser", "denoise"]
