@@ -15,7 +15,7 @@ help: ## this list
 demo: $(VENV)/.package ## denoise a photograph with a dictionary learned from its own patches
 	@mkdir -p $(OUT)
 	$(BIN)/calepin denoise --sample camera --add-noise 25 --seed 0 --output $(OUT)/denoised.png \
-	  --atoms-picture $(OUT)/atoms.png --figure $(OUT)/before-after.png
+	  --atoms-image $(OUT)/atoms.png --figure $(OUT)/before-after.png
 
 test: $(VENV)/.test ## the whole test suite
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest

@@ -53,14 +53,8 @@ def test_what_goes_wrong_is_one_line(transferred, run):
         ([new, "--model", model], "--output"),
         ([wide, "-o", out_path, "--model", model], "5 features"),
         ([transferred / "nan.npy", "-o", out_path, "--model", model], "NaN"),
-        (
-            [new, "-o", out_path, "--model", model, "--reference", transferred / "test.npy"],
-            "reference: expected",
-        ),
-        (
-            [transferred / "wide.npy", "-o", out_path, "--model", model, "--figure", transferred / "f.png"],
-            "--figure",
-        ),
+        ([new, "-o", out_path, "--model", model, "--reference", test], "reference: expected"),
+        ([wide, "-o", out_path, "--model", model, "--figure", figure], "--figure"),
         ([model, "-o", out_path, "--model", model], "not an .npy"),
         ([new, "-o", out_path, "--model", new], "new.npy"),
     ):

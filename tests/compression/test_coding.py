@@ -52,7 +52,7 @@ def test_integers_take_the_smallest_type_that_holds_them(largest, kind):
     [
         (np.arange(7)[None], "none"),
         (np.tile(np.arange(7), (5000, 1)), "zlib"),
-        (np.tile(np.random.default_rng(0).integers(0, 9, (40, 3)), (3, 1)), "lzma"),
+        (np.tile(np.random.default_rng(0).integers(-99, 99, (1000, 3)), (30, 1)), "lzma"),
     ],
 )
 def test_the_shortest_coding_is_taken(integers, coding):
