@@ -76,8 +76,11 @@ def denoise(
         typer.Option(metavar="CLEAN", help="The clean image, to measure PSNR and SSIM against."),
     ] = None,
     noise: Annotated[
-        Noise, typer.Option(help="poisson: IMAGE holds counts of photons, 0, 1, 2 ...")
-    ] = Noise.gaussian,
+        Noise | None,
+        typer.Option(
+            help="How pixels scatter; poisson: IMAGE holds counts of photons, 0, 1, 2 ... [default: gaussian]"
+        ),
+    ] = None,
     add_noise: Annotated[
         float | None,
         typer.Option(
@@ -157,11 +160,16 @@ def denoise(
     output = Output(quiet, as_json)
     measured = reference is not None or add_noise is not None
     _check_paths([path for path in (output_path, atoms_image, figure) if path is not None], measured)
-    added, assumed = _noise_models(noise, add_noise, sigma, peak)
+    poisson = noise is Noise.poisson
+    added, assumed = _noise_models(poisson, add_noise, sigma, peak)
+    chosen = _choose_method(method, implied=poisson or model is not None)
     learning = {"--patch-size": patch_size, "--n-components": n_components, "--rule": rule}
-    chosen = _choose_method(method, model, noise, learning)
-    if chosen is Method.network and added is None:
-        refuse({"--seed": seed}, "has no effect where nothing is drawn: no --add-noise, --method network")
+    if chosen is Method.dictionary:
+        refuse({"--model": model}, "has no effect with --method dictionary")
+    else:
+        refuse(learning, "has no effect with --method network")
+        if added is None:
+            refuse({"--seed": seed}, "has no effect with --method network and no --add-noise")
 
     scene = _load(image, sample, reference, assumed, added, seed)
     for note in scene.noisy.notes:
@@ -190,12 +198,12 @@ def _check_paths(paths: list[Path], measured: bool) -> None:
 
 
 def _noise_models(
-    kind: Noise, add_noise: float | None, sigma: str | None, peak: float | None
+    poisson: bool, add_noise: float | None, sigma: str | None, peak: float | None
 ) -> "tuple[GaussianNoise | PoissonNoise | None, GaussianNoise | PoissonNoise | None]":
     """Return the noise to add and the noise to assume; None for none, and for a level to estimate."""
     from calepin.datasets.noise import GaussianNoise, PoissonNoise
 
-    if kind is Noise.gaussian:
+    if not poisson:
         refuse({"--peak": peak}, "has no effect with --noise gaussian")
         added = None if add_noise is None else GaussianNoise(add_noise / RANGE)
         if sigma is None:
@@ -220,17 +228,11 @@ def _parse_sigma(sigma: str) -> float:
     return level
 
 
-def _choose_method(
-    method: Method | None, model: str | None, noise: Noise, learning: dict[str, Any]
-) -> Method:
-    """Return the method asked for or implied; refuse the options of the other one."""
-    implied = model is not None or noise is Noise.poisson
-    chosen = method or (Method.network if implied else Method(Default(_DENOISE, "method").value()))
-    if chosen is Method.network:
-        refuse(learning, "has no effect with --method network")
-    else:
-        refuse({"--model": model}, "has no effect with --method dictionary")
-    return chosen
+def _choose_method(method: Method | None, *, implied: bool) -> Method:
+    """Return the method asked for, or the network where other options imply it, or the default."""
+    if method is None and not implied:
+        return Method(Default(_DENOISE, "method").value())
+    return method or Method.network
 
 
 def _load(
