@@ -254,10 +254,10 @@ def _load(
         refuse({"--reference": reference}, "goes with a noisy IMAGE, not with --add-noise")
     elif image is None and isinstance(assumed, PoissonNoise):
         raise typer.BadParameter("a sample holds no counts: add --add-noise PEAK", param_hint="--sample")
-    picture = read_image(image) if image is not None else load_sample(str(sample))
+    source = read_image(image) if image is not None else load_sample(str(sample))
     if added is not None:
-        return noisy_scene(picture, added, **given(random_state=seed))
-    return observed_scene(picture, assumed, reference=None if reference is None else read_image(reference))
+        return noisy_scene(source, added, **given(random_state=seed))
+    return observed_scene(source, assumed, reference=None if reference is None else read_image(reference))
 
 
 def _denoiser(

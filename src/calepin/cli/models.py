@@ -1,4 +1,4 @@
-"""What the commands of a generative dictionary share: the model of a file, with a progress bar."""
+"""The model of the commands for generative dictionaries, read from a file, with a progress bar."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
