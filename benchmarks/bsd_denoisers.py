@@ -20,8 +20,9 @@ from rich.table import Table
 
 import calepin
 from benchmarks.runner import Comparison, Contender
+from calepin import GaussianNoise
 from calepin.datasets import data_path, read_image
-from calepin.networks import PRETRAINED, UnfoldedAutoencoder, pretrained
+from calepin.imaging import NetworkDenoiser, load_network
 
 Denoiser = Callable[[np.ndarray, float], np.ndarray]
 
@@ -42,16 +43,17 @@ def psnr(image: np.ndarray, clean: np.ndarray) -> float:
 
 def contenders(model: str) -> dict[str, Denoiser]:
     """Return the network with all shifts, fewer and none, calepin's own learning, and bm3d if installed."""
-    network = pretrained(model) if model in PRETRAINED else UnfoldedAutoencoder.load(model)
+    network = load_network(model)
 
     def apply(noisy: np.ndarray, sigma: float, n_shifts: int | None) -> np.ndarray:
-        return calepin.denoise_with(network, noisy, sigma=sigma, n_shifts=n_shifts).image
+        method = NetworkDenoiser(network, n_shifts)
+        return calepin.denoise(noisy, method=method, noise=GaussianNoise(sigma)).image
 
     known: dict[str, Denoiser] = {
         "network": partial(apply, n_shifts=None),
         "network, 4 shifts": partial(apply, n_shifts=4),
         "network, 1 shift": partial(apply, n_shifts=1),
-        "calepin.denoise": lambda noisy, sigma: calepin.denoise(noisy, sigma=sigma).image,
+        "calepin.denoise": lambda noisy, sigma: calepin.denoise(noisy, noise=GaussianNoise(sigma)).image,
     }
     try:
         import bm3d

@@ -20,6 +20,7 @@ from rich.table import Table
 import calepin
 from benchmarks.runner import Comparison, Contender
 from calepin.datasets import data_path, read_image
+from calepin.imaging import DictionaryDenoiser
 
 Denoiser = Callable[[np.ndarray, float], np.ndarray]
 
@@ -38,7 +39,8 @@ def psnr(image: np.ndarray, clean: np.ndarray) -> float:
 
 
 def ours(noisy: np.ndarray, sigma: float | None, **options) -> np.ndarray:
-    return calepin.denoise(noisy, sigma=sigma, **options).image
+    noise = None if sigma is None else calepin.GaussianNoise(sigma)
+    return calepin.denoise(noisy, method=DictionaryDenoiser(**options), noise=noise).image
 
 
 def blind(noisy: np.ndarray, sigma: float, **options) -> np.ndarray:
@@ -62,7 +64,7 @@ IDEAS: dict[str, Denoiser] = {
     "    10 rounds instead": partial(ours, n_iter=10, group_passes=0),
     "    MOD instead of K-SVD": partial(ours, rule="mod", group_passes=0),
     "    online instead of K-SVD": partial(ours, rule="online", group_passes=0),
-    "    64 atoms instead of 256": partial(ours, n_atoms=64, group_passes=0),
+    "    64 atoms instead of 256": partial(ours, n_components=64, group_passes=0),
     "    cosines, patches 7x7": partial(ours, patch_size=7, group_passes=0),
     "+ 1 pass over groups": partial(ours, group_passes=1),
     "+ 2 passes": partial(ours, group_passes=2),

@@ -1,12 +1,13 @@
 from .core.errors import FileFormatError as FileFormatError
 from .core.errors import IncompatibleError as IncompatibleError
+from .datasets.noise import GaussianNoise as GaussianNoise
+from .datasets.noise import PoissonNoise as PoissonNoise
 from .estimators.convolutional import ConvolutionalDictionaryLearner as ConvolutionalDictionaryLearner
 from .estimators.dictionary import DictionaryLearner as DictionaryLearner
 from .estimators.generative import GenerativeDictionaryLearner as GenerativeDictionaryLearner
 from .estimators.unfolded import UnfoldedDictionaryLearner as UnfoldedDictionaryLearner
-from .imaging.by_dictionary import DenoiseResult as DenoiseResult
-from .imaging.by_dictionary import denoise as denoise
-from .imaging.by_network import denoise_with as denoise_with
+from .imaging.denoising import denoise as denoise
+from .imaging.result import DenoiseResult as DenoiseResult
 from .problem import Problem as Problem
 from .reconstruction.reconstructor import UntrainedReconstructor as UntrainedReconstructor
 from .solvers.coders.encode import sparse_encode as sparse_encode

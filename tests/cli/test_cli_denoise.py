@@ -5,13 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import calepin
 from calepin.cli import main
 from calepin.core.files import save_arrays
 from calepin.datasets import Image, load_sample, read_image, write_image
 from calepin.metrics import psnr
+from calepin.networks import UnfoldedAutoencoder
+from calepin.penalties import L1
 
-FAST = ["--atoms", "64", "--seed", "3"]
+FAST = ["--n-components", "64", "--seed", "3"]
+PHOTONS = ["--noise", "poisson", "--peak", "4"]
 
 
 @pytest.fixture(autouse=True)
@@ -128,10 +133,13 @@ def test_failures_leave_the_old_output(capsys):
     Path("cut.png").write_bytes(content[: len(content) // 2])
     for arguments, message in [
         (["cut.png", "-o", "out.png"], "cut.png is not a readable image"),
-        (["in.png", "-o", "out.png", "--reference", "other.png"], "other.png has shape (32, 64)"),
-        (["in.png", "-o", "out.png", "--patch", "1"], "patch_size: expected"),
-        (["in.png", "-o", "out.png", "--atoms", "0"], "n_atoms: expected"),
-        (["in.png", "-o", "out.png", "--patch", "100"], "image: expected at least 100 pixels"),
+        (
+            ["in.png", "-o", "out.png", "--reference", "other.png"],
+            "reference: expected the image's shape (64, 64), got (32, 64)",
+        ),
+        (["in.png", "-o", "out.png", "--patch-size", "1"], "patch_size: expected"),
+        (["in.png", "-o", "out.png", "--n-components", "0"], "n_components: expected"),
+        (["in.png", "-o", "out.png", "--patch-size", "100"], "image: expected at least 100 x 100 pixels"),
     ]:
         assert main(["denoise", *arguments]) == 2
         err = capsys.readouterr().err
@@ -142,18 +150,26 @@ def test_failures_leave_the_old_output(capsys):
 
 def test_a_trained_network_denoises_colour_files_and_samples(capsys):
     clean = write_noisy("in.png", "astronaut", sigma=25)
-    network = ["--model", "bsd-gaussian", "--json"]
+    network = ["--method", "network", "--json"]
     assert main(["denoise", "in.png", "-o", "out.png", "--sigma", "25", *network]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert psnr(read_image("out.png").pixels, clean) > psnr(read_image("in.png").pixels, clean) + 6
     assert json.loads(out)["sigma"] == pytest.approx(25)
-    noisy = ["--sample", "coins", "--add-noise", "50"]
-    assert main(["denoise", *noisy, "--atoms-image", "atoms.png", *network]) == 0
+    noisy = ["--sample", "coins", "--add-noise", "50", "--model", "bsd-gaussian", "--json"]
+    assert main(["denoise", *noisy, "--atoms-image", "atoms.png"]) == 0
     out, err = capsys.readouterr()
-    assert "bsd-gaussian knows noise of sigma 25, the image has 50: it is scaled" in err
+    assert "bsd-gaussian was trained for noise of sigma 25, the image has 50: it is scaled" in err
     assert json.loads(out)["psnr"] > json.loads(out)["psnr_noisy"] + 8
     assert read_image("atoms.png").pixels.std() > 0.05
+
+
+def test_a_model_that_tells_no_level_is_applied_as_it_is(capsys):
+    write_noisy("in.png", "camera", sigma=10)
+    atoms = 0.3 * torch.randn(8, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    UnfoldedAutoencoder(atoms, L1(0.05), stride=2, n_unfold=2).save("mine.safetensors")
+    assert main(["denoise", "in.png", "-o", "out.png", "--sigma", "10", "--model", "mine.safetensors"]) == 0
+    assert "mine.safetensors does not say which noise it was trained for" in capsys.readouterr().err
 
 
 def test_what_a_model_cannot_do_is_said_in_one_line(capsys):
@@ -170,11 +186,107 @@ def test_what_a_model_cannot_do_is_said_in_one_line(capsys):
         (["in.png", "--model", "cut.safetensors"], "cut.safetensors"),
         (["in.png", "--model", "nowhere.safetensors"], "nowhere.safetensors"),
         (["in.png", "--model", "in.png"], "in.png"),
-        (["in.png", "--model", "bsd-gaussian", "--patch", "8"], "no --patch, --atoms and --rule"),
-        (["small.png", "--model", "bsd-gaussian", "--sigma", "25"], "at least the kernel's (9, 9) pixels"),
+        (["small.png", "--method", "network", "--sigma", "25"], "at least 9 x 9 pixels, got 8 x 8"),
+        (["in.png", "--model", "bsd-gaussian", *PHOTONS], "a network for gray images and Poisson data"),
+        (["in.png", "--method", "dictionary", *PHOTONS], 'method="network" denoises counts'),
     ]:
         assert main(["denoise", *arguments, "-o", "out.png"]) == 2
         err = capsys.readouterr().err
         assert message in err
         assert err.count("\n") == 1
         assert not Path("out.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "arguments"),
+    [
+        ("--peak", ["--peak", "4"]),
+        ("--sigma", [*PHOTONS, "--sigma", "25"]),
+        ("--sigma", [*PHOTONS, "--sigma", "estimated"]),
+        ("--model", ["--method", "dictionary", "--model", "bsd-gaussian"]),
+        ("--patch-size", ["--method", "network", "--patch-size", "8"]),
+        ("--n-components", ["--model", "bsd-gaussian", "--n-components", "256"]),
+        ("--rule", [*PHOTONS, "--rule", "ksvd"]),
+        ("--seed", ["--method", "network", "--seed", "0"]),
+        ("--reference", ["--add-noise", "25", "--reference", "in.png"]),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused_by_name(capsys, option, arguments):
+    write_noisy("in.png", "camera")
+    assert main(["denoise", "in.png", "-o", "out.png", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert f"Invalid value for {option}: " in err
+    assert err.count("\n") == 1
+    assert not Path("out.png").exists()
+
+
+def test_the_help_shows_the_defaults_of_the_functions(capsys):
+    assert main(["denoise", "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    for option, default in (("--patch-size N", "8"), ("--n-components N", "256"), ("--rule", "ksvd")):
+        assert f"[default: {default}]" in words[words.index(option) :][:120]
+
+
+@pytest.fixture
+def counts():
+    """Write the counts of a clean image as the samples of counts.png."""
+    clean = load_sample("camera").pixels[200:240, 200:240]
+    write_image("clean.png", Image(clean))
+    drawn = np.random.default_rng(0).poisson(clean / clean.max() * 4)
+    write_image("counts.png", Image(drawn / 255))
+    return drawn
+
+
+@pytest.mark.usefixtures("counts")
+def test_photons_are_drawn_from_a_clean_image(capsys):
+    said = []
+    for seed in ("0", "0", "1"):
+        arguments = ["clean.png", "--noise", "poisson", "--add-noise", "4", "--seed", seed, "-o", "out.png"]
+        assert main(["denoise", *arguments, "--json"]) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0]["psnr"] == said[1]["psnr"] > said[0]["psnr_noisy"] + 6
+    assert said[2]["psnr_noisy"] != said[0]["psnr_noisy"]
+    assert (said[0]["peak"], said[0]["sigma"]) == (4, None)
+    assert read_image("out.png").pixels.std() > 0.03
+
+
+def test_an_image_of_counts_is_measured_against_the_clean_one(capsys, counts):
+    assert main(["denoise", "counts.png", *PHOTONS, "--reference", "clean.png", "--figure", "f.png"]) == 0
+    out = capsys.readouterr().out
+    assert "40 x 40 gray" in out
+    assert "noise of peak 4" in out
+    assert main(["denoise", "counts.png", *PHOTONS, "-o", "out.png", "--atoms-image", "a.png", "-q"]) == 0
+    result = calepin.denoise(counts, method="network", noise=calepin.PoissonNoise(4))
+    expected = np.clip(result.image / 4, 0, 1)  # the peak is white where nothing is known of the clean image
+    np.testing.assert_allclose(read_image("out.png").pixels, expected, atol=1e-4)
+    assert read_image("a.png").pixels.std() > 0.02
+
+
+@pytest.mark.usefixtures("counts")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["counts.png", "--noise", "poisson"], "--peak: say the expected count of the brightest pixel"),
+        (["counts.png", "--noise", "poisson", "--peak", "0"], "peak: expected a finite number above 0"),
+        (["counts.png", "--noise", "poisson", "--add-noise", "0"], "peak: expected a finite number above 0"),
+        (["--sample", "camera", *PHOTONS], "--sample: a sample holds no counts: add --add-noise PEAK"),
+        (["clean.png", "--sample", "camera"], "give one of IMAGE and --sample NAME"),
+        (["clean.png", "--sigma", "-3"], "--sigma: expected a number of at least 0 or 'estimated', got '-3'"),
+        (["clean.png", "--sigma", "auto"], "--sigma: expected a number of at least 0 or 'estimated'"),
+        (["clean.png", "--add-noise", "-3"], "--add-noise"),
+    ],
+)
+def test_what_does_not_fit_is_named(capsys, arguments, message):
+    assert main(["denoise", *arguments, "-o", "out.png"]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_peak_far_from_the_networks_warns(capsys):
+    write_image("clean.png", Image(crop("camera", 32)))
+    assert main(["denoise", "clean.png", "--noise", "poisson", "--add-noise", "40"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("calepin: warning: peak 40 is far from those that calepin's networks were trained")
+    assert err.count("\n") == 1

@@ -95,7 +95,7 @@ def test_every_command_has_help_with_examples(capsys, command, flag):
         (["denoise", "--sample", "camera", "-o", "none/out.png"], "the folder none does not exist"),
         (["denoise", "--sample", "camera", "-o", "out.png", "--sigma", "loud"], "--sigma"),
         (["denoise", "--sample", "camera", "-o", "out.png", "--sigma", "-3"], "--sigma"),
-        (["denoise", "--sample", "camera", "-o", "out.png", "--add-noise", "nan"], "sigma: expected"),
+        (["denoise", "--sample", "camera", "-o", "out.png", "--add-noise", "nan"], "--add-noise"),
         (["denoise", "--sample", "camera", "-o", "out.png", "--rule", "svd"], "--rule"),
         (["denoise", "--sample", "camera", "--add-noise", "5", "--reference", "a.png"], "--reference"),
         (["denoise", "none.png", "-o", "out.png"], "no such file: none.png"),

@@ -7,7 +7,6 @@ import pytest
 
 from calepin.datasets import (
     SAMPLES,
-    add_gaussian_noise,
     data_path,
     has_data,
     load_digits,
@@ -85,17 +84,6 @@ def test_impossible_simulations_are_refused(changed, message):
     sizes = {"n_samples": 5, "n_features": 10, "n_components": 15, "n_nonzero": 3}
     with pytest.raises(ValueError, match=message):
         simulate_sparse(**(sizes | changed))
-
-
-def test_noise_follows_the_protocol_of_the_benchmark():
-    pixels = np.full((6, 5), 0.9)
-    noisy = add_gaussian_noise(pixels, 25, seed=1000)
-    expected = pixels + np.random.default_rng(1000).normal(0, 25 / 255, (6, 5))
-    np.testing.assert_array_equal(noisy, expected)
-    assert noisy.max() > 1  # not clipped
-    for sigma in (-1, np.nan, np.inf):
-        with pytest.raises(ValueError, match="sigma: expected"):
-            add_gaussian_noise(pixels, sigma)
 
 
 def test_the_data_folder_says_what_is_missing(tmp_path, monkeypatch):

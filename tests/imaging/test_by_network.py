@@ -6,7 +6,8 @@ import torch
 from skimage import data
 
 import calepin
-from calepin.imaging import by_network as learned
+from calepin.datasets import GaussianNoise, PoissonNoise, load_sample
+from calepin.imaging import NETWORKS, DenoiseResult, NetworkDenoiser, by_network, load_network
 from calepin.likelihoods import Poisson
 from calepin.metrics import psnr
 from calepin.networks import UnfoldedAutoencoder, pretrained
@@ -17,6 +18,11 @@ SIGMA = 25 / 255
 
 def noisy(clean: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
     return clean + np.random.default_rng(0).normal(0, sigma, clean.shape)
+
+
+def denoise(y, sigma=SIGMA, *, model=None, n_shifts=None, callback=None) -> DenoiseResult:
+    noise = None if sigma is None else GaussianNoise(sigma)
+    return calepin.denoise(y, method=NetworkDenoiser(model, n_shifts), noise=noise, callback=callback)
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +38,7 @@ def small_network(**settings) -> UnfoldedAutoencoder:
 
 def test_the_shipped_network_denoises_and_shifts_help(photograph):
     clean, y = photograph
-    one, all_shifts = (
-        calepin.denoise_with("bsd-gaussian", y, sigma=SIGMA, n_shifts=n).image for n in (1, None)
-    )
+    one, all_shifts = (denoise(y, n_shifts=n).image for n in (1, None))
     assert psnr(one, clean) > psnr(y, clean) + 7
     assert psnr(all_shifts, clean) > psnr(one, clean) + 0.2
 
@@ -45,23 +49,23 @@ def test_other_levels_of_noise_are_scaled_to_the_one_the_network_knows(photograp
     sigma = level / 255
     y = noisy(clean, sigma)
     network = pretrained("bsd-gaussian")
-    scaled = psnr(calepin.denoise_with(network, y, sigma=sigma, n_shifts=2).image, clean)
+    scaled = psnr(denoise(y, sigma, model=network, n_shifts=2).image, clean)
     network.card = {}
-    assert scaled > psnr(calepin.denoise_with(network, y, sigma=sigma, n_shifts=2).image, clean) + 0.5
+    assert scaled > psnr(denoise(y, sigma, model=network, n_shifts=2).image, clean) + 0.5
 
 
 def test_the_units_of_an_image_do_not_matter(photograph):
     _, y = photograph
-    expected = calepin.denoise_with("bsd-gaussian", y, sigma=SIGMA, n_shifts=1).image
-    moved = calepin.denoise_with("bsd-gaussian", 255 * y - 40, sigma=25, n_shifts=1).image
+    expected = denoise(y, n_shifts=1).image
+    moved = denoise(255 * y - 40, 25, n_shifts=1).image
     np.testing.assert_allclose((moved + 40) / 255, expected, atol=1e-5)
 
 
 def test_the_level_is_estimated_where_it_is_not_given(photograph):
     _, y = photograph
-    result = calepin.denoise_with("bsd-gaussian", y, n_shifts=1)
+    result = denoise(y, None, n_shifts=1)
     assert result.sigma == pytest.approx(SIGMA, rel=0.15)
-    given = calepin.denoise_with("bsd-gaussian", y, sigma=result.sigma, n_shifts=1)
+    given = denoise(y, result.sigma, n_shifts=1)
     np.testing.assert_array_equal(result.image, given.image)
 
 
@@ -69,9 +73,9 @@ def test_tiles_leave_no_seams(photograph, monkeypatch):
     _, y = photograph
     y = np.tile(y, (3, 2))[:-5, :-3]
     network = pretrained("bsd-gaussian")
-    whole = calepin.denoise_with(network, y, sigma=SIGMA, n_shifts=1).image
-    monkeypatch.setattr(learned, "TILE", 100)
-    tiled = calepin.denoise_with(network, y, sigma=SIGMA, n_shifts=1).image
+    whole = denoise(y, model=network, n_shifts=1).image
+    monkeypatch.setattr(by_network, "TILE", 100)
+    tiled = denoise(y, model=network, n_shifts=1).image
     np.testing.assert_allclose(tiled, whole, atol=1e-3)
 
 
@@ -79,41 +83,43 @@ def test_colour_depth_and_progress(photograph):
     clean = data.astronaut()[100:140, 200:250] / 255
     y = noisy(clean).astype(np.float32)
     heard = []
-    result = calepin.denoise_with("bsd-gaussian", y, sigma=SIGMA, callback=heard.append)
+    result = denoise(y, callback=lambda stage, fraction: heard.append(fraction))
     assert (result.image.shape, result.image.dtype) == (y.shape, np.float32)
     assert psnr(result.image, clean) > psnr(y, clean) + 7
     assert heard == sorted(heard)
     assert heard[-1] == 1
     np.testing.assert_allclose(np.linalg.norm(result.atoms, axis=1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(calepin.denoise_with("bsd-gaussian", y, sigma=0).image, y)
+    np.testing.assert_array_equal(denoise(y, 0).image, y)
 
 
 def test_a_network_from_a_file_is_the_network(tmp_path, photograph):
     _, y = photograph
     network = small_network(local_mean=9)
     network.save(tmp_path / "mine.safetensors", card={"sigma": SIGMA})
-    loaded = calepin.denoise_with(tmp_path / "mine.safetensors", y, sigma=SIGMA)
-    np.testing.assert_array_equal(loaded.image, calepin.denoise_with(network, y, sigma=SIGMA).image)
+    loaded = denoise(y, model=tmp_path / "mine.safetensors")
+    np.testing.assert_array_equal(loaded.image, denoise(y, model=network).image)
+
+
+def test_the_shipped_networks_are_known_by_name():
+    assert NETWORKS[0] == "bsd-gaussian"
+    assert len(NETWORKS) == 7
+    assert isinstance(load_network(NETWORKS[-1]).likelihood, Poisson)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"model": "dncnn"}, "model: expected PATH.safetensors or one of bsd-gaussian"),
-        (
-            {"image": np.zeros((8, 30))},
-            r"image: expected at least the kernel's \(9, 9\) pixels, got \(8, 30\)",
-        ),
-        ({"image": np.zeros((30, 30), dtype=int)}, "image: expected floating-point numbers"),
-        ({"image": np.full((30, 30), np.nan)}, "image: expected finite numbers"),
-        ({"sigma": -1.0}, "sigma: expected a finite number of at least 0"),
-        ({"n_shifts": 17}, "n_shifts: expected 1 to 16, or None, got 17"),
+        ({"model": "vae-digits"}, "model: expected PATH.safetensors or one of bsd-gaussian"),
+        ({"y": np.zeros((8, 30))}, "image: expected at least 9 x 9 pixels, got 8 x 30"),
+        ({"n_shifts": 17}, "n_shifts: expected an integer from 1 to 16 or None, got 17"),
+        ({"n_shifts": 0}, "n_shifts: expected a positive integer or None, got 0"),
     ],
 )
 def test_bad_input_is_named(change, message):
-    arguments = {"model": "bsd-gaussian", "image": np.zeros((30, 30)), "sigma": 0.1} | change
+    arguments = {"y": np.zeros((30, 30)), "sigma": 0.1} | change
     with pytest.raises(ValueError, match=message):
-        calepin.denoise_with(arguments.pop("model"), arguments.pop("image"), **arguments)
+        denoise(arguments.pop("y"), **arguments)
 
 
 def test_networks_for_other_data_are_refused(tmp_path):
@@ -121,6 +127,78 @@ def test_networks_for_other_data_are_refused(tmp_path):
     volumes = UnfoldedAutoencoder(torch.ones(2, 1, 3, 3, 3), L1(0.1))
     for network in (counts, volumes):
         with pytest.raises(ValueError, match="model: expected a network for gray images and Gaussian data"):
-            calepin.denoise_with(network, np.zeros((30, 30)), sigma=0.1)
+            denoise(np.zeros((30, 30)), model=network)
+    with pytest.raises(ValueError, match="model: expected a network for gray images and Poisson data"):
+        calepin.denoise(np.ones((30, 30)), method=NetworkDenoiser("bsd-gaussian"), noise=PoissonNoise(4))
     with pytest.raises(FileNotFoundError, match="nowhere.safetensors"):
-        calepin.denoise_with(tmp_path / "nowhere.safetensors", np.zeros((30, 30)), sigma=0.1)
+        denoise(np.zeros((30, 30)), model=tmp_path / "nowhere.safetensors")
+
+
+def test_other_noise_is_refused():
+    with pytest.raises(calepin.IncompatibleError, match="noise: NetworkDenoiser removes .* one level"):
+        calepin.denoise(np.zeros((30, 30)), method="network", noise=GaussianNoise(0.1, 0.2))
+
+
+def rates(peak, size=48):
+    clean = load_sample("camera").pixels[200 : 200 + size, 200 : 200 + size]
+    return clean / clean.max() * peak
+
+
+def expected_counts(counts, peak, callback=None):
+    return calepin.denoise(counts, method="network", noise=PoissonNoise(peak), callback=callback)
+
+
+@pytest.mark.parametrize("peak", [1, 2, 4])
+def test_most_of_the_noise_of_counts_goes(peak, rng):
+    rate = rates(peak)
+    counts = rng.poisson(rate)
+    heard = []
+    result = expected_counts(counts, peak, lambda stage, fraction: heard.append(fraction))
+    assert np.mean((result.image - rate) ** 2) < 0.2 * np.mean((counts - rate) ** 2)
+    assert (result.noise, result.sigma) == (PoissonNoise(peak), None)
+    assert heard[-1] == pytest.approx(1)
+    assert heard == sorted(heard)
+
+
+def test_channels_of_counts_are_denoised_one_by_one(rng):
+    counts = rng.poisson(rates(4, 20)[:, :, None] * [1, 0.5, 0.2])
+    estimate = expected_counts(counts, 4).image
+    assert estimate.shape == (20, 20, 3)
+    np.testing.assert_allclose(estimate[:, :, 1], expected_counts(counts[:, :, 1], 4).image, rtol=1e-5)
+
+
+def test_fewer_shifts_do_for_counts_too(rng):
+    counts = rng.poisson(rates(4, 20))
+    noise = PoissonNoise(4)
+    one, two, every = (
+        calepin.denoise(counts, method=NetworkDenoiser(n_shifts=n), noise=noise).image for n in (1, 2, 49)
+    )
+    assert not np.allclose(one, two)
+    np.testing.assert_array_equal(every, expected_counts(counts, 4).image)
+
+
+@pytest.mark.parametrize(("peak", "bound"), [(0.5, 1), (1.3, 1), (1.5, 2), (2.9, 4), (8.0, 4)])
+def test_the_nearest_peak_is_taken_on_a_logarithmic_scale(peak, bound):
+    assert NetworkDenoiser().network(PoissonNoise(peak)).residual_bound == bound
+
+
+@pytest.mark.parametrize(("peak", "bound"), [(0.3, 1), (40.0, 4)])
+def test_a_peak_far_from_those_of_training_warns(peak, bound):
+    with pytest.warns(UserWarning, match=f"peak {peak:g} is far from those"):
+        network = NetworkDenoiser().network(PoissonNoise(peak))
+    assert network.residual_bound == bound
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        (np.full((12, 12), -1), "image: expected counts for PoissonNoise, whole numbers of at least 0"),
+        (np.full((12, 12), 0.5), "image: expected counts for PoissonNoise, whole numbers of at least 0"),
+        (np.full((12, 12), np.nan), "image: expected finite values"),
+        (np.ones((12, 12, 2)), r"image: expected shape \(h, w\) or \(h, w, 3\)"),
+        (np.ones((12, 8)), "image: expected at least 11 x 11 pixels, got 12 x 8"),
+    ],
+)
+def test_what_is_wrong_with_counts_is_named(counts, message):
+    with pytest.raises(ValueError, match=message):
+        expected_counts(counts, 1)

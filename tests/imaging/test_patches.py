@@ -74,7 +74,7 @@ def test_shrinkage_is_the_linear_estimate_of_least_squared_error():
 
 def test_a_group_filter_without_noise_keeps_the_image_and_reaches_every_pixel():
     noisy = np.random.default_rng(0).random((1, 37, 29), dtype=np.float32)
-    out = GroupFilter(patch_size=6, group_size=12, radius=5, step=4).apply(noisy, noisy, 1e-3)
+    out = GroupFilter(patch_size=6, group_size=12, radius=5, stride=4).apply(noisy, noisy, 1e-3)
     np.testing.assert_allclose(out, noisy, atol=1e-3)
 
 
@@ -84,7 +84,7 @@ def test_large_images_are_filtered_without_seams(monkeypatch):
     rng = np.random.default_rng(0)
     estimate = rng.random((2, 90, 40), dtype=np.float32)
     noisy = estimate + 0.1 * rng.standard_normal(estimate.shape, dtype=np.float32)
-    filter_ = GroupFilter(patch_size=5, group_size=8, radius=6, step=3)
+    filter_ = GroupFilter(patch_size=5, group_size=8, radius=6, stride=3)
     whole = filter_.apply(noisy, estimate, 0.1)
     monkeypatch.setattr(groups, "BAND", 2)
     np.testing.assert_array_equal(filter_.apply(noisy, estimate, 0.1), whole)

@@ -10,7 +10,7 @@ from calepin.operators import ConvDictionary
 from calepin.penalties import HardThreshold
 
 SMALL = DenoiserSettings(
-    n_atoms=12,
+    n_components=12,
     kernel=5,
     stride=2,
     n_unfold=4,
@@ -48,12 +48,14 @@ def test_the_first_dictionary_has_norm_one_where_the_step_is_one():
 
 
 def test_a_papers_setting_is_data():
-    settings = DenoiserSettings(penalty="hard", threshold=0.05, learn_threshold=False, step=0.1, tied=True)
+    settings = DenoiserSettings(
+        penalty="hard", threshold=0.05, learn_threshold=False, step_size=0.1, tied=True
+    )
     net = new_denoiser(settings)
     assert (net.penalty, net.tied, net.local_mean) == (HardThreshold, True, None)
     assert tuple(net.atoms.shape) == (64, 1, 9, 9)
     torch.testing.assert_close(net.atoms.detach().flatten(1).norm(dim=1), torch.ones(64))
-    with pytest.raises(ValueError, match="penalty: expected one of l1, hard, got 'soft'"):
+    with pytest.raises(ValueError, match="penalty: expected one of 'l1', 'hard', got 'soft'"):
         new_denoiser(DenoiserSettings(penalty="soft"))
     with pytest.raises(ValueError, match="stride: expected at most the kernel's size"):
         new_denoiser(DenoiserSettings(kernel=3, stride=4))

@@ -1,7 +1,7 @@
 """Bits against error: a generative dictionary beside what one would use instead.
 
 Every contender is charged what its numbers take after the same quantiser and the same entropy coder
-(`calepin.compression.clp`); models and dictionaries are known to both sides and are not counted.
+(`calepin.compression.coding`); models and dictionaries are known to both sides and are not counted.
 
     latents    the model's, at a growing number of bits
     PCA        the first c principal components, for a growing c and number of bits
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calepin.compression.clp import Model, Quantiser, entropy_coded
+from calepin.compression.clp import Model
+from calepin.compression.coding import Quantiser, encode_integers
 
 __all__ = ["RateDistortion", "rate_distortion"]
 
@@ -106,14 +107,14 @@ def _omp(X: NDArray, known: NDArray, bits: tuple[int, ...], seed: int) -> Points
             break
         codes = sparse_encode(X - mean, atoms, method="omp", n_nonzero=k, output="csr")
         values = codes.data[:, None]
-        places = len(entropy_coded(np.diff(codes.indices, prepend=0)[:, None]))
+        places = len(encode_integers(np.diff(codes.indices, prepend=0)[:, None]).payload)
         for b in bits:
-            quantiser = Quantiser.fit(values, digits=None, bits=b)
+            quantiser = Quantiser.fit(values, bits=b)
             integers = quantiser.encode(values)
             rounded = codes.copy()
             rounded.data = quantiser.decode(integers)[:, 0]
             error = float(np.mean((rounded @ atoms + mean - X) ** 2))
-            points.append((places + len(entropy_coded(integers)), error))
+            points.append((places + len(encode_integers(integers).payload), error))
     return points
 
 
@@ -142,10 +143,10 @@ def _jpeg(X: NDArray, shape: tuple[int, int]) -> Points:
 def _coded(
     numbers: NDArray, bits: int, X: NDArray, restore: Callable[[NDArray], NDArray]
 ) -> tuple[int, float]:
-    quantiser = Quantiser.fit(numbers, digits=None, bits=bits)
+    quantiser = Quantiser.fit(numbers, bits=bits)
     integers = quantiser.encode(numbers)
     error = float(np.mean((restore(quantiser.decode(integers)) - X) ** 2))
-    return len(entropy_coded(integers)), error
+    return len(encode_integers(integers).payload), error
 
 
 def _frontier(points: Points, n: int, peak: float) -> RateDistortion:

@@ -18,7 +18,7 @@ from safetensors.numpy import save as serialise
 
 from calepin.core.errors import FileFormatError
 
-__all__ = ["atomic_write", "load_arrays", "read_header", "save_arrays"]
+__all__ = ["atomic_write", "load_arrays", "read_header", "save_array", "save_arrays"]
 
 FORMAT_VERSION = "1"
 
@@ -49,6 +49,12 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def save_array(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Write one array as an .npy file, atomically."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
 
 
 def save_arrays(

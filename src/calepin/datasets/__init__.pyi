@@ -6,7 +6,9 @@ from .images import Image as Image
 from .images import read_image as read_image
 from .images import write_image as write_image
 from .noise import GaussianNoise as GaussianNoise
+from .noise import Noise as Noise
 from .noise import PoissonNoise as PoissonNoise
+from .noise import add_noise as add_noise
 from .samples import SAMPLES as SAMPLES
 from .samples import load_digits as load_digits
 from .samples import load_sample as load_sample
@@ -15,9 +17,6 @@ from .simulate import (
 )
 from .simulate import (
     SparseData as SparseData,
-)
-from .simulate import (
-    add_gaussian_noise as add_gaussian_noise,
 )
 from .simulate import (
     simulate_convolutional as simulate_convolutional,

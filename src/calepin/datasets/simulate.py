@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 __all__ = [
     "ConvolutionalData",
     "SparseData",
-    "add_gaussian_noise",
     "simulate_convolutional",
     "simulate_sparse",
     "smooth_filters",
@@ -84,24 +83,6 @@ def simulate_sparse(
     if noise:
         X += noise * rng.standard_normal(X.shape)
     return SparseData(X, atoms, codes)
-
-
-def add_gaussian_noise(pixels: NDArray[np.floating], sigma: float, *, seed: int = 0) -> NDArray[np.float64]:
-    """Return ``pixels + default_rng(seed).normal(0, sigma / 255, shape)``, not clipped.
-
-    `sigma` is on the 0 to 255 scale of the denoising literature, whatever the image's bit depth,
-    and `pixels` in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        `sigma` is negative or not finite.
-    """
-    if not 0 <= sigma < np.inf:
-        raise ValueError(f"sigma: expected a finite number of at least 0, got {sigma}")
-    noisy = np.random.default_rng(seed).normal(0, sigma / 255, pixels.shape)
-    noisy += pixels
-    return noisy
 
 
 @dataclass(frozen=True)

@@ -1,96 +1,177 @@
-"""Denoise an image with a network trained on other images."""
+"""Denoise an image with a network trained on other images: for Gaussian noise, or for counts of photons."""
 
+import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from calepin.imaging.by_dictionary import DenoiseResult, from_planes, to_planes
-from calepin.imaging.noise import estimate_noise
-from calepin.likelihoods import Gaussian
+from calepin.core.checks import check_integer, check_number
+from calepin.core.random import RandomState
+from calepin.datasets.noise import PoissonNoise
+from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma_of, to_planes
+from calepin.likelihoods import Gaussian, Likelihood, Poisson
 from calepin.networks.autoencoder import UnfoldedAutoencoder
-from calepin.networks.pretrained_networks import pretrained
+from calepin.networks.pretrained_networks import PRETRAINED, pretrained
 
-__all__ = ["DENOISERS", "denoise_with", "load_model"]
+__all__ = ["NETWORKS", "PEAKS", "NetworkDenoiser", "load_network", "network_for_peak"]
 
-DENOISERS = ("bsd-gaussian",)
+GAUSSIAN = "bsd-gaussian"
+COUNTS = "dcea-poisson"
+
+NETWORKS = tuple(name for name in PRETRAINED if name.startswith((GAUSSIAN, COUNTS)))
 """Names of the networks for images that calepin ships."""
 
+PEAKS = (1, 2, 4)
+"""Expected counts of the brightest pixel that calepin's networks for photons were trained for."""
+
 TILE = 768  # side of the squares that are denoised one after the other, so that memory stays bounded
-MARGIN = 64  # pixels around a tile that are denoised with it and dropped: what reaches further is not seen
+MARGIN = 64  # pixels around a tile that are denoised with it and dropped: effects of the edge reach less far
 
 
-def load_model(model: str | os.PathLike) -> UnfoldedAutoencoder:
+def load_network(model: str | os.PathLike) -> UnfoldedAutoencoder:
     """Return a network of calepin's own, by name, or one from a file, ``PATH.safetensors``."""
-    if str(model) in DENOISERS:
+    if str(model) in NETWORKS:
         return pretrained(str(model))
     if Path(model).suffix != ".safetensors" and not Path(model).exists():
-        raise ValueError(f"model: expected PATH.safetensors or one of {', '.join(DENOISERS)}, got {model!r}")
+        raise ValueError(f"model: expected PATH.safetensors or one of {', '.join(NETWORKS)}, got {model!r}")
     return UnfoldedAutoencoder.load(model)
 
 
-def denoise_with(
-    model: str | os.PathLike | UnfoldedAutoencoder,
-    image: np.ndarray,
-    *,
-    sigma: float | None = None,
-    n_shifts: int | None = None,
-    callback: Callable[[float], None] | None = None,
-) -> DenoiseResult:
-    """Remove white Gaussian noise from an image by a trained network: a matter of a second.
+def network_for_peak(peak: float) -> UnfoldedAutoencoder:
+    """Return the untied network whose peak is nearest on a logarithmic scale.
 
-    The network knows one level of noise, ``card["sigma"]``. An image with another level is scaled to
-    it, denoised, and scaled back: a network with `local_mean` does not see where grey lies, only
-    contrasts, which then are smaller or larger than those it has learned from.
+    Counts cannot be scaled to another peak: scaled counts have another variance than Poisson's.
+    """
+    check_number("peak", peak, above=0)
+    nearest = min(PEAKS, key=lambda known: abs(math.log(known / peak)))
+    return pretrained(f"{COUNTS}-untied-peak{nearest}")
 
-    Large images are denoised in tiles that overlap by more than an edge is seen, so that memory beyond
-    a few copies of the image does not grow. Colour is turned into a mean and two differences first, each
-    denoised as a gray image.
+
+@dataclass(frozen=True)
+class NetworkDenoiser:
+    """Denoise an image by a trained network, in a second or a few.
+
+    **Gaussian noise.** The network is trained for one level of noise, ``card["sigma"]``. An image with
+    another level is scaled to it, denoised, and scaled back: a network with `local_mean` does not depend on
+    the grey level, only on contrasts, which then are smaller or larger than those it has learned from. Large
+    images are denoised in tiles that overlap by more than the reach of an edge, so that memory beyond a few
+    copies of the image does not grow. Colour is turned into a mean and two differences first, each denoised
+    as a gray image.
+
+    **Counts of photons.** The network returns the expected counts. The channels of a colour image are
+    denoised one by one.
 
     Parameters
     ----------
-    model : str, path or UnfoldedAutoencoder
-        A network's name ("bsd-gaussian"), its file, or itself: for gray images in [0, 1] and Gaussian
-        data.
-    image : float array (h, w) or (h, w, 3)
-        Noisy image, gray or colour; each side at least as long as the network's kernel.
-    sigma : float, optional
-        Standard deviation of the noise. Default: estimated by `calepin.imaging.estimate_noise`.
+    model : str, path or UnfoldedAutoencoder, optional
+        A network's name, its file, or itself: for images of one channel, of the family of the noise.
+        Default: a network that calepin ships, "bsd-gaussian" for Gaussian noise, and for counts the one whose
+        peak (1, 2 or 4) is nearest on a logarithmic scale.
     n_shifts : int, optional
         Shifts of the grid to average over; all by default, 16 for stride 4. Fewer are faster and worse:
         "bsd-gaussian" loses .5 dB with four, 1.7 with one.
-    callback : callable, optional
-        Called with the share of the work that is done.
-
-    Returns
-    -------
-    DenoiseResult
-        The image, the noise level, and the network's decoder as atoms; no history.
-
-    Examples
-    --------
-    >>> import numpy as np, calepin
-    >>> from skimage import data
-    >>> clean = data.camera()[100:200, 150:250] / 255
-    >>> noisy = clean + np.random.default_rng(0).normal(0, 0.1, clean.shape)
-    >>> result = calepin.denoise_with("bsd-gaussian", noisy, sigma=0.1)
-    >>> bool(np.std(result.image - clean) < 0.45 * np.std(noisy - clean))
-    True
     """
-    network = model if isinstance(model, UnfoldedAutoencoder) else load_model(model)
-    _check_network(network)
-    image = _check_image(image, network)
-    sigma = estimate_noise(image) if sigma is None else sigma
-    if not 0 <= sigma < float("inf"):
-        raise ValueError(f"sigma: expected a finite number of at least 0, or None, got {sigma!r}")
-    shifts = _spread(network.all_shifts(), n_shifts)
-    atoms = _unit_atoms(network)
-    if sigma == 0:
-        return DenoiseResult(image.copy(), 0.0, atoms, [])
 
+    model: str | os.PathLike | UnfoldedAutoencoder | None = None
+    n_shifts: int | None = None
+
+    def __post_init__(self) -> None:
+        check_integer("n_shifts", self.n_shifts, optional=True)
+
+    def denoise(
+        self,
+        image: NDArray,
+        noise: object,
+        *,
+        random_state: RandomState = 0,
+        callback: Callable[[str, float], object] | None = None,
+    ) -> DenoiseResult:
+        """Return the denoised image, and the network's decoder as atoms; see `calepin.denoise`.
+
+        Nothing is random here, so that `random_state` changes nothing. The only stage that `callback` hears
+        of is "network".
+
+        Raises
+        ------
+        IncompatibleError
+            Noise other than `GaussianNoise` of one level or `PoissonNoise`.
+        ValueError
+            A network of another family or for other data, an image smaller than its kernel, or more shifts
+            than it has.
+
+        Warns
+        -----
+        UserWarning
+            None of the networks that calepin ships was trained for counts with about this peak.
+        """
+        counts = isinstance(noise, PoissonNoise)
+        sigma = None if counts else sigma_of(noise, type(self).__name__)
+        network = self.network(noise)
+        _check_network(network, Poisson if counts else Gaussian)
+        check_size(image, network.kernel)
+        shifts = _spread(network.all_shifts(), self.n_shifts)
+        report = partial(callback or _ignore, "network")
+        if sigma is None:
+            _check_counts(image)
+            denoised = _from_counts(network, image, shifts, report)
+        else:
+            denoised = image.copy() if sigma == 0 else _from_pixels(network, image, sigma, shifts, report)
+        return DenoiseResult(denoised, noise, _unit_atoms(network))
+
+    def network(self, noise: object) -> UnfoldedAutoencoder:
+        """Return the network itself: the one given, loaded, or the shipped one for a noise model."""
+        if isinstance(self.model, UnfoldedAutoencoder):
+            return self.model
+        if self.model is not None:
+            return load_network(self.model)
+        if not isinstance(noise, PoissonNoise):
+            return pretrained(GAUSSIAN)
+        if not PEAKS[0] / 2 <= noise.peak <= 2 * PEAKS[-1]:
+            warnings.warn(
+                f"peak {noise.peak:g} is far from those that calepin's networks were trained for, {PEAKS}",
+                stacklevel=4,
+            )
+        return network_for_peak(noise.peak)
+
+
+def _ignore(stage: str, fraction: float) -> None:
+    pass
+
+
+Shift = tuple[int, ...]
+Report = Callable[[float], object]
+
+
+def _from_counts(
+    network: UnfoldedAutoencoder, counts: NDArray, shifts: list[Shift], report: Report
+) -> NDArray[np.float64]:
+    """Return the expected counts."""
+    planes = np.moveaxis(np.atleast_3d(counts), 2, 0)[:, None].astype(np.float64)
+    y = torch.from_numpy(planes).to(network.atoms)
+    eta = torch.zeros_like(y)
+    for n, prediction in enumerate(_predictions(network, y, shifts)):
+        eta += prediction / len(shifts)
+        report((n + 1) / len(shifts))
+    mean = network.likelihood.mean(eta)
+    return np.moveaxis(mean[:, 0].double().cpu().numpy(), 0, 2).reshape(counts.shape)
+
+
+def _from_pixels(
+    network: UnfoldedAutoencoder,
+    image: NDArray[np.floating],
+    sigma: float,
+    shifts: list[Shift],
+    report: Report,
+) -> NDArray[np.floating]:
+    """Return the denoised pixels, plane by plane and tile by tile."""
     known = network.card.get("sigma", sigma)
     planes = to_planes(image, sigma)
     tiles = list(_tiles(image.shape[:2], network.stride))
@@ -100,26 +181,27 @@ def denoise_with(
         for outer, inner, place in tiles:
             y = torch.from_numpy(plane[outer] * known)[None, None].to(network.atoms)
             mean = torch.zeros_like(y)
-            for shift in shifts:
-                mean += _predict(network, y, shift) / len(shifts)
+            for prediction in _predictions(network, y, shifts):
+                mean += prediction / len(shifts)
                 done += 1
-                if callback is not None:
-                    callback(done / total)
+                report(done / total)
             out[place] = mean[0, 0].cpu().numpy()[inner] / known
-    return DenoiseResult(from_planes(denoised, sigma, image), float(sigma), atoms, [])
+    return from_planes(denoised, sigma, image)
 
 
-@torch.no_grad()
-def _predict(network: UnfoldedAutoencoder, y: Tensor, shift: tuple[int, ...]) -> Tensor:
-    return network(y, shifts=[shift])
+def _predictions(network: UnfoldedAutoencoder, y: Tensor, shifts: list[Shift]) -> Iterator[Tensor]:
+    """Yield the linear predictor on each shift of the grid, one at a time: memory for one is enough."""
+    for shift in shifts:
+        with torch.no_grad():
+            prediction = network(y, shifts=[shift])
+        yield prediction
 
 
-def _spread(shifts: list[tuple[int, ...]], n: int | None) -> list[tuple[int, ...]]:
+def _spread(shifts: list[Shift], n: int | None) -> list[Shift]:
     """Return n of the shifts, far from each other."""
     if n is None:
         return shifts
-    if not 1 <= n <= len(shifts):
-        raise ValueError(f"n_shifts: expected 1 to {len(shifts)}, or None, got {n!r}")
+    check_integer("n_shifts", n, most=len(shifts), optional=True)
     return [shifts[i * len(shifts) // n] for i in range(n)]
 
 
@@ -144,37 +226,22 @@ def _tiles(shape: tuple[int, int], stride: int) -> Iterator[tuple[Window, Window
             yield tuple(outer), tuple(inner), tuple(place)
 
 
-def _unit_atoms(network: UnfoldedAutoencoder) -> np.ndarray:
+def _unit_atoms(network: UnfoldedAutoencoder) -> NDArray[np.floating]:
     """Return the decoder's atoms as rows of unit norm."""
     atoms = (network.atoms if network.tied else network.decoder_atoms).detach().flatten(1)
     norm = torch.linalg.vector_norm(atoms, dim=1, keepdim=True).clamp_min(torch.finfo(atoms.dtype).tiny)
     return (atoms / norm).cpu().numpy()
 
 
-def _check_network(network: UnfoldedAutoencoder) -> None:
-    if (
-        len(network.kernel) != 2
-        or network.atoms.shape[1] != 1
-        or not isinstance(network.likelihood, Gaussian)
-    ):
+def _check_network(network: UnfoldedAutoencoder, family: type[Likelihood]) -> None:
+    one_channel = len(network.kernel) == 2 and network.atoms.shape[1] == 1
+    if not one_channel or not isinstance(network.likelihood, family):
         raise ValueError(
-            "model: expected a network for gray images and Gaussian data, got atoms of shape "
+            f"model: expected a network for gray images and {family.__name__} data, got atoms of shape "
             f"{tuple(network.atoms.shape)} for {type(network.likelihood).__name__} data"
         )
 
 
-def _check_image(image: np.ndarray, network: UnfoldedAutoencoder) -> np.ndarray:
-    image = np.asarray(image)
-    gray_or_colour = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
-    if not gray_or_colour or image.dtype.kind != "f":
-        raise ValueError(
-            "image: expected floating-point numbers of shape (h, w) or (h, w, 3), "
-            f"got {image.dtype} {image.shape}"
-        )
-    if any(size < width for size, width in zip(image.shape[:2], network.kernel, strict=True)):
-        raise ValueError(
-            f"image: expected at least the kernel's {network.kernel} pixels, got {image.shape[:2]}"
-        )
-    if not np.isfinite(image).all():
-        raise ValueError("image: expected finite numbers, got NaN or infinity")
-    return image
+def _check_counts(image: NDArray) -> None:
+    if (image < 0).any() or (image.dtype.kind == "f" and (image != np.floor(image)).any()):
+        raise ValueError("image: expected counts for PoissonNoise, whole numbers of at least 0")

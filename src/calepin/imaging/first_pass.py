@@ -14,6 +14,7 @@ from importlib.resources import as_file, files
 import numpy as np
 
 from calepin.core.files import load_arrays
+from calepin.core.random import RandomState, numpy_generator
 from calepin.imaging.patches import add_patches, bands, centred_patches, random_patches
 from calepin.learning.atoms import AtomSet, dct_atoms
 from calepin.learning.batches import ArrayBatches
@@ -37,17 +38,17 @@ def natural_atoms() -> np.ndarray:
         return load_arrays(path, "dictionary")[0]["components"]
 
 
-def start_atoms(n_atoms: int, patch_size: int, rng: np.random.Generator) -> np.ndarray:
+def start_atoms(n_components: int, patch_size: int, random_state: RandomState) -> np.ndarray:
     """Return atoms to start learning from: the shipped ones where they fit, else overcomplete cosines.
 
     Cosines without the constant one, because patches come without their mean.
     """
     natural = natural_atoms()
     if patch_size**2 == natural.shape[1]:
-        chosen = natural[:n_atoms]
+        chosen = natural[:n_components]
     else:
-        chosen = dct_atoms(n_atoms + 1, patch_size**2)[1:]
-    rest = rng.standard_normal((n_atoms - len(chosen), patch_size**2))
+        chosen = dct_atoms(n_components + 1, patch_size**2)[1:]
+    rest = numpy_generator(random_state).standard_normal((n_components - len(chosen), patch_size**2))
     return np.concatenate([chosen, rest]).astype(np.float32)
 
 
@@ -57,14 +58,16 @@ def learn_atoms(
     *,
     rule: str,
     n_iter: int,
-    rng: np.random.Generator,
+    random_state: RandomState,
     report: Report = lambda fraction: None,
 ) -> tuple[np.ndarray, list[dict[str, float]]]:
     """Return atoms learned from patches of noisy planes (c, h, w), and the history of learning."""
-    patch_size = int(np.sqrt(start.shape[1]))
-    samples = random_patches(planes, patch_size, TRAINING_PATCHES, rng)
+    patch_size, generator = int(np.sqrt(start.shape[1])), numpy_generator(random_state)
+    samples = random_patches(planes, patch_size, TRAINING_PATCHES, generator)
     # The online rule moves its atoms after every batch, the others profit from all samples at once.
-    data = ArrayBatches(samples, BATCH_SIZE if rule == "online" else None, seed=int(rng.integers(2**31)))
+    data = ArrayBatches(
+        samples, BATCH_SIZE if rule == "online" else None, seed=int(generator.integers(2**31))
+    )
     learner = RULES[rule](_coder(patch_size), AtomSet("sphere"))
     state = TrainState(learner.init(start.copy()))
     total = n_iter * (data.n_steps or 1)

@@ -41,17 +41,17 @@ class GroupFilter:
         Patches in a group, the reference among them.
     radius : int
         Members lie at most so many pixels from the reference, along both axes.
-    step : int
+    stride : int
         Pixels between two references, along both axes.
     mean : {"patch", "level"}
         m is the mean patch, or only its mean grey level: then the mean patch is one more direction
-        that has to show itself in C, which keeps the noise of a poor first estimate out of it.
+        of C, which keeps the noise of a poor first estimate out of it.
     """
 
     patch_size: int = 6
     group_size: int = 24
     radius: int = 20
-    step: int = 3
+    stride: int = 3
     mean: Literal["patch", "level"] = "patch"
 
     def apply(
@@ -71,7 +71,7 @@ class GroupFilter:
         sigma : float
             Standard deviation of the noise.
         report : callable
-            Is told the share of the work that is done.
+            Called with the fraction of the work that is done.
         """
         _, h, w = noisy.shape
         rows, columns = self._references(h), self._references(w)
@@ -103,7 +103,7 @@ class GroupFilter:
     def _references(self, length: int) -> np.ndarray:
         """Return the places of references along an axis: a grid, and the last place that fits."""
         return np.unique(
-            np.append(np.arange(0, length - self.patch_size, self.step), length - self.patch_size)
+            np.append(np.arange(0, length - self.patch_size, self.stride), length - self.patch_size)
         )
 
 

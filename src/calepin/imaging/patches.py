@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 from scipy import sparse
 
+from calepin.core.random import RandomState, numpy_generator
 from calepin.core.threads import run_blocks
 
 __all__ = ["add_patches", "bands", "centred_patches", "random_patches"]
@@ -37,12 +38,12 @@ def centred_patches(
 
 
 def random_patches(
-    planes: np.ndarray, patch_size: int, n_patches: int, rng: np.random.Generator
+    planes: np.ndarray, patch_size: int, n_patches: int, random_state: RandomState
 ) -> np.ndarray:
     """Return patches (n, p * p) without their means from different random places of planes (c, h, w)."""
     windows = np.lib.stride_tricks.sliding_window_view(planes, (patch_size, patch_size), axis=(1, 2))
     n_all = int(np.prod(windows.shape[:3]))
-    chosen = np.sort(rng.choice(n_all, size=min(n_patches, n_all), replace=False))
+    chosen = np.sort(numpy_generator(random_state).choice(n_all, size=min(n_patches, n_all), replace=False))
     places = np.unravel_index(chosen, windows.shape[:3])
     return _centred(windows[places].reshape(-1, patch_size * patch_size))[0]
 
@@ -64,12 +65,12 @@ def add_patches(
     ----------
     total, weight : float32 arrays (h, w)
         Sums of weighted patches and of weights, updated in place.
-    codes : CSR (n, n_atoms)
+    codes : CSR (n, n_components)
         Codes of the band's patches.
-    atoms : float32 array (n_atoms, p * p)
+    atoms : float32 array (n_components, p * p)
         Dictionary.
     means : float32 array (n,)
-        What `centred_patches` took off.
+        The means that `centred_patches` subtracted.
     start : int
         First patch row of the band.
     """
@@ -110,8 +111,8 @@ def _add_rows(total, weight, indptr, indices, values, atoms, means, p, start, fi
                 value, atom = values[k], atoms[indices[k]]
                 for t in range(p * p):
                     patch[t] += value * atom[t]
-            share = np.float32(1 / np.sqrt(1.0 + indptr[n + 1] - indptr[n]))
+            own = np.float32(1 / np.sqrt(1.0 + indptr[n + 1] - indptr[n]))
             for u in range(p):
                 for v in range(p):
-                    total[start + i + u, j + v] += share * patch[u * p + v]
-                    weight[start + i + u, j + v] += share
+                    total[start + i + u, j + v] += own * patch[u * p + v]
+                    weight[start + i + u, j + v] += own

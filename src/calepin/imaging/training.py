@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from calepin.core.checks import check_one_of
 from calepin.core.random import randn, torch_generator
 from calepin.datasets.noise import GaussianNoise
 from calepin.learning.batches import ArrayBatches
@@ -26,7 +27,7 @@ class DenoiserSettings:
 
     Attributes
     ----------
-    n_atoms, kernel, stride, n_unfold, tied, local_mean
+    n_components, kernel, stride, n_unfold, tied, local_mean
         Of the network; `kernel` is the side of the square atoms.
     penalty : {"l1", "hard"}
         Soft or hard threshold.
@@ -34,8 +35,8 @@ class DenoiserSettings:
         alpha of the soft threshold or the level of the hard one, at the start where it is learned.
     learn_threshold
         Whether each atom learns a threshold of its own.
-    step
-        Step size, for atoms of unit norm at the start. None: the step is 1, for atoms scaled such that
+    step_size
+        For atoms of unit norm at the start. None: it is 1, for atoms scaled such that
         the first dictionary has norm 1.
     detach_codes
         Whether gradients stop at the codes: PUDLE's "dec".
@@ -44,12 +45,13 @@ class DenoiserSettings:
     n_steps, batch_size, crop, n_shifts
         Steps of training, windows in each and their side, and random shifts of the grid.
     learning_rate, eps, cosine, max_norm
-        Of Adam; whether its rate falls along half a cosine; longer gradients are shortened to `max_norm`.
+        Of Adam; whether its learning rate falls along half a cosine; longer gradients are shortened to
+        `max_norm`.
     average
         Steps over which the mean of the weights is taken that a run ends with; None takes the last ones.
     """
 
-    n_atoms: int = 64
+    n_components: int = 64
     kernel: int = 9
     stride: int = 4
     n_unfold: int = 15
@@ -58,7 +60,7 @@ class DenoiserSettings:
     penalty: str = "l1"
     threshold: float = 0.1
     learn_threshold: bool = True
-    step: float | None = None
+    step_size: float | None = None
     detach_codes: bool = False
     sigma: float = 25 / 255
     n_steps: int = 1000
@@ -74,19 +76,18 @@ class DenoiserSettings:
 
 def new_denoiser(settings: DenoiserSettings, *, seed: int = 0) -> UnfoldedAutoencoder:
     """Return a network whose atoms are random."""
-    if settings.penalty not in PENALTIES:
-        raise ValueError(f"penalty: expected one of {', '.join(PENALTIES)}, got {settings.penalty!r}")
-    shape = (settings.n_atoms, 1, settings.kernel, settings.kernel)
+    check_one_of("penalty", settings.penalty, PENALTIES)
+    shape = (settings.n_components, 1, settings.kernel, settings.kernel)
     atoms = randn(shape, like=torch.empty(0), generator=torch_generator(seed))
     atoms /= torch.linalg.vector_norm(atoms, dim=(1, 2, 3), keepdim=True)
-    if settings.step is None:
+    if settings.step_size is None:
         atoms *= default_step(atoms, settings.stride, Gaussian()) ** 0.5
     return UnfoldedAutoencoder(
         atoms,
         PENALTIES[settings.penalty](settings.threshold),
         n_unfold=settings.n_unfold,
         stride=settings.stride,
-        step=1.0 if settings.step is None else settings.step,
+        step=1.0 if settings.step_size is None else settings.step_size,
         tied=settings.tied,
         learn_threshold=settings.learn_threshold,
         local_mean=settings.local_mean,

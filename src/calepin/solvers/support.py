@@ -52,5 +52,5 @@ class _Restricted:
         outside = (z != 0) & ~self.support | (z < 0) & self.nonnegative
         return torch.zeros_like(z.flatten(1)[:, 0]).masked_fill(outside.flatten(1).any(1), float("inf"))
 
-    def prox(self, v: Tensor, step: float | Tensor) -> Tensor:
+    def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         return (v.relu() if self.nonnegative else v) * self.support

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from calepin.imaging import denoise_counts
+from calepin.datasets import PoissonNoise, add_noise
+from calepin.imaging import NetworkDenoiser, denoise
 from calepin.metrics import psnr
 from calepin.networks import UnfoldedAutoencoder
 from calepin_papers._common import gray_images
@@ -39,8 +40,8 @@ def clean_images(folder: str, count: int | None = None) -> list[NDArray[np.float
 
 def draw_counts(clean: NDArray[np.float64], peak: float, index: int) -> tuple[NDArray[np.float64], float]:
     """Return the counts of image `index`, and the unit q in which it is counted."""
-    unit = float(clean.max()) / peak
-    return np.random.default_rng(SEED + index).poisson(clean / unit).astype(np.float64), unit
+    noise = PoissonNoise(peak)
+    return add_noise(clean, noise, random_state=SEED + index), noise.unit(clean)
 
 
 def psnr_of_each(
@@ -54,7 +55,7 @@ def psnr_of_each(
     reached = []
     for index, image in enumerate(clean):
         counts, unit = draw_counts(image, peak, index)
-        estimate = unit * denoise_counts(counts, peak=peak, network=network)
-        reached.append(psnr(estimate, image, peak=float(image.max())))
+        estimate = denoise(counts, method=NetworkDenoiser(network), noise=PoissonNoise(peak)).image
+        reached.append(psnr(unit * estimate, image, peak=float(image.max())))
         done(index + 1)
     return np.array(reached)

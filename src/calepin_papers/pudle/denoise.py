@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calepin.datasets import GaussianNoise
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.imaging import DenoiserSettings, denoise_with, train_denoiser
+from calepin.imaging import DenoiserSettings, NetworkDenoiser, denoise, train_denoiser
 from calepin.learning import TrainState
 from calepin.metrics import psnr
 from calepin.networks import UnfoldedAutoencoder
@@ -32,7 +33,7 @@ _BLOCK = 50  # steps whose loss is one point of a curve
 PAPER = DenoiserSettings(
     tied=True,
     learn_threshold=False,
-    step=0.1,
+    step_size=0.1,
     crop=129,
     batch_size=1,
     learning_rate=1e-4,
@@ -161,7 +162,8 @@ def noisy_pairs(n: int) -> list[tuple[NDArray[np.floating], NDArray[np.floating]
 
 
 def _denoised(network: UnfoldedAutoencoder, noisy: NDArray[np.floating], n_shifts: int | None):
-    return np.clip(denoise_with(network, noisy, sigma=SIGMA, n_shifts=n_shifts).image, 0, 1)
+    method = NetworkDenoiser(network, n_shifts)
+    return np.clip(denoise(noisy, method=method, noise=GaussianNoise(SIGMA)).image, 0, 1)
 
 
 def mean_psnr(network: UnfoldedAutoencoder, pairs: Sequence[tuple], n_shifts: int | None) -> float:

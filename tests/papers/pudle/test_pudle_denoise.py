@@ -9,7 +9,7 @@ from calepin.experiments import perform
 from calepin_papers import EXPERIMENTS
 from calepin_papers.pudle.denoise import PUDLE_DENOISE
 
-SMALL = {"n_atoms": 16, "kernel": 6, "stride": 3, "n_unfold": 3}
+SMALL = {"n_components": 16, "kernel": 6, "stride": 3, "n_unfold": 3}
 
 
 def miniature():
@@ -55,7 +55,7 @@ def test_the_papers_setting_is_that_of_its_appendix():
         ("untied", False, "l1"),
     ]
     for _, _, how in paper.networks()[:-1]:
-        assert (how.n_atoms, how.kernel, how.stride, how.n_unfold, how.step, how.crop) == (
+        assert (how.n_components, how.kernel, how.stride, how.n_unfold, how.step_size, how.crop) == (
             64,
             9,
             4,

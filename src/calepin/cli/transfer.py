@@ -1,0 +1,94 @@
+"""``calepin transfer``: a new linear layer on top of a known generator."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calepin.cli.options import SEED, Default, Seed, given
+from calepin.cli.output import Debug, Json, Output, Quiet
+from calepin.core.paths import check_output
+
+__all__ = ["EXAMPLES", "transfer"]
+
+EXAMPLES = [
+    ("calepin transfer --generator vae-mnist --data new.npy -o model.safetensors", ""),
+    ("calepin transfer --generator G.safetensors --data new.npy -o model.safetensors --n-starts 8", ""),
+]
+
+_LEARNER = "calepin.estimators.generative:GenerativeDictionaryLearner"
+
+
+def transfer(
+    generator: Annotated[
+        str,
+        typer.Option(
+            "--generator",
+            "-g",
+            metavar="G",
+            help="vae-mnist, vae-digits, or a .safetensors file with a generator or a VAE.",
+        ),
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="NEW.npy", help="Samples (n_samples, ...), one a row.")
+    ],
+    output_path: Annotated[
+        Path, typer.Option("--output", "-o", metavar="MODEL.safetensors", help="Where the model goes.")
+    ],
+    n_starts: Annotated[
+        int | None, typer.Option(metavar="N", help="Starts of each decoding."), Default(_LEARNER, "n_starts")
+    ] = None,
+    prior: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Precision of a normal prior on the latents."),
+        Default(_LEARNER, "prior"),
+    ] = None,
+    max_iter: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Passes over the data; many fit the noise of few samples."),
+        Default(_LEARNER, "max_iter"),
+    ] = None,
+    seed: Seed = SEED,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Learn a new linear layer on top of a trained generator, from a few dozen samples.
+
+    A VAE's decoder loses its last layer, which the new one replaces; samples are flattened. The model is
+    for compress, decompress and denoise-samples.
+    """
+    from calepin.datasets.arrays import load_samples
+    from calepin.estimators.generative import GenerativeDictionaryLearner
+    from calepin.networks.pretrained_networks import open_generator
+
+    output = Output(quiet, as_json)
+    check_output(output_path, ".safetensors")
+    X = load_samples(data)
+    settings = given(n_starts=n_starts, prior=prior, max_iter=max_iter)
+    learner = GenerativeDictionaryLearner(
+        open_generator(generator), random_state=seed, verbose=not quiet, **settings
+    ).fit(X.reshape(len(X), -1))
+    learner.save(output_path)
+    last = learner.history_[-1]
+    output.line(
+        f"{len(X)} samples, latents of {learner.latent_dim_}, "
+        f"{learner.n_determined_} of {learner.n_directions_} directions determined"
+    )
+    output.line(
+        f"objective {last['objective']:.5g} after {learner.n_iter_} passes; "
+        f"{output_path}, {last['seconds']:.1f} s"
+    )
+    output.result(
+        {
+            "n_samples": len(X),
+            "n_features": learner.n_features_in_,
+            "latent_dim": learner.latent_dim_,
+            "n_passes": learner.n_iter_,
+            "objective": last["objective"],
+            "seconds": last["seconds"],
+            "directions_determined": learner.n_determined_,
+            "directions": learner.n_directions_,
+            "written": [str(output_path)],
+        }
+    )

@@ -1,0 +1,152 @@
+"""Latents as few bytes: a quantiser makes integers of them, an entropy coder bytes of the integers.
+
+Latents are rounded to a number of digits ("Dictionary learning under generative coefficient priors, with
+applications to compression", 2022, section 6: four), or to a number of bits over the range of each latent
+dimension.
+"""
+
+import lzma
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calepin.core.checks import check_integer
+
+__all__ = ["EncodedIntegers", "Quantiser", "encode_integers"]
+
+INTEGERS = ("int8", "int16", "int32", "int64")
+# without the container, whose header would count in small files, and with a window that fits them
+LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 20}]
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """Latents as integers: to a number of digits, or uniformly over a range.
+
+    Attributes
+    ----------
+    digits : int or None
+        Decimal digits behind the point, at most 15: ``round(z * 10^digits)``.
+    bits : int or None
+        Without digits, at most 32: ``round((z - low) / (high - low) * (2^bits - 1))`` in each dimension.
+    low, high : tuple of float
+        The range of each dimension, with bits.
+    """
+
+    digits: int | None = 4
+    bits: int | None = None
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.digits is None) == (self.bits is None):
+            raise ValueError(
+                f"digits: expected a number of digits or of bits, got {self.digits!r} and {self.bits!r}"
+            )
+        check_integer("digits", self.digits, least=0, most=15, optional=True)
+        check_integer("bits", self.bits, most=32, optional=True)
+
+    @classmethod
+    def fit(
+        cls, latents: NDArray[np.floating], *, digits: int | None = None, bits: int | None = None
+    ) -> "Quantiser":
+        """Return the quantiser of latents (n, k) to a number of digits, or of bits.
+
+        Parameters
+        ----------
+        latents : array (n, k)
+        digits : int, optional
+            The class's default, unless `bits` is given.
+        bits : int, optional
+
+        Raises
+        ------
+        ValueError
+            Both given, or out of range.
+        """
+        if bits is None:
+            return cls() if digits is None else cls(digits)
+        z = latents.astype(np.float64)
+        return cls(digits, bits, tuple(z.min(0).tolist()), tuple(z.max(0).tolist()))
+
+    def encode(self, latents: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Return the integers of latents (n, k)."""
+        z = latents.astype(np.float64)
+        if self.digits is not None:
+            if np.abs(z).max() * 10.0**self.digits >= 2.0**62:
+                raise ValueError(
+                    f"digits: expected fewer for latents up to {np.abs(z).max():.3g}, got {self.digits}"
+                )
+            return np.rint(z * 10.0**self.digits).astype(np.int64)
+        low, width = self._grid()
+        return np.rint((z - low) / width).astype(np.int64)
+
+    def decode(self, integers: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return the rounded latents that integers (n, k) stand for."""
+        if self.digits is not None:
+            return integers / 10.0**self.digits
+        low, width = self._grid()
+        return low + integers * width
+
+    def _grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the lowest value and the distance of neighbouring ones in each dimension."""
+        low, high = np.array(self.low), np.array(self.high)
+        # a dimension that never varies is all low, whatever the distance
+        return low, np.where(high > low, (high - low) / (2.0 ** (self.bits or 0) - 1), 1.0)
+
+
+@dataclass(frozen=True)
+class EncodedIntegers:
+    """Integers (n, k) as bytes.
+
+    Attributes
+    ----------
+    kind
+        The smallest integer type that holds them all.
+    coding
+        The shortest of "lzma", "zlib" and "none".
+    payload
+        One dimension after the other, and within it bytes of equal weight together.
+    shape
+        (n, k).
+    """
+
+    kind: str
+    coding: str
+    payload: bytes
+    shape: tuple[int, int]
+
+    def decode(self) -> NDArray[np.int64]:
+        """Return the integers (n, k)."""
+        raw = {
+            "lzma": lambda: lzma.decompress(self.payload, format=lzma.FORMAT_RAW, filters=LZMA),
+            "zlib": lambda: zlib.decompress(self.payload),
+            "none": lambda: self.payload,
+        }[self.coding]()
+        n, k = self.shape
+        kind = np.dtype(self.kind).newbyteorder("<")
+        planes = np.frombuffer(raw, np.uint8).reshape(k, kind.itemsize, n)
+        integers = np.ascontiguousarray(planes.transpose(0, 2, 1)).view(kind)[..., 0].T
+        return integers.astype(np.int64)
+
+
+def encode_integers(integers: NDArray[np.int64]) -> EncodedIntegers:
+    """Return integers (n, k) as few bytes: what a .clp file stores of them."""
+    kind = next(k for k in INTEGERS if _fits(integers, np.dtype(k)))
+    # bytes of one dimension and one weight are alike, which is what the coders need
+    planes = integers.T.astype(np.dtype(kind).newbyteorder("<"), order="C")
+    raw = planes.view(np.uint8).reshape(*planes.shape, -1).transpose(0, 2, 1).tobytes()
+    codings = {
+        "lzma": lzma.compress(raw, format=lzma.FORMAT_RAW, filters=LZMA),
+        "zlib": zlib.compress(raw, 9),
+        "none": raw,
+    }
+    coding = min(codings, key=lambda name: len(codings[name]))
+    return EncodedIntegers(kind, coding, codings[coding], (integers.shape[0], integers.shape[1]))
+
+
+def _fits(integers: NDArray[np.int64], kind: np.dtype) -> bool:
+    limits = np.iinfo(kind)
+    return bool(limits.min <= integers.min() and integers.max() <= limits.max)

@@ -1,0 +1,128 @@
+"""What a denoiser is given and returns: checked images, planes in units of the noise, the result."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calepin.core.errors import IncompatibleError
+from calepin.datasets.noise import GaussianNoise, PoissonNoise
+
+__all__ = ["DenoiseResult", "check_image", "check_size", "from_planes", "sigma_of", "to_planes"]
+
+# Rows are orthonormal, so that white noise stays white with the same sigma: the mean of the channels
+# times sqrt(3), then two differences of colours.
+OPPONENT = np.array(
+    [
+        [1 / np.sqrt(3), 1 / np.sqrt(3), 1 / np.sqrt(3)],
+        [1 / np.sqrt(2), 0, -1 / np.sqrt(2)],
+        [1 / np.sqrt(6), -2 / np.sqrt(6), 1 / np.sqrt(6)],
+    ]
+)
+
+
+@dataclass(frozen=True)
+class DenoiseResult:
+    """What `calepin.denoise` found.
+
+    Attributes
+    ----------
+    image : float array
+        The denoised image, of the shape of the noisy one and in its units, not clipped: the estimate of x
+        for Gaussian noise, the expected counts x / q for Poisson noise.
+    noise : object
+        The noise model that was assumed, `GaussianNoise` with the estimated level if none was given.
+    atoms : float array (n_components, n_features) or None
+        Atoms of unit norm that the image was restored with, where the method has any.
+    history : list of dict
+        One entry for each pass of learning: pass, objective, seconds, n_replaced. Empty where nothing was
+        learned.
+    """
+
+    image: NDArray[np.floating]
+    noise: object
+    atoms: NDArray[np.floating] | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def sigma(self) -> float | None:
+        """Standard deviation of Gaussian noise, given or estimated; None for other noise."""
+        return self.noise.sigma if isinstance(self.noise, GaussianNoise) else None
+
+
+def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
+    """Return an image as an array.
+
+    Parameters
+    ----------
+    image : array (h, w) or (h, w, 3)
+    integers : bool
+        Whether integers are allowed beside floating-point numbers: counts, not pixels.
+
+    Raises
+    ------
+    ValueError
+        Another shape, another dtype, NaN or infinity.
+    """
+    image = np.asarray(image)
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise ValueError(f"image: expected shape (h, w) or (h, w, 3), got {image.shape}")
+    if image.dtype.kind not in ("iuf" if integers else "f"):
+        hint = " (skimage.util.img_as_float turns integers into numbers from 0 to 1)"
+        expected = "real" if integers else "floating-point"
+        raise ValueError(
+            f"image: expected {expected} numbers, got {image.dtype}{hint * (image.dtype.kind in 'iu')}"
+        )
+    if not np.isfinite(image).all():
+        raise ValueError(
+            f"image: expected finite values, got {np.count_nonzero(~np.isfinite(image))} NaN or infinities"
+        )
+    return image
+
+
+def check_size(image: NDArray, least: Sequence[int]) -> None:
+    """Raise ValueError for an image with fewer rows or columns than `least` says."""
+    height, width = image.shape[:2]
+    if height < least[0] or width < least[1]:
+        raise ValueError(f"image: expected at least {least[0]} x {least[1]} pixels, got {height} x {width}")
+
+
+def sigma_of(noise: object, method: str) -> float:
+    """Return the level of Gaussian noise.
+
+    Raises
+    ------
+    IncompatibleError
+        Another noise model, or an interval of levels.
+    """
+    if isinstance(noise, GaussianNoise) and noise.sigma_max in (None, noise.sigma):
+        return noise.sigma
+    way_out = '; method="network" denoises counts' if isinstance(noise, PoissonNoise) else ""
+    raise IncompatibleError(
+        f"noise: {method} removes Gaussian noise of one level, GaussianNoise(sigma), got {noise!r}{way_out}"
+    )
+
+
+def to_planes(image: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:
+    """Return float32 planes (c, h, w) in units of the noise, colours turned into opponent ones."""
+    if image.ndim == 2:
+        return np.divide(image, sigma, dtype=np.result_type(image, np.float32))[None].astype(np.float32)
+    planes = np.empty((3, *image.shape[:2]), dtype=np.float32)
+    for c, weights in enumerate(OPPONENT / sigma):
+        planes[c] = image @ weights.astype(image.dtype)
+    return planes
+
+
+def from_planes(
+    planes: NDArray[np.float32], sigma: float, like: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Return the image, of the shape and dtype of `like`, of which `to_planes` would make these planes."""
+    out = np.empty(like.shape, dtype=like.dtype)
+    if like.ndim == 2:
+        np.multiply(planes[0], sigma, out=out, casting="same_kind")
+        return out
+    for channel in range(3):
+        weights = (OPPONENT[:, channel] * sigma).astype(np.float32)
+        out[..., channel] = np.tensordot(weights, planes, axes=1)
+    return out

@@ -1,0 +1,85 @@
+"""What is denoised: the observation, how it looks, and the clean image where it is known."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calepin.core.random import RandomState
+from calepin.datasets.images import Image
+from calepin.datasets.noise import GaussianNoise, PoissonNoise, add_noise
+
+__all__ = ["Scene", "noisy_scene", "observed_scene"]
+
+COUNT_BITS = 16  # counts become pixels of the clean image's range: 8 bits would round them
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An observation, and how it looks.
+
+    Attributes
+    ----------
+    observed
+        What a method denoises: pixels, or counts of photons.
+    noisy
+        The observation as an image; its pixels are ``unit * observed``.
+    unit
+        1 for pixels; for counts what one photon adds to a pixel.
+    clean
+        Pixels without noise, or None where they are not known.
+    """
+
+    observed: NDArray[np.floating]
+    noisy: Image
+    unit: float
+    clean: NDArray[np.floating] | None
+
+
+def noisy_scene(clean: Image, noise: GaussianNoise | PoissonNoise, *, random_state: RandomState = 0) -> Scene:
+    """Add noise to a clean image, with pixels in [0, 1]; see `calepin.datasets.add_noise`.
+
+    Raises
+    ------
+    ValueError
+        A black image, which sends no photons.
+    """
+    if isinstance(noise, PoissonNoise):
+        if not clean.pixels.any():
+            raise ValueError("image: expected a pixel above 0, a black image sends no photons")
+        counts = add_noise(clean.pixels, noise, random_state=random_state)
+        return _counted(counts, clean, noise.unit(clean.pixels), clean.pixels)
+    # float32 is finer than any file and halves the memory of what follows
+    pixels = add_noise(clean.pixels, noise, random_state=random_state).astype(np.float32)
+    return Scene(pixels, replace(clean, pixels=pixels), 1.0, clean.pixels)
+
+
+def observed_scene(
+    image: Image, noise: GaussianNoise | PoissonNoise | None = None, *, reference: Image | None = None
+) -> Scene:
+    """Return the scene of an image that holds noise already.
+
+    For `PoissonNoise` the image's integer samples are the counts. One count is then worth ``max(x) / peak``
+    of the reference x, and without a reference ``1 / peak``, which makes the peak white.
+
+    Raises
+    ------
+    ValueError
+        A reference of another shape, or floating-point samples where counts are expected.
+    """
+    clean = None if reference is None else reference.pixels
+    if clean is not None and clean.shape != image.pixels.shape:
+        raise ValueError(f"reference: expected the image's shape {image.pixels.shape}, got {clean.shape}")
+    if not isinstance(noise, PoissonNoise):
+        return Scene(image.pixels, image, 1.0, clean)
+    if image.bits > 16:
+        raise ValueError("image: expected counts in 8 or 16 bits, got floating-point samples")
+    counts = np.round(image.pixels.astype(np.float64) * (2**image.bits - 1))
+    return _counted(counts, image, noise.unit(np.ones(1) if clean is None else clean), clean)
+
+
+def _counted(
+    counts: NDArray[np.float64], like: Image, unit: float, clean: NDArray[np.floating] | None
+) -> Scene:
+    noisy = replace(like, pixels=unit * counts, bits=max(like.bits, COUNT_BITS))
+    return Scene(counts, noisy, unit, clean)

@@ -1,0 +1,68 @@
+"""Images as planes in units of the noise, and the checks of what a denoiser is given."""
+
+import numpy as np
+import pytest
+
+from calepin.core.errors import IncompatibleError
+from calepin.datasets import GaussianNoise, PoissonNoise
+from calepin.imaging import DenoiseResult
+from calepin.imaging.result import OPPONENT, check_image, check_size, from_planes, sigma_of, to_planes
+
+
+def test_the_opponent_transform_keeps_white_noise_white():
+    np.testing.assert_allclose(OPPONENT @ OPPONENT.T, np.eye(3), atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+def test_planes_in_units_of_the_noise_come_back_as_the_image(rng, shape, dtype):
+    image = rng.random(shape).astype(dtype)
+    planes = to_planes(image, 0.2)
+    assert planes.dtype == np.float32
+    np.testing.assert_allclose(np.square(planes).sum(), np.square(image / 0.2).sum(), rtol=1e-5)
+    again = from_planes(planes, 0.2, image)
+    assert again.dtype == dtype
+    np.testing.assert_allclose(again, image, atol=1e-6)
+
+
+def test_a_result_has_a_sigma_where_the_noise_is_gaussian():
+    image = np.zeros((4, 4))
+    assert DenoiseResult(image, GaussianNoise(0.3)).sigma == 0.3
+    result = DenoiseResult(image, PoissonNoise(4))
+    assert (result.sigma, result.atoms, result.history) == (None, None, [])
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((40, 40), dtype=np.uint8), "image: expected floating-point numbers, got uint8 .skimage"),
+        (np.zeros((40, 40), dtype=complex), "image: expected floating-point numbers, got complex128$"),
+        (np.zeros((40, 40, 2)), r"image: expected shape \(h, w\) or \(h, w, 3\)"),
+        (np.zeros(40), r"image: expected shape \(h, w\) or \(h, w, 3\)"),
+        (np.where(np.eye(40) == 1, np.nan, 0.5), "image: expected finite values, got 40 NaN"),
+        (np.full((40, 40), np.inf), "image: expected finite"),
+    ],
+)
+def test_bad_images_are_named(image, message):
+    with pytest.raises(ValueError, match=message):
+        check_image(image)
+
+
+def test_counts_may_be_integers():
+    counts = np.zeros((4, 4), dtype=np.uint8)
+    assert check_image(counts, integers=True) is counts
+    with pytest.raises(ValueError, match="image: expected real numbers, got complex128"):
+        check_image(counts.astype(complex), integers=True)
+
+
+def test_sizes_are_compared_along_both_axes():
+    check_size(np.zeros((4, 5, 3)), (4, 5))
+    for least in ((5, 5), (4, 6)):
+        with pytest.raises(ValueError, match="image: expected at least"):
+            check_size(np.zeros((4, 5, 3)), least)
+
+
+def test_a_level_is_one_number():
+    assert sigma_of(GaussianNoise(0.3), "it") == sigma_of(GaussianNoise(0.3, 0.3), "it") == 0.3
+    with pytest.raises(IncompatibleError, match="noise: it removes Gaussian noise of one level"):
+        sigma_of(GaussianNoise(0.3, 0.4), "it")
