@@ -7,6 +7,7 @@ import typer
 from calepin import __version__
 from calepin.cli import denoise, dictionary, generative, info, reconstruct, reproduce, spectrum, spikes
 from calepin.cli.errors import USAGE
+from calepin.cli.options import Command
 from calepin.cli.photons import PhotonCommand
 
 __all__ = ["app"]
@@ -49,15 +50,19 @@ def _epilog(examples: list[tuple[str, str]]) -> str:
 
 
 app.command("denoise", cls=PhotonCommand, epilog=_epilog(denoise.EXAMPLES))(denoise.denoise)
-app.command("learn", epilog=_epilog(dictionary.LEARN_EXAMPLES))(dictionary.learn)
-app.command("encode", epilog=_epilog(dictionary.ENCODE_EXAMPLES))(dictionary.encode)
-app.command("decode", epilog=_epilog(dictionary.DECODE_EXAMPLES))(dictionary.decode)
-app.command("show", epilog=_epilog(dictionary.SHOW_EXAMPLES))(dictionary.show)
-app.command("transfer", epilog=_epilog(generative.TRANSFER_EXAMPLES))(generative.transfer)
-app.command("compress", epilog=_epilog(generative.COMPRESS_EXAMPLES))(generative.compress)
-app.command("decompress", epilog=_epilog(generative.DECOMPRESS_EXAMPLES))(generative.decompress)
-app.command("reconstruct", epilog=_epilog(reconstruct.EXAMPLES))(reconstruct.reconstruct)
-app.command("spectrum", epilog=_epilog(spectrum.EXAMPLES))(spectrum.spectrum)
-app.command("info", epilog=_epilog(info.EXAMPLES))(info.info)
-app.command("spikes", epilog=_epilog(spikes.EXAMPLES))(spikes.spikes)
-app.command("reproduce", epilog=_epilog(reproduce.EXAMPLES))(reproduce.reproduce)
+
+for _name, _command, _examples in (
+    ("learn", dictionary.learn, dictionary.LEARN_EXAMPLES),
+    ("encode", dictionary.encode, dictionary.ENCODE_EXAMPLES),
+    ("decode", dictionary.decode, dictionary.DECODE_EXAMPLES),
+    ("show", dictionary.show, dictionary.SHOW_EXAMPLES),
+    ("transfer", generative.transfer, generative.TRANSFER_EXAMPLES),
+    ("compress", generative.compress, generative.COMPRESS_EXAMPLES),
+    ("decompress", generative.decompress, generative.DECOMPRESS_EXAMPLES),
+    ("reconstruct", reconstruct.reconstruct, reconstruct.EXAMPLES),
+    ("spectrum", spectrum.spectrum, spectrum.EXAMPLES),
+    ("info", info.info, info.EXAMPLES),
+    ("spikes", spikes.spikes, spikes.EXAMPLES),
+    ("reproduce", reproduce.reproduce, reproduce.EXAMPLES),
+):
+    app.command(_name, cls=Command, epilog=_epilog(_examples))(_command)
