@@ -5,7 +5,19 @@ from typing import Annotated
 import typer
 
 from calepin import __version__
-from calepin.cli import denoise, dictionary, generative, info, reconstruct, reproduce, spectrum, spikes
+from calepin.cli import (
+    codes,
+    denoise,
+    generative,
+    info,
+    learn,
+    learn_filters,
+    reconstruct,
+    reproduce,
+    show,
+    spectrum,
+    spikes,
+)
 from calepin.cli.errors import USAGE
 from calepin.cli.options import Command
 from calepin.cli.photons import PhotonCommand
@@ -52,10 +64,11 @@ def _epilog(examples: list[tuple[str, str]]) -> str:
 app.command("denoise", cls=PhotonCommand, epilog=_epilog(denoise.EXAMPLES))(denoise.denoise)
 
 for _name, _command, _examples in (
-    ("learn", dictionary.learn, dictionary.LEARN_EXAMPLES),
-    ("encode", dictionary.encode, dictionary.ENCODE_EXAMPLES),
-    ("decode", dictionary.decode, dictionary.DECODE_EXAMPLES),
-    ("show", dictionary.show, dictionary.SHOW_EXAMPLES),
+    ("learn", learn.learn, learn.EXAMPLES),
+    ("learn-filters", learn_filters.learn_filters, learn_filters.EXAMPLES),
+    ("encode", codes.encode, codes.ENCODE_EXAMPLES),
+    ("decode", codes.decode, codes.DECODE_EXAMPLES),
+    ("show", show.show, show.EXAMPLES),
     ("transfer", generative.transfer, generative.TRANSFER_EXAMPLES),
     ("compress", generative.compress, generative.COMPRESS_EXAMPLES),
     ("decompress", generative.decompress, generative.DECOMPRESS_EXAMPLES),
