@@ -121,7 +121,7 @@ def test_what_an_nwb_file_lacks_is_named(nwb_file, tmp_path):
         ({"unit": 3}, "unit: expected the id of a unit in .*a.nwb, 7, 8, got 3"),
         ({"unit": 7, "align": "go"}, "align: expected a column .*start_time, stop_time, cue, got 'go'"),
         ({"unit": 7, "window": (0.1, 0.1)}, "window: expected at least one bin"),
-        ({"unit": 7, "bin_width": 0.0}, "bin_width: expected a positive number"),
+        ({"unit": 7, "bin_width": 0.0}, "bin_width: expected a finite number above 0"),
     ]:
         with pytest.raises(ValueError, match=message):
             read_nwb_spikes(nwb_file, **settings)
@@ -155,5 +155,5 @@ def test_simulated_spikes_remember_and_follow_the_seed():
         simulate_spikes(10, 500, baseline=0, history=[2.0], likelihood=Poisson())
     with pytest.raises(ValueError, match=r"drive: expected a number or shape \(5,\), got \(4,\)"):
         simulate_spikes(1, 5, drive=np.zeros(4))
-    with pytest.raises(ValueError, match="n_bins: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_bins: expected a positive integer, got 0"):
         simulate_spikes(1, 0)

@@ -25,10 +25,11 @@ from calepin.likelihoods import Binomial
 from calepin.report.figures import save_figure
 from calepin.spikes.events import EventModel, fit_event_model, shifted
 from calepin.spikes.figures import Events, filter_panels, spike_figure
-from calepin.spikes.files import join_trials, read_spikes, simulate_spikes
+from calepin.spikes.files import join_trials, read_spikes
 from calepin.spikes.goodness import bits_per_spike, log_likelihood
 from calepin.spikes.history import SpikeGLM, fit_spike_glm, select_order
 from calepin.spikes.rescaling import KSTest, ks_test
+from calepin.spikes.simulate import simulate_spikes
 
 __all__ = ["DCEA_WHISKER", "Settings", "onset_recall"]
 
