@@ -156,8 +156,9 @@ def spikes(
     written = [str(output_path)]
     if figure is not None:
         from calepin.report.figures import save_figure
+        from calepin.spikes.figures import session_figure
 
-        save_figure(session.figure(), figure)
+        save_figure(session_figure(session), figure)
         written.append(str(figure))
     seconds = time.perf_counter() - begun
     _report(output, session)

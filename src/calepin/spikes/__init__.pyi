@@ -10,6 +10,9 @@ from .figures import (
     ks_plot as ks_plot,
 )
 from .figures import (
+    session_figure as session_figure,
+)
+from .figures import (
     spike_figure as spike_figure,
 )
 from .files import (

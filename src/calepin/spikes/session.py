@@ -7,7 +7,7 @@ regression (GLM) on the velocity of the stimulus and on history, and the events 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from calepin.spikes.files import SpikeTrains
 from calepin.spikes.goodness import bits_per_spike, log_likelihood
 from calepin.spikes.history import ORDERS, SpikeGLM, fit_spike_glm, select_order
 from calepin.spikes.rescaling import KSTest, ks_test
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["ModelFit", "SpikeSession", "analyse_spikes"]
 
@@ -108,19 +105,6 @@ class SpikeSession:
             },
         }
 
-    def figure(self) -> "Figure":
-        """Return raster, stimulus, events, filter and KS plot."""
-        from calepin.spikes.figures import Events, spike_figure
-
-        return spike_figure(
-            self.data.counts,
-            events={"events": Events(self.model.onsets, self.model.amplitudes)},
-            filters={"filter": self.model.filter},
-            tests={name: fit.test for name, fit in self.fits.items()},
-            stimulus=self.data.stimulus,
-            bin_width=self.data.bin_width,
-        )
-
 
 def analyse_spikes(
     data: SpikeTrains,
@@ -136,7 +120,7 @@ def analyse_spikes(
     random_state: RandomState = 0,
     callback: Callable[[float, str], None] = lambda part, stage: None,
 ) -> SpikeSession:
-    """Learn what a neuron answers to from some trials, and test it on the others.
+    """Return what a neuron answers to, learned from some trials and tested on the others.
 
     The filter starts as the first movement of the stimulus; without a stimulus as a bump.
 
@@ -155,11 +139,11 @@ def analyse_spikes(
         their rate. By default all bins.
     order : int, optional
         Bins of history. By default that of least AIC, 5 to 40.
-    coder : {"fista", "pursuit"}
+    coder : {"fista", "pursuit"}, default "fista"
         How onsets are found, see `fit_event_model`.
-    alpha : float
+    alpha : float, default 0.05
         Weight of the l1 norm of coder "fista".
-    n_rounds : int
+    n_rounds : int, default 3
         Rounds of coding and learning.
     random_state : default 0
         Of the places of spikes in their bins, in the test of Kolmogorov and Smirnov.

@@ -24,7 +24,7 @@ def simulate_spikes(
     likelihood: Binomial | Poisson | None = None,
     random_state: RandomState = 0,
 ) -> SpikeTrains:
-    """Draw spike trains that depend on a drive and on their own history.
+    """Return random spike trains that depend on a drive and on their own history.
 
         eta[m, n] = baseline + drive[n] + sum_l history[l - 1] y[m, n - l]
 
