@@ -14,7 +14,8 @@ from calepin.cli import main
 from calepin.cli.errors import one_line, run
 from calepin.core.files import save_arrays
 
-COMMANDS = ["denoise", "learn", "encode", "decode", "show", "info", "reproduce"]
+COMMANDS = ["denoise", "learn", "learn-filters", "encode", "decode", "show", "info", "spikes", "reconstruct"]
+COMMANDS += ["spectrum", "reproduce"]
 
 
 @pytest.fixture(autouse=True)

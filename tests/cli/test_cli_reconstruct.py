@@ -11,7 +11,7 @@ from calepin.datasets import Image, read_image, write_image
 from calepin.metrics import psnr
 from calepin.operators.fourier import centred_fft, centred_ifft, root_sum_of_squares
 
-FAST = ["--iterations", "100", "--starts", "1"]
+FAST = ["--max-iter", "100", "--n-starts", "1"]
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_a_bundled_image_comes_back_from_a_third_of_its_measurements(capsys, ope
     assert "warning" not in err
     assert said["psnr"] > said["psnr_adjoint"] + 6
     assert said["ssim"] > said["ssim_adjoint"]
-    assert said["share"] == pytest.approx(0.33, abs=1e-3)
+    assert said["fraction"] == pytest.approx(0.33, abs=1e-3)
     assert read_image("out.png").pixels.shape == (32, 32)
 
 
@@ -109,7 +109,7 @@ def test_fully_sampled_kspace_is_thinned_out_and_measured_against(capsys):
     said, _ = said_as_json(
         capsys, "full.npy", "--mri", "--acceleration", "3", "-o", "out.png", "--complex", "coils.npy"
     )
-    assert said["share"] == pytest.approx(1 / 3, abs=0.01)
+    assert said["fraction"] == pytest.approx(1 / 3, abs=0.01)
     assert said["psnr"] > said["psnr_adjoint"] + 2
     coils = np.load("coils.npy")
     assert (coils.dtype, coils.shape) == (np.complex64, kspace.shape)
@@ -125,7 +125,7 @@ def test_zeros_of_kspace_are_what_is_missing_and_what_was_acquired_is_kept(capsy
     np.save("gaps.npy", kspace * acquired)
     said, _ = said_as_json(capsys, "gaps.npy", "--mri", "--complex", "coils.npy")
     assert (said["psnr"], said["psnr_adjoint"]) == (None, None)
-    assert said["share"] == pytest.approx(acquired.mean())
+    assert said["fraction"] == pytest.approx(acquired.mean())
     found = centred_fft(torch.from_numpy(np.load("coils.npy"))).numpy()
     np.testing.assert_allclose(found[:, acquired], kspace[:, acquired], atol=1e-4 * np.abs(kspace).max())
     np.save("mask.npy", acquired)
@@ -138,7 +138,7 @@ def test_columns_of_zeros_are_cropped_and_their_place_is_told(capsys):
     kspace, _ = write_kspace("full.npy")
     np.save("padded.npy", np.pad(kspace, [(0, 0), (0, 0), (4, 6)]))
     err = fails(capsys, "padded.npy", "--mri", "--acceleration", "2")
-    assert "--columns 4:44 cuts off columns that are zero" in err
+    assert "columns other than 4:44 are zero and can be cut off" in err
     err = fails(capsys, "padded.npy", "--mri", "--acceleration", "2", "--columns", "4:44")
     assert "column 25" in err
     np.save("padded.npy", np.pad(kspace, [(0, 0), (0, 0), (5, 5)]))
@@ -175,8 +175,8 @@ def test_the_zero_filled_image_is_the_inverse_transform(capsys):
     [
         ([], "one of IMAGE and --sample"),
         (["--sample", "nobody"], "sample: expected one of"),
-        (["--sample", "camera", "--ratio", "1.5"], "--ratio"),
-        (["--sample", "camera", "--ratio", "nan"], "--ratio"),
+        (["--sample", "camera", "--ratio", "1.5"], "ratio: expected"),
+        (["--sample", "camera", "--ratio", "nan"], "ratio: expected"),
         (["--sample", "camera", "--acceleration", "2"], "--acceleration: needs --mri"),
         (["--sample", "camera", "--mask", "mask.npy"], "--operator mask"),
         (
@@ -184,8 +184,18 @@ def test_the_zero_filled_image_is_the_inverse_transform(capsys):
             "expected shape (128, 128), got (3, 3)",
         ),
         (["full.npy", "--mri"], "fully sampled"),
+        (["full.npy", "--mri", "--mask", "mask.npy", "--pattern", "points"], "--pattern: goes with"),
+        (["--sample", "camera", "--slice", "0"], "--slice: needs --mri"),
+        (["full.npy", "--mri", "--ratio", "0.5"], "--ratio: is for images"),
+        (
+            ["--sample", "camera", "--operator", "mask", "--mask", "mask.npy", "--ratio", ".5"],
+            "--ratio: has no",
+        ),
         (["full.npy", "--mri", "--operator", "dct"], "--operator"),
-        (["full.npy", "--mri", "--acceleration", "2", "--mask", "mask.npy"], "--mask and --acceleration"),
+        (
+            ["full.npy", "--mri", "--acceleration", "2", "--mask", "mask.npy"],
+            "--mask: goes without --acceleration",
+        ),
         (["full.npy", "--mri", "--mask", "mask.npy"], "expected shape (48, 40), got (3, 3)"),
         (["full.npy", "--mri", "--mask", "none.npy"], "at least one sample"),
         (["full.npy", "--mri", "--mask", "twos.npy"], "zeros and ones"),
@@ -220,6 +230,6 @@ def test_quiet_says_nothing_and_writes_all_the_same(capsys):
 
 @pytest.mark.filterwarnings("default:the fit diverged")
 def test_a_fit_that_diverged_is_told(capsys, monkeypatch):
-    monkeypatch.setattr("calepin.cli.reconstruct.LEARNING_RATE", 1e12)
+    monkeypatch.setattr("calepin.reconstruction.scans.LEARNING_RATE", 1e12)
     _, err = said_as_json(capsys, "--sample", "camera", "--size", "16", "-o", "out.png")
-    assert "warning: the fit diverged, its step was halved" in err
+    assert "warning: the fit diverged, its learning rate was halved" in err

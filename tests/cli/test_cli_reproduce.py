@@ -93,3 +93,11 @@ def test_a_gpu_that_is_not_there_is_refused(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["reproduce", "toy-a", "--device", "cuda"]) == 2
     assert "no CUDA device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", [["--scale", "quick"], ["--seed", "0"], ["--device", "cpu"], ["--out", "a"]]
+)
+def test_an_option_of_a_run_is_refused_with_a_list(capsys, option):
+    assert main(["reproduce", "--list", *option]) == 2
+    assert f"Invalid value for {option[0]}: has no effect with --list" in capsys.readouterr().err

@@ -10,11 +10,11 @@ from scipy.io import savemat
 from calepin.cli import main
 from calepin.datasets import read_image
 from calepin.likelihoods import Poisson
-from calepin.spikes import EventModel, simulate_spikes
+from calepin.spikes import EventModel, analyse_spikes, read_spikes, simulate_spikes
 from calepin.spikes.events import shifted
 
 ONSETS = np.array([60, 130, 210, 300])
-FAST = ["--kernel", "40", "--order", "3"]
+FAST = ["--kernel-size", "40", "--order", "3"]
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def spikes_json(capsys, *arguments):
 def test_planted_events_are_found_and_the_model_is_saved(capsys):
     counts = planted()
     np.save("a.npy", counts)
-    said = spikes_json(capsys, "a.npy", "-o", "m.safetensors", "--events", "4", "--figure", "f.png", *FAST)
+    said = spikes_json(capsys, "a.npy", "-o", "m.safetensors", "--n-events", "4", "--figure", "f.png", *FAST)
     assert np.abs(np.array(said["onsets"]) - ONSETS).max() <= 8
     assert (said["n_train"], said["n_trials"], said["likelihood"], said["order"]) == (24, 40, "binomial", 3)
     rows = said["models"]
@@ -54,7 +54,7 @@ def test_planted_events_are_found_and_the_model_is_saved(capsys):
 def test_counts_above_one_are_poisson_and_the_order_is_chosen(capsys):
     counts = planted(Poisson())
     np.save("a.npy", counts.reshape(40, 200, 2).sum(2))
-    said = spikes_json(capsys, "a.npy", "-o", "m.safetensors", "--kernel", "20", "--coder", "pursuit")
+    said = spikes_json(capsys, "a.npy", "-o", "m.safetensors", "--kernel-size", "20", "--coder", "pursuit")
     assert said["likelihood"] == "poisson"
     assert 5 <= said["order"] <= 40
     assert len(said["onsets"]) >= 4
@@ -67,10 +67,10 @@ def test_a_stimulus_and_two_files_are_used(capsys):
         trials = np.tile(position, 20)
         savemat(f"{name}.mat", {"y": part.ravel(), "t": trials, "idxtr": list(numbers)})
     said = spikes_json(
-        capsys, "a.mat", "b.mat", "-o", "m.safetensors", "--trials", "0:30", "--baseline", "0:60", *FAST
+        capsys, "a.mat", "b.mat", "-o", "m.safetensors", "--train", "0:30", "--baseline", "0:60", *FAST
     )
     assert (said["n_trials"], said["n_train"], said["bin_width"]) == (40, 30, 0.001)
-    assert said["models"]["GLM"]["parameters"] == 5
+    assert said["models"]["GLM"]["n_parameters"] == 5
     assert 0.05 < said["models"]["GLM"]["bits_per_spike"] < said["models"]["events"]["bits_per_spike"]
 
 
@@ -84,7 +84,7 @@ def test_a_unit_of_nwb_is_read_around_its_trials(capsys):
         file.add_trial(start_time=0.5 * start, stop_time=0.5 * start + 0.4)
     with pynwb.NWBHDF5IO("a.nwb", "w") as io:
         io.write(file)
-    said = spikes_json(capsys, "a.nwb", "-o", "m.safetensors", "--unit", "1", "--events", "4", *FAST)
+    said = spikes_json(capsys, "a.nwb", "-o", "m.safetensors", "--unit", "1", "--n-events", "4", *FAST)
     assert (said["n_trials"], said["n_bins"], said["n_spikes"]) == (40, 400, len(bins))
     assert np.abs(np.array(said["onsets"]) - ONSETS).max() <= 8
     assert main(["spikes", "a.nwb", "-o", "m.safetensors"]) == 2
@@ -94,7 +94,7 @@ def test_a_unit_of_nwb_is_read_around_its_trials(capsys):
 @pytest.mark.data
 def test_movement_trials_run_and_a_person_sees_a_table(capsys, public_data):
     path = public_data / "spikes" / "movement_trials" / "10_spikes-1.mat"
-    arguments = ["-o", "m.safetensors", "--order", "8", "--events", "5", "--rounds", "1"]
+    arguments = ["-o", "m.safetensors", "--order", "8", "--n-events", "5", "--n-rounds", "1"]
     assert main(["spikes", str(path), *arguments]) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -103,9 +103,10 @@ def test_movement_trials_run_and_a_person_sees_a_table(capsys, public_data):
     assert len([line for line in out.splitlines() if line.startswith(("constant", "GLM", "events"))]) == 3
 
 
+@pytest.mark.filterwarnings("default:no trial is held out")
 def test_a_single_trial_is_its_own_test_and_that_is_said(capsys):
     np.save("a.npy", planted().reshape(1, -1)[:, :4000])
-    assert main(["spikes", "a.npy", "-o", "m.safetensors", "--events", "3", *FAST]) == 0
+    assert main(["spikes", "a.npy", "-o", "m.safetensors", "--n-events", "3", *FAST]) == 0
     assert "no trial is held out" in capsys.readouterr().err
 
 
@@ -117,11 +118,21 @@ def test_bad_input_is_one_line(capsys):
     savemat("b.mat", {"direction": [1]})
     for arguments, message in [
         (["a.npy", "-o", "m.npz"], "expected a name that ends in .safetensors"),
-        (["a.npy", "-o", "m.safetensors", "--kernel", "401"], "expected at most the 400 bins of a trial"),
-        (["a.npy", "-o", "m.safetensors", "--trials", "3:99"], "0 <= A < B <= 40, got '3:99'"),
-        (["a.npy", "-o", "m.safetensors", "--baseline", "x"], "0 <= A < B <= 400, got 'x'"),
-        (["a.npy", "-o", "m.safetensors", "--window", "2:1"], "expected A:B in seconds"),
-        (["zero.npy", "-o", "m.safetensors"], "zero.npy: expected spikes in bins 0:400, got 0 a bin"),
+        (
+            ["a.npy", "-o", "m.safetensors", "--kernel-size", "401"],
+            "expected an integer from 1 to 400",
+        ),
+        (
+            ["a.npy", "-o", "m.safetensors", "--train", "3:99"],
+            "expected A:B with 0 <= A < B <= 40, got 3:99",
+        ),
+        (["a.npy", "-o", "m.safetensors", "--baseline", "x"], "--baseline: expected A:B in whole numbers"),
+        (
+            ["a.npy", "-o", "m.safetensors", "--baseline", "9:9"],
+            "baseline: expected A:B with 0 <= A < B <= 400",
+        ),
+        (["none.nwb", "-o", "m.safetensors", "--window", "2-1"], "--window: expected A:B in seconds"),
+        (["zero.npy", "-o", "m.safetensors"], "data: expected spikes in bins 0:400, got 0 a bin"),
         (["half.npy", "-o", "m.safetensors"], "expected whole numbers"),
         (["b.mat", "-o", "m.safetensors"], "expected the variable train, or y with idxtr or idxts"),
         (["no.mat", "-o", "m.safetensors"], "no such file: no.mat"),
@@ -131,3 +142,31 @@ def test_bad_input_is_one_line(capsys):
         assert out == ""
         assert message in err
         assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "refused"),
+    [
+        ("a.npy", ["--coder", "pursuit", "--alpha", "0.1"], "--alpha"),
+        ("a.npy", ["--variable", "y"], "--variable"),
+        ("a.nwb", ["--variable", "y"], "--variable"),
+        ("a.npy", ["--unit", "1"], "--unit"),
+        ("a.mat", ["--bin-width", "0.001"], "--bin-width"),
+        ("a.mat", ["--align", "cue"], "--align"),
+        ("a.npy", ["--window", "0:1"], "--window"),
+    ],
+)
+def test_an_option_that_does_nothing_is_refused_by_name(capsys, file, options, refused):
+    assert main(["spikes", file, "-o", "m.safetensors", *options]) == 2
+    assert f"Invalid value for {refused}: has " in capsys.readouterr().err
+
+
+def test_python_does_in_three_lines_what_the_command_does(capsys):
+    np.save("a.npy", planted())
+    said = spikes_json(capsys, "a.npy", "-o", "m.safetensors", "--n-events", "4", *FAST)
+    session = analyse_spikes(read_spikes("a.npy"), kernel_size=40, n_events=4, order=3)
+    session.model.save("b.safetensors")
+    assert session.summary() == {name: said[name] for name in session.summary()}
+    np.testing.assert_array_equal(
+        EventModel.load("b.safetensors").filter, EventModel.load("m.safetensors").filter
+    )

@@ -102,9 +102,9 @@ def test_bad_input_is_named(counts):
     for start, settings, message in [
         (np.ones(501), {}, "start: expected a kernel of at most the 500 bins of a trial, got 501"),
         (np.zeros(9), {}, "start: expected a filter"),
-        (START, {"coder": "omp"}, "coder: expected 'fista' or 'pursuit', got 'omp'"),
-        (START, {"n_events": 0}, "n_events: expected at least 1, got 0"),
-        (START, {"alpha": 0.0}, "alpha: expected a finite positive number, got 0.0"),
+        (START, {"coder": "omp"}, "coder: expected one of 'fista', 'pursuit', got 'omp'"),
+        (START, {"n_events": 0}, "n_events: expected a positive integer or None, got 0"),
+        (START, {"alpha": 0.0}, "alpha: expected a finite number above 0, got 0.0"),
         (START, {"alpha": 1e3}, "alpha: expected a weight that leaves an event"),
         (START, {"onsets": [500]}, "onsets: expected bins from 0 to 499"),
         (START, {"order": 500}, "order: expected an integer from 0 to 499"),

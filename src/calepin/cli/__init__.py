@@ -1,7 +1,8 @@
 """The command line: ``calepin COMMAND ...``.
 
-Each command is one module; what it computes with is imported when it runs, so that ``--help`` is
-quick. `errors` turns every exception into one line and an exit status.
+Each command is one module; what it computes with is imported when it runs, or when its help shows the
+defaults, so that ``calepin --help`` is quick. `errors` turns every exception into one line and an exit
+status.
 """
 
 import os

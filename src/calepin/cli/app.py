@@ -6,13 +6,16 @@ import typer
 
 from calepin import __version__
 from calepin.cli import (
+    codes,
     compress,
     denoise,
     denoise_samples,
-    dictionary,
     info,
+    learn,
+    learn_filters,
     reconstruct,
     reproduce,
+    show,
     spectrum,
     spikes,
     transfer,
@@ -62,10 +65,11 @@ def _epilog(examples: list[tuple[str, str]]) -> str:
 for _name, _command, _examples in (
     ("denoise", denoise.denoise, denoise.EXAMPLES),
     ("denoise-samples", denoise_samples.denoise_samples, denoise_samples.EXAMPLES),
-    ("learn", dictionary.learn, dictionary.LEARN_EXAMPLES),
-    ("encode", dictionary.encode, dictionary.ENCODE_EXAMPLES),
-    ("decode", dictionary.decode, dictionary.DECODE_EXAMPLES),
-    ("show", dictionary.show, dictionary.SHOW_EXAMPLES),
+    ("learn", learn.learn, learn.EXAMPLES),
+    ("learn-filters", learn_filters.learn_filters, learn_filters.EXAMPLES),
+    ("encode", codes.encode, codes.ENCODE_EXAMPLES),
+    ("decode", codes.decode, codes.DECODE_EXAMPLES),
+    ("show", show.show, show.EXAMPLES),
     ("transfer", transfer.transfer, transfer.EXAMPLES),
     ("compress", compress.compress, compress.COMPRESS_EXAMPLES),
     ("decompress", compress.decompress, compress.DECOMPRESS_EXAMPLES),

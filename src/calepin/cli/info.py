@@ -21,7 +21,7 @@ def info(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Tell what a file holds, without loading large arrays."""
+    """Show what a file holds, without loading large arrays."""
     if file.is_dir():
         raise ValueError(f"{file} is a folder, expected a file")
     if not file.exists():

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from calepin.cli.errors import FAILED, one_line
+from calepin.cli.options import Default, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
 
 __all__ = ["EXAMPLES", "reproduce"]
@@ -16,6 +17,8 @@ EXAMPLES = [
     ("calepin reproduce classical-recovery", "within a minute, into results/classical-recovery/"),
     ("calepin reproduce 'classical-*' --scale paper --seed 1 --out runs", ""),
 ]
+
+RUN = "calepin.experiments:perform"
 
 
 class Scale(StrEnum):
@@ -39,15 +42,23 @@ def reproduce(
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the experiments.")] = False,
     scale: Annotated[
-        Scale, typer.Option(help="quick: within a minute each; paper: the paper's own sizes.")
-    ] = Scale.quick,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="All randomness follows from it.")] = 0,
+        Scale | None,
+        typer.Option(help="quick: within a minute each; paper: the paper's own sizes."),
+        Default(RUN, "scale"),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="All randomness follows from it."),
+        Default(RUN, "seed"),
+    ] = None,
     device: Annotated[
-        Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")
-    ] = Device.auto,
+        Device | None,
+        typer.Option(help="Where to compute; auto takes a GPU if there is one. [default: auto]"),
+    ] = None,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for NAME/result.json and figures.")
-    ] = Path("results"),
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for NAME/result.json and figures. [default: results]"),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -63,12 +74,15 @@ def reproduce(
     output = Output(quiet, as_json)
     known = installed()
     if listing:
+        running = {"--scale": scale, "--seed": seed, "--device": device, "--out": out}
+        refuse(running, "has no effect with --list")
         _list(output, find(names, known) if names else list(known.values()))
         return
     if not names:
         raise typer.BadParameter("name at least one experiment, or use --list", param_hint="NAME")
     chosen = find(names, known)
-    where = _resolve(device)
+    settings = given(scale=scale, seed=seed, device=_resolve(device or Device.auto))
+    out = out or Path("results")
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     sound = True
@@ -78,10 +92,8 @@ def reproduce(
                 result = perform(
                     experiment,
                     out,
-                    scale=scale.value,
-                    seed=seed,
-                    device=where,
                     progress=lambda part, text, bar=bar: bar.update(100 * part, text),
+                    **settings,
                 )
         except Exception as error:
             # One experiment that lacks its data must not keep the others from being run.

@@ -1,4 +1,4 @@
-"""``calepin spectrum``: how many measurements an untrained network needs, told from its kernel alone."""
+"""``calepin spectrum``: how many measurements an untrained network needs, computed from its kernel alone."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -44,7 +44,7 @@ def spectrum(
     ] = 15,
     length: Annotated[int, typer.Option(min=2, max=2000, metavar="N", help="Samples of the signals.")] = 300,
     smooth: Annotated[
-        int | None, typer.Option(min=1, metavar="P", help="Add signals of P frequencies to the table.")
+        int | None, typer.Option(min=1, metavar="P", help="Add P-smooth signals to the table.")
     ] = None,
     error: Annotated[
         float, typer.Option(metavar="E", help="Relative squared error of the reconstruction.")
@@ -54,7 +54,7 @@ def spectrum(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show which frequencies a generator with this kernel favours, and what recovery takes.
+    """Show which frequencies a generator with this kernel favours, and how many measurements recovery needs.
 
     The weights are those of eq. 11 of Heckel and Soltanolkotabi (2020), for the two-layer generator
     G(C) = ReLU(U C) v and the trigonometric functions const, cos 1, sin 1, cos 2, ... A p-smooth signal has
@@ -81,7 +81,7 @@ def spectrum(
     output.line(f"{kernel} kernel, width {width:g}, signals of {length} samples")
     output.table(["p", "frequency", "weight", "energy of the first p", "measurements"], rows)
     if None in needed.values():
-        output.line(f"-: the bound does not promise a relative squared error of {error:g} from any number")
+        output.line(f"-: for no number is the bound of the relative squared error below {error:g}")
     written = []
     if figure is not None:
         _draw(weights / weights[0], f"{kernel} kernel, width {width:g}", figure)

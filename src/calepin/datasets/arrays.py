@@ -8,7 +8,7 @@ from calepin.core.errors import FileFormatError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["load_samples", "open_array", "open_codes", "open_filter_codes", "open_samples"]
+__all__ = ["load_samples", "open_array", "open_codes", "open_filter_codes", "open_samples", "open_signals"]
 
 
 def open_array(path: Path) -> "np.ndarray":
@@ -41,6 +41,17 @@ def open_samples(path: Path) -> "np.ndarray":
             f"got {X.dtype} of shape {X.shape}"
         )
     return X
+
+
+def open_signals(path: Path) -> "np.ndarray":
+    """Memory-map signals (n, channels, *spatial); (n, length) are signals of one channel."""
+    X = open_array(path)
+    if not 2 <= X.ndim <= 5 or 0 in X.shape or X.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{path}: expected real numbers of shape (n, channels, *spatial) or (n, length), "
+            f"got {X.dtype} of shape {X.shape}"
+        )
+    return X[:, None] if X.ndim == 2 else X
 
 
 def load_samples(path: Path) -> "np.ndarray":
@@ -77,7 +88,7 @@ def open_codes(path: Path) -> Any:
 
 
 def open_filter_codes(path: Path) -> "tuple[np.ndarray, np.ndarray]":
-    """Return codes (n, n_atoms, *positions) of a convolutional dictionary, and their offsets."""
+    """Return codes (n, n_components, *positions) of a convolutional dictionary, and their offsets."""
     import zipfile
     import zlib
 

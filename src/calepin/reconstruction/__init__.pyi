@@ -23,6 +23,11 @@ from .optimizers import (
     Optimizer as Optimizer,
 )
 from .reconstructor import UntrainedReconstructor as UntrainedReconstructor
+from .scans import Reconstruction as Reconstruction
+from .scans import Scan as Scan
+from .scans import reconstruct_scan as reconstruct_scan
+from .scans import scan_image as scan_image
+from .scans import scan_kspace as scan_kspace
 from .spectrum import (
     Spectrum as Spectrum,
 )

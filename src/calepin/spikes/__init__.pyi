@@ -10,6 +10,9 @@ from .figures import (
     ks_plot as ks_plot,
 )
 from .figures import (
+    session_figure as session_figure,
+)
+from .figures import (
     spike_figure as spike_figure,
 )
 from .files import (
@@ -24,9 +27,6 @@ from .files import (
 from .files import (
     read_spikes as read_spikes,
 )
-from .files import (
-    simulate_spikes as simulate_spikes,
-)
 from .glm import GLMFit as GLMFit
 from .glm import fit_glm as fit_glm
 from .goodness import bits_per_spike as bits_per_spike
@@ -38,3 +38,7 @@ from .history import select_order as select_order
 from .rescaling import KSTest as KSTest
 from .rescaling import ks_test as ks_test
 from .rescaling import rescaled_intervals as rescaled_intervals
+from .session import ModelFit as ModelFit
+from .session import SpikeSession as SpikeSession
+from .session import analyse_spikes as analyse_spikes
+from .simulate import simulate_spikes as simulate_spikes

@@ -21,12 +21,13 @@ onsets are no longer found.
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.core.files import load_arrays, save_arrays
 from calepin.core.threads import single_threaded_blas
 from calepin.likelihoods import Binomial, Poisson
@@ -45,6 +46,9 @@ __all__ = ["Coder", "EventModel", "fit_event_model", "link", "shifted"]
 Floats = NDArray[np.float64]
 Coder = Literal["fista", "pursuit"]
 KIND = "event model"
+CODER: Coder = "fista"
+ALPHA = 0.05
+N_ROUNDS = 3
 _PATIENCE = 3  # events in a row that do not lower the criterion, after which no more are tried
 
 
@@ -165,12 +169,12 @@ def fit_event_model(
     *,
     n_events: int | None = None,
     order: int = 0,
-    coder: Coder = "fista",
+    coder: Coder = CODER,
     onsets: Sequence[int] | NDArray[np.integer] | None = None,
     likelihood: Binomial | Poisson | None = None,
     baseline: float | None = None,
-    n_rounds: int = 3,
-    alpha: float = 0.05,
+    n_rounds: int = N_ROUNDS,
+    alpha: float = ALPHA,
     window: int | None = None,
     ridge: float = 0.3,
     history_ridge: float = HISTORY_RIDGE,
@@ -413,14 +417,10 @@ def _check_onsets(onsets: ArrayLike, n_bins: int) -> NDArray[np.intp]:
 
 
 def _check_settings(settings: _Settings, n_rounds: int) -> None:
-    if settings.coder not in ("fista", "pursuit"):
-        raise ValueError(f"coder: expected 'fista' or 'pursuit', got {settings.coder!r}")
-    at_least = {"n_rounds": (n_rounds, 1), "window": (settings.window, 0), "n_iter": (settings.n_iter, 1)}
-    if settings.n_events is not None:
-        at_least["n_events"] = (settings.n_events, 1)
-    for name, (value, low) in at_least.items():
-        if value < low:
-            raise ValueError(f"{name}: expected at least {low}, got {value}")
-    for name in ("alpha", "ridge"):
-        if not 0 < getattr(settings, name) < np.inf:
-            raise ValueError(f"{name}: expected a finite positive number, got {getattr(settings, name)}")
+    check_one_of("coder", settings.coder, get_args(Coder))
+    check_integer("n_rounds", n_rounds)
+    check_integer("n_events", settings.n_events, optional=True)
+    check_integer("window", settings.window, least=0)
+    check_integer("n_iter", settings.n_iter)
+    check_number("alpha", settings.alpha, above=0)
+    check_number("ridge", settings.ridge, above=0)

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from calepin.report.figures import COLOURS
 from calepin.spikes.rescaling import KSTest
+from calepin.spikes.session import SpikeSession
 
-__all__ = ["Events", "filter_panels", "ks_plot", "spike_figure"]
+__all__ = ["Events", "filter_panels", "ks_plot", "session_figure", "spike_figure"]
 
 MOST_TRIALS = 100  # more than these are a gray area in a raster
 
@@ -29,6 +30,18 @@ def ks_plot(tests: Mapping[str, KSTest]) -> Figure:
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     _draw_ks(figure.add_subplot(), tests)
     return figure
+
+
+def session_figure(session: SpikeSession) -> Figure:
+    """Return raster, stimulus, events, filter and KS plot of what `analyse_spikes` found."""
+    return spike_figure(
+        session.data.counts,
+        events={"events": Events(session.model.onsets, session.model.amplitudes)},
+        filters={"filter": session.model.filter},
+        tests={name: fit.test for name, fit in session.fits.items()},
+        stimulus=session.data.stimulus,
+        bin_width=session.data.bin_width,
+    )
 
 
 def filter_panels(panels: Mapping[str, Mapping[str, ArrayLike]], *, n_columns: int = 3) -> Figure:

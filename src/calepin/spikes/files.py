@@ -1,4 +1,4 @@
-"""Spike trains in files, as counts (n_trials, n_bins), and simulated ones.
+"""Spike trains in files, as counts (n_trials, n_bins).
 
 MATLAB files in the layouts of two public data sets, .npy arrays, and units of NWB files.
 """
@@ -11,17 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from calepin.core.checks import check_number
 from calepin.core.errors import FileFormatError
-from calepin.core.random import RandomState, numpy_generator
-from calepin.likelihoods import Binomial, Poisson
+from calepin.likelihoods import Poisson
 
-__all__ = ["SpikeTrains", "join_trials", "read_nwb_spikes", "read_spikes", "simulate_spikes"]
+__all__ = ["SpikeTrains", "join_trials", "read_nwb_spikes", "read_spikes"]
 
 Floats = NDArray[np.float64]
-
-_RUN_AWAY = 1e6  # counts in a bin
 
 
 @dataclass(frozen=True)
@@ -151,8 +149,7 @@ def read_nwb_spikes(
         raise FileFormatError(
             f"{path} is an NWB file, which needs pynwb: pip install 'calepin[neuro]'"
         ) from error
-    if not bin_width > 0:
-        raise ValueError(f"bin_width: expected a positive number of seconds, got {bin_width}")
+    check_number("bin_width", bin_width, above=0)
     try:
         io: Any = pynwb.NWBHDF5IO(path=str(path), mode="r")
     except Exception as error:
@@ -178,66 +175,6 @@ def read_nwb_spikes(
     return SpikeTrains(counts, bin_width, trials=np.arange(len(zeros)))
 
 
-def simulate_spikes(
-    n_trials: int,
-    n_bins: int,
-    *,
-    drive: ArrayLike = 0.0,
-    baseline: float = -4.0,
-    history: ArrayLike = (),
-    likelihood: Binomial | Poisson | None = None,
-    random_state: RandomState = 0,
-) -> SpikeTrains:
-    """Draw spike trains that depend on a drive and on their own history.
-
-        eta[m, n] = baseline + drive[n] + sum_l history[l - 1] y[m, n - l]
-
-    Parameters
-    ----------
-    n_trials, n_bins : int
-    drive : float or array of shape (n_bins,), default 0
-        What all trials share, a stimulus or events.
-    baseline : float, default -4
-        By the logit about 18 spikes in 1000 bins.
-    history : array of shape (order,)
-        Latest bin first; negative first entries make a refractory neuron.
-    likelihood : Binomial or Poisson, optional
-        ``Binomial()`` by default.
-    random_state : default 0
-
-    Raises
-    ------
-    ValueError
-        A size below 1, a drive of another shape, or Poisson counts whose history lets them run away.
-    """
-    for name, size in (("n_trials", n_trials), ("n_bins", n_bins)):
-        if size < 1:
-            raise ValueError(f"{name}: expected at least 1, got {size}")
-    shared = np.asarray(drive, np.float64)
-    if shared.shape not in ((), (n_bins,)):
-        raise ValueError(f"drive: expected a number or shape ({n_bins},), got {shared.shape}")
-    likelihood = Binomial() if likelihood is None else likelihood
-    if not isinstance(likelihood, Poisson) and not isinstance(likelihood, Binomial):
-        raise ValueError(f"likelihood: expected Binomial or Poisson, got {likelihood!r}")
-    # a stream of its own: whoever tests these spikes may draw with the same seed
-    rng = numpy_generator(random_state).spawn(1)[0]
-    past = np.asarray(history, np.float64)[::-1]
-    order = len(past)
-    counts = np.zeros((n_trials, order + n_bins))  # no spikes before a trial
-    fixed = np.broadcast_to(baseline + shared, n_bins)
-    for n in range(n_bins):
-        eta = torch.from_numpy(fixed[n] + counts[:, n : n + order] @ past)
-        mean = likelihood.mean(eta).numpy()
-        if mean.max() > _RUN_AWAY:
-            raise ValueError(f"history: expected spikes that die down, got {mean.max():.3g} in bin {n}")
-        if isinstance(likelihood, Poisson):
-            counts[:, order + n] = rng.poisson(mean)
-        else:
-            trials = np.asarray(likelihood.trials)
-            counts[:, order + n] = rng.binomial(trials, mean / trials)
-    return SpikeTrains(counts[:, order:])
-
-
 def _read_mat(path: Path, variable: str | None) -> SpikeTrains:
     from scipy.io import loadmat
 
@@ -254,7 +191,7 @@ def _read_mat(path: Path, variable: str | None) -> SpikeTrains:
         return SpikeTrains(_counts(path, variable, found[variable]))
     if "train" in found:
         counts = _counts(path, "train", found["train"])
-        return SpikeTrains(counts, _step(found.get("t"), counts.shape[1]))
+        return SpikeTrains(counts, _bin_width(found.get("t"), counts.shape[1]))
     numbers = next((np.ravel(found[name]) for name in ("idxtr", "idxts") if name in found), None)
     if "y" not in found or numbers is None:
         raise FileFormatError(
@@ -286,7 +223,7 @@ def _counts(path: Path, name: str, values: Any) -> Floats:
     return counts
 
 
-def _step(times: Any, n_bins: int) -> float | None:
+def _bin_width(times: Any, n_bins: int) -> float | None:
     """Return the seconds between evenly spaced times in milliseconds."""
     t = np.ravel(times).astype(np.float64) if times is not None else np.zeros(0)
     if len(t) != n_bins or n_bins < 2 or not np.allclose(np.diff(t), t[1] - t[0]):

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from calepin.core.checks import check_integer
 from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes._kernels import add_history, history_products
 from calepin.spikes.glm import GLMFit, fit_design
@@ -108,8 +109,7 @@ def fit_spike_glm(
     likelihood = Binomial() if likelihood is None else likelihood
     y = check_trials(counts)
     S = _check_stimulus(stimulus, y.shape[1])
-    if not isinstance(order, int) or not 0 <= order < y.shape[1]:
-        raise ValueError(f"order: expected an integer from 0 to {y.shape[1] - 1}, got {order!r}")
+    check_integer("order", order, least=0, most=y.shape[1] - 1)
     design = TrialDesign(y, S, order, _names(names, S.shape[1], order))
     ridges = np.concatenate([[0.0], np.full(S.shape[1], ridge), np.full(order, history_ridge)])
     fit = fit_design(

@@ -1,4 +1,4 @@
-"""``calepin learn --convolutional`` and the commands that work on its files."""
+"""``calepin learn-filters``: filters of signals and counts, and options that do nothing are refused."""
 
 import json
 
@@ -16,7 +16,7 @@ def counts(tmp_path):
     return tmp_path / "counts.npy"
 
 
-LEARN = ["--convolutional", "--atoms", "2", "--kernel", "16", "--likelihood", "binomial", "--trials", "25"]
+LEARN = ["--n-components", "2", "--kernel-size", "16", "--likelihood", "binomial", "--trials", "25"]
 LEARN += ["--alpha", "5", "--nonnegative", "--max-iter", "2"]
 
 
@@ -27,7 +27,7 @@ def ran(capsys, *arguments):
 
 def test_filters_go_from_learning_to_an_image(counts, tmp_path, capsys):
     filters, codes = tmp_path / "filters.safetensors", tmp_path / "codes.npz"
-    status, said = ran(capsys, "learn", counts, "-o", filters, *LEARN, "--json")
+    status, said = ran(capsys, "learn-filters", counts, "-o", filters, *LEARN, "--json")
     assert status == 0
     assert json.loads(said.out)["kernel_size"] == [16]
     status, said = ran(capsys, "encode", counts, "--dict", filters, "-o", codes, "--json")
@@ -48,8 +48,8 @@ def test_filters_go_from_learning_to_an_image(counts, tmp_path, capsys):
 def test_filters_of_images_are_drawn_as_tiles(tmp_path, capsys, rng):
     np.save(tmp_path / "images.npy", rng.standard_normal((3, 1, 14, 14)))
     filters = tmp_path / "filters.safetensors"
-    settings = ["--convolutional", "--atoms", "3", "--kernel", "5x4", "--max-iter", "1", "--alpha", "0.5"]
-    assert ran(capsys, "learn", tmp_path / "images.npy", "-o", filters, *settings)[0] == 0
+    settings = ["--n-components", "3", "--kernel-size", "5x4", "--max-iter", "1", "--alpha", "0.5"]
+    assert ran(capsys, "learn-filters", tmp_path / "images.npy", "-o", filters, *settings)[0] == 0
     status, said = ran(capsys, "show", filters, "-o", tmp_path / "filters.png")
     assert status == 0
     assert "3 filters as patches" in said.out
@@ -58,21 +58,43 @@ def test_filters_of_images_are_drawn_as_tiles(tmp_path, capsys, rng):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--kernel", "100"], "kernel_size: expected at most the signal's (80,), got (100,)"),
-        (["--kernel", "8y8"], "--kernel: expected a size"),
+        (["--kernel-size", "100"], "kernel_size: expected at most the signal's (80,), got (100,)"),
+        (["--kernel-size", "8y8"], "--kernel-size: expected a size"),
         (["--trials", "3"], "X: expected at most the trials (3)"),
         (["--trials", "0"], "trials: expected a positive integer"),
-        (["--coder", "omp"], "coder: expected one of"),
+        (["--coder", "omp"], "--coder"),
     ],
 )
 def test_a_wrong_setting_is_one_line(counts, tmp_path, capsys, change, message):
-    status, said = ran(capsys, "learn", counts, "-o", tmp_path / "f.safetensors", *LEARN, *change)
+    status, said = ran(capsys, "learn-filters", counts, "-o", tmp_path / "f.safetensors", *LEARN, *change)
     assert status == 2
     assert said.err.count("\n") == 1
     assert message in said.err
 
 
-def test_counts_need_the_convolutional_learner(counts, tmp_path, capsys):
-    status, said = ran(capsys, "learn", counts, "-o", tmp_path / "f.safetensors", "--likelihood", "poisson")
+def test_learning_goes_on_from_filters_and_takes_their_number_and_size(counts, tmp_path, capsys):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert ran(capsys, "learn-filters", counts, "-o", first, *LEARN)[0] == 0
+    counted = ["--likelihood", "binomial", "--trials", "25", "--alpha", "5", "--max-iter", "1"]
+    status, said = ran(capsys, "learn-filters", counts, "-o", second, "--init", first, *counted, "--json")
+    assert status == 0
+    assert (json.loads(said.out)["n_components"], json.loads(said.out)["kernel_size"]) == (2, [16])
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        (["--trials", "3"], "--trials"),
+        (["--trials", "3", "--likelihood", "poisson"], "--trials"),
+        (["--coder", "bcomp", "--n-nonzero", "2", "--alpha", "1"], "--alpha"),
+        (["--coder", "bcomp", "--n-nonzero", "2", "--stride", "2"], "--stride"),
+        (["--coder", "exact", "--stride", "1"], "--stride"),
+        (["--n-nonzero", "2"], "--n-nonzero"),
+        (["--coder", "ista", "--n-nonzero", "2"], "--n-nonzero"),
+    ],
+)
+def test_an_option_that_does_nothing_is_refused_by_name(counts, tmp_path, capsys, options, refused):
+    status, said = ran(capsys, "learn-filters", counts, "-o", tmp_path / "f.safetensors", *options)
     assert status == 2
-    assert "expected --convolutional" in said.err
+    assert f"Invalid value for {refused}: has " in said.err
+    assert not (tmp_path / "f.safetensors").exists()

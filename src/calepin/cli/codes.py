@@ -1,0 +1,293 @@
+"""``calepin encode`` and ``calepin decode``: samples become codes, and codes samples again."""
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from calepin.cli.learn import Coder
+from calepin.cli.learn_filters import FilterCoder
+from calepin.cli.options import given, refuse
+from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
+from calepin.core.paths import check_output
+
+if TYPE_CHECKING:
+    from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
+    from calepin.estimators.dictionary import DictionaryLearner
+    from calepin.estimators.unfolded import UnfoldedDictionaryLearner
+
+__all__ = ["DECODE_EXAMPLES", "ENCODE_EXAMPLES", "decode", "encode"]
+
+ENCODE_EXAMPLES = [
+    ("calepin encode patches.npy --dict atoms.safetensors -o codes.npz", "as in learning"),
+    ("calepin encode patches.npy --dict atoms.safetensors -o codes.npz --coder ols --n-nonzero 5", ""),
+]
+DECODE_EXAMPLES = [("calepin decode codes.npz --dict atoms.safetensors -o patches.npy", "")]
+
+BLOCK = 16384  # samples that are coded or decoded at a time: bounds the memory
+SIGNALS = 256  # the same of signals, whose codes are dense
+PURSUITS = ("omp", "ols", "bcomp")
+
+
+class AnyCoder(StrEnum):
+    """How samples are coded: over atoms by the first four, over filters by the others."""
+
+    lasso = "lasso"
+    omp = "omp"
+    ols = "ols"
+    iht = "iht"
+    fista = "fista"
+    ista = "ista"
+    exact = "exact"
+    bcomp = "bcomp"
+
+
+DictionaryFile = Annotated[
+    Path,
+    typer.Option("--dict", "-d", metavar="DICT", help="Dictionary that learn or learn-filters wrote."),
+]
+
+
+def encode(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA.npy",
+            help="Samples (n_samples, n_features); of filters signals, as learn-filters takes them.",
+        ),
+    ],
+    dictionary: DictionaryFile,
+    output_path: Annotated[
+        Path, typer.Option("--output", "-o", metavar="CODES.npz", help="Where the codes go.")
+    ],
+    coder: Annotated[
+        AnyCoder | None, typer.Option(help="How samples are coded. [default: as in learning]")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(metavar="A", help="Weight of the l1 norm. [default: as in learning]")
+    ] = None,
+    n_nonzero: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Atoms in a code of a pursuit. [default: as in learning]"),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the sparse codes of samples.
+
+    The coder and its penalty are those of learning by default. Codes over atoms are a file for
+    scipy.sparse.load_npz; those over filters are arrays codes and offset for numpy.load.
+    """
+    output = Output(quiet, as_json)
+    check_output(output_path, ".npz")
+    name = None if coder is None else coder.value
+    begun = time.perf_counter()
+    if _holds_filters(dictionary):
+        result, said = _encode_signals(data, _filters(dictionary, name, alpha, n_nonzero), output_path, quiet)
+    else:
+        result, said = _encode_samples(data, _atoms(dictionary, name, alpha, n_nonzero), output_path, quiet)
+    seconds = round(time.perf_counter() - begun, 3)
+    output.line(f"{said}\n{output_path} in {seconds:.1f} s")
+    output.result(
+        {**result, "seconds": seconds, "peak_memory_mb": peak_memory_mb(), "output": str(output_path)}
+    )
+
+
+def decode(
+    codes_path: Annotated[Path, typer.Argument(metavar="CODES.npz", help="Codes that encode wrote.")],
+    dictionary: DictionaryFile,
+    output_path: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DATA.npy", help="Where the samples go.")
+    ],
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the samples that codes stand for: codes times atoms, or the mean signals of filters."""
+    output = Output(quiet, as_json)
+    check_output(output_path, ".npy")
+    of = _decode_signals if _holds_filters(dictionary) else _decode_samples
+    result, said = of(codes_path, dictionary, output_path)
+    output.line(f"{said}\n{output_path}")
+    output.result({**result, "output": str(output_path)})
+
+
+def _encode_samples(
+    data: Path, learner: "DictionaryLearner | UnfoldedDictionaryLearner", path: Path, quiet: bool
+) -> tuple[dict[str, Any], str]:
+    import numpy as np
+    from scipy import sparse
+
+    from calepin.core.files import atomic_write
+    from calepin.core.progress import progress_bar
+    from calepin.datasets.arrays import open_samples
+
+    X = open_samples(data)
+    blocks, error, energy = [], 0.0, 0.0
+    with progress_bar("encoding", total=len(X), shown=not quiet) as bar:
+        for start in range(0, len(X), BLOCK):
+            block = np.asarray(X[start : start + BLOCK])
+            codes = sparse.csr_array(learner.transform(block))
+            error += float(((block - codes @ learner.components_) ** 2).sum())
+            energy += float((block.astype(np.float64) ** 2).sum())
+            blocks.append(codes)
+            bar.update(start + len(block))
+    codes: Any = sparse.vstack(blocks, format="csr")
+    with atomic_write(path) as temporary:
+        sparse.save_npz(temporary, codes)
+    result = {
+        "n_samples": len(X),
+        "n_components": codes.shape[1],
+        "mean_nonzero": codes.nnz / len(X),
+        "relative_error": (error / energy) ** 0.5 if energy else None,
+    }
+    explained = f", relative error {result['relative_error']:.4g}" if energy else ""
+    said = f"{len(X)} samples, {result['mean_nonzero']:.1f} of {codes.shape[1]} atoms each{explained}"
+    return result, said
+
+
+def _encode_signals(
+    data: Path, learner: "ConvolutionalDictionaryLearner", path: Path, quiet: bool
+) -> tuple[dict[str, Any], str]:
+    import numpy as np
+
+    from calepin.core.files import atomic_write
+    from calepin.core.progress import progress_bar
+    from calepin.datasets.arrays import open_signals
+
+    X = open_signals(data)
+    codes, offsets = [], []
+    with progress_bar("encoding", total=len(X), shown=not quiet) as bar:
+        for start in range(0, len(X), SIGNALS):
+            found = learner.encode(np.asarray(X[start : start + SIGNALS]))
+            codes.append(found.codes)
+            offsets.append(found.offset)
+            bar.update(min(start + SIGNALS, len(X)))
+    whole = np.concatenate(codes)
+    with atomic_write(path) as temporary:
+        np.savez_compressed(temporary, codes=whole, offset=np.concatenate(offsets))
+    result = {
+        "n_signals": len(X),
+        "shape": list(whole.shape),
+        "mean_nonzero": float((whole != 0).sum() / len(X)),
+    }
+    return result, f"{len(X)} signals, {result['mean_nonzero']:.1f} events each"
+
+
+def _decode_samples(codes_path: Path, dictionary: Path, path: Path) -> tuple[dict[str, Any], str]:
+    import numpy as np
+
+    from calepin.core.files import atomic_write
+    from calepin.datasets.arrays import open_codes
+
+    codes = open_codes(codes_path)
+    learner = _load_atoms(dictionary)
+    n_components, n_features = learner.components_.shape
+    if codes.shape[1] != n_components:
+        raise ValueError(
+            f"{codes_path} holds codes over {codes.shape[1]} atoms, {dictionary} has {n_components}"
+        )
+    n_samples = codes.shape[0]
+    dtype = np.result_type(codes.dtype, learner.components_.dtype)
+    with atomic_write(path) as temporary:
+        samples = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=(n_samples, n_features))
+        for start in range(0, n_samples, BLOCK):
+            samples[start : start + BLOCK] = learner.inverse_transform(codes[start : start + BLOCK])
+        samples.flush()
+        del samples
+    said = f"{n_samples} samples of {n_features} features from {n_components} atoms"
+    return {"n_samples": n_samples, "n_features": n_features}, said
+
+
+def _decode_signals(codes_path: Path, dictionary: Path, path: Path) -> tuple[dict[str, Any], str]:
+    import numpy as np
+
+    from calepin.core.files import atomic_write
+    from calepin.datasets.arrays import open_filter_codes
+    from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
+
+    codes, offset = open_filter_codes(codes_path)
+    learner = ConvolutionalDictionaryLearner.load(dictionary)
+    means = np.concatenate(
+        [
+            learner.inverse_transform(codes[start : start + SIGNALS], offset=offset[start : start + SIGNALS])
+            for start in range(0, len(codes), SIGNALS)
+        ]
+    )
+    with atomic_write(path) as temporary:
+        np.save(temporary, means, allow_pickle=False)
+    said = f"{len(means)} signals of shape {means.shape[1:]}"
+    return {"n_signals": len(means), "shape": list(means.shape)}, said
+
+
+def _holds_filters(path: Path) -> bool:
+    from calepin.core.files import read_header
+
+    return read_header(path)["parameters"].get("class") == "ConvolutionalDictionaryLearner"
+
+
+def _filters(
+    path: Path, coder: str | None, alpha: float | None, n_nonzero: int | None
+) -> "ConvolutionalDictionaryLearner":
+    """Return the learner of filters with its coder as in learning, or as the options say."""
+    from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
+
+    if coder is not None:
+        _check_coder(coder, FilterCoder, f"the filters of {path}")
+    learner = ConvolutionalDictionaryLearner.load(path)
+    chosen = coder or learner.coder
+    _refuse_unused(chosen, alpha, None if learner.debias else n_nonzero)
+    return learner.set_params(**given(coder=coder, alpha=alpha, n_nonzero=n_nonzero))
+
+
+def _atoms(
+    path: Path, coder: str | None, alpha: float | None, n_nonzero: int | None
+) -> "DictionaryLearner | UnfoldedDictionaryLearner":
+    """Return the learner of atoms with its coder as in learning, or as the options say."""
+    from calepin.core.files import read_header
+    from calepin.estimators.unfolded import UnfoldedDictionaryLearner
+
+    learner = _load_atoms(path)
+    if isinstance(learner, UnfoldedDictionaryLearner):
+        layers = f"has no effect: {path} codes by the layers it was learned with"
+        refuse({"--coder": coder, "--n-nonzero": n_nonzero}, layers)
+        if learner.learn_threshold:
+            refuse({"--alpha": alpha}, f"has no effect: {path} holds the weights that it learned")
+        return learner.set_params(**given(alpha=alpha))
+    if coder is not None:
+        _check_coder(coder, Coder, f"the atoms of {path}")
+    learned = "estimator" in read_header(path)["parameters"]
+    if coder is None and not learned and (alpha is None) == (n_nonzero is None):
+        raise ValueError(f"{path} does not say how it was learned: give --alpha, or --n-nonzero")
+    if coder is None and n_nonzero is not None and not (learned and learner.coder in PURSUITS):
+        coder = Coder.omp.value
+    _refuse_unused(coder or (learner.coder if learned else None), alpha, n_nonzero)
+    return learner.set_params(**given(coder=coder, alpha=alpha, n_nonzero=n_nonzero))
+
+
+def _check_coder(coder: str, known: type[StrEnum], what: str) -> None:
+    names = [one.value for one in known]
+    if coder not in names:
+        raise typer.BadParameter(
+            f"expected one of {', '.join(names)} for {what}, got {coder}", param_hint="--coder"
+        )
+
+
+def _refuse_unused(coder: Any, alpha: float | None, n_nonzero: int | None) -> None:
+    if coder in PURSUITS:
+        refuse({"--alpha": alpha}, f"has no effect with coder {coder}: --n-nonzero limits its codes")
+    else:
+        refuse({"--n-nonzero": n_nonzero}, f"has no effect with coder {coder or 'lasso'}")
+
+
+def _load_atoms(path: Path) -> "DictionaryLearner | UnfoldedDictionaryLearner":
+    """Return the learner of atoms, of the class that wrote it."""
+    from calepin.core.files import load_arrays
+    from calepin.estimators.dictionary import DictionaryLearner
+    from calepin.estimators.unfolded import UnfoldedDictionaryLearner
+
+    unfolded = load_arrays(path, "dictionary")[1].get("class") == UnfoldedDictionaryLearner.__name__
+    return (UnfoldedDictionaryLearner if unfolded else DictionaryLearner).load(path)

@@ -1,0 +1,146 @@
+"""``calepin learn``: a dictionary whose atoms are as long as the samples."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calepin.cli.learning import Checkpoint, DictionaryOut, Resume, fit, read_init, report
+from calepin.cli.options import SEED, Default, Seed, given, refuse
+from calepin.cli.output import Debug, Json, Output, Quiet
+from calepin.core.paths import check_output
+
+__all__ = ["EXAMPLES", "Coder", "learn"]
+
+EXAMPLES = [
+    ("calepin learn patches.npy -o atoms.safetensors --n-components 256 --alpha 0.1", ""),
+    ("calepin learn patches.npy -o atoms.safetensors --rule ksvd --coder omp --n-nonzero 5", ""),
+    ("calepin learn big.npy -o atoms.safetensors --checkpoint run.safetensors --resume", ""),
+]
+
+LEARNER = "calepin.estimators.dictionary:DictionaryLearner"
+
+
+class Rule(StrEnum):
+    """How atoms move."""
+
+    online = "online"
+    mod = "mod"
+    ksvd = "ksvd"
+    noodl = "noodl"
+
+
+class Coder(StrEnum):
+    """How samples are coded."""
+
+    lasso = "lasso"
+    omp = "omp"
+    ols = "ols"
+    iht = "iht"
+
+
+def learn(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA.npy", help="Samples (n_samples, n_features), one a row.")
+    ],
+    output_path: DictionaryOut,
+    n_components: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Number of atoms. [default: those of --init, else n_features]"),
+        Default(LEARNER, "n_components"),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(metavar="A", help="Weight of the l1 norm of coder lasso; the threshold of coder iht."),
+        Default(LEARNER, "alpha"),
+    ] = None,
+    rule: Annotated[Rule | None, typer.Option(help="How atoms move."), Default(LEARNER, "rule")] = None,
+    coder: Annotated[
+        Coder | None,
+        typer.Option(help="How samples are coded. [default: iht for noodl, else lasso]"),
+        Default(LEARNER, "coder"),
+    ] = None,
+    n_nonzero: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Atoms in a code of omp and ols. [default: n_features / 10]"),
+        Default(LEARNER, "n_nonzero"),
+    ] = None,
+    nonnegative: Annotated[
+        bool, typer.Option("--nonnegative", help="Keep codes nonnegative."), Default(LEARNER, "positive_code")
+    ] = False,
+    nonnegative_atoms: Annotated[
+        bool,
+        typer.Option("--nonnegative-atoms", help="Keep atoms nonnegative."),
+        Default(LEARNER, "positive_dict"),
+    ] = False,
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="HOW", help="data, dct, random, or the file of a dictionary to start from."),
+        Default(LEARNER, "init"),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Samples in a step; auto: 512, all for ksvd."),
+        Default(LEARNER, "batch_size"),
+    ] = None,
+    max_iter: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Passes over the data, at most."),
+        Default(LEARNER, "max_iter"),
+    ] = None,
+    tol: Annotated[
+        float | None,
+        typer.Option(metavar="T", help="Stop when a pass improves the objective by less than this fraction."),
+        Default(LEARNER, "tol"),
+    ] = None,
+    checkpoint: Checkpoint = None,
+    resume: Resume = False,
+    seed: Seed = SEED,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Learn a dictionary from samples in an .npy file.
+
+    The file is memory-mapped: it may be larger than memory. Minimises the mean over samples of
+    0.5 ||x - z D||^2 + alpha ||z||_1, or with at most n-nonzero entries in each code z.
+    """
+    from calepin.datasets.arrays import open_samples
+
+    output = Output(quiet, as_json)
+    if coder in (Coder.omp, Coder.ols):
+        refuse({"--alpha": alpha}, f"has no effect with --coder {coder}: --n-nonzero limits its codes")
+    else:
+        refuse({"--n-nonzero": n_nonzero}, "has an effect with --coder omp or ols alone")
+    X = open_samples(data)
+    check_output(output_path, ".safetensors")
+    from calepin.estimators.dictionary import DictionaryLearner
+
+    start = read_init(init)
+    if n_components is None and start is not None and not isinstance(start, str):
+        n_components = len(start)
+    learner = DictionaryLearner(
+        **given(
+            n_components=n_components,
+            alpha=alpha,
+            rule=rule,
+            coder=coder,
+            n_nonzero=n_nonzero,
+            positive_code=nonnegative,
+            positive_dict=nonnegative_atoms,
+            init=start,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            tol=tol,
+            checkpoint=checkpoint,
+            resume=resume,
+        ),
+        random_state=seed,
+        verbose=not quiet,
+    )
+    fit(learner, X, output)
+    learner.save(output_path)
+    n_components, n_features = learner.components_.shape
+    what = f"{n_components} atoms of {n_features} features"
+    report(output, learner, output_path, what=what, shape={"n_features": n_features}, unit="atoms")

@@ -1,0 +1,194 @@
+"""``calepin learn-filters``: short filters that may stand anywhere in a signal."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calepin.cli.learning import Checkpoint, DictionaryOut, Resume, fit, read_init, report
+from calepin.cli.options import SEED, Default, Seed, given, refuse
+from calepin.cli.output import Debug, Json, Output, Quiet
+from calepin.core.paths import check_output
+
+__all__ = ["EXAMPLES", "FilterCoder", "learn_filters"]
+
+EXAMPLES = [
+    ("calepin learn-filters sound.npy -o filters.safetensors --n-components 8 --kernel-size 50", ""),
+    (
+        "calepin learn-filters counts.npy -o filters.safetensors --kernel-size 50 --likelihood binomial "
+        "--trials 25 --alpha 9",
+        "counts out of 25",
+    ),
+    ("calepin learn-filters images.npy -o filters.safetensors --kernel-size 8x8 --alpha 0.1", ""),
+]
+
+LEARNER = "calepin.estimators.convolutional:ConvolutionalDictionaryLearner"
+
+
+class Family(StrEnum):
+    """How signals scatter around their mean."""
+
+    gaussian = "gaussian"
+    binomial = "binomial"
+    poisson = "poisson"
+
+
+class FilterCoder(StrEnum):
+    """How signals are coded."""
+
+    fista = "fista"
+    ista = "ista"
+    exact = "exact"
+    bcomp = "bcomp"
+
+
+def learn_filters(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA.npy", help="Signals (n, channels, *spatial), or (n, length)."),
+    ],
+    output_path: DictionaryOut,
+    n_components: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Number of filters, by default those of a file --init."),
+        Default(LEARNER, "n_atoms"),
+    ] = None,
+    kernel_size: Annotated[
+        str | None,
+        typer.Option(metavar="K", help="Size of a filter, 50 or 8x8, by default that of a file --init."),
+        Default(LEARNER, "kernel_size"),
+    ] = None,
+    likelihood: Annotated[
+        Family | None,
+        typer.Option(help="Family of the data, with identity, logit and log link."),
+        Default(LEARNER, "likelihood"),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(metavar="M", help="Trials behind a binomial count."),
+        Default(LEARNER, "trials"),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(metavar="A", help="Weight of the l1 norm; grows with the number of trials."),
+        Default(LEARNER, "alpha"),
+    ] = None,
+    nonnegative: Annotated[
+        bool, typer.Option("--nonnegative", help="Keep codes nonnegative."), Default(LEARNER, "nonnegative")
+    ] = False,
+    stride: Annotated[
+        int | None,
+        typer.Option(metavar="S", help="Distance of positions of a filter, for coders fista and ista."),
+        Default(LEARNER, "stride"),
+    ] = None,
+    coder: Annotated[
+        FilterCoder | None, typer.Option(help="How signals are coded."), Default(LEARNER, "coder")
+    ] = None,
+    n_nonzero: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Events of a signal for coder bcomp; most peaks for --debias."),
+        Default(LEARNER, "n_nonzero"),
+    ] = None,
+    debias: Annotated[
+        bool,
+        typer.Option("--debias", help="Fit codes again, without penalty, on their peaks."),
+        Default(LEARNER, "debias"),
+    ] = False,
+    offset: Annotated[
+        float | None,
+        typer.Option(metavar="MU", help="Baseline of all signals. [default: 0, fitted to counts]"),
+        Default(LEARNER, "offset"),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="HOW", help="data, random, or the file of filters to start from."),
+        Default(LEARNER, "init"),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Signals in a step; auto: 64, fewer where memory is short."),
+        Default(LEARNER, "batch_size"),
+    ] = None,
+    max_iter: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Passes over the data, at most."),
+        Default(LEARNER, "max_iter"),
+    ] = None,
+    tol: Annotated[
+        float | None,
+        typer.Option(metavar="T", help="Stop when a pass improves the objective by less than this fraction."),
+        Default(LEARNER, "tol"),
+    ] = None,
+    checkpoint: Checkpoint = None,
+    resume: Resume = False,
+    seed: Seed = SEED,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Learn filters from signals in an .npy file: real numbers, counts out of trials, or any counts.
+
+    Each signal is a few filters, anywhere, over a baseline. Minimises the mean over signals of the
+    negative log-likelihood plus alpha ||z||_1, or with n-nonzero events in each code z.
+    """
+    from calepin.datasets.arrays import open_signals
+
+    output = Output(quiet, as_json)
+    if likelihood is not Family.binomial:
+        refuse({"--trials": trials}, "has an effect with --likelihood binomial alone")
+    if coder is FilterCoder.bcomp:
+        refuse({"--alpha": alpha}, "has no effect with --coder bcomp: --n-nonzero limits its codes")
+    elif not debias:
+        refuse({"--n-nonzero": n_nonzero}, "has an effect with --coder bcomp or --debias alone")
+    if coder in (FilterCoder.exact, FilterCoder.bcomp):
+        refuse({"--stride": stride}, f"has no effect with --coder {coder}, which takes every position")
+    sizes = None if kernel_size is None else parse_sizes(kernel_size, "--kernel-size")
+    X = open_signals(data)
+    check_output(output_path, ".safetensors")
+    from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
+
+    start = read_init(init)
+    if start is not None and not isinstance(start, str):
+        n_components = len(start) if n_components is None else n_components
+        sizes = start.shape[2:] if sizes is None else sizes
+    learner = ConvolutionalDictionaryLearner(
+        **given(
+            n_atoms=n_components,
+            kernel_size=sizes,
+            likelihood=likelihood,
+            trials=trials,
+            alpha=alpha,
+            nonnegative=nonnegative,
+            stride=stride,
+            coder=coder,
+            n_nonzero=n_nonzero,
+            debias=debias,
+            offset=offset,
+            init=start,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            tol=tol,
+            checkpoint=checkpoint,
+            resume=resume,
+        ),
+        random_state=seed,
+        verbose=not quiet,
+    )
+    fit(learner, X, output)
+    learner.save(output_path)
+    n_components, n_channels, *kernel = learner.components_.shape
+    what = f"{n_components} filters of {' x '.join(map(str, kernel))}, {n_channels} channels"
+    shape = {"n_channels": n_channels, "kernel_size": kernel}
+    report(output, learner, output_path, what=what, shape=shape, unit="filters")
+
+
+def parse_sizes(text: str, option: str) -> int | tuple[int, ...]:
+    """Read 50, or 8x8."""
+    try:
+        sizes = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise typer.BadParameter(f"expected a size such as 50, or 8x8, got {text!r}", param_hint=option)
+    return sizes[0] if len(sizes) == 1 else sizes

@@ -1,0 +1,67 @@
+"""What ``calepin learn`` and ``calepin learn-filters`` share: where learning starts, and how it went."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from calepin.cli.output import Output, peak_memory_mb
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Checkpoint", "DictionaryOut", "Resume", "fit", "read_init", "report"]
+
+DictionaryOut = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DICT.safetensors", help="Where the dictionary goes.")
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", metavar="FILE", help="File for the state: every minute and on Ctrl-C."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")]
+
+
+def read_init(init: str | None) -> "str | np.ndarray | None":
+    """Return a way to start, or the components of the file of a dictionary."""
+    from calepin.core.files import load_arrays
+
+    ways = {None, "data", "dct", "random"}
+    if init in ways:
+        return init
+    if not Path(init or "").exists():
+        raise ValueError(f"init: expected data, dct, random or the file of a dictionary, got {init!r}")
+    return load_arrays(init or "", "dictionary")[0]["components"]
+
+
+def fit(learner: Any, X: "np.ndarray", output: Output) -> None:
+    """Learn; after Ctrl-C say where the state of the run is."""
+    try:
+        learner.fit(X)
+    except KeyboardInterrupt:
+        if learner.checkpoint is not None:
+            output.note(f"{learner.checkpoint} holds the state of the run; --resume goes on from it")
+        raise
+
+
+def report(output: Output, learner: Any, path: Path, *, what: str, shape: dict[str, Any], unit: str) -> None:
+    """Say what was learned, in how many passes, and where it is."""
+    history = learner.history_
+    result = {
+        "n_components": len(learner.components_),
+        **shape,
+        "n_iter": learner.n_iter_,
+        "converged": learner.converged_,
+        "objective": history[-1]["objective"] if history else None,
+        "n_replaced": int(sum(record["n_replaced"] for record in history)),
+        "seconds": round(history[-1]["seconds"], 3) if history else 0.0,
+        "peak_memory_mb": peak_memory_mb(),
+        "output": str(path),
+    }
+    end = "converged" if learner.converged_ else "max-iter reached"
+    objective = f", objective {result['objective']:.6g}" if history else ""
+    output.line(
+        f"{what}, {learner.n_iter_} passes ({end}){objective}, {result['n_replaced']} {unit} replaced\n"
+        f"{path} in {result['seconds']:.1f} s"
+    )
+    output.result(result)

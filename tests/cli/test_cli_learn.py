@@ -1,0 +1,131 @@
+"""``calepin learn``: the same numbers as in Python; options that do nothing are refused."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calepin import DictionaryLearner
+from calepin.cli import main
+from calepin.core.files import save_arrays
+from calepin.datasets import simulate_sparse
+
+SMALL = ["learn", "X.npy", "-o", "D.safetensors", "--n-components", "24", "--seed", "5"]
+LEARN = [*SMALL, "--alpha", "0.2"]
+
+
+@pytest.fixture(autouse=True)
+def X(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X = simulate_sparse(600, 16, 24, n_nonzero=3, noise=0.05).X.astype(np.float32)
+    np.save("X.npy", X)
+    return X
+
+
+def said(capsys, *arguments):
+    """Run a command with --json and return its object."""
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_learn_writes_what_the_estimator_learns(capsys, X):
+    result = said(capsys, *LEARN, "--max-iter", "4", "--tol", "0")
+    assert (result["n_components"], result["n_features"], result["n_iter"]) == (24, 16, 4)
+    expected = DictionaryLearner(24, alpha=0.2, random_state=5, max_iter=4, tol=0).fit(X)
+    learned = DictionaryLearner.load("D.safetensors")
+    np.testing.assert_array_equal(learned.components_, expected.components_)
+    assert result["objective"] == expected.history_[-1]["objective"]
+
+
+@pytest.mark.parametrize("rule", ["online", "mod", "ksvd", "noodl"])
+def test_every_rule_and_coder_is_passed_on(capsys, rule):
+    coder = [] if rule == "noodl" else ["--coder", "omp", "--n-nonzero", "2"]
+    settings = ["--max-iter", "2", "--batch-size", "100", "--init", "dct"]
+    said(capsys, *SMALL, "--rule", rule, *coder, *settings)
+    learner = DictionaryLearner.load("D.safetensors")
+    assert (learner.rule, learner.batch_size, learner.init) == (rule, 100, "dct")
+    assert (learner.coder, learner.n_nonzero) == ((None, None) if rule == "noodl" else ("omp", 2))
+
+
+def test_learning_goes_on_from_a_dictionary(capsys, X):
+    said(capsys, *LEARN, "--max-iter", "2")
+    start = DictionaryLearner.load("D.safetensors").components_
+    said(capsys, *LEARN, "--max-iter", "1", "--init", "D.safetensors", "-o", "E.safetensors")
+    expected = DictionaryLearner(24, alpha=0.2, random_state=5, max_iter=1, init=start).fit(X)
+    np.testing.assert_array_equal(DictionaryLearner.load("E.safetensors").components_, expected.components_)
+
+
+def test_the_number_of_atoms_is_that_of_the_start_and_else_that_of_the_features(capsys):
+    save_arrays("S.safetensors", "dictionary", {"components": np.eye(20, 16)}, {})
+    learn = ["learn", "X.npy", "-o", "D.safetensors", "--max-iter", "1"]
+    assert said(capsys, *learn)["n_components"] == 16
+    assert said(capsys, *learn, "--init", "S.safetensors")["n_components"] == 20
+
+
+def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_ends_as_if_never_stopped(capsys, monkeypatch):
+    from calepin.learning.rules.classical import Online
+
+    settings = ["--max-iter", "3", "--tol", "0", "--batch-size", "100"]
+    said(capsys, *LEARN, *settings)
+    whole = DictionaryLearner.load("D.safetensors").components_
+    Path("D.safetensors").write_bytes(b"old")
+
+    step, steps = Online.step, []
+
+    def interrupted(self, arrays, batch):
+        steps.append(batch)
+        if len(steps) == 8:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, arrays, batch)
+
+    monkeypatch.setattr(Online, "step", interrupted)
+    assert main([*LEARN, *settings, "--checkpoint", "run.safetensors"]) == 130
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "run.safetensors holds the state of the run; --resume goes on from it" in err
+    assert err.endswith("calepin: interrupted\n")
+    assert Path("D.safetensors").read_bytes() == b"old"
+
+    resumed = said(capsys, *LEARN, *settings, "--checkpoint", "run.safetensors", "--resume")
+    assert len(steps) == 18
+    assert resumed["n_iter"] == 3
+    learned = DictionaryLearner.load("D.safetensors").components_
+    np.testing.assert_array_equal(learned, whole)
+
+
+def test_samples_with_nan_are_refused(capsys, X):
+    X[3, 2] = np.nan
+    np.save("nan.npy", X)
+    assert main(["learn", "nan.npy", "-o", "E.safetensors"]) == 2
+    assert "NaN" in capsys.readouterr().err
+
+
+def test_codes_and_atoms_are_nonnegative_where_that_is_asked_for(capsys, X):
+    said(capsys, *LEARN, "--max-iter", "2", "--nonnegative", "--nonnegative-atoms")
+    learner = DictionaryLearner.load("D.safetensors")
+    assert learner.components_.min() >= 0
+    assert learner.transform(X).min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        (["--coder", "omp", "--alpha", "0.1"], "--alpha"),
+        (["--coder", "ols", "--alpha", "0.1", "--n-nonzero", "2"], "--alpha"),
+        (["--n-nonzero", "2"], "--n-nonzero"),
+        (["--coder", "lasso", "--n-nonzero", "2"], "--n-nonzero"),
+        (["--rule", "noodl", "--n-nonzero", "2"], "--n-nonzero"),
+    ],
+)
+def test_an_option_that_does_nothing_is_refused_by_name(capsys, options, refused):
+    assert main(["learn", "X.npy", "-o", "E.safetensors", *options]) == 2
+    assert f"Invalid value for {refused}: has " in capsys.readouterr().err
+    assert not Path("E.safetensors").exists()
+
+
+@pytest.mark.parametrize("option", ["--stride", "--trials", "--debias", "--kernel-size"])
+def test_options_of_filters_are_none_of_atoms(capsys, option):
+    assert main(["learn", "X.npy", "-o", "E.safetensors", option, "3"]) == 2
+    assert f"No such option: {option}" in capsys.readouterr().err
