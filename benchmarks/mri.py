@@ -20,7 +20,8 @@ from calepin.metrics import psnr, ssim
 from calepin.networks.deep_decoder import DeepDecoder
 from calepin.networks.untrained import ComplexPair
 from calepin.operators import MultiCoilMRI, density_weights, root_sum_of_squares
-from calepin.reconstruction import Adam, data_consistent, fit_untrained, weighted
+from calepin.reconstruction import data_consistent, fit_untrained, weighted
+from calepin.solvers import Adam
 from calepin_papers.untrained_networks.mri import load_slice, sample, sparsest
 
 SIZE = (160, 168)
@@ -80,6 +81,7 @@ def _decode(
             optimizer=Adam(lr),
             max_iter=400,
             tol=0.0,
+            patience=None,
             n_starts=n_starts,
         )
     found = problem.scale * fit.x

@@ -234,9 +234,9 @@ def _fit(
     from sklearn.exceptions import ConvergenceWarning
 
     from calepin.reconstruction.consistency import data_consistent
-    from calepin.reconstruction.optimizers import Adam
     from calepin.reconstruction.reconstructor import UntrainedReconstructor
     from calepin.reconstruction.weighting import weighted
+    from calepin.solvers.first_order import Adam
 
     operator, y, scale = scan.operator, scan.y, 1.0
     if scan.weights is not None:

@@ -23,8 +23,9 @@ from calepin.likelihoods import Gaussian
 from calepin.operators.dense import Dense
 from calepin.penalties import HardThreshold, Penalty
 from calepin.problem import Problem
+from calepin.solvers.iterate import Solver
 from calepin.solvers.proximal import FISTA, ISTA
-from calepin.solvers.solve import Solver, solve
+from calepin.solvers.solve import solve
 
 __all__ = [
     "Differentiate",

@@ -18,8 +18,9 @@ from calepin.networks.deep_decoder import DeepDecoder
 from calepin.networks.deep_image_prior import DeepImagePrior
 from calepin.networks.untrained import UntrainedNetwork
 from calepin.operators import GaussianSketch, LinearOperator, SubsampledHadamard
-from calepin.reconstruction import Adam, FitProgress, UntrainedSolution, fit_untrained
+from calepin.reconstruction import FitProgress, UntrainedSolution, fit_untrained
 from calepin.report.figures import Curve, before_after, curves, save_figure
+from calepin.solvers import Adam
 from calepin_papers.untrained_networks.image_pair import load_pair, sketch_shape
 
 __all__ = ["CS_IMAGES", "Settings"]
@@ -133,6 +134,7 @@ def _fit(
             optimizer=Adam(lr),
             max_iter=max_iter,
             tol=0.0,
+            patience=None,
             n_starts=n_starts,
             generator=generator,
             callback=watch,

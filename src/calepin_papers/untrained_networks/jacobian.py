@@ -12,7 +12,6 @@ from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.networks.deep_decoder import DeepDecoder
 from calepin.operators import SubsampledHadamard
 from calepin.reconstruction import (
-    Adam,
     FitProgress,
     fit_untrained,
     jacobian_spectrum,
@@ -20,6 +19,7 @@ from calepin.reconstruction import (
     subspace_energy,
 )
 from calepin.report.figures import Curve, curves, save_figure
+from calepin.solvers import Adam
 from calepin_papers.untrained_networks.image_pair import load_pair, sketch_shape
 
 __all__ = ["CS_JACOBIAN", "Settings"]
@@ -131,6 +131,7 @@ def _weights(
             optimizer=Adam(settings.lr),
             max_iter=settings.iterations[-1],
             tol=0.0,
+            patience=None,
             callback=watch,
         )
     return kept

@@ -37,9 +37,9 @@ from calepin.operators import (
 from calepin.operators.fourier import centred_fft, centred_ifft
 from calepin.penalties import L1
 from calepin.problem import Problem
-from calepin.reconstruction import Adam, FitProgress, data_consistent, fit_untrained, read_kspace, weighted
+from calepin.reconstruction import FitProgress, data_consistent, fit_untrained, read_kspace, weighted
 from calepin.report.figures import Curve, before_after, curves, save_figure
-from calepin.solvers import FISTA, solve
+from calepin.solvers import FISTA, Adam, solve
 
 __all__ = ["CS_MRI", "Settings", "load_slice", "sample", "sparsest"]
 
@@ -210,6 +210,7 @@ def _decode(
             optimizer=Adam(settings.lr),
             max_iter=settings.max_iter,
             tol=0.0,
+            patience=None,
             n_starts=settings.n_starts,
             generator=torch_generator(seed),
             callback=watch,

@@ -15,8 +15,9 @@ from calepin.core.random import torch_generator
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.networks.two_layer import TwoLayerGenerator, triangular_kernel
 from calepin.operators import GaussianSketch
-from calepin.reconstruction import FitProgress, GradientDescent, fit_untrained, trigonometric_basis
+from calepin.reconstruction import FitProgress, fit_untrained, trigonometric_basis
 from calepin.report.figures import Curve, curves, save_figure
+from calepin.solvers import GradientDescent
 
 __all__ = ["CS_TWO_LAYER", "Settings"]
 
@@ -110,6 +111,7 @@ def _fit(
             optimizer=GradientDescent(momentum=settings.momentum, factor=2.0),
             start=start,
             tol=settings.tol,
+            patience=None,
             max_iter=settings.max_iter,
             callback=watch,
         )
