@@ -114,6 +114,12 @@ def test_samples_of_a_problem_that_is_not_separable_stay_in_the_batch():
     assert problem.sizes == [4] * 230
 
 
+def test_frozen_samples_may_outlive_the_rest_of_all():
+    found = run(n_iter=240, rests=small, freeze=True, until_rest=False)
+    assert found.n_iter == 240
+    torch.testing.assert_close(found.z[:, 0], RATES ** torch.tensor([1, 4, 22, 230]))
+
+
 def test_those_that_have_not_come_to_rest_are_reported():
     found = run(n_iter=22, rests=small, freeze=True)
     assert found.resting.tolist() == [True, True, True, False]

@@ -194,7 +194,7 @@ def iterate(
         stops = [callback(state) for callback in callbacks]
         if (until_rest and n_moving == 0) or any(stops):
             break
-        if freeze and n_moving < _LEAVE * batch.size:
+        if freeze and 0 < n_moving < _LEAVE * batch.size:
             problem, state = batch.shrunk(problem, state)
     z, resting = batch.whole()
     return Iterated(z, state, done, resting, first, before)
