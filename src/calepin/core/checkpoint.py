@@ -95,9 +95,8 @@ def _as_real(name: str, value: Any) -> tuple[str, np.ndarray]:
 def _as_written(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
     if not name.endswith(_COMPLEX):
         return name, array
-    whole = np.empty(array.shape[:-1], np.result_type(array.dtype, np.complex64))
-    whole.real, whole.imag = array[..., 0], array[..., 1]
-    return name.removesuffix(_COMPLEX), whole
+    pairs = np.ascontiguousarray(array)
+    return name.removesuffix(_COMPLEX), pairs.view(np.result_type(pairs, np.complex64))[..., 0]
 
 
 def describe(value: Any) -> Any:
