@@ -89,7 +89,7 @@ def _as_real(name: str, value: Any) -> tuple[str, np.ndarray]:
     array = value.detach().cpu().resolve_conj().numpy() if isinstance(value, Tensor) else np.asarray(value)
     if not np.iscomplexobj(array):
         return name, array
-    return name + _COMPLEX, np.stack([array.real, array.imag], -1)
+    return name + _COMPLEX, np.stack([np.real(array), np.imag(array)], -1)
 
 
 def _as_written(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
