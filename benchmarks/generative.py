@@ -11,12 +11,13 @@ from torch import Tensor
 
 from benchmarks.runner import Comparison, Contender
 from calepin.datasets import data_path, load_mnist
-from calepin.generators import Generator, GroupSparse, PolynomialSine, ReLUNet
+from calepin.generators import Generator, GroupSparse, LatentProblem, PolynomialSine, ReLUNet
 from calepin.learning import Autodiff, Batch, GenerativeRule, LeastSquares
 from calepin.likelihoods import Gaussian
 from calepin.networks import pretrained
 from calepin.operators import Dense
-from calepin.solvers import Adam, Decoded, LatentProblem, LevenbergMarquardt, decode
+from calepin.problem import Problem
+from calepin.solvers import Adam, Decoded, LevenbergMarquardt, decode
 from calepin_papers.generative.digits import digit_task, load
 
 N, SIGMA = 30, 0.1
@@ -26,12 +27,12 @@ def _planted(generator: Generator, atoms: Tensor, k: int) -> LatentProblem:
     draw = torch.Generator().manual_seed(1)
     clean = generator(torch.randn((N, k), generator=draw)) @ atoms
     y = clean + SIGMA * torch.randn(clean.shape, generator=draw)
-    return LatentProblem(Dense(atoms), Gaussian(), y, generator=generator)
+    return LatentProblem(Problem(Dense(atoms), Gaussian(), y), generator)
 
 
 def _decoders(problem: LatentProblem, n_starts: int) -> list[Contender]:
     def measure(found: Decoded) -> dict[str, float]:
-        residual = (problem.eta(found.z) - problem.y).norm(dim=1)
+        residual = (problem.eta(found.z) - problem.problem.y).norm(dim=1)
         return {"residual": float(residual.mean()), "iterations": float(found.n_iter)}
 
     lm = lambda: decode(problem, solver=LevenbergMarquardt(), n_starts=n_starts)  # noqa: E731
@@ -64,7 +65,7 @@ def _mnist() -> list[Contender]:
     with torch.no_grad():
         z0 = network.encode(x)[0]
         y = network.decoder[:-1](z0) + torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    problem = LatentProblem(Dense(atoms), Gaussian(), y, generator=network.generator())
+    problem = LatentProblem(Problem(Dense(atoms), Gaussian(), y), network.generator())
 
     def measure(found: Decoded) -> dict[str, float]:
         return {"residual": float((2 * found.objective).sqrt().mean()), "iterations": float(found.n_iter)}

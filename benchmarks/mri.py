@@ -19,7 +19,8 @@ from calepin.datasets import data_path
 from calepin.metrics import psnr, ssim
 from calepin.networks import ComplexPair, DeepDecoder
 from calepin.operators import MultiCoilMRI, density_weights, root_sum_of_squares
-from calepin.reconstruction import Adam, data_consistent, fit_untrained, weighted
+from calepin.reconstruction import data_consistent, fit_untrained, weighted
+from calepin.solvers import Adam
 from calepin_papers.untrained_networks.mri import load_slice, sample, sparsest
 
 SIZE = (160, 168)
@@ -79,6 +80,7 @@ def _decode(
             optimizer=Adam(lr),
             max_iter=400,
             tol=0.0,
+            patience=None,
             n_starts=n_starts,
         )
     found = problem.scale * fit.x

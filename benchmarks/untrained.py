@@ -20,15 +20,8 @@ from benchmarks.runner import Comparison, Contender, peak_growth_mb
 from calepin.datasets import data_path
 from calepin.networks import DeepDecoder
 from calepin.operators import SubsampledHadamard
-from calepin.reconstruction import (
-    LBFGS,
-    Adam,
-    FitProgress,
-    GradientDescent,
-    Optimizer,
-    data_consistent,
-    fit_untrained,
-)
+from calepin.reconstruction import FitProgress, data_consistent, fit_untrained
+from calepin.solvers import LBFGS, Adam, GradientDescent, Optimizer
 from calepin_papers.untrained_networks.image_pair import load_pair
 
 GOAL = 0.02
@@ -110,6 +103,7 @@ def _calepin(
             optimizer=optimizer or Adam(0.01),
             max_iter=longest,
             tol=0.0,
+            patience=None,
             n_starts=n_starts,
             callback=stop,
             generator=torch.Generator().manual_seed(seed),
@@ -199,6 +193,7 @@ def _starts(
             optimizer=optimizer or Adam(0.01),
             max_iter=max_iter,
             tol=0.0,
+            patience=None,
             n_starts=4,
             callback=note,
             generator=torch.Generator().manual_seed(0),
@@ -215,7 +210,8 @@ import warnings
 import torch
 from calepin.networks import ComplexPair, DeepDecoder
 from calepin.operators import GaussianSketch, MultiCoilMRI, SubsampledHadamard
-from calepin.reconstruction import Adam, fit_untrained
+from calepin.reconstruction import fit_untrained
+from calepin.solvers import Adam
 warnings.simplefilter("ignore")
 
 def scanner(side, n_coils, channels, n_starts, max_iter):

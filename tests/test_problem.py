@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from calepin.core.errors import IncompatibleError
-from calepin.likelihoods import Gaussian
+from calepin.likelihoods import Binomial, Gaussian
 from calepin.operators import Dense, Mask
 from calepin.problem import Problem
 
@@ -61,3 +61,34 @@ def test_the_lipschitz_constant_is_curvature_times_norm(atoms, y):
 def test_bad_observations_are_named(atoms, y, change, message):
     with pytest.raises(ValueError, match=message):
         Problem(**{"operator": Dense(atoms), "likelihood": Gaussian(), "y": y, **change(y)})
+
+
+def test_arrays_are_refused(atoms, y):
+    with pytest.raises(TypeError, match=r"y: expected a Tensor of torch, got numpy\.ndarray"):
+        Problem(Dense(atoms), Gaussian(), y.numpy())
+    with pytest.raises(TypeError, match=r"offset: expected a Tensor of torch, got numpy\.ndarray"):
+        Problem(Dense(atoms), Gaussian(), y, y.numpy())
+    for make in (Dense, Mask):
+        with pytest.raises(TypeError, match=r"expected a Tensor of torch, got numpy\.ndarray"):
+            make(atoms.numpy())
+    with pytest.raises(TypeError, match=r"x: expected a Tensor of torch, got numpy\.ndarray"):
+        Dense(atoms)(atoms.numpy())
+
+
+@pytest.mark.parametrize("offset", [0.5, torch.ones(4), torch.arange(3.0)[:, None], torch.ones(1, 4)])
+@pytest.mark.parametrize("trials", [7, torch.full((4,), 7), torch.tensor([[5], [6], [7]])])
+def test_some_samples_are_a_problem_of_their_own(atoms, offset, trials):
+    counts = torch.tensor([[0.0, 1, 2, 3], [4, 5, 0, 1], [2, 3, 4, 5]], dtype=torch.float64)
+    problem = Problem(Dense(atoms), Binomial(trials), counts, offset)
+    z = torch.randn(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    rows = torch.tensor([2, 0])
+    assert problem.separable
+    torch.testing.assert_close(problem.take(rows).nll(z[rows]), problem.nll(z)[rows])
+    torch.testing.assert_close(problem.take(rows).gradient(z[rows]), problem.gradient(z)[rows])
+
+
+def test_an_operator_with_a_part_for_each_sample_cannot_be_taken_apart(atoms, y):
+    problem = Problem(Mask(y > 0, per_sample=True) @ Dense(atoms), Gaussian(), y * (y > 0))
+    assert not problem.separable
+    with pytest.raises(IncompatibleError, match="part for each of 3"):
+        problem.take(torch.tensor([0]))

@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from calepin.core.random import randn
-from calepin.core.samples import inner
+from calepin.core.samples import inner, take_rows
 
 __all__ = ["Binomial", "Gaussian", "Likelihood", "Poisson"]
 
@@ -28,7 +28,8 @@ __all__ = ["Binomial", "Gaussian", "Likelihood", "Poisson"]
 class Likelihood(Protocol):
     """What a solver may ask of a family.
 
-    All tensors are samples first: `eta` and `y` have shape (n, ...) and `nll` returns (n,).
+    All tensors are samples first: `eta` and `y` have shape (n, ...) and `nll` returns (n,). A family with
+    parameters of its own for each sample also has ``take(rows, ndim)``, as `Binomial` does.
     """
 
     @property
@@ -126,6 +127,12 @@ class Binomial:
     def curvature(self) -> float:
         """Return a quarter of the largest number of trials: the variance of p = 1/2."""
         return float(torch.as_tensor(self.trials).max()) / 4
+
+    def take(self, rows: Tensor, ndim: int) -> "Binomial":
+        """Return the family of some samples of a batch with `ndim` axes."""
+        if not isinstance(self.trials, Tensor):
+            return self
+        return Binomial(take_rows(self.trials, rows, ndim))
 
     def nll(self, eta: Tensor, y: Tensor) -> Tensor:
         """Negative log-likelihood of each sample without its binomial coefficients, shape (n,)."""

@@ -1,11 +1,15 @@
 """One value that holds all that is known when a code is sought."""
 
+import numbers
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from calepin.core.checks import check_tensor
 from calepin.core.errors import IncompatibleError
+from calepin.core.samples import take_rows
 from calepin.likelihoods import Likelihood
 from calepin.operators.base import LinearOperator
 
@@ -34,6 +38,8 @@ class Problem:
 
     Raises
     ------
+    TypeError
+        If y is no tensor, or the offset neither a tensor nor a number.
     ValueError
         If y has no samples, another shape than the operator's or an entry the likelihood cannot
         produce, or if the offset does not broadcast.
@@ -45,6 +51,9 @@ class Problem:
     offset: float | Tensor = 0.0
 
     def __post_init__(self) -> None:
+        check_tensor("y", self.y)
+        if not isinstance(self.offset, numbers.Number):
+            check_tensor("offset", self.offset)
         if not (self.y.is_floating_point() or self.y.is_complex()):
             raise ValueError(f"y: expected a floating or complex dtype, got {self.y.dtype}")
         self.operator.check_output(self.y)
@@ -68,6 +77,37 @@ class Problem:
     def code_shape(self) -> tuple[int, ...]:
         """Shape of the codes, (n, *operator.in_shape)."""
         return (self.y.shape[0], *self.operator.in_shape)
+
+    @property
+    def code_dtype(self) -> torch.dtype:
+        """Dtype of the codes, that of y."""
+        return self.y.dtype
+
+    @property
+    def separable(self) -> bool:
+        """Whether some of the samples make a problem of their own: the operator is the same for all."""
+        return self.operator.n_samples is None
+
+    def take(self, rows: Tensor) -> "Problem":
+        """Return the problem of some of the samples, possibly repeated.
+
+        Raises
+        ------
+        IncompatibleError
+            If the operator has a part for each sample.
+        """
+        if not self.separable:
+            raise IncompatibleError(
+                f"Problem.take needs an operator that is the same for all samples, got one with a part for "
+                f"each of {self.operator.n_samples}"
+            )
+        offset = self.offset
+        if isinstance(offset, Tensor):
+            offset = take_rows(offset, rows, self.y.ndim)
+        # only families with parameters of their own for each sample have something to take
+        take: Any = getattr(self.likelihood, "take", None)
+        likelihood = self.likelihood if take is None else take(rows, self.y.ndim)
+        return replace(self, y=self.y[rows], offset=offset, likelihood=likelihood)
 
     def zeros(self) -> Tensor:
         """Return the codes that are zero everywhere."""

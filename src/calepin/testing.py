@@ -24,7 +24,8 @@ from calepin.operators.base import LinearOperator
 from calepin.operators.dense import Dense
 from calepin.penalties import Penalty
 from calepin.problem import Problem
-from calepin.solvers.solve import Solver, solve
+from calepin.solvers.iterate import Solver
+from calepin.solvers.solve import solve
 
 __all__ = ["check_likelihood", "check_operator", "check_penalty", "check_solver"]
 
@@ -182,7 +183,7 @@ def check_likelihood(likelihood: Likelihood, eta: Tensor, *, n_draws: int = 4000
 
 
 def check_solver(
-    solver: Solver[Any],
+    solver: Solver[Any, Any],
     *,
     problem: Problem | None = None,
     n_iter: int = 3000,

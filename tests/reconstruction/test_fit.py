@@ -1,5 +1,10 @@
+import inspect
+import os
+import signal
 import warnings
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,7 +15,10 @@ from calepin.core.errors import IncompatibleError
 from calepin.likelihoods import Binomial, Gaussian, Poisson
 from calepin.networks import ComplexPair, DeepDecoder, LinearGenerator, TwoLayerGenerator, triangular_kernel
 from calepin.operators import Dense, GaussianSketch, Identity, Mask, SubsampledHadamard
-from calepin.reconstruction import LBFGS, Adam, GradientDescent, data_consistent, fit_untrained
+from calepin.reconstruction import UntrainedReconstructor, data_consistent, fit_untrained
+from calepin.reconstruction.fit import LEARNING_RATE
+from calepin.solvers import LBFGS, Adam, GradientDescent
+from calepin.solvers.first_order import DescentState
 
 DECODER = DeepDecoder((16, 16), channels=8, depth=2, in_size=4)
 SKETCH = SubsampledHadamard((1, 16, 16), 96).double()
@@ -35,6 +43,9 @@ def quiet(*arguments, **settings):
 
 def relative_error(x, truth):
     return ((x - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)) ** 2
+
+
+Y = SKETCH(images())
 
 
 @pytest.mark.parametrize(
@@ -156,13 +167,86 @@ def test_an_interrupted_fit_leaves_a_whole_state(tmp_path):
     assert torch.equal(resumed.x, quiet(DECODER, SKETCH, y, max_iter=9).x)
 
 
+@dataclass(frozen=True)
+class Signalled(Adam):
+    """Adam that is sent a signal in the middle of its fourth step."""
+
+    signals: ClassVar[list[int]] = []
+
+    def step(self, problem, state):
+        moved = super().step(problem, state)
+        if self.signals and int(state.count.max()) == 3:
+            os.kill(os.getpid(), self.signals.pop())
+        return moved
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_step_and_leaves_a_state_that_resumes_bit_for_bit(number, tmp_path):
+    path = tmp_path / "fit.safetensors"
+    seen = []
+    fit = partial(quiet, DECODER, SKETCH, Y, optimizer=Signalled(0.03), held_out=0.1, n_starts=2, max_iter=9)
+    whole = fit()
+    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    Signalled.signals.append(number)
+    with pytest.raises(KeyboardInterrupt):
+        fit(checkpoint=path, callback=lambda progress: seen.append(progress.n_iter))
+    assert seen == [1, 2, 3, 4]  # the step under way has ended, and no other has begun
+    assert handlers == [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    resumed = fit(checkpoint=path, resume=True)
+    assert torch.equal(whole.x, resumed.x)
+    assert torch.equal(whole.weights, resumed.weights)
+    for name, values in whole.history.items():
+        np.testing.assert_array_equal(values, resumed.history[name])
+
+
+def test_a_finished_fit_is_resumed_without_an_iteration(tmp_path):
+    path = tmp_path / "fit.safetensors"
+    found = quiet(DECODER, SKETCH, Y, tol=0.1, checkpoint=path)
+    again = quiet(DECODER, SKETCH, Y, tol=0.1, checkpoint=path, resume=True)
+    assert again.n_iter == found.n_iter
+    assert torch.equal(again.x, found.x)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_complex_fits_resume(dtype, tmp_path):
+    network = ComplexPair(DeepDecoder((16, 16), out_channels=2, channels=8, depth=2, in_size=4))
+    operator = Mask(torch.rand(1, 16, 16, generator=generator()) < 0.6)
+    y = operator(torch.complex(images(1), 1 - images(1)).to(dtype))
+    path = tmp_path / "fit.safetensors"
+    quiet(network, operator, y, max_iter=3, checkpoint=path)
+    resumed = quiet(network, operator, y, max_iter=6, checkpoint=path, resume=True)
+    assert torch.equal(resumed.x, quiet(network, operator, y, max_iter=6).x)
+
+
+def test_an_optimiser_of_ones_own_is_run_and_resumed(tmp_path):
+    @dataclass(frozen=True)
+    class Signs:
+        """Steps of one length, down each weight."""
+
+        length: float = 1e-3
+
+        def begin(self, problem, point):
+            return DescentState(point, torch.ones_like(point.value)[:, None])
+
+        def step(self, problem, state):
+            move = -self.length * state.scale * state.point.gradient.sign()
+            return replace(state, point=problem.evaluate(state.z + move))
+
+    path = tmp_path / "fit.safetensors"
+    whole = quiet(DECODER, SKETCH, Y, optimizer=Signs(), max_iter=40)
+    assert (whole.loss < torch.from_numpy(whole.history["loss"][0])).all()
+    quiet(DECODER, SKETCH, Y, optimizer=Signs(), max_iter=15, checkpoint=path)
+    resumed = quiet(DECODER, SKETCH, Y, optimizer=Signs(), max_iter=40, checkpoint=path, resume=True)
+    assert torch.equal(whole.x, resumed.x)
+
+
 def test_a_checkpoint_of_another_fit_is_refused(tmp_path):
     path = tmp_path / "fit.safetensors"
     y = SKETCH(images())
     quiet(DECODER, SKETCH, y, max_iter=2, checkpoint=path)
-    with pytest.raises(ValueError, match="is of a fit with another optimizer"):
+    with pytest.raises(ValueError, match=r"is of another run: its optimizer\.name was 'Adam', now 'LBFGS'"):
         fit_untrained(DECODER, SKETCH, y, optimizer=LBFGS(), checkpoint=path, resume=True)
-    with pytest.raises(ValueError, match="is of a fit with another y"):
+    with pytest.raises(ValueError, match=r"is of another run: its y"):
         fit_untrained(DECODER, SKETCH, y + 1, checkpoint=path, resume=True)
 
 
@@ -251,7 +335,6 @@ def test_the_callback_sees_every_iterate_and_may_stop():
     assert seen[0].shape == (2, 1, 16, 16)
 
 
-Y = SKETCH(images())
 PAIR = ComplexPair(DeepDecoder((16, 16), out_channels=2, channels=4))
 REAL = (DECODER, SKETCH, Y)
 
@@ -274,11 +357,11 @@ REAL = (DECODER, SKETCH, Y)
             {},
             "y: expected complex",
         ),
-        (REAL, {"max_iter": 0}, "max_iter: expected at least 1"),
-        (REAL, {"n_starts": 0}, "n_starts: expected at least 1"),
-        (REAL, {"tol": -1.0}, "tol: expected at least 0"),
-        (REAL, {"held_out": 1.0}, "held_out: expected a share"),
-        (REAL, {"held_out": 1e-9}, "held_out: expected a share of at least one"),
+        (REAL, {"max_iter": 0}, "max_iter: expected a positive integer"),
+        (REAL, {"n_starts": 0}, "n_starts: expected a positive integer"),
+        (REAL, {"tol": -1.0}, "tol: expected a finite number of at least 0"),
+        (REAL, {"held_out": 1.0}, "held_out: expected a finite number of at least 0 and below 1"),
+        (REAL, {"held_out": 1e-9}, "held_out: expected a fraction that takes some"),
         (REAL, {"start": torch.ones(1, 3)}, "start: expected shape"),
     ],
 )
@@ -298,17 +381,24 @@ def test_missing_capabilities_are_named():
     assert quiet(*REAL, likelihood=Gaussian(), max_iter=1).n_iter == 1
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Adam(0.0), "lr: expected a positive number"),
-        (lambda: Adam(betas=(0.9, 1.0)), "betas: expected two numbers"),
-        (lambda: GradientDescent(-1.0), "step_size: expected a positive number"),
-        (lambda: GradientDescent(momentum=1.0), "momentum: expected a number in"),
-        (lambda: LBFGS(0), "memory: expected at least 1"),
-        (lambda: data_consistent(SKETCH, images(), Y, weight=-1.0), "weight: expected at least 0"),
-    ],
-)
-def test_settings_are_checked(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
+def test_a_negative_weight_is_named():
+    with pytest.raises(ValueError, match="weight: expected at least 0"):
+        data_consistent(SKETCH, images(), Y, weight=-1.0)
+
+
+def test_arrays_are_refused():
+    with pytest.raises(TypeError, match=r"y: expected a Tensor of torch, got numpy\.ndarray"):
+        fit_untrained(DECODER, SKETCH, Y.numpy())
+    with pytest.raises(TypeError, match=r"start: expected a Tensor of torch, got numpy\.ndarray"):
+        fit_untrained(DECODER, SKETCH, Y, start=np.ones((2, DECODER.n_parameters)))
+
+
+def test_the_defaults_are_written_once():
+    functions = (fit_untrained, UntrainedReconstructor.__init__)
+    one, other = (inspect.signature(function).parameters for function in functions)
+    shared = (one.keys() & other.keys()) - {"operator", "network"}
+    assert {"optimizer", "max_iter", "tol", "patience", "n_starts", "held_out"} <= shared
+    for name in shared:
+        assert one[name].default == other[name].default, name
+    named = quiet(DECODER, SKETCH, Y, max_iter=3, optimizer=Adam(LEARNING_RATE))
+    assert torch.equal(quiet(DECODER, SKETCH, Y, max_iter=3).x, named.x)

@@ -7,10 +7,11 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 import calepin
+from calepin.likelihoods import Binomial, Poisson
 from calepin.networks import ComplexPair, DeepDecoder
-from calepin.operators import GaussianSketch, Mask, SubsampledHadamard
-from calepin.reconstruction import LBFGS
-from calepin.reconstruction.reconstructor import default_network
+from calepin.operators import GaussianSketch, Identity, Mask, SubsampledHadamard
+from calepin.reconstruction.reconstructor import _on_device, default_network
+from calepin.solvers import LBFGS
 
 OPERATOR = SubsampledHadamard((1, 16, 16), 100)
 
@@ -91,7 +92,7 @@ def test_not_converging_warns():
         ({}, np.zeros((2, 100), np.float32), "y: expected a signal that was seen"),
         ({}, np.ones((2, 99), np.float32), "y: SubsampledHadamard expected shape"),
         ({}, np.array(["a"]), "y: expected numbers"),
-        ({"max_iter": 2.5}, np.ones((1, 100), np.float32), "max_iter: expected a whole number"),
+        ({"max_iter": 2.5}, np.ones((1, 100), np.float32), "max_iter: expected a positive integer"),
     ],
 )
 def test_bad_input_is_named(settings, y, message):
@@ -112,3 +113,45 @@ def test_signals_without_a_default_network_are_named():
     operator = GaussianSketch((40,), 20)
     with pytest.raises(ValueError, match="network: expected one for signals of shape"):
         calepin.UntrainedReconstructor(operator).reconstruct(np.ones((1, 20), np.float32))
+
+
+def test_there_is_nothing_to_fit():
+    assert not hasattr(calepin.UntrainedReconstructor(OPERATOR), "fit")
+
+
+def test_what_the_user_gave_stays_where_it_is():
+    network = DeepDecoder((16, 16), channels=8, depth=2, in_size=4)
+    operator = SubsampledHadamard((1, 16, 16), 100)
+    given = [*operator.buffers(), *network.buffers(), *network.parameters()]
+    places = [tensor.data_ptr() for tensor in given]
+    reconstructor = calepin.UntrainedReconstructor(operator, network=network, max_iter=1, device="cpu")
+    with pytest.warns(ConvergenceWarning):
+        reconstructor.reconstruct(measured(images()))
+    assert reconstructor.operator is operator
+    assert reconstructor.network is network
+    after = [*operator.buffers(), *network.buffers(), *network.parameters()]
+    assert [tensor.data_ptr() for tensor in after] == places
+
+
+def test_on_another_device_a_copy_is_used():
+    operator = SubsampledHadamard((1, 16, 16), 100)
+    assert _on_device(operator, torch.device("cpu")) is operator
+    moved = _on_device(operator, torch.device("meta"))
+    assert moved is not operator
+    assert {tensor.device.type for tensor in moved.buffers()} == {"meta"}
+    assert {tensor.device.type for tensor in operator.buffers()} == {"cpu"}
+
+
+@pytest.mark.parametrize(("likelihood", "scale"), [(Poisson(), 3.0), (Binomial(20), 4.0)])
+def test_likelihoods_are_objects(likelihood, scale):
+    eta = torch.from_numpy(scale * images(1)) - 1
+    y = likelihood.sample(eta, generator=torch.Generator().manual_seed(0))
+    network = DeepDecoder((16, 16), channels=8, depth=2, in_size=4, output="none")
+    reconstructor = calepin.UntrainedReconstructor(
+        Identity((1, 16, 16)), network=network, likelihood=likelihood, max_iter=150, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = reconstructor.reconstruct(y)
+    mean = likelihood.mean(eta)
+    assert (likelihood.mean(found) - mean).square().mean() < 0.6 * (y - mean).square().mean()

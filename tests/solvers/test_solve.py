@@ -150,9 +150,9 @@ def test_what_is_not_finite_is_reported_for_its_sample_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_iter": 0}, "n_iter: expected an integer of at least 1, got 0"),
+        ({"n_iter": 0}, "n_iter: expected a positive integer, got 0"),
         ({"n_iter": 2.5}, "n_iter: expected"),
-        ({"n_iter": 2, "tol": -1.0}, "tol: expected a number of at least 0 or None"),
+        ({"n_iter": 2, "tol": -1.0}, "tol: expected a finite number of at least 0 or None"),
         ({"n_iter": 2, "differentiate": "magic"}, "differentiate: expected one of"),
         ({"n_iter": 2, "differentiate": "last-k"}, "last_k: expected a positive integer with"),
         ({"n_iter": 2, "differentiate": "last-k", "last_k": 0}, "last_k: expected a positive integer or"),

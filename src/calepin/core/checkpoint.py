@@ -20,6 +20,7 @@ from calepin.core.files import load_arrays, save_arrays
 
 __all__ = ["Checkpoint", "describe", "load_checkpoint"]
 
+_COMPLEX = ":complex"  # ends the name of an array whose last axis is real and imaginary part
 _LARGEST_LISTED = 64  # entries of an array that a description lists; of larger ones it has a checksum
 
 
@@ -57,10 +58,7 @@ class Checkpoint:
 
     def save(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> None:
         """Write tensors (or arrays) and JSON scalars."""
-        arrays = {
-            name: value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-            for name, value in tensors.items()
-        }
+        arrays = dict(_as_real(name, value) for name, value in tensors.items())
         save_arrays(self.path, self.kind, arrays, {"settings": self.settings, "scalars": dict(scalars)})
         self._saved = time.monotonic()
 
@@ -83,7 +81,22 @@ def load_checkpoint(
     """
     arrays, parameters = load_arrays(path, kind)
     _require_equal(path, parameters["settings"], describe(settings))
-    return arrays, parameters["scalars"]
+    return dict(_as_written(name, array) for name, array in arrays.items()), parameters["scalars"]
+
+
+def _as_real(name: str, value: Any) -> tuple[str, np.ndarray]:
+    """Return an array and its name in a file: safetensors has no complex double precision."""
+    array = value.detach().cpu().resolve_conj().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if not np.iscomplexobj(array):
+        return name, array
+    return name + _COMPLEX, np.stack([np.real(array), np.imag(array)], -1)
+
+
+def _as_written(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+    if not name.endswith(_COMPLEX):
+        return name, array
+    pairs = np.ascontiguousarray(array)
+    return name.removesuffix(_COMPLEX), pairs.view(np.result_type(pairs, np.complex64))[..., 0]
 
 
 def describe(value: Any) -> Any:

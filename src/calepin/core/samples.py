@@ -1,9 +1,13 @@
-"""Euclidean geometry of a batch: one inner product, norm or factor for each sample."""
+"""Batches, samples first: one inner product, norm or factor a sample, and tensors with a row for each."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
-__all__ = ["expand", "inner", "norm"]
+__all__ = ["Rows", "expand", "inner", "norm", "take_rows"]
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
@@ -19,3 +23,65 @@ def norm(a: Tensor) -> Tensor:
 def expand(values: Tensor, like: Tensor) -> Tensor:
     """View one value a sample, (n,), as (n, 1, ...) so that it broadcasts against `like`."""
     return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def take_rows(values: Tensor, rows: Tensor, ndim: int) -> Tensor:
+    """Return what belongs to some samples, of values that broadcast against a batch with `ndim` axes.
+
+    Values without an entry for each sample are the same for all and are returned as they are.
+    """
+    return values[rows] if values.ndim == ndim and len(values) > 1 else values
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Base of states: dataclasses of tensors with one row a sample, and of parts that are `Rows` too.
+
+    Fields of other kinds are the same for all samples and stay as they are.
+    """
+
+    def take(self, rows: Tensor) -> Self:
+        """Return the rows of some samples."""
+        return self._mapped(lambda mine: mine[rows])
+
+    def where(self, which: Tensor, other: Self) -> Self:
+        """Return these rows for the samples `which`, (n,) of bool, and those of `other` for the rest."""
+        if bool(which.all()):
+            return self
+        if not bool(which.any()):
+            return other
+        return self._mapped(lambda mine, theirs: torch.where(expand(which, mine), mine, theirs), other)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors by name; that of a tensor in a part is ``part.name``."""
+        found = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Rows):
+                found |= {f"{f.name}.{name}": tensor for name, tensor in value.tensors().items()}
+            elif isinstance(value, Tensor):
+                found[f.name] = value
+        return found
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Self:
+        """Return the same with other tensors, named as in `tensors()`."""
+        changes = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Rows):
+                prefix = f"{f.name}."
+                part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+                changes[f.name] = value.with_tensors(part)
+            elif isinstance(value, Tensor):
+                changes[f.name] = tensors[f.name]
+        return replace(self, **changes)
+
+    def _mapped(self, function: Callable[..., Tensor], *others: "Rows") -> Self:
+        changes = {}
+        for f in fields(self):
+            mine, theirs = getattr(self, f.name), [getattr(other, f.name) for other in others]
+            if isinstance(mine, Rows):
+                changes[f.name] = mine._mapped(function, *theirs)
+            elif isinstance(mine, Tensor):
+                changes[f.name] = function(mine, *theirs)
+        return replace(self, **changes)

@@ -15,6 +15,7 @@ from calepin.generators.base import Generator, check_generator, latent_dimension
 from calepin.generators.families import GroupSparse, KSparse, PolynomialSine, ReLUNet, Sine
 from calepin.generators.files import load_generator, save_generator
 from calepin.generators.identifiability import Identifiability, identifiability, samples_needed
+from calepin.generators.latent_problem import LatentProblem
 from calepin.generators.truncate import truncate
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "GroupSparse",
     "Identifiability",
     "KSparse",
+    "LatentProblem",
     "PolynomialSine",
     "ReLUNet",
     "Sine",

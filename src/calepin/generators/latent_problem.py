@@ -4,28 +4,21 @@ minimise over z   nll(A G(z) + offset, y) + (prior / 2) ||z||^2      with ||z|| 
 """
 
 import math
-from dataclasses import dataclass, field, fields, replace
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from calepin.core.samples import inner, norm
+from calepin.core.checks import check_number
+from calepin.core.errors import IncompatibleError
+from calepin.core.samples import Rows, inner, norm
 from calepin.generators.base import Generator, latent_dimension, linearise, push_forward
 from calepin.likelihoods import Gaussian
 from calepin.operators.dense import Dense
 from calepin.problem import Problem
 
-__all__ = ["Gram", "LatentProblem", "Point", "Rows"]
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Tensors with one row for each sample."""
-
-    def take(self, rows: Tensor) -> Self:
-        """Return those of some samples."""
-        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+__all__ = ["Evaluation", "Gram", "LatentProblem", "Point", "require_latent_problem"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +44,15 @@ class Point(Rows):
 
 
 @dataclass(frozen=True, eq=False)
+class Evaluation(Rows):
+    """Latents z (n, k), their objective (n,) and its gradient (n, k)."""
+
+    z: Tensor
+    value: Tensor
+    gradient: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Gram:
     """What a Gaussian nll depends on, apart from a constant, when there are fewer coefficients than data.
 
@@ -67,18 +69,19 @@ class Gram:
 
 
 @dataclass(frozen=True, eq=False)
-class LatentProblem(Problem):
-    """A `Problem` whose codes are G(z); `decode` finds z, and `solve` runs a latent solver on it.
+class LatentProblem:
+    """A `Problem` whose codes are G(z), to be solved for z: `decode`, or `solve` with a latent solver.
 
-    With a known operator A it is compressed sensing with generative models (Bora et al. 2017).
+    It has a problem and is none: what only holds for a linear code, as a step size of ``1 / L``, is not to
+    be had. With a known operator A it is compressed sensing with generative models (Bora et al. 2017).
 
     Parameters
     ----------
-    operator, likelihood, y, offset
-        As in `Problem`.
+    problem : Problem
+        Operator, likelihood, observations and offset.
     generator : callable
         Maps latents (n, k) to coefficients (n, n_coefficients): as many as a sample of
-        ``operator.in_shape`` has entries.
+        ``problem.operator.in_shape`` has entries.
     latent_dim : int, optional
         k, for a generator that does not tell.
     prior : float, default 0
@@ -86,52 +89,69 @@ class LatentProblem(Problem):
         standard deviation sigma and latents of unit variance.
     radius : float, optional
         R, the largest norm of a latent.
+
+    Raises
+    ------
+    IncompatibleError
+        If `problem` is no `Problem`.
+    ValueError
+        If `latent_dim`, `prior` or `radius` is out of range or missing.
     """
 
-    generator: Generator = field(kw_only=True)
+    problem: Problem
+    generator: Generator
     latent_dim: int | None = field(default=None, kw_only=True)
     prior: float = field(default=0.0, kw_only=True)
     radius: float | None = field(default=None, kw_only=True)
     gram: Gram | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        if not isinstance(self.problem, Problem):
+            raise IncompatibleError(
+                f"LatentProblem needs a Problem(operator, likelihood, y), got {type(self.problem).__name__}"
+            )
         object.__setattr__(self, "latent_dim", latent_dimension(self.generator, self.latent_dim))
-        if not 0 <= self.prior < math.inf:
-            raise ValueError(f"prior: expected a finite number of at least 0, got {self.prior!r}")
-        if self.radius is not None and not 0 < self.radius < math.inf:
-            raise ValueError(f"radius: expected a finite number above 0 or None, got {self.radius!r}")
+        check_number("prior", self.prior, least=0)
+        check_number("radius", self.radius, above=0, optional=True)
 
     @property
     def code_shape(self) -> tuple[int, ...]:
         """Shape of the latents, (n, k)."""
-        return (self.y.shape[0], self.latent_dim or 0)
+        return (self.problem.y.shape[0], self.latent_dim or 0)
+
+    @property
+    def code_dtype(self) -> torch.dtype:
+        """Dtype of the latents, real also where y is complex."""
+        return self.problem.y.dtype.to_real()
 
     @property
     def separable(self) -> bool:
-        """Whether some of the samples can be worked on without the others."""
-        return self.operator.n_samples is None
+        """Whether some of the samples make a problem of their own."""
+        return self.problem.separable
 
     def zeros(self) -> Tensor:
         """Return latents that are zero everywhere, real also where y is complex."""
-        return self.y.real.new_zeros(self.code_shape)
+        return self.problem.y.real.new_zeros(self.code_shape)
 
     def take(self, rows: Tensor) -> "LatentProblem":
         """Return the problem of some of the samples, possibly repeated."""
-        offset = self.offset
-        if isinstance(offset, Tensor) and offset.ndim == self.y.ndim and len(offset) > 1:
-            offset = offset[rows]
         gram = None if self.gram is None else replace(self.gram, target=self.gram.target[rows])
-        return replace(self, y=self.y[rows], offset=offset, gram=gram)
+        return replace(self, problem=self.problem.take(rows), gram=gram)
+
+    def prepared(self) -> "LatentProblem":
+        """Return the same problem with a prepared operator (`LinearOperator.prepared`)."""
+        problem = self.problem.prepared()
+        return self if problem is self.problem else replace(self, problem=problem)
 
     def with_gram(self) -> "LatentProblem":
         """Return the same problem, with its `Gram` at hand where that shortens the work."""
-        if not (isinstance(self.operator, Dense) and isinstance(self.likelihood, Gaussian)):
+        operator = self.problem.operator
+        if not (isinstance(operator, Dense) and isinstance(self.problem.likelihood, Gaussian)):
             return self
-        atoms = self.operator.atoms
+        atoms = operator.atoms
         if atoms.shape[0] >= atoms.shape[1]:
             return self
-        target = self.operator.adjoint(self.y - self.offset).real
+        target = operator.adjoint(self.problem.y - self.problem.offset).real
         return replace(self, gram=Gram((atoms @ atoms.mH).real, target))
 
     def project(self, z: Tensor) -> Tensor:
@@ -144,30 +164,22 @@ class LatentProblem(Problem):
 
     def objective(self, z: Tensor) -> Tensor:
         """Return nll and prior of latents z, (n,)."""
-        return self._with_prior(self.nll(z), z)
+        return self._with_prior(self._nll(self.eta(z)), z)
 
     def gradient(self, z: Tensor) -> Tensor:
         """Return the gradient of `objective` in z, (n, k)."""
-        return self.objective_and_gradient(z)[1]
+        return self._objective_and_gradient(z)[1]
 
-    def objective_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both at the price of one; by the reverse mode of the generator."""
-        with torch.enable_grad():
-            leaf = z.detach().requires_grad_()
-            coefficients = self.generator(leaf)
-        with torch.no_grad():
-            eta = self._predict(coefficients.detach())
-            value, pull = self.likelihood.nll(eta, self.y), self._pull(eta)
-        (gradient,) = torch.autograd.grad(coefficients, leaf, pull)
-        if self.prior:
-            value, gradient = value + 0.5 * self.prior * inner(z, z), gradient + self.prior * z
-        return value, gradient
+    def evaluate(self, z: Tensor) -> Evaluation:
+        """Return objective and gradient at the latents of the ball that are nearest to z, without a graph."""
+        z = self.project(z.detach())
+        return Evaluation(z, *self._objective_and_gradient(z))
 
     def at(self, z: Tensor) -> Point:
         """Return the point of latents z."""
         coefficients = self.generator(z)
         eta = self._predict(coefficients)
-        value = self._with_prior(self.likelihood.nll(eta, self.y), z)
+        value = self._with_prior(self._nll(eta), z)
         return Point(z, value, coefficients, eta if self.gram is None else self._pull(eta))
 
     def move(self, point: Point, z: Tensor) -> tuple[Point, Tensor]:
@@ -203,38 +215,67 @@ class LatentProblem(Problem):
             hessian = hessian + self.prior * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         return gradient, hessian
 
+    def _objective_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both at the price of one, by the reverse mode of the generator."""
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            coefficients = self.generator(leaf)
+        with torch.no_grad():
+            eta = self._predict(coefficients.detach())
+            value, pull = self._nll(eta), self._pull(eta)
+        (gradient,) = torch.autograd.grad(coefficients, leaf, pull)
+        if self.prior:
+            value, gradient = value + 0.5 * self.prior * inner(z, z), gradient + self.prior * z
+        return value, gradient
+
     def _with_prior(self, value: Tensor, z: Tensor) -> Tensor:
         return value + 0.5 * self.prior * inner(z, z) if self.prior else value
 
+    def _nll(self, eta: Tensor) -> Tensor:
+        return self.problem.likelihood.nll(eta, self.problem.y)
+
     def _predict(self, coefficients: Tensor) -> Tensor:
-        return self.operator(self._shaped(coefficients)) + self.offset
+        return self.problem.eta(self._shaped(coefficients))
 
     def _shaped(self, coefficients: Tensor) -> Tensor:
-        size = math.prod(self.operator.in_shape)
+        in_shape = self.problem.operator.in_shape
+        size = math.prod(in_shape)
         if coefficients.shape[-1] != size:
             raise ValueError(
                 f"generator: expected {size} coefficients, what the operator takes, "
                 f"got {coefficients.shape[-1]}"
             )
-        return coefficients.to(self.y.dtype).view(len(coefficients), *self.operator.in_shape)
+        return coefficients.to(self.problem.y.dtype).view(len(coefficients), *in_shape)
 
     def _pull(self, eta: Tensor) -> Tensor:
         """Return the derivative of the nll in the coefficients, (n, n_coefficients)."""
-        back = -self.operator.adjoint(self.likelihood.score(eta, self.y))
+        back = -self.problem.operator.adjoint(self.problem.likelihood.score(eta, self.problem.y))
         return back.real.flatten(1)
 
     def _curvature(self, eta: Tensor, jacobian: Tensor) -> Tensor:
         images = self._images(jacobian)
-        if isinstance(self.likelihood, Gaussian):
+        likelihood = self.problem.likelihood
+        if isinstance(likelihood, Gaussian):
             return (images @ images.mH).real
         # of a canonical family the second derivative of the nll is that of the mean, entry by entry
-        weights = push_forward(self.likelihood.mean, eta, torch.ones_like(eta))[1].flatten(1)
+        weights = push_forward(likelihood.mean, eta, torch.ones_like(eta))[1].flatten(1)
         return (images * weights[:, None]) @ images.mT
 
     def _images(self, jacobian: Tensor) -> Tensor:
         """Return A J, (n, k, entries of an observation)."""
         n, k, _ = jacobian.shape
+        operator = self.problem.operator
         if self.separable:
-            return self.operator(self._shaped(jacobian.flatten(0, 1))).view(n, k, -1)
-        columns = [self.operator(self._shaped(jacobian[:, i])).flatten(1) for i in range(k)]
+            return operator(self._shaped(jacobian.flatten(0, 1))).view(n, k, -1)
+        columns = [operator(self._shaped(jacobian[:, i])).flatten(1) for i in range(k)]
         return torch.stack(columns, 1)
+
+
+def require_latent_problem(who: str, problem: Any) -> LatentProblem:
+    """Return a problem that is a `LatentProblem`; raise IncompatibleError for any other."""
+    if not isinstance(problem, LatentProblem):
+        raise IncompatibleError(
+            f"{who} needs problem.generator, which {type(problem).__name__} does not have; "
+            "give LatentProblem(problem, generator)"
+        )
+    return problem

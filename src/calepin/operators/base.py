@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from calepin.core.checks import check_tensor
 from calepin.core.random import randn
 from calepin.core.samples import expand, inner, norm
 
@@ -101,14 +102,15 @@ class LinearOperator(nn.Module):
         return f"{self.in_shape} -> {self.out_shape}"
 
     def check_input(self, x: Tensor) -> None:
-        """Raise ValueError unless x has shape (n, *in_shape)."""
+        """Raise TypeError unless x is a tensor, ValueError unless it has shape (n, *in_shape)."""
         self._check("x", x, self.in_shape)
 
     def check_output(self, y: Tensor) -> None:
-        """Raise ValueError unless y has shape (n, *out_shape)."""
+        """Raise TypeError unless y is a tensor, ValueError unless it has shape (n, *out_shape)."""
         self._check("y", y, self.out_shape)
 
     def _check(self, name: str, samples: Tensor, shape: tuple[int, ...]) -> None:
+        check_tensor(name, samples)
         n = "n" if self.n_samples is None else self.n_samples
         if samples.ndim == 0 or samples.shape[1:] != shape or n not in ("n", samples.shape[0]):
             expected = ", ".join(str(size) for size in (n, *shape))

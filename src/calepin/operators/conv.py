@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from calepin.core.checks import check_tensor
 from calepin.operators.base import LinearOperator, Prepared
 
 __all__ = ["ConvDictionary", "choose_implementation", "from_phases", "to_phases"]
@@ -74,7 +75,7 @@ class ConvDictionary(LinearOperator):
         implementation: str | None = None,
     ) -> None:
         signal_shape = tuple(signal_shape)
-        _check_atoms(atoms, stride)
+        _check_atoms(check_tensor("atoms", atoms), stride)
         kernel = tuple(atoms.shape[2:])
         _check_geometry(kernel, signal_shape, stride, boundary)
         if implementation is None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from calepin.core.checks import check_tensor
 from calepin.operators.base import LinearOperator
 
 __all__ = ["Dense"]
@@ -25,6 +26,7 @@ class Dense(LinearOperator):
     atoms: Tensor
 
     def __init__(self, atoms: Tensor) -> None:
+        check_tensor("atoms", atoms)
         if atoms.ndim != 2 or not atoms.numel():
             raise ValueError(
                 "atoms: expected shape (n_components, n_features), neither of them 0, "

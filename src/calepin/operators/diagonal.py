@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from calepin.core.checks import check_tensor
 from calepin.operators.base import LinearOperator
 
 __all__ = ["Diagonal"]
@@ -23,6 +24,7 @@ class Diagonal(LinearOperator):
     weights: Tensor
 
     def __init__(self, weights: Tensor) -> None:
+        check_tensor("weights", weights)
         if not torch.isfinite(weights).all():
             raise ValueError("weights: expected finite values, got NaN or infinity")
         super().__init__(tuple(weights.shape), tuple(weights.shape))

@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from calepin.core.checks import check_tensor
 from calepin.operators.base import LinearOperator
 
 __all__ = [
@@ -55,6 +56,7 @@ class MultiCoilMRI(LinearOperator):
     def __init__(
         self, acquired: Tensor, *, sensitivities: Tensor | None = None, n_coils: int | None = None
     ) -> None:
+        check_tensor("acquired", acquired)
         if acquired.dtype != torch.bool or acquired.ndim != 2:
             raise ValueError(
                 "acquired: expected a boolean tensor of shape (height, width), "

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from calepin.core.checks import check_tensor
 from calepin.operators.base import LinearOperator
 
 __all__ = ["Mask"]
@@ -25,6 +26,7 @@ class Mask(LinearOperator):
     observed: Tensor
 
     def __init__(self, observed: Tensor, *, per_sample: bool = False) -> None:
+        check_tensor("observed", observed)
         if observed.dtype != torch.bool:
             raise ValueError(f"observed: expected dtype torch.bool, got {observed.dtype}")
         if per_sample and observed.ndim == 0:

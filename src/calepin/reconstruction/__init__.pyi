@@ -10,18 +10,6 @@ from .fit import (
 )
 from .kspace import read_kspace as read_kspace
 from .kspace import write_cfl as write_cfl
-from .optimizers import (
-    LBFGS as LBFGS,
-)
-from .optimizers import (
-    Adam as Adam,
-)
-from .optimizers import (
-    GradientDescent as GradientDescent,
-)
-from .optimizers import (
-    Optimizer as Optimizer,
-)
 from .reconstructor import UntrainedReconstructor as UntrainedReconstructor
 from .scans import Reconstruction as Reconstruction
 from .scans import Scan as Scan

@@ -12,25 +12,44 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from calepin.core.checkpoint import Checkpoint
+from calepin.core.checks import check_integer, check_number, check_tensor
 from calepin.core.errors import IncompatibleError
-from calepin.core.progress import progress_bar
+from calepin.core.interrupt import between_steps
+from calepin.core.progress import Bar, progress_bar
 from calepin.likelihoods import Gaussian, Likelihood
 from calepin.networks.untrained import UntrainedNetwork
 from calepin.operators.base import LinearOperator
 from calepin.problem import Problem
-from calepin.reconstruction._checkpoint import restore, save
-from calepin.reconstruction._iteration import Fit, FitState
+from calepin.reconstruction._iteration import FitIteration, FitProblem, FitState
 from calepin.reconstruction.consistency import data_consistent
-from calepin.reconstruction.optimizers import Adam, Optimizer
+from calepin.solvers.first_order import Adam, Optimizer
+from calepin.solvers.iterate import iterate
 
-__all__ = ["FitProgress", "UntrainedSolution", "fit_untrained"]
+__all__ = [
+    "LEARNING_RATE",
+    "MAX_ITER",
+    "PATIENCE",
+    "TOL",
+    "FitProgress",
+    "UntrainedSolution",
+    "fit_untrained",
+]
+
+LEARNING_RATE = 0.03
+"""Of the default optimiser, `Adam`."""
+MAX_ITER = 1000
+TOL = 1e-2
+PATIENCE = 300
+
+_CHECKPOINT = "untrained-fit"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +115,9 @@ def fit_untrained(
     likelihood: Likelihood | None = None,
     offset: float | Tensor = 0.0,
     optimizer: Optimizer | None = None,
-    max_iter: int = 2000,
-    tol: float = 1e-3,
-    patience: int | None = None,
+    max_iter: int = MAX_ITER,
+    tol: float = TOL,
+    patience: int | None = PATIENCE,
     start: Tensor | None = None,
     n_starts: int = 1,
     held_out: float = 0.0,
@@ -125,21 +144,20 @@ def fit_untrained(
     offset : float or Tensor, default 0
         Known part of the linear predictor.
     optimizer : Optimizer, optional
-        `Adam` by default.
-    max_iter : int, default 2000
+        ``Adam(0.03)`` by default; see `calepin.solvers`.
+    max_iter : int, default 1000
         Iterations at most.
-    tol : float, default 1e-3
+    tol : float, default 1e-2
         A problem has converged when ``||y - mean|| / ||y||`` is at most this; 0 never stops.
-    patience : int, optional
+    patience : int or None, default 300
         A problem has converged, too, when its best loss fell by less than one percent in so many
-        iterations; with held-out measurements it stops when their loss has not fallen for so many (then
-        200 by default).
+        iterations; with held-out measurements when their loss has not fallen for so many. None never stops.
     start : Tensor, shape (n * n_starts, n_parameters), optional
         Weights to begin with; by default the network's own.
     n_starts : int, default 1
         Random starts for each observation; their signals are averaged.
     held_out : float, default 0
-        Share of the measurements that is kept from the fit. The iterate that predicts them best is then
+        Fraction of the measurements that is kept from the fit. The iterate that predicts them best is then
         returned in place of the one with the best training loss.
     consistent : bool, default False
         Whether the signals are moved to the nearest ones that the measurements allow (Gaussian only).
@@ -148,7 +166,8 @@ def fit_untrained(
     generator : torch.Generator, optional
         Draws the weights and the held-out measurements; by default a fresh one with a fixed seed.
     checkpoint : path, optional
-        File that receives the state at the end, on Ctrl-C, and every `checkpoint_seconds`.
+        File that receives the state at the end, on Ctrl-C and SIGTERM (after the iteration under way),
+        and every `checkpoint_seconds`.
     checkpoint_seconds : float, default 60
     resume : bool, default False
         Go on from `checkpoint` where that file exists: the same numbers as without interruption.
@@ -168,38 +187,25 @@ def fit_untrained(
     ------
     ValueError
         Arguments that don't fit together; an observation that is zero wherever it was measured.
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM, when the checkpoint is written.
     """
-    likelihood = likelihood or Gaussian()
-    optimizer = optimizer or Adam()
-    problem = _checked_problem(network, operator, likelihood, y, offset)
-    _check_settings(max_iter, tol, n_starts, held_out, consistent, likelihood, checkpoint)
-    fit = Fit(network, problem, optimizer, tol, patience, n_starts, _hold_out(y, held_out, generator))
-    state = restore(checkpoint, fit) if checkpoint is not None and resume else None
-    if state is None:
-        if start is None:
-            start = network.initial(len(y) * n_starts, like=y, generator=generator)
-        state = fit.begin(start)
-    try:
-        with progress_bar("fitting", total=max_iter, done=state.n_iter, shown=verbose) as bar:
-            saved = begun = time.monotonic()
-            while state.n_iter < max_iter and not bool(state.done.all()):
-                state = replace(fit.advance(state), seconds=state.seconds + time.monotonic() - begun)
-                begun = time.monotonic()
-                bar.update(state.n_iter, f"residual {float(state.best.residual.max()):.2e}")
-                point = state.point
-                if callback is not None and callback(
-                    FitProgress(state.n_iter, point.x, point.loss, point.residual, point.weights)
-                ):
-                    break
-                if checkpoint is not None and begun - saved > checkpoint_seconds:
-                    save(checkpoint, fit, state)
-                    saved = begun
-    finally:
-        # a state is replaced as a whole: after Ctrl-C this is the last whole one
-        if checkpoint is not None:
-            save(checkpoint, fit, state)
-    _warn(state, tol)
-    return _solution(fit, state, consistent)
+    likelihood = Gaussian() if likelihood is None else likelihood
+    optimizer = Adam(LEARNING_RATE) if optimizer is None else optimizer
+    problem = _checked_problem(network, operator, likelihood, check_tensor("y", y), offset)
+    _check_settings(max_iter, tol, patience, n_starts, held_out, consistent, likelihood)
+    fit = FitProblem(network, problem, n_starts, _hold_out(y, held_out, generator))
+    file = None
+    if checkpoint is not None:
+        file = Checkpoint(checkpoint, _CHECKPOINT, _settings(fit, optimizer), seconds=checkpoint_seconds)
+    iteration = FitIteration(optimizer, tol, patience)
+    run = _Run(fit, iteration.init(fit, _start(fit, start, generator)))
+    if file is not None and resume:
+        run.resume(file)
+    with progress_bar("fitting", total=max_iter, done=run.state.n_iter, shown=verbose) as bar:
+        _iterate(run, iteration, max_iter, callback, file, bar)
+    _warn(run.state, tol)
+    return run.solution(consistent)
 
 
 def _checked_problem(
@@ -238,53 +244,165 @@ def _checked_problem(
 def _check_settings(
     max_iter: int,
     tol: float,
+    patience: int | None,
     n_starts: int,
     held_out: float,
     consistent: bool,
     likelihood: Likelihood,
-    checkpoint: str | os.PathLike | None,
 ) -> None:
-    for name, value in (("max_iter", max_iter), ("n_starts", n_starts)):
-        if value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
-    if not tol >= 0:
-        raise ValueError(f"tol: expected at least 0, got {tol}")
-    if not 0 <= held_out < 1:
-        raise ValueError(f"held_out: expected a share in [0, 1), got {held_out}")
+    check_integer("max_iter", max_iter)
+    check_integer("n_starts", n_starts)
+    check_integer("patience", patience, optional=True)
+    check_number("tol", tol, least=0)
+    check_number("held_out", held_out, least=0, below=1)
     if consistent and not isinstance(likelihood, Gaussian):
         raise IncompatibleError(f"consistent needs Gaussian observations, got {type(likelihood).__name__}")
-    if checkpoint is not None and not Path(checkpoint).parent.is_dir():
-        raise FileNotFoundError(f"checkpoint: the folder {Path(checkpoint).parent} does not exist")
 
 
-def _hold_out(y: Tensor, share: float, generator: torch.Generator | None) -> Tensor | None:
+def _hold_out(y: Tensor, fraction: float, generator: torch.Generator | None) -> Tensor | None:
     """Draw the entries that are kept from the fit, the same for every observation: (1, *y.shape[1:])."""
-    if share == 0:
+    if fraction == 0:
         return None
     generator = generator or torch.Generator().manual_seed(1)
-    drawn = torch.rand(1, *y.shape[1:], generator=generator, device=generator.device) < share
+    drawn = torch.rand(1, *y.shape[1:], generator=generator, device=generator.device) < fraction
     if not bool(drawn.any()) or bool(drawn.all()):
-        raise ValueError(f"held_out: expected a share of at least one measurement, not all, got {share}")
+        raise ValueError(
+            f"held_out: expected a fraction that takes some measurements and leaves some, got {fraction}"
+        )
     return drawn.to(y.device)
 
 
-def _solution(fit: Fit, state: FitState, consistent: bool) -> UntrainedSolution:
-    best = state.best
-    x = best.x.view(-1, fit.n_starts, *best.x.shape[1:]).mean(1)
-    if consistent:
-        x = data_consistent(fit.problem.operator, x, fit.problem.y - fit.problem.offset)
-    return UntrainedSolution(
-        x=x,
-        weights=best.weights,
-        loss=best.loss,
-        residual=best.residual,
-        best_iteration=state.best_iteration,
-        n_iter=state.n_iter,
-        converged=state.converged,
-        n_reductions=state.n_reductions,
-        history={name: np.array(values[: state.n_iter + 1]) for name, values in state.history.items()},
-        seconds=state.seconds,
-    )
+def _start(fit: FitProblem, start: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    n, y = len(fit.problem.y) * fit.n_starts, fit.problem.y
+    if start is None:
+        return fit.network.initial(n, like=y, generator=generator)
+    if check_tensor("start", start).shape != (n, fit.network.n_parameters):
+        raise ValueError(f"start: expected shape {(n, fit.network.n_parameters)}, got {tuple(start.shape)}")
+    return start
+
+
+def _settings(fit: FitProblem, optimizer: Optimizer) -> dict[str, Any]:
+    """Return what a resumed fit must share."""
+    problem = fit.problem
+    return {
+        "network": fit.network,
+        "operator": problem.operator,
+        "likelihood": problem.likelihood,
+        "optimizer": optimizer,
+        "n_starts": fit.n_starts,
+        "held_out": fit.held,
+        "y": problem.y,
+        "offset": problem.offset,
+    }
+
+
+class _Run:
+    """A fit under way: its last whole state, its histories and its time, all of which a checkpoint holds."""
+
+    def __init__(self, fit: FitProblem, state: FitState) -> None:
+        self.fit, self.state = fit, state
+        self._begun = time.monotonic()
+        self._history: dict[str, list[np.ndarray]] = {}
+        self._record(state)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begun
+
+    def note(self, state: FitState) -> None:
+        """Take in the state after an iteration."""
+        self._record(state)
+        self.state = state
+
+    def save(self, file: Checkpoint) -> None:
+        """Write the last whole state."""
+        histories = {f"history.{name}": values for name, values in self._whole_history().items()}
+        scalars = {"n_iter": self.state.n_iter, "seconds": self.seconds}
+        file.save(self.state.tensors() | histories, scalars)
+
+    def resume(self, file: Checkpoint) -> None:
+        """Go on from the state in a file, if there is one."""
+        saved = file.load()
+        if saved is None:
+            return
+        arrays, scalars = saved
+        device = self.fit.problem.y.device
+        tensors = {
+            name: torch.as_tensor(value, device=device)
+            for name, value in arrays.items()
+            if not name.startswith("history.")
+        }
+        self.state = replace(self.state.with_tensors(tensors), n_iter=scalars["n_iter"])
+        self._history = {name: list(arrays[f"history.{name}"]) for name in self._history}
+        self._begun = time.monotonic() - scalars["seconds"]
+
+    def solution(self, consistent: bool) -> UntrainedSolution:
+        """Return the best iterates."""
+        state, fit, best = self.state, self.fit, self.state.best
+        x = best.x.view(-1, fit.n_starts, *best.x.shape[1:]).mean(1)
+        if consistent:
+            x = data_consistent(fit.problem.operator, x, fit.problem.y - fit.problem.offset)
+        return UntrainedSolution(
+            x=x,
+            weights=best.z,
+            loss=best.value,
+            residual=best.residual,
+            best_iteration=state.best_iteration,
+            n_iter=state.n_iter,
+            converged=state.converged,
+            n_reductions=state.n_reductions,
+            history=self._whole_history(),
+            seconds=self.seconds,
+        )
+
+    def _record(self, state: FitState) -> None:
+        rows = {"loss": state.point.value, "residual": state.point.residual}
+        if self.fit.held is not None:
+            rows["held_out"] = state.point.held_out
+        for name, row in rows.items():
+            self._history.setdefault(name, []).append(row.cpu().numpy())
+
+    def _whole_history(self) -> dict[str, np.ndarray]:
+        """Return the rows up to the last whole state: an interrupted iteration may have left more."""
+        return {name: np.array(rows[: self.state.n_iter + 1]) for name, rows in self._history.items()}
+
+
+def _iterate(
+    run: _Run,
+    iteration: FitIteration,
+    max_iter: int,
+    callback: Callable[[FitProgress], bool | None] | None,
+    file: Checkpoint | None,
+    bar: Bar,
+) -> None:
+    """Iterate until all problems are done, or Ctrl-C or SIGTERM, and leave the last state in the file."""
+    with between_steps() as interruption:
+
+        def after(state: FitState) -> bool:
+            run.note(state)
+            bar.update(state.n_iter, f"residual {float(state.best.residual.max()):.2e}")
+            stop = callback is not None and callback(_progress(state))
+            if file is not None and file.is_due():
+                run.save(file)
+            interruption.check()
+            return bool(stop)
+
+        left = 0 if bool(run.state.done.all()) else max_iter - run.state.n_iter
+        try:
+            iterate(run.fit, iteration, run.state, n_iter=left, rests=_done, callbacks=[after])
+        finally:
+            if file is not None:
+                run.save(file)
+        interruption.check()  # asked to stop while the state was written
+
+
+def _done(problem: FitProblem, before: Tensor, state: FitState) -> Tensor:
+    return state.done
+
+
+def _progress(state: FitState) -> FitProgress:
+    point = state.point
+    return FitProgress(state.n_iter, point.x, point.value, point.residual, point.z)
 
 
 def _warn(state: FitState, tol: float) -> None:

@@ -1,57 +1,62 @@
 """Reconstruction from measurements without training data."""
 
+import copy
 import os
-from numbers import Integral
-from typing import Any, Self
+from itertools import chain
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from torch import Tensor
+from torch import Tensor, nn
 
 from calepin.core.random import torch_generator
 from calepin.likelihoods import Likelihood
 from calepin.networks.deep_decoder import DeepDecoder
 from calepin.networks.untrained import ComplexPair, UntrainedNetwork
 from calepin.operators.base import LinearOperator
-from calepin.reconstruction.fit import fit_untrained
-from calepin.reconstruction.optimizers import Adam, Optimizer
+from calepin.reconstruction.fit import MAX_ITER, PATIENCE, TOL, UntrainedSolution, fit_untrained
+from calepin.solvers.first_order import Optimizer
 
 __all__ = ["UntrainedReconstructor", "default_network"]
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class UntrainedReconstructor(BaseEstimator):
     """Recover signals from few measurements: an untrained network is fitted to each.
 
     There is nothing to learn beforehand and no `fit`: `reconstruct` minimises ``nll(A N_w, y)`` over the
-    weights w of each observation.
+    weights w of each observation (`calepin.reconstruction.fit_untrained`).
 
     Parameters
     ----------
     operator : LinearOperator
-        A, the measurement.
+        A, the measurement. It stays where it is: on another device a copy is used.
     network : UntrainedNetwork, optional
         Makes the signals. Default: a `DeepDecoder` of 64 channels and 5 layers that begins at an eighth of
-        the image's size; complex if the measurements are, and then at 16 pixels a side at most.
+        the image's size; complex if the measurements are, and then at 16 pixels a side at most. It stays
+        where it is, too.
     likelihood : Likelihood, optional
         Family of the observations; Gaussian by default.
     optimizer : Optimizer, optional
-        Default: ``Adam(lr=0.03)``.
+        `Adam`, `LBFGS` or `GradientDescent` of `calepin.solvers`, or a class of yours. Default:
+        ``Adam(0.03)``.
     max_iter : int, default=1000
         Iterations at most.
     tol : float, default=1e-2
         A fit has converged when ``||y - mean|| / ||y||`` is at most this.
-    patience : int, optional, default=300
+    patience : int or None, default=300
         It has converged, too, when its loss fell by less than one percent in so many iterations.
     n_starts : int, default=1
         Random starts, whose signals are averaged.
     held_out : float, default=0
-        Share of the measurements that is kept from the fit and says when to stop.
+        Fraction of the measurements that is kept from the fit and says when to stop.
     consistent : bool, default=False
         Whether the signals are moved to the nearest ones that the measurements allow.
     checkpoint : path, optional
-        File that receives the state of the run.
+        File that receives the state of the run, also on Ctrl-C and SIGTERM.
     resume : bool, default=False
         Go on from `checkpoint` where that file exists.
     random_state : int, RandomState, Generator or None, default=None
@@ -85,7 +90,7 @@ class UntrainedReconstructor(BaseEstimator):
     (1, 1, 16, 16)
     """
 
-    solution_: Any
+    solution_: UntrainedSolution
 
     def __init__(
         self,
@@ -94,9 +99,9 @@ class UntrainedReconstructor(BaseEstimator):
         network: UntrainedNetwork | None = None,
         likelihood: Likelihood | None = None,
         optimizer: Optimizer | None = None,
-        max_iter: int = 1000,
-        tol: float = 1e-2,
-        patience: int | None = 300,
+        max_iter: int = MAX_ITER,
+        tol: float = TOL,
+        patience: int | None = PATIENCE,
         n_starts: int = 1,
         held_out: float = 0.0,
         consistent: bool = False,
@@ -141,20 +146,17 @@ class UntrainedReconstructor(BaseEstimator):
         ConvergenceWarning
             A fit has not converged within `max_iter`; names its residual.
         """
-        for name in ("max_iter", "n_starts"):
-            if not isinstance(getattr(self, name), Integral):
-                raise ValueError(f"{name}: expected a whole number, got {getattr(self, name)!r}")
         observed = self._tensor(y)
         alone = observed.shape == self.operator.out_shape
         observed = observed[None] if alone else observed
-        operator = self.operator.to(observed.device)
-        self.network_ = self.network or default_network(operator, observed)
+        network = default_network(self.operator, observed) if self.network is None else self.network
+        self.network_ = _on_device(network, observed.device)
         self.solution_ = fit_untrained(
-            self.network_.to(observed.device),
-            operator,
+            self.network_,
+            _on_device(self.operator, observed.device),
             observed,
             likelihood=self.likelihood,
-            optimizer=self.optimizer or Adam(0.03),
+            optimizer=self.optimizer,
             max_iter=self.max_iter,
             tol=self.tol,
             patience=self.patience,
@@ -181,12 +183,12 @@ class UntrainedReconstructor(BaseEstimator):
         single = array.astype(np.float32) if array.dtype.kind in "iu" else array
         return torch.as_tensor(np.ascontiguousarray(single), device=self.device)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
 
-    def fit(self, X: Any = None, y: Any = None) -> Self:
-        """Do nothing: an untrained network learns from each observation alone."""
-        return self
+def _on_device(module: ModuleT, device: torch.device) -> ModuleT:
+    """Return a module on a device: itself if it is there already, else a copy."""
+    if all(tensor.device == device for tensor in chain(module.parameters(), module.buffers())):
+        return module
+    return copy.deepcopy(module).to(device)
 
 
 def default_network(operator: LinearOperator, y: Tensor) -> UntrainedNetwork:

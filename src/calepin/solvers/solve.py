@@ -1,99 +1,39 @@
-"""The one loop that runs every iterative solver.
+"""Sparse codes, and whatever else an iterative solver finds, with the ways to differentiate them."""
 
-A solver is a frozen value with two functions, `init` and `step`, on an explicit state. What the loop
-adds is the same for all: when to stop, how the result is differentiated, what is reported.
-"""
-
-import numbers
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from calepin.core.checks import check_integer, check_number, check_one_of, check_tensor
 from calepin.core.errors import IncompatibleError
-from calepin.core.samples import norm
+from calepin.generators.latent_problem import LatentProblem
 from calepin.problem import Problem
 from calepin.solvers.implicit import implicit_codes
+from calepin.solvers.iterate import (
+    Iterated,
+    Iteration,
+    RelativeChange,
+    Solution,
+    Solver,
+    State,
+    check_requirements,
+    iterate,
+    ran_away,
+)
 
-__all__ = ["Solution", "Solver", "State", "check_requirements", "solve"]
+__all__ = ["Solution", "Solver", "solve"]
 
 DIFFERENTIATE = ("none", "unroll", "last-k", "implicit")
-_RUNAWAY = 1e4
 
-
-class State(Protocol):
-    """What a solver carries from one iteration to the next; the loop reads the code alone."""
-
-    @property
-    def z(self) -> Tensor:
-        """The code, (n, *in_shape)."""
-        ...
-
-
+ProblemT = TypeVar("ProblemT", Problem, LatentProblem)
 StateT = TypeVar("StateT", bound=State)
 
 
-class Solver(Protocol[StateT]):
-    """What `solve` asks of a solver."""
-
-    @property
-    def requires(self) -> Mapping[str, str]:
-        """What its terms must have, and how to do without.
-
-        Maps "term.capability", where the term is an attribute of the problem or of the solver itself,
-        to advice for a term without it (an empty string: no way round).
-        """
-        ...
-
-    def check(self, problem: Problem) -> None:
-        """Raise ValueError if a setting of the solver is to blame when codes run away.
-
-        The loop asks only then, since the answer may cost a norm of the operator.
-        """
-        ...
-
-    def init(self, problem: Problem, z0: Tensor) -> StateT:
-        """Return the state before the first iteration."""
-        ...
-
-    def step(self, problem: Problem, state: StateT) -> StateT:
-        """Return the state one iteration later; the given one stays as it is."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """What `solve` returns.
-
-    Attributes
-    ----------
-    z : Tensor, shape (n, *in_shape)
-        Codes after the last iteration, also where they are not finite.
-    n_iter : int
-        Iterations done.
-    converged : bool Tensor, shape (n,)
-        Samples whose last relative change was at most `tol`; False everywhere without a `tol`.
-    finite : bool Tensor, shape (n,)
-        Samples whose code has neither NaN nor infinity. A sample that has is not iterated for: the
-        loop ends when all others have converged.
-    history : Tensor, shape (n_iter,)
-        Largest relative change of a sample in each iteration; empty without a `tol`, which saves
-        the time to measure it (``tol=0`` records it and stops for a fixed point alone).
-    """
-
-    z: Tensor
-    n_iter: int
-    converged: Tensor
-    finite: Tensor
-    history: Tensor
-
-
 def solve(
-    problem: Problem,
-    solver: Solver[StateT],
+    problem: ProblemT,
+    solver: Solver[ProblemT, StateT],
     *,
     n_iter: int,
     z0: Tensor | None = None,
@@ -110,9 +50,9 @@ def solve(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or LatentProblem
     solver : Solver
-        For example ``FISTA(L1(0.1))``.
+        For example ``FISTA(L1(0.1))``; for a LatentProblem ``LevenbergMarquardt()`` or ``Adam()``.
     n_iter : int
         Largest number of iterations; exactly that many without a `tol`.
     z0 : Tensor, shape (n, *operator.in_shape), optional
@@ -142,7 +82,7 @@ def solve(
     Raises
     ------
     IncompatibleError
-        If a term of the problem lacks what the solver, or "implicit", requires; names all of them.
+        If a term of the problem lacks what the solver, or "implicit", requires.
     ValueError
         If an argument is out of range, or if the codes ran away because of the solver's own step size.
     """
@@ -150,129 +90,89 @@ def solve(
     _check_modes(differentiate, last_k, checkpoint_every, tol)
     check_requirements(problem, solver)
     if differentiate == "implicit":
-        z = implicit_codes(problem, solver)
-        rests = torch.ones(len(z), dtype=torch.bool, device=z.device)
-        return Solution(z, 0, converged=rests, finite=_finite(z), history=z.detach().new_empty(0))
+        z = implicit_codes(_linear(problem), solver)
+        converged = torch.ones(len(z), dtype=torch.bool, device=z.device)
+        return Solution(z, 0, converged, finite=_finite(z), history=z.detach().new_empty(0))
     if differentiate == "none":
         problem = problem.prepared()
     z0 = problem.zeros() if z0 is None else z0
+    rests = None if tol is None else RelativeChange(tol)
     n_recorded = {"none": 0, "unroll": n_iter}.get(differentiate, min(last_k or 0, n_iter))
-    run = _Run(problem, solver, z0, tol)
     with torch.set_grad_enabled(n_recorded == n_iter and torch.is_grad_enabled()):
         state = solver.init(problem, z0)
     with torch.no_grad():
-        state = run.advance(state, n_iter - n_recorded)
-    if checkpoint_every is None:
-        state = run.advance(state, n_recorded, stop_at_rest=differentiate == "unroll")
-    else:
-        state = run.advance_checkpointed(state, n_recorded, checkpoint_every)
-    if run.ran_away(state.z):
+        run = iterate(problem, solver, state, n_iter=n_iter - n_recorded, rests=rests)
+    if n_recorded:
+        begun = run
+        if checkpoint_every is None:
+            until_rest = differentiate == "unroll"
+            run = iterate(problem, solver, begun.state, n_iter=n_recorded, rests=rests, until_rest=until_rest)
+        else:
+            run = _checkpointed(problem, solver, begun.state, n_recorded, checkpoint_every)
+        run = _joined(begun, run)
+    z = run.state.z
+    if ran_away(z0, run.first, run.before, z):
         solver.check(problem)
+    never = torch.zeros(len(z), dtype=torch.bool, device=z.device)
     return Solution(
-        z=state.z,
+        z=z,
         n_iter=run.n_iter,
-        converged=run.converged,
-        finite=_finite(state.z),
-        history=torch.stack(run.history) if run.history else z0.detach().real.new_empty(0),
+        converged=never if rests is None or rests.converged is None else rests.converged,
+        finite=_finite(z),
+        history=torch.stack(rests.history) if rests and rests.history else z0.detach().real.new_empty(0),
     )
 
 
-class _Run(Generic[StateT]):
-    """A run of a solver: takes it further, and keeps what has to be known of the iterations done."""
+def _checkpointed(
+    problem: ProblemT, solver: Iteration[ProblemT, StateT], state: StateT, n_iter: int, every: int
+) -> Iterated[StateT]:
+    """Iterate, and keep one state of each segment for the gradient."""
 
-    def __init__(self, problem: Problem, solver: Solver[StateT], z0: Tensor, tol: float | None) -> None:
-        self.problem, self.solver, self.tol = problem, solver, tol
-        self.n_iter = 0
-        self.history: list[Tensor] = []
-        self.converged = torch.zeros(len(z0), dtype=torch.bool, device=z0.device)
-        self._z0 = self._z1 = self._before = z0.detach()
+    def segment(state: StateT, length: int) -> tuple[Tensor, StateT]:
+        run = iterate(problem, solver, state, n_iter=length)
+        return run.before.detach(), run.state
 
-    def advance(self, state: StateT, n_iter: int, *, stop_at_rest: bool = True) -> StateT:
-        for _ in range(n_iter):
-            before, state = state.z, self.solver.step(self.problem, state)
-            self._note(before, state.z, 1)
-            if self.tol is not None and self._rests(before, state.z, self.tol) and stop_at_rest:
-                break
-        return state
-
-    def advance_checkpointed(self, state: StateT, n_iter: int, every: int) -> StateT:
-        """Take the solver further and keep one state of each segment for the gradient."""
-        for done in range(0, n_iter, every):
-            length = min(every, n_iter - done)
-            # nothing in an iteration is random
-            before, state = checkpoint(
-                self._segment, state, length, use_reentrant=False, preserve_rng_state=False
-            )  # pyright: ignore[reportGeneralTypeIssues]
-            self._note(before, state.z, length)
-        return state
-
-    def _segment(self, state: StateT, length: int) -> tuple[Tensor, StateT]:
-        before = state.z
-        for _ in range(length):
-            before, state = state.z, self.solver.step(self.problem, state)
-        return before.detach(), state
-
-    def _note(self, before: Tensor, z: Tensor, n_iter: int) -> None:
-        if self.n_iter == 0:
-            self._z1 = z.detach()
-        self._before = before.detach()
-        self.n_iter += n_iter
-
-    def _rests(self, before: Tensor, z: Tensor, tol: float) -> bool:
-        """Record the largest relative change, and say whether every finite sample has come to rest."""
-        change = _relative_change(before, z)
-        self.history.append(change.max())
-        self.converged = change <= tol
-        # the change of a sample that is no longer finite is NaN: it waits for nothing
-        return not (change > tol).any()
-
-    @torch.no_grad()
-    def ran_away(self, z: Tensor) -> bool:
-        """Whether the last move of a sample dwarfs its first: a descent does not accelerate for ever.
-
-        The moves of a proximal gradient method with a valid step never grow; momentum lets them grow
-        at most with the number of iterations.
-        """
-        bound = _RUNAWAY * (norm(self._z0) + norm(self._z1 - self._z0))
-        return not bool((norm(z - self._before) <= bound).all())
+    first = before = state.z
+    for done in range(0, n_iter, every):
+        # nothing in an iteration is random
+        before, state = checkpoint(
+            segment, state, min(every, n_iter - done), use_reentrant=False, preserve_rng_state=False
+        )  # pyright: ignore[reportGeneralTypeIssues]
+        first = state.z.detach() if done == 0 else first
+    never = torch.zeros(len(before), dtype=torch.bool, device=before.device)
+    return Iterated(state.z, state, n_iter, never, first, before)
 
 
-def check_requirements(problem: Problem, solver: Solver) -> None:
-    """Raise IncompatibleError, naming solver, term and capability, if a term lacks one."""
-    for requirement, advice in solver.requires.items():
-        name, capability = requirement.split(".")
-        term = getattr(problem if hasattr(problem, name) else solver, name)
-        # a capability of None, as the curvature of a Poisson likelihood, is a missing one
-        if getattr(term, capability, None) is None:
-            raise IncompatibleError(
-                f"{type(solver).__name__} needs {requirement}, which {type(term).__name__} does not "
-                f"have{'; ' * bool(advice)}{advice}"
-            )
+def _joined(begun: Iterated[StateT], ended: Iterated[StateT]) -> Iterated[StateT]:
+    """Return two runs, the second from where the first ended, as one."""
+    first = begun.first if begun.n_iter else ended.first
+    return Iterated(
+        ended.z, ended.state, begun.n_iter + ended.n_iter, ended.resting, first, ended.before.detach()
+    )
 
 
-@torch.no_grad()
-def _relative_change(before: Tensor, z: Tensor) -> Tensor:
-    """Return ``||z - before|| / ||z||`` of each sample, 0 for a code that stays at zero."""
-    length = norm(z)
-    return norm(z - before) / length.clamp_min(torch.finfo(length.dtype).tiny)
+def _linear(problem: Problem | LatentProblem) -> Problem:
+    if isinstance(problem, LatentProblem):
+        raise IncompatibleError("'implicit' needs a Problem, whose codes are linear, got a LatentProblem")
+    return problem
 
 
 def _finite(z: Tensor) -> Tensor:
     return torch.isfinite(z.detach()).flatten(1).all(1)
 
 
-def _check_arguments(
-    problem: Problem, n_iter: int, z0: Tensor | None, differentiate: str, tol: float | None
-) -> None:
-    if not isinstance(n_iter, numbers.Integral) or n_iter < 1:
-        raise ValueError(f"n_iter: expected an integer of at least 1, got {n_iter!r}")
-    if differentiate not in DIFFERENTIATE:
-        raise ValueError(f"differentiate: expected one of {DIFFERENTIATE}, got {differentiate!r}")
-    if tol is not None and (not isinstance(tol, numbers.Real) or not tol >= 0):
-        raise ValueError(f"tol: expected a number of at least 0 or None, got {tol!r}")
-    if z0 is not None and (z0.shape, z0.dtype) != (problem.code_shape, problem.y.dtype):
+def _check_arguments(problem: Any, n_iter: Any, z0: Any, differentiate: str, tol: Any) -> None:
+    if not isinstance(problem, Problem | LatentProblem):
+        raise TypeError(f"problem: expected a Problem or LatentProblem, got {type(problem).__name__}")
+    check_integer("n_iter", n_iter)
+    check_one_of("differentiate", differentiate, DIFFERENTIATE)
+    check_number("tol", tol, least=0, optional=True)
+    if z0 is not None and (check_tensor("z0", z0).shape, z0.dtype) != (
+        problem.code_shape,
+        problem.code_dtype,
+    ):
         raise ValueError(
-            f"z0: expected shape {problem.code_shape} and {problem.y.dtype}, "
+            f"z0: expected shape {problem.code_shape} and {problem.code_dtype}, "
             f"got {tuple(z0.shape)} and {z0.dtype}"
         )
 
@@ -284,9 +184,8 @@ def _check_modes(
     if (last_k is None) == (differentiate == "last-k"):
         expected = "a positive integer" if last_k is None else "None"
         raise ValueError(f"last_k: expected {expected} with differentiate={differentiate!r}, got {last_k!r}")
-    for name, value in (("last_k", last_k), ("checkpoint_every", checkpoint_every)):
-        if value is not None and (not isinstance(value, numbers.Integral) or value < 1):
-            raise ValueError(f"{name}: expected a positive integer or None, got {value!r}")
+    check_integer("last_k", last_k, optional=True)
+    check_integer("checkpoint_every", checkpoint_every, optional=True)
     if checkpoint_every is not None and differentiate not in ("unroll", "last-k"):
         raise ValueError(
             f"checkpoint_every: expected None with differentiate={differentiate!r}, got {checkpoint_every!r}"

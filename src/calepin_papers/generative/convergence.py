@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.generators import Sine
+from calepin.generators import LatentProblem, Sine
 from calepin.learning import algorithm1_step, preconditioner
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense
+from calepin.problem import Problem
 from calepin.report import curves, save_figure
-from calepin.solvers import LatentProblem, decode
+from calepin.solvers import decode
 from calepin_papers._common import band, spread
 
 __all__ = ["GEN_CONVERGENCE", "Settings", "Variant"]
@@ -125,11 +126,11 @@ def learn(settings: Settings, variant: Variant, seed: int) -> list[float]:
     for _ in range(settings.n_iter):
         z = _randn(random, settings.n_batch, settings.latent_dim)
         y = generator(z) @ truth + variant.sigma * _randn(random, settings.n_batch, settings.n_features)
-        problem = LatentProblem(Dense(atoms), Gaussian(), y, generator=generator)
+        problem = LatentProblem(Problem(Dense(atoms), Gaussian(), y), generator)
         start = None if variant.n_starts else z
         # as near to the oracle as rounding allows; from random starts wrong optima, not tol, limit the result
         tol = 1e-6 if variant.n_starts else 1e-12
-        found = decode(problem, z0=start, n_starts=variant.n_starts or 1, tol=tol, rng=random)
+        found = decode(problem, z0=start, n_starts=variant.n_starts or 1, tol=tol, generator=random)
         atoms = algorithm1_step(
             atoms, generator(found.z), y, inverse, step_size=variant.eta, first=first, delta=settings.delta
         )

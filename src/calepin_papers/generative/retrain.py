@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from calepin.experiments import Claim, Experiment, Findings, Run
+from calepin.generators import LatentProblem
 from calepin.learning import ArrayBatches, Batch, LeastSquares, TrainState, VAERule, train
 from calepin.likelihoods import Gaussian
 from calepin.networks import VAE
 from calepin.operators import Identity
-from calepin.solvers import LatentProblem, decode
+from calepin.problem import Problem
+from calepin.solvers import decode
 from calepin_papers._common import spread
 from calepin_papers.generative.comparison import Task
 from calepin_papers.generative.digits import Digits, digit_task, load
@@ -93,7 +95,7 @@ def _network(
             break
     kept.requires_grad_(False)
     problem = LatentProblem(
-        Identity((task.noisy.shape[1],)), Gaussian(), task.noisy, generator=kept.decoder,
+        Problem(Identity((task.noisy.shape[1],)), Gaussian(), task.noisy), kept.decoder,
         latent_dim=digits.network.latent_dim,
     )  # fmt: skip
     start = kept.encode(task.noisy.clamp(0, 1))[0]

@@ -14,8 +14,9 @@ import torch
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.networks import DeepDecoder, DeepImagePrior, UntrainedNetwork
 from calepin.operators import GaussianSketch, LinearOperator, SubsampledHadamard
-from calepin.reconstruction import Adam, FitProgress, UntrainedSolution, fit_untrained
+from calepin.reconstruction import FitProgress, UntrainedSolution, fit_untrained
 from calepin.report import Curve, before_after, curves, save_figure
+from calepin.solvers import Adam
 from calepin_papers._common import fixed_iterations, spread
 from calepin_papers._random import torch_generator
 from calepin_papers.untrained_networks.image_pair import load_pair, sketch_shape
@@ -128,6 +129,7 @@ def _fit(
             optimizer=Adam(learning_rate),
             max_iter=max_iter,
             tol=0.0,
+            patience=None,
             n_starts=n_starts,
             generator=generator,
             callback=watch,

@@ -10,8 +10,9 @@ from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.metrics import psnr
 from calepin.networks import DeepDecoder
 from calepin.operators import Mask
-from calepin.reconstruction import Adam, fit_untrained
+from calepin.reconstruction import fit_untrained
 from calepin.report import before_after, save_figure
+from calepin.solvers import Adam
 from calepin_papers._common import fixed_iterations, spread
 from calepin_papers._random import torch_generator
 from calepin_papers.untrained_networks.image_pair import load_pair
@@ -68,6 +69,7 @@ def measure(settings: Settings, run: Run) -> Findings:
             optimizer=Adam(settings.learning_rate),
             max_iter=settings.max_iter,
             tol=0.0,
+            patience=None,
             n_starts=settings.n_starts,
             generator=generator,
             callback=lambda progress: run.progress(progress.n_iter / settings.max_iter, "fitting"),

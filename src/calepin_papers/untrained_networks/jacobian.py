@@ -9,7 +9,6 @@ from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.networks import DeepDecoder
 from calepin.operators import SubsampledHadamard
 from calepin.reconstruction import (
-    Adam,
     FitProgress,
     fit_untrained,
     jacobian_spectrum,
@@ -17,6 +16,7 @@ from calepin.reconstruction import (
     subspace_energy,
 )
 from calepin.report import curves, save_figure
+from calepin.solvers import Adam
 from calepin_papers._common import band, fixed_iterations, spread
 from calepin_papers._random import torch_generator
 from calepin_papers.untrained_networks.image_pair import load_pair, sketch_shape
@@ -126,6 +126,7 @@ def _weights(
             optimizer=Adam(settings.learning_rate),
             max_iter=settings.iterations[-1],
             tol=0.0,
+            patience=None,
             callback=watch,
         )
     return kept

@@ -34,9 +34,9 @@ from calepin.operators import (
 )
 from calepin.penalties import L1
 from calepin.problem import Problem
-from calepin.reconstruction import Adam, FitProgress, data_consistent, fit_untrained, read_kspace, weighted
+from calepin.reconstruction import FitProgress, data_consistent, fit_untrained, read_kspace, weighted
 from calepin.report import Curve, before_after, curves, save_figure
-from calepin.solvers import FISTA, solve
+from calepin.solvers import FISTA, Adam, solve
 from calepin_papers._common import fixed_iterations
 from calepin_papers._random import torch_generator
 
@@ -208,6 +208,7 @@ def _decode(
             optimizer=Adam(settings.learning_rate),
             max_iter=settings.max_iter,
             tol=0.0,
+            patience=None,
             n_starts=settings.n_starts,
             generator=torch_generator(seed),
             callback=watch,

@@ -12,8 +12,9 @@ import torch
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.networks import TwoLayerGenerator, triangular_kernel
 from calepin.operators import GaussianSketch
-from calepin.reconstruction import FitProgress, GradientDescent, fit_untrained, trigonometric_basis
+from calepin.reconstruction import FitProgress, fit_untrained, trigonometric_basis
 from calepin.report import curves, save_figure
+from calepin.solvers import GradientDescent
 from calepin_papers._common import band, fixed_iterations, spread
 from calepin_papers._random import torch_generator
 
@@ -107,6 +108,7 @@ def _fit(
             optimizer=GradientDescent(momentum=settings.momentum, factor=2.0),
             start=start,
             tol=settings.tol,
+            patience=None,
             max_iter=settings.max_iter,
             callback=watch,
         )

@@ -25,11 +25,15 @@ from torch import Tensor
 from calepin.core.random import randn, torch_generator
 from calepin.core.threads import single_threaded_torch
 from calepin.generators.base import Generator, latent_dimension
+from calepin.generators.latent_problem import LatentProblem
 from calepin.learning.batches import Batch
 from calepin.learning.rule import AtomState, BaseRule
 from calepin.likelihoods import Gaussian
 from calepin.operators.dense import Dense
-from calepin.solvers.decode import Adam, Decoded, LatentProblem, LatentSolver, LevenbergMarquardt, decode
+from calepin.problem import Problem
+from calepin.solvers.decode import Decoded, LatentSolver, decode
+from calepin.solvers.first_order import Adam
+from calepin.solvers.levenberg_marquardt import LevenbergMarquardt
 
 __all__ = [
     "Algorithm1",
@@ -128,11 +132,11 @@ class GenerativeRule(BaseRule):
     ) -> Decoded:
         """Return the latents of observations, with the rule's own solver: from `z0`, or from all starts."""
         problem = LatentProblem(
-            Dense(atoms), Gaussian(), y, generator=self.generator, latent_dim=self.latent_dim,
+            Problem(Dense(atoms), Gaussian(), y), self.generator, latent_dim=self.latent_dim,
             prior=self.prior, radius=self.radius,
         )  # fmt: skip
         n_starts = self.n_starts if z0 is None else 1
-        return decode(problem, solver=self.solver, n_starts=n_starts, z0=z0, tol=tol, rng=generator)
+        return decode(problem, solver=self.solver, n_starts=n_starts, z0=z0, tol=tol, generator=generator)
 
     def move(self, state: Any, coefficients: Tensor, y: Tensor) -> None:
         """Move the atoms in place, the coefficients being constants."""
