@@ -67,12 +67,12 @@ def learn(
         Default(LEARNER, "n_nonzero"),
     ] = None,
     nonnegative: Annotated[
-        bool, typer.Option("--nonnegative", help="Keep codes nonnegative."), Default(LEARNER, "positive_code")
+        bool, typer.Option("--nonnegative", help="Keep codes nonnegative."), Default(LEARNER, "nonnegative")
     ] = False,
     nonnegative_atoms: Annotated[
         bool,
         typer.Option("--nonnegative-atoms", help="Keep atoms nonnegative."),
-        Default(LEARNER, "positive_dict"),
+        Default(LEARNER, "nonnegative_atoms"),
     ] = False,
     init: Annotated[
         str | None,
@@ -127,8 +127,8 @@ def learn(
             rule=rule,
             coder=coder,
             n_nonzero=n_nonzero,
-            positive_code=nonnegative,
-            positive_dict=nonnegative_atoms,
+            nonnegative=nonnegative,
+            nonnegative_atoms=nonnegative_atoms,
             init=start,
             batch_size=batch_size,
             max_iter=max_iter,

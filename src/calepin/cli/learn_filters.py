@@ -52,7 +52,7 @@ def learn_filters(
     n_components: Annotated[
         int | None,
         typer.Option(metavar="N", help="Number of filters, by default those of a file --init."),
-        Default(LEARNER, "n_atoms"),
+        Default(LEARNER, "n_components"),
     ] = None,
     kernel_size: Annotated[
         str | None,
@@ -154,7 +154,7 @@ def learn_filters(
         sizes = start.shape[2:] if sizes is None else sizes
     learner = ConvolutionalDictionaryLearner(
         **given(
-            n_atoms=n_components,
+            n_components=n_components,
             kernel_size=sizes,
             likelihood=likelihood,
             trials=trials,

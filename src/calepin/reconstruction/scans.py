@@ -33,7 +33,7 @@ from calepin.operators.mask import Mask
 from calepin.operators.sketch import GaussianSketch
 from calepin.operators.transforms import SubsampledDCT, SubsampledHadamard
 from calepin.reconstruction.consistency import data_consistent
-from calepin.reconstruction.optimizers import Adam
+from calepin.solvers.first_order import Adam
 from calepin.reconstruction.reconstructor import UntrainedReconstructor
 from calepin.reconstruction.weighting import weighted
 

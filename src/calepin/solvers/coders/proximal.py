@@ -13,7 +13,8 @@ from calepin.penalties import Penalty
 from calepin.problem import Problem
 from calepin.solvers.coders.coder import Codes, GradientRule
 from calepin.solvers.proximal import FISTA, ISTA
-from calepin.solvers.solve import Solver, solve
+from calepin.solvers.iterate import Solver
+from calepin.solvers.solve import solve
 
 __all__ = ["Differentiate", "ProximalCoder", "UnfoldedSolver", "unfolded_codes", "unfolded_encoder"]
 
@@ -116,7 +117,7 @@ def unfolded_encoder(
 
 def unfolded_codes(
     problem: Problem,
-    encoder: Solver,
+    encoder: Solver[Any, Any],
     *,
     n_iter: int,
     gradient: GradientRule,
