@@ -158,16 +158,20 @@ def train_steps(
         Steps in total.
     callbacks, checkpoint
         See `train`.
+    device : torch.device or str, optional
+        Where to train; by default where the rule's network is.
 
     Returns
     -------
     TrainState
         With the trained network as ``state.learned.network``.
     """
+    if device is None:
+        device = next(rule.network.parameters()).device
     if checkpoint is not None and Path(checkpoint).exists():
         state = load_checkpoint(checkpoint, rule, data, device=device)
     else:
-        state = TrainState(rule.init(None).to(device))
+        state = TrainState(rule.init().to(device))
 
     def enough(state: TrainState) -> bool:
         return state.n_steps >= n_steps
@@ -175,8 +179,6 @@ def train_steps(
     if not enough(state):
         passes = -(-n_steps // (data.n_steps or 1))
         train(rule, data, state, max_iter=passes, callbacks=[*callbacks, enough], checkpoint=checkpoint)
-    if rule.average is not None and enough(state):
-        rule.use_average(state.arrays)
     if enough(state):
         rule.finish(state.learned)
     return state
