@@ -130,6 +130,7 @@ def train(
                 sound = False
                 _end_pass(rule, state, tol)
                 sound = True
+                interruption.check()
         return state
     finally:
         # A state in the middle of a step is no state: then the last checkpoint stays.
