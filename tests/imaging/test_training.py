@@ -59,7 +59,7 @@ def test_a_papers_setting_is_data():
         new_denoiser(DenoiserSettings(penalty="soft"))
     with pytest.raises(ValueError, match="stride: expected at most the kernel's size"):
         new_denoiser(DenoiserSettings(kernel=3, stride=4))
-    with pytest.raises(ValueError, match="crop: expected at least the kernel's size"):
+    with pytest.raises(ValueError, match="crop: expected an integer of at least 9 or None, got 8"):
         train_denoiser(DenoiserSettings(crop=8), discs())
 
 
@@ -76,7 +76,7 @@ def test_a_whole_run_ends_with_the_mean_of_its_weights_where_that_is_wanted():
     seen = []
 
     def watch(state):
-        seen.append(torch.as_tensor(state.arrays["atoms"]).clone())
+        seen.append(state.learned.network.atoms.detach().clone())
 
     settings = replace(SMALL, n_steps=20)
     last, _ = train_denoiser(settings, discs(), callbacks=[watch])
@@ -103,8 +103,16 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path):
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     checkpoint = tmp_path / "run"
     train_denoiser(SMALL, discs(), callbacks=[lambda state: True], checkpoint=checkpoint)
-    with pytest.raises(ValueError, match="made with other settings: network.n_unfold was 4, now 5"):
+    with pytest.raises(ValueError, match="of another run: its network.n_unfold was 4, now 5"):
         train_denoiser(replace(SMALL, n_unfold=5), discs(), checkpoint=checkpoint)
+
+
+def test_the_network_to_go_on_from_stays_as_it_is():
+    start = new_denoiser(SMALL)
+    before = [parameter.detach().clone() for parameter in start.parameters()]
+    net, _ = train_denoiser(replace(SMALL, n_steps=3), discs(), start=start)
+    assert all(torch.equal(a, b) for a, b in zip(start.parameters(), before, strict=True))
+    assert not torch.equal(net.atoms, start.atoms)
 
 
 def test_networks_that_calepin_ships_are_known_by_name():

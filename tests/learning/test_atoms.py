@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from calepin.learning import ArrayBatches, AtomSet, dct_atoms, initial_atoms
-from calepin.learning.atoms import find_idle
 
 
 @pytest.mark.parametrize("shape", ["ball", "sphere"])
@@ -97,12 +96,3 @@ def test_a_given_start_is_normalised_and_checked(rng):
         _start(X, 3, given * np.nan)
     with pytest.raises(ValueError, match=r"one of \['data', 'dct', 'random'\], got 'zeros'"):
         _start(X, 3, "zeros")
-
-
-def test_idle_atoms_are_the_unused_the_rare_and_the_less_used_twin(rng):
-    atoms = np.eye(6)
-    atoms[3] = -atoms[1]
-    usage = np.array([40, 90, 0, 30, 70, 2])
-    np.testing.assert_array_equal(find_idle(atoms, usage, rare=0.0, coherence=0.99), [2, 3])
-    np.testing.assert_array_equal(find_idle(atoms, usage, rare=0.1, coherence=0.99), [2, 3, 5])
-    np.testing.assert_array_equal(find_idle(atoms, usage, rare=0.0, coherence=1.1), [2])

@@ -12,13 +12,16 @@ from calepin.learning import (
     AtomSet,
     DivergedError,
     IterableBatches,
+    KSVD,
+    MOD,
+    NOODL,
+    Online,
     TrainState,
     initial_atoms,
     load_checkpoint,
     train,
 )
-from calepin.learning.rules.classical import KSVD, MOD, NOODL, Online
-from calepin.solvers.coders.encode import IHTCoder, LassoCoder, PursuitCoder
+from calepin.solvers import IHTCoder, LassoCoder, PursuitCoder
 
 RULES = {
     "online": Online(LassoCoder(0.2)),
@@ -46,10 +49,12 @@ def fresh(rule, data, n_components=12):
 
 
 def assert_same(a: TrainState, b: TrainState):
-    assert a.arrays.keys() == b.arrays.keys()
-    for name in a.arrays:
-        np.testing.assert_array_equal(a.arrays[name], b.arrays[name], err_msg=name)
-    scalars = ("n_steps", "n_passes", "step_in_pass", "total", "n_samples", "n_replaced")
+    mine, other = a.learned.tensors(), b.learned.tensors()
+    assert mine.keys() == other.keys()
+    for name in mine:
+        np.testing.assert_array_equal(mine[name], other[name], err_msg=name)
+    assert a.learned.scalars() == b.learned.scalars()
+    scalars = ("n_steps", "n_passes", "step_in_pass", "total", "n_samples")
     assert [getattr(a, s) for s in scalars] == [getattr(b, s) for s in scalars]
     keep = ("pass", "objective", "n_replaced")
     assert [[h[k] for k in keep] for h in a.history] == [[h[k] for k in keep] for h in b.history]
@@ -89,21 +94,34 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(rule, rng, with_threads
     assert_same(one, two)
 
 
-def test_ctrl_c_ends_the_step_and_leaves_a_checkpoint_to_resume(rule, X, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_an_interruption_ends_the_step_and_leaves_a_checkpoint_to_resume(rule, X, tmp_path, number):
     data = ArrayBatches(X, 25, seed=4)
     path = tmp_path / "run.safetensors"
 
     def press(state):
         if state.n_steps == 6:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         train(rule, data, fresh(rule, data), max_iter=4, callbacks=[press], checkpoint=path)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     resumed = load_checkpoint(path, rule, data)
     assert resumed.n_steps in (6, 7)
     assert_same(train(rule, data, resumed, max_iter=4), train(rule, data, fresh(rule, data), max_iter=4))
+
+
+def test_an_interruption_at_the_end_of_the_last_pass_is_not_lost(X, tmp_path):
+    class Terminated(Online):
+        def end_pass(self, state):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().end_pass(state)
+
+    rule, data, path = Terminated(LassoCoder(0.2)), ArrayBatches(X, 25), tmp_path / "run.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(rule, data, fresh(rule, data), max_iter=1, checkpoint=path)
+    assert load_checkpoint(path, rule, data).n_passes == 1
 
 
 def test_max_iter_counts_passes_and_history_has_one_entry_for_each(rule, X):
@@ -143,8 +161,8 @@ def test_divergence_is_an_error_and_the_last_checkpoint_stays(X, tmp_path):
     before = path.read_bytes()
 
     class Broken(Online):
-        def step(self, arrays, batch):
-            super().step(arrays, batch)
+        def step(self, state, batch):
+            super().step(state, batch)
             return np.full(len(batch.X), np.nan)
 
     broken = Broken(LassoCoder(0.2))
@@ -167,13 +185,13 @@ def test_checkpoints_of_other_runs_are_refused_by_name(X, tmp_path):
     rule, data = RULES["online"], ArrayBatches(X, 25, seed=1)
     path = tmp_path / "run.safetensors"
     train(rule, data, fresh(rule, data), max_iter=1, checkpoint=path)
-    with pytest.raises(ValueError, match=r"other settings: coder.LassoCoder.alpha was 0.2, now 0.3"):
+    with pytest.raises(ValueError, match=r"of another run: its coder.alpha was 0.2, now 0.3"):
         load_checkpoint(path, Online(LassoCoder(0.3)), data)
-    with pytest.raises(ValueError, match="other settings: .*rule was 'online', now 'mod'"):
+    with pytest.raises(ValueError, match="of another run: its rule was 'online', now 'mod'"):
         load_checkpoint(path, RULES["mod"], data)
-    with pytest.raises(ValueError, match="other data: seed was 1, now 2"):
+    with pytest.raises(ValueError, match="of another run: its data.seed was 1, now 2"):
         load_checkpoint(path, rule, ArrayBatches(X, 25, seed=2))
-    with pytest.raises(ValueError, match="other data: probe"):
+    with pytest.raises(ValueError, match="of another run: its data.probe"):
         load_checkpoint(path, rule, ArrayBatches(X + 1, 25, seed=1))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(FileFormatError, match="not a readable"):
@@ -186,6 +204,15 @@ def test_a_checkpoint_in_a_missing_folder_is_refused_before_the_work(X, tmp_path
     with pytest.raises(FileNotFoundError, match="checkpoint: the folder"):
         train(rule, data, state, max_iter=1, checkpoint=tmp_path / "no" / "run.safetensors")
     assert state.n_steps == 0
+
+
+def test_data_in_a_file_mapped_read_only_learns_as_an_array_does(rule, X, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    one, other = (ArrayBatches(source, None) for source in (X, mapped))
+    assert_same(
+        train(rule, one, fresh(rule, one), max_iter=2), train(rule, other, fresh(rule, other), max_iter=2)
+    )
 
 
 def test_checkpoints_are_no_pickles(X, tmp_path):

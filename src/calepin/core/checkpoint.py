@@ -149,7 +149,7 @@ def _name(value: Any) -> str:
 def _require_equal(path: str | os.PathLike, saved: Any, mine: Any, name: str = "") -> None:
     if isinstance(saved, dict) and isinstance(mine, dict):
         # what a thing is comes first: its other settings differ because of it
-        for key in sorted(saved.keys() | mine.keys(), key=lambda key: (key not in ("rule", "name"), key)):
+        for key in sorted(saved.keys() | mine.keys(), key=lambda key: (key != "rule", key != "name", key)):
             _require_equal(path, saved.get(key), mine.get(key), f"{name}.{key}" if name else key)
     elif saved != json.loads(json.dumps(mine)):
         raise ValueError(f"checkpoint: {path} is of another run: its {name} was {saved!r}, now {mine!r}")

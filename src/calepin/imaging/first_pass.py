@@ -12,6 +12,7 @@ from collections.abc import Callable
 from importlib.resources import as_file, files
 
 import numpy as np
+import torch
 
 from calepin.core.files import load_arrays
 from calepin.core.random import RandomState, numpy_generator
@@ -20,7 +21,8 @@ from calepin.learning.atoms import AtomSet, dct_atoms
 from calepin.learning.batches import ArrayBatches
 from calepin.learning.rules.classical import KSVD, MOD, Online
 from calepin.learning.train import TrainState, train
-from calepin.solvers.coders.encode import PursuitCoder
+from calepin.solvers.coders.encode import dense_problem
+from calepin.solvers.coders.pursuit import PursuitCoder
 
 __all__ = ["RULES", "code_planes", "learn_atoms", "natural_atoms", "start_atoms"]
 
@@ -69,10 +71,10 @@ def learn_atoms(
         samples, BATCH_SIZE if rule == "online" else None, seed=int(generator.integers(2**31))
     )
     learner = RULES[rule](_coder(patch_size), AtomSet("sphere"))
-    state = TrainState(learner.init(start.copy()))
+    state = TrainState(learner.init(torch.from_numpy(start.copy())))
     total = n_iter * (data.n_steps or 1)
     train(learner, data, state, max_iter=n_iter, callbacks=[lambda state: report(state.n_steps / total)])
-    return state.arrays["atoms"], state.history
+    return state.learned.atoms.numpy(), state.history
 
 
 def code_planes(
@@ -88,7 +90,8 @@ def code_planes(
         estimate[c], weight[:] = 0, 0
         for k, (first, last) in enumerate(walk):
             patches, means = centred_patches(plane, patch_size, first, last)
-            codes = coder.encode(patches, atoms)
+            problem = dense_problem(torch.from_numpy(patches), torch.from_numpy(atoms))
+            codes = coder.encode(problem).values
             add_patches(estimate[c], weight, codes, atoms, means, first)
             report((c + (k + 1) / len(walk)) / len(planes))
         estimate[c] /= weight
@@ -98,6 +101,5 @@ def code_planes(
 def _coder(patch_size: int) -> PursuitCoder:
     n_features = patch_size**2
     # A patch that needs more atoms than half its pixels is noise to the dictionary: stop there.
-    return PursuitCoder(
-        n_nonzero=max(1, n_features // 2), tol=n_features * ERROR_CONSTANT**2, selection="ols"
-    )
+    tol = n_features * ERROR_CONSTANT**2
+    return PursuitCoder(max(1, n_features // 2), tol, selection="ols", certify=False)

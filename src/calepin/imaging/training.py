@@ -1,8 +1,10 @@
 """Convolutional denoisers: a network and its training as one value, so that a paper's setting is data."""
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -10,8 +12,9 @@ from calepin.core.checks import check_one_of
 from calepin.core.random import randn, torch_generator
 from calepin.datasets.noise import GaussianNoise
 from calepin.learning.batches import ArrayBatches
-from calepin.learning.rules.network import CosineDecay, NetworkRule, train_steps
-from calepin.learning.train import Callback, TrainState
+from calepin.learning.optimizers import CosineDecay
+from calepin.learning.rules.network import NetworkRule
+from calepin.learning.train import Callback, TrainState, train_steps
 from calepin.likelihoods import Gaussian
 from calepin.networks.autoencoder import UnfoldedAutoencoder, default_step
 from calepin.penalties import L1, HardThreshold
@@ -113,7 +116,7 @@ def train_denoiser(
     seed : int, default 0
         Of first atoms, order of images, windows, noise and shifts.
     start : UnfoldedAutoencoder, optional
-        A network to go on from, trained in place; a new one by default.
+        A network to go on from, which stays as it is; a new one by default.
     callbacks : sequence of callables
         Called with the state after each step; a true result ends the run.
     checkpoint : path, optional
@@ -125,12 +128,12 @@ def train_denoiser(
     state : TrainState
         Steps and seconds of the run, and its history.
     """
-    network = new_denoiser(settings, seed=seed) if start is None else start
+    network = new_denoiser(settings, seed=seed) if start is None else copy.deepcopy(start)
     network = network.to(images.device, images.dtype)
     network.shifts_at_once = settings.n_shifts  # one batch: a step is small
     rule = NetworkRule(
         network,
-        optimizer=torch.optim.Adam(network.parameters(), lr=settings.learning_rate, eps=settings.eps),
+        optimizer=partial(torch.optim.Adam, lr=settings.learning_rate, eps=settings.eps),
         schedule=CosineDecay(settings.n_steps) if settings.cosine else None,
         max_norm=settings.max_norm,
         noise=GaussianNoise(settings.sigma),
@@ -141,4 +144,5 @@ def train_denoiser(
         seed=seed,
     )
     data = ArrayBatches(images, settings.batch_size, seed=seed)
-    return network, train_steps(rule, data, settings.n_steps, callbacks=callbacks, checkpoint=checkpoint)
+    state = train_steps(rule, data, settings.n_steps, callbacks=callbacks, checkpoint=checkpoint)
+    return state.learned.network, state

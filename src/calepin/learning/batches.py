@@ -103,7 +103,8 @@ class ArrayBatches:
 
     def take(self, rows: np.ndarray | slice) -> Batch:
         """Return the given rows in the dtype and on the device of the batches."""
-        return Batch(self._convert(self.X[rows]), None if self.mask is None else self._place(self.mask[rows]))
+        mask = None if self.mask is None else self._place(_writable(self.mask[rows]))
+        return Batch(self._place(_writable(self.X[rows], self.dtype)), mask)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return shape, batch size and seed, and the sum of a few rows."""
@@ -121,11 +122,6 @@ class ArrayBatches:
         if self.batch_size >= len(self.X):
             return slice(start, stop)  # one batch holds everything: no order to choose, no copy
         return permuted(np.arange(start, stop, dtype=np.uint64), len(self.X), (self.seed, n_pass))
-
-    def _convert(self, rows: Any) -> Any:
-        if isinstance(rows, np.ndarray):
-            rows = np.ascontiguousarray(rows, dtype=self.dtype)
-        return self._place(rows)
 
     def _place(self, rows: Any) -> Any:
         return rows if self.device is None else torch.as_tensor(rows, device=self.device)
@@ -183,7 +179,7 @@ class IterableBatches:
         rows = np.asarray(rows)
         if rows.ndim < 2 or len(rows) == 0:
             raise ValueError(f"X must give batches (n_samples, n_features), got shape {rows.shape}")
-        rows = np.ascontiguousarray(rows, dtype=self.dtype)
+        rows = _writable(rows, self.dtype)
         mask = np.isfinite(rows) if self.missing else None
         if mask is None and not np.isfinite(rows).all():
             raise ValueError("X gave a batch with NaN or infinity; missing='allow' takes NaN as missing")
@@ -194,6 +190,14 @@ class IterableBatches:
             place(rows, device=self.device),
             None if mask is None else place(mask, device=self.device),
         )
+
+
+def _writable(rows: Any, dtype: Any = None) -> Any:
+    """Return rows, contiguous, of a dtype where they are an array; copied only where they have to be.
+
+    torch warns of arrays that it may not write to: of files that are mapped read-only.
+    """
+    return np.require(rows, dtype, ["C", "W"]) if isinstance(rows, np.ndarray) else rows
 
 
 def permuted(positions: np.ndarray, n: int, key: tuple[int, ...]) -> np.ndarray:

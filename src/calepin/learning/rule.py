@@ -7,8 +7,8 @@ checkpoint is what `State.tensors` and `State.scalars` give, and `Rule.restore` 
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, ClassVar, Protocol, Self, TypeVar, get_type_hints
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Protocol, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -17,7 +17,17 @@ from torch import Tensor
 from calepin.core.checkpoint import describe
 from calepin.learning.batches import Batch
 
-__all__ = ["AtomState", "BaseRule", "DivergedError", "Rule", "State", "require_finite", "warn_if_vanished"]
+__all__ = [
+    "AtomState",
+    "BaseRule",
+    "DivergedError",
+    "Rule",
+    "State",
+    "require_finite",
+    "tensor_of",
+    "warn_if_vanished",
+    "within",
+]
 
 
 class DivergedError(ArithmeticError):
@@ -65,29 +75,35 @@ class State:
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> Self:
-        """Return the state of which `tensors` and `scalars` are what is given, on the CPU."""
+        """Return the state of which `tensors` and `scalars` are what is given, on the CPU.
+
+        Raises
+        ------
+        ValueError
+            A name that is missing, or that the state does not have.
+        """
         kinds = get_type_hints(cls)
         given: dict[str, Any] = {}
         for f in fields(cls):
-            kind, prefix = kinds[f.name], f"{f.name}."
-            if isinstance(kind, type) and is_dataclass(kind):
-                own = (
-                    {k.removeprefix(prefix): v for k, v in d.items() if k.startswith(prefix)}
-                    for d in (tensors, scalars)
-                )
-                given[f.name] = kind.restore(*own)  # pyright: ignore[reportAttributeAccessIssue]
-            elif "dict" in str(kind):
-                given[f.name] = {
-                    k.removeprefix(prefix): torch.from_numpy(np.array(v))
-                    for k, v in tensors.items()
-                    if k.startswith(prefix)
-                }
+            kind = kinds[f.name]
+            if isinstance(kind, type) and issubclass(kind, State):
+                given[f.name] = kind.restore(within(f.name, tensors), within(f.name, scalars))
+            elif get_origin(kind) is dict:
+                given[f.name] = {key: tensor_of(value) for key, value in within(f.name, tensors).items()}
             elif f.name in tensors:
-                array = np.array(tensors[f.name])
-                given[f.name] = array if kind is np.ndarray else torch.from_numpy(array)
+                value = tensors[f.name]
+                given[f.name] = np.array(value) if kind is np.ndarray else tensor_of(value)
+            elif f.name in scalars:
+                given[f.name] = scalars[f.name]
+            elif type(None) in get_args(kind):
+                given[f.name] = None
             else:
-                given[f.name] = scalars.get(f.name)
-        return cls(**given)
+                raise ValueError(f"{f.name}: expected a value for {cls.__name__}, got none")
+        state = cls(**given)
+        unknown = tensors.keys() - state.tensors().keys() | scalars.keys() - state.scalars().keys()
+        if unknown:
+            raise ValueError(f"{cls.__name__}: expected no {min(unknown)!r}, which it does not have")
+        return state
 
 
 @dataclass
@@ -109,7 +125,7 @@ class Rule(Protocol[StateT]):
     """What the training loop asks of a rule."""
 
     def init(self, atoms: Any) -> StateT:
-        """Return the state of a run that begins with these atoms, a tensor of the rule's own from then on."""
+        """Return the state of a run that begins with these atoms, of which it takes a copy."""
         ...
 
     def restore(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> StateT:
@@ -166,6 +182,19 @@ def warn_if_vanished(any_nonzero: bool) -> None:
             RuntimeWarning,
             stacklevel=4,
         )
+
+
+def tensor_of(values: Any) -> Tensor:
+    """Return numbers, an array or a tensor, as a contiguous tensor that shares no memory with them."""
+    if isinstance(values, Tensor):
+        return values.detach().clone(memory_format=torch.contiguous_format)
+    return torch.from_numpy(np.array(values, order="C"))
+
+
+def within(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what belongs to a field: its names begin with that of the field and a dot."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:

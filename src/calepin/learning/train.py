@@ -130,6 +130,7 @@ def train(
                 sound = False
                 _end_pass(rule, state, tol)
                 sound = True
+                interruption.check()
         return state
     finally:
         # A state in the middle of a step is no state: then the last checkpoint stays.
@@ -158,16 +159,20 @@ def train_steps(
         Steps in total.
     callbacks, checkpoint
         See `train`.
+    device : torch.device or str, optional
+        Where to train; by default where the rule's network is.
 
     Returns
     -------
     TrainState
         With the trained network as ``state.learned.network``.
     """
+    if device is None:
+        device = next(rule.network.parameters()).device
     if checkpoint is not None and Path(checkpoint).exists():
         state = load_checkpoint(checkpoint, rule, data, device=device)
     else:
-        state = TrainState(rule.init(None).to(device))
+        state = TrainState(rule.init().to(device))
 
     def enough(state: TrainState) -> bool:
         return state.n_steps >= n_steps

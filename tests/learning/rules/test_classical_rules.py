@@ -3,34 +3,39 @@ import pytest
 import torch
 from scipy import sparse
 
-from calepin.learning import ArrayBatches, AtomSet, Batch, TrainState, train
+from calepin.learning import KSVD, MOD, ArrayBatches, AtomSet, Batch, Online, TrainState, train
 from calepin.learning.rules import _statistics as statistics
-from calepin.learning.rules.classical import KSVD, MOD, Online
-from calepin.solvers.coders.encode import LassoCoder, PursuitCoder
+from calepin.solvers import LassoCoder, PursuitCoder, dense_problem
 
 
 @pytest.fixture
 def problem(rng):
+    """Return X (40, 5), codes (40, 7) and atoms (7, 5), as tensors."""
     atoms = AtomSet("sphere").project(rng.standard_normal((7, 5)))
     codes = rng.standard_normal((40, 7)) * (rng.random((40, 7)) < 0.4)
     X = codes @ atoms + 0.1 * rng.standard_normal((40, 5))
-    return X, codes, atoms
+    return torch.from_numpy(X), torch.from_numpy(codes), torch.from_numpy(atoms)
 
 
-def test_moments_are_the_sums_of_outer_products(problem):
+def sparse_codes(codes):
+    return sparse.csr_array(codes.numpy())
+
+
+@pytest.mark.parametrize("kind", [sparse_codes, torch.clone], ids=["csr", "tensor"])
+def test_moments_are_the_sums_of_outer_products(problem, kind):
     X, codes, atoms = problem
     A, B = statistics.moments(atoms)
-    statistics.add_moments(A, B, sparse.csr_array(codes), X)
-    statistics.add_moments(A, B, sparse.csr_array(codes), X, decay=0.25)
-    np.testing.assert_allclose(A, 1.25 * codes.T @ codes)
-    np.testing.assert_allclose(B, 1.25 * codes.T @ X)
+    statistics.add_moments(A, B, kind(codes), X)
+    statistics.add_moments(A, B, kind(codes), X, decay=0.25)
+    torch.testing.assert_close(A, 1.25 * codes.T @ codes)
+    torch.testing.assert_close(B, 1.25 * codes.T @ X)
 
 
-def test_residuals_are_what_atoms_leave_over(problem):
+@pytest.mark.parametrize("kind", [sparse_codes, torch.clone], ids=["csr", "tensor"])
+def test_residuals_are_what_atoms_leave_over(problem, kind):
     X, codes, atoms = problem
-    np.testing.assert_allclose(
-        statistics.residual(sparse.csr_array(codes), X, atoms), X - codes @ atoms, atol=1e-12
-    )
+    found = statistics.residual(kind(codes), X, atoms)
+    torch.testing.assert_close(found, X - codes @ atoms, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("atom_set", [AtomSet("ball"), AtomSet("sphere"), AtomSet("ball", True)])
@@ -41,82 +46,82 @@ def test_each_atom_of_a_sweep_minimises_the_objective_given_the_others(problem, 
     statistics.descend(swept, A, B, atom_set)
 
     def objective(D):
-        return 0.5 * np.trace(D.T @ A @ D) - np.trace(D.T @ B)
+        return float(0.5 * torch.trace(D.T @ A @ D) - torch.trace(D.T @ B))
 
     assert objective(swept) < objective(atom_set.project(atoms))
-    last = swept.copy()  # the last atom of the sweep saw all others as they are now
+    last = swept.clone()  # the last atom of the sweep saw all others as they are now
     for _ in range(200):
-        last[-1] = swept[-1] + 0.1 * rng.standard_normal(5)
+        last[-1] = swept[-1] + 0.1 * torch.from_numpy(rng.standard_normal(5))
         assert objective(atom_set.project(last)) >= objective(swept) - 1e-12
 
 
 @pytest.mark.parametrize("n_components", [7, 40, 70])
 def test_many_sweeps_reach_the_constrained_minimum(rng, n_components):
-    codes = rng.standard_normal((300, n_components))
-    X = rng.standard_normal((300, 6))
+    codes = torch.from_numpy(rng.standard_normal((300, n_components)))
+    X = torch.from_numpy(rng.standard_normal((300, 6)))
     A, B = codes.T @ codes, codes.T @ X
-    atoms = AtomSet().project(rng.standard_normal((n_components, 6)))
+    atoms = AtomSet().project(torch.from_numpy(rng.standard_normal((n_components, 6))))
     statistics.descend(atoms, A, B, AtomSet(), n_sweeps=500)
-    gradient_step = AtomSet().project(atoms - (A @ atoms - B) / np.linalg.eigvalsh(A)[-1])
-    np.testing.assert_allclose(gradient_step, atoms, atol=1e-8)
+    gradient_step = AtomSet().project(atoms - (A @ atoms - B) / torch.linalg.eigvalsh(A)[-1])
+    torch.testing.assert_close(gradient_step, atoms, rtol=0, atol=1e-8)
 
 
 def test_a_ksvd_update_is_a_power_step_on_the_atoms_residual(problem):
     X, codes, atoms = problem
-    expected, coefficients = atoms.copy(), codes.copy()
+    expected, coefficients = atoms.clone(), codes.clone()
     for j in range(7):
         users = codes[:, j] != 0
-        rest = X[users] - coefficients[users] @ expected + np.outer(coefficients[users, j], expected[j])
+        rest = X[users] - coefficients[users] @ expected + torch.outer(coefficients[users, j], expected[j])
         d = rest.T @ coefficients[users, j]
-        expected[j] = d / np.linalg.norm(d)
+        expected[j] = d / torch.linalg.vector_norm(d)
         coefficients[users, j] = rest @ expected[j]
     E = X - codes @ atoms
     before = (E**2).sum()
-    statistics.ksvd_update(atoms, sparse.csr_array(codes), E, AtomSet("sphere"), positive_code=False)
-    np.testing.assert_allclose(atoms, expected)
-    np.testing.assert_allclose(E, X - coefficients @ expected, atol=1e-12)
+    statistics.ksvd_update(atoms, sparse_codes(codes), E, AtomSet("sphere"), nonnegative_codes=False)
+    torch.testing.assert_close(atoms, expected)
+    torch.testing.assert_close(E, X - coefficients @ expected, rtol=0, atol=1e-12)
     assert (E**2).sum() < before
 
 
-@pytest.mark.parametrize("positive", [False, True])
-def test_tensors_move_as_arrays_do(problem, positive):
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_dense_codes_move_atoms_as_sparse_ones_do(problem, nonnegative):
     X, codes, atoms = problem
-    codes = np.abs(codes) if positive else codes
-    atom_set = AtomSet("sphere", positive)
-    atoms = atom_set.project(np.abs(atoms) if positive else atoms)
-    tensors = [torch.as_tensor(value.copy()) for value in (X, codes, atoms)]
-    for update in ("descend", "ksvd"):
-        mine, theirs = atoms.copy(), tensors[2].clone()
-        if update == "descend":
-            A, B = statistics.moments(mine)
-            statistics.add_moments(A, B, sparse.csr_array(codes), X)
-            At, Bt = statistics.moments(theirs)
-            statistics.add_moments(At, Bt, tensors[1], tensors[0])
-            statistics.descend(mine, A, B, atom_set)
-            statistics.descend(theirs, At, Bt, atom_set)
-        else:
-            E = statistics.residual(sparse.csr_array(codes), X, mine)
-            Et = statistics.residual(tensors[1], tensors[0], theirs)
-            statistics.ksvd_update(mine, sparse.csr_array(codes), E, atom_set, positive_code=positive)
-            statistics.ksvd_update(theirs, tensors[1].clone(), Et, atom_set, positive_code=positive)
-            np.testing.assert_allclose(Et.numpy(), E, atol=1e-10)
-        np.testing.assert_allclose(theirs.numpy(), mine, atol=1e-10)
+    codes = codes.abs() if nonnegative else codes
+    atom_set = AtomSet("sphere", nonnegative)
+    atoms = atom_set.project(atoms.abs() if nonnegative else atoms)
+    mine, theirs = atoms.clone(), atoms.clone()
+    E, other = (statistics.residual(kind, X, atoms) for kind in (sparse_codes(codes), codes))
+    statistics.ksvd_update(mine, sparse_codes(codes), E, atom_set, nonnegative_codes=nonnegative)
+    statistics.ksvd_update(theirs, codes.clone(), other, atom_set, nonnegative_codes=nonnegative)
+    torch.testing.assert_close(other, E, rtol=0, atol=1e-10)
+    torch.testing.assert_close(theirs, mine, rtol=0, atol=1e-10)
+    assert not torch.equal(mine, atoms)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_a_sweep_in_torch_is_the_compiled_one(problem, nonnegative):
+    X, codes, atoms = problem
+    atom_set = AtomSet("sphere", nonnegative)
+    mine, theirs = atom_set.project(atoms), atom_set.project(atoms)
+    A, B = codes.T @ codes, codes.T @ X
+    statistics.descend(mine, A, B, atom_set)
+    statistics._descend_tensor(theirs, A, B, atom_set)
+    torch.testing.assert_close(theirs, mine, rtol=0, atol=1e-10)
 
 
 def test_mod_ends_a_pass_with_the_least_squares_atoms(problem):
     X, _, atoms = problem
     rule = MOD(PursuitCoder(2), AtomSet("sphere"))
-    arrays = rule.init(atoms.copy())
-    codes = rule.coder.encode(X, atoms).toarray()
+    state = rule.init(atoms)
+    codes = rule.coder.encode(dense_problem(X, atoms)).dense()
     for rows in (slice(0, 15), slice(15, 40)):
-        rule.step(arrays, Batch(X[rows]))
-    np.testing.assert_array_equal(arrays["atoms"], atoms)
-    rule.end_pass(arrays)
-    solved = np.linalg.lstsq(codes, X, rcond=None)[0]
-    np.testing.assert_allclose(
-        arrays["atoms"], solved / np.linalg.norm(solved, axis=1, keepdims=True), atol=1e-6
-    )
-    assert not arrays["A"].any()
+        rule.step(state, Batch(X[rows]))
+    assert torch.equal(state.atoms, atoms)
+    rule.end_pass(state)
+    solved = torch.linalg.lstsq(codes, X).solution
+    expected = solved / torch.linalg.vector_norm(solved, dim=1, keepdim=True)
+    torch.testing.assert_close(state.atoms, expected, rtol=0, atol=1e-6)
+    assert not state.A.any()
 
 
 def test_online_forgets_the_past_by_its_exponent(problem):
@@ -124,12 +129,12 @@ def test_online_forgets_the_past_by_its_exponent(problem):
     weights = {}
     for forgetting in (0.0, 2.0):
         rule = Online(LassoCoder(0.1), forgetting=forgetting)
-        arrays = rule.init(atoms.copy())
-        rule.step(arrays, Batch(X))
-        first = arrays["A"].copy()
-        arrays["atoms"][:] = atoms
-        rule.step(arrays, Batch(X))
-        weights[forgetting] = (arrays["A"] - first)[0, 0] / first[0, 0]
+        state = rule.init(atoms)
+        rule.step(state, Batch(X))
+        first = state.A.clone()
+        state.atoms.copy_(atoms)
+        rule.step(state, Batch(X))
+        weights[forgetting] = float((state.A - first)[0, 0] / first[0, 0])
     assert weights[0.0] == pytest.approx(1)
     assert weights[2.0] == pytest.approx(0.25)
 
@@ -139,15 +144,34 @@ def test_unused_and_twin_atoms_are_replaced_by_the_worst_samples(rng):
     X[:, 0] = rng.uniform(1, 2, 60)
     X[7] = [0, 0, 0, 3.0, 4.0, 0]
     X[40, :2] = [1.0, 0.1]
-    atoms = np.eye(6)[[0, 0, 1]]
     rule = MOD(PursuitCoder(1))
-    arrays = rule.init(atoms)
-    rule.step(arrays, Batch(X[:30]))
-    rule.step(arrays, Batch(X[30:]))
-    assert rule.replace_idle(arrays) == 2
-    directions = {tuple(np.round(np.abs(atom), 6)) for atom in arrays["atoms"]}
+    state = rule.init(np.eye(6)[[0, 0, 1]])
+    rule.step(state, Batch(X[:30]))
+    rule.step(state, Batch(X[30:]))
+    assert rule.end_pass(state) == {"n_replaced": 2}
+    directions = {tuple(np.round(np.abs(atom), 6)) for atom in state.atoms.numpy()}
     assert (0, 0, 0, 0.6, 0.8, 0) in directions
-    assert not arrays["usage"].any()
+    assert not state.idle.usage.any()
+    assert rule.end_pass(state) == {"n_replaced": 0}
+
+
+def test_idle_atoms_are_looked_for_within_a_pass_too_and_their_moments_forgotten(rng):
+    X = np.zeros((40, 8))
+    X[:, :5] = rng.standard_normal((40, 5))
+    start = np.eye(8)  # the last three meet no sample
+    states = {}
+    for every in (4, 200):
+        rule = Online(LassoCoder(0.3), replace_every=every)
+        states[every] = state = rule.init(start)
+        for k in range(0, 40, 10):
+            rule.step(state, Batch(X[k : k + 10]))
+    assert states[4].idle.n_replaced == 3
+    assert not states[4].atoms[:, 5:].any()
+    assert torch.equal(states[200].atoms[5:], torch.eye(8, dtype=torch.float64)[5:])
+    moved = (states[4].atoms != states[200].atoms).any(1)
+    for sums in (states[4].A[moved], states[4].A[:, moved], states[4].B[moved]):
+        assert not sums.any()
+    assert states[4].A[~moved][:, ~moved].any()
 
 
 def test_idle_atoms_are_counted_in_the_history(rng):
@@ -157,7 +181,7 @@ def test_idle_atoms_are_counted_in_the_history(rng):
     rule = Online(LassoCoder(0.3))
     state = train(rule, ArrayBatches(X, 20), TrainState(rule.init(atoms)), max_iter=3)
     assert [record["n_replaced"] for record in state.history] == [3, 0, 0]
-    assert not state.arrays["atoms"][:, 5:].any()
+    assert not state.learned.atoms[:, 5:].any()
 
 
 @pytest.mark.parametrize(
@@ -179,7 +203,7 @@ def test_atoms_are_recovered_though_a_third_of_the_entries_is_missing(rule, rng)
     start = AtomSet("sphere").project(atoms + 0.15 * rng.standard_normal(atoms.shape))
     for name, hidden in (("nan", np.nan), ("outlier", 1e6)):
         data = ArrayBatches(np.where(mask, X, hidden), 500, mask=mask)
-        state = train(rule, data, TrainState(rule.init(start.copy())), max_iter=40)
-        match = np.abs(state.arrays["atoms"] @ atoms.T).max(axis=0)
+        state = train(rule, data, TrainState(rule.init(start)), max_iter=40)
+        match = np.abs(state.learned.atoms.numpy() @ atoms.T).max(axis=0)
         assert np.median(match) > 0.99, (name, np.sort(match))
         assert (match > 0.97).mean() > 0.8

@@ -23,7 +23,7 @@ from torch import Tensor
 from calepin.core.threads import single_threaded_blas
 from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batch
-from calepin.learning.rule import AtomState, BaseRule
+from calepin.learning.rule import AtomState, BaseRule, tensor_of
 from calepin.learning.rules import _statistics as statistics
 from calepin.learning.rules.idle import Idle, IdleReplacement
 from calepin.solvers.coders.coder import Coder, penalty_of
@@ -72,7 +72,7 @@ class ClassicalRule(BaseRule):
 
     def init(self, atoms: Any) -> ClassicalState:
         """Return the state of a run that begins with these atoms, (n_components, n_features)."""
-        atoms = torch.as_tensor(atoms)
+        atoms = tensor_of(atoms)
         return ClassicalState(atoms, IDLE.init(atoms), 0)
 
     def step(self, state: ClassicalState, batch: Batch) -> np.ndarray:
@@ -124,7 +124,7 @@ class _MomentRule(ClassicalRule):
 
     def init(self, atoms: Any) -> MomentState:
         """Return the state of a run that begins with these atoms, without moments."""
-        atoms = torch.as_tensor(atoms)
+        atoms = tensor_of(atoms)
         return MomentState(atoms, IDLE.init(atoms), 0, *statistics.moments(atoms))
 
     def forget(self, state: MomentState, j: int) -> None:

@@ -29,7 +29,7 @@ from calepin.learning.batches import Batch
 from calepin.learning.filters import SPHERE, centre_, unit, worst_window
 from calepin.learning.gradients import decoder_loss
 from calepin.learning.optimizers import Optimizer, along_sphere, move
-from calepin.learning.rule import AtomState, BaseRule, require_finite, warn_if_vanished
+from calepin.learning.rule import AtomState, BaseRule, require_finite, tensor_of, warn_if_vanished
 from calepin.learning.rules.idle import Idle, IdleReplacement
 from calepin.learning.signals import Signals
 from calepin.likelihoods import Gaussian
@@ -122,7 +122,7 @@ class Convolutional(BaseRule):
 
     def init(self, atoms: Any) -> ConvolutionalState:
         """Return the state of a run that begins with these filters."""
-        filters = torch.as_tensor(atoms)
+        filters = tensor_of(atoms)
         return ConvolutionalState(filters, IDLE.init(filters), {})
 
     def step(self, state: ConvolutionalState, batch: Batch) -> np.ndarray:

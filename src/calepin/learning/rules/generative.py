@@ -27,7 +27,7 @@ from calepin.core.threads import single_threaded_torch
 from calepin.generators.base import Generator, latent_dimension
 from calepin.generators.latent_problem import LatentProblem
 from calepin.learning.batches import Batch
-from calepin.learning.rule import AtomState, BaseRule
+from calepin.learning.rule import AtomState, BaseRule, tensor_of
 from calepin.likelihoods import Gaussian
 from calepin.operators.dense import Dense
 from calepin.problem import Problem
@@ -101,7 +101,7 @@ class GenerativeRule(BaseRule):
 
     def init(self, atoms: Any) -> Any:
         """Return the state of a run that begins with this A."""
-        return GenerativeState(torch.as_tensor(atoms).clone(), 0)
+        return GenerativeState(tensor_of(atoms), 0)
 
     @single_threaded_torch()
     def step(self, state: Any, batch: Batch) -> np.ndarray:
@@ -167,7 +167,7 @@ class Algorithm1(GenerativeRule):
 
     def init(self, atoms: Any) -> PreconditionedState:
         """Return the state of a run that begins with this A, with C^{-1}."""
-        first = torch.as_tensor(atoms).clone()
+        first = tensor_of(atoms)
         k = latent_dimension(self.generator, self.latent_dim)
         inverse = torch.eye(len(first)).to(first)
         if self.precondition:
@@ -277,7 +277,7 @@ class LeastSquares(GenerativeRule):
 
     def init(self, atoms: Any) -> LeastSquaresState:
         """Return the state of a run that begins with this A, with sums of zero."""
-        atoms = torch.as_tensor(atoms).clone()
+        atoms = tensor_of(atoms)
         p, m = atoms.shape
         double = {"dtype": torch.float64, "device": atoms.device}
         sums = torch.zeros((p, p), **double), torch.zeros((p, m), **double)

@@ -23,7 +23,7 @@ from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.core.random import torch_generator
 from calepin.learning.batches import Batch
 from calepin.learning.optimizers import Optimizer, tensor_state
-from calepin.learning.rule import State
+from calepin.learning.rule import State, tensor_of, within
 from calepin.networks.autoencoder import UnfoldedAutoencoder
 from calepin.networks.vae import VAE
 
@@ -78,20 +78,24 @@ class NetworkState(State):
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> None:
-        """Take in what `tensors` and `scalars` of another state gave."""
+        """Take in what `tensors` and `scalars` of another state gave.
+
+        Raises
+        ------
+        ValueError
+            A name that is missing, or that the state does not have.
+        """
         for name, parameter in self.network.named_parameters():
-            parameter.copy_(torch.from_numpy(np.array(tensors[name])))
-            prefix = f"{_OPTIMIZER}{name}."
-            memory = {
-                key.removeprefix(prefix): torch.from_numpy(np.array(value))
-                for key, value in tensors.items()
-                if key.startswith(prefix)
-            }
+            parameter.copy_(tensor_of(_required(name, tensors)))
+            memory = within(f"{_OPTIMIZER}{name}", tensors)
             if memory:
-                self.optimizer.state[parameter] = memory
+                self.optimizer.state[parameter] = {key: tensor_of(value) for key, value in memory.items()}
         for name in self.average:
-            self.average[name] = torch.from_numpy(np.array(tensors[f"{_AVERAGE}{name}"]))
-        self.n_steps = scalars["n_steps"]
+            self.average[name] = tensor_of(_required(f"{_AVERAGE}{name}", tensors))
+        self.n_steps = _required("n_steps", scalars)
+        unknown = tensors.keys() - self.tensors().keys() | scalars.keys() - self.scalars().keys()
+        if unknown:
+            raise ValueError(f"NetworkState: expected no {min(unknown)!r}, which it does not have")
 
 
 class ModuleRule:
@@ -330,6 +334,12 @@ class VAERule(ModuleRule):
             "optimizer": describe(self.optimizer),
             "seed": self.seed,
         }
+
+
+def _required(name: str, values: Mapping[str, Any]) -> Any:
+    if name not in values:
+        raise ValueError(f"{name}: expected a value for NetworkState, got none")
+    return values[name]
 
 
 def _crops(x: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batch
 from calepin.learning.gradients import unfolded_loss
 from calepin.learning.optimizers import Optimizer, along_sphere, move
-from calepin.learning.rule import AtomState, BaseRule, require_finite, warn_if_vanished
+from calepin.learning.rule import AtomState, BaseRule, require_finite, tensor_of, warn_if_vanished
 from calepin.likelihoods import Gaussian, Likelihood
 from calepin.operators.dense import Dense
 from calepin.penalties import L1, NonNegativeL1, Penalty
@@ -139,7 +139,7 @@ class Unfolded(BaseRule):
 
     def init(self, atoms: Any) -> UnfoldedState:
         """Return the state of a run that begins with these atoms."""
-        atoms = torch.as_tensor(atoms)
+        atoms = tensor_of(atoms)
         step_size = alpha = None
         if self.learn_step:
             step_size = atoms.new_full(
