@@ -4,30 +4,47 @@
     check_penalty(MyPenalty(...), shape=...) the proximal map minimises its objective
     check_likelihood(MyFamily(), eta)        the score is minus the gradient, the curvature a bound
     check_solver(MySolver(L1(0.1)))          solutions are stationary, samples don't meet each other
+    check_coder(MyCoder(...))                codes are what they say, each sample's by itself
+    check_rule(MyRule(...), atoms, batch)    a state holds all that changes, and resumes bit for bit
 
 Each raises AssertionError that says which property failed and by how much. calepin's own tests run
 them over every class there is.
 """
 
 import copy
+import json
 import math
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.errors import IncompatibleError
 from calepin.core.samples import inner
+from calepin.learning.batches import Batch
+from calepin.learning.rule import Rule
 from calepin.likelihoods import Gaussian, Likelihood
 from calepin.operators.base import LinearOperator
 from calepin.operators.dense import Dense
 from calepin.penalties import Penalty
 from calepin.problem import Problem
+from calepin.solvers.coders.coder import Coder, Codes, objective
 from calepin.solvers.iterate import Solver
+from calepin.solvers.proximal import FISTA
 from calepin.solvers.solve import solve
 
-__all__ = ["check_likelihood", "check_operator", "check_penalty", "check_solver"]
+__all__ = [
+    "check_coder",
+    "check_likelihood",
+    "check_operator",
+    "check_penalty",
+    "check_rule",
+    "check_solver",
+]
 
 
 @torch.no_grad()
@@ -243,6 +260,88 @@ def check_solver(
             before = after
 
 
+def check_coder(coder: Coder, *, problem: Problem | None = None, rtol: float = 1e-6, seed: int = 0) -> None:
+    """Check that a coder's codes are what they say they are, and each sample's by itself.
+
+    Parameters
+    ----------
+    coder : Coder
+    problem : Problem, optional
+        By default a small Gaussian one with twice as many atoms as features; give one that the coder is for.
+    rtol : float, default 1e-6
+        Error allowed between samples coded together and alone, relative to the norm of the codes.
+    seed : int, default 0
+        Of the default problem.
+    """
+    problem = problem or _small_problem(seed)
+    y = problem.y.clone()
+    codes = coder.encode(problem)
+    _require(isinstance(codes, Codes), f"encode: expected Codes, got {type(codes).__name__}")
+    z = codes.dense()
+    _require(
+        z.shape == problem.code_shape,
+        f"values: expected shape {tuple(problem.code_shape)}, got {tuple(z.shape)}",
+    )
+    _require(bool(torch.isfinite(z).all()), "values: expected finite numbers")
+    _require(not coder.nonnegative or bool((z >= 0).all()), "nonnegative is True, but codes are negative")
+    _require(torch.equal(problem.y, y), "encode changes the observations")
+    _require(torch.equal(coder.encode(problem).dense(), z), "a second run differs: hidden state")
+    _check_what_is_known(coder, problem, codes)
+    if problem.separable:
+        alone = [coder.encode(problem.take(torch.tensor([i]))).dense() for i in range(len(y))]
+        _require_close("samples coded together differ from each alone:", z, torch.cat(alone), rtol)
+    shorter = coder.shortened(4).encode(problem).dense()
+    _require(shorter.shape == z.shape, f"shortened: expected codes of shape {tuple(z.shape)}")
+    _check_coder_gradient(coder, problem)
+
+
+def check_rule(rule: Rule[Any], atoms: Tensor, batch: Batch, *, n_steps: int = 3) -> None:
+    """Check that a rule keeps all that changes in its state, and goes on from a checkpoint bit for bit.
+
+    Parameters
+    ----------
+    rule : Rule
+    atoms : Tensor
+        Where to begin.
+    batch : Batch
+        Samples as the rule takes them.
+    n_steps : int, default 3
+        Steps before and after the checkpoint.
+    """
+    first = atoms.clone()
+    state = rule.init(atoms)
+    for _ in range(n_steps):
+        values = rule.step(state, batch)
+        _require(
+            isinstance(values, np.ndarray) and values.ndim == 1 and bool(np.isfinite(values).all()),
+            f"step: expected an array of finite objectives, one a sample, got {values!r}",
+        )
+    report = rule.end_pass(state)
+    _require(isinstance(report, dict), f"end_pass: expected a dictionary of numbers, got {report!r}")
+    _require(torch.equal(atoms, first), "init or step changes the atoms that were given")
+
+    settings = json.loads(json.dumps(rule.settings()))
+    _require(isinstance(settings, dict), f"settings: expected a dictionary, got {settings!r}")
+    saved = {name: np.array(_on_cpu(value)) for name, value in state.tensors().items()}
+    resumed = rule.restore(saved, json.loads(json.dumps(state.scalars())))
+    fresh = rule.init(atoms)
+    for _ in range(n_steps):
+        rule.step(state, batch)
+        rule.step(resumed, batch)
+        rule.step(fresh, batch)
+    after, again = state.tensors(), resumed.tensors()
+    _require(after.keys() == again.keys(), f"restore forgets {sorted(after.keys() - again.keys())}")
+    for name, value in after.items():
+        same = np.array_equal(_on_cpu(value), _on_cpu(again[name]), equal_nan=True)
+        _require(same, f"a resumed run differs from an uninterrupted one in {name}: hidden state")
+    _require(state.scalars() == resumed.scalars(), "a resumed run differs in its scalars: hidden state")
+    begun, moved = rule.init(atoms).tensors(), fresh.tensors()
+    _require(
+        any(not np.array_equal(_on_cpu(value), _on_cpu(begun[name])) for name, value in moved.items()),
+        "nothing in the state changes: nothing is learned",
+    )
+
+
 @torch.enable_grad()
 def _check_gradients(operator: LinearOperator, x: Tensor, y: Tensor, rtol: float) -> None:
     """Compare the gradients of <A x, y> and <x, A^H y>: one function of samples and parameters."""
@@ -295,6 +394,51 @@ def _check_refusal(likelihood: Likelihood, y: Tensor) -> None:
     except ValueError:
         return
     raise AssertionError("check: expected a ValueError for a NaN in y, got none")
+
+
+def _check_what_is_known(coder: Coder, problem: Problem, codes: Codes) -> None:
+    """Compare gap and residual with what they say of the codes; codes cost no more than none."""
+    n = (len(problem.y),)
+    for name in ("gap", "residual", "converged"):
+        value = getattr(codes, name)
+        _require(value is None or tuple(value.shape) == n, f"{name}: expected None or shape {n}")
+    found = torch.from_numpy(objective(problem, codes, coder.penalty))
+    nothing = Codes(torch.zeros_like(codes.dense()), codes.offset)
+    none = torch.from_numpy(objective(problem, nothing, coder.penalty))
+    _require(
+        bool((found <= none + 1e-9 * (1 + none.abs())).all()),
+        f"codes cost more than codes of zero: {found.tolist()} against {none.tolist()}",
+    )
+    if codes.residual is not None:
+        miss = problem.likelihood.score(problem.operator(codes.dense()) + codes.offset, problem.y)
+        known = torch.as_tensor(codes.residual)
+        _require_close("residual is not ||y - A z||^2:", known, inner(miss, miss), 1e-6)
+    if codes.gap is not None and coder.penalty is not None:
+        best = solve(problem, FISTA(coder.penalty), n_iter=3000).z
+        least = torch.from_numpy(objective(problem, Codes(best), coder.penalty))
+        short = found - least - torch.as_tensor(codes.gap)
+        _require(
+            bool((short <= 1e-8 * (1 + least.abs())).all()),
+            f"gap does not bound what is missing, by {float(short.max()):.3g}",
+        )
+
+
+def _check_coder_gradient(coder: Coder, problem: Problem) -> None:
+    """Codes of "ae-ls" carry a graph to the observations, or the coder says that it cannot."""
+    leaf = problem.y.clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            z = coder.encode(replace(problem, y=leaf), gradient="ae-ls").dense()
+    except IncompatibleError:
+        return
+    _require(z.requires_grad, "gradient='ae-ls': expected values with their graph, or an IncompatibleError")
+    with torch.enable_grad():
+        constant = coder.encode(replace(problem, y=leaf), gradient="dec").dense()
+    _require(not constant.requires_grad, "gradient='dec': expected constants")
+
+
+def _on_cpu(value: Any) -> np.ndarray:
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
 
 
 def _neighbours(z: Tensor, v: Tensor, draw: Callable[..., Tensor]) -> list[Tensor]:

@@ -123,7 +123,9 @@ def test_bad_input_is_named(change, message):
 
 
 def test_networks_for_other_data_are_refused(tmp_path):
-    counts = UnfoldedAutoencoder(torch.ones(2, 1, 3, 3), NonNegativeL1(0.1), likelihood=Poisson(), step=0.1)
+    counts = UnfoldedAutoencoder(
+        torch.ones(2, 1, 3, 3), NonNegativeL1(0.1), likelihood=Poisson(), step_size=0.1
+    )
     volumes = UnfoldedAutoencoder(torch.ones(2, 1, 3, 3, 3), L1(0.1))
     for network in (counts, volumes):
         with pytest.raises(ValueError, match="model: expected a network for gray images and Gaussian data"):

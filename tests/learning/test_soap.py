@@ -71,7 +71,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     def rule():
         atoms = 0.3 * torch.randn(8, 1, 5, 5, generator=torch.Generator().manual_seed(2))
         network = UnfoldedAutoencoder(
-            atoms, NonNegativeL1(0.1), n_unfold=2, stride=3, step=1.0, likelihood=Poisson(), tied=False,
+            atoms, NonNegativeL1(0.1), n_unfold=2, stride=3, step_size=1.0, likelihood=Poisson(), tied=False,
             learn_threshold=True, residual_bound=4,
         )  # fmt: skip
         return NetworkRule(network, optimizer=SOAP(network.parameters(), refresh=3), noise=PoissonNoise(4))

@@ -48,7 +48,7 @@ def network(*shape, penalty=None, **settings):
 
 
 def poisson_network(*shape, **settings):
-    settings = {"likelihood": Poisson(), "step": 0.1, "residual_bound": 2.0} | settings
+    settings = {"likelihood": Poisson(), "step_size": 0.1, "residual_bound": 2.0} | settings
     return network(*shape, penalty=NonNegativeL1(0.05), **settings)
 
 
@@ -66,7 +66,7 @@ def test_its_layers_are_the_iterations_of_ista(shape, signal, stride, penalty):
     net = network(*shape, penalty=penalty, stride=stride, padding="none", n_unfold=12)
     operator = ConvDictionary(net.atoms.detach(), signal_shape=signal, stride=stride)
     y = randn(2, shape[1], *signal, seed=1)
-    step = float(net.step)
+    step = float(net.step_size)
     solver = IHT(threshold=0.2, step_size=step) if isinstance(penalty, HardThreshold) else ISTA(penalty, step)
     codes = solve(Problem(operator, Gaussian(), y), solver, n_iter=12).z
     assert 0 < (codes != 0).double().mean() < 1
@@ -80,7 +80,7 @@ def test_with_a_shift_its_layers_are_those_of_the_reflected_image():
     # rests: (5 - 13) % 3 = 1, (5 - 12) % 3 = 2; shift (1, 2)
     padded = F.pad(y, (3 - 2, 3 + 2 + 2, 3 - 1, 3 + 1 + 1), mode="reflect")
     operator = ConvDictionary(net.atoms.detach(), signal_shape=tuple(padded.shape[2:]), stride=3)
-    codes = solve(Problem(operator, Gaussian(), padded), ISTA(L1(0.05), float(net.step)), n_iter=7).z
+    codes = solve(Problem(operator, Gaussian(), padded), ISTA(L1(0.05), float(net.step_size)), n_iter=7).z
     torch.testing.assert_close(net.encode(y, shift=(1, 2)), codes, rtol=1e-10, atol=1e-12)
     inside = operator(codes)[:, :, 2:15, 1:13]
     torch.testing.assert_close(net(y, shifts=[(1, 2)]), inside, rtol=1e-10, atol=1e-12)
@@ -134,7 +134,7 @@ def test_counts_are_coded_by_the_recurrence_of_the_paper(likelihood, residual_bo
     mean = torch.exp if isinstance(likelihood, Poisson) else lambda eta: 9 * torch.sigmoid(eta)
     H = net.atoms
     We, Wd = (H, H) if tied else (net.encoder_atoms, net.decoder_atoms)
-    bias = float(net.step) * net.alpha
+    bias = float(net.step_size) * net.alpha
     total = torch.zeros_like(y)
     for i in range(3):
         for j in range(3):
@@ -144,7 +144,7 @@ def test_counts_are_coded_by_the_recurrence_of_the_paper(likelihood, residual_bo
                 residual = padded - mean(F.conv_transpose2d(x, H, stride=3) + mu)
                 if residual_bound is not None:
                     residual = F.elu(residual, residual_bound)
-                x = torch.relu(x + float(net.step) * F.conv2d(residual, We, stride=3) - bias)
+                x = torch.relu(x + float(net.step_size) * F.conv2d(residual, We, stride=3) - bias)
             torch.testing.assert_close(net.encode(y, offset=mu, shift=(i, j)), x, rtol=1e-10, atol=1e-11)
             total += (F.conv_transpose2d(x, Wd, stride=3) + mu)[:, :, 3 - i : 16 - i, 3 - j : 15 - j]
     assert 0.05 < (x != 0).double().mean() < 1
@@ -172,7 +172,9 @@ def test_integer_counts_are_taken_as_they_are():
 
 def test_a_bounded_residual_survives_a_step_that_is_too_long():
     y = counts(1, 1, 12, 12, rate=3.0)
-    free, bounded = (poisson_network(step=1.0, residual_bound=bound, n_unfold=15) for bound in (None, 1.0))
+    free, bounded = (
+        poisson_network(step_size=1.0, residual_bound=bound, n_unfold=15) for bound in (None, 1.0)
+    )
     with torch.no_grad():
         assert bounded.encode(y).abs().max() < 1e3 < free.encode(y).abs().max()
 
@@ -199,12 +201,12 @@ def test_decoder_and_encoder_are_adjoint_while_weights_are_tied():
     y, z = randn(2, 1, 11, 9, seed=1), randn(2, *operator.in_shape, seed=2)
     # one layer without threshold is s H^T y
     left = (net.decode(z, signal_shape=(11, 9)) * y).sum()
-    torch.testing.assert_close(left, (z * net.encode(y)).sum() / net.step)
+    torch.testing.assert_close(left, (z * net.encode(y)).sum() / net.step_size)
 
 
 def test_the_threshold_decays_from_layer_to_layer():
     y = randn(1, 1, 12, 12)
-    slow, fast = (network(n_unfold=2, decay=decay, padding="none", step=0.1) for decay in (1.0, 0.5))
+    slow, fast = (network(n_unfold=2, decay=decay, padding="none", step_size=0.1) for decay in (1.0, 0.5))
     operator = ConvDictionary(slow.atoms.detach(), signal_shape=(12, 12))
     first = L1(0.05).prox(0.1 * operator.adjoint(y), 0.1)
     second = L1(0.025).prox(first + 0.1 * operator.adjoint(y - operator(first)), 0.1)
@@ -218,7 +220,7 @@ def test_gradients_reach_all_that_is_learned_and_are_those_of_finite_differences
     net = network(
         3, 1, 3, 3, penalty=penalty, stride=2, n_unfold=3, tied=tied, learn_threshold=True, learn_step=True
     )
-    names = {"atoms", "alpha", "step"} | (set() if tied else {"encoder_atoms", "decoder_atoms"})
+    names = {"atoms", "alpha", "step_size"} | (set() if tied else {"encoder_atoms", "decoder_atoms"})
     assert {name for name, _ in net.named_parameters()} == names
     y, clean = randn(1, 1, 6, 7, seed=1), randn(1, 1, 6, 7, seed=2)
 
@@ -266,7 +268,9 @@ def test_with_many_shifts_a_gradient_keeps_no_more_than_one_chunk():
 
 def test_a_negative_bias_is_a_rectifiers_and_soft_thresholds_return_to_zero():
     y = randn(1, 1, 12, 12)
-    relu = network(penalty=NonNegativeL1(0.05), learn_threshold=True, padding="none", n_unfold=1, step=1.0)
+    relu = network(
+        penalty=NonNegativeL1(0.05), learn_threshold=True, padding="none", n_unfold=1, step_size=1.0
+    )
     with torch.no_grad():
         relu.alpha.fill_(-0.3)
     correlation = ConvDictionary(relu.atoms.detach(), signal_shape=(12, 12)).adjoint(y)
@@ -274,17 +278,17 @@ def test_a_negative_bias_is_a_rectifiers_and_soft_thresholds_return_to_zero():
     soft = network(learn_threshold=True, learn_step=True)
     with torch.no_grad():
         soft.alpha.fill_(-0.3)
-        soft.step.fill_(-1.0)
+        soft.step_size.fill_(-1.0)
     soft.project_()
     assert (soft.alpha == 0).all()
-    assert soft.step > 0
+    assert soft.step_size > 0
 
 
 def test_the_default_step_does_not_let_codes_grow():
     for stride in (1, 2, 4):
         net = network(12, 1, 8, stride=stride, padding="none")
         operator = ConvDictionary(net.atoms.detach(), signal_shape=(100,), stride=stride)
-        assert float(net.step) * operator.norm_squared() == pytest.approx(1, rel=0.1)
+        assert float(net.step_size) * operator.norm_squared() == pytest.approx(1, rel=0.1)
 
 
 def test_random_shifts_are_different_seeded_and_from_all():
@@ -309,7 +313,7 @@ def test_copies_and_saved_weights_predict_the_same():
     [
         {"stride": 2, "tied": False, "learn_threshold": True, "learn_step": True, "decay": 0.9},
         {"penalty": NonNegativeL1(0.02), "padding": "none", "n_unfold": 3},
-        {"penalty": HardThreshold(0.1), "step": 0.2},
+        {"penalty": HardThreshold(0.1), "step_size": 0.2},
     ],
 )
 def test_a_file_holds_the_whole_network(tmp_path, settings):
@@ -335,12 +339,16 @@ def test_files_of_other_models_are_refused(tmp_path):
 
 
 def test_terms_that_do_not_fit_are_named():
-    with pytest.raises(IncompatibleError, match="thresholds entries, one of L1, .*, which GroupL1 is not"):
-        network(penalty=GroupL1(0.1, 2))
+    grouped = network(penalty=GroupL1(0.1, 2))  # its own proximal map, without thresholds to learn
+    assert not hasattr(grouped, "alpha")
+    with pytest.raises(IncompatibleError, match="learn_threshold needs one of L1, .*, which GroupL1 is not"):
+        network(penalty=GroupL1(0.1, 2), learn_threshold=True)
+    with pytest.raises(IncompatibleError, match="save needs one of L1, .*, which GroupL1 is not"):
+        grouped.save("never.safetensors")
 
     with pytest.raises(IncompatibleError, match="likelihood.curvature, which Poisson .* give step"):
         network(likelihood=Poisson())
-    assert network(likelihood=Poisson(), step=0.1)(counts(1, 1, 9, 9)).shape == (1, 1, 9, 9)
+    assert network(likelihood=Poisson(), step_size=0.1)(counts(1, 1, 9, 9)).shape == (1, 1, 9, 9)
 
 
 @pytest.mark.parametrize(
@@ -349,7 +357,7 @@ def test_terms_that_do_not_fit_are_named():
         (lambda: network(stride=6), "stride: expected at most the kernel"),
         (lambda: network(n_unfold=0), "n_unfold: expected a positive integer"),
         (lambda: network(decay=1.5), "decay: expected"),
-        (lambda: network(step=-1.0), "step: expected a finite number above 0"),
+        (lambda: network(step_size=-1.0), "step_size: expected a finite number above 0"),
         (lambda: network(padding="zero"), "padding: expected one of"),
         (
             lambda: network(penalty=HardThreshold(0.1), learn_threshold=True),

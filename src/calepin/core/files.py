@@ -20,7 +20,7 @@ from calepin.core.errors import FileFormatError
 
 __all__ = ["atomic_write", "load_arrays", "read_header", "save_array", "save_arrays"]
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 
 
 @contextmanager

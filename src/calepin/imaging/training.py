@@ -90,7 +90,7 @@ def new_denoiser(settings: DenoiserSettings, *, seed: int = 0) -> UnfoldedAutoen
         PENALTIES[settings.penalty](settings.threshold),
         n_unfold=settings.n_unfold,
         stride=settings.stride,
-        step=1.0 if settings.step_size is None else settings.step_size,
+        step_size=1.0 if settings.step_size is None else settings.step_size,
         tied=settings.tied,
         learn_threshold=settings.learn_threshold,
         local_mean=settings.local_mean,

@@ -21,7 +21,6 @@ shift of the others, and averaging the linear predictors removes the grid and mu
 """
 
 import itertools
-import math
 import numbers
 import os
 from collections.abc import Mapping, Sequence
@@ -32,13 +31,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.core.errors import FileFormatError, IncompatibleError
 from calepin.core.files import load_arrays, save_arrays
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.networks._grids import Shift, continue_by_reflection, cover, local_mean, window
 from calepin.networks._reference import read_reference
 from calepin.operators.conv import ConvDictionary, from_phases, to_phases
-from calepin.penalties import L1, HardThreshold, NonNegativeL1
+from calepin.penalties import L1, HardThreshold, NonNegativeL1, Penalty
 
 __all__ = ["UnfoldedAutoencoder", "default_step"]
 
@@ -55,19 +55,20 @@ class UnfoldedAutoencoder(nn.Module):
 
     Parameters
     ----------
-    atoms : Tensor, shape (n_atoms, channels, *kernel)
+    atoms : Tensor, shape (n_components, channels, *kernel)
         First values of all weights, copied; one to three kernel axes.
-    penalty : L1, NonNegativeL1 or HardThreshold
-        Soft threshold, rectifier or hard threshold of the layers; its weight (level) is a number or
-        broadcasts to (n_atoms, 1, ...), one for each atom.
+    penalty : Penalty
+        L1, NonNegativeL1 or HardThreshold: soft threshold, rectifier or hard threshold of the layers, whose
+        weight (level) is a number or broadcasts to (n_components, 1, ...), one for each atom. Any other
+        penalty gives the layers its own proximal map, and nothing to learn.
     n_unfold : int, default 15
         Layers T.
     stride : int, default 1
         Distance of neighbouring positions of an atom.
-    step : float, optional
+    step_size : float, optional
         Step size s; by default ``1 / L`` of the first atoms on a large signal, for families with a
         bounded curvature.
-    likelihood : Gaussian, Binomial or Poisson, optional
+    likelihood : Likelihood, optional
         Family of y; Gaussian by default. Its score is the residual of the layers, its linear predictor
         the output. The trials of a Binomial are one number.
     decay : float, default 1
@@ -76,7 +77,7 @@ class UnfoldedAutoencoder(nn.Module):
         Whether one dictionary, ``atoms``, serves as H, W_e and W_d; else ``encoder_atoms`` (W_e) and
         ``decoder_atoms`` (W_d) are parameters of their own.
     learn_threshold, learn_step : bool, default False
-        Whether ``alpha``, (n_atoms, 1, ...), and ``step`` are parameters. The gradient of a hard
+        Whether ``alpha``, (n_components, 1, ...), and ``step_size`` are parameters. The gradient of a hard
         threshold in its level is zero, so that it cannot be learned.
     padding : {"reflect", "none"}, default "reflect"
         "reflect": each axis is continued by its reflection, by ``stride - shift`` entries at the
@@ -94,17 +95,17 @@ class UnfoldedAutoencoder(nn.Module):
     """
 
     alpha: Tensor
-    step: Tensor
+    step_size: Tensor
     card: dict[str, Any]
 
     def __init__(
         self,
         atoms: Tensor,
-        penalty: Threshold,
+        penalty: Penalty,
         *,
         n_unfold: int = 15,
         stride: int = 1,
-        step: float | None = None,
+        step_size: float | None = None,
         likelihood: Likelihood | None = None,
         decay: float = 1.0,
         tied: bool = True,
@@ -117,30 +118,25 @@ class UnfoldedAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("n_unfold", n_unfold), ("shifts_at_once", shifts_at_once)):
-            if not isinstance(value, numbers.Integral) or value < 1:
-                raise ValueError(f"{name}: expected a positive integer, got {value!r}")
-        if not 0 < decay <= 1:
-            raise ValueError(f"decay: expected a number above 0 and at most 1, got {decay!r}")
-        if padding not in PADDINGS:
-            raise ValueError(f"padding: expected one of {PADDINGS}, got {padding!r}")
-        if type(penalty) not in PENALTIES.values():
+            check_integer(name, value)
+        check_number("decay", decay, above=0, most=1)
+        check_one_of("padding", padding, PADDINGS)
+        check_number("residual_bound", residual_bound, above=0, optional=True)
+        known = type(penalty) in PENALTIES.values()
+        if learn_threshold and not known:
             raise IncompatibleError(
-                "UnfoldedAutoencoder needs a penalty that thresholds entries, one of "
-                f"{', '.join(PENALTIES)}, which {type(penalty).__name__} is not"
+                f"learn_threshold needs one of {', '.join(PENALTIES)}, which {type(penalty).__name__} is not"
             )
         if learn_threshold and isinstance(penalty, HardThreshold):
             raise ValueError(
                 "learn_threshold: expected False with a HardThreshold, whose gradient in its level is zero"
             )
-        if residual_bound is not None and not 0 < residual_bound < math.inf:
-            raise ValueError(
-                f"residual_bound: expected a finite number above 0, or None, got {residual_bound!r}"
-            )
         likelihood = _checked_likelihood(Gaussian() if likelihood is None else likelihood)
         _check_local_mean(local_mean, likelihood)
         # one atom's own size as the signal: what is wrong with the atoms or the stride is said there
         ConvDictionary(atoms, signal_shape=tuple(atoms.shape[2:]), stride=stride)
-        self.penalty, self.likelihood, self.padding = type(penalty), likelihood, padding
+        self.penalty: Any = type(penalty) if known else penalty
+        self.likelihood, self.padding = likelihood, padding
         self.n_unfold, self.stride, self.decay = n_unfold, stride, decay
         self.tied, self.local_mean = tied, local_mean
         self.residual_bound, self.shifts_at_once = residual_bound, shifts_at_once
@@ -151,11 +147,11 @@ class UnfoldedAutoencoder(nn.Module):
         if not tied:
             self.encoder_atoms = nn.Parameter(first.clone())
             self.decoder_atoms = nn.Parameter(first.clone())
-        self._hold("alpha", _levels(penalty, first), learnable=learn_threshold)
-        step = default_step(first, stride, likelihood) if step is None else step
-        if not 0 < step < math.inf:
-            raise ValueError(f"step: expected a finite number above 0, got {step!r}")
-        self._hold("step", first.new_tensor(step), learnable=learn_step)
+        if isinstance(penalty, L1 | NonNegativeL1 | HardThreshold) and known:
+            self._hold("alpha", _levels(penalty, first), learnable=learn_threshold)
+        step_size = default_step(first, stride, likelihood) if step_size is None else step_size
+        check_number("step_size", step_size, above=0)
+        self._hold("step_size", first.new_tensor(step_size), learnable=learn_step)
 
     @property
     def kernel(self) -> tuple[int, ...]:
@@ -212,7 +208,7 @@ class UnfoldedAutoencoder(nn.Module):
     def encode(
         self, y: Tensor, *, offset: Tensor | float | None = None, shift: Shift | None = None
     ) -> Tensor:
-        """Return the codes of y on one grid, (n, n_atoms, *code); the unshifted one by default."""
+        """Return the codes of y on one grid, (n, n_components, *code); the unshifted one by default."""
         y, mu = self._observed(y), self._baseline(offset, y)
         shifts = self._checked([shift or (0,) * len(self.kernel)])
         return self._code(self._phases(y, shifts), None if mu is None else self._phases(mu, shifts))
@@ -237,15 +233,15 @@ class UnfoldedAutoencoder(nn.Module):
 
     @torch.no_grad()
     def project_(self) -> None:
-        """Put learned values back where they have a meaning: a step above 0, no negative soft threshold."""
-        self.step.clamp_(min=torch.finfo(self.step.dtype).eps)
+        """Put learned values back where they have a meaning: step sizes above 0, soft thresholds not below."""
+        self.step_size.clamp_(min=torch.finfo(self.step_size.dtype).eps)
         if self.penalty is L1:
             self.alpha.clamp_(min=0)
 
     def settings(self) -> dict[str, Any]:
         """Return all but the weights as JSON: what `load` builds a network from."""
         return {
-            "penalty": self.penalty.__name__,
+            "penalty": self._penalty_name,
             "likelihood": {"name": type(self.likelihood).__name__, **vars(self.likelihood)},
             "n_unfold": self.n_unfold,
             "stride": self.stride,
@@ -254,8 +250,8 @@ class UnfoldedAutoencoder(nn.Module):
             "padding": self.padding,
             "local_mean": self.local_mean,
             "residual_bound": self.residual_bound,
-            "learn_threshold": isinstance(self.alpha, nn.Parameter),
-            "learn_step": isinstance(self.step, nn.Parameter),
+            "learn_threshold": isinstance(getattr(self, "alpha", None), nn.Parameter),
+            "learn_step": isinstance(self.step_size, nn.Parameter),
         }
 
     def save(self, path: str | os.PathLike, *, card: Mapping[str, Any] | None = None) -> None:
@@ -267,7 +263,15 @@ class UnfoldedAutoencoder(nn.Module):
         card : mapping, optional
             The model card: JSON that tells what the network was trained on and what it reaches. By
             default ``network.card``, which `load` fills.
+
+        Raises
+        ------
+        IncompatibleError
+            A penalty or likelihood that is not calepin's: a file cannot hold it.
         """
+        for name, known in ((self._penalty_name, PENALTIES), (type(self.likelihood).__name__, LIKELIHOODS)):
+            if name not in known:
+                raise IncompatibleError(f"save needs one of {', '.join(known)}, which {name} is not")
         card = self.card if card is None else card
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
         save_arrays(path, KIND, arrays, {"settings": self.settings(), "card": dict(card)})
@@ -293,11 +297,10 @@ class UnfoldedAutoencoder(nn.Module):
         network = cls(
             torch.from_numpy(arrays["atoms"]),
             PENALTIES[penalty](0.0),
-            step=1.0,
+            step_size=1.0,
             likelihood=LIKELIHOODS[likelihood["name"]](**terms),
             **settings,
         )
-        # files have no numbers, only arrays: the step is one
         network.load_state_dict(
             {name: torch.from_numpy(arrays[name]).view_as(own) for name, own in network.state_dict().items()}
         )
@@ -321,7 +324,7 @@ class UnfoldedAutoencoder(nn.Module):
             NonNegativeL1(0.0),
             n_unfold=settings["T"],
             stride=settings["stride"],
-            step=1.0,
+            step_size=1.0,
             likelihood=Poisson(),
             tied=settings["model"] == "tied",
             learn_threshold=True,
@@ -336,7 +339,7 @@ class UnfoldedAutoencoder(nn.Module):
     def extra_repr(self) -> str:
         """Return what tells one network from another, for ``repr``."""
         return (
-            f"atoms={tuple(self.atoms.shape)}, {self.penalty.__name__}, {self.likelihood}, "
+            f"atoms={tuple(self.atoms.shape)}, {self._penalty_name}, {self.likelihood}, "
             f"n_unfold={self.n_unfold}, stride={self.stride}, decay={self.decay}, tied={self.tied}, "
             f"padding={self.padding!r}"
         )
@@ -370,7 +373,7 @@ class UnfoldedAutoencoder(nn.Module):
             eta = synthesis(z) if k else torch.zeros_like(phases)
             if offset is not None:
                 eta = eta + offset
-            move = self.step * analysis.adjoint(self._residual(eta, phases))
+            move = self.step_size * analysis.adjoint(self._residual(eta, phases))
             z = self._shrink(z + move if k else move, k)
         return z
 
@@ -380,14 +383,20 @@ class UnfoldedAutoencoder(nn.Module):
             return residual
         return F.elu(residual, self.residual_bound)
 
+    @property
+    def _penalty_name(self) -> str:
+        return (self.penalty if isinstance(self.penalty, type) else type(self.penalty)).__name__
+
     def _shrink(self, v: Tensor, layer: int) -> Tensor:
+        if not isinstance(self.penalty, type):
+            return self.penalty.prox(v, self.step_size * self.decay**layer)
         level = self.alpha * self.decay**layer
         if self.penalty is HardThreshold:
-            return HardThreshold(level).prox(v, self.step)
+            return HardThreshold(level).prox(v, self.step_size)
         if self.penalty is L1:
-            return L1(1.0).prox(v, self.step * level.clamp_min(0))
+            return L1(1.0).prox(v, self.step_size * level.clamp_min(0))
         # a rectifier's bias may be learned to be negative, which a penalty's weight may not be
-        return NonNegativeL1(1.0).prox(v, self.step * level)
+        return NonNegativeL1(1.0).prox(v, self.step_size * level)
 
     def _synthesise(self, codes: Tensor) -> Tensor:
         """Return the phases of W_d z."""
@@ -486,7 +495,7 @@ def _checked_likelihood(likelihood: Likelihood) -> Likelihood:
 
 
 def _levels(penalty: Threshold, atoms: Tensor) -> Tensor:
-    """Return the thresholds before step and decay, one for each atom: (n_atoms, 1, ...)."""
+    """Return the thresholds before step and decay, one for each atom: (n_components, 1, ...)."""
     level = penalty.threshold if isinstance(penalty, HardThreshold) else penalty.alpha
     level = torch.as_tensor(level, dtype=atoms.dtype, device=atoms.device).detach()
     shape = (atoms.shape[0], *[1] * (atoms.ndim - 2))
@@ -503,7 +512,7 @@ def default_step(atoms: Tensor, stride: int, likelihood: Likelihood) -> float:
     if likelihood.curvature is None:
         raise IncompatibleError(
             f"UnfoldedAutoencoder needs likelihood.curvature, which {type(likelihood).__name__} does not "
-            "have; give step a number"
+            "have; give step_size a number"
         )
     size = tuple(-(-_KERNELS * width // stride) * stride for width in atoms.shape[2:])
     periodic = ConvDictionary(atoms, signal_shape=size, stride=stride, boundary="circular")

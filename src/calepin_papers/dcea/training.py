@@ -123,7 +123,7 @@ def fresh_network(recipe: Recipe, *, tied: bool) -> UnfoldedAutoencoder:
         NonNegativeL1(recipe.bias),
         n_unfold=recipe.stages[0].n_unfold,
         stride=recipe.stride,
-        step=1.0,
+        step_size=1.0,
         likelihood=Poisson(),
         tied=tied,
         learn_threshold=True,

@@ -114,7 +114,7 @@ def _train_untied(
         filters,
         NonNegativeL1(settings.threshold * trials),
         n_unfold=settings.n_unfold,
-        step=1 / curvature,
+        step_size=1 / curvature,
         likelihood=Binomial(trials),
         tied=False,
         padding="none",

@@ -34,7 +34,7 @@ def randn(*shape, seed=0):
 
 
 def network(*, seed=0, **settings):
-    settings = {"stride": 2, "n_unfold": 4, "learn_threshold": True, "step": 0.3} | settings
+    settings = {"stride": 2, "n_unfold": 4, "learn_threshold": True, "step_size": 0.3} | settings
     return UnfoldedAutoencoder(0.3 * randn(6, 1, 4, 4, seed=seed), L1(0.05), **settings)
 
 
@@ -101,7 +101,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, optimiz
 @pytest.mark.parametrize("target", ["clean", "observed"])
 @pytest.mark.parametrize("detach_codes", [True, False])
 def test_training_lowers_the_loss(target, detach_codes):
-    net = network(step=0.1, n_unfold=10)
+    net = network(step_size=0.1, n_unfold=10)
     rule = NetworkRule(
         net,
         optimizer=torch.optim.Adam(net.parameters(), lr=3e-3),
@@ -155,7 +155,7 @@ def test_with_codes_detached_the_gradient_is_the_decoders_alone():
 
 
 def photon_network():
-    settings = {"stride": 2, "n_unfold": 6, "learn_threshold": True, "step": 1.0, "residual_bound": 4.0}
+    settings = {"stride": 2, "n_unfold": 6, "learn_threshold": True, "step_size": 1.0, "residual_bound": 4.0}
     return UnfoldedAutoencoder(
         0.2 * randn(6, 1, 4, 4), NonNegativeL1(0.05), likelihood=Poisson(), tied=False, **settings
     )
@@ -253,7 +253,7 @@ def test_a_run_can_begin_with_other_atoms():
 
 
 def test_training_that_diverges_stops_and_keeps_the_last_checkpoint(tmp_path):
-    net = network(step=1e6)
+    net = network(step_size=1e6)
     rule = NetworkRule(net)
     data = ArrayBatches(1e300 * images(), 4)
     state = TrainState(rule.init())
@@ -269,7 +269,7 @@ def test_training_that_diverges_stops_and_keeps_the_last_checkpoint(tmp_path):
     [
         (lambda: NetworkRule(network(), noise=GaussianNoise(0.2)), "noise"),
         (lambda: NetworkRule(network(n_unfold=5)), "network.n_unfold was 4, now 5"),
-        (lambda: NetworkRule(network(step=0.2)), "constants.step"),
+        (lambda: NetworkRule(network(step_size=0.2)), "constants.step_size"),
         (lambda: _with_rate(2e-3), "optimizer.lr was 0.001, now 0.002"),
     ],
 )
