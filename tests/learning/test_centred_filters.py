@@ -5,10 +5,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from calepin.learning.convolutional_coders import PursuitCoder
 
 from calepin.datasets import simulate_convolutional
 from calepin.learning import TrainState, train
-from calepin.learning.convolutional_coders import PursuitCoder
 from calepin.learning.filters import centre_, initial_filters
 from calepin.learning.optimizers import OPTIMIZER
 from calepin.learning.rules.convolutional import Convolutional

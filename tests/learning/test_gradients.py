@@ -55,7 +55,9 @@ def loss(y, atoms, penalty, n_unfold, gradient, solver):
 def test_dec_is_its_closed_form(penalty, solver):
     y, atoms = planted()
     z = iterate(y, atoms, penalty, 15, solver)
-    found = dictionary_gradient(y, atoms, penalty=penalty, n_unfold=15, step_size=STEP, gradient="dec", solver=solver)
+    found = dictionary_gradient(
+        y, atoms, penalty=penalty, n_unfold=15, step_size=STEP, gradient="dec", solver=solver
+    )
     np.testing.assert_allclose(found, z.T @ (z @ atoms - y) / len(y), rtol=1e-10, atol=1e-13)
 
 
@@ -64,7 +66,9 @@ def test_dec_is_its_closed_form(penalty, solver):
 @pytest.mark.parametrize("penalty", PENALTIES, ids=lambda p: type(p).__name__)
 def test_unrolled_gradients_are_those_of_finite_differences(penalty, gradient, solver):
     y, atoms = planted()
-    found = dictionary_gradient(y, atoms, penalty=penalty, n_unfold=15, step_size=STEP, gradient=gradient, solver=solver)
+    found = dictionary_gradient(
+        y, atoms, penalty=penalty, n_unfold=15, step_size=STEP, gradient=gradient, solver=solver
+    )
     rng = np.random.default_rng(1)
     for _ in range(3):
         move = rng.standard_normal(atoms.shape)
@@ -75,7 +79,8 @@ def test_unrolled_gradients_are_those_of_finite_differences(penalty, gradient, s
 def test_the_three_differ():
     y, atoms = planted()
     found = [
-        dictionary_gradient(y, atoms, penalty=L1(0.2), n_unfold=15, step_size=STEP, gradient=gradient) for gradient in GRADIENTS
+        dictionary_gradient(y, atoms, penalty=L1(0.2), n_unfold=15, step_size=STEP, gradient=gradient)
+        for gradient in GRADIENTS
     ]
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert np.linalg.norm(found[i] - found[j]) > 0.05 * np.linalg.norm(found[i])
@@ -84,7 +89,9 @@ def test_the_three_differ():
 def test_a_hard_threshold_adds_no_term_to_the_loss():
     y, atoms = planted()
     settings = {"penalty": HardThreshold(0.3), "n_unfold": 10, "step_size": STEP}
-    lasso, ls = (dictionary_gradient(y, atoms, gradient=gradient, **settings) for gradient in ("ae-lasso", "ae-ls"))
+    lasso, ls = (
+        dictionary_gradient(y, atoms, gradient=gradient, **settings) for gradient in ("ae-lasso", "ae-ls")
+    )
     np.testing.assert_array_equal(lasso, ls)
 
 
@@ -93,12 +100,16 @@ def test_implicit_gradients_are_the_limits():
     settings = {"penalty": L1(0.2), "step_size": STEP}
     for gradient in GRADIENTS:
         limit = dictionary_gradient(y, atoms, n_unfold=2000, gradient=gradient, **settings)
-        found = dictionary_gradient(y, atoms, n_unfold=1, gradient=gradient, differentiate="implicit", **settings)
+        found = dictionary_gradient(
+            y, atoms, n_unfold=1, gradient=gradient, differentiate="implicit", **settings
+        )
         assert np.linalg.norm(found - limit) < 1e-6 * np.linalg.norm(limit)
     # the code minimises the loss of ae-lasso: only the decoder's part of its gradient is left
     exact = sparse_encode(y, atoms, alpha=0.2)
     for gradient in ("dec", "ae-lasso"):
-        found = dictionary_gradient(y, atoms, n_unfold=1, gradient=gradient, differentiate="implicit", **settings)
+        found = dictionary_gradient(
+            y, atoms, n_unfold=1, gradient=gradient, differentiate="implicit", **settings
+        )
         np.testing.assert_allclose(found, exact.T @ (exact @ atoms - y) / len(y), atol=1e-8)
 
 
@@ -111,7 +122,9 @@ def test_back_propagation_doubles_the_rate_of_convergence():
     slopes = {}
     for gradient in ("dec", "ae-lasso"):
         errors = [
-            np.linalg.norm(dictionary_gradient(y, atoms, n_unfold=int(t), gradient=gradient, **settings) - best)
+            np.linalg.norm(
+                dictionary_gradient(y, atoms, n_unfold=int(t), gradient=gradient, **settings) - best
+            )
             for t in layers
         ]
         assert min(errors) > 1e-13

@@ -6,12 +6,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from calepin.learning.convolutional_coders import ExactCoder, ProximalCoder, fit_baseline, peaks, refit
 
 from calepin.core.errors import IncompatibleError
 from calepin.datasets import simulate_convolutional
 from calepin.learning import DivergedError, TrainState, load_checkpoint, train
 from calepin.learning.batches import Batch
-from calepin.learning.convolutional_coders import ExactCoder, ProximalCoder, fit_baseline, peaks, refit
 from calepin.learning.filters import initial_filters
 from calepin.learning.rules.convolutional import Convolutional, code_signals
 from calepin.learning.signals import SignalBatches
