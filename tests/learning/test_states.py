@@ -1,4 +1,4 @@
-"""The state of every rule: it goes into a file and comes back, resumes bit for bit, and owns what it holds."""
+"""The state of every rule: it comes back from a file, resumes bit for bit, and owns what it holds."""
 
 from dataclasses import dataclass
 from functools import partial
