@@ -1,15 +1,49 @@
 """Each conformance check catches a class that is wrong in one way."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
-from calepin.likelihoods import Gaussian
-from calepin.operators import Dense, Identity, LinearOperator
-from calepin.penalties import L1
-from calepin.solvers import ISTA
-from calepin.testing import check_likelihood, check_operator, check_penalty, check_solver
+from calepin.generators import PolynomialSine
+from calepin.learning import (
+    KSVD,
+    MOD,
+    NOODL,
+    Algorithm1,
+    AltMin,
+    AtomSet,
+    Autodiff,
+    Batch,
+    Convolutional,
+    LeastSquares,
+    Online,
+    Signals,
+    Unfolded,
+)
+from calepin.likelihoods import Binomial, Gaussian, Poisson
+from calepin.operators import ConvDictionary, Dense, Identity, LinearOperator
+from calepin.penalties import L1, HardThreshold, NonNegativeL1
+from calepin.problem import Problem
+from calepin.solvers import (
+    ISTA,
+    ConvolutionalLassoCoder,
+    ConvolutionalPursuitCoder,
+    IHTCoder,
+    LassoCoder,
+    ProximalCoder,
+    PursuitCoder,
+)
+from calepin.testing import (
+    check_coder,
+    check_likelihood,
+    check_operator,
+    check_penalty,
+    check_rule,
+    check_solver,
+)
 
 ATOMS = torch.randn(7, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 ETA = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -174,3 +208,156 @@ def test_broken_solvers_are_caught():
         check_solver(Mixing(L1(0.3)), n_iter=3000, tol=1.0)
     with pytest.raises(AssertionError, match="objective rises"):
         check_solver(Rising(L1(0.3), 0.05), monotone=True, tol=1e9)
+
+
+def filters(n: int = 2) -> torch.Tensor:
+    drawn = torch.randn(n, 1, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    return drawn / torch.linalg.vector_norm(drawn, dim=(1, 2), keepdim=True)
+
+
+def convolutional(likelihood) -> Problem:
+    operator = ConvDictionary(filters(), signal_shape=(20,))
+    eta = operator(torch.ones(3, *operator.in_shape, dtype=torch.float64))
+    y = likelihood.sample(0.3 * eta, generator=torch.Generator().manual_seed(3))
+    return Problem(operator, likelihood, y)
+
+
+@pytest.mark.parametrize(
+    ("coder", "problem"),
+    [
+        (LassoCoder(0.3), None),
+        (LassoCoder(0.3, nonnegative=True), None),
+        (PursuitCoder(3), None),
+        (PursuitCoder(tol=0.5, selection="ols", nonnegative=True), None),
+        (IHTCoder(0.5), None),
+        (ProximalCoder(L1(0.3), 50), None),
+        (ProximalCoder(NonNegativeL1(0.3), 50, solver="ista", nonnegative=True), None),
+        (ConvolutionalLassoCoder(0.2), convolutional(Gaussian())),
+        (ConvolutionalPursuitCoder(3), convolutional(Gaussian())),
+        (ConvolutionalPursuitCoder(3), convolutional(Binomial(10))),
+        (ProximalCoder(NonNegativeL1(0.2), 50, nonnegative=True), convolutional(Poisson())),
+    ],
+    ids=str,
+)
+def test_coders_pass_their_check(coder, problem):
+    check_coder(coder, problem=problem)
+
+
+@dataclass(frozen=True)
+class Forgetful(LassoCoder):
+    """Says that its codes are nonnegative."""
+
+    def encode(self, problem, *, z0=None, gradient=None):
+        return LassoCoder(self.alpha).encode(problem)
+
+
+@dataclass(frozen=True)
+class Boasting(LassoCoder):
+    """Says that its gap is nothing after a coarse search."""
+
+    def encode(self, problem, *, z0=None, gradient=None):
+        codes = LassoCoder(self.alpha, tol=0.5).encode(problem)
+        z = 0.9 * codes.dense()
+        return replace(codes, values=z, gap=0 * codes.gap, residual=None)
+
+
+@dataclass(frozen=True)
+class Averaging(ProximalCoder):
+    """Lets samples meet."""
+
+    def encode(self, problem, *, z0=None, gradient=None):
+        codes = super().encode(problem, z0=z0, gradient=gradient)
+        return replace(codes, values=codes.values - 0.01 * codes.values.mean(0))
+
+
+@dataclass(frozen=True)
+class Excessive(ProximalCoder):
+    def encode(self, problem, *, z0=None, gradient=None):
+        codes = super().encode(problem, z0=z0, gradient=gradient)
+        return replace(codes, values=10 * codes.values)
+
+
+@pytest.mark.parametrize(
+    ("coder", "message"),
+    [
+        (Forgetful(0.3, nonnegative=True), "nonnegative is True, but codes are negative"),
+        (Boasting(0.3), "gap does not bound what is missing"),
+        (Averaging(L1(0.3), 50), "samples coded together differ from each alone"),
+        (Excessive(L1(0.3), 50), "codes cost more than codes of zero"),
+    ],
+)
+def test_broken_coders_are_caught(coder, message):
+    with pytest.raises(AssertionError, match=message):
+        check_coder(coder)
+
+
+ROWS = torch.nn.functional.normalize(ATOMS, dim=1)
+SAMPLES = Batch(np.random.default_rng(0).standard_normal((30, 4)))
+HOLES = Batch(SAMPLES.X, np.random.default_rng(1).random((30, 4)) < 0.8)
+SIGNALS = Batch(
+    [Signals(torch.from_numpy(np.random.default_rng(2).standard_normal((4, 1, 30))), Gaussian(), 0.0)]
+)
+ADAM = partial(torch.optim.Adam, lr=1e-2)
+SINE = PolynomialSine(2)
+
+
+@pytest.mark.parametrize(
+    ("rule", "atoms", "batch"),
+    [
+        (Online(LassoCoder(0.1)), ROWS, SAMPLES),
+        (Online(LassoCoder(0.1)), ROWS, HOLES),
+        (MOD(PursuitCoder(2), AtomSet("sphere")), ROWS, SAMPLES),
+        (KSVD(PursuitCoder(2)), ROWS, SAMPLES),
+        (NOODL(IHTCoder(0.3)), ROWS, SAMPLES),
+        (Unfolded(L1(0.1), n_unfold=5, optimizer=ADAM), ROWS, SAMPLES),
+        (Unfolded(L1(0.1), n_unfold=5, learn_step=True, learn_threshold=True), ROWS, SAMPLES),
+        (Unfolded(HardThreshold(0.1), n_unfold=5), ROWS, SAMPLES),
+        (Convolutional(ProximalCoder(L1(0.1), 10), centre=True), filters(), SIGNALS),
+        (Convolutional(ConvolutionalLassoCoder(0.1), baseline=True), filters(), SIGNALS),
+        (LeastSquares(SINE), ROWS[:6], SAMPLES),
+        (Algorithm1(SINE), ROWS[:6], SAMPLES),
+        (AltMin(SINE, n_iter=5), ROWS[:6], SAMPLES),
+        (Autodiff(SINE, n_iter=5), ROWS[:6], SAMPLES),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_rules_pass_their_check(rule, atoms, batch):
+    check_rule(rule, atoms, batch)
+
+
+class Hiding(Unfolded):
+    """Keeps its count of steps to itself."""
+
+    count = [0]  # noqa: RUF012
+
+    def decay_at(self, n_steps):
+        self.count[0] += 1
+        return 1.0 / (1 + self.count[0])
+
+
+class InPlace(Unfolded):
+    def init(self, atoms):
+        state = super().init(atoms)
+        state.atoms = atoms
+        return state
+
+
+class Idling(Unfolded):
+    def step(self, state, batch):
+        return np.ones(len(batch.X))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (
+            Hiding(L1(0.1), n_unfold=3),
+            "a resumed run differs from an uninterrupted one in atoms",
+        ),
+        (InPlace(L1(0.1), n_unfold=3), "init or step changes the atoms that were given"),
+        (Idling(L1(0.1)), "nothing in the state changes"),
+    ],
+)
+def test_broken_rules_are_caught(rule, message):
+    with pytest.raises(AssertionError, match=message):
+        check_rule(rule, ROWS.clone(), SAMPLES)

@@ -5,16 +5,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from calepin.learning.convolutional_coders import PursuitCoder
 
 from calepin.datasets import simulate_convolutional
-from calepin.learning import TrainState, train
-from calepin.learning.filters import centre_, initial_filters
-from calepin.learning.optimizers import OPTIMIZER
-from calepin.learning.rules.convolutional import Convolutional
-from calepin.learning.signals import SignalBatches
+from calepin.learning import Convolutional, SignalBatches, TrainState, initial_filters, train
+from calepin.learning.filters import centre_
 from calepin.likelihoods import Binomial
 from calepin.metrics import filter_error
+from calepin.solvers import ConvolutionalPursuitCoder
 
 
 def bump(size, place, width=2.0):
@@ -74,11 +71,14 @@ def cut(centre):
     start = np.zeros_like(data.atoms)
     start[:, :, 12:] = data.atoms[:, :, :-12]
     rule = Convolutional(
-        PursuitCoder(6), n_updates=10, optimizer=partial(torch.optim.Adam, lr=0.02, eps=1e-3), centre=centre
+        ConvolutionalPursuitCoder(6),
+        n_updates=10,
+        optimizer=partial(torch.optim.Adam, lr=0.02, eps=1e-3),
+        centre=centre,
     )
     filters = initial_filters(2, (30,), source, init=start, rng=np.random.default_rng(0))
     state = train(rule, source, TrainState(rule.init(filters)), max_iter=8)
-    return filter_error(state.arrays["atoms"], data.atoms, max_shift=15).max(), state
+    return filter_error(state.learned.atoms, data.atoms, max_shift=15).max(), state
 
 
 def test_what_the_edge_cut_off_is_learned_once_it_has_room():
@@ -87,12 +87,11 @@ def test_what_the_edge_cut_off_is_learned_once_it_has_room():
 
 
 def test_the_optimiser_forgets_a_filter_that_moved():
-    arrays = cut(True)[1].arrays
-    atoms = torch.as_tensor(arrays["atoms"])
-    atoms[0] = torch.roll(bump(30, 14), 10)
-    memory = [v for k, v in arrays.items() if k.startswith(OPTIMIZER) and v.shape == atoms.shape]
-    assert memory
+    state = cut(True)[1].learned
+    state.atoms[0, 0] = torch.roll(bump(30, 14), 10)
+    memory = [value for value in state.memory.values() if value.shape == state.atoms.shape]
+    assert len(memory) == 2  # Adam's
     assert all(m[0].any() for m in memory)
-    Convolutional(PursuitCoder(6), centre=True).end_pass(arrays)
+    Convolutional(ConvolutionalPursuitCoder(6), centre=True).end_pass(state)
     assert not any(m[0].any() for m in memory)
     assert all(m[1].any() for m in memory)

@@ -8,13 +8,13 @@ import pytest
 from calepin import FileFormatError
 from calepin.core.files import load_arrays
 from calepin.learning import (
+    KSVD,
+    MOD,
+    NOODL,
     ArrayBatches,
     AtomSet,
     DivergedError,
     IterableBatches,
-    KSVD,
-    MOD,
-    NOODL,
     Online,
     TrainState,
     initial_atoms,
