@@ -43,7 +43,7 @@ class L1:
     ----------
     alpha : float or Tensor
         Weight, at least zero. A tensor broadcasts against one code: (n_components,) for a weight
-        per atom of a dense dictionary, (n_atoms, 1, 1) of a two-dimensional convolutional one.
+        per atom of a dense dictionary, (n_components, 1, 1) of a two-dimensional convolutional one.
     """
 
     alpha: float | Tensor

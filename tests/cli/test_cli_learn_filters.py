@@ -11,7 +11,7 @@ from calepin.datasets import read_image, simulate_convolutional
 
 @pytest.fixture
 def counts(tmp_path):
-    data = simulate_convolutional(10, (80,), n_atoms=2, kernel_size=(16,), n_events=2, offset=-0.5)
+    data = simulate_convolutional(10, (80,), n_components=2, kernel_size=(16,), n_events=2, offset=-0.5)
     np.save(tmp_path / "counts.npy", data.X[:, 0])
     return tmp_path / "counts.npy"
 

@@ -181,7 +181,7 @@ def inputs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     rng = np.random.default_rng(0)
     X = simulate_sparse(64, 16, 20, n_nonzero=3, noise=0.05).X
-    signals = simulate_convolutional(8, (40,), n_atoms=2, kernel_size=(6,), n_events=3, noise=0.05)
+    signals = simulate_convolutional(8, (40,), n_components=2, kernel_size=(6,), n_events=3, noise=0.05)
     for name, array in (
         ("X", X),
         ("S", signals.X),

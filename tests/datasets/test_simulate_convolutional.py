@@ -18,7 +18,14 @@ def test_the_predictor_is_the_sum_of_shifted_filters_over_the_baseline():
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson"])
 def test_each_family_scatters_around_its_mean(family):
     data = simulate_convolutional(
-        400, (50,), n_atoms=1, kernel_size=(10,), family=family, trials=7, n_events=1, amplitude=(1, 2)
+        400,
+        (50,),
+        n_components=1,
+        kernel_size=(10,),
+        likelihood=family,
+        trials=7,
+        n_events=1,
+        amplitude=(1, 2),
     )
     mean = {"gaussian": data.eta, "binomial": 7 / (1 + np.exp(-data.eta)), "poisson": np.exp(data.eta)}
     residual = data.X - mean[family]

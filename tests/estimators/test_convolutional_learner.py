@@ -26,19 +26,29 @@ SETTINGS = {
     "exact": {"coder": "exact", "alpha": 0.5},
     "bcomp": {"coder": "bcomp", "n_nonzero": 4, "likelihood": "binomial", "trials": 25},
     "debiased": {"debias": True, "n_nonzero": 4, **FAMILIES["binomial"]},
-    "unrolled": {"rule": "ae-ls", **FAMILIES["binomial"]},
+    "unrolled": {"gradient": "ae-ls", **FAMILIES["binomial"]},
     "strided": {"stride": 2, "coder": "ista", "alpha": 0.5},
 }
 
 
-def learner(name="binomial", n_atoms=2, kernel_size=20, **settings):
-    return ConvolutionalDictionaryLearner(n_atoms, kernel_size, **{**SMALL, **SETTINGS[name], **settings})
+def learner(name="binomial", n_components=2, kernel_size=20, **settings):
+    return ConvolutionalDictionaryLearner(
+        n_components, kernel_size, **{**SMALL, **SETTINGS[name], **settings}
+    )
 
 
 def data_for(name="binomial", n=12, **settings):
     family = SETTINGS[name].get("likelihood", "gaussian")
     return simulate_convolutional(
-        n, (80,), n_atoms=2, kernel_size=(20,), n_events=2, family=family, offset=-0.5, noise=0.3, **settings
+        n,
+        (80,),
+        n_components=2,
+        kernel_size=(20,),
+        n_events=2,
+        likelihood=family,
+        offset=-0.5,
+        noise=0.3,
+        **settings,
     )
 
 
@@ -157,7 +167,7 @@ def test_float32_stays_and_copies_code_alike():
 
 def test_images_of_two_channels_take_the_same_path(rng):
     X = rng.standard_normal((3, 2, 16, 14))
-    fitted = learner("gaussian", n_atoms=3, kernel_size=(5, 4)).fit(X)
+    fitted = learner("gaussian", n_components=3, kernel_size=(5, 4)).fit(X)
     assert fitted.components_.shape == (3, 2, 5, 4)
     assert fitted.transform(X).shape == (3, 3, 12, 11)
     assert fitted.n_features_in_ == 2
@@ -218,11 +228,11 @@ def test_empty_spike_trains_can_be_coded_but_not_learned_from():
         ({"likelihood": "gamma"}, "likelihood: expected one of"),
         ({"coder": "omp"}, "coder: expected one of"),
         ({"coder": "bcomp"}, "n_nonzero: expected"),
-        ({"coder": "exact"}, "coder 'exact' needs a Gaussian likelihood"),
-        ({"rule": "ae-ls", "debias": True}, "gradient: expected 'dec'"),
+        ({"coder": "exact"}, "ConvolutionalLassoCoder needs a Gaussian likelihood, got Binomial"),
+        ({"gradient": "ae-ls", "debias": True}, "gradient: expected 'dec'"),
         ({"offset": np.nan}, "offset: expected"),
         ({"init": np.ones((2, 1, 3))}, "init: expected shape"),
-        ({"likelihood": Poisson(), "coder": "exact"}, "coder .exact. needs a Gaussian"),
+        ({"likelihood": Poisson(), "coder": "exact"}, "ConvolutionalLassoCoder needs a Gaussian"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):

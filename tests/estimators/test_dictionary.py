@@ -22,7 +22,7 @@ RULES = ("online", "mod", "ksvd", "noodl")
         DictionaryLearner(5, rule="ksvd", coder="omp", n_nonzero=1, max_iter=3, random_state=0),
         DictionaryLearner(4, rule="mod", coder="ols", n_nonzero=1, max_iter=3, random_state=0),
         DictionaryLearner(4, rule="noodl", alpha=0.1, max_iter=3, random_state=0),
-        DictionaryLearner(4, alpha=0.1, max_iter=3, missing="allow", positive_code=True, random_state=0),
+        DictionaryLearner(4, alpha=0.1, max_iter=3, missing="allow", nonnegative=True, random_state=0),
     ]
 )
 def test_scikit_learn_conventions(estimator, check):
@@ -207,10 +207,10 @@ def test_transform_uses_the_fits_penalty_unless_told_otherwise(X):
     assert ((pursuit.transform(X, n_nonzero=4) != 0).sum(axis=1) > 2).any()
 
 
-def test_positive_codes_and_positive_atoms(X):
+def test_nonnegatives_and_positive_atoms(X):
     for rule in RULES:
         learner = DictionaryLearner(
-            6, rule=rule, alpha=0.05, positive_code=True, positive_dict=True, max_iter=3, random_state=0
+            6, rule=rule, alpha=0.05, nonnegative=True, nonnegative_atoms=True, max_iter=3, random_state=0
         ).fit(np.abs(X))
         assert (learner.components_ >= 0).all()
         assert (learner.transform(np.abs(X)) >= 0).all()
@@ -279,7 +279,7 @@ def test_copies_keep_learning_on_their_own(X):
         ({"coder": "omp", "n_nonzero": 13, "n_components": 12}, "n_nonzero"),
         ({"batch_size": 0}, "batch_size: expected a positive integer, got 0"),
         ({"max_iter": 0}, "max_iter: expected a positive integer, got 0"),
-        ({"tol": -1}, "tol: expected a number >= 0, got -1"),
+        ({"tol": -1}, "tol: expected a finite number of at least 0, got -1"),
         ({"missing": "yes"}, "missing: expected one of .*, got 'yes'"),
         ({"init": "zeros"}, "init: expected an array or one of"),
         ({"init": np.ones((2, 2))}, "init: expected shape"),

@@ -18,10 +18,10 @@ QUICK = {"n_unfold": 4, "max_iter": 2, "random_state": 0}
     [
         UnfoldedDictionaryLearner(4, **QUICK),
         UnfoldedDictionaryLearner(
-            4, rule="ae-lasso", solver="fista", atoms="tangent", optimizer="sgd", **QUICK
+            4, gradient="ae-lasso", solver="fista", atoms="tangent", optimizer="sgd", **QUICK
         ),
         UnfoldedDictionaryLearner(4, penalty="nonnegative-l1", differentiate="implicit", **QUICK),
-        UnfoldedDictionaryLearner(4, penalty="hard", rule="dec", atoms="ball", **QUICK),
+        UnfoldedDictionaryLearner(4, penalty="hard", gradient="dec", atoms="ball", **QUICK),
     ],
 )
 def test_scikit_learn_conventions(estimator, check):
@@ -61,7 +61,7 @@ def test_fit_lowers_the_objective_that_score_measures(X):
 
 
 def test_codes_are_those_of_the_layers_and_exact_with_implicit(X):
-    unfolded = learner(n_unfold=3, step=0.1).fit(X)
+    unfolded = learner(n_unfold=3, step_size=0.1).fit(X)
     atoms, z = unfolded.components_, np.zeros((120, 12))
     for _ in range(3):
         v = z - 0.1 * (z @ atoms - X) @ atoms.T
@@ -110,13 +110,13 @@ def test_a_file_or_checkpoint_of_another_model_is_refused(X, tmp_path):
         UnfoldedDictionaryLearner.load(tmp_path / "d.safetensors")
     path = tmp_path / "run.safetensors"
     DictionaryLearner(12, max_iter=1, batch_size=30, random_state=0, checkpoint=path).fit(X)
-    with pytest.raises(ValueError, match="other settings: rule was 'online', now 'unfolded'"):
+    with pytest.raises(ValueError, match="another run: its rule was 'online', now 'unfolded'"):
         learner(checkpoint=path, resume=True).fit(X)
 
 
 def test_learned_steps_stay_valid_and_learned_thresholds_move(X):
     found = learner(learn_step=True, learn_threshold=True, learning_rate=1e-2).fit(X)
-    assert 0 < found.step_ < 2 / np.linalg.norm(found.components_, 2) ** 2
+    assert 0 < found.step_size_ < 2 / np.linalg.norm(found.components_, 2) ** 2
     assert found.alpha_.shape == (12,)
     assert (found.alpha_ >= 0).all()
     assert found.alpha_.std() > 1e-4
@@ -163,10 +163,10 @@ def test_tensors_on_a_device_learn_what_arrays_do(X):
 
 def test_what_goes_wrong_in_training_is_named(X, tmp_path):
     with pytest.raises(ValueError, match="step_size: expected less than 2 / L"):
-        learner(step=5.0).fit(X)
+        learner(step_size=5.0).fit(X)
     lipschitz = np.linalg.norm(learner(max_iter=1).fit(X).components_, 2) ** 2
     with pytest.warns(RuntimeWarning, match="above 1 / L"):
-        learner(step=1.3 / lipschitz, max_iter=1, learning_rate=1e-9).fit(X)
+        learner(step_size=1.3 / lipschitz, max_iter=1, learning_rate=1e-9).fit(X)
     with pytest.warns(RuntimeWarning, match="alpha, or threshold, is too large"):
         learner(alpha=1e3, max_iter=1).fit(X)
     path = tmp_path / "run.safetensors"
@@ -180,19 +180,19 @@ def test_what_goes_wrong_in_training_is_named(X, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"alpha": 0}, "alpha: expected a finite number > 0, got 0"),
+        ({"alpha": 0}, "alpha: expected a finite number above 0, got 0"),
         ({"penalty": "l2"}, "penalty: expected one of .*, got 'l2'"),
-        ({"rule": "online"}, "rule: expected one of .*, got 'online'"),
+        ({"gradient": "online"}, "gradient: expected one of .*, got 'online'"),
         ({"n_unfold": 0}, "n_unfold: expected a positive integer, got 0"),
-        ({"step": -1.0}, "step_size: expected None"),
+        ({"step_size": -1.0}, "step_size: expected None"),
         ({"solver": "lars"}, "solver: expected one of"),
         ({"differentiate": "none"}, "differentiate: expected one of"),
         ({"differentiate": "last-k"}, "last_k: expected a positive integer"),
         ({"optimizer": "lbfgs"}, "optimizer: expected one of"),
-        ({"learning_rate": np.nan}, "learning_rate: expected a finite number > 0"),
+        ({"learning_rate": np.nan}, "learning_rate: expected a finite number above 0"),
         ({"atoms": "cube"}, "atoms: expected one of"),
         ({"decay": 2.0}, r"decay: expected a number in \(0, 1\]"),
-        ({"rule": "dec", "learn_step": True}, "gradient: expected 'ae-lasso' or 'ae-ls' with learn_step"),
+        ({"gradient": "dec", "learn_step": True}, "gradient: expected 'ae-lasso' or 'ae-ls' with learn_step"),
         ({"differentiate": "implicit", "learn_step": True}, "learn_step: expected False with 'implicit'"),
         ({"penalty": "hard", "learn_threshold": True}, "learn_threshold: expected False unless"),
         ({"resume": True}, "resume=True needs the path of a checkpoint"),

@@ -65,7 +65,7 @@ def test_nothing_but_noise_is_pushed_over_the_edge(rng):
 def cut(centre):
     """Learn from filters that lie half outside of their kernels."""
     data = simulate_convolutional(
-        60, (200,), n_atoms=2, kernel_size=(30,), n_events=3, trials=25, random_state=0
+        60, (200,), n_components=2, kernel_size=(30,), n_events=3, trials=25, random_state=0
     )
     source = SignalBatches(data.X, 60, likelihood=Binomial(25), dtype=torch.float64)
     start = np.zeros_like(data.atoms)

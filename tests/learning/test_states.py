@@ -54,7 +54,9 @@ def samples():
 
 
 def signals():
-    data = simulate_convolutional(9, (50,), n_atoms=2, kernel_size=(8,), family="gaussian", random_state=0)
+    data = simulate_convolutional(
+        9, (50,), n_components=2, kernel_size=(8,), likelihood="gaussian", random_state=0
+    )
     return SignalBatches(data.X, 3, likelihood=Gaussian(), dtype=torch.float64, seed=4)
 
 

@@ -158,7 +158,7 @@ def test_a_sparse_code_is_found_through_a_mask():
     [
         (
             lambda: ConvDictionary(randn(3, 4), signal_shape=(9,)),
-            r"atoms: expected shape \(n_atoms, channels",
+            r"atoms: expected shape \(n_components, channels",
         ),
         (lambda: ConvDictionary(randn(3, 0, 4), signal_shape=(9,)), "none of them 0"),
         (

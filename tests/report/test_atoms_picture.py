@@ -6,12 +6,12 @@ import pytest
 from calepin.report import atom_curves, atom_tiles, patch_shape
 
 
-def tiles(image, n_atoms, shape, width):
+def tiles(image, n_components, shape, width):
     """Cut an image of atoms into the atoms again, by the layout the docstring promises."""
-    columns = int(np.ceil(np.sqrt(n_atoms * shape[0] / shape[1])))
+    columns = int(np.ceil(np.sqrt(n_components * shape[0] / shape[1])))
     zoom = max(1, width // (columns * (shape[1] + 1) + 1))
     gap = max(1, zoom // 2)
-    for i in range(n_atoms):
+    for i in range(n_components):
         top = gap + i // columns * (shape[0] * zoom + gap)
         left = gap + i % columns * (shape[1] * zoom + gap)
         yield image[top : top + shape[0] * zoom : zoom, left : left + shape[1] * zoom : zoom]

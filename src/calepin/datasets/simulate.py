@@ -87,16 +87,16 @@ def simulate_sparse(
 
 @dataclass(frozen=True)
 class ConvolutionalData:
-    """Observations ``X ~ family(f^{-1}(sum_m codes_m * atoms_m + offset))`` with the truth that made them.
+    """Observations ``X ~ likelihood(f^{-1}(sum_m codes_m * atoms_m + offset))`` with their truth.
 
     Attributes
     ----------
     X
         (n_samples, channels, *signal); whole numbers for counts.
     atoms
-        (n_atoms, channels, *kernel), unit norm.
+        (n_components, channels, *kernel), unit norm.
     codes
-        (n_samples, n_atoms, *(signal - kernel + 1)), nonnegative, `n_events` entries of each atom in each
+        (n_samples, n_components, *(signal - kernel + 1)), nonnegative, `n_events` entries of each atom in each
         sample are not zero.
     eta
         (n_samples, channels, *signal), the linear predictor.
@@ -109,21 +109,21 @@ class ConvolutionalData:
 
 
 def smooth_filters(
-    n_atoms: int, kernel_size: Sequence[int], *, n_channels: int = 1, random_state: Any = 0
+    n_components: int, kernel_size: Sequence[int], *, n_channels: int = 1, random_state: Any = 0
 ) -> NDArray[np.float64]:
-    """Draw smooth filters (n_atoms, n_channels, *kernel_size) of unit norm that vanish at their ends.
+    """Draw smooth filters (n_components, n_channels, *kernel_size) of unit norm that vanish at their ends.
 
     White noise, smoothed by a Gaussian a sixteenth of the kernel wide, under a Hann window.
     """
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng(random_state)
-    noise = rng.standard_normal((n_atoms, n_channels, *kernel_size))
+    noise = rng.standard_normal((n_components, n_channels, *kernel_size))
     filters = gaussian_filter(noise, [0, 0, *(size / 16 for size in kernel_size)], mode="constant")
     for axis, size in enumerate(kernel_size, start=2):
         window = np.hanning(size + 2)[1:-1]
         filters *= window.reshape(-1, *[1] * (filters.ndim - 1 - axis))
-    return filters / np.linalg.norm(filters.reshape(n_atoms, -1), axis=1).reshape(
+    return filters / np.linalg.norm(filters.reshape(n_components, -1), axis=1).reshape(
         -1, *[1] * (filters.ndim - 1)
     )
 
@@ -133,17 +133,17 @@ def simulate_convolutional(
     signal_shape: Sequence[int],
     *,
     atoms: NDArray[np.floating] | None = None,
-    n_atoms: int = 3,
+    n_components: int = 3,
     kernel_size: Sequence[int] = (50,),
     n_events: int = 5,
     amplitude: tuple[float, float] = (5.0, 5.0),
-    family: str = "binomial",
+    likelihood: str = "binomial",
     trials: int = 25,
     offset: float = 0.0,
     noise: float = 1.0,
     random_state: int | np.random.Generator = 0,
 ) -> ConvolutionalData:
-    """Return signals in which each filter appears a few times, anywhere, seen through a family's noise.
+    """Return signals in which each filter appears a few times, anywhere, seen through a likelihood's noise.
 
     With the defaults and signals of 500 samples it is the simulation of Tolooshams et al. (2020, section
     5.2.1) but for what the paper leaves open: the filters (`smooth_filters` here), the amplitudes, which
@@ -155,9 +155,9 @@ def simulate_convolutional(
         Number of signals.
     signal_shape : sequence of int
         Their spatial shape, one number an axis.
-    atoms : array (n_atoms, channels, *kernel), optional
-        Filters; drawn by default, `n_atoms` of `kernel_size`.
-    n_atoms : int, default 3
+    atoms : array (n_components, channels, *kernel), optional
+        Filters; drawn by default, `n_components` of `kernel_size`.
+    n_components : int, default 3
         Filters to draw.
     kernel_size : sequence of int, default (50,)
         Their spatial shape.
@@ -165,25 +165,25 @@ def simulate_convolutional(
         Appearances of each filter in each signal, at different places.
     amplitude : (float, float), default (5, 5)
         Range of the amplitudes, which are uniform in it.
-    family : {"gaussian", "binomial", "poisson"}, default "binomial"
+    likelihood : {"gaussian", "binomial", "poisson"}, default "binomial"
         Normal with identity link, binomial with logit link, Poisson with log link.
     trials : int, default 25
-        Of the binomial family.
+        Of the binomial likelihood.
     offset : float, default 0
         Baseline of the linear predictor.
     noise : float, default 1
-        Standard deviation of the Gaussian family.
+        Standard deviation of the Gaussian likelihood.
     random_state : int or Generator, default 0
 
     Raises
     ------
     ValueError
-        A size below 1, a kernel longer than the signal, more events than places, an unknown family, or
+        A size below 1, a kernel longer than the signal, more events than places, an unknown likelihood, or
         an empty or negative range.
     """
     rng = np.random.default_rng(random_state)
     if atoms is None:
-        atoms = smooth_filters(n_atoms, kernel_size, random_state=rng)
+        atoms = smooth_filters(n_components, kernel_size, random_state=rng)
     atoms = np.asarray(atoms, np.float64)
     positions = tuple(n - k + 1 for n, k in zip(signal_shape, atoms.shape[2:], strict=True))
     if min(positions) < 1:
@@ -212,9 +212,9 @@ def simulate_convolutional(
         "binomial": lambda: rng.binomial(trials, 1 / (1 + np.exp(-eta))).astype(np.float64),
         "poisson": lambda: rng.poisson(np.exp(eta)).astype(np.float64),
     }
-    if family not in draw:
-        raise ValueError(f"family: expected one of {sorted(draw)}, got {family!r}")
-    return ConvolutionalData(draw[family](), atoms, codes, eta)
+    if likelihood not in draw:
+        raise ValueError(f"likelihood: expected one of {sorted(draw)}, got {likelihood!r}")
+    return ConvolutionalData(draw[likelihood](), atoms, codes, eta)
 
 
 def _synthesise(codes: NDArray[np.float64], atoms: NDArray[np.float64]) -> NDArray[np.float64]:

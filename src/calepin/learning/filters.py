@@ -21,14 +21,14 @@ _LOST = 0.02  # of a filter's energy may be pushed over the edge: what begins at
 
 
 def initial_filters(
-    n_atoms: int,
+    n_components: int,
     kernel_size: tuple[int, ...],
     data: SignalBatches,
     *,
     init: str | np.ndarray,
     rng: np.random.Generator,
 ) -> Tensor:
-    """Return filters (n_atoms, channels, *kernel_size) of unit norm to start learning from.
+    """Return filters (n_components, channels, *kernel_size) of unit norm to start learning from.
 
     Parameters
     ----------
@@ -38,22 +38,22 @@ def initial_filters(
     rng : numpy.random.Generator
         Chooses signals and windows, or draws the noise.
     """
-    groups = data.head(4 * n_atoms, rng).X
+    groups = data.head(4 * n_components, rng).X
     n_channels = groups[0].y.shape[1]
-    shape = (n_atoms, n_channels, *kernel_size)
+    shape = (n_components, n_channels, *kernel_size)
     if isinstance(init, str):
         if init not in ("data", "random"):
             raise ValueError(f"init: expected 'data', 'random' or an array, got {init!r}")
         filters = torch.from_numpy(rng.standard_normal(shape))
         if init == "data":
-            filters = torch.stack([_random_window(groups, kernel_size, rng) for _ in range(n_atoms)])
+            filters = torch.stack([_random_window(groups, kernel_size, rng) for _ in range(n_components)])
             dead = ~filters.flatten(1).any(1)
             filters[dead] = torch.from_numpy(rng.standard_normal(shape)).to(filters)[dead]
     else:
         filters = torch.as_tensor(np.array(init))
         if tuple(filters.shape) != shape:
             raise ValueError(
-                f"init: expected shape (n_atoms, channels, *kernel_size) = {shape}, "
+                f"init: expected shape (n_components, channels, *kernel_size) = {shape}, "
                 f"got {tuple(filters.shape)}"
             )
         norms = torch.linalg.vector_norm(filters.flatten(1), dim=1)
@@ -119,5 +119,5 @@ def _off_centre(h: Tensor, axis: int) -> int:
 
 
 def unit(filters: Tensor) -> Tensor:
-    """Return filters (n_atoms, channels, *kernel) of unit norm."""
+    """Return filters (n_components, channels, *kernel) of unit norm."""
     return SPHERE.project(filters.flatten(1)).view_as(filters)

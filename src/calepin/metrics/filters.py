@@ -23,13 +23,13 @@ class FilterMatch:
 
     Attributes
     ----------
-    order : (n_atoms,)
+    order : (n_components,)
         Index of the filter that stands for each reference.
-    signs : (n_atoms,)
+    signs : (n_components,)
         1 or -1.
-    shifts : (n_atoms, n_axes)
+    shifts : (n_components, n_axes)
         Entries by which the filter is moved along each axis, towards larger indices.
-    errors : (n_atoms,)
+    errors : (n_components,)
         ``sqrt(1 - <h, g>^2)`` of each reference to its filter, moved.
     """
 
@@ -39,7 +39,7 @@ class FilterMatch:
     errors: NDArray[np.float64]
 
     def align(self, filters: ArrayLike) -> NDArray[np.float64]:
-        """Return filters (n_atoms, channels, *kernel) in the order, sign and place of the references.
+        """Return filters (n_components, channels, *kernel) in the order, sign and place of the references.
 
         What a shift pushes over an edge is lost, zeros come in at the other.
         """
@@ -56,7 +56,7 @@ def match_filters(filters: ArrayLike, reference: ArrayLike, *, max_shift: int | 
     Parameters
     ----------
     filters, reference
-        (n_atoms, channels, *kernel), of equal shape; norms play no part.
+        (n_components, channels, *kernel), of equal shape; norms play no part.
     max_shift
         Largest shift along every axis; 0 compares filters where they are, None allows any.
 
@@ -131,7 +131,7 @@ def _check(filters: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64
     first, second = np.asarray(filters, np.float64), np.asarray(reference, np.float64)
     if first.ndim < 3 or first.shape != second.shape:
         raise ValueError(
-            "filters and reference: expected one shape (n_atoms, channels, *kernel), "
+            "filters and reference: expected one shape (n_components, channels, *kernel), "
             f"got {first.shape} and {second.shape}"
         )
     for name, values in (("filters", first), ("reference", second)):

@@ -41,7 +41,7 @@ class ConvDictionary(LinearOperator):
 
     Parameters
     ----------
-    atoms : Tensor or nn.Parameter, shape (n_atoms, channels, *kernel)
+    atoms : Tensor or nn.Parameter, shape (n_components, channels, *kernel)
         Real; one to three kernel axes. A Parameter is learnable and appears in ``parameters()``; any
         other tensor is kept as it is, with its gradient history.
     signal_shape : tuple of int
@@ -60,7 +60,7 @@ class ConvDictionary(LinearOperator):
 
     Notes
     -----
-    Codes have shape (n, n_atoms, *code), signals (n, channels, *signal).
+    Codes have shape (n, n_components, *code), signals (n, channels, *signal).
     """
 
     atoms: Tensor
@@ -105,7 +105,7 @@ class ConvDictionary(LinearOperator):
         return tuple(self.atoms.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map codes (n, n_atoms, *code) to signals (n, channels, *signal)."""
+        """Map codes (n, n_components, *code) to signals (n, channels, *signal)."""
         self.check_input(x)
         if self.implementation == "fft":
             return self._synthesise_fft(x, self._spectra())
@@ -119,7 +119,7 @@ class ConvDictionary(LinearOperator):
         return _fit(x, self.out_shape[1:])
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Correlate signals (n, channels, *signal) with the atoms: (n, n_atoms, *code)."""
+        """Correlate signals (n, channels, *signal) with the atoms: (n, n_components, *code)."""
         self.check_output(y)
         if self.implementation == "fft":
             return self._correlate_fft(y, self._spectra())
@@ -200,7 +200,7 @@ def choose_implementation(atoms_shape: tuple[int, ...], stride: int) -> str:
     Parameters
     ----------
     atoms_shape : tuple of int
-        (n_atoms, channels, *kernel).
+        (n_components, channels, *kernel).
     stride : int
 
     Returns
@@ -300,7 +300,7 @@ def _smooth_size(size: int) -> int:
 def _check_atoms(atoms: Tensor, stride: int) -> None:
     if not 3 <= atoms.ndim <= 5 or not atoms.numel():
         raise ValueError(
-            "atoms: expected shape (n_atoms, channels, *kernel) with one to three kernel axes, "
+            "atoms: expected shape (n_components, channels, *kernel) with one to three kernel axes, "
             f"none of them 0, got {tuple(atoms.shape)}"
         )
     if not atoms.is_floating_point():

@@ -33,9 +33,9 @@ from calepin.operators.mask import Mask
 from calepin.operators.sketch import GaussianSketch
 from calepin.operators.transforms import SubsampledDCT, SubsampledHadamard
 from calepin.reconstruction.consistency import data_consistent
-from calepin.solvers.first_order import Adam
 from calepin.reconstruction.reconstructor import UntrainedReconstructor
 from calepin.reconstruction.weighting import weighted
+from calepin.solvers.first_order import Adam
 
 __all__ = ["Reconstruction", "Scan", "reconstruct_scan", "scan_image", "scan_kspace"]
 

@@ -48,9 +48,9 @@ def atom_tiles(
         No patch shape fits, or entries that are not finite.
     """
     patches = _as_patches(atoms, shape)
-    n_atoms, height, side = patches.shape[:3]
-    columns = max(1, math.ceil(math.sqrt(n_atoms * height / side)))
-    rows = math.ceil(n_atoms / columns)
+    n_components, height, side = patches.shape[:3]
+    columns = max(1, math.ceil(math.sqrt(n_components * height / side)))
+    rows = math.ceil(n_components / columns)
     zoom = max(1, width // (columns * (side + 1) + 1))
     gap = max(1, zoom // 2)
     cell = (height * zoom + gap, side * zoom + gap)
@@ -71,13 +71,13 @@ def atom_curves(atoms: ArrayLike) -> Figure:
     values = np.asarray(atoms, np.float64)
     if values.ndim != 2 or not np.isfinite(values).all():
         raise ValueError(f"atoms: expected finite values in 2 axes, got shape {values.shape}")
-    n_atoms, n_features = values.shape
-    columns = max(1, round(math.sqrt(n_atoms / 2)))
-    rows = math.ceil(n_atoms / columns)
+    n_components, n_features = values.shape
+    columns = max(1, round(math.sqrt(n_components / 2)))
+    rows = math.ceil(n_components / columns)
     scale = np.abs(values).max(axis=1, keepdims=True)
     heights = 0.42 * values / np.where(scale > 0, scale, 1)
     x = np.linspace(0.06, 0.94, n_features)
-    cells = [(i % columns, -(i // columns) - 0.5) for i in range(n_atoms)]
+    cells = [(i % columns, -(i // columns) - 0.5) for i in range(n_components)]
     lines = [np.column_stack([column + x, row + y]) for (column, row), y in zip(cells, heights, strict=True)]
     axes_lines = [[(column + 0.06, row), (column + 0.94, row)] for column, row in cells]
     figure = Figure(figsize=(min(2.2 * columns, 14), min(0.9 * rows, 16)), layout="constrained")

@@ -16,7 +16,7 @@ _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
 def peaks(codes: Tensor, radius: int, n_peaks: int | None = None) -> Tensor:
-    """Return where codes (n, n_atoms, *positions) peak: nonzero, and largest within `radius` positions.
+    """Return where codes (n, n_components, *positions) peak: nonzero, and largest within `radius` positions.
 
     With `n_peaks` only that many, the highest of each sample. A code of l1-penalised descent clusters
     around an event, since a filter resembles its neighbours; the largest entry of the cluster is the

@@ -35,7 +35,7 @@ SGD = partial(torch.optim.SGD, lr=0.1)
 
 def simulated(family="binomial", n=40, offset=0.0, random_state=0, **settings):
     return simulate_convolutional(
-        n, (120,), n_atoms=2, kernel_size=(20,), n_events=2, family=family, offset=offset,
+        n, (120,), n_components=2, kernel_size=(20,), n_events=2, likelihood=family, offset=offset,
         noise=0.3, random_state=random_state, **settings,
     )  # fmt: skip
 
@@ -272,7 +272,7 @@ def test_first_filters_are_unit_and_follow_the_seed(init):
 
 def test_images_take_the_same_path(rng):
     data = simulate_convolutional(
-        8, (24, 20), n_atoms=2, kernel_size=(7, 5), n_events=3, family="gaussian", noise=0.05
+        8, (24, 20), n_components=2, kernel_size=(7, 5), n_events=3, likelihood="gaussian", noise=0.05
     )
     source = batches(data, "gaussian", batch_size=4)
     rule = Convolutional(ProximalCoder(NonNegativeL1(0.3), n_iter=30, nonnegative=True), n_updates=5)

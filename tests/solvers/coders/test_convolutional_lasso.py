@@ -21,10 +21,10 @@ GEOMETRIES = {
 
 @pytest.fixture
 def problem(rng):
-    def make(geometry, n=3, n_atoms=4, dtype=np.float64):
+    def make(geometry, n=3, n_components=4, dtype=np.float64):
         signal, kernel = GEOMETRIES[geometry]
-        y, atoms = rng.normal(size=(n, *signal)), rng.normal(size=(n_atoms, *kernel))
-        atoms /= np.linalg.norm(atoms.reshape(n_atoms, -1), axis=1).reshape(-1, *[1] * len(signal))
+        y, atoms = rng.normal(size=(n, *signal)), rng.normal(size=(n_components, *kernel))
+        atoms /= np.linalg.norm(atoms.reshape(n_components, -1), axis=1).reshape(-1, *[1] * len(signal))
         return y.astype(dtype), atoms.astype(dtype)
 
     return make
@@ -73,7 +73,7 @@ def test_codes_are_the_lasso_of_the_explicit_matrix(problem, rng, geometry, boun
 @pytest.mark.parametrize("geometry", ["1-D", "2-D"])
 @pytest.mark.parametrize("boundary", ["zero", "circular"])
 def test_strips_change_the_order_and_not_the_optimum(problem, monkeypatch, geometry, boundary):
-    y, atoms = problem(geometry, n_atoms=2)
+    y, atoms = problem(geometry, n_components=2)
     atoms = atoms[..., :4]
     whole = convolutional_encode(y, atoms, alpha=0.5, boundary=boundary, tol=1e-9)
     monkeypatch.setattr(convolutional, "_STRIPED", 0)

@@ -18,11 +18,11 @@ FAMILIES = [Gaussian(), Binomial(20), Poisson()]
 GEOMETRIES = {"1-D": ((1, 60), (1, 9)), "2-D": ((1, 13, 12), (1, 3, 4)), "channels": ((2, 30), (2, 5))}
 
 
-def random_problem(geometry, likelihood, boundary, n=3, n_atoms=3):
+def random_problem(geometry, likelihood, boundary, n=3, n_components=3):
     """Return a problem of counts behind which there is a sparse code."""
     signal, kernel = GEOMETRIES[geometry]
     generator = torch.Generator().manual_seed(0)
-    atoms = torch.randn(n_atoms, *kernel, generator=generator, dtype=torch.float64)
+    atoms = torch.randn(n_components, *kernel, generator=generator, dtype=torch.float64)
     atoms /= atoms.flatten(1).norm(dim=1).view(-1, *[1] * len(signal))
     operator = ConvDictionary(atoms, signal_shape=signal[1:], boundary=boundary)
     z = torch.rand(n, *operator.in_shape, generator=generator, dtype=torch.float64)

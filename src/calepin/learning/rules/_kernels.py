@@ -43,10 +43,10 @@ def descend_blocks(atoms, A, B, sphere, nonnegative):
     Equation 10 of Mairal et al. (2009). The correlations of a block of atoms come from one matrix
     product; within the block they are kept up to date by rank-one corrections.
     """
-    n_atoms, n_features = atoms.shape
+    n_components, n_features = atoms.shape
     moved = np.empty(n_features, atoms.dtype)
-    for first in range(0, n_atoms, BLOCK):
-        last = min(first + BLOCK, n_atoms)
+    for first in range(0, n_components, BLOCK):
+        last = min(first + BLOCK, n_components)
         R = B[first:last] - np.dot(A[first:last], atoms)
         for j in range(first, last):
             curvature = A[j, j]

@@ -324,11 +324,11 @@ class _Sample:
         return found
 
 
-def _strips(layout: Layout, n_atoms: int) -> list[tuple[int, int, int, int]]:
+def _strips(layout: Layout, n_components: int) -> list[tuple[int, int, int, int]]:
     """Cut the positions along the first axis (a signal's only one) where there are many."""
     positions, grid = layout.positions, layout.grid
     axis = 0 if positions[0] > 1 else 1
-    count = _STRIPS if n_atoms * positions[0] * positions[1] > _STRIPED else 1
+    count = _STRIPS if n_components * positions[0] * positions[1] > _STRIPED else 1
     # a strip between two others keeps their patches apart
     least = grid.kernel_rows if axis == 0 else layout.lanes
     count = max(min(count, positions[axis] // least), 1)

@@ -177,7 +177,7 @@ def refit_codes(
     ----------
     y, atoms, likelihood, offset, nonnegative, boundary
         As in `convolutional_pursuit`.
-    support : array or tensor of shape (n, n_atoms, *positions)
+    support : array or tensor of shape (n, n_components, *positions)
         Where codes may differ from zero: bool, or numbers, from which the fit starts (negative ones
         start from zero where codes are nonnegative).
     tol : float, default 1e-6

@@ -12,8 +12,8 @@ from calepin.likelihoods import Likelihood
 from calepin.penalties import Penalty
 from calepin.problem import Problem
 from calepin.solvers.coders.coder import Codes, GradientRule
-from calepin.solvers.proximal import FISTA, ISTA
 from calepin.solvers.iterate import Solver
+from calepin.solvers.proximal import FISTA, ISTA
 from calepin.solvers.solve import solve
 
 __all__ = ["Differentiate", "ProximalCoder", "UnfoldedSolver", "unfolded_codes", "unfolded_encoder"]

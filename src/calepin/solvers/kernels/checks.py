@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 
-_SHAPES = {"y": "(n, channels, *spatial)", "atoms": "(n_atoms, channels, *kernel)"}
+_SHAPES = {"y": "(n, channels, *spatial)", "atoms": "(n_components, channels, *kernel)"}
 
 
 def common_dtype(X: np.ndarray, atoms: np.ndarray) -> np.dtype:

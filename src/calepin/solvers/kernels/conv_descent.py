@@ -25,7 +25,7 @@ Grid = namedtuple(
 """Rows and width of a plane of the residual, of an atom (unpadded width) and of a signal."""
 
 Atoms = namedtuple("Atoms", "rows columns norms")
-"""(n_atoms, channels * kernel rows * padded width), its padded transpose, squared norms."""
+"""(n_components, channels * kernel rows * padded width), its padded transpose, squared norms."""
 
 Active = namedtuple("Active", "row col atom norm value")
 """The nonzeros of a code, and what may soon be one, in the order of their positions."""
@@ -170,7 +170,7 @@ def sweep_all(R, W, atoms, active, start, stop, tile, alpha, nonnegative, grid):
     Returns those that are not zero, and the largest violation met.
     """
     first_row, last_row, first_col, last_col = tile
-    n_atoms = atoms.rows.shape[0]
+    n_components = atoms.rows.shape[0]
     room = 2 * (stop - start) + 1024
     row, col = np.empty(room, np.int32), np.empty(room, np.int32)
     which = np.empty(room, np.int32)
@@ -181,8 +181,8 @@ def sweep_all(R, W, atoms, active, start, stop, tile, alpha, nonnegative, grid):
     for i in range(first_row, last_row):
         for j in range(first_col, last_col):
             correlate_all(R, atoms.columns, i, j, grid, found)
-            if n + n_atoms > row.shape[0]:
-                room = 2 * row.shape[0] + n_atoms
+            if n + n_components > row.shape[0]:
+                room = 2 * row.shape[0] + n_components
                 row, col, which = enlarged(row, room), enlarged(col, room), enlarged(which, room)
                 norms, values = enlarged(norms, room), enlarged(values, room)
             fresh = True  # whether `found` is what the residual now says

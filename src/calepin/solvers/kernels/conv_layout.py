@@ -16,7 +16,7 @@ def one_path(*arrays: Any) -> list[Any]:
 
 
 def code_shape(y: np.ndarray, atoms: np.ndarray, boundary: str) -> tuple[int, ...]:
-    """Return the shape of one code, (n_atoms, *positions)."""
+    """Return the shape of one code, (n_components, *positions)."""
     if boundary == "circular":
         return (len(atoms), *y.shape[2:])
     positions = (size - width + 1 for size, width in zip(y.shape[2:], atoms.shape[2:], strict=True))
@@ -24,13 +24,13 @@ def code_shape(y: np.ndarray, atoms: np.ndarray, boundary: str) -> tuple[int, ..
 
 
 def prepare_atoms(atoms: np.ndarray) -> Atoms:
-    """Lay atoms (n_atoms, channels, height, width) out, as rows and as columns."""
-    n_atoms, width = len(atoms), atoms.shape[3]
+    """Lay atoms (n_components, channels, height, width) out, as rows and as columns."""
+    n_components, width = len(atoms), atoms.shape[3]
     rows = _widened(atoms, -(-width // LANES) * LANES)
-    columns = np.zeros((*atoms.shape[1:3], -(-width // 4) * 4, padded(n_atoms)), atoms.dtype)
-    columns[:, :, :width, :n_atoms] = atoms.transpose(1, 2, 3, 0)
-    norms = np.square(atoms.reshape(n_atoms, -1), dtype=np.float64).sum(1).astype(atoms.dtype)
-    return Atoms(rows.reshape(n_atoms, -1), columns.reshape(-1, padded(n_atoms)), norms)
+    columns = np.zeros((*atoms.shape[1:3], -(-width // 4) * 4, padded(n_components)), atoms.dtype)
+    columns[:, :, :width, :n_components] = atoms.transpose(1, 2, 3, 0)
+    norms = np.square(atoms.reshape(n_components, -1), dtype=np.float64).sum(1).astype(atoms.dtype)
+    return Atoms(rows.reshape(n_components, -1), columns.reshape(-1, padded(n_components)), norms)
 
 
 class Layout:
