@@ -239,9 +239,13 @@ def test_what_cannot_be_combined_is_refused(rng):
         code_signals(Convolutional(ConvolutionalLassoCoder(1.0)), group, atoms)
     with pytest.raises(IncompatibleError, match="ConvolutionalLassoCoder needs gradient 'dec'"):
         code_signals(Convolutional(ConvolutionalLassoCoder(1.0), gradient="ae-ls"), group, atoms)
-    with pytest.raises(IncompatibleError, match="needs a ConvDictionary of stride 1.*got ConvDictionary of stride 2"):
+    with pytest.raises(
+        IncompatibleError, match="needs a ConvDictionary of stride 1.*got ConvDictionary of stride 2"
+    ):
         code_signals(
-            Convolutional(ConvolutionalLassoCoder(1.0), stride=2), replace(group, likelihood=Gaussian()), atoms
+            Convolutional(ConvolutionalLassoCoder(1.0), stride=2),
+            replace(group, likelihood=Gaussian()),
+            atoms,
         )
     with pytest.raises(DivergedError, match="filters became NaN"):
         Convolutional(POSITIVE).step(Convolutional(POSITIVE).init(atoms * float("nan")), Batch([group]))
