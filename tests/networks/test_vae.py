@@ -1,5 +1,7 @@
 """The VAE: its bound is a bound, training lowers it and resumes bit for bit, files keep it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -41,11 +43,12 @@ def test_training_lowers_the_bound_and_beats_independent_pixels():
     X, test = images(1000), images(200, seed=1)
     network = VAE(2, 16, 12)
     before = elbo(network, test)
-    rule = VAERule(network, optimizer=torch.optim.Adam(network.parameters(), lr=1e-2))
-    train(rule, ArrayBatches(X, 50), TrainState(rule.init()), max_iter=15)
+    rule = VAERule(network, optimizer=partial(torch.optim.Adam, lr=1e-2))
+    state = train(rule, ArrayBatches(X, 50), TrainState(rule.init()), max_iter=15)
     mean = X.mean(0)
     independent = -(test * np.log(mean) + (1 - test) * np.log(1 - mean)).sum(1).mean()
-    assert elbo(network, test) < independent < before + 0.5
+    assert elbo(state.learned.network, test) < independent < before + 0.5
+    assert elbo(network, test) == before  # the run trained a copy
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
@@ -54,15 +57,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     def rule():
         return VAERule(VAE(2, 6, 12), seed=4)
 
-    whole = rule()
-    train(whole, data, TrainState(whole.init()), max_iter=3)
-    part = rule()
-    state = train(part, data, TrainState(part.init()), max_iter=1)
-    save_checkpoint(tmp_path / "run.safetensors", part, data, state)
-    later = rule()
-    train(later, data, load_checkpoint(tmp_path / "run.safetensors", later, data), max_iter=3)
-    for one, other in zip(whole.network.parameters(), later.network.parameters(), strict=True):
+    whole = train(rule(), data, TrainState(rule().init()), max_iter=3)
+    part = train(rule(), data, TrainState(rule().init()), max_iter=1)
+    save_checkpoint(tmp_path / "run.safetensors", rule(), data, part)
+    resumed = load_checkpoint(tmp_path / "run.safetensors", rule(), data)
+    train(rule(), data, resumed, max_iter=3)
+    networks = [state.learned.network.parameters() for state in (whole, resumed, part)]
+    for one, other, unfinished in zip(*networks, strict=True):
         assert torch.equal(one, other)
+        assert not torch.equal(one, unfinished)
 
 
 def test_a_file_gives_the_network_back(tmp_path):

@@ -96,8 +96,8 @@ class ConvolutionalData:
     atoms
         (n_components, channels, *kernel), unit norm.
     codes
-        (n_samples, n_components, *(signal - kernel + 1)), nonnegative, `n_events` entries of each atom in each
-        sample are not zero.
+        (n_samples, n_components, *(signal - kernel + 1)), nonnegative, `n_events` entries of each atom in
+        each sample are not zero.
     eta
         (n_samples, channels, *signal), the linear predictor.
     """

@@ -305,7 +305,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             data,
             init=self.init,
             atom_set=getattr(rule, "atom_set", AtomSet("sphere")),
-            rng=rng,
+            generator=rng,
         )
         return TrainState(rule.init(torch.from_numpy(atoms)).to(self.device))
 

@@ -484,7 +484,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
     def _fresh(self, data: Any, rule: Any, rng: np.random.Generator) -> TrainState:
         kernel = self._kernel(data.signals[0].ndim - 1)
-        filters = initial_filters(self.n_components, kernel, data, init=self.init, rng=rng)
+        filters = initial_filters(self.n_components, kernel, data, init=self.init, generator=rng)
         return TrainState(rule.init(filters).to(self.device))
 
     def _code(

@@ -229,16 +229,14 @@ class DictionaryLearner(BaseLearner):
     def _make_rule(self, n_steps: int | None) -> Any:
         if not isinstance(self.rule, str):
             return self.rule
-        coder = self._coder(certify=False)
+        coder = self._coder()
         sphere = self.rule in ("ksvd", "noodl") or coder.penalty is None or isinstance(coder, IHTCoder)
         atom_set = AtomSet("sphere" if sphere else "ball", self.nonnegative_atoms)
         if self.rule == "online":
             return Online(coder, atom_set, horizon=n_steps)
         return RULES[self.rule](coder, atom_set)
 
-    def _coder(
-        self, *, alpha: float | None = None, n_nonzero: int | None = None, certify: bool = False
-    ) -> Coder:
+    def _coder(self, *, alpha: float | None = None, n_nonzero: int | None = None) -> Coder:
         own = None if isinstance(self.rule, str) else getattr(self.rule, "coder", None)
         coder = self.coder or own or ("iht" if self.rule == "noodl" else "lasso")
         if not isinstance(coder, str):
@@ -250,14 +248,14 @@ class DictionaryLearner(BaseLearner):
         if coder == "lasso":
             if self.penalty is not None:
                 return ProximalCoder(self.penalty, nonnegative=self.nonnegative)
-            return LassoCoder(alpha, nonnegative=self.nonnegative, certify=certify)
+            return LassoCoder(alpha, nonnegative=self.nonnegative, certify=False)
         if coder == "iht":
             return IHTCoder(alpha, nonnegative=self.nonnegative)
         n_nonzero = self.n_nonzero if n_nonzero is None else n_nonzero
         if n_nonzero is None:
             n_nonzero = max(1, self.n_features_in_ // 10)
         selection = "ols" if coder == "ols" else "omp"
-        return PursuitCoder(n_nonzero, nonnegative=self.nonnegative, selection=selection, certify=certify)
+        return PursuitCoder(n_nonzero, nonnegative=self.nonnegative, selection=selection, certify=False)
 
     def _problem(self, X: np.ndarray, mask: np.ndarray | None) -> Problem:
         atoms = self.components_.astype(X.dtype, copy=False)

@@ -89,6 +89,8 @@ class LatentProblem:
         standard deviation sigma and latents of unit variance.
     radius : float, optional
         R, the largest norm of a latent.
+    gram : Gram, optional
+        What shortens the work for Gaussian data; `with_gram` computes it where that pays.
 
     Raises
     ------

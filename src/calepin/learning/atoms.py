@@ -41,7 +41,7 @@ def initial_atoms(
     *,
     init: str | np.ndarray,
     atom_set: AtomSet,
-    rng: np.random.Generator,
+    generator: np.random.Generator,
 ) -> np.ndarray:
     """Return atoms (n_components, n_features) of unit norm to start learning from.
 
@@ -57,10 +57,15 @@ def initial_atoms(
         square; "random": Gaussian directions; or the atoms themselves.
     atom_set : AtomSet
         What the atoms are projected on.
-    rng : numpy.random.Generator
+    generator : numpy.random.Generator
         Chooses the samples and the directions.
+
+    Raises
+    ------
+    ValueError
+        An unknown word for `init`, or atoms of another shape or with NaN or infinity.
     """
-    head = data.head(4 * n_components, rng)
+    head = data.head(4 * n_components, generator)
     samples = np.asarray(head.X if isinstance(head.X, np.ndarray) else head.X.cpu().numpy())
     n_features = samples.shape[1]
     if isinstance(init, str):
@@ -69,7 +74,7 @@ def initial_atoms(
             raise ValueError(f"init: expected an array or one of {sorted(makers)}, got {init!r}")
         if head.mask is not None:
             samples = np.where(np.asarray(head.mask), samples, 0)
-        atoms = makers[init](n_components, n_features, samples, rng)
+        atoms = makers[init](n_components, n_features, samples, generator)
     else:
         atoms = np.array(init, dtype=np.float64)
         if atoms.shape != (n_components, n_features):
@@ -82,7 +87,7 @@ def initial_atoms(
     sphere = AtomSet("sphere", atom_set.nonnegative)  # of all atoms in the ball, start with full ones
     atoms = sphere.project(atoms)
     dead = ~atoms.any(axis=1)  # constant samples, or nothing left of an atom but negative entries
-    atoms[dead] = sphere.project(np.abs(_from_directions(int(dead.sum()), n_features, samples, rng)))
+    atoms[dead] = sphere.project(np.abs(_from_directions(int(dead.sum()), n_features, samples, generator)))
     return np.ascontiguousarray(atoms, dtype=samples.dtype)
 
 
@@ -109,22 +114,22 @@ def _cosines(n_components: int, length: int) -> np.ndarray:
 
 
 def _from_samples(
-    n_components: int, n_features: int, samples: np.ndarray, rng: np.random.Generator
+    n_components: int, n_features: int, samples: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
     norms = np.linalg.norm(samples, axis=1)
     alive = samples[norms > 1e-3 * norms.max(initial=0)]  # nearly constant ones make no atom
-    chosen = alive[rng.permutation(len(alive))[:n_components]].astype(np.float64)
-    rest = _from_directions(n_components - len(chosen), n_features, samples, rng)
+    chosen = alive[generator.permutation(len(alive))[:n_components]].astype(np.float64)
+    rest = _from_directions(n_components - len(chosen), n_features, samples, generator)
     return np.concatenate([chosen, rest])
 
 
 def _from_cosines(
-    n_components: int, n_features: int, samples: np.ndarray, rng: np.random.Generator
+    n_components: int, n_features: int, samples: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
     return dct_atoms(n_components, n_features)
 
 
 def _from_directions(
-    n_components: int, n_features: int, samples: np.ndarray, rng: np.random.Generator
+    n_components: int, n_features: int, samples: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    return rng.standard_normal((n_components, n_features))
+    return generator.standard_normal((n_components, n_features))

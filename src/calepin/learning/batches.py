@@ -36,7 +36,7 @@ class Batches(Protocol):
         """Yield the batches of pass `n_pass`, without its first `skip`."""
         ...
 
-    def head(self, n_samples: int, rng: np.random.Generator) -> Batch:
+    def head(self, n_samples: int, generator: np.random.Generator) -> Batch:
         """Return about `n_samples` samples to start a model from, without using up the data."""
         ...
 
@@ -96,10 +96,10 @@ class ArrayBatches:
             start = (step * self.world + self.rank) * self.batch_size
             yield self.take(self._order(start, min(start + self.batch_size, len(self.X)), n_pass))
 
-    def head(self, n_samples: int, rng: np.random.Generator) -> Batch:
-        """Return min(n_samples, all) different samples, chosen by `rng`."""
+    def head(self, n_samples: int, generator: np.random.Generator) -> Batch:
+        """Return min(n_samples, all) different samples, chosen by `generator`."""
         n = len(self.X)
-        return self.take(np.sort(rng.choice(n, size=min(n_samples, n), replace=False)))
+        return self.take(np.sort(generator.choice(n, size=min(n_samples, n), replace=False)))
 
     def take(self, rows: np.ndarray | slice) -> Batch:
         """Return the given rows in the dtype and on the device of the batches."""
@@ -160,7 +160,7 @@ class IterableBatches:
         for rows in islice(iterator, skip, None):
             yield self._batch(rows)
 
-    def head(self, n_samples: int, rng: np.random.Generator) -> Batch:
+    def head(self, n_samples: int, generator: np.random.Generator) -> Batch:
         """Return samples of the first batch."""
         if self._first is None:  # kept: a one-shot iterator has to give it again in the first pass
             self._first = next(iter(self.batches), None)
@@ -168,7 +168,7 @@ class IterableBatches:
             raise ValueError("X is an iterable without any batch, expected at least 1")
         batch = self._batch(self._first)
         n = len(batch.X)
-        chosen = np.sort(rng.choice(n, size=min(n_samples, n), replace=False))
+        chosen = np.sort(generator.choice(n, size=min(n_samples, n), replace=False))
         return Batch(batch.X[chosen], None if batch.mask is None else batch.mask[chosen])
 
     def fingerprint(self) -> dict[str, Any]:

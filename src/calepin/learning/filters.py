@@ -26,29 +26,38 @@ def initial_filters(
     data: SignalBatches,
     *,
     init: str | np.ndarray,
-    rng: np.random.Generator,
+    generator: np.random.Generator,
 ) -> Tensor:
     """Return filters (n_components, channels, *kernel_size) of unit norm to start learning from.
 
     Parameters
     ----------
+    n_components : int
+    kernel_size : tuple of int
+    data : SignalBatches
+        Gives the signals, their channels and dtype.
     init : {"data", "random"} or array
         "data": windows of different signals, less their baseline, each chosen among a few for its
         energy; "random": Gaussian noise; or the filters themselves.
-    rng : numpy.random.Generator
+    generator : numpy.random.Generator
         Chooses signals and windows, or draws the noise.
+
+    Raises
+    ------
+    ValueError
+        An unknown word for `init`, or filters of another shape, zero, or with NaN or infinity.
     """
-    groups = data.head(4 * n_components, rng).X
+    groups = data.head(4 * n_components, generator).X
     n_channels = groups[0].y.shape[1]
     shape = (n_components, n_channels, *kernel_size)
     if isinstance(init, str):
         if init not in ("data", "random"):
             raise ValueError(f"init: expected 'data', 'random' or an array, got {init!r}")
-        filters = torch.from_numpy(rng.standard_normal(shape))
+        filters = torch.from_numpy(generator.standard_normal(shape))
         if init == "data":
-            filters = torch.stack([_random_window(groups, kernel_size, rng) for _ in range(n_components)])
+            filters = torch.stack([_random_window(groups, kernel_size, generator) for _ in range(n_components)])
             dead = ~filters.flatten(1).any(1)
-            filters[dead] = torch.from_numpy(rng.standard_normal(shape)).to(filters)[dead]
+            filters[dead] = torch.from_numpy(generator.standard_normal(shape)).to(filters)[dead]
     else:
         filters = torch.as_tensor(np.array(init))
         if tuple(filters.shape) != shape:
@@ -63,16 +72,16 @@ def initial_filters(
 
 
 def _random_window(
-    groups: Sequence[Signals], kernel_size: tuple[int, ...], rng: np.random.Generator
+    groups: Sequence[Signals], kernel_size: tuple[int, ...], generator: np.random.Generator
 ) -> Tensor:
     """Return the one of eight random windows, less its signal's mean, with the most energy."""
     windows = []
     for _ in range(8):
-        y = groups[int(rng.integers(len(groups)))].y
-        y = y[int(rng.integers(len(y)))]
+        y = groups[int(generator.integers(len(groups)))].y
+        y = y[int(generator.integers(len(y)))]
         window = y - y.flatten(1).mean(1).view(-1, *[1] * len(kernel_size))
         for axis, size in enumerate(kernel_size, start=1):
-            window = window.narrow(axis, int(rng.integers(window.shape[axis] - size + 1)), size)
+            window = window.narrow(axis, int(generator.integers(window.shape[axis] - size + 1)), size)
         windows.append(window)
     return max(windows, key=lambda window: float(window.square().sum()))
 

@@ -94,7 +94,7 @@ def dictionary_gradient(
         loss, _ = unfolded_loss(
             samples, leaf, penalty=penalty, n_unfold=n_unfold, step_size=step_size, gradient=gradient,
             solver=solver, differentiate=differentiate, last_k=last_k, checkpoint_every=checkpoint_every,
-            decay=decay, likelihood=likelihood,
+            decay=decay, likelihood=likelihood or Gaussian(),
         )  # fmt: skip
         (found,) = torch.autograd.grad(loss, leaf)
     return found if isinstance(atoms, Tensor) else found.numpy()
@@ -110,10 +110,10 @@ def unfolded_loss(
     gradient: GradientRule,
     solver: UnfoldedSolver,
     differentiate: Differentiate,
+    likelihood: Likelihood,
     last_k: int | None = None,
     checkpoint_every: int | None = None,
     decay: float = 1.0,
-    likelihood: Likelihood | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the mean loss of a batch, whose gradient in `atoms` is the one asked for, and the codes.
 
@@ -126,7 +126,7 @@ def unfolded_loss(
     ):
         if value not in get_args(known):
             raise ValueError(f"{name}: expected one of {get_args(known)}, got {value!r}")
-    problem = Problem(Dense(atoms), likelihood or Gaussian(), y)
+    problem = Problem(Dense(atoms), likelihood, y)
     encoder = unfolded_encoder(penalty, step_size=step_size, solver=solver, decay=decay)
     codes = unfolded_codes(
         problem, encoder, n_iter=n_unfold, gradient=gradient, differentiate=differentiate,

@@ -80,10 +80,10 @@ class SignalBatches:
                 rows = permuted(rows, n, (self.seed, n_pass))
             yield Batch([signals for _, signals in self.take(rows.astype(np.int64))])
 
-    def head(self, n_samples: int, rng: np.random.Generator) -> Batch:
-        """Return min(n_samples, all) different signals, chosen by `rng`."""
+    def head(self, n_samples: int, generator: np.random.Generator) -> Batch:
+        """Return min(n_samples, all) different signals, chosen by `generator`."""
         n = len(self.signals)
-        rows = np.sort(rng.choice(n, size=min(n_samples, n), replace=False))
+        rows = np.sort(generator.choice(n, size=min(n_samples, n), replace=False))
         return Batch([signals for _, signals in self.take(rows)])
 
     def take(self, rows: np.ndarray) -> list[tuple[np.ndarray, Signals]]:

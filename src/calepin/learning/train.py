@@ -105,6 +105,8 @@ def train(
     ------
     DivergedError
         An objective became NaN or infinite. The last checkpoint is kept.
+    ValueError
+        The data give no batch.
     KeyboardInterrupt
         After the checkpoint is written.
     """

@@ -233,7 +233,7 @@ class UnfoldedAutoencoder(nn.Module):
 
     @torch.no_grad()
     def project_(self) -> None:
-        """Put learned values back where they have a meaning: step sizes above 0, soft thresholds not below."""
+        """Keep learned step sizes above 0, and learned soft thresholds at 0 or above."""
         self.step_size.clamp_(min=torch.finfo(self.step_size.dtype).eps)
         if self.penalty is L1:
             self.alpha.clamp_(min=0)

@@ -178,17 +178,17 @@ def fit_untrained(
     -------
     UntrainedSolution
 
-    Warns
-    -----
-    ConvergenceWarning
-        A problem reached neither `tol` nor a plateau; names the residual, and steps reduced.
-
     Raises
     ------
     ValueError
         Arguments that don't fit together; an observation that is zero wherever it was measured.
     KeyboardInterrupt
         After Ctrl-C or SIGTERM, when the checkpoint is written.
+
+    Warns
+    -----
+    ConvergenceWarning
+        A problem reached neither `tol` nor a plateau; names the residual, and steps reduced.
     """
     likelihood = Gaussian() if likelihood is None else likelihood
     optimizer = Adam(LEARNING_RATE) if optimizer is None else optimizer

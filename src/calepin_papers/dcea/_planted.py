@@ -112,7 +112,7 @@ def learn(
         centre=isinstance(init, str),
     )
     rng = np.random.default_rng(seed)
-    filters = initial_filters(len(reference), reference.shape[2:], data, init=init, rng=rng)
+    filters = initial_filters(len(reference), reference.shape[2:], data, init=init, generator=rng)
     state = TrainState(rule.init(filters))
     errors = [filter_error(filters.cpu(), reference, max_shift=max_shift)]
     for n in range(1, n_passes + 1):

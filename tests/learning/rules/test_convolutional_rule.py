@@ -148,7 +148,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(debias, tmp_path,
     rule = Convolutional(POSITIVE, debias=debias, n_updates=1 if debias is None else 2, centre=True)
     start = np.roll(near(data.atoms, rng), 7, axis=2)
     source = batches(data, batch_size=12, seed=5)
-    filters = initial_filters(2, (20,), source, init=start, rng=rng)
+    filters = initial_filters(2, (20,), source, init=start, generator=rng)
     whole = train(rule, source, TrainState(rule.init(filters)), max_iter=3)
     path = tmp_path / "run.safetensors"
     train(

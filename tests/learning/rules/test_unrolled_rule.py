@@ -12,12 +12,12 @@ from calepin.learning import (
     Batch,
     DivergedError,
     TrainState,
+    Unfolded,
     dictionary_gradient,
     load_checkpoint,
     train,
 )
 from calepin.learning.gradients import unfolded_loss
-from calepin.learning.rules.unrolled import Unfolded
 from calepin.metrics.atoms import dictionary_error
 from calepin.penalties import L1, HardThreshold, NonNegativeL1
 
@@ -37,8 +37,15 @@ def start(data):
 
 def run(rule, data, start, n_passes=3, **how):
     return train(
-        rule, ArrayBatches(data.X, 50, seed=3), TrainState(rule.init(start.copy())), max_iter=n_passes, **how
+        rule, ArrayBatches(data.X, 50, seed=3), TrainState(rule.init(start)), max_iter=n_passes, **how
     )
+
+
+def assert_equal(mine, other):
+    mine, other = mine.tensors(), other.tensors()
+    assert mine.keys() == other.keys()
+    for name, value in mine.items():
+        assert torch.equal(value, other[name]), name
 
 
 def test_a_step_of_gradient_descent_is_what_it_says(data, start):
@@ -49,13 +56,13 @@ def test_a_step_of_gradient_descent_is_what_it_says(data, start):
         optimizer=partial(torch.optim.SGD, lr=0.3),
         atom_set=AtomSet("sphere"),
     )
-    arrays = rule.init(start.copy())
-    objective = rule.step(arrays, Batch(data.X[:50]))
-    gradient = dictionary_gradient(data.X[:50], start, penalty=L1(0.1), n_unfold=12, step=0.1, rule="ae-ls")
-    moved = start - 0.3 * gradient
-    np.testing.assert_allclose(
-        arrays["atoms"], moved / np.linalg.norm(moved, axis=1, keepdims=True), rtol=1e-12
+    state = rule.init(start)
+    objective = rule.step(state, Batch(data.X[:50]))
+    gradient = dictionary_gradient(
+        data.X[:50], start, penalty=L1(0.1), n_unfold=12, step_size=0.1, gradient="ae-ls"
     )
+    moved = start - 0.3 * gradient
+    np.testing.assert_allclose(state.atoms, moved / np.linalg.norm(moved, axis=1, keepdims=True), rtol=1e-12)
     assert objective.shape == (50,)
 
 
@@ -71,7 +78,7 @@ def test_a_step_of_gradient_descent_is_what_it_says(data, start):
     ids=["implicit", "ae-lasso", "dec", "decay", "hard"],
 )
 def test_a_planted_dictionary_is_recovered(data, start, rule, bar):
-    found = run(rule, data, start, n_passes=20).arrays["atoms"]
+    found = run(rule, data, start, n_passes=20).learned.atoms.numpy()
     assert dictionary_error(found, data.atoms) < bar < 0.5 * dictionary_error(start, data.atoms)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
 
@@ -92,9 +99,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data, start, tmp_
     batches = ArrayBatches(data.X, 50, seed=3)
     run(rule, data, start, checkpoint=file, callbacks=[lambda state: state.n_steps == 11])
     resumed = train(rule, batches, load_checkpoint(file, rule, batches), max_iter=3)
-    assert resumed.arrays.keys() == whole.arrays.keys()
-    for name, value in whole.arrays.items():
-        np.testing.assert_array_equal(resumed.arrays[name], value)
+    assert_equal(resumed.learned, whole.learned)
     history = [[record["objective"] for record in s.history] for s in (whole, resumed)]
     assert history[0] == history[1]
 
@@ -104,38 +109,45 @@ def test_a_checkpoint_of_other_settings_is_refused(data, start, tmp_path):
     run(Unfolded(L1(0.1), n_unfold=3, optimizer=ADAM), data, start, n_passes=1, checkpoint=file)
     batches = ArrayBatches(data.X, 50, seed=3)
     for other, name in (
-        (Unfolded(L1(0.2), n_unfold=3, optimizer=ADAM), "penalty.L1.alpha"),
-        (Unfolded(L1(0.1), n_unfold=3, optimizer=partial(torch.optim.Adam, lr=1e-3)), "optimizer.lr"),
-        (Unfolded(NonNegativeL1(0.1), n_unfold=3, optimizer=ADAM), "penalty.L1"),
+        (Unfolded(L1(0.2), n_unfold=3, optimizer=ADAM), "penalty.alpha was 0.1, now 0.2"),
+        (
+            Unfolded(L1(0.1), n_unfold=3, optimizer=partial(torch.optim.Adam, lr=1e-3)),
+            "optimizer.lr was 0.005, now 0.001",
+        ),
+        (
+            Unfolded(NonNegativeL1(0.1), n_unfold=3, optimizer=ADAM),
+            "penalty.name was 'L1', now 'NonNegativeL1'",
+        ),
     ):
-        with pytest.raises(ValueError, match=f"other settings: {name}"):
+        with pytest.raises(ValueError, match=f"of another run: its {name}"):
             load_checkpoint(file, other, batches)
 
 
 def test_tensors_and_arrays_learn_alike(data, start):
     rule = Unfolded(L1(0.1), n_unfold=8, optimizer=ADAM)
-    arrays, tensors = rule.init(start.copy()), rule.init(torch.from_numpy(start.copy()))
+    arrays, tensors = rule.init(start), rule.init(torch.from_numpy(start))
     for i in range(0, 200, 50):
         rule.step(arrays, Batch(data.X[i : i + 50]))
         rule.step(tensors, Batch(torch.from_numpy(data.X[i : i + 50])))
-    assert torch.equal(tensors["atoms"], torch.from_numpy(arrays["atoms"]))
-    assert isinstance(arrays["optimizer.exp_avg"], np.ndarray)
+    assert_equal(tensors, arrays)
+    assert set(arrays.atoms_memory) == {"step", "exp_avg", "exp_avg_sq"}
 
 
 def test_float32_atoms_stay_float32_and_in_the_ball(data, start):
     rule = Unfolded(L1(0.1), n_unfold=8, optimizer=ADAM, atom_set=AtomSet("ball"))
-    atoms = run(rule, data, 3 * start.astype("f"), n_passes=1).arrays["atoms"]
-    assert atoms.dtype == np.float32
-    assert np.linalg.norm(atoms, axis=1).max() <= 1 + 1e-6
+    atoms = run(rule, data, 3 * start.astype("f"), n_passes=1).learned.atoms
+    assert atoms.dtype == torch.float32
+    assert torch.linalg.vector_norm(atoms, dim=1).max() <= 1 + 1e-6
 
 
 def test_with_the_tangent_only_directions_move(data, start):
     settings = {"n_unfold": 8, "optimizer": partial(torch.optim.SGD, lr=1e-4)}
     moves = []
     for tangent in (False, True):
-        arrays = Unfolded(L1(0.1), tangent=tangent, **settings).init(start.copy())
-        Unfolded(L1(0.1), tangent=tangent, **settings).step(arrays, Batch(data.X[:50]))
-        moves.append(arrays["atoms"] - start)
+        rule = Unfolded(L1(0.1), tangent=tangent, **settings)
+        state = rule.init(start)
+        rule.step(state, Batch(data.X[:50]))
+        moves.append(state.atoms.numpy() - start)
     # a short step, normalised, is the same to first order
     assert np.abs(moves[0] - moves[1]).max() < 1e-3 * np.abs(moves[1]).max()
     assert np.abs((moves[1] * start).sum(1)).max() < 1e-6
@@ -147,21 +159,18 @@ def test_beta_falls_by_its_schedule():
     assert rule.decay_at(10**9) > 0
 
 
-def test_codes_that_vanish_are_told(data, start):
+def test_codes_that_vanish_are_warned_of(data, start):
     rule = Unfolded(L1(1e3), n_unfold=3)
     with pytest.warns(RuntimeWarning, match="all codes of a batch are zero"):
         rule.step(rule.init(start), Batch(data.X[:20]))
 
 
 def test_a_long_step_is_warned_of_and_a_longer_one_refused(data, start):
+    long, longer = (Unfolded(L1(0.1), n_unfold=3, step_size=step_size) for step_size in (0.3, 3.0))
     with pytest.warns(RuntimeWarning, match="above 1 / L"):
-        Unfolded(L1(0.1), n_unfold=3, step_size=0.3).step(
-            {"atoms": start, "t": np.zeros(1, int)}, Batch(data.X)
-        )
+        long.step(long.init(start), Batch(data.X))
     with pytest.raises(ValueError, match="step_size: expected less than 2 / L"):
-        Unfolded(L1(0.1), n_unfold=3, step_size=3.0).step(
-            {"atoms": start, "t": np.zeros(1, int)}, Batch(data.X)
-        )
+        longer.step(longer.init(start), Batch(data.X))
 
 
 def test_divergence_stops_and_keeps_the_last_good_checkpoint(data, start, tmp_path):
@@ -171,7 +180,7 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(data, start, tmp_pa
     run(rule, data, start, n_passes=1, checkpoint=file)
     kept = file.read_bytes()
     state = load_checkpoint(file, rule, ArrayBatches(data.X, 50, seed=3))
-    state.arrays["atoms"][0, 0] = np.nan
+    state.learned.atoms[0, 0] = np.nan
     with pytest.raises(DivergedError, match="the atoms became NaN"):
         train(rule, ArrayBatches(X, 50, seed=3), state, max_iter=2, checkpoint=file)
     assert file.read_bytes() == kept
@@ -212,7 +221,7 @@ def test_the_gradient_in_a_learned_step_and_learned_thresholds_is_right(data, st
 
     def loss(step, alpha):
         return unfolded_loss(
-            y, atoms, penalty=L1(alpha), n_unfold=6, step=step, rule="ae-ls", solver=solver,
+            y, atoms, penalty=L1(alpha), n_unfold=6, step_size=step, gradient="ae-ls", solver=solver,
             differentiate="unroll",
         )[0]  # fmt: skip
 
@@ -222,20 +231,22 @@ def test_the_gradient_in_a_learned_step_and_learned_thresholds_is_right(data, st
 def test_a_run_with_learned_layers_resumes_bit_for_bit(data, start, tmp_path):
     rule = Unfolded(L1(0.1), n_unfold=8, optimizer=ADAM, learn_step=True, learn_threshold=True)
     whole = run(rule, data, start)
-    assert whole.arrays["step"][0] < 2 / np.linalg.norm(whole.arrays["atoms"], 2) ** 2
-    assert whole.arrays["alpha"].std() > 0
+    learned = whole.learned
+    assert learned.step_size[0] < 2 / torch.linalg.matrix_norm(learned.atoms, 2) ** 2
+    assert learned.alpha.std() > 0
     file = tmp_path / "run.safetensors"
     batches = ArrayBatches(data.X, 50, seed=3)
     run(rule, data, start, checkpoint=file, callbacks=[lambda state: state.n_steps == 11])
     resumed = train(rule, batches, load_checkpoint(file, rule, batches), max_iter=3)
-    for name, value in whole.arrays.items():
-        np.testing.assert_array_equal(resumed.arrays[name], value)
+    assert_equal(resumed.learned, learned)
 
 
-def test_encode_gives_the_codes_of_the_step(data, start):
-    rule = Unfolded(L1(0.1), n_unfold=9, step_size=0.1)
-    arrays = rule.init(start.copy())
-    codes = rule.encode(arrays, data.X[:30])
-    np.testing.assert_allclose(
-        rule.objective(arrays, data.X[:30], codes), rule.step(arrays, Batch(data.X[:30]))
-    )
+@pytest.mark.parametrize("differentiate", ["unroll", "implicit"])
+def test_encode_gives_the_codes_of_the_step(data, start, differentiate):
+    rule = Unfolded(L1(0.1), n_unfold=9, step_size=0.1, differentiate=differentiate)
+    state = rule.init(start)
+    codes, objective = rule.encode(state, data.X[:30])
+    residual = torch.from_numpy(data.X[:30]) - codes @ torch.from_numpy(start)
+    by_hand = 0.5 * residual.square().sum(1) + 0.1 * codes.abs().sum(1)
+    np.testing.assert_allclose(objective, by_hand)
+    np.testing.assert_allclose(objective, rule.step(state, Batch(data.X[:30])))

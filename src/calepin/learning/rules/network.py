@@ -114,6 +114,11 @@ class ModuleRule:
 
     def __init__(self, network: nn.Module, optimizer: Optimizer | None, seed: int) -> None:
         self.network = network
+        if optimizer is not None and not callable(optimizer):
+            raise ValueError(
+                "optimizer: expected a callable that makes one of a list of parameters, "
+                f"got {type(optimizer).__name__}; partial(torch.optim.Adam, lr=1e-3) is such a callable"
+            )
         self.optimizer: Any = partial(torch.optim.Adam, lr=1e-3) if optimizer is None else optimizer
         self.seed = seed
 

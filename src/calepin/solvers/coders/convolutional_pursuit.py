@@ -175,11 +175,13 @@ def refit_codes(
 
     Parameters
     ----------
-    y, atoms, likelihood, offset, nonnegative, boundary
+    y, atoms
         As in `convolutional_pursuit`.
     support : array or tensor of shape (n, n_components, *positions)
         Where codes may differ from zero: bool, or numbers, from which the fit starts (negative ones
         start from zero where codes are nonnegative).
+    likelihood, offset, nonnegative, boundary
+        As in `convolutional_pursuit`.
     tol : float, default 1e-6
         Stop where no coefficient alone could lower the nll by more than ``tol**2 / 2``.
     max_iter : int, default 100
@@ -188,6 +190,13 @@ def refit_codes(
     Returns
     -------
     codes : array or tensor, shape of `support`
+
+    Raises
+    ------
+    ValueError
+        An argument is not what it must be.
+    IncompatibleError
+        The likelihood is none of the three.
 
     Warns
     -----
