@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from calepin.metrics import dictionary_error, match_atoms, recovered_share
+from calepin.metrics import dictionary_error, match_atoms, recovered_fraction
 
 
 def test_order_and_sign_do_not_count():
@@ -45,9 +45,9 @@ def test_the_recovered_share_counts_atoms_within_the_tolerance():
     limit = np.tan(np.arccos(0.99))
     atoms = np.eye(4) + np.diag(turned[:3] * limit, k=1)
     atoms[3] = [0.6, 0.5, 0.5, 0.4]
-    assert recovered_share(-5 * atoms[[2, 0, 3, 1]], reference) == 0.5
-    assert recovered_share(reference, reference) == 1
-    assert recovered_share(np.zeros((4, 4)), reference) == 0
+    assert recovered_fraction(-5 * atoms[[2, 0, 3, 1]], reference) == 0.5
+    assert recovered_fraction(reference, reference) == 1
+    assert recovered_fraction(np.zeros((4, 4)), reference) == 0
 
 
 def test_bad_input_is_named():

@@ -61,6 +61,7 @@ class TrainState:
 
 
 Callback = Callable[[TrainState], bool | None]
+"""Called with the state after every step; a true result ends the run."""
 
 
 def train(

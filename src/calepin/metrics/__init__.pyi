@@ -5,7 +5,7 @@ from .atoms import (
     match_atoms as match_atoms,
 )
 from .atoms import (
-    recovered_share as recovered_share,
+    recovered_fraction as recovered_fraction,
 )
 from .codes import (
     SupportRecovery as SupportRecovery,

@@ -7,7 +7,7 @@ before anything is measured.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["dictionary_error", "match_atoms", "recovered_share"]
+__all__ = ["dictionary_error", "match_atoms", "recovered_fraction"]
 
 
 def match_atoms(atoms: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -52,7 +52,7 @@ def dictionary_error(atoms: ArrayLike, reference: ArrayLike) -> float:
     return float(np.linalg.norm(signs[:, None] * atoms[order] - reference) / scale)
 
 
-def recovered_share(atoms: ArrayLike, reference: ArrayLike, *, tolerance: float = 0.01) -> float:
+def recovered_fraction(atoms: ArrayLike, reference: ArrayLike, *, tolerance: float = 0.01) -> float:
     """Return the share of reference atoms that were found: matched with ``1 - |cos| <= tolerance``.
 
     This is the count of Aharon, Elad and Bruckstein (2006, Sec. V-A), with every learned atom used

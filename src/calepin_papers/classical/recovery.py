@@ -31,7 +31,7 @@ from calepin.learning import (
     initial_atoms,
     train,
 )
-from calepin.metrics import dictionary_error, recovered_share
+from calepin.metrics import dictionary_error, recovered_fraction
 from calepin.report import curves, save_figure
 from calepin.solvers import IHTCoder, PursuitCoder
 from calepin_papers._common import band, spread
@@ -143,7 +143,7 @@ def _learn(
         learned.append(now.copy() if where is None else now.cpu().numpy())
     return Trace(
         tuple(dictionary_error(now, data.atoms) for now in learned),
-        tuple(recovered_share(now, data.atoms) for now in learned),
+        tuple(recovered_fraction(now, data.atoms) for now in learned),
     )
 
 

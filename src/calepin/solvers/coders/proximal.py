@@ -19,7 +19,10 @@ from calepin.solvers.solve import solve
 __all__ = ["Differentiate", "ProximalCoder", "UnfoldedSolver", "unfolded_codes", "unfolded_encoder"]
 
 UnfoldedSolver = Literal["ista", "fista"]
+"""Layers without or with momentum."""
+
 Differentiate = Literal["unroll", "last-k", "implicit"]
+"""How an encoder is differentiated: see `calepin.solve`."""
 
 
 @dataclass(frozen=True)
