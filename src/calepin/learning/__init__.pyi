@@ -18,6 +18,7 @@ from .rules.classical import KSVD as KSVD
 from .rules.classical import MOD as MOD
 from .rules.classical import NOODL as NOODL
 from .rules.classical import ClassicalRule as ClassicalRule
+from .rules.classical import ClassicalState as ClassicalState
 from .rules.classical import Online as Online
 from .rules.convolutional import Convolutional as Convolutional
 from .rules.generative import Algorithm1 as Algorithm1

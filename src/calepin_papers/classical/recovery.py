@@ -12,10 +12,8 @@ There are two starts, because the theories differ for them:
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 
 from calepin.datasets import SparseData, simulate_sparse
 from calepin.experiments import Claim, Experiment, Findings, Run
@@ -131,16 +129,13 @@ def _learn(
     name: str, data: SparseData, atoms: np.ndarray, start: str, settings: Settings, device: str
 ) -> Trace:
     rule = _rule(name, settings)
-    where = None if device == "cpu" else device
     batch_size = {"online": settings.online_batch, "noodl": settings.noodl_batch}.get(name)
-    batches = ArrayBatches(data.X, batch_size, device=where)
-    begin: Any = atoms.copy() if where is None else torch.as_tensor(atoms, device=where)
-    state = TrainState(rule.init(begin))
+    batches = ArrayBatches(data.X, batch_size, device=device)
+    state = TrainState(rule.init(atoms).to(device))
     learned = [atoms]
     for n_passes in range(1, 1 + (settings.near_passes if start == "near" else settings.data_passes)):
         train(rule, batches, state, max_iter=n_passes)
-        now = state.arrays["atoms"]
-        learned.append(now.copy() if where is None else now.cpu().numpy())
+        learned.append(state.learned.atoms.cpu().numpy().copy())
     return Trace(
         tuple(dictionary_error(now, data.atoms) for now in learned),
         tuple(recovered_fraction(now, data.atoms) for now in learned),

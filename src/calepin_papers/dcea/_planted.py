@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from calepin.datasets import ConvolutionalData, simulate_convolutional
 from calepin.learning import (
     Convolutional,
-    ConvolutionalCoder,
-    ProximalCoder,
     SignalBatches,
     TrainState,
     initial_filters,
@@ -21,6 +19,7 @@ from calepin.learning import (
 from calepin.likelihoods import Binomial, Likelihood
 from calepin.metrics import filter_error
 from calepin.penalties import NonNegativeL1
+from calepin.solvers import Coder, ProximalCoder
 
 __all__ = ["Planted", "descent_coder", "learn", "perturbed"]
 
@@ -76,12 +75,12 @@ def perturbed(atoms: NDArray[np.float64], error: float, rng: np.random.Generator
 
 def descent_coder(threshold: float, trials: int, n_iter: int) -> ProximalCoder:
     """Return nonnegative FISTA; the paper's threshold is for the likelihood of one trial."""
-    return ProximalCoder(NonNegativeL1(threshold * trials), n_iter, positive=True)
+    return ProximalCoder(NonNegativeL1(threshold * trials), n_iter, nonnegative=True)
 
 
 def learn(
     X: NDArray[np.float64],
-    coder: ConvolutionalCoder,
+    coder: Coder,
     *,
     init: str | NDArray[np.float64],
     reference: NDArray[np.float64],
@@ -117,6 +116,6 @@ def learn(
     errors = [filter_error(filters.cpu(), reference, max_shift=max_shift)]
     for n in range(1, n_passes + 1):
         train(rule, data, state, max_iter=n)
-        errors.append(filter_error(state.arrays["atoms"].cpu(), reference, max_shift=max_shift))
+        errors.append(filter_error(state.learned.atoms.cpu(), reference, max_shift=max_shift))
         after_pass()
-    return state.arrays["atoms"].cpu().numpy(), np.array(errors)
+    return state.learned.atoms.cpu().numpy(), np.array(errors)

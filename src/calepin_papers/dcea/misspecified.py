@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import PursuitCoder
 from calepin.likelihoods import Gaussian
 from calepin.report import curves, save_figure
+from calepin.solvers import ConvolutionalPursuitCoder
 from calepin_papers._common import band, spread
 from calepin_papers.dcea._planted import Planted, learn, perturbed
 
@@ -74,7 +74,7 @@ def _error(model: str, trials: int, draw: int, settings: Settings, run: Run) -> 
         X, baseline, likelihood = X / trials, 1 / (1 + np.exp(-baseline)), Gaussian()
     _, trace = learn(
         X,
-        PursuitCoder(planted.n_atoms * planted.n_events),
+        ConvolutionalPursuitCoder(planted.n_atoms * planted.n_events),
         init=perturbed(data.atoms, planted.start_error, rng),
         reference=data.atoms,
         likelihood=likelihood,

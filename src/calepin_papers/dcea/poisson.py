@@ -106,7 +106,7 @@ def _train(settings: Settings, kind: str, images: Tensor, run: Run) -> dict[int,
             fraction = (place + (before + part) / len(recipe.stages)) / len(settings.recipes)
             run.progress(0.5 * fraction, f"training {kind}, peak {peak}")
 
-        train_network(
+        network = train_network(
             network,
             images,
             recipe,
@@ -127,7 +127,7 @@ def _begin(settings: Settings, images: Tensor, run: Run) -> dict[str, float]:
     network = fresh_network(recipe, tied=False).to(run.device)
     trained, held_out = images[: len(images) // 2], images[len(images) // 2 :]
     before = _held_out_error(network, held_out)
-    train_network(
+    network = train_network(
         network,
         trained,
         recipe,

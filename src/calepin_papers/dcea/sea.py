@@ -17,6 +17,7 @@ floor of its own, whatever the amplitude (`floor_fixed_bias_small`, `..._large`)
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -131,18 +132,18 @@ def _descend(
     moment = amplitude**2 * 7 / 12  # of a uniform amplitude in [C / 2, C]
     kappa = settings.delta / (moment * settings.n_nonzero / n / 4)
     # the rule's loss is per entry and for all trials, the theorem's per sample and for one
-    descent = torch.optim.SGD(network.parameters(), lr=kappa * n / trials)
+    descent = partial(torch.optim.SGD, lr=kappa * n / trials)
     rule = NetworkRule(network, optimizer=descent, target="observed", unit_norm=True)
-    arrays = rule.init()
-    path = [_distance(network.atoms, atoms)]
+    state = rule.init()
+    path = [_distance(state.network.atoms, atoms)]
     for n_step in range(settings.n_steps):
         if threshold == "relu":
             level = bias * (1 - settings.delta / 2) ** n_step if falling else bias
-            network.alpha.fill_(max(level, settings.leak * amplitude**3) * trials / 4)
+            state.network.alpha.fill_(max(level, settings.leak * amplitude**3) * trials / 4)
         codes = _codes(settings, amplitude, rng, signed=threshold == "hard")
         mean = torch.sigmoid(torch.from_numpy(codes).to(device) @ atoms)
-        rule.step(arrays, Batch((trials * mean).round()[:, :, None]))
-        path.append(_distance(network.atoms, atoms))
+        rule.step(state, Batch((trials * mean).round()[:, :, None]))
+        path.append(_distance(state.network.atoms, atoms))
     return np.array(path)
 
 

@@ -16,12 +16,12 @@ import torch
 
 from calepin.datasets import ConvolutionalData
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import PursuitCoder
 from calepin.likelihoods import Binomial
 from calepin.metrics import match_filters
 from calepin.operators import ConvDictionary
 from calepin.problem import Problem
 from calepin.report import Curve, curves, save_figure
+from calepin.solvers import ConvolutionalPursuitCoder
 from calepin_papers._common import band, spread
 from calepin_papers.dcea._planted import Planted, descent_coder, learn, perturbed
 
@@ -110,8 +110,8 @@ def _learn(
     radius = planted.kernel // 10
     if name == "BCOMP":
         return learn(
-            data.X, PursuitCoder(n_events), init=start, n_passes=settings.bcomp_rounds, n_updates=16,
-            batch_size=len(data.X), learning_rate=0.02, **common,
+            data.X, ConvolutionalPursuitCoder(n_events), init=start, n_passes=settings.bcomp_rounds,
+            n_updates=16, batch_size=len(data.X), learning_rate=0.02, **common,
         )  # fmt: skip
     if name == "DCEA":
         coder = descent_coder(settings.threshold, planted.trials, settings.n_iter)
@@ -140,7 +140,7 @@ def _time_coding(settings: Settings, run: Run) -> dict[str, list[float]]:
     dictionary = ConvDictionary(atoms, signal_shape=(planted.length,))
     coders = {
         "DCEA": descent_coder(settings.threshold, planted.trials, settings.n_iter),
-        "BCOMP": PursuitCoder(planted.n_atoms * planted.n_events),
+        "BCOMP": ConvolutionalPursuitCoder(planted.n_atoms * planted.n_events),
     }
     seconds: dict[str, list[float]] = {}
     for name, coder in coders.items():
@@ -150,7 +150,7 @@ def _time_coding(settings: Settings, run: Run) -> dict[str, list[float]]:
             times = []
             for _ in range(2):
                 begun = time.perf_counter()
-                float(coder.codes(problem).sum())
+                float(coder.encode(problem).values.sum())
                 times.append(time.perf_counter() - begun)
             seconds.setdefault(name, []).append(min(times))
     return seconds

@@ -17,9 +17,11 @@ where a change learns more in a minute on one core:
 - the mean of the last weights, a thousand steps or so, at the end.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -144,15 +146,16 @@ def train_network(
     checkpoint: Path | None = None,
     progress: Callable[[float], None] = lambda part: None,
 ) -> UnfoldedAutoencoder:
-    """Train a network in place by one stage, and return it.
+    """Return a copy of a network that one stage has trained.
 
     The mirror images are training images too. Training continues from an existing checkpoint.
     """
+    network = copy.deepcopy(network)
     network.residual_bound, network.n_unfold = stage.peak, stage.n_unfold
     network.shifts_at_once = stage.n_shifts  # one batch: a step is small
     rule = NetworkRule(
         network,
-        optimizer=SOAP(network.parameters(), lr=stage.learning_rate),
+        optimizer=partial(SOAP, lr=stage.learning_rate),
         schedule=CosineDecay(stage.n_steps, last=stage.last),
         max_norm=recipe.max_norm,
         noise=PoissonNoise(stage.peak),
@@ -167,6 +170,7 @@ def train_network(
     def report(state: TrainState) -> None:
         progress(state.n_steps / stage.n_steps)
 
-    train_steps(rule, data, stage.n_steps, callbacks=[report], checkpoint=checkpoint)
-    network.shifts_at_once = 1
-    return network
+    state = train_steps(rule, data, stage.n_steps, callbacks=[report], checkpoint=checkpoint)
+    trained = state.learned.network
+    trained.shifts_at_once = 1
+    return trained

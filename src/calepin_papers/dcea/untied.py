@@ -11,6 +11,7 @@ network trained as the untied one degrades too, so that the effects of ties and 
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -119,11 +120,12 @@ def _train_untied(
         tied=False,
         padding="none",
     )
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, eps=1e-3)
+    optimizer = partial(torch.optim.Adam, lr=settings.learning_rate, eps=1e-3)
     rule = NetworkRule(network, optimizer=optimizer, target="observed", unit_norm=True)
     batches = ArrayBatches(data.X.astype(np.float32), settings.batch_size, seed=seed, device=device)
-    train(rule, batches, TrainState(rule.init()), max_iter=settings.n_passes)
-    return {name: getattr(network, weights).detach().cpu().numpy() for name, weights in WEIGHTS.items()}
+    state = train(rule, batches, TrainState(rule.init()), max_iter=settings.n_passes)
+    trained = state.learned.network
+    return {name: getattr(trained, weights).detach().cpu().numpy() for name, weights in WEIGHTS.items()}
 
 
 def _draw(truth: np.ndarray, tied: np.ndarray, untied: np.ndarray, run: Run) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import MiniBatchDictionaryLearning
 
 from calepin import sparse_encode
-from calepin.learning import KSVD, AtomSet, Batch
+from calepin.learning import KSVD, AtomSet, Batch, ClassicalState
 from calepin.solvers import PursuitCoder
 
 __all__ = ["Baseline", "KSVDBaseline", "MODBaseline", "reconstruct", "rounded"]
@@ -69,23 +69,23 @@ class KSVDBaseline:
 
     def __init__(self, n_components: int, seed: int) -> None:
         self._n_components, self._rng = n_components, np.random.default_rng(seed)
-        self._arrays: dict | None = None
+        self._state: ClassicalState | None = None
 
     @property
     def atoms(self) -> Array:
         """The atoms."""
-        return self._arrays["atoms"] if self._arrays else np.zeros((0, 0))
+        return np.zeros((0, 0)) if self._state is None else self._state.atoms.numpy()
 
     def learn(self, y: Array) -> None:
         """Sweep over the batch; the first one's samples and noise are where the atoms begin."""
-        rule = KSVD(PursuitCoder(_default_nonzero(y.shape[1])), AtomSet("sphere"))
-        if self._arrays is None:
+        rule = KSVD(PursuitCoder(_default_nonzero(y.shape[1])), AtomSet("sphere"), replace_every=None)
+        if self._state is None:
             atoms = self._rng.standard_normal((self._n_components, y.shape[1])) * y.std()
             n = min(len(y), self._n_components)
             atoms[:n] = y[:n]
-            self._arrays = rule.init(rule.atom_set.project(atoms))
+            self._state = rule.init(rule.atom_set.project(atoms))
         for _ in range(_KSVD_SWEEPS):
-            rule.step(self._arrays, Batch(y, None))
+            rule.step(self._state, Batch(y, None))
 
 
 def reconstruct(y: Array, atoms: Array, k: int) -> dict[str, Array]:

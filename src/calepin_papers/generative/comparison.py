@@ -134,10 +134,10 @@ def _learn(
         make = lambda: reconstruct(noisy, learner.atoms, task.latent_dim)  # noqa: E731
     else:
         rule = _rule(method, task, sizes, seed)
-        arrays = rule.init(task.atoms)
+        state = rule.init(task.atoms)
         clean = task.clean.numpy()
-        steps = ((lambda y: rule.step(arrays, Batch(y, None))) for _ in range(n_batches))
-        make = lambda: {"": _decoded(task, arrays["atoms"], sizes)}  # noqa: E731
+        steps = ((lambda y: rule.step(state, Batch(y, None))) for _ in range(n_batches))
+        make = lambda: {"": _decoded(task, state.atoms, sizes)}  # noqa: E731
     losses: dict[str, list[float]] = {}
     spent, made = 0.0, {}
     for step in steps:

@@ -69,11 +69,11 @@ def measure(settings: Settings, run: Run) -> Findings:
 def _layer(task: Task, batches: list[Tensor]) -> float:
     """Return the loss of a new linear layer."""
     rule = LeastSquares(task.generator, task.latent_dim)
-    arrays = rule.init(task.atoms)
+    state = rule.init(task.atoms)
     for batch in batches:
-        rule.step(arrays, Batch(batch.numpy(), None))
-    z = rule.decode(arrays["atoms"], task.noisy).z
-    return _distance(task.generator(z) @ arrays["atoms"], task.clean)
+        rule.step(state, Batch(batch.numpy(), None))
+    z = rule.decode(state.atoms, task.noisy).z
+    return _distance(task.generator(z) @ state.atoms, task.clean)
 
 
 def _network(
@@ -83,14 +83,14 @@ def _network(
     rule = VAERule(network.train())
     data = ArrayBatches(X.clamp(0, 1).numpy(), 30)
     state = TrainState(rule.init())
-    best, kept, waited = float("inf"), copy.deepcopy(network), 0
+    best, kept, waited = float("inf"), network, 0
     for n_passes in range(1, settings.max_passes + 1):
         train(rule, data, state, max_iter=n_passes)
         with torch.no_grad():
-            held = network.negative_elbo(others.clamp(0, 1), torch.Generator().manual_seed(0))
+            held = state.learned.network.negative_elbo(others.clamp(0, 1), torch.Generator().manual_seed(0))
         loss, waited = float(held.mean()), waited + 1
         if loss < best:
-            best, kept, waited = loss, copy.deepcopy(network), 0
+            best, kept, waited = loss, copy.deepcopy(state.learned.network), 0
         if waited == 5:
             break
     kept.requires_grad_(False)

@@ -2,7 +2,7 @@
 
 Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022, figures 2 and 3.
 Samples are 5-sparse combinations of 100 unit atoms in 50 dimensions, amplitudes uniform in [1, 2],
-without noise; the encoder works with atoms about .55 / log m away from them, alpha = step = .2. All in
+without noise; the encoder works with atoms about .55 / log m away from them, alpha = step size = .2. All in
 float64, without which the errors end at 1e-7.
 """
 
@@ -13,13 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import GradientRule
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense
 from calepin.penalties import L1
 from calepin.problem import Problem
 from calepin.report import curves, save_figure
-from calepin.solvers import ISTA, solve
+from calepin.solvers import ISTA, GradientRule, solve
 from calepin_papers._common import band, spread
 from calepin_papers._threads import single_threaded_torch
 from calepin_papers.pudle._planted import FLOOR, draws
@@ -53,7 +52,7 @@ class Settings:
     n_components: int = 100
     n_nonzero: int = 5
     alpha: float = 0.2
-    step: float = 0.2
+    step_size: float = 0.2
     closeness: float = 0.55
 
     @property
@@ -72,7 +71,9 @@ def measure_codes(settings: Settings, run: Run) -> Findings:
     t = settings.layers
     errors = []
     for y, atoms in _draws(settings, run, "codes and Jacobians"):
-        found = unfolding_errors(y, atoms, penalty=L1(settings.alpha), layers=t.tolist(), step=settings.step)
+        found = unfolding_errors(
+            y, atoms, penalty=L1(settings.alpha), layers=t.tolist(), step_size=settings.step_size
+        )
         errors += [(found.code[:, i], found.jacobian[:, i], found.support[:, i]) for i in range(len(y))]
     code, jacobian, support = (np.array(values) for values in zip(*errors, strict=True))
     slopes = np.array(
@@ -120,16 +121,16 @@ def measure_gradients(settings: Settings, run: Run) -> Findings:
             decoder_gradient(y, limit, atoms),
             penalty=L1(settings.alpha),
             layers=t.tolist(),
-            step=settings.step,
+            step_size=settings.step_size,
         )
-        for rule, values in found.items():
-            errors[rule].append(values)
-        slopes.append([_slope(t, found[rule], selected) for rule in ("dec", "ae-lasso")])
-    curves_of = {rule: np.array(values) for rule, values in errors.items()}
+        for kind, values in found.items():
+            errors[kind].append(values)
+        slopes.append([_slope(t, found[kind], selected) for kind in ("dec", "ae-lasso")])
+    curves_of = {kind: np.array(values) for kind, values in errors.items()}
     rates = np.array(slopes)
     rates = rates[np.isfinite(rates).all(1)]  # a draw that finds its supports too late has no rate
     dec, lasso = rates.T
-    last = {rule: values[:, -1] for rule, values in curves_of.items()}
+    last = {kind: values[:, -1] for kind, values in curves_of.items()}
     values = {
         **spread("slope_dec", dec),
         **spread("slope_lasso", lasso),
@@ -166,7 +167,7 @@ def _codes(
 ) -> NDArray[np.float64]:
     """Return codes after some layers, or exact ones."""
     problem = Problem(Dense(torch.from_numpy(atoms)), Gaussian(), torch.from_numpy(y))
-    solver = ISTA(L1(settings.alpha), settings.step)
+    solver = ISTA(L1(settings.alpha), settings.step_size)
     if n_unfold is None:
         return solve(problem, solver, n_iter=1, differentiate="implicit").z.numpy()
     return solve(problem, solver, n_iter=n_unfold).z.numpy()

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from calepin import sparse_encode
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import ArrayBatches, GradientRule, Online, TrainState, dictionary_gradient, train
+from calepin.learning import ArrayBatches, Online, TrainState, dictionary_gradient, train
 from calepin.metrics import dictionary_error
 from calepin.penalties import L1
 from calepin.report import curves, save_figure
-from calepin.solvers import LassoCoder
+from calepin.solvers import GradientRule, LassoCoder
 from calepin_papers._common import band, spread
 from calepin_papers._threads import single_threaded_torch
 from calepin_papers.pudle._planted import FLOOR, draws
@@ -32,7 +32,7 @@ from calepin_papers.pudle.errors import decoder_gradient
 
 __all__ = ["PUDLE_GLOBAL", "Settings"]
 
-RULES: tuple[GradientRule, ...] = get_args(GradientRule)
+GRADIENTS: tuple[GradientRule, ...] = get_args(GradientRule)
 TARGETS = {"star": "g*", "true": "g~"}
 
 
@@ -60,7 +60,7 @@ class Settings:
     n_components: int = 100
     n_nonzero: int = 5
     alpha: float = 0.2
-    step: float = 0.2
+    step_size: float = 0.2
     closeness: float = 0.55
 
 
@@ -86,19 +86,19 @@ def measure(settings: Settings, run: Run) -> Findings:
             "star": decoder_gradient(data.X, codes, atoms),
             "true": decoder_gradient(data.X, data.codes, atoms),
         }
-        for rule in RULES:
-            found = [_gradient(data.X, atoms, rule, t, settings) for t in settings.layers]
+        for kind in GRADIENTS:
+            found = [_gradient(data.X, atoms, kind, t, settings) for t in settings.layers]
             for name, target in targets.items():
                 row = [float(np.linalg.norm(gradient - target)) for gradient in found]
-                distances.setdefault((name, rule), []).append(row)
+                distances.setdefault((name, kind), []).append(row)
     last = {key: np.array(rows)[:, -1] for key, rows in distances.items()}
     values = {
         **spread("ls_over_lasso_true", last["true", "ae-ls"] / last["true", "ae-lasso"]),
         **spread("lasso_over_ls_star", last["star", "ae-lasso"] / last["star", "ae-ls"]),
         **spread("error_star", errors_star),
     }
-    for (name, rule), numbers in last.items():
-        values |= spread(f"{rule.removeprefix('ae-')}_to_{name}", numbers)
+    for (name, kind), numbers in last.items():
+        values |= spread(f"{kind.removeprefix('ae-')}_to_{name}", numbers)
     claims = [
         Claim(
             "ae-ls is nearer to g~: distance over that of ae-lasso",
@@ -120,15 +120,15 @@ def _best_atoms(
     """Return the unit atoms near `atoms` that minimise the lasso's objective."""
     # one batch of all samples: codes, then a sweep of block coordinate descent, without memory of the past
     rule = Online(LassoCoder(settings.alpha, tol=1e-8), horizon=1)
-    state = TrainState(rule.init(atoms.copy()))
-    return train(rule, ArrayBatches(y, None), state, max_iter=settings.n_passes).arrays["atoms"]
+    state = train(rule, ArrayBatches(y, None), TrainState(rule.init(atoms)), max_iter=settings.n_passes)
+    return state.learned.atoms.numpy()
 
 
 def _gradient(
-    y: NDArray[np.float64], atoms: NDArray[np.float64], rule: GradientRule, t: int, settings: Settings
+    y: NDArray[np.float64], atoms: NDArray[np.float64], kind: GradientRule, t: int, settings: Settings
 ) -> NDArray[np.float64]:
     return dictionary_gradient(
-        y, atoms, penalty=L1(settings.alpha), n_unfold=t, step=settings.step, rule=rule
+        y, atoms, penalty=L1(settings.alpha), n_unfold=t, step_size=settings.step_size, gradient=kind
     )
 
 
@@ -137,7 +137,7 @@ def _draw(
 ) -> str:
     layers = np.array(settings.layers)
     figure = curves(
-        {rule: band(layers, distances[name, rule], floor=FLOOR) for rule in RULES},
+        {kind: band(layers, distances[name, kind], floor=FLOOR) for kind in GRADIENTS},
         xlabel="layers t",
         ylabel=f"distance to {TARGETS[name]}",
         yscale="log",

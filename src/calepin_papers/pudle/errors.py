@@ -19,12 +19,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from calepin.learning import GradientRule, UnfoldedSolver, dictionary_gradient
+from calepin.learning import dictionary_gradient
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense
 from calepin.penalties import L1, NonNegativeL1, Penalty
 from calepin.problem import Problem
-from calepin.solvers import ISTA, solve
+from calepin.solvers import ISTA, GradientRule, UnfoldedSolver, solve
 
 __all__ = ["UnfoldingErrors", "decoder_gradient", "gradient_errors", "unfolding_errors"]
 
@@ -54,7 +54,7 @@ def unfolding_errors(
     *,
     penalty: L1 | NonNegativeL1,
     layers: Sequence[int],
-    step: float | None = None,
+    step_size: float | None = None,
 ) -> UnfoldingErrors:
     """Measure codes and Jacobians of an unfolded ISTA against the exact ones of the lasso, in float64.
 
@@ -68,12 +68,12 @@ def unfolding_errors(
         With positive weights.
     layers : sequence of int
         Numbers of layers t.
-    step : float, optional
-        Step size of the layers, 1 / L by default.
+    step_size : float, optional
+        Of the layers, 1 / L by default.
     """
     samples, leaf = (torch.tensor(np.asarray(a), dtype=torch.float64) for a in (y, atoms))
     leaf.requires_grad_()
-    solver = ISTA(penalty, step)
+    solver = ISTA(penalty, step_size)
     errors: list[list[tuple[float, float, bool]]] = [[] for _ in layers]
     for sample in samples.split(1):
         problem = Problem(Dense(leaf), Gaussian(), sample)
@@ -95,10 +95,10 @@ def gradient_errors(
     *,
     penalty: Penalty,
     layers: Sequence[int],
-    step: float | None = None,
+    step_size: float | None = None,
     solver: UnfoldedSolver = "ista",
 ) -> dict[GradientRule, NDArray[np.float64]]:
-    """Return, for each rule, the distance ``||g_t - g||_F`` for each number of layers, in float64.
+    """Return the distance ``||g_t - g||_F`` of each kind of gradient for each number of layers, in float64.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def gradient_errors(
     atoms : array of shape (n_components, n_features)
     reference : array, shape of `atoms`
         The desired gradient g: `decoder_gradient` at the codes that count as right.
-    penalty, step, solver
+    penalty, step_size, solver
         See `calepin.learning.dictionary_gradient`.
     layers : sequence of int
         Numbers of layers t.
@@ -120,14 +120,15 @@ def gradient_errors(
     if wanted.shape != rows.shape:
         raise ValueError(f"reference: expected the shape of atoms, {rows.shape}, got {wanted.shape}")
     errors: dict[GradientRule, NDArray[np.float64]] = {}
-    for rule in get_args(GradientRule):
+    for gradient in get_args(GradientRule):
         found = (
             dictionary_gradient(
-                samples, rows, penalty=penalty, n_unfold=int(t), step=step, rule=rule, solver=solver
+                samples, rows, penalty=penalty, n_unfold=int(t), step_size=step_size, gradient=gradient,
+                solver=solver,
             )
             for t in layers
-        )
-        errors[rule] = np.array([float(np.linalg.norm(gradient - wanted)) for gradient in found])
+        )  # fmt: skip
+        errors[gradient] = np.array([float(np.linalg.norm(one - wanted)) for one in found])
     return errors
 
 

@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 
 from calepin.datasets import SparseData
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import ArrayBatches, AtomSet, GradientRule, TrainState, Unfolded, train
+from calepin.learning import ArrayBatches, AtomSet, TrainState, Unfolded, train
 from calepin.metrics import dictionary_error
 from calepin.penalties import L1
 from calepin.report import curves, save_figure
+from calepin.solvers import GradientRule
 from calepin_papers._common import band, spread
 from calepin_papers._threads import single_threaded_torch
 from calepin_papers.pudle._planted import FLOOR, draws, quiet_about_long_steps
 
 __all__ = ["PUDLE_LEARNING", "Settings"]
 
-RULES: tuple[GradientRule, ...] = get_args(GradientRule)
+GRADIENTS: tuple[GradientRule, ...] = get_args(GradientRule)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Settings:
     n_nonzero: int = 5
     layers: tuple[int, int] = (25, 100)
     alpha: float = 0.2
-    step: float = 0.2
+    step_size: float = 0.2
     closeness: float = 2.8
 
 
@@ -79,9 +80,9 @@ def measure(settings: Settings, run: Run) -> Findings:
     ):
         start = AtomSet("sphere").project(atoms)
         for n_unfold in settings.layers:
-            for rule in RULES:
-                found = _learn(data, start, rule, n_unfold, settings, run.device)
-                errors.setdefault((n_unfold, rule), []).append(found)
+            for gradient in GRADIENTS:
+                found = _learn(data, start, gradient, n_unfold, settings, run.device)
+                errors.setdefault((n_unfold, gradient), []).append(found)
     few, many = settings.layers
     lowest = {key: np.min(np.array(rows), axis=1) for key, rows in errors.items()}
     values = {
@@ -99,7 +100,7 @@ def measure(settings: Settings, run: Run) -> Findings:
 def _learn(
     data: SparseData,
     start: NDArray[np.float64],
-    rule: GradientRule,
+    gradient: GradientRule,
     n_unfold: int,
     settings: Settings,
     device: str,
@@ -108,20 +109,20 @@ def _learn(
     unfolded = Unfolded(
         L1(settings.alpha),
         n_unfold=n_unfold,
-        step_size=settings.step,
-        gradient=rule,
+        step_size=settings.step_size,
+        gradient=gradient,
         optimizer=partial(torch.optim.Adam, lr=settings.learning_rate),
     )
     errors = [dictionary_error(start, data.atoms)]
 
     def note(state: TrainState) -> None:
         if state.n_steps % settings.every == 0:
-            errors.append(dictionary_error(torch.as_tensor(state.arrays["atoms"]).cpu(), data.atoms))
+            errors.append(dictionary_error(state.learned.atoms.cpu(), data.atoms))
 
     atoms = torch.tensor(start, dtype=torch.float32, device=device)
     batches = ArrayBatches(data.X.astype(np.float32), None, device=device)
     n_epochs = settings.n_epochs_biased
-    if rule == "ae-ls":
+    if gradient == "ae-ls":
         n_epochs = settings.n_epochs[settings.layers.index(n_unfold)]
     with quiet_about_long_steps():
         train(unfolded, batches, TrainState(unfolded.init(atoms)), max_iter=n_epochs, callbacks=[note])
@@ -149,9 +150,9 @@ def _draw(
     n_unfold: int, errors: dict[tuple[int, GradientRule], list[list[float]]], settings: Settings, run: Run
 ) -> str:
     lines = {}
-    for rule in RULES:
-        found = np.array(errors[n_unfold, rule])
-        lines[rule] = band(settings.every * np.arange(found.shape[1]), found, floor=FLOOR)
+    for gradient in GRADIENTS:
+        found = np.array(errors[n_unfold, gradient])
+        lines[gradient] = band(settings.every * np.arange(found.shape[1]), found, floor=FLOOR)
     figure = curves(
         lines,
         xlabel="epochs",

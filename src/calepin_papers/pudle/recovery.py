@@ -73,7 +73,7 @@ class Settings:
     batch_size: int = 50
     alpha: float = 0.2
     threshold: float = 0.1
-    step: float = 0.2
+    step_size: float = 0.2
     closeness: float = 1.0
 
 
@@ -114,8 +114,8 @@ def measure(settings: Settings, run: Run) -> Findings:
 
 def _rules(settings: Settings) -> dict[str, Any]:
     adam = partial(torch.optim.Adam, lr=settings.learning_rate, eps=1e-3)
-    unfolded = partial(Unfolded, n_unfold=settings.n_unfold, step_size=settings.step, optimizer=adam)
-    coder = IHTCoder(settings.threshold, step_size=settings.step, n_iter=settings.n_unfold)
+    unfolded = partial(Unfolded, n_unfold=settings.n_unfold, step_size=settings.step_size, optimizer=adam)
+    coder = IHTCoder(settings.threshold, step_size=settings.step_size, n_iter=settings.n_unfold)
     return {
         "ls": unfolded(L1(settings.alpha)),
         "decay": unfolded(L1(settings.alpha), decay_drop=0.005, decay_every=settings.decay_every),
@@ -133,12 +133,10 @@ def _learn(
 
     def note(state: TrainState) -> None:
         if state.n_steps % settings.every == 0:
-            errors.append(dictionary_error(torch.as_tensor(state.arrays["atoms"]).cpu(), data.atoms))
+            errors.append(dictionary_error(state.learned.atoms.cpu(), data.atoms))
 
-    on_cpu = device == "cpu"  # where the classical rules want arrays, for their compiled code
-    atoms: Any = start.astype(np.float32)
-    batches = ArrayBatches(data.X.astype(np.float32), settings.batch_size, device=None if on_cpu else device)
-    state = TrainState(rule.init(atoms.copy() if on_cpu else torch.tensor(atoms, device=device)))
+    batches = ArrayBatches(data.X.astype(np.float32), settings.batch_size, device=device)
+    state = TrainState(rule.init(start.astype(np.float32)).to(device))
     with quiet_about_long_steps():
         train(rule, batches, state, max_iter=1, callbacks=[note])
     return errors

@@ -5,6 +5,7 @@
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,11 @@ def main(name: str) -> None:
     data = ArrayBatches(X, BATCH, seed=0)
     state: TrainState | None = None
     for rate, passes in training.passes.items():
-        rule = VAERule(network, optimizer=torch.optim.Adam(network.parameters(), lr=rate))
+        rule = VAERule(network, optimizer=partial(torch.optim.Adam, lr=rate))
         done = 0 if state is None else state.n_passes
         state = TrainState(rule.init(), n_passes=done)
         train(rule, data, state, max_iter=done + passes)
+        network = state.learned.network
     with torch.no_grad():
         elbo = network.negative_elbo(torch.from_numpy(test), torch.Generator().manual_seed(0)).mean()
     card: dict[str, Any] = {

@@ -20,7 +20,7 @@ def data():
 
 def test_codes_and_jacobians_converge_linearly_the_jacobian_more_slowly(data):
     drawn, atoms = data
-    errors = unfolding_errors(drawn.X[:3], atoms, penalty=L1(0.1), layers=LAYERS, step=0.15)
+    errors = unfolding_errors(drawn.X[:3], atoms, penalty=L1(0.1), layers=LAYERS, step_size=0.15)
     assert errors.code.shape == errors.jacobian.shape == errors.support.shape == (3, 3)
     assert errors.support[-1].all()
     for values in (errors.code, errors.jacobian):
@@ -43,7 +43,7 @@ def test_jacobians_are_those_of_torch(data):
 
     leaf = torch.as_tensor(atoms)
     early, late = (torch.autograd.functional.jacobian(lambda a, t=t: code(a, t), leaf) for t in layers)
-    errors = unfolding_errors(y, atoms, penalty=L1(0.1), layers=layers, step=0.15)
+    errors = unfolding_errors(y, atoms, penalty=L1(0.1), layers=layers, step_size=0.15)
     np.testing.assert_allclose(errors.jacobian[0, 0], float((early - late).norm()), rtol=1e-7)
     assert errors.jacobian[1, 0] < 1e-8
 
@@ -51,7 +51,7 @@ def test_jacobians_are_those_of_torch(data):
 def test_the_rules_reach_what_the_theory_says(data):
     drawn, atoms = data
     best = decoder_gradient(drawn.X, sparse_encode(drawn.X, atoms, alpha=0.1, tol=1e-12), atoms)
-    errors = gradient_errors(drawn.X, atoms, best, penalty=L1(0.1), layers=LAYERS, step=0.15)
+    errors = gradient_errors(drawn.X, atoms, best, penalty=L1(0.1), layers=LAYERS, step_size=0.15)
     assert errors["ae-lasso"][-1] < 1e-2 * errors["dec"][-1] < 1e-5
     assert errors["ae-ls"][-1] > 1e3 * errors["dec"][-1]
 
@@ -59,9 +59,9 @@ def test_the_rules_reach_what_the_theory_says(data):
 def test_an_error_is_the_distance_of_the_gradient(data):
     drawn, atoms = data
     wanted = decoder_gradient(drawn.X, drawn.codes, atoms)
-    errors = gradient_errors(drawn.X, atoms, wanted, penalty=L1(0.1), layers=[5], step=0.1, solver="fista")
+    errors = gradient_errors(drawn.X, atoms, wanted, penalty=L1(0.1), layers=[5], step_size=0.1, solver="fista")
     found = dictionary_gradient(
-        drawn.X, atoms, penalty=L1(0.1), n_unfold=5, step=0.1, rule="ae-ls", solver="fista"
+        drawn.X, atoms, penalty=L1(0.1), n_unfold=5, step_size=0.1, gradient="ae-ls", solver="fista"
     )
     assert errors["ae-ls"][0] == pytest.approx(np.linalg.norm(found - wanted))
     assert set(errors) == {"dec", "ae-lasso", "ae-ls"}

@@ -60,15 +60,15 @@ class ClassicalRule(BaseRule):
         Finds the codes.
     atom_set : AtomSet
         The set that atoms are projected on.
-    replace_every : int
-        Steps after which idle atoms are looked for, beside the end of every pass.
+    replace_every : int, optional
+        Steps after which idle atoms are looked for, beside the end of every pass; None: only there.
     """
 
     state: ClassVar[type[ClassicalState]] = ClassicalState
 
     coder: Coder
     atom_set: AtomSet = field(default_factory=AtomSet)
-    replace_every: int = 200
+    replace_every: int | None = 200
 
     def init(self, atoms: Any) -> ClassicalState:
         """Return the state of a run that begins with these atoms, (n_components, n_features)."""
@@ -93,7 +93,7 @@ class ClassicalRule(BaseRule):
         IDLE.keep(state.idle, X[worst], error[worst])
         self.move(state, codes, X, E)
         state.n_steps += 1
-        if state.n_steps % self.replace_every == 0:
+        if self.replace_every is not None and state.n_steps % self.replace_every == 0:
             self._replace_idle(state)
         return value
 

@@ -48,7 +48,7 @@ class NetworkState(State):
         Means of the weights, by the names of the weights.
     """
 
-    network: nn.Module
+    network: Any  # a module of the rule's class
     optimizer: torch.optim.Optimizer
     n_steps: int = 0
     average: dict[str, Tensor] = field(default_factory=dict)
