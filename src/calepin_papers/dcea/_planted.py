@@ -30,7 +30,7 @@ class Planted:
 
     Attributes
     ----------
-    n_signals, n_atoms, kernel, length, n_events, trials
+    n_signals, n_components, kernel, length, n_events, trials
         J, C, K, N, appearances of each filter in a signal, and M.
     amplitude
         Of every event; filters have unit norm.
@@ -41,7 +41,7 @@ class Planted:
     """
 
     n_signals: int = 200
-    n_atoms: int = 3
+    n_components: int = 3
     kernel: int = 50
     length: int = 500
     n_events: int = 5
@@ -55,7 +55,7 @@ class Planted:
         return simulate_convolutional(
             self.n_signals,
             (self.length,),
-            n_atoms=self.n_atoms,
+            n_components=self.n_components,
             kernel_size=(self.kernel,),
             n_events=self.n_events,
             amplitude=(self.amplitude, self.amplitude),

@@ -74,7 +74,7 @@ def _error(model: str, trials: int, draw: int, settings: Settings, run: Run) -> 
         X, baseline, likelihood = X / trials, 1 / (1 + np.exp(-baseline)), Gaussian()
     _, trace = learn(
         X,
-        ConvolutionalPursuitCoder(planted.n_atoms * planted.n_events),
+        ConvolutionalPursuitCoder(planted.n_components * planted.n_events),
         init=perturbed(data.atoms, planted.start_error, rng),
         reference=data.atoms,
         likelihood=likelihood,

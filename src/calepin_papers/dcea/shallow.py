@@ -26,7 +26,7 @@ def shallow_autoencoder(
 
     Parameters
     ----------
-    atoms : Tensor, shape (n_atoms, n_features)
+    atoms : Tensor, shape (n_components, n_features)
         First value of W^T.
     trials : int
         M, of every entry.
@@ -40,10 +40,10 @@ def shallow_autoencoder(
     Returns
     -------
     UnfoldedAutoencoder
-        For counts (n, n_features, 1); its codes are (n, n_atoms, 1).
+        For counts (n, n_features, 1); its codes are (n, n_components, 1).
     """
     if atoms.ndim != 2:
-        raise ValueError(f"atoms: expected shape (n_atoms, n_features), got {tuple(atoms.shape)}")
+        raise ValueError(f"atoms: expected shape (n_components, n_features), got {tuple(atoms.shape)}")
     if threshold not in THRESHOLDS:
         raise ValueError(f"threshold: expected one of {THRESHOLDS}, got {threshold!r}")
     likelihood = Binomial(trials)
@@ -53,7 +53,7 @@ def shallow_autoencoder(
         torch.unsqueeze(atoms, -1),
         penalty,
         n_unfold=1,
-        step=step,
+        step_size=step,
         likelihood=likelihood,
         padding="none",
     )

@@ -102,7 +102,7 @@ def _learn(
     name: str, data: ConvolutionalData, start: np.ndarray, settings: Settings, seed: int, device: str
 ) -> tuple[np.ndarray, np.ndarray]:
     planted = settings.planted
-    n_events = planted.n_atoms * planted.n_events
+    n_events = planted.n_components * planted.n_events
     common = {
         "reference": data.atoms, "trials": planted.trials, "baseline": planted.baseline, "seed": seed,
         "device": device,
@@ -140,7 +140,7 @@ def _time_coding(settings: Settings, run: Run) -> dict[str, list[float]]:
     dictionary = ConvDictionary(atoms, signal_shape=(planted.length,))
     coders = {
         "DCEA": descent_coder(settings.threshold, planted.trials, settings.n_iter),
-        "BCOMP": ConvolutionalPursuitCoder(planted.n_atoms * planted.n_events),
+        "BCOMP": ConvolutionalPursuitCoder(planted.n_components * planted.n_events),
     }
     seconds: dict[str, list[float]] = {}
     for name, coder in coders.items():

@@ -81,7 +81,7 @@ class Recipe:
     """
 
     stages: tuple[Stage, ...]
-    n_atoms: int = 169
+    n_components: int = 169
     kernel: int = 11
     stride: int = 7
     norm: float = 0.25
@@ -103,25 +103,25 @@ def training_images(count: int | None = None) -> Tensor:
     return torch.from_numpy(images[:, None].astype(np.float32))
 
 
-def windowed_cosines(n_atoms: int, kernel: int, norm: float) -> Tensor:
+def windowed_cosines(n_components: int, kernel: int, norm: float) -> Tensor:
     """Return the flattest cosines of a square, each but the first with both signs: (n, 1, k, k)."""
     k = torch.arange(kernel, dtype=torch.float64) + 0.5
     waves = torch.cos(math.pi / kernel * k * torch.arange(kernel, dtype=torch.float64)[:, None])
-    order = sorted((i * i + j * j, i, j) for i in range(kernel) for j in range(kernel))[: n_atoms // 2 + 1]
+    order = sorted((i * i + j * j, i, j) for i in range(kernel) for j in range(kernel))[: n_components // 2 + 1]
     window = torch.sin(math.pi * (k + 0.5) / (kernel + 1))
     signed = [
         sign * torch.outer(window * waves[i], window * waves[j])
         for square, i, j in order
         for sign in ((1, -1) if square else (1,))
     ]
-    atoms = torch.stack(signed[:n_atoms])[:, None]
+    atoms = torch.stack(signed[:n_components])[:, None]
     return (norm * atoms / torch.linalg.vector_norm(atoms, dim=(1, 2, 3), keepdim=True)).float()
 
 
 def fresh_network(recipe: Recipe, *, tied: bool) -> UnfoldedAutoencoder:
     """Return a network of the first stage's layers that has learned nothing."""
     network = UnfoldedAutoencoder(
-        windowed_cosines(recipe.n_atoms, recipe.kernel, recipe.norm),
+        windowed_cosines(recipe.n_components, recipe.kernel, recipe.norm),
         NonNegativeL1(recipe.bias),
         n_unfold=recipe.stages[0].n_unfold,
         stride=recipe.stride,
@@ -132,7 +132,7 @@ def fresh_network(recipe: Recipe, *, tied: bool) -> UnfoldedAutoencoder:
         residual_bound=recipe.stages[0].peak,
     )
     with torch.no_grad():
-        network.alpha[recipe.n_atoms - recipe.n_linear :] = recipe.linear_bias
+        network.alpha[recipe.n_components - recipe.n_linear :] = recipe.linear_bias
     return network
 
 

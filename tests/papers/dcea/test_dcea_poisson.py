@@ -17,7 +17,7 @@ TINY = Recipe(
         Stage(2, 6, n_unfold=3, n_shifts=1, crop=12, learning_rate=3e-3, last=0.5, average=3),
         *(Stage(peak, 3, n_unfold=4, n_shifts=2, crop=12, learning_rate=1e-3) for peak in (4, 2, 1)),
     ),
-    n_atoms=9,
+    n_components=9,
     kernel=5,
     stride=3,
     n_linear=2,

@@ -10,7 +10,7 @@ from calepin_papers import EXPERIMENTS
 from calepin_papers.dcea import misspecified, simulated, untied
 from calepin_papers.dcea._planted import Planted
 
-SMALL = Planted(n_signals=30, n_atoms=2, kernel=20, length=150, n_events=2)
+SMALL = Planted(n_signals=30, n_components=2, kernel=20, length=150, n_events=2)
 TINY = {
     "dcea-simulated": simulated.Settings(
         SMALL, n_draws=1, n_iter=25, n_passes=2, random_passes=2, bcomp_rounds=2, groups=(5, 10)

@@ -25,7 +25,7 @@ def test_it_is_the_algorithm_of_the_appendix(threshold):
     [
         ({"threshold": "soft"}, "threshold: expected one of .*'relu', 'hard'.*, got 'soft'"),
         ({"trials": 0}, "trials: expected whole numbers of at least 1, got 0"),
-        ({"atoms": randn(3, 4, 1)}, r"atoms: expected shape \(n_atoms, n_features\), got \(3, 4, 1\)"),
+        ({"atoms": randn(3, 4, 1)}, r"atoms: expected shape \(n_components, n_features\), got \(3, 4, 1\)"),
     ],
 )
 def test_what_is_wrong_is_named(settings, message):
