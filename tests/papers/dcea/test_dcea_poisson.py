@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from calepin.experiments import Run, find
+from calepin.learning import train_steps
 from calepin.networks import pretrained
 from calepin_papers import EXPERIMENTS
-from calepin_papers.dcea import poisson
+from calepin_papers.dcea import poisson, training
 from calepin_papers.dcea.training import Recipe, Stage, fresh_network, train_network, windowed_cosines
 
 TINY = Recipe(
@@ -54,10 +55,11 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(tmp_path):
             if stop_at is not None and part >= stop_at:
                 raise KeyboardInterrupt
 
-        train_network(
+        trained = train_network(
             network, images(), TINY, TINY.stages[0], seed=1, checkpoint=checkpoint, progress=progress
         )
-        return network
+        assert torch.equal(network.atoms, fresh_network(TINY, tied=False).atoms)  # it stays as it is
+        return trained
 
     whole = run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -68,13 +70,18 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(tmp_path):
 
 
 @pytest.mark.parametrize("average", [6, None])
-def test_a_stage_ends_with_the_mean_of_its_weights_where_that_is_wanted(average):
-    network, seen = fresh_network(TINY, tied=True), []
+def test_a_stage_ends_with_the_mean_of_its_weights_where_that_is_wanted(average, monkeypatch):
+    seen = []
+
+    def watch(state):
+        seen.append(state.learned.network.atoms.detach().clone())
+
+    def watched(*settings, callbacks, **how):
+        return train_steps(*settings, callbacks=[*callbacks, watch], **how)
+
+    monkeypatch.setattr(training, "train_steps", watched)
     stage = replace(TINY.stages[0], average=average)
-    train_network(
-        network, images(), TINY, stage, seed=1,
-        progress=lambda part: seen.append(network.atoms.detach().clone()),
-    )  # fmt: skip
+    network = train_network(fresh_network(TINY, tied=True), images(), TINY, stage, seed=1)
     expected = seen[-1] if average is None else torch.stack(seen).mean(0)
     torch.testing.assert_close(network.atoms.detach(), expected)
     assert not torch.allclose(seen[-1], torch.stack(seen).mean(0))
