@@ -67,8 +67,9 @@ class GenerativeDictionaryLearner(BaseLearner):
         The first A; random entries are normal and scaled to the energy of X.
     batch_size : int or "auto", default="auto"
         Samples in a step. "auto": all, at most 256.
-    max_iter : int, default=20
-        Passes over the data, at most. A network's many atoms fit the noise of few samples after 2 to 5.
+    max_iter : int, default=3
+        Passes over the data, at most. With a network's many atoms, more than 3 fit the noise of few samples;
+        generators with few latents gain from 20.
     tol : float, default=1e-3
         Stop when a pass changes the mean objective by less than this share of it; 0 never stops.
     checkpoint : path, optional
@@ -127,7 +128,7 @@ class GenerativeDictionaryLearner(BaseLearner):
         radius: float | None = None,
         init: str | np.ndarray = "random",
         batch_size: int | Literal["auto"] = "auto",
-        max_iter: int = 20,
+        max_iter: int = 3,
         tol: float = 1e-3,
         checkpoint: str | os.PathLike | None = None,
         resume: bool = False,
