@@ -127,7 +127,9 @@ class HardThreshold:
 
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """Hard threshold at b; `step_size` is not used."""
-        # asking which entries go, not which stay, lets a NaN through to where it is reported
+        # all of these ask which entries go, not which stay: a NaN gets through to where it is reported
+        if not isinstance(self.threshold, Tensor) and not v.is_complex():  # one pass, and one backward
+            return F.threshold(v, self.threshold, 0) if self.nonnegative else F.hardshrink(v, self.threshold)
         return v.masked_fill((v if self.nonnegative else v.abs()) <= self.threshold, 0)
 
 

@@ -115,7 +115,8 @@ class Problem:
 
     def eta(self, z: Tensor) -> Tensor:
         """Return the linear predictor of codes z, shape of y."""
-        return self.operator(z) + self.offset
+        eta = self.operator(z)
+        return eta + self.offset if isinstance(self.offset, Tensor) or self.offset else eta
 
     def nll(self, z: Tensor) -> Tensor:
         """Return the negative log-likelihood of codes z, one number a sample, (n,)."""
