@@ -93,13 +93,17 @@ def test_the_nll_is_that_of_scipy_up_to_what_does_not_depend_on_eta():
     ("family", "bad", "message"),
     [
         (Poisson(), -1.0, r"y: expected counts of at least 0, got -1.0 at index \(0, 1\)"),
-        (Poisson(), 0.5, r"y: expected whole numbers, which counts are, got 0.5 at index \(0, 1\)"),
+        (Poisson(), 0.5, r"y: expected whole numbers \(counts\), got 0.5 at index \(0, 1\)"),
         (Poisson(), math.nan, "y: expected finite counts, got nan"),
         (Poisson(), math.inf, "y: expected finite counts, got inf"),
-        (Binomial(3), 4.0, r"y: expected at most the trials \(3\), got 4.0"),
+        (Binomial(3), 4.0, r"y: expected at most the number of trials \(3\), got 4.0"),
         (Binomial(3), -1.0, "y: expected counts of at least 0"),
         (Binomial(3), 1.5, "y: expected whole numbers"),
-        (Binomial(torch.tensor([[2.0, 3.0, 1.0]])), 4.0, r"at most the trials \(3 or fewer\), got 4.0"),
+        (
+            Binomial(torch.tensor([[2.0, 3.0, 1.0]])),
+            4.0,
+            r"at most the number of trials \(3 or fewer\), got 4.0",
+        ),
     ],
 )
 def test_what_no_count_can_be_is_refused(family, bad, message):

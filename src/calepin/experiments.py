@@ -1,10 +1,10 @@
-"""What an experiment is, and how one is run. `installed` finds those of all installed packages.
+"""Experiments and how to run them. `installed` finds the experiments of all installed packages.
 
-An experiment is a value: a name, what it shows, its settings at each scale (a small frozen
-dataclass, so that a paper's setting is data) and a function from settings to findings. Running,
-seeds, files, claims and exit status are the same for all.
+An experiment has a name, a sentence that says what it shows, settings for each scale (a small frozen
+dataclass) and a function from settings to findings. Seeds, files, claims and exit status work the same way
+for all experiments.
 
-This module holds no experiment. A package offers its own by an entry point of the group
+This module defines no experiment. A package provides its own by an entry point of the group
 ``calepin.experiments``, which names a mapping ``{name: Experiment}``::
 
     [project.entry-points."calepin.experiments"]
@@ -33,7 +33,7 @@ Scale = Literal["quick", "paper"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A number and the bar that it is compared with; of NaN and infinity no claim holds."""
+    """A number and the bar that it is compared with. A claim about NaN or infinity never holds."""
 
     claim: str
     value: float
@@ -50,7 +50,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Findings:
-    """What an experiment found: named numbers, claims about them, figure files in its folder."""
+    """The results of an experiment: named numbers, claims about them, and figure files in its folder."""
 
     values: Mapping[str, float]
     claims: Sequence[Claim]
@@ -59,18 +59,18 @@ class Findings:
 
 @dataclass(frozen=True)
 class Run:
-    """How an experiment is run.
+    """The arguments of a run of an experiment.
 
     Attributes
     ----------
     seed
-        The only source of randomness.
+        Seed of all random numbers.
     device
         "cpu" or "cuda".
     folder
-        Where its figures go; it exists.
+        Existing folder for the figures.
     progress
-        Call it with the fraction that is done, 0 to 1, and a few words.
+        Function to call with the fraction done, 0 to 1, and a short note.
     """
 
     seed: int
@@ -81,20 +81,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What can be run: a claim of a paper, with the settings to check it.
+    """An experiment: a claim of a paper, with the settings to check it.
 
     Attributes
     ----------
     name
-        Its name on the command line: ``classical-recovery``.
+        Name on the command line, such as ``classical-recovery``.
     shows
-        One sentence.
+        What the experiment shows, in one sentence.
     source
-        The paper and its figure or table.
+        The paper, and its figure or table.
     quick, paper
-        Settings, a frozen dataclass; quick ends within a minute on two cores.
+        Settings, each a frozen dataclass; a quick run takes at most a minute on two cores.
     measure
-        ``measure(settings, run) -> Findings``.
+        The function ``measure(settings, run) -> Findings``.
     """
 
     name: str
@@ -116,14 +116,14 @@ def installed() -> dict[str, Experiment]:
     Warns
     -----
     RuntimeWarning
-        An entry point that cannot be loaded, does not name a mapping of experiments, or repeats a name of
-        another; the experiments of the others are returned.
+        If an entry point cannot be loaded, does not name a mapping of experiments, or repeats a name. The
+        experiments of the other entry points are returned.
     """
     found: dict[str, Experiment] = {}
     for entry in sorted(entry_points(group=ENTRY_POINT), key=lambda entry: entry.name):
         try:
             found |= _experiments(entry.load(), found)
-        except Exception as error:  # whatever a foreign package raises while it is imported
+        except Exception as error:  # importing another package may raise anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             message = f"experiments of {entry.name} ({entry.value}) are left out: {reason}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -131,7 +131,7 @@ def installed() -> dict[str, Experiment]:
 
 
 def _experiments(offered: Any, known: Mapping[str, Experiment]) -> Mapping[str, Experiment]:
-    """Return what an entry point offers, if it is new experiments by name."""
+    """Return the experiments of an entry point, after checking types and names."""
     if not isinstance(offered, Mapping):
         raise TypeError(f"expected a mapping of experiments by name, got {type(offered).__name__}")
     for name, experiment in offered.items():
@@ -149,7 +149,7 @@ def find(patterns: Sequence[str], experiments: Mapping[str, Experiment]) -> list
     Raises
     ------
     ValueError
-        A pattern that matches none; the message lists the names.
+        If a pattern matches no experiment; the message lists all names.
     """
     found: dict[str, Experiment] = {}
     for pattern in patterns:
@@ -169,11 +169,11 @@ def perform(
     device: str = "cpu",
     progress: Callable[[float, str], None] = lambda part, text: None,
 ) -> dict[str, Any]:
-    """Run an experiment and write ``out/NAME/result.json`` beside its figures; return what it holds.
+    """Run an experiment and write ``out/NAME/result.json`` beside its figures; return its content.
 
     The file holds experiment, scale, seed, device, seconds, settings, values {name: number}, claims
     [{claim, value, relation, bar, holds}] and figures. It is strict JSON: a value that is NaN or
-    infinite is null, and its claim does not hold. An older result stays until the new one is complete.
+    infinite is null, and its claim does not hold. An older result is kept until the new one is complete.
     """
     folder = out / experiment.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""How an observation scatters around its mean: the data term of every problem.
+"""The distribution of an observation around its mean: the data term of every problem.
 
     y ~ family( mean = f^{-1}(eta) ),        eta = A(z) + offset
 
-A likelihood is a function of the linear predictor `eta`, never of the code behind it. Every family
-here is an exponential family with its canonical link, so that the score is the plain residual
+A likelihood is a function of the linear predictor `eta` and does not depend on the code. Every family
+here is an exponential family with its canonical link, so that the score is the residual
 ``y - mean(eta)`` (Tolooshams et al., "Convolutional dictionary learning based auto-encoders for
 natural exponential-family distributions", 2020, Table 1).
 
-Normalisation: `nll` sums over the entries of a sample and returns one number a sample. Terms that
-do not depend on `eta` are left out.
+Normalisation: `nll` sums over the entries of a sample and returns one number per sample. Terms that
+do not depend on `eta` are omitted.
 """
 
 import math
@@ -26,15 +26,15 @@ __all__ = ["Binomial", "Gaussian", "Likelihood", "Poisson"]
 
 
 class Likelihood(Protocol):
-    """What a solver may ask of a family.
+    """Interface of a likelihood.
 
-    All tensors are samples first: `eta` and `y` have shape (n, ...) and `nll` returns (n,). A family with
-    parameters of its own for each sample also has ``take(rows, ndim)``, as `Binomial` does.
+    The first axis of all tensors is that of the samples: `eta` and `y` have shape (n, ...) and `nll` returns
+    (n,). A family with separate parameters for each sample also has ``take(rows, ndim)``, as `Binomial` does.
     """
 
     @property
     def curvature(self) -> float | None:
-        """A bound on the second derivative of `nll` in each entry of `eta`; None without one."""
+        """Upper bound on the second derivative of `nll` in each entry of `eta`; None if it is unbounded."""
         ...
 
     def nll(self, eta: Tensor, y: Tensor) -> Tensor:
@@ -42,15 +42,15 @@ class Likelihood(Protocol):
         ...
 
     def mean(self, eta: Tensor) -> Tensor:
-        """Return the expectation of y: the inverse link of `eta`."""
+        """Return the expectation of y, the inverse link of `eta`."""
         ...
 
     def score(self, eta: Tensor, y: Tensor) -> Tensor:
-        """Steepest descent direction of `nll` in `eta`: minus its derivative."""
+        """Return the steepest descent direction of `nll` in `eta`: minus its derivative."""
         ...
 
     def sample(self, eta: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw one observation, shape of `eta`."""
+        """Draw observations, shape of `eta`."""
         ...
 
     def check(self, y: Tensor) -> None:
@@ -64,17 +64,17 @@ class Gaussian:
 
         nll(eta, y) = 0.5 * sum |y - eta|^2
 
-    A noise level sigma other than one is a rescaled penalty, ``alpha * sigma**2``, and not a
-    setting of this class. A complex entry has unit variance in its real and its imaginary part.
+    A noise level sigma other than one is not a setting of this class: rescale the weight of the penalty to
+    ``alpha * sigma**2`` instead. A complex entry has unit variance in its real and its imaginary part.
     """
 
     @property
     def curvature(self) -> float:
-        """Return 1: `nll` is the square itself."""
+        """Return 1, the second derivative of `nll`."""
         return 1.0
 
     def nll(self, eta: Tensor, y: Tensor) -> Tensor:
-        """Half the squared distance of each sample to its mean, shape (n,)."""
+        """Half the squared distance of each sample from its mean, shape (n,)."""
         residual = y - eta
         return 0.5 * inner(residual, residual)
 
@@ -104,13 +104,13 @@ class Binomial:
 
         nll(eta, y) = sum trials * log(1 + exp(eta)) - y * eta
 
-    Any eta is safe: nothing overflows, the score stays within ``[-trials, trials]``.
+    No value of eta overflows: the score stays within ``[-trials, trials]``.
 
     Parameters
     ----------
     trials : int or Tensor, default 1
-        Trials behind every entry, at least 1; one is Bernoulli. A tensor broadcasts against y: (n, 1, ...)
-        for a number a sample, the shape of y for one an entry.
+        Number of trials of every entry, at least 1 (Bernoulli). A tensor broadcasts against y: shape
+        (n, 1, ...) for one number per sample, the shape of y for one number per entry.
     """
 
     trials: int | Tensor = 1
@@ -125,11 +125,11 @@ class Binomial:
 
     @property
     def curvature(self) -> float:
-        """Return a quarter of the largest number of trials: the variance of p = 1/2."""
+        """Return a quarter of the largest number of trials: the variance at p = 1/2."""
         return float(torch.as_tensor(self.trials).max()) / 4
 
     def take(self, rows: Tensor, ndim: int) -> "Binomial":
-        """Return the family of some samples of a batch with `ndim` axes."""
+        """Return the family for some samples of a batch with `ndim` axes."""
         if not isinstance(self.trials, Tensor):
             return self
         return Binomial(take_rows(self.trials, rows, ndim))
@@ -154,7 +154,7 @@ class Binomial:
         return drawn.to(eta.device)
 
     def check(self, y: Tensor) -> None:
-        """Raise ValueError unless every entry is a whole number from 0 to its trials."""
+        """Raise ValueError unless every entry is a whole number from 0 to its number of trials."""
         trials = torch.as_tensor(self.trials, device=y.device)
         try:
             fits = torch.broadcast_shapes(trials.shape, y.shape) == y.shape
@@ -167,7 +167,8 @@ class Binomial:
             )
         _refuse_all_but_counts(y)
         most = int(trials.max())
-        _refuse(y, y > trials, expected=f"at most the trials ({most}{' or fewer' * bool(trials.ndim)})")
+        expected = f"at most the number of trials ({most}{' or fewer' * bool(trials.ndim)})"
+        _refuse(y, y > trials, expected=expected)
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,8 @@ class Poisson:
 
         nll(eta, y) = sum exp(eta) - y * eta
 
-    Its curvature exp(eta) has no bound: solvers need backtracking, or a step that is given. Beyond
-    the largest eta whose rate is a finite number, rates stay at that number, so that a solver whose
-    step went too far sees a large objective and not NaN.
+    Its curvature exp(eta) is unbounded: solvers need backtracking, or a given step size. Rates are capped at
+    a large finite number, so that a step that is too long gives a large objective and not NaN.
     """
 
     @property
@@ -192,7 +192,7 @@ class Poisson:
 
     def mean(self, eta: Tensor) -> Tensor:
         """Return the rate ``exp(eta)``."""
-        # half of the exponent's range: what sums and squares of rates need stays finite too
+        # half of the exponent's range, so that sums and squares of rates are finite too
         return eta.clamp_max(0.5 * math.log(torch.finfo(eta.dtype).max)).exp()
 
     def score(self, eta: Tensor, y: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ class Poisson:
 
 
 def _all_finite(y: Tensor) -> bool:
-    """Return whether all entries are finite, by their extremes: in one pass, both keep NaN."""
+    """Return whether all entries are finite, by minimum and maximum in one pass: both propagate NaN."""
     real = torch.view_as_real(y.resolve_conj()) if y.is_complex() else y
     return not real.numel() or all(math.isfinite(extreme) for extreme in torch.aminmax(real.detach()))
 
@@ -220,7 +220,7 @@ def _refuse_all_but_counts(y: Tensor) -> None:
         raise ValueError(f"y: expected real counts, got {y.dtype}")
     _refuse(y, ~torch.isfinite(y), expected="finite counts")
     _refuse(y, y < 0, expected="counts of at least 0")
-    _refuse(y, y != y.round(), expected="whole numbers, which counts are")
+    _refuse(y, y != y.round(), expected="whole numbers (counts)")
 
 
 def _refuse(y: Tensor, bad: Tensor, *, expected: str) -> None:

@@ -1,12 +1,12 @@
-"""What is believed about a code before the data: penalties and their proximal maps.
+"""Penalties on codes and their proximal maps.
 
-A penalty g is two functions of a batch of codes, samples first (n, ...):
+A penalty g has two functions of a batch of codes (n, ...), samples on the first axis:
 
-    value(z)      = g(z), one number a sample
+    value(z)      = g(z), one number per sample
     prox(v, step_size) = argmin_z 0.5 * ||v - z||^2 + step_size * g(z)
 
 Parikh and Boyd, "Proximal algorithms", 2014, sections 1.1 and 6.5. The step size is a number, or a
-tensor that broadcasts against v (one step size a sample has shape (n, 1, ...)).
+tensor that broadcasts against v (shape (n, 1, ...) for one step size per sample).
 """
 
 import math
@@ -22,7 +22,7 @@ __all__ = ["L1", "GroupL1", "HardThreshold", "NonNegativeL1", "Penalty"]
 
 
 class Penalty(Protocol):
-    """What a proximal solver asks of a penalty."""
+    """Interface of a penalty."""
 
     def value(self, z: Tensor) -> Tensor:
         """Penalty of each sample, shape (n,)."""
@@ -42,8 +42,8 @@ class L1:
     Parameters
     ----------
     alpha : float or Tensor
-        Weight, at least zero. A tensor broadcasts against one code: (n_components,) for a weight
-        per atom of a dense dictionary, (n_components, 1, 1) of a two-dimensional convolutional one.
+        Weight, at least zero. A tensor broadcasts against one code: shape (n_components,) for one weight per
+        atom of a dense dictionary, (n_components, 1, 1) for a two-dimensional convolutional one.
     """
 
     alpha: float | Tensor
@@ -61,16 +61,16 @@ class L1:
         if v.is_complex():
             return v * _shrinkage(v.abs(), threshold)
         if not isinstance(threshold, Tensor):
-            return F.softshrink(v, threshold)  # one pass, and one backward
-        # v minus its projection on [-threshold, threshold]: exact zeros, and one pass less than signs
+            return F.softshrink(v, threshold)  # one pass forward and one backward
+        # v minus its projection on [-threshold, threshold]: exact zeros, and one pass fewer than with signs
         return v - v.clamp(-threshold, threshold)
 
 
 @dataclass(frozen=True)
 class NonNegativeL1:
-    """Sum of entries that may not be negative: ``g(z) = sum_i alpha_i z_i``, infinite if any z_i < 0.
+    """Sum of nonnegative entries: ``g(z) = sum_i alpha_i z_i``, infinite if any z_i < 0.
 
-    Its proximal map is a rectifier with bias, ``max(v - step_size * alpha, 0)``.
+    Its proximal map is a ReLU with a bias, ``max(v - step_size * alpha, 0)``.
 
     Parameters
     ----------
@@ -95,13 +95,13 @@ class NonNegativeL1:
 
 @dataclass(frozen=True)
 class HardThreshold:
-    """The papers' HT_b: entries of magnitude above b stay, the others become zero, whatever the step size.
+    """Hard threshold HT_b: keeps entries of magnitude above b and sets the others to zero, at any step size.
 
         prox(v, step_size) = argmin_z 0.5 * ||v - z||^2 + value(z),    value(z) = b^2 / 2 * ||z||_0
 
-    Unlike every other penalty its threshold does not move with the step size. A proximal gradient method
+    Unlike for the other penalties, the threshold does not depend on the step size. A proximal gradient method
     with step size s therefore lowers ``nll(z) + value(z) / s``, and `value` is its penalty only for s = 1.
-    (A penalty weight that ignores the step size would need the threshold ``b * sqrt(s)``.)
+    (The proximal map of a fixed penalty would have the threshold ``b * sqrt(s)``.)
 
     Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022; the map is that
     of Blumensath and Davies, "Iterative thresholding for sparse approximations", 2008, eq. 2.2.
@@ -109,9 +109,9 @@ class HardThreshold:
     Parameters
     ----------
     threshold : float or Tensor
-        The level b, at least zero; a tensor broadcasts against one code, as in `L1`.
+        Threshold b, at least zero; a tensor broadcasts against one code, as in `L1`.
     nonnegative : bool, default False
-        Whether negative entries become zero too; their penalty is infinite.
+        Whether negative entries are set to zero too; their penalty is infinite.
     """
 
     threshold: float | Tensor
@@ -127,7 +127,7 @@ class HardThreshold:
 
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """Hard threshold at b; `step_size` is not used."""
-        # all of these ask which entries go, not which stay: a NaN gets through to where it is reported
+        # every comparison is False for NaN: NaN is kept, and reported by the caller
         if not isinstance(self.threshold, Tensor) and not v.is_complex():  # one pass, and one backward
             return F.threshold(v, self.threshold, 0) if self.nonnegative else F.hardshrink(v, self.threshold)
         return v.masked_fill((v if self.nonnegative else v.abs()) <= self.threshold, 0)
@@ -138,7 +138,7 @@ class GroupL1:
     """Sum of the norms of groups of atoms: ``g(z) = sum_j alpha_j ||z_j||_2``.
 
     Groups are consecutive runs of `group_size` entries along axis 1, the axis of the atoms; a
-    convolutional code has a group at each position. Its proximal map shrinks each group towards zero
+    convolutional code has one group per position. Its proximal map shrinks each group towards zero
     as a whole (Yuan and Lin, "Model selection and estimation in regression with grouped variables",
     2006).
 
@@ -147,7 +147,7 @@ class GroupL1:
     alpha : float or Tensor
         Weight, at least zero. A tensor broadcasts against the group norms of one code, (n_groups,).
     group_size : int
-        Atoms in a group; divides the number of atoms.
+        Number of atoms in a group; it divides the number of atoms.
     """
 
     alpha: float | Tensor

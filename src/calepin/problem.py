@@ -1,4 +1,4 @@
-"""One value that holds all that is known when a code is sought."""
+"""The sparse coding problem: observations, operator, likelihood and offset."""
 
 import numbers
 from dataclasses import dataclass, replace
@@ -18,17 +18,16 @@ __all__ = ["Problem"]
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A batch of observations and the model behind them.
+    """A batch of observations and their model.
 
         y ~ family( mean = f^{-1}(eta) ),        eta = operator(z) + offset
 
-    What is sought is the code z of each sample. The penalty on it belongs to the solver that has
-    to handle it (`calepin.solvers`).
+    The unknown is the code z of each sample. Its penalty is a setting of the solver (`calepin.solvers`).
 
     Parameters
     ----------
     operator : LinearOperator
-        Maps codes to linear predictors: a dictionary, or a measurement of one, ``Mask(...) @ Dense(...)``.
+        Maps codes to linear predictors: a dictionary, or a measurement of it, ``Mask(...) @ Dense(...)``.
     likelihood : Likelihood
         Family of the observations.
     y : Tensor, shape (n, *operator.out_shape)
@@ -39,10 +38,10 @@ class Problem:
     Raises
     ------
     TypeError
-        If y is no tensor, or the offset neither a tensor nor a number.
+        If y is not a tensor, or the offset is neither a tensor nor a number.
     ValueError
-        If y has no samples, another shape than the operator's or an entry the likelihood cannot
-        produce, or if the offset does not broadcast.
+        If y has no samples, does not have the output shape of the operator, or has an entry that the
+        likelihood cannot produce; or if the offset does not broadcast.
     """
 
     operator: LinearOperator
@@ -85,32 +84,32 @@ class Problem:
 
     @property
     def separable(self) -> bool:
-        """Whether some of the samples make a problem of their own: the operator is the same for all."""
+        """Whether some of the samples form a problem too: the operator is the same for all samples."""
         return self.operator.n_samples is None
 
     def take(self, rows: Tensor) -> "Problem":
-        """Return the problem of some of the samples, possibly repeated.
+        """Return the problem of some of the samples, which may be repeated.
 
         Raises
         ------
         IncompatibleError
-            If the operator has a part for each sample.
+            If the operator differs between samples.
         """
         if not self.separable:
             raise IncompatibleError(
-                f"Problem.take needs an operator that is the same for all samples, got one with a part for "
-                f"each of {self.operator.n_samples}"
+                f"Problem.take needs an operator that is the same for all samples, got one that "
+                f"differs between {self.operator.n_samples} samples"
             )
         offset = self.offset
         if isinstance(offset, Tensor):
             offset = take_rows(offset, rows, self.y.ndim)
-        # only families with parameters of their own for each sample have something to take
+        # only families with separate parameters for each sample have `take`
         take: Any = getattr(self.likelihood, "take", None)
         likelihood = self.likelihood if take is None else take(rows, self.y.ndim)
         return replace(self, y=self.y[rows], offset=offset, likelihood=likelihood)
 
     def zeros(self) -> Tensor:
-        """Return the codes that are zero everywhere."""
+        """Return codes that are all zero."""
         return self.y.new_zeros(self.code_shape)
 
     def eta(self, z: Tensor) -> Tensor:
@@ -119,7 +118,7 @@ class Problem:
         return eta + self.offset if isinstance(self.offset, Tensor) or self.offset else eta
 
     def nll(self, z: Tensor) -> Tensor:
-        """Return the negative log-likelihood of codes z, one number a sample, (n,)."""
+        """Return the negative log-likelihood of codes z, one number per sample, (n,)."""
         return self.likelihood.nll(self.eta(z), self.y)
 
     def gradient(self, z: Tensor) -> Tensor:
@@ -144,7 +143,7 @@ class Problem:
 
 
 def _check_same_kind(y: Tensor, name: str, tensor: Tensor) -> None:
-    """Raise ValueError if y cannot meet a tensor of the operator: other device or precision."""
+    """Raise ValueError if y and a tensor of the operator differ in device or precision."""
     if tensor.device != y.device:
         raise ValueError(f"y: expected the device of {name}, {tensor.device}, got {y.device}")
     numeric = tensor.is_floating_point() or tensor.is_complex()

@@ -191,7 +191,7 @@ def _changed(value, index=(3, 0, 5)):
     [
         (_changed(-1.0), r"X: expected counts of at least 0, got -1.0 at index \(3, 0, 5\)"),
         (_changed(1.5), "X: expected whole numbers"),
-        (_changed(26.0), r"X: expected at most the trials \(25\), got 26.0"),
+        (_changed(26.0), r"X: expected at most the number of trials \(25\), got 26.0"),
         (_changed(np.nan), "X: expected finite counts, got nan"),
         (np.zeros((4, 1, 80)), "X: expected counts that vary in every channel of every signal.* signal 0"),
         (_changed(0.0, (2,)), "signal 2"),
@@ -247,7 +247,7 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
         ({"offset": np.zeros((12, 1, 7))}, r"offset: expected what broadcasts .* got \(1, 7\) for signal 0"),
         ({"offset": np.full(12, np.nan)}, "offset: expected finite numbers"),
         ({"trials": np.zeros(12)}, "trials: expected whole numbers of at least 1, got 0"),
-        ({"trials": np.full(12, 3)}, "X: expected at most the trials"),
+        ({"trials": np.full(12, 3)}, "X: expected at most the number of trials"),
     ],
 )
 def test_what_is_known_of_signals_must_fit_them(known, message):

@@ -128,7 +128,7 @@ def test_latent_dimension_is_said_once():
         (lambda z: torch.cat([z.detach(), z.detach()], 1), "differentiable"),
         (lambda z: torch.round(torch.cat([z, z], 1)), "differentiable"),
         (lambda z: z.mT, "shape"),
-        (lambda z: z.numpy(), "expected a Tensor"),
+        (lambda z: z.numpy(), "expected it to return a Tensor"),
         (lambda z: torch.cat([z, z], 1) - z.mean(), "depend on each other"),
         (nn.Linear(7, 6), "function of latents"),
     ],

@@ -111,7 +111,7 @@ def test_a_problem_with_a_part_for_each_sample_is_not_separable():
     problem = Problem(Mask(mask, per_sample=True) @ Dense(draw(8, 24)), Gaussian(), draw(6, 24) * mask)
     latent = LatentProblem(problem, SINE)
     assert not latent.separable
-    with pytest.raises(IncompatibleError, match="part for each of 6"):
+    with pytest.raises(IncompatibleError, match="differs between 6 samples"):
         latent.take(torch.tensor([0]))
 
 

@@ -381,7 +381,10 @@ def test_terms_that_do_not_fit_are_named():
         (lambda: poisson_network()(-counts(1, 1, 9, 9)), "y: expected counts of at least 0, got -"),
         (lambda: poisson_network()(counts(1, 1, 9, 9) + 0.5), "y: expected whole numbers"),
         (lambda: poisson_network().encode(counts(1, 1, 9, 9) * math.nan), "y: expected finite counts"),
-        (lambda: network(likelihood=Binomial(3))(counts(1, 1, 9, 9) + 3), "y: expected at most the trials"),
+        (
+            lambda: network(likelihood=Binomial(3))(counts(1, 1, 9, 9) + 3),
+            "y: expected at most the number of trials",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(make, message):

@@ -112,7 +112,10 @@ def test_masked_entries_are_zero_whatever_stood_there():
         (lambda: Dense(torch.ones(2, 3, dtype=torch.int64)), "atoms: expected a floating or complex dtype"),
         (lambda: Mask(torch.ones(3)), "observed: expected dtype torch.bool"),
         (lambda: Mask(torch.tensor(True), per_sample=True), "observed: expected shape"),
-        (lambda: Compose(Identity((3,)), Dense(randn(2, 4))), "inner: expected an operator onto"),
+        (
+            lambda: Compose(Identity((3,)), Dense(randn(2, 4))),
+            "inner: expected an operator with output shape",
+        ),
         (
             lambda: Mask(rand_mask(3, 4), per_sample=True) @ Mask(rand_mask(2, 4), per_sample=True),
             "inner: expected an operator of 3 samples, got 2",

@@ -387,9 +387,9 @@ def test_a_negative_weight_is_named():
 
 
 def test_arrays_are_refused():
-    with pytest.raises(TypeError, match=r"y: expected a Tensor of torch, got numpy\.ndarray"):
+    with pytest.raises(TypeError, match=r"y: expected a torch.Tensor, got numpy\.ndarray"):
         fit_untrained(DECODER, SKETCH, Y.numpy())
-    with pytest.raises(TypeError, match=r"start: expected a Tensor of torch, got numpy\.ndarray"):
+    with pytest.raises(TypeError, match=r"start: expected a torch.Tensor, got numpy\.ndarray"):
         fit_untrained(DECODER, SKETCH, Y, start=np.ones((2, DECODER.n_parameters)))
 
 

@@ -148,9 +148,9 @@ def test_bad_arguments_are_named(options, message):
 
 def test_arrays_are_refused():
     problem, z = planted(SINE)
-    with pytest.raises(TypeError, match=r"z0: expected a Tensor of torch, got numpy\.ndarray"):
+    with pytest.raises(TypeError, match=r"z0: expected a torch.Tensor, got numpy\.ndarray"):
         decode(problem, z0=z.numpy())
-    with pytest.raises(TypeError, match=r"y: expected a Tensor of torch, got numpy\.ndarray"):
+    with pytest.raises(TypeError, match=r"y: expected a torch.Tensor, got numpy\.ndarray"):
         Problem(Dense(draw(8, 10)), Gaussian(), np.zeros((3, 10)))
 
 

@@ -1,1 +1,1 @@
-"""What every other part stands on: files, randomness, threads, progress, checks, errors."""
+"""Files, random numbers, threads, progress, argument checks and errors, used by all other packages."""

@@ -1,6 +1,6 @@
 """The state of a run in a file: named tensors, scalars, and the settings that a resumed run must share.
 
-What iterates says which tensors and scalars it carries; this module knows none of them by name.
+The caller decides which tensors and scalars are saved; this module does not depend on their names.
 """
 
 import json
@@ -20,27 +20,28 @@ from calepin.core.files import load_arrays, save_arrays
 
 __all__ = ["Checkpoint", "describe", "load_checkpoint"]
 
-_COMPLEX = ":complex"  # ends the name of an array whose last axis is real and imaginary part
-_LARGEST_LISTED = 64  # entries of an array that a description lists; of larger ones it has a checksum
+_COMPLEX = ":complex"  # suffix of the name of a complex array, stored with a last axis (real, imaginary)
+_LARGEST_LISTED = 64  # a description lists the entries of arrays up to this size, else a checksum
 
 
 class Checkpoint:
-    """A file that receives the state of a run, atomically: at its end, on interruption, every so often.
+    """A file for the state of a run, written atomically.
 
     Parameters
     ----------
     path : path
+        File to write.
     kind : str
-        Of the run, so that no other kind goes on from its file.
+        Kind of the run; a run of another kind cannot resume from the file.
     settings : mapping
-        What a resumed run must share; see `describe`.
-    seconds : float
-        Time between two checkpoints.
+        Settings that a resumed run must share; see `describe`.
+    seconds : float, default 60
+        Time between two checkpoints, in seconds.
 
     Raises
     ------
     FileNotFoundError
-        The folder of `path` does not exist.
+        If the folder of `path` does not exist.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Checkpoint:
             raise FileNotFoundError(f"checkpoint: the folder {self.path.parent} does not exist")
 
     def is_due(self) -> bool:
-        """Return whether the last checkpoint is old enough for a new one."""
+        """Return whether more than `seconds` have passed since the last checkpoint."""
         return time.monotonic() - self._saved > self.seconds
 
     def save(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> None:
@@ -63,21 +64,21 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """Return what `save` wrote; None without a file. See `load_checkpoint`."""
+        """Return the saved tensors and scalars, or None if there is no file. See `load_checkpoint`."""
         return load_checkpoint(self.path, self.kind, self.settings) if self.path.exists() else None
 
 
 def load_checkpoint(
     path: str | os.PathLike, kind: str, settings: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the tensors, as arrays, and the scalars of a checkpoint that a run can go on from.
+    """Return the tensors, as arrays, and the scalars of a checkpoint, to resume its run.
 
     Raises
     ------
     FileFormatError
-        No checkpoint of this kind.
+        If the file is not a checkpoint of this kind.
     ValueError
-        A checkpoint of a run with other settings; names what differs.
+        If the run had other settings; the message names the first difference.
     """
     arrays, parameters = load_arrays(path, kind)
     _require_equal(path, parameters["settings"], describe(settings))
@@ -85,7 +86,7 @@ def load_checkpoint(
 
 
 def _as_real(name: str, value: Any) -> tuple[str, np.ndarray]:
-    """Return an array and its name in a file: safetensors has no complex double precision."""
+    """Return name and array as they are stored: safetensors has no complex double precision."""
     array = value.detach().cpu().resolve_conj().numpy() if isinstance(value, Tensor) else np.asarray(value)
     if not np.iscomplexobj(array):
         return name, array
@@ -100,10 +101,11 @@ def _as_written(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
 
 
 def describe(value: Any) -> Any:
-    """Return a setting as JSON, to recognise the checkpoint of another run.
+    """Return a setting as JSON, to compare it with the same setting of another run.
 
-    A dataclass is its name and fields, a partial or class its name and arguments, a module its name and
-    settings; an array lists its entries where they are few, and has a checksum where they are many.
+    A dataclass becomes its name and fields, a partial the name and keyword arguments of its function, a
+    class or function its name, and a module its name and settings. A small array becomes a list of its
+    entries, a large one a checksum.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -148,7 +150,7 @@ def _name(value: Any) -> str:
 
 def _require_equal(path: str | os.PathLike, saved: Any, mine: Any, name: str = "") -> None:
     if isinstance(saved, dict) and isinstance(mine, dict):
-        # what a thing is comes first: its other settings differ because of it
+        # names are compared first: if they differ, the other settings differ as a consequence
         for key in sorted(saved.keys() | mine.keys(), key=lambda key: (key != "rule", key != "name", key)):
             _require_equal(path, saved.get(key), mine.get(key), f"{name}.{key}" if name else key)
     elif saved != json.loads(json.dumps(mine)):

@@ -1,4 +1,4 @@
-"""Argument checks, each once: one line that names the argument, what was expected, and what came."""
+"""Argument checks. Each error is one line: the argument, what was expected, and what was given."""
 
 import math
 import numbers
@@ -20,19 +20,19 @@ __all__ = [
 
 
 def is_integer(value: Any) -> TypeGuard[int]:
-    """Return whether a value is a whole number, of Python or NumPy, and no bool."""
+    """Return whether a value is an integer, of Python or NumPy, and not a bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Return whether a value is a finite real number, of Python or NumPy, and no bool."""
+    """Return whether a value is a finite real number, of Python or NumPy, and not a bool."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_integer(
     name: str, value: Any, *, least: int = 1, most: int | None = None, optional: bool = False
 ) -> None:
-    """Raise ValueError unless a value is an integer from `least` to `most`, or None where it is optional."""
+    """Raise ValueError unless a value is an integer from `least` to `most`, or None if it is optional."""
     if value is None and optional:
         return
     if is_integer(value) and value >= least and (most is None or value <= most):
@@ -54,9 +54,9 @@ def check_number(
     below: float | None = None,
     optional: bool = False,
 ) -> None:
-    """Raise ValueError unless a value is a finite number within the bounds, or None where it is optional.
+    """Raise ValueError unless a value is a finite number within the bounds, or None if it is optional.
 
-    `least` and `most` belong to the range, `above` and `below` do not.
+    `least` and `most` are inclusive bounds, `above` and `below` exclusive ones.
     """
     if value is None and optional:
         return
@@ -84,9 +84,9 @@ def check_number(
 
 
 def check_one_of(name: str, value: Any, known: Iterable[Any]) -> None:
-    """Raise ValueError unless a value is one of those known."""
+    """Raise ValueError unless a value is one of the known values."""
     choices = list(known)
-    # a value that cannot be compared with the choices (an array) is none of them
+    # types are compared first: an array cannot be compared with the choices
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         listed = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"{name}: expected one of {listed}, got {value!r}")
@@ -99,9 +99,9 @@ def check_boolean(name: str, value: Any) -> None:
 
 
 def check_tensor(name: str, value: Any) -> Tensor:
-    """Return a value that is a tensor; raise TypeError for an array or anything else."""
+    """Return the value if it is a tensor; raise TypeError otherwise."""
     if not isinstance(value, Tensor):
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-        hint = "; torch.from_numpy makes one of an array" if hasattr(value, "__array__") else ""
-        raise TypeError(f"{name}: expected a {torch.Tensor.__name__} of torch, got {kind}{hint}")
+        hint = "; torch.from_numpy converts an array" if hasattr(value, "__array__") else ""
+        raise TypeError(f"{name}: expected a torch.{torch.Tensor.__name__}, got {kind}{hint}")
     return value

@@ -1,4 +1,4 @@
-"""What compiled kernels share: numba's settings, lanes, and the bits of floating numbers."""
+"""Settings and helpers of compiled kernels: numba's options, vector width, bits of floating-point numbers."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ __all__ = ["FAST", "LANES", "LEAF", "bits_of", "padded"]
 LANES = 16
 
 
-# NaN never reaches a kernel (inputs are checked), which is what lets minima be vectorised; sums are
-# reordered once, by the compiler, so that results do not vary from run to run.
+# Inputs are checked, so no kernel sees NaN, and the compiler may vectorise minima. Sums are reordered once,
+# at compile time, so results do not vary from run to run.
 FAST: dict[str, Any] = {
     "nogil": True,
     "cache": True,
@@ -20,16 +20,16 @@ FAST: dict[str, Any] = {
 }
 
 
-# Kernels that only touch arrays of their callers count no references: each count is an atomic
-# operation, and ten steps of a path make a hundred of them.
+# Kernels that only access arrays of their callers need no reference counting: each count is an atomic
+# operation, and ten steps of a path need about a hundred of them.
 LEAF: dict[str, Any] = {**FAST, "_nrt": False}
 
 
 def padded(size: int) -> int:
-    """Return the smallest multiple of `LANES` that holds `size`."""
+    """Return `size` rounded up to a multiple of `LANES`."""
     return -(-size // LANES) * LANES
 
 
 def bits_of(dtype: np.dtype) -> np.dtype:
-    """Return the integers that hold the bits of a floating-point type."""
+    """Return the integer type with the width of a floating-point type."""
     return np.dtype(np.int32 if dtype.itemsize == 4 else np.int64)

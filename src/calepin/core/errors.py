@@ -1,11 +1,11 @@
-"""The errors that calepin raises beside ValueError and scikit-learn's own."""
+"""Errors that calepin raises in addition to ValueError and the errors of scikit-learn."""
 
 __all__ = ["FileFormatError", "IncompatibleError"]
 
 
 class IncompatibleError(TypeError):
-    """Two pieces that cannot work together: names the solver, the term and the missing capability."""
+    """Two objects that cannot be combined. The message names the solver, the term and what it lacks."""
 
 
 class FileFormatError(ValueError):
-    """A file that is not what its reader needs: truncated, of another kind, or refused (pickles)."""
+    """A file that cannot be read: truncated, of another kind, or a pickle, which is always refused."""

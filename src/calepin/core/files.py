@@ -1,7 +1,7 @@
-"""Files that are never half written and never pickles.
+"""Files that are never half written and never contain pickles.
 
-A model is one safetensors file: its arrays, and a header that says which kind of model it is and
-with which parameters it was made (JSON), so that ``calepin info`` can tell without loading it.
+A model is one safetensors file: its arrays, and a JSON header with its kind and parameters, which
+``calepin info`` reads without loading the arrays.
 """
 
 import json
@@ -27,8 +27,8 @@ FORMAT_VERSION = "2"
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any error it is removed.
 
-    The suffix is kept, because many writers choose the format by it. A full disk, an error or
-    Ctrl-C leaves the old file as it was.
+    The suffix is kept, because many writers choose the format by it. After an error (such as a full disk)
+    or Ctrl-C, the old file is unchanged.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -70,7 +70,7 @@ def save_arrays(
         "kind": kind,
         "parameters": json.dumps(parameters, sort_keys=True),
     }
-    # not ascontiguousarray, which gives numbers an axis
+    # not ascontiguousarray, which adds an axis to scalars
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     data = serialise(contiguous, metadata=header)
     with atomic_write(path) as temporary:
@@ -89,7 +89,7 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
                     "shape": list(file.get_slice(name).get_shape()),
                     "dtype": str(file.get_slice(name).get_dtype()),
                 }
-                for name in file.keys()  # noqa: SIM118  safe_open is no mapping
+                for name in file.keys()  # noqa: SIM118  safe_open is not a mapping
             },
         }
 
@@ -102,9 +102,10 @@ def load_arrays(
     Raises
     ------
     FileNotFoundError
-        No such file.
+        If there is no such file.
     FileFormatError
-        Not a safetensors file, a truncated one, one that calepin did not write, or another kind.
+        If the file is not a safetensors file, is truncated, was not written by calepin, or is of another
+        kind.
     """
     with _open(path) as file:
         metadata = _metadata(file, path)
@@ -131,7 +132,7 @@ def _open(path: str | os.PathLike) -> Iterator[Any]:
 
 
 def _describe(path: Path) -> str:
-    """Say what the first bytes look like: most wrong files are a pickle or an .npy."""
+    """Return what the first bytes look like: most wrong files are a pickle or an .npy."""
     with path.open("rb") as file:
         start = file.read(8)
     if not start:

@@ -1,4 +1,4 @@
-"""One policy for Ctrl-C and SIGTERM: the step under way ends, the state is saved, then the run stops."""
+"""How Ctrl-C and SIGTERM stop a run: the current step ends, the state is saved, then the run stops."""
 
 import signal
 import threading
@@ -12,23 +12,22 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Whether a run was asked to stop."""
+    """A request to stop a run."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if the run was asked to stop; to be called between two steps."""
+        """Raise KeyboardInterrupt if a stop was requested. Call this between two steps."""
         if self.requested:
             raise KeyboardInterrupt
 
 
 @contextmanager
 def between_steps() -> Iterator[Interruption]:
-    """Turn the first Ctrl-C or SIGTERM into a request, so that no step is cut in two; the second interrupts.
+    """Turn the first Ctrl-C or SIGTERM into a request, so that the current step ends; the second interrupts.
 
-    Only the main thread of the main interpreter may set handlers, and only it is interrupted: elsewhere
-    nothing is ever requested.
+    Python allows signal handlers in the main thread only. In other threads nothing is ever requested.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Where files may be written: checked before the work rather than after it, without loading what computes."""
+"""Check of output paths, before a computation starts and without importing numerical libraries."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ __all__ = ["check_output"]
 
 
 def check_output(path: Path, suffix: str | None = None) -> None:
-    """Refuse an output path before the work rather than after it."""
+    """Raise an error if a file cannot be written, before the computation rather than after it."""
     if suffix is not None and path.suffix != suffix:
         raise ValueError(f"cannot write {path}: expected a name that ends in {suffix}")
     if path.is_dir():

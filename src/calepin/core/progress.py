@@ -1,4 +1,4 @@
-"""The one progress bar: on standard error, and only where someone watches."""
+"""The progress bar, on standard error and only in a terminal or notebook."""
 
 import sys
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ __all__ = ["Bar", "progress_bar"]
 
 
 class Bar(Protocol):
-    """What a shown bar and a hidden one both do."""
+    """A progress bar, shown or hidden."""
 
     def update(self, done: float, note: str = "") -> None:
-        """Say how much is done in total, and in a few words what is under way."""
+        """Set the total amount done so far, with a short note on the current step."""
         ...
 
 
@@ -25,8 +25,8 @@ class _Hidden:
 def progress_bar(title: str, *, total: float | None, done: float = 0, shown: bool = True) -> Iterator[Bar]:
     """Yield a bar of `total` steps (None: unknown) that `update` moves.
 
-    It is hidden, and costs nothing, unless `shown` and standard error is a terminal or a notebook;
-    it disappears when the context ends, so that what is printed next stands alone.
+    It is shown only if `shown` is True and standard error is a terminal or a notebook. It disappears when
+    the context ends.
     """
     if not shown or not (sys.stderr.isatty() or "ipykernel" in sys.modules):
         yield _Hidden()

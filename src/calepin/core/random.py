@@ -1,7 +1,7 @@
-"""The one place that turns a seed into random numbers.
+"""Random number generators from seeds.
 
-Estimators take scikit-learn's `random_state`; the functions below them take a `generator`. Nothing
-in calepin reads or moves a global random state.
+Estimators take scikit-learn's `random_state`; lower-level functions take a `generator`. calepin neither
+reads nor changes a global random state.
 """
 
 import numbers
@@ -12,14 +12,14 @@ import torch
 __all__ = ["RandomState", "numpy_generator", "randn", "torch_generator"]
 
 RandomState = int | np.random.Generator | np.random.RandomState | None
-"""What estimators accept: None for a fresh seed, an integer, or one of NumPy's own generators."""
+"""Seed of an estimator: None for a fresh seed, an integer, or one of NumPy's generators."""
 
 
 def numpy_generator(random_state: RandomState = None) -> np.random.Generator:
-    """Return the NumPy generator that `random_state` stands for.
+    """Return a NumPy generator for `random_state`.
 
-    A Generator is returned as it is, and moves on with every draw; a RandomState gives its next
-    draw as the seed.
+    A Generator is returned unchanged, so its state advances with every draw. The next draw of a RandomState
+    is used as the seed.
     """
     if isinstance(random_state, np.random.Generator):
         return random_state
@@ -36,10 +36,10 @@ def numpy_generator(random_state: RandomState = None) -> np.random.Generator:
 def torch_generator(
     random_state: RandomState | torch.Generator = None, *, device: torch.device | str = "cpu"
 ) -> torch.Generator:
-    """Return a torch generator on `device`; one that is already a torch.Generator is returned."""
+    """Return a torch generator on `device`; a torch.Generator is returned unchanged."""
     if isinstance(random_state, torch.Generator):
         return random_state
-    # torch's own seeding of 0, 1, 2, ... gives related streams: NumPy mixes the seed first
+    # torch seeded with 0, 1, 2, ... gives related streams; NumPy mixes the seed first
     seed = int(numpy_generator(random_state).integers(2**63))
     return torch.Generator(device=device).manual_seed(seed)
 
@@ -47,9 +47,9 @@ def torch_generator(
 def randn(
     shape: tuple[int, ...] | torch.Size, *, like: torch.Tensor, generator: torch.Generator | None
 ) -> torch.Tensor:
-    """Draw standard normal numbers with the dtype and device of `like`.
+    """Return standard normal numbers with the dtype and device of `like`.
 
-    They are drawn on the generator's device: a CPU generator gives a GPU the CPU's numbers.
+    They are drawn on the generator's device: with a CPU generator, a GPU gets the same numbers as the CPU.
     """
     device = like.device if generator is None else generator.device
     return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)

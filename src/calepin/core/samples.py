@@ -1,4 +1,4 @@
-"""Batches, samples first: one inner product, norm or factor a sample, and tensors with a row for each."""
+"""Operations per sample on batches (samples on the first axis), and states with one row per sample."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -21,31 +21,31 @@ def norm(a: Tensor) -> Tensor:
 
 
 def expand(values: Tensor, like: Tensor) -> Tensor:
-    """View one value a sample, (n,), as (n, 1, ...) so that it broadcasts against `like`."""
+    """View one value per sample, (n,), as (n, 1, ...), so that it broadcasts against `like`."""
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
 def take_rows(values: Tensor, rows: Tensor, ndim: int) -> Tensor:
-    """Return what belongs to some samples, of values that broadcast against a batch with `ndim` axes.
+    """Return the values of some samples; `values` broadcast against a batch with `ndim` axes.
 
-    Values without an entry for each sample are the same for all and are returned as they are.
+    Values without one entry per sample are the same for all samples and are returned unchanged.
     """
     return values[rows] if values.ndim == ndim and len(values) > 1 else values
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Base of states: dataclasses of tensors with one row a sample, and of parts that are `Rows` too.
+    """Base class of states: dataclasses of tensors with one row per sample, and of parts that are `Rows` too.
 
-    Fields of other kinds are the same for all samples and stay as they are.
+    Other fields are the same for all samples and stay unchanged.
     """
 
     def take(self, rows: Tensor) -> Self:
-        """Return the rows of some samples."""
+        """Return the state of some samples."""
         return self._mapped(lambda mine: mine[rows])
 
     def where(self, which: Tensor, other: Self) -> Self:
-        """Return these rows for the samples `which`, (n,) of bool, and those of `other` for the rest."""
+        """Return these rows where `which`, (n,) of bool, is True, and the rows of `other` elsewhere."""
         if bool(which.all()):
             return self
         if not bool(which.any()):
@@ -53,7 +53,7 @@ class Rows:
         return self._mapped(lambda mine, theirs: torch.where(expand(which, mine), mine, theirs), other)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors by name; that of a tensor in a part is ``part.name``."""
+        """Return all tensors by name; a tensor ``name`` of a part ``part`` is called ``part.name``."""
         found = {}
         for f in fields(self):
             value = getattr(self, f.name)
@@ -64,7 +64,7 @@ class Rows:
         return found
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Self:
-        """Return the same with other tensors, named as in `tensors()`."""
+        """Return a copy with other tensors, named as in `tensors()`."""
         changes = {}
         for f in fields(self):
             value = getattr(self, f.name)

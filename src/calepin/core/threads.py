@@ -1,9 +1,9 @@
 """Parallel work whose result does not depend on the number of threads.
 
-Samples are cut into blocks whose borders depend on the data alone. Each block is worked by one
-thread, with single-threaded BLAS, so that the order of every sum is fixed: the same bits on one
-thread or on sixty-four. Compiled kernels and BLAS release the interpreter lock, so plain Python
-threads run them side by side, without a second threading runtime that could clash with torch's.
+Samples are cut into blocks whose boundaries depend on the data alone. Each block is processed by one
+thread, with single-threaded BLAS. The order of every sum is therefore fixed, and results are the same bit
+for bit on any number of threads. Compiled kernels and BLAS release the interpreter lock, so plain Python
+threads run them in parallel. A second threading runtime could conflict with torch's.
 """
 
 import os
@@ -22,13 +22,13 @@ __all__ = ["n_threads", "run_blocks", "single_threaded_blas", "single_threaded_t
 
 
 def n_threads() -> int:
-    """Return the number of worker threads: torch's, so that one knob turns everything."""
+    """Return the number of worker threads: that of torch, so that one setting controls both."""
     return torch.get_num_threads()
 
 
 @cache
 def _controller() -> ThreadpoolController:
-    # Scanning the loaded libraries takes milliseconds: once is enough.
+    # Scanning the loaded libraries takes milliseconds: do it once.
     import scipy.linalg.blas  # noqa: F401  loads every BLAS that numba and scipy call
 
     return ThreadpoolController()
@@ -41,7 +41,7 @@ def single_threaded_blas():
 
 @contextmanager
 def single_threaded_torch() -> Iterator[None]:
-    """Run torch's own operations on one thread: how its BLAS cuts a sum depends on their number."""
+    """Run torch's own operations on one thread: the order of its sums depends on the number of threads."""
     n = torch.get_num_threads()
     if n > 1:
         torch.set_num_threads(1)
@@ -55,7 +55,7 @@ def single_threaded_torch() -> Iterator[None]:
 def run_blocks(function: Callable[[int, int], T], n: int, block: int) -> list[T]:
     """Call ``function(start, stop)`` on every block of ``range(n)``; return the results in order.
 
-    The first exception (KeyboardInterrupt among them) stops the blocks that have not begun.
+    After the first exception (also KeyboardInterrupt), blocks that have not started are cancelled.
     """
     starts = range(0, n, block)
     with single_threaded_blas():
@@ -73,7 +73,7 @@ def run_blocks(function: Callable[[int, int], T], n: int, block: int) -> list[T]
 
 @cache
 def _pool(size: int) -> ThreadPoolExecutor:
-    # Kept: in online learning, starting threads would take as long as a batch.
+    # Cached: in online learning, starting threads would take as long as processing a batch.
     return ThreadPoolExecutor(size, thread_name_prefix="calepin")
 
 

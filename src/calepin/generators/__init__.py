@@ -1,14 +1,13 @@
-"""Coefficient priors: a generator G makes the coefficients of a dictionary from a short latent z.
+"""Coefficient priors: a generator G maps a short latent z to the coefficients of a dictionary.
 
     y ~ family( mean = f^{-1}(eta) ),        eta = A G(z) + offset
 
 A generator is any callable that maps latents (n, k) to coefficients (n, n_coefficients), each sample
-on its own: a plain function of tensors or an ``nn.Module``. Nothing else is asked of it; three
-attributes are used where they are there:
+on its own: a plain function of tensors or an ``nn.Module``. Three attributes are optional:
 
-- ``latent_dim`` (int), k: otherwise it has to be said;
-- ``linearise(z)``, G(z) and its Jacobian (n, k, n_coefficients) in closed form (`linearise`);
-- ``initial_latents(problem)``, a start for the latent solvers that is better than a random one.
+- ``latent_dim`` (int), k; without it, k is passed as an argument;
+- ``linearise(z)``, which returns G(z) and its Jacobian (n, k, n_coefficients) in closed form;
+- ``initial_latents(problem)``, which returns a better start for the latent solvers than a random one.
 """
 
 from calepin.generators.base import Generator, check_generator, latent_dimension, linearise

@@ -12,16 +12,17 @@ _MOST_SWEEPS = 500
 def nonnegative_least_squares(y: Tensor, atoms: Tensor, *, tol: float | None = None) -> Tensor:
     """Return ``argmin_{u >= 0} ||y - u atoms||^2`` of each sample, (n, k).
 
-    Exact coordinate descent on the Gram matrix, a vector operation over samples for each coordinate,
-    from the clipped least squares solution; k is small here.
+    Cyclic coordinate descent on the Gram matrix, vectorised over samples, from the clipped least squares
+    solution. Intended for a small number k of atoms.
 
     Parameters
     ----------
     y : Tensor, shape (n, m)
-        Real or complex.
+        Observations, real or complex.
     atoms : Tensor, shape (k, m)
+        Atoms, real or complex.
     tol : float, optional
-        Relative change of a sweep that ends it; the square root of the precision by default.
+        Relative change in one sweep at which to stop; by default the square root of the machine precision.
     """
     gram: Tensor = (atoms @ atoms.mH).real
     target = (y @ atoms.mH).real

@@ -1,4 +1,4 @@
-"""What every user of a generator needs: its Jacobian, its latent dimension, and what is wrong with it."""
+"""The Jacobian, latent dimension and validity check of a generator."""
 
 import numbers
 import warnings
@@ -34,13 +34,15 @@ _N_PROBES = 4
 def linearise(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
     """Return G(z), (n, p), and its Jacobian, (n, k, p): row i is the derivative along latent i.
 
-    In closed form where the generator has a method of this name, and layer by layer for an
-    ``nn.Sequential`` of linear layers and activations; otherwise by `forward_mode`.
+    In closed form if the generator has a method of this name, layer by layer for an ``nn.Sequential`` of
+    linear layers and activations, and otherwise by `forward_mode`.
 
     Parameters
     ----------
     generator : callable
+        Maps latents (n, k) to coefficients (n, p).
     z : Tensor, shape (n, k)
+        Latents.
     """
     own = getattr(generator, "linearise", None)
     if own is not None:
@@ -52,24 +54,24 @@ def linearise(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def forward_mode(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what `linearise` does, all k directions in one vectorised pass: no graph, no more memory."""
+    """Return the same as `linearise`, by forward mode: one vectorised pass for all k directions, no graph."""
 
     def push(direction: Tensor) -> Any:
         return push_forward(generator, z, direction.expand_as(z))
 
     directions = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-    values_and_slopes: Any = (None, 1)  # G(z) is the same for every direction
+    values_and_slopes: Any = (None, 1)  # G(z) does not depend on the direction
     return torch.func.vmap(push, out_dims=values_and_slopes)(directions)
 
 
 def is_layered(layers: Iterable[nn.Module]) -> bool:
-    """Return whether these are linear layers, the first of them, and activations of each entry alone."""
+    """Return whether the first layer is linear, and all others are linear or entrywise activations."""
     kinds = [type(layer) for layer in layers]
     return bool(kinds) and kinds[0] is nn.Linear and all(k is nn.Linear or k in ENTRYWISE for k in kinds)
 
 
 def by_layers(layers: Iterable[nn.Module], z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what `linearise` does: linear layers multiply the Jacobian, activations scale it."""
+    """Return the same as `linearise`: linear layers multiply the Jacobian, activations scale it."""
     jacobian: Tensor | None = None
     for layer in layers:
         if isinstance(layer, nn.Linear):
@@ -84,7 +86,7 @@ def by_layers(layers: Iterable[nn.Module], z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def push_forward(function: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the value of a function and its derivative along a direction, by forward mode."""
+    """Return the value of a function and its directional derivative, by forward mode."""
     _prepare_forward_mode()
     value, slope, *_ = torch.func.jvp(function, (x,), (direction,))
     return value, slope
@@ -92,25 +94,25 @@ def push_forward(function: Callable[[Tensor], Tensor], x: Tensor, direction: Ten
 
 @cache
 def _prepare_forward_mode() -> None:
-    """Load what torch loads at the first use of forward mode, without its warning to itself."""
+    """Load the module that torch loads at the first use of forward mode, without torch's own warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         import torch._decomp.decompositions_for_jvp  # noqa: F401
 
 
 def latent_dimension(generator: Generator, latent_dim: int | None = None) -> int:
-    """Return k: the number given, or the generator's own.
+    """Return the latent dimension k: the given number, or that of the generator.
 
     Raises
     ------
     ValueError
-        If neither is there, or if they differ.
+        If neither is known, or if they differ.
     """
     own: Any = getattr(generator, "latent_dim", None)
     k = own if latent_dim is None else latent_dim
     if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 1:
         raise ValueError(
-            f"latent_dim: expected a positive integer for a generator that has none of its own, got {k!r}"
+            f"latent_dim: expected a positive integer for a generator without this attribute, got {k!r}"
         )
     if own is not None and own != k:
         raise ValueError(f"latent_dim: expected {own}, that of the generator, got {k}")
@@ -118,7 +120,7 @@ def latent_dimension(generator: Generator, latent_dim: int | None = None) -> int
 
 
 def like_generator(generator: Generator, default: torch.dtype = torch.float32) -> Tensor:
-    """Return an empty tensor with the dtype and device that the generator computes with."""
+    """Return an empty tensor with the dtype and device of the generator's own tensors."""
     if isinstance(generator, nn.Module):
         for tensor in (*generator.parameters(), *generator.buffers()):
             if tensor.is_floating_point():
@@ -135,30 +137,31 @@ def check_generator(
     n_features: int | None = None,
     like: Tensor | None = None,
 ) -> int:
-    """Check that a generator can be used, and return how many coefficients it makes.
+    """Check that a generator can be used, and return its number of coefficients.
 
     Parameters
     ----------
     generator : callable
+        Maps latents (n, k) to coefficients (n, n_coefficients).
     latent_dim : int, optional
-        k, for a generator that does not tell.
+        Latent dimension k, for a generator without this attribute.
     n_coefficients : int, optional
-        What the dictionary takes.
+        Number of coefficients that the dictionary takes.
     n_features : int, optional
-        Entries of an observation, of which there must be k at least.
+        Number of entries of an observation; k must not exceed it.
     like : Tensor, optional
-        Gives dtype and device of the latents; by default those of the generator's own tensors.
+        Tensor with the dtype and device of the latents; by default those of the generator's own tensors.
 
     Returns
     -------
     int
-        Number of coefficients of a latent.
+        Number of coefficients per latent.
 
     Raises
     ------
     ValueError
-        If it maps latents to something else than one finite vector a sample, of the expected size, if
-        samples meet each other, if no derivative passes through, or if k exceeds n_features.
+        If the generator does not return one finite vector of the expected size per sample, if its value for
+        one sample depends on other samples, if it is not differentiable, or if k exceeds n_features.
 
     Warns
     -----
@@ -169,7 +172,7 @@ def check_generator(
     if n_features is not None and k > n_features:
         raise ValueError(
             f"latent_dim: expected at most the {n_features} features of an observation, got {k}: "
-            "its latents could not be told apart"
+            "its latents are not determined"
         )
     fickle = _warn_of_training_mode(generator)
     like = like_generator(generator) if like is None else like
@@ -178,12 +181,12 @@ def check_generator(
     coefficients = _call(generator, z)
     _check_values(coefficients, n_coefficients)
     if fickle:
-        return coefficients.shape[1]  # what follows says nothing of it in evaluation mode
+        return coefficients.shape[1]  # the checks below would not apply to evaluation mode
     alone = _call(generator, z[:1])
     if not torch.allclose(alone, coefficients[:1], rtol=1e-3, atol=1e-5 * float(coefficients.abs().max())):
         raise ValueError(
-            "generator: expected samples that don't depend on each other, got another value for one "
-            "latent alone than in a batch"
+            "generator: expected samples that don't depend on each other, got different values for one "
+            "latent alone and in a batch"
         )
     _check_derivative(generator, z, coefficients)
     return coefficients.shape[1]
@@ -197,7 +200,7 @@ def _call(generator: Generator, z: Tensor) -> Tensor:
             f"generator: expected a function of latents {tuple(z.shape)} of {z.dtype}, got {error}"
         ) from error
     if not isinstance(coefficients, Tensor):
-        raise ValueError(f"generator: expected a Tensor from it, got {type(coefficients).__name__}")
+        raise ValueError(f"generator: expected it to return a Tensor, got {type(coefficients).__name__}")
     return coefficients
 
 
@@ -209,7 +212,7 @@ def _check_values(coefficients: Tensor, n_coefficients: int | None) -> None:
         )
     if n_coefficients not in (None, coefficients.shape[1]):
         raise ValueError(
-            f"generator: expected {n_coefficients} coefficients, what the dictionary takes, "
+            f"generator: expected {n_coefficients} coefficients, as many as the dictionary takes, "
             f"got {coefficients.shape[1]}"
         )
     if not torch.isfinite(coefficients).all():
@@ -217,7 +220,7 @@ def _check_values(coefficients: Tensor, n_coefficients: int | None) -> None:
 
 
 def _check_derivative(generator: Generator, z: Tensor, coefficients: Tensor) -> None:
-    """Refuse a generator whose values move with z although its derivative is zero, or cannot be taken."""
+    """Raise ValueError if the derivative cannot be computed, or is zero although values change with z."""
     try:
         slopes = push_forward(generator, z, torch.ones_like(z))[1]
     except (RuntimeError, TypeError, NotImplementedError) as error:
@@ -240,7 +243,7 @@ def _warn_of_training_mode(generator: Generator) -> bool:
         if module.training and isinstance(module, fickle):
             warnings.warn(
                 f"generator: {type(module).__name__} {name!r} is in training mode, so that the coefficients "
-                "of a sample depend on the others or on chance; call generator.eval()",
+                "of a sample depend on the other samples or on chance; call generator.eval()",
                 RuntimeWarning,
                 stacklevel=3,
             )

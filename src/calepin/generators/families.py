@@ -1,8 +1,8 @@
-"""Generators that are ready to use: the paper's, and those its theory speaks of.
+"""Ready-to-use generators: those of the paper and of its theory.
 
 "Dictionary learning under generative coefficient priors, with applications to compression", 2022,
-section 6. Each is an ``nn.Module`` with fixed buffers, no parameters, so that nothing trains it by
-accident; random ones take a `seed`, and ``settings()`` with the buffers is all there is to save.
+section 6. Each is an ``nn.Module`` with fixed buffers and no parameters, so that it is never trained by
+accident. Random generators take a `seed`. ``settings()`` and the buffers describe a generator completely.
 """
 
 import math
@@ -22,7 +22,7 @@ __all__ = ["GroupSparse", "KSparse", "PolynomialSine", "ReLUNet", "Sine"]
 
 
 class _Family(nn.Module):
-    """A generator with a latent dimension of its own."""
+    """Base class: a generator with a latent dimension and a number of coefficients."""
 
     def __init__(self, latent_dim: int, n_coefficients: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class _Family(nn.Module):
         self.latent_dim, self.n_coefficients = latent_dim, n_coefficients
 
     def settings(self) -> dict[str, Any]:
-        """Return what the constructor needs beside the buffers, as JSON."""
+        """Return the arguments of the constructor that the buffers do not determine, as JSON."""
         return {"latent_dim": self.latent_dim}
 
     def extra_repr(self) -> str:
@@ -46,7 +46,7 @@ class PolynomialSine(_Family):
     Parameters
     ----------
     latent_dim : int, default 3
-        k; there are 3 k coefficients.
+        Latent dimension k; the generator has 3 k coefficients.
     """
 
     def __init__(self, latent_dim: int = 3) -> None:
@@ -65,19 +65,20 @@ class PolynomialSine(_Family):
 class GroupSparse(_Family):
     """``G(z) = ReLU(M z^2)``, M in {0, 1}: groups of coefficients of equal intensity (Fig. 1b).
 
-    Since M has no negative entry, G is linear in z^2: with a dictionary A only the products A M are
-    identifiable, and the best z^2 for an observation is a nonnegative least squares problem, from whose
-    solution the latent solvers start (z = 0 is a stationary point of theirs).
+    Since M has no negative entry, G is linear in z^2. With a dictionary A only the products A M are
+    identifiable, and the best z^2 for an observation is the solution of a nonnegative least squares problem.
+    Latent solvers start from this solution, since z = 0 is a stationary point.
 
     Parameters
     ----------
     latent_dim : int, default 5
-        k, the number of groups.
+        Latent dimension k, the number of groups.
     n_coefficients : int, default 300
+        Number of coefficients.
     density : float, default 0.6
         Probability that a coefficient belongs to a group.
     seed : int, default 0
-        Of the groups.
+        Seed of the random groups.
     """
 
     groups: Tensor
@@ -100,29 +101,31 @@ class GroupSparse(_Family):
         return self(z), 2 * z[:, :, None] * self.groups.to(z.dtype)
 
     def settings(self) -> dict[str, Any]:
-        """Return what the constructor needs beside the groups."""
+        """Return the arguments of the constructor that the groups do not determine."""
         return {"latent_dim": self.latent_dim, "n_coefficients": self.n_coefficients}
 
     def initial_latents(self, problem: "Problem") -> Tensor:
-        """Return the latents (n, k) whose squares fit observations best in squares, all at least 0."""
+        """Return nonnegative latents (n, k) whose squares are the least squares fit to observations."""
         y = problem.y - problem.offset
         groups = self.groups.to(y.dtype).view(-1, *problem.operator.in_shape)
-        atoms = problem.operator(groups).flatten(1)  # an operator takes groups as well as samples
+        atoms = problem.operator(groups).flatten(1)  # the groups are mapped like samples
         return nonnegative_least_squares(y.flatten(1), atoms).sqrt()
 
 
 class KSparse(_Family):
     """Sparse vectors as a generator: ``G(z)_i = sum_j v_j ReLU(1 - 2 |t_j - i|)``, n_nonzero terms.
 
-    z holds for each term a normal number that is mapped to a position t_j, uniform over the
-    coefficients, and a value v_j. With it, a generative prior is the sparse one (Kamath, Karmalkar and
-    Price, "Lower bounds for compressed sensing with generative models", 2019). It is there for theory
-    and comparison: its landscape is as rough as sparse coding is hard.
+    For each term, z contains a standard normal number, which is mapped to a position t_j uniform over the
+    coefficients, and a value v_j. With this generator, a generative prior is a sparsity prior (Kamath,
+    Karmalkar and Price, "Lower bounds for compressed sensing with generative models", 2019). It is meant for
+    theory and comparison: optimising over z is as hard as sparse coding.
 
     Parameters
     ----------
     n_nonzero : int
+        Number of terms; the latent dimension is twice this number.
     n_coefficients : int
+        Number of coefficients.
     """
 
     def __init__(self, n_nonzero: int, n_coefficients: int) -> None:
@@ -139,24 +142,24 @@ class KSparse(_Family):
         return (values[:, :, None] * bumps).sum(1)
 
     def settings(self) -> dict[str, Any]:
-        """Return what the constructor needs."""
+        """Return the arguments of the constructor."""
         return {"n_nonzero": self.n_nonzero, "n_coefficients": self.n_coefficients}
 
 
 class ReLUNet(_Family):
     """Random expansive network, ``ReLU(... ReLU(z W_1) ... W_L)``, entries of W_i from N(0, 2 / width).
 
-    The network of Theorem 5.3; a layer keeps the norm of its input on average (``N(0, 1 / width)``
-    of Hand and Voroninski, 2018, halves its square).
+    This is the network of Theorem 5.3. A layer preserves the norm of its input on average; with entries from
+    ``N(0, 1 / width)``, as in Hand and Voroninski, 2018, the squared norm is halved.
 
     Parameters
     ----------
     widths : sequence of int
-        k, the hidden widths, n_coefficients: ``(5, 100, 400)``.
+        Latent dimension k, hidden widths and n_coefficients, such as ``(5, 100, 400)``.
     seed : int, default 0
-        Of the weights.
+        Seed of the random weights.
     dtype : torch.dtype, optional
-        Of the weights; torch's default.
+        Dtype of the weights; by default torch's default dtype.
     """
 
     def __init__(self, widths: Sequence[int], *, seed: int = 0, dtype: torch.dtype | None = None) -> None:
@@ -171,7 +174,7 @@ class ReLUNet(_Family):
 
     @property
     def weights(self) -> list[Tensor]:
-        """The matrices W_i, (width, next width), in order."""
+        """The weight matrices W_i, (width, next width), in order."""
         return [getattr(self, f"weight_{i}") for i in range(len(self.widths) - 1)]
 
     def forward(self, z: Tensor) -> Tensor:
@@ -181,7 +184,7 @@ class ReLUNet(_Family):
         return z
 
     def linearise(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return G(z) and its Jacobian, the product of the weights between active units."""
+        """Return G(z) and its Jacobian, the product of the weights of the active units."""
         jacobian = None
         for weight in self.weights:
             z = torch.relu(z @ weight)
@@ -191,7 +194,7 @@ class ReLUNet(_Family):
         return z, jacobian
 
     def settings(self) -> dict[str, Any]:
-        """Return what the constructor needs beside the weights."""
+        """Return the arguments of the constructor that the weights do not determine."""
         return {"widths": list(self.widths)}
 
 
@@ -201,12 +204,13 @@ class Sine(_Family):
     Parameters
     ----------
     latent_dim, n_coefficients : int, default 2, 8
+        Latent dimension k and number of coefficients.
     scale : float, default 2
         Standard deviation of the entries of W; those of b are uniform in [0, 2 pi).
     seed : int, default 0
-        Of W and b.
+        Seed of W and b.
     dtype : torch.dtype, optional
-        Of W and b; torch's default.
+        Dtype of W and b; by default torch's default dtype.
     """
 
     weight: Tensor
@@ -239,5 +243,5 @@ class Sine(_Family):
         return torch.sin(angles), self.weight * torch.cos(angles)[:, None]
 
     def settings(self) -> dict[str, Any]:
-        """Return what the constructor needs beside W and b."""
+        """Return the arguments of the constructor that W and b do not determine."""
         return {"latent_dim": self.latent_dim, "n_coefficients": self.n_coefficients}

@@ -1,7 +1,7 @@
-"""Generators in files: those of `calepin.generators`, and sequences of common layers.
+"""Save and load generators: those of `calepin.generators`, and sequences of common layers.
 
-A description is JSON (which class, its settings, its layers) and named arrays, never code. A generator
-without one can still be recognised: `fingerprint` keeps what it makes of a few latents.
+A description is JSON (class, settings and layers) and named arrays, never code. A generator without a
+description can still be recognised by its `fingerprint`, its coefficients for a few fixed latents.
 """
 
 import os
@@ -30,7 +30,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def describe(generator: Generator) -> dict[str, Any] | None:
-    """Return a generator as JSON, without its arrays; None for one that no file can hold."""
+    """Return a generator as JSON, without its arrays; None if it cannot be saved."""
     name = type(generator).__name__
     if FAMILIES.get(name) is type(generator):
         return {"family": name, "settings": generator.settings()}  # type: ignore[attr-defined]
@@ -55,7 +55,7 @@ def rebuild(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) ->
     Raises
     ------
     FileFormatError
-        A class that this calepin does not know, or arrays of other shapes.
+        If the class is unknown to this version of calepin, or arrays have other shapes.
     """
     try:
         if "family" in description:
@@ -66,9 +66,11 @@ def rebuild(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) ->
         for name, own in generator.state_dict(keep_vars=True).items():
             if tensors[name].shape != own.shape:
                 raise FileFormatError(f"generator: {name} has shape {tuple(tensors[name].shape)}")
-            own.data = tensors[name]  # with its dtype
+            own.data = tensors[name]  # dtype included
     except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"generator: expected one that this calepin knows, got {error!r}") from error
+        raise FileFormatError(
+            f"generator: expected one known to this version of calepin, got {error!r}"
+        ) from error
     return generator.requires_grad_(False).eval()
 
 
@@ -78,14 +80,14 @@ def save_generator(path: str | os.PathLike, generator: Generator) -> None:
     Raises
     ------
     ValueError
-        For a generator that is neither calepin's nor an ``nn.Sequential`` of linear layers and common
+        If the generator is neither calepin's nor an ``nn.Sequential`` of linear layers and common
         activations.
     """
     description = describe(generator)
     if description is None or not isinstance(generator, nn.Module):
         raise ValueError(
             "generator: expected one of calepin's or an nn.Sequential of linear layers and activations, "
-            f"got {type(generator).__name__}, which no file can hold"
+            f"got {type(generator).__name__}, which cannot be saved"
         )
     save_arrays(path, KIND, arrays_of(generator), {"generator": description})
 
@@ -96,14 +98,14 @@ def load_generator(path: str | os.PathLike) -> nn.Module:
     Raises
     ------
     FileNotFoundError, calepin.FileFormatError
-        No such file, or no generator in it.
+        If there is no such file, or it does not contain a generator.
     """
     arrays, parameters = load_arrays(path, KIND)
     return rebuild(parameters["generator"], arrays)
 
 
 def arrays_of(generator: Generator) -> dict[str, np.ndarray]:
-    """Return parameters and buffers by name; none for a plain function."""
+    """Return parameters and buffers by name; an empty dictionary for a plain function."""
     if not isinstance(generator, nn.Module):
         return {}
     return {name: tensor.detach().cpu().numpy() for name, tensor in generator.state_dict().items()}
@@ -119,7 +121,7 @@ def fingerprint(generator: Generator, latent_dim: int | None = None) -> np.ndarr
 
 
 def same_generator(generator: Generator, expected: np.ndarray, latent_dim: int | None = None) -> bool:
-    """Return whether a generator has this fingerprint, up to rounding."""
+    """Return whether the fingerprint of a generator is the expected one, up to rounding."""
     mine = fingerprint(generator, latent_dim)
     return mine.shape == expected.shape and np.allclose(
         mine, expected, rtol=1e-3, atol=1e-5 * np.abs(mine).max()

@@ -1,18 +1,19 @@
-"""What of a dictionary can be learned at all, when its coefficients come from a known generator.
+"""Identifiability of a dictionary whose coefficients come from a known generator.
 
-Observations ``x = G(z) D`` do not tell D from another dictionary that explains them all with other
-latents. To first order: move D by E, decode each sample anew, and the residual that is left is
+Observations ``x = G(z) D`` do not distinguish D from another dictionary that explains them with other
+latents. To first order, if D changes by E and every sample is decoded again, the remaining residual is
 
     (I - P_z) E^T G(z),        P_z the projection on the range of D^T J(z), J = dG/dz
 
-The update of Algorithm 1 (the paper's C^{-1}-preconditioned gradient step) is, linearised at D,
+The update of Algorithm 1 (the paper's C^{-1}-preconditioned gradient step), linearised at D, is
 
     E  <-  E - eta T(E),       T(E) = C^{-1} E[ G(z) G(z)^T E (I - P_z) ],       C = E[ G G^T ]
 
 T is self-adjoint in the metric of C with a spectrum between 0 and 1: each eigendirection contracts by
 ``1 - eta lambda``. Directions of eigenvalue 0 change no observation: the symmetries of G, such as the
-scale of ReLU(W z). Directions with E^T G = 0 are not even seen. (Source: "Dictionary learning under
-generative coefficient priors", 2022, sections 3 and 5; the linearisation is calepin's own.)
+scale of ReLU(W z). Directions with E^T G = 0 have no effect at all and are called unseen. (Source:
+"Dictionary learning under generative coefficient priors", 2022, sections 3 and 5; the linearisation is
+calepin's own.)
 """
 
 from collections.abc import Callable
@@ -29,31 +30,31 @@ from calepin.generators.base import Generator, latent_dimension, linearise
 
 __all__ = ["Identifiability", "identifiability", "samples_needed"]
 
-_DENSE = 2000  # unknowns up to which the whole spectrum is worth computing
+_DENSE = 2000  # largest number of unknowns for which the whole spectrum is computed
 _SAMPLES_PER_NEED = 4
-_CHUNK = 1 << 22  # entries of a block of samples' products
+_CHUNK = 1 << 22  # number of entries of the products of one block of samples
 
 
 @dataclass(frozen=True)
 class Identifiability:
-    """What `identifiability` found; ``str()`` says it in words.
+    """The result of `identifiability`; ``str()`` describes it in words.
 
     Attributes
     ----------
     n_coefficients, n_seen : int
-        Coefficients, and dimensions that they span: only ``n_seen`` combinations of atoms are seen.
+        Number of coefficients and dimension of their span: only ``n_seen`` combinations of atoms are seen.
     n_null : int
-        Seen directions that change no observation, to first order.
+        Number of seen directions that change no observation, to first order.
     null_directions : array, shape (n_null, n_coefficients, n_features)
-        Such changes of the atoms, orthonormal in the metric of C. Fewer than `n_null` if there are more
-        than were asked for.
+        The corresponding changes of the atoms, orthonormal in the metric of C. If only the smallest
+        eigenvalues are computed, there may be more such directions.
     spectrum : array
-        Eigenvalues of the linearised update, ascending: all of them, or the smallest. Directions out of
-        the span of the atoms, where it is 1, are left out.
+        Eigenvalues of the linearised update, ascending: all of them, or the smallest. Directions outside the
+        span of the atoms, whose eigenvalue is 1, are omitted.
     symmetries : tuple of str
-        The null directions by name, as far as they have one.
+        Descriptions of the null directions.
     n_samples_needed : int
-        Samples from which the seen directions are determined, their latents unknown.
+        Number of samples, with unknown latents, that determines the seen directions.
     """
 
     n_coefficients: int
@@ -71,7 +72,7 @@ class Identifiability:
 
     @property
     def contraction(self) -> float:
-        """Largest factor by which a step eta = 1 contracts a direction that is not null; 1 without any."""
+        """Largest factor of a direction that is not null in a step eta = 1; 1 if there is none."""
         rest = self.spectrum[self.n_null :]
         return max(0.0, float(1 - rest.min())) if rest.size else 1.0
 
@@ -80,7 +81,7 @@ class Identifiability:
         if self.n_seen < self.n_coefficients:
             lines.append(
                 f"The coefficients span {self.n_seen} of {self.n_coefficients} dimensions: only that many "
-                "combinations of atoms are seen, the others are free."
+                "combinations of atoms are seen, the others are undetermined."
             )
         if self.n_null:
             lines.append(f"{self.n_null} directions of the dictionary change no observation:")
@@ -89,10 +90,10 @@ class Identifiability:
             lines.append("The dictionary is identifiable near these atoms.")
         if self.spectrum.size > self.n_null:
             lines.append(
-                f"All other directions shrink to {self.contraction:.4g} or less in a step of size 1."
+                f"All other directions shrink by a factor of {self.contraction:.4g} or less in one step."
             )
-        need = "no number of" if self.n_samples_needed == inf else f"at least {self.n_samples_needed}"
-        lines.append(f"Determining what is seen takes {need} samples.")
+        need = "impossible" if self.n_samples_needed == inf else f"at least {self.n_samples_needed}"
+        lines.append(f"Number of samples that determines the seen combinations: {need}.")
         return "\n".join(lines)
 
 
@@ -107,7 +108,7 @@ def identifiability(
     tol: float = 1e-6,
     seed: int = 0,
 ) -> Identifiability:
-    """Return what of a dictionary can be learned from samples ``G(z) D``, in numbers and in words.
+    """Return which directions of a dictionary can be learned from samples ``G(z) D``.
 
     Parameters
     ----------
@@ -116,23 +117,23 @@ def identifiability(
     generator : callable
         G: latents (n, k) to coefficients (n, n_coefficients), differentiable.
     latents : array of shape (n, k), optional
-        Draws of the prior; standard normal by default.
+        Samples of the prior; by default standard normal.
     latent_dim : int, optional
-        k, for a generator that does not tell.
+        Latent dimension k, for a generator without this attribute.
     n_samples : int, optional
-        Latents to draw; by default four times as many as determine the dictionary.
+        Number of latents to draw; by default four times the number that determines the dictionary.
     n_directions : int, default 20
-        Smallest eigenvalues to compute where there are more than 2000 unknowns.
+        Number of smallest eigenvalues to compute if there are more than 2000 unknowns.
     tol : float, default 1e-6
-        Eigenvalues, relative to 1, that count as 0, and squared singular values of the coefficients
-        that count as unseen.
+        Eigenvalues below `tol` count as 0. Directions of the coefficients with a relative squared singular
+        value below ``1e-4 * tol`` count as unseen.
     seed : int, default 0
-        Of the latents.
+        Seed of the random latents.
 
     Raises
     ------
     ValueError
-        Shapes that do not fit, values that are not finite, or fewer latents than determine the spectrum.
+        If shapes do not match, values are not finite, or there are too few latents for the spectrum.
     """
     rows = torch.as_tensor(np.asarray(atoms), dtype=torch.float64)
     if rows.ndim != 2 or not torch.isfinite(rows).all() or not rows.any():
@@ -144,7 +145,7 @@ def identifiability(
     coefficients, jacobian = (t.detach().double() for t in linearise(generator, z))
     if coefficients.shape[1] != len(rows):
         raise ValueError(
-            f"atoms: expected {coefficients.shape[1]} rows, one for each coefficient, got {len(rows)}"
+            f"atoms: expected {coefficients.shape[1]} rows, one per coefficient, got {len(rows)}"
         )
     whiten = _whitening(coefficients, tol)
     basis = _row_space(rows)
@@ -169,10 +170,10 @@ def identifiability(
 
 
 def samples_needed(n_features: int, n_seen: int, latent_dim: int) -> float:
-    """Return how many samples determine a dictionary whose latents are unknown: infinite if none do.
+    """Return the number of samples with unknown latents that determines a dictionary; infinity if none does.
 
-    Each sample gives ``n_features`` equations and takes ``latent_dim`` of them for its own latent; there
-    are ``n_features * n_seen`` unknowns.
+    Each sample gives ``n_features`` equations and adds ``latent_dim`` unknowns, its own latent. The
+    dictionary has ``n_features * n_seen`` unknowns.
     """
     left = n_features - latent_dim
     return ceil(n_features * n_seen / left) if left > 0 else inf
@@ -186,7 +187,7 @@ def _latents(
     rows: Tensor,
     seed: int,
 ) -> Tensor:
-    """Return latents in the precision of the generator's own tensors, drawn or as they were given."""
+    """Return the given latents, or draw them, in the precision of the generator's own tensors."""
     from calepin.generators.base import like_generator
 
     like = like_generator(generator, default=torch.float64)
@@ -214,16 +215,16 @@ def _row_space(rows: Tensor) -> Tensor:
 
 
 def _tangents(slopes: Tensor) -> Tensor:
-    """Return orthonormal rows (n, k, width) that span what each latent can move; zero where dependent."""
+    """Return orthonormal rows (n, k, width) that span each sample's Jacobian; dependent ones are zero."""
     _, values, directions = torch.linalg.svd(slopes, full_matrices=False)
     used = values > 1e-8 * values[:, :1].clamp_min(torch.finfo(values.dtype).tiny)
     return directions * used.unsqueeze(2)
 
 
 def _explained(flat: Tensor, tangents: Tensor, n_directions: int) -> tuple[Tensor, Tensor]:
-    """Return the largest eigenvalues, descending, of the part of a move that new latents explain.
+    """Return the largest eigenvalues, descending, and eigenvectors of the part that new latents explain.
 
-    With whitened coefficients h the form is ``mean |P_z F^T h|^2`` over moves F, (n_seen, width).
+    With whitened coefficients h, the quadratic form is ``mean |P_z F^T h|^2`` for changes F, (n_seen, width).
     """
     n, q = flat.shape
     width = tangents.shape[2]
@@ -249,13 +250,13 @@ def _explained(flat: Tensor, tangents: Tensor, n_directions: int) -> tuple[Tenso
 def _largest(
     apply: Callable[[Tensor], Tensor], shape: tuple[int, int], n_directions: int
 ) -> tuple[Tensor, Tensor]:
-    """Return what `_explained` does for more unknowns than a matrix is worth: Lanczos, matrix free."""
+    """Return the same as `_explained` for many unknowns, by a matrix-free Lanczos method."""
     from scipy.sparse import linalg
 
     def matvec(v: NDArray[np.float64]) -> NDArray[np.float64]:
         return apply(torch.from_numpy(v).reshape(shape)).reshape(-1).numpy()
 
-    scipy: Any = linalg  # its annotations know neither of these signatures
+    scipy: Any = linalg  # its type annotations lack both of these signatures
     size = prod(shape)
     operator = scipy.LinearOperator((size, size), matvec=matvec, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(size)
@@ -267,12 +268,12 @@ def _largest(
 def _symmetries(
     n_null: int, coefficients: Tensor, reduced: Tensor, tangents: Tensor, moves: Tensor, tol: float
 ) -> tuple[str, ...]:
-    """Name the null directions: known symmetries that they contain, then what the others mix."""
+    """Describe the null directions: first the known symmetries among them, then the others."""
     if not n_null:
         return ()
 
     def unexplained(mixed: Tensor) -> float:
-        """Share of a move, given by what it adds to each sample, that no latents explain."""
+        """Return the fraction of a change, given by its effect on each sample, that no latents explain."""
         left = mixed - torch.einsum("nk,nkr->nr", torch.einsum("nr,nkr->nk", mixed, tangents), tangents)
         return float(left.square().sum() / mixed.square().sum().clamp_min(torch.finfo(mixed.dtype).tiny))
 
@@ -281,11 +282,11 @@ def _symmetries(
     if n_null >= span * span and tangents.flatten(0, 1).any(1).sum() == len(tangents) * span:
         names.append(
             f"any mixing of the {span} dimensions that the data span: up to a change of the latents the "
-            f"generator is linear, so that only this span is determined ({span * span} directions)"
+            f"generator is linear, so only this span is determined ({span * span} directions)"
         )
         return tuple(names)
     if unexplained(coefficients @ reduced) < tol:
-        names.append("the scale of the whole dictionary: latents can make all coefficients larger together")
+        names.append("the scale of the whole dictionary: latents can scale all coefficients together")
     own = [
         i
         for i in range(len(reduced))

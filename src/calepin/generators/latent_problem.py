@@ -1,4 +1,4 @@
-"""Observations whose code is made by a generator: what is sought is the latent behind the code.
+"""Observations whose codes are made by a generator: the unknowns are the latents.
 
 minimise over z   nll(A G(z) + offset, y) + (prior / 2) ||z||^2      with ||z|| <= radius
 """
@@ -23,17 +23,18 @@ __all__ = ["Evaluation", "Gram", "LatentProblem", "Point", "require_latent_probl
 
 @dataclass(frozen=True, eq=False)
 class Point(Rows):
-    """Latents and what was computed on the way to their objective.
+    """Latents, their objective, and intermediate results of its computation.
 
     Attributes
     ----------
     z : Tensor, shape (n, k)
+        Latents.
     value : Tensor, shape (n,)
         The objective.
     coefficients : Tensor, shape (n, n_coefficients)
         G(z).
     image : Tensor
-        The linear predictor, shape of y; with a Gram matrix the derivative of the nll in the coefficients,
+        The linear predictor, shape of y. With a Gram matrix, the derivative of the nll in the coefficients,
         (n, n_coefficients).
     """
 
@@ -54,7 +55,7 @@ class Evaluation(Rows):
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """What a Gaussian nll depends on, apart from a constant, when there are fewer coefficients than data.
+    """Sufficient statistics of a Gaussian nll, used if there are fewer coefficients than features.
 
     Attributes
     ----------
@@ -70,34 +71,34 @@ class Gram:
 
 @dataclass(frozen=True, eq=False)
 class LatentProblem:
-    """A `Problem` whose codes are G(z), to be solved for z: `decode`, or `solve` with a latent solver.
+    """A `Problem` whose codes are G(z), solved for z by `decode`, or by `solve` with a latent solver.
 
-    It has a problem and is none: what only holds for a linear code, as a step size of ``1 / L``, is not to
-    be had. With a known operator A it is compressed sensing with generative models (Bora et al. 2017).
+    It is not a subclass of `Problem`, since results for linear codes, such as the step size ``1 / L``, do not
+    apply. With a known operator A it is compressed sensing with generative models (Bora et al. 2017).
 
     Parameters
     ----------
     problem : Problem
         Operator, likelihood, observations and offset.
     generator : callable
-        Maps latents (n, k) to coefficients (n, n_coefficients): as many as a sample of
-        ``problem.operator.in_shape`` has entries.
+        Maps latents (n, k) to coefficients (n, n_coefficients), where n_coefficients is the number of
+        entries of ``problem.operator.in_shape``.
     latent_dim : int, optional
-        k, for a generator that does not tell.
+        Latent dimension k, for a generator without this attribute.
     prior : float, default 0
         Precision of a normal prior on z, in the units of the nll: sigma^2 for Gaussian noise of
         standard deviation sigma and latents of unit variance.
     radius : float, optional
-        R, the largest norm of a latent.
+        Largest norm of a latent; unbounded by default.
     gram : Gram, optional
-        What shortens the work for Gaussian data; `with_gram` computes it where that pays.
+        Precomputed products that speed up Gaussian problems; see `with_gram`.
 
     Raises
     ------
     IncompatibleError
-        If `problem` is no `Problem`.
+        If `problem` is not a `Problem`.
     ValueError
-        If `latent_dim`, `prior` or `radius` is out of range or missing.
+        If `latent_dim`, `prior` or `radius` is out of range, or `latent_dim` is unknown.
     """
 
     problem: Problem
@@ -123,20 +124,20 @@ class LatentProblem:
 
     @property
     def code_dtype(self) -> torch.dtype:
-        """Dtype of the latents, real also where y is complex."""
+        """Dtype of the latents, real even if y is complex."""
         return self.problem.y.dtype.to_real()
 
     @property
     def separable(self) -> bool:
-        """Whether some of the samples make a problem of their own."""
+        """Whether some of the samples form a problem too."""
         return self.problem.separable
 
     def zeros(self) -> Tensor:
-        """Return latents that are zero everywhere, real also where y is complex."""
+        """Return latents that are all zero, real even if y is complex."""
         return self.problem.y.real.new_zeros(self.code_shape)
 
     def take(self, rows: Tensor) -> "LatentProblem":
-        """Return the problem of some of the samples, possibly repeated."""
+        """Return the problem of some of the samples, which may be repeated."""
         gram = None if self.gram is None else replace(self.gram, target=self.gram.target[rows])
         return replace(self, problem=self.problem.take(rows), gram=gram)
 
@@ -146,7 +147,7 @@ class LatentProblem:
         return self if problem is self.problem else replace(self, problem=problem)
 
     def with_gram(self) -> "LatentProblem":
-        """Return the same problem, with its `Gram` at hand where that shortens the work."""
+        """Return the same problem with its `Gram` matrix, if that reduces the cost of an iteration."""
         operator = self.problem.operator
         if not (isinstance(operator, Dense) and isinstance(self.problem.likelihood, Gaussian)):
             return self
@@ -157,7 +158,7 @@ class LatentProblem:
         return replace(self, gram=Gram((atoms @ atoms.mH).real, target))
 
     def project(self, z: Tensor) -> Tensor:
-        """Return the nearest latents in the ball."""
+        """Return the projection of latents onto the ball ``||z|| <= radius``."""
         return z if self.radius is None else z * (self.radius / norm(z).clamp_min(self.radius))[:, None]
 
     def eta(self, z: Tensor) -> Tensor:
@@ -165,7 +166,7 @@ class LatentProblem:
         return self._predict(self.generator(z))
 
     def objective(self, z: Tensor) -> Tensor:
-        """Return nll and prior of latents z, (n,)."""
+        """Return the sum of nll and prior of latents z, (n,)."""
         return self._with_prior(self._nll(self.eta(z)), z)
 
     def gradient(self, z: Tensor) -> Tensor:
@@ -173,22 +174,23 @@ class LatentProblem:
         return self._objective_and_gradient(z)[1]
 
     def evaluate(self, z: Tensor) -> Evaluation:
-        """Return objective and gradient at the latents of the ball that are nearest to z, without a graph."""
+        """Return objective and gradient at the projection of z onto the ball, without a graph."""
         z = self.project(z.detach())
         return Evaluation(z, *self._objective_and_gradient(z))
 
     def at(self, z: Tensor) -> Point:
-        """Return the point of latents z."""
+        """Return the `Point` of latents z."""
         coefficients = self.generator(z)
         eta = self._predict(coefficients)
         value = self._with_prior(self._nll(eta), z)
         return Point(z, value, coefficients, eta if self.gram is None else self._pull(eta))
 
     def move(self, point: Point, z: Tensor) -> tuple[Point, Tensor]:
-        """Return the point of latents z, and how far its objective is below that of `point`, (n,).
+        """Return the `Point` of latents z, and the decrease of the objective from `point` to it, (n,).
 
-        With a Gram matrix the decrease is free of the cancellation of two values: the nll is quadratic in
-        the coefficients, so that it falls by minus the move times the mean of both its derivatives.
+        With a Gram matrix, the decrease is computed without cancellation between two values. The nll is
+        quadratic in the coefficients, so its change is the change of the coefficients times the mean of the
+        derivatives at both points.
         """
         if self.gram is None:
             moved = self.at(z)
@@ -203,7 +205,7 @@ class LatentProblem:
     def normal_equations(self, point: Point) -> tuple[Tensor, Tensor]:
         """Return gradient (n, k) and Gauss-Newton matrix (n, k, k) of `objective` at a point.
 
-        The latter is ``J^H W J + prior I``: J is the Jacobian of A G, W the second derivative of the nll.
+        The matrix is ``J^H W J + prior I``, J the Jacobian of A G, W the second derivative of the nll.
         """
         z = point.z
         jacobian = linearise(self.generator, z)[1]
@@ -218,7 +220,7 @@ class LatentProblem:
         return gradient, hessian
 
     def _objective_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both at the price of one, by the reverse mode of the generator."""
+        """Return objective and gradient, by one reverse-mode pass through the generator."""
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
             coefficients = self.generator(leaf)
@@ -244,7 +246,7 @@ class LatentProblem:
         size = math.prod(in_shape)
         if coefficients.shape[-1] != size:
             raise ValueError(
-                f"generator: expected {size} coefficients, what the operator takes, "
+                f"generator: expected {size} coefficients, as many as the operator takes, "
                 f"got {coefficients.shape[-1]}"
             )
         return coefficients.to(self.problem.y.dtype).view(len(coefficients), *in_shape)
@@ -259,7 +261,7 @@ class LatentProblem:
         likelihood = self.problem.likelihood
         if isinstance(likelihood, Gaussian):
             return (images @ images.mH).real
-        # of a canonical family the second derivative of the nll is that of the mean, entry by entry
+        # with a canonical link the second derivative of the nll is the derivative of the mean, per entry
         weights = push_forward(likelihood.mean, eta, torch.ones_like(eta))[1].flatten(1)
         return (images * weights[:, None]) @ images.mT
 
@@ -274,7 +276,7 @@ class LatentProblem:
 
 
 def require_latent_problem(who: str, problem: Any) -> LatentProblem:
-    """Return a problem that is a `LatentProblem`; raise IncompatibleError for any other."""
+    """Return the problem if it is a `LatentProblem`; raise IncompatibleError otherwise."""
     if not isinstance(problem, LatentProblem):
         raise IncompatibleError(
             f"{who} needs problem.generator, which {type(problem).__name__} does not have; "

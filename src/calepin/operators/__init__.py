@@ -1,4 +1,4 @@
-"""Linear maps with adjoints: dictionaries and measurements."""
+"""Linear operators with adjoints: dictionaries and measurements."""
 
 from calepin.operators.base import Compose, LinearOperator
 from calepin.operators.conv import ConvDictionary

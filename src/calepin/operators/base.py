@@ -1,8 +1,8 @@
 """The linear map between a code and the linear predictor of its observation.
 
-An operator maps (n, *in_shape) to (n, *out_shape), each sample on its own. A subclass states its two
-shapes, writes `forward`, and overrides `adjoint` and `norm_squared` where it knows better than the
-defaults. `calepin.testing.check_operator` holds a new one to the contract.
+An operator maps (n, *in_shape) to (n, *out_shape), each sample on its own. A subclass passes its two
+shapes to the constructor, defines `forward`, and overrides `adjoint` and `norm_squared` if it has something
+better than the defaults. `calepin.testing.check_operator` tests a new operator.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class LinearOperator(nn.Module):
     in_shape, out_shape : tuple of int
         Shape of one sample before and after the map.
     n_samples : int, optional
-        Number of samples, for an operator that treats each sample differently (a mask per sample).
+        Number of samples, for an operator that differs between samples (a mask per sample).
 
     Notes
     -----
@@ -36,7 +36,7 @@ class LinearOperator(nn.Module):
     the adjoint of a complex map is its conjugate transpose. ``outer @ inner`` composes two operators.
     """
 
-    # (versions of the tensors, the tensors, value); on the class: a copy or pickle starts without one
+    # (versions of the tensors, the tensors, value); a class attribute: copies and pickles start with None
     _norm_cache: tuple[Any, list[Tensor], float] | None = None
 
     def __init__(
@@ -54,8 +54,8 @@ class LinearOperator(nn.Module):
     def adjoint(self, y: Tensor) -> Tensor:
         """Map y, (n, *out_shape), to A^H y, (n, *in_shape).
 
-        By default the vector-Jacobian product of `forward`, for samples with the dtype of y: a map
-        from real to complex samples writes its own.
+        By default this is the vector-Jacobian product of `forward`, for samples with the dtype of y. A map
+        from real to complex samples must define its own adjoint.
         """
         self.check_output(y)
         vjp = torch.func.vjp(self.forward, y.new_zeros(y.shape[0], *self.in_shape))[1]
@@ -64,14 +64,14 @@ class LinearOperator(nn.Module):
     def norm_squared(self, *, generator: torch.Generator | None = None) -> float:
         """Return the squared spectral norm of A, the largest eigenvalue of A^H A.
 
-        By default estimated from below by fifty steps of the Lanczos method from a random start
+        By default this is a lower estimate by fifty steps of the Lanczos method with a random start
         (Golub and Van Loan, "Matrix computations", section 10.1), which needs a tenth of the steps of
-        the power iteration. The value is kept until a parameter or buffer changes.
+        the power iteration. The value is cached until a parameter or buffer changes.
 
         Parameters
         ----------
         generator : torch.Generator, optional
-            Draws the start; by default a fresh one with a fixed seed, so that an operator has one norm.
+            Draws the start; by default a generator with a fixed seed, so that the estimate is reproducible.
         """
         versions, aliases = self._tensor_versions()
         if self._norm_cache is None or self._norm_cache[0] != versions:
@@ -87,9 +87,10 @@ class LinearOperator(nn.Module):
         return _largest_eigenvalue(lambda v: self.adjoint(self(v)), start)
 
     def prepared(self) -> "LinearOperator":
-        """Return this operator as it is now, with what every application repeats computed once.
+        """Return this operator with its current tensors, and with repeated computations done once in advance.
 
-        For a loop that changes no tensor of the operator and differentiates none; by default itself.
+        For loops that neither change the tensors of the operator nor differentiate with respect to them. By
+        default, the operator itself is returned.
         """
         return self
 
@@ -119,12 +120,12 @@ class LinearOperator(nn.Module):
             )
 
     def _tensor_versions(self) -> tuple[Any, list[Tensor]]:
-        """Return a value that changes with every tensor of the operator, and aliases of them.
+        """Return a value that changes when a tensor of the operator changes, and aliases of the tensors.
 
-        As long as the aliases live, no replacement of a tensor can appear at its address.
+        While the aliases exist, no other tensor can be allocated at the same address.
         """
         aliases = [tensor.detach() for tensor in (*self.parameters(), *self.buffers())]
-        # a tensor of inference mode counts no versions: a fresh object equals nothing seen before
+        # inference tensors have no version counter: a new object differs from all earlier ones
         versions = [(a.data_ptr(), object() if a.is_inference() else a._version) for a in aliases]
         return versions, aliases
 
@@ -133,13 +134,14 @@ class LinearOperator(nn.Module):
 
 
 class Prepared(LinearOperator):
-    """An operator whose two directions are given, and whose norm another one keeps.
+    """An operator with a given forward map and adjoint, and with the norm of another operator.
 
     Parameters
     ----------
     original : LinearOperator
+        Operator that was prepared.
     forward, adjoint : callable
-        What the original does, faster.
+        Faster functions with the same results as those of the original.
     """
 
     def __init__(
@@ -163,15 +165,15 @@ class Prepared(LinearOperator):
         return self._adjoint(y)
 
     def norm_squared(self, *, generator: torch.Generator | None = None) -> float:
-        """Return the original's, which keeps it."""
+        """Return the squared spectral norm of the original, which caches it."""
         return self.original.norm_squared(generator=generator)
 
 
 def _largest_eigenvalue(apply: Callable[[Tensor], Tensor], start: Tensor) -> float:
     """Estimate the largest eigenvalue of a positive semidefinite map, over a batch of samples.
 
-    Lanczos' three-term recurrence, without reorthogonalisation: lost orthogonality repeats
-    eigenvalues of the tridiagonal matrix but moves none above the true largest one.
+    Lanczos' three-term recurrence, without reorthogonalisation: a loss of orthogonality duplicates
+    eigenvalues of the tridiagonal matrix, but none exceeds the true largest one.
     """
     tiny = torch.finfo(start.dtype).tiny
     v, w, beta = torch.zeros_like(start), start, norm(start)
@@ -195,14 +197,14 @@ class Compose(LinearOperator):
     Parameters
     ----------
     outer, inner : LinearOperator
-        What `inner` returns is what `outer` takes: a measurement of what a dictionary makes.
+        The output shape of `inner` is the input shape of `outer`: a dictionary, then a measurement.
     """
 
     def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
         if outer.in_shape != inner.out_shape:
             raise ValueError(
-                f"inner: expected an operator onto {outer.in_shape}, the samples of "
-                f"{type(outer).__name__}, got {type(inner).__name__} onto {inner.out_shape}"
+                f"inner: expected an operator with output shape {outer.in_shape}, the input shape of "
+                f"{type(outer).__name__}, got {type(inner).__name__} with output shape {inner.out_shape}"
             )
         counts = {op.n_samples for op in (outer, inner)} - {None}
         if len(counts) > 1:
@@ -222,7 +224,7 @@ class Compose(LinearOperator):
         return self.inner.adjoint(self.outer.adjoint(y))
 
     def prepared(self) -> LinearOperator:
-        """Prepare both."""
+        """Return the product of the prepared operators."""
         outer, inner = self.outer.prepared(), self.inner.prepared()
         if outer is self.outer and inner is self.inner:
             return self

@@ -3,11 +3,11 @@
     x[c, s t + k] = sum_m sum_t z[m, t] atoms[m, c, k]        t, k multi-indices, s the stride
 
 The adjoint correlates the signal with each atom at the same positions. The number of kernel axes
-tells the dimension; there is one code path for all.
+gives the dimension; the code is the same for all dimensions.
 
-Three implementations agree to rounding, and `choose_implementation` alone decides between them:
+Three implementations agree up to rounding, and `choose_implementation` selects one of them:
 
-- "direct": the library's own convolution.
+- "direct": torch's own convolution.
 - "polyphase": a strided convolution is a convolution of stride one between the s^d interleaved
   phases of the signal (as channels) and of the atoms (Vaidyanathan, "Multirate systems and filter
   banks", 1993, section 4.3); for images known as pixel-unshuffle.
@@ -31,32 +31,32 @@ IMPLEMENTATIONS = ("direct", "polyphase", "fft")
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-# Entries of a kernel for each channel, by dimension, from which spectra win: measured by
-# ``python -m benchmarks.convolution``. Many channels make the library's convolution dense and fast.
+# Smallest number of kernel entries per channel, by dimension, at which the FFT is faster: measured by
+# ``python -m benchmarks.convolution``. With many channels, torch's convolution is a fast dense product.
 _FFT_KERNEL = {1: 4, 2: 32, 3: 64}
 
 
 class ConvDictionary(LinearOperator):
-    """Synthesis by shifted atoms; the adjoint is the correlation with them.
+    """Synthesis with shifted atoms; the adjoint is the correlation with them.
 
     Parameters
     ----------
     atoms : Tensor or nn.Parameter, shape (n_components, channels, *kernel)
-        Real; one to three kernel axes. A Parameter is learnable and appears in ``parameters()``; any
-        other tensor is kept as it is, with its gradient history.
+        Real, with one to three kernel axes. A Parameter is learnable and appears in ``parameters()``; any
+        other tensor is stored unchanged as a buffer, with its gradient history.
     signal_shape : tuple of int
-        Spatial shape of a signal, one number for each kernel axis, each at least the kernel's.
+        Spatial shape of a signal: one number per kernel axis, at least the kernel's size.
     stride : int, default 1
-        Distance of neighbouring positions of an atom, along every axis; at most the kernel's size,
-        for else no atom reaches some entries.
+        Distance between neighbouring positions of an atom, along every axis. At most the kernel's size,
+        because otherwise some entries of the signal would be covered by no atom.
     boundary : {"zero", "circular"}, default "zero"
-        "zero": an atom stands only where it lies inside the signal as a whole. The adjoint is the
-        valid correlation and a code has ``(signal - kernel) // stride + 1`` positions along an axis;
-        the last ``(signal - kernel) % stride`` entries of a signal are reached by no atom.
-        "circular": the signal is periodic, an atom stands at every multiple of the stride, and a
-        code has ``signal / stride`` positions; the stride divides the signal's size.
+        "zero": atoms are placed only where they lie entirely inside the signal. The adjoint is the valid
+        correlation, and a code has ``(signal - kernel) // stride + 1`` positions along an axis. The last
+        ``(signal - kernel) % stride`` entries of a signal are covered by no atom.
+        "circular": the signal is periodic, atoms are placed at every multiple of the stride, and a code has
+        ``signal / stride`` positions along an axis. The stride must divide the signal's size.
     implementation : {"direct", "polyphase", "fft"}, optional
-        By default `choose_implementation` decides.
+        By default the choice of `choose_implementation`.
 
     Notes
     -----
@@ -135,18 +135,18 @@ class ConvDictionary(LinearOperator):
         return _CONVOLVE[len(self.kernel)](to_phases(_fit(y, reached), self.stride), atoms)
 
     def extra_repr(self) -> str:
-        """Return what tells one convolutional dictionary from another, for ``repr``."""
+        """Return the shapes and settings, for ``repr``."""
         return (
             f"{super().extra_repr()}, kernel={self.kernel}, stride={self.stride}, "
             f"boundary={self.boundary!r}, implementation={self.implementation!r}"
         )
 
     def _overhang(self) -> list[int]:
-        """Entries, along each axis, by which the last atom sticks out of a periodic signal."""
+        """Return the number of entries by which the last atom extends beyond a periodic signal, per axis."""
         return [width - self.stride for width in self.kernel]
 
     def prepared(self) -> LinearOperator:
-        """Return this dictionary as it is now, with the spectra of its atoms computed once."""
+        """Return this dictionary with its current atoms, whose spectra are computed once."""
         if self.implementation != "fft":
             return self
         spectra = self._spectra().detach()
@@ -174,7 +174,7 @@ class ConvDictionary(LinearOperator):
     def _fft_grid(self) -> tuple[tuple[int, ...], list[int]]:
         """Return the axes and the lengths of the transforms.
 
-        An atom inside the signal never wraps around, so that the signal's own size will do.
+        Atoms inside the signal never wrap around, so the signal's own size is sufficient.
         """
         size = list(self.out_shape[1:])
         if self.boundary == "zero":
@@ -182,7 +182,7 @@ class ConvDictionary(LinearOperator):
         return tuple(range(-len(size), 0)), size
 
     def _compute_norm_squared(self, generator: torch.Generator | None) -> float:
-        """Exact for a circular boundary: the Fourier transform makes the phases block diagonal."""
+        """Return the exact value for a circular boundary, where the operator is block diagonal in Fourier."""
         if self.boundary != "circular":
             return super()._compute_norm_squared(generator)
         size = list(self.in_shape[1:])
@@ -195,13 +195,14 @@ class ConvDictionary(LinearOperator):
 
 
 def choose_implementation(atoms_shape: tuple[int, ...], stride: int) -> str:
-    """Return the implementation that is fastest on a CPU for these sizes.
+    """Return the fastest implementation on a CPU for given sizes.
 
     Parameters
     ----------
     atoms_shape : tuple of int
         (n_components, channels, *kernel).
     stride : int
+        Distance between neighbouring positions of an atom.
 
     Returns
     -------
@@ -217,8 +218,8 @@ def choose_implementation(atoms_shape: tuple[int, ...], stride: int) -> str:
 def to_phases(x: Tensor, stride: int) -> Tensor:
     """Split (n, channels, *spatial) into its interleaved phases, (n, channels * stride^d, *coarse).
 
-    Sizes that the stride does not divide are filled up with zeros at their end. A strided
-    ConvDictionary is one of stride one between the phases of its atoms and those of its signals.
+    Axes whose size is not a multiple of the stride are padded with zeros at the end. A strided ConvDictionary
+    equals one of stride one on the phases of its atoms and signals.
     """
     if stride == 1:
         return x
@@ -242,7 +243,7 @@ def from_phases(x: Tensor, stride: int) -> Tensor:
 
 
 def _mix(spectrum: Tensor, atoms: Tensor) -> Tensor:
-    """(n, a, *f), (a, b, *f) -> (n, b, *f): a matrix for each frequency."""
+    """Multiply (n, a, *f) by (a, b, *f), one matrix per frequency: (n, b, *f)."""
     if spectrum.shape[1] == 1:
         return spectrum * atoms[0]
     if atoms.shape[1] == 1:
@@ -251,7 +252,7 @@ def _mix(spectrum: Tensor, atoms: Tensor) -> Tensor:
 
 
 def _fit(x: Tensor, size: list[int] | tuple[int, ...]) -> Tensor:
-    """Cut off the end of each spatial axis, or fill it up with zeros."""
+    """Cut the end of each spatial axis, or pad it with zeros."""
     missing = [new - old for new, old in zip(size, x.shape[2:], strict=True)]
     if not any(missing):
         return x
@@ -259,7 +260,7 @@ def _fit(x: Tensor, size: list[int] | tuple[int, ...]) -> Tensor:
 
 
 def _unfold(y: Tensor, overhang: list[int]) -> Tensor:
-    """Repeat the beginning of a periodic signal at its end."""
+    """Append the beginning of a periodic signal to its end."""
     for axis, length in enumerate(overhang, start=2):
         if length:
             y = torch.cat([y, y.narrow(axis, 0, length)], axis)
@@ -267,7 +268,7 @@ def _unfold(y: Tensor, overhang: list[int]) -> Tensor:
 
 
 def _fold(x: Tensor, size: tuple[int, ...], overhang: list[int]) -> Tensor:
-    """Add what sticks out of a periodic signal to its beginning: the adjoint of `_unfold`."""
+    """Add the entries beyond the end of a periodic signal to its beginning: the adjoint of `_unfold`."""
     x = _fit(x, [period + length for period, length in zip(size, overhang, strict=True)])
     for axis, (period, length) in enumerate(zip(size, overhang, strict=True), start=2):
         if length:
@@ -277,7 +278,7 @@ def _fold(x: Tensor, size: tuple[int, ...], overhang: list[int]) -> Tensor:
 
 
 def _wrap(x: Tensor, size: list[int]) -> Tensor:
-    """Make a kernel periodic where it is longer than the period."""
+    """Wrap a kernel around a period that is shorter than the kernel."""
     for axis, period in enumerate(size, start=2):
         turns = -(-x.shape[axis] // period)
         x = F.pad(x, [0, 0] * (x.ndim - 1 - axis) + [0, turns * period - x.shape[axis]])
@@ -286,7 +287,7 @@ def _wrap(x: Tensor, size: list[int]) -> Tensor:
 
 
 def _smooth_size(size: int) -> int:
-    """Return the smallest number from `size` on with no prime factor above 5."""
+    """Return the smallest integer, at least `size`, without a prime factor above 5."""
     while True:
         rest = size
         for prime in (2, 3, 5):
@@ -310,7 +311,7 @@ def _check_atoms(atoms: Tensor, stride: int) -> None:
     if stride > min(atoms.shape[2:]):
         raise ValueError(
             f"stride: expected at most the kernel's size, {tuple(atoms.shape[2:])}, got {stride}: "
-            "no atom would reach some entries"
+            "some entries would be covered by no atom"
         )
 
 

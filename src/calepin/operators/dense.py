@@ -14,13 +14,13 @@ _EXACT_NORM_SIZE = 256
 class Dense(LinearOperator):
     """Synthesis by a matrix: ``x = z @ atoms``, each sample a sum of weighted atoms.
 
-    Any known matrix A of the textbooks' ``y = A x`` is ``Dense(A.T)``.
+    A matrix A, as in ``y = A x``, is the operator ``Dense(A.T)``.
 
     Parameters
     ----------
     atoms : Tensor or nn.Parameter, shape (n_components, n_features)
         Rows are atoms, real or complex. A Parameter is learnable and appears in ``parameters()``; any
-        other tensor is kept as it is, with its gradient history.
+        other tensor is stored unchanged as a buffer, with its gradient history.
     """
 
     atoms: Tensor

@@ -1,4 +1,4 @@
-"""Weights on the entries of a signal, or of its measurements."""
+"""The operator that weights the entries of a signal, or of its measurements."""
 
 import torch
 from torch import Tensor
@@ -12,13 +12,13 @@ __all__ = ["Diagonal"]
 class Diagonal(LinearOperator):
     """Multiply each entry by a weight.
 
-    ``Diagonal(w) @ A``, fitted to ``w * y``, is least squares with the weights ``w**2``: what is known
-    better, or matters more, counts more.
+    ``Diagonal(w) @ A``, fitted to ``w * y``, gives least squares with the weights ``w**2``, for example for
+    entries of different noise levels.
 
     Parameters
     ----------
     weights : Tensor
-        Of the shape of one sample.
+        Weights in the shape of one sample, real or complex, finite.
     """
 
     weights: Tensor

@@ -1,12 +1,12 @@
-"""Cartesian magnetic resonance imaging: undersampled Fourier transforms seen by several coils.
+"""Cartesian magnetic resonance imaging: undersampled Fourier transforms measured by several coils.
 
     y_c = M F (s_c * x)            c = 1 .. n_coils
 
 F is the orthonormal two-dimensional Fourier transform with the zero frequency in the middle of the
-grid, M keeps the samples that were acquired, s_c is how sensitive coil c is to each pixel (Pruessmann
-et al., "SENSE: sensitivity encoding for fast MRI", 1999). Without sensitivities each coil's image is
-an unknown of its own, and the image is the root of their sum of squares (Roemer et al., "The NMR
-phased array", 1990).
+grid, M keeps the acquired samples, and s_c is the sensitivity of coil c at each pixel (Pruessmann et al.,
+"SENSE: sensitivity encoding for fast MRI", 1999). Without sensitivities, the images of the coils are
+separate unknowns, and the final image is the root of their sum of squares (Roemer et al., "The NMR phased
+array", 1990).
 """
 
 import math
@@ -27,27 +27,27 @@ __all__ = [
 ]
 
 _AXES = (-2, -1)
-_NEAREST = 0.02  # the middle of k-space counts a little too
+_NEAREST = 0.02  # keeps the weight at the middle of k-space above zero
 
 
 class MultiCoilMRI(LinearOperator):
-    """From images to the k-space samples of every coil, zero where nothing was acquired.
+    """Map images to the k-space samples of every coil, with zeros where nothing was acquired.
 
     Parameters
     ----------
     acquired : bool Tensor, shape (height, width)
         True where k-space is sampled, the zero frequency at ``(height // 2, width // 2)``.
     sensitivities : complex Tensor, shape (n_coils, height, width), optional
-        One image, (n, 1, height, width), becomes ``n_coils`` of k-space.
+        Sensitivities of the coils: one image, (n, 1, height, width), gives the k-space of ``n_coils`` coils.
     n_coils : int, optional
-        Without sensitivities (1 by default): the images of the coils, (n, n_coils, height, width), are
-        transformed each by itself.
+        Number of coils without sensitivities, by default 1. The images of the coils,
+        (n, n_coils, height, width), are then transformed separately.
 
     Raises
     ------
     ValueError
-        A mask that is not boolean, has other axes or no sample; sensitivities of another shape, real
-        ones, or ones with NaN.
+        If the mask is not boolean, is not two-dimensional or has no sample; or if the sensitivities have
+        another shape, are real, or contain NaN or infinity.
     """
 
     acquired: Tensor
@@ -117,19 +117,20 @@ def root_sum_of_squares(images: Tensor) -> Tensor:
 def estimate_sensitivities(kspace: Tensor, *, n_center: int | tuple[int, int], floor: float = 0.02) -> Tensor:
     """Estimate sensitivities from the fully sampled middle of k-space.
 
-    Each coil's image of low resolution (a Hann window over the middle), divided by the root of the
-    sum of squares of all: right up to a phase common to all coils, which the image then carries.
-    Where there is hardly any signal they fade to zero (McKenzie et al., "Self-calibrating parallel
-    imaging with automatic coil sensitivity extraction", 2002).
+    The low-resolution image of each coil (a Hann window over the middle) is divided by the root of the sum of
+    squares over coils. The result is correct up to a phase that all coils share and that the reconstructed
+    image then contains. Where the signal is weak, sensitivities fade to zero (McKenzie et al.,
+    "Self-calibrating parallel imaging with automatic coil sensitivity extraction", 2002).
 
     Parameters
     ----------
     kspace : complex Tensor, shape (n_coils, height, width)
-        Zero frequency in the middle.
+        Samples of every coil, with the zero frequency in the middle.
     n_center : int or pair of int
-        Size of the fully sampled middle, along both axes or each; the window is zero outside.
+        Size of the fully sampled middle, one number for both axes or one per axis. The window is zero
+        outside it.
     floor : float, default 0.02
-        Signal, relative to the largest, under which sensitivities fade.
+        Signal level, relative to the maximum, below which sensitivities fade to zero.
 
     Returns
     -------
@@ -139,7 +140,7 @@ def estimate_sensitivities(kspace: Tensor, *, n_center: int | tuple[int, int], f
     Raises
     ------
     ValueError
-        k-space that is real, not finite, all zero or of another shape, or a middle larger than it.
+        If k-space is real, not finite, all zero or of another shape, or if the middle is larger than it.
     """
     if kspace.ndim != 3 or not kspace.is_complex():
         raise ValueError(
@@ -154,7 +155,7 @@ def estimate_sensitivities(kspace: Tensor, *, n_center: int | tuple[int, int], f
         raise ValueError(f"n_center: expected 1 to {size}, got {center}")
     window = torch.zeros(size, dtype=kspace.real.dtype, device=kspace.device)
     rows, columns = (
-        # one more than the middle on either side, for the window's own zeros
+        # one entry more on either side: the window is zero at its ends, which are cut off
         torch.hann_window(length + 2, periodic=False, dtype=window.dtype, device=window.device)[1:-1]
         for length in center
     )
@@ -172,19 +173,21 @@ def column_mask(
     n_center: int | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Return a mask of whole columns: the middle ones, and others drawn uniformly.
+    """Return a mask of whole columns: those in the middle, and others drawn uniformly at random.
 
-    One of `acceleration` columns is acquired, rounded to a whole number (Zbontar et al., "fastMRI", 2018,
-    section 4.2).
+    The fraction of acquired columns is 1 / `acceleration`, rounded to a whole number of columns (Zbontar et
+    al., "fastMRI", 2018, section 4.2).
 
     Parameters
     ----------
     shape : (height, width)
+        Size of k-space.
     acceleration : float
-        At least 1.
+        Number of columns divided by the number of acquired columns, at least 1.
     n_center : int, optional
-        Columns in the middle that are all acquired; by default a third of all that are.
+        Number of columns in the middle that are all acquired; by default a third of the acquired columns.
     seed : int, default 0
+        Seed of the random columns.
 
     Returns
     -------
@@ -193,7 +196,7 @@ def column_mask(
     Raises
     ------
     ValueError
-        A size or acceleration below 1, or more columns in the middle than are acquired.
+        If a size or the acceleration is below 1, or the middle has more columns than are acquired.
     """
     height, width = _check_size(shape)
     n_columns = _n_acquired(width, acceleration)
@@ -213,7 +216,7 @@ def variable_density_mask(
     power: float = 2.0,
     seed: int = 0,
 ) -> Tensor:
-    """Return a mask of single samples, all in the middle and the rarer the farther from it.
+    """Return a mask of single samples: all in the middle, and fewer with growing distance from it.
 
     Samples are drawn without replacement with weights ``(1 - r)^power``, r the distance from the middle
     relative to that of the corners (Lustig, Donoho and Pauly, "Sparse MRI", 2007, section III.C).
@@ -221,13 +224,15 @@ def variable_density_mask(
     Parameters
     ----------
     shape : (height, width)
+        Size of k-space.
     acceleration : float
-        At least 1: one of so many samples is acquired, the middle included.
+        Number of samples divided by the number of acquired samples, including the middle; at least 1.
     n_center : int, default 24
-        Side of the fully sampled middle.
+        Side length of the fully sampled middle.
     power : float, default 2
-        How fast the density falls, at least 0.
+        Exponent of the density, at least 0; 0 gives a uniform density.
     seed : int, default 0
+        Seed of the random samples.
 
     Returns
     -------
@@ -236,7 +241,8 @@ def variable_density_mask(
     Raises
     ------
     ValueError
-        A size or acceleration below 1, a power below 0, or a middle of more samples than are acquired.
+        If a size or the acceleration is below 1, the power is below 0, or the middle has more samples than
+        are acquired.
     """
     height, width = _check_size(shape)
     if not 0 <= power < math.inf:
@@ -248,31 +254,33 @@ def variable_density_mask(
             f"n_center: expected a middle of at most the {n_samples} acquired samples, got {n_center}"
         )
     radius = _radius((height, width)).clamp_max(1)
-    # the corners keep a little weight: a mask of everything can be drawn too
+    # the corners keep a small weight, so that a full mask can be drawn too
     return _draw((1 - radius).clamp_min(1e-3) ** power, center, n_samples, seed)
 
 
 def density_weights(shape: tuple[int, int], *, power: float = 0.5) -> Tensor:
-    """Return weights that rise with the distance r from the middle of k-space, ``(r + .02)^power``.
+    """Return weights that grow with the distance r from the middle of k-space, ``(r + .02)^power``.
 
-    Most of the energy of k-space lies in its middle: a fit by gradients finds that first, and the edges
-    of an image late. With ``Diagonal(weights) @ A``, fitted to ``weights * y``, both come at once.
+    Most of the energy of k-space lies in its middle, so a gradient-based fit recovers the middle early and
+    the edges of an image late. With ``Diagonal(weights) @ A``, fitted to ``weights * y``, both are recovered
+    at the same time.
 
     Parameters
     ----------
     shape : (height, width)
+        Size of k-space.
     power : float, default 0.5
-        At least 0, which gives ones.
+        Exponent, at least 0; 0 gives weights of one.
 
     Returns
     -------
     Tensor, shape (height, width)
-        In single precision, 1 in the farthest corner.
+        Weights in single precision; the largest, in the farthest corner, is 1.
 
     Raises
     ------
     ValueError
-        A size below 1 or a power below 0.
+        If a size is below 1 or the power is below 0.
     """
     if not 0 <= power < math.inf:
         raise ValueError(f"power: expected a finite number of at least 0, got {power!r}")
@@ -281,7 +289,7 @@ def density_weights(shape: tuple[int, int], *, power: float = 0.5) -> Tensor:
 
 
 def _radius(size: tuple[int, int]) -> Tensor:
-    """Return the distance from the zero frequency, relative to that of the corners."""
+    """Return the distance of every entry from the zero frequency, relative to that of the corners."""
     rows, columns = (
         (torch.arange(length, dtype=torch.float64) - length // 2) / max(length // 2, 1) for length in size
     )
@@ -289,10 +297,10 @@ def _radius(size: tuple[int, int]) -> Tensor:
 
 
 def _draw(weights: Tensor, center: tuple[int, ...], n_acquired: int, seed: int) -> Tensor:
-    """Draw that many entries: all of the middle, the others by the weights, without replacement.
+    """Return a mask of `n_acquired` entries: the middle, and others drawn by weight without replacement.
 
-    Exponential clocks with rates `weights`: the first to ring are such a draw (Efraimidis and Spirakis,
-    "Weighted random sampling with a reservoir", 2006).
+    Every entry gets an exponential random number with rate `weights`; the entries with the smallest numbers
+    are such a draw (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
     """
     from calepin.core.random import torch_generator
 

@@ -1,4 +1,4 @@
-"""Missing entries."""
+"""The operator that removes missing entries."""
 
 import torch
 from torch import Tensor
@@ -12,15 +12,15 @@ __all__ = ["Mask"]
 class Mask(LinearOperator):
     """Keep the observed entries of each sample and set the missing ones to zero.
 
-    With zeros at the missing entries of y too, ``Problem(Mask(observed) @ dictionary, likelihood, y)``
-    fits the observed entries alone: the score of a missing entry never reaches the code.
+    If the missing entries of y are zero too, ``Problem(Mask(observed) @ dictionary, likelihood, y)`` fits
+    the observed entries only: the gradient in the code does not depend on missing entries.
 
     Parameters
     ----------
     observed : bool Tensor
         True where an entry is observed: the shape of one sample, or (n, ...) with `per_sample`.
     per_sample : bool, default False
-        Whether the first axis of `observed` counts samples, each with its own missing entries.
+        Whether the first axis of `observed` is that of the samples, each with its own missing entries.
     """
 
     observed: Tensor
@@ -36,7 +36,7 @@ class Mask(LinearOperator):
         self.register_buffer("observed", observed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x with zeros at the missing entries, whatever stood there."""
+        """Return x with zeros at the missing entries, even where x is NaN."""
         self.check_input(x)
         return x.masked_fill(~self.observed, 0)
 

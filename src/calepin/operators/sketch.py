@@ -2,9 +2,9 @@
 
     y = A x,        entries of A (m, n) independent N(0, 1/m),  so that  E ||A x||^2 = ||x||^2
 
-The rows are drawn in chunks, each a function of one seed and of its place. A large matrix is never
-held: its chunks are drawn again whenever they are needed, so that 16384 x 65536 takes a few megabytes
-in place of four gigabytes, and some seconds in place of a fraction of one.
+The rows are drawn in chunks; each chunk is determined by the seed and its index. A large matrix is not
+stored: its chunks are drawn again in every use. A product with a 16384 x 65536 matrix then takes a few
+megabytes instead of four gigabytes, and a few seconds instead of a fraction of a second.
 """
 
 import math
@@ -33,12 +33,12 @@ class GaussianSketch(LinearOperator):
     in_shape : tuple of int
         Shape of one signal; its n entries are measured as one vector.
     n_measurements : int
-        m, from 1 to n.
+        Number of measurements m, from 1 to n.
     generator : torch.Generator, optional
-        Gives the seed of the matrix; by default a fresh one with a fixed seed.
+        Draws the seed of the matrix; by default a generator with a fixed seed.
     chunked : bool, optional
-        Whether the matrix is drawn anew in every use. Default: with more than 2^26 entries. Either way
-        it is the same matrix, drawn in single precision.
+        Whether the matrix is drawn again in every use instead of stored; by default if it has more than 2^26
+        entries. The matrix is the same in both cases, drawn in single precision.
     """
 
     matrix: Tensor
@@ -86,7 +86,7 @@ class GaussianSketch(LinearOperator):
         return total
 
     def _chunks(self) -> Iterator[Tensor]:
-        """Yield the rows of A in order; on the CPU, so that every device gets the same matrix."""
+        """Yield the rows of A in order, drawn on the CPU, so that every device gets the same matrix."""
         m, n = self.out_shape[0], math.prod(self.in_shape)
         height = max(1, _CHUNK_ENTRIES // n)
         for place, start in enumerate(range(0, m, height)):
@@ -94,9 +94,9 @@ class GaussianSketch(LinearOperator):
             yield torch.randn(min(height, m - start), n, generator=generator) / math.sqrt(m)
 
     def _compute_norm_squared(self, generator: torch.Generator | None) -> float:
-        """Return the norm from the smaller Gram matrix, or a bound.
+        """Return the value from the smaller Gram matrix, or an upper bound for a large matrix.
 
-        The norm of a large matrix is at most 1 + sqrt(n/m) + t/sqrt(m) but for a chance of exp(-t^2/2)
+        With probability at least 1 - exp(-t^2/2), the norm is at most 1 + sqrt(n/m) + t/sqrt(m)
         (Davidson and Szarek 2001, Theorem II.13); t = 5 here.
         """
         m, n = self.out_shape[0], math.prod(self.in_shape)
@@ -107,7 +107,7 @@ class GaussianSketch(LinearOperator):
 
 
 class Linear(torch.autograd.Function):
-    """Apply a linear map whose derivative is known: nothing is kept for the backward pass."""
+    """Apply a linear map with a known adjoint: no tensor is stored for the backward pass."""
 
     generate_vmap_rule = True
 
@@ -118,7 +118,7 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        """Keep the two maps."""
+        """Store the two maps."""
         _, ctx.map, ctx.transpose = inputs
 
     @staticmethod
@@ -133,7 +133,7 @@ class Linear(torch.autograd.Function):
 
 
 def check_counts(in_shape: tuple[int, ...], n_measurements: int) -> int:
-    """Return the number of entries of a signal; raise ValueError unless m is between 1 and it."""
+    """Return the number n of entries of a signal; raise ValueError unless 1 <= n_measurements <= n."""
     n = math.prod(in_shape)
     if n < 1:
         raise ValueError(f"in_shape: expected positive sizes, got {tuple(in_shape)}")
@@ -146,6 +146,6 @@ def check_counts(in_shape: tuple[int, ...], n_measurements: int) -> int:
 
 
 def draw_seed(generator: torch.Generator | None) -> int:
-    """Return a seed; without a generator always the same one."""
+    """Return a seed drawn from a generator, or a fixed seed without one."""
     generator = generator or torch.Generator().manual_seed(0)
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))

@@ -1,11 +1,11 @@
-"""Randomised fast transforms of which some coefficients are kept.
+"""Randomised fast transforms, subsampled.
 
     y = sqrt(N / m) R F D P x,      E ||A x||^2 = ||x||^2
 
-P pads the signal with zeros where the transform needs it, D flips random signs, F is orthonormal
+P pads the signal with zeros if the transform needs it, D flips random signs, F is orthonormal
 (Walsh-Hadamard, or the cosine transform) and R keeps m of its N coefficients, drawn without
-replacement. As a sketch it does what a Gaussian matrix does, in N log N operations and without
-storing one (Tropp, "Improved analysis of the subsampled randomized Hadamard transform", 2011).
+replacement. It is a sketch like a Gaussian matrix, but needs only N log N operations and no stored
+matrix (Tropp, "Improved analysis of the subsampled randomized Hadamard transform", 2011).
 """
 
 import math
@@ -25,7 +25,7 @@ _BITS_PER_PASS = 6
 
 
 class _SubsampledTransform(LinearOperator):
-    """Signs, an orthonormal transform, and a random choice of its coefficients."""
+    """Random signs, an orthonormal transform, and a random subset of its coefficients."""
 
     signs: Tensor
     kept: Tensor
@@ -63,7 +63,7 @@ class _SubsampledTransform(LinearOperator):
         raise NotImplementedError
 
     def _inverse(self, coefficients: Tensor) -> Tensor:
-        """Return the signals with these coefficients, flat, without what was padded."""
+        """Return the signals with these coefficients, flat and without padding."""
         raise NotImplementedError
 
     def _compute_norm_squared(self, generator: torch.Generator | None) -> float:
@@ -71,19 +71,19 @@ class _SubsampledTransform(LinearOperator):
 
 
 class SubsampledHadamard(_SubsampledTransform):
-    """A randomised Walsh-Hadamard transform of the signal as one vector, subsampled.
+    """The subsampled Walsh-Hadamard transform, with random signs, of the signal as one vector.
 
-    A signal whose size is no power of two is padded with zeros to the next one, `n_coefficients`.
-    `norm_squared` is then a bound.
+    A signal whose size is not a power of two is padded with zeros to the next one, `n_coefficients`.
+    `norm_squared` is then an upper bound.
 
     Parameters
     ----------
     in_shape : tuple of int
         Shape of one signal.
     n_measurements : int
-        m, from 1 to the entries of a signal.
+        Number of measurements m, from 1 to the number of entries of a signal.
     generator : torch.Generator, optional
-        Gives the seed of signs and choice; by default a fresh one with a fixed seed.
+        Draws the seed of the signs and of the subset; by default a generator with a fixed seed.
     """
 
     def __init__(
@@ -100,25 +100,25 @@ class SubsampledHadamard(_SubsampledTransform):
         return walsh_hadamard(coefficients)[:, : math.prod(self.in_shape)]
 
     def extra_repr(self) -> str:
-        """Return the shapes, and what is padded."""
+        """Return the shapes and the padding, for ``repr``."""
         n = math.prod(self.in_shape)
         padded = "" if n == self.n_coefficients else f", {n} entries padded to {self.n_coefficients}"
         return super().extra_repr() + padded
 
 
 class SubsampledDCT(_SubsampledTransform):
-    """The cosine transform along every axis of a signal, subsampled.
+    """The subsampled cosine transform, with random signs, along every axis of a signal.
 
-    Any size will do, without padding.
+    Signals of any size need no padding.
 
     Parameters
     ----------
     in_shape : tuple of int
         Shape of one signal.
     n_measurements : int
-        m, from 1 to the entries of a signal.
+        Number of measurements m, from 1 to the number of entries of a signal.
     generator : torch.Generator, optional
-        Gives the seed of signs and choice; by default a fresh one with a fixed seed.
+        Draws the seed of the signs and of the subset; by default a generator with a fixed seed.
     """
 
     def __init__(
@@ -142,8 +142,8 @@ class SubsampledDCT(_SubsampledTransform):
 def walsh_hadamard(x: Tensor) -> Tensor:
     """Return the orthonormal Walsh-Hadamard transform of the last axis, its own inverse.
 
-    The matrix of size 2^L is a Kronecker product of small ones, each a pass over the data: six
-    butterflies at once as one product with a matrix of 64, which is faster than six passes.
+    The matrix of size 2^L is a Kronecker product of small ones, each applied in one pass over the data. Six
+    butterflies are combined into one product with a matrix of size 64, which is faster than six passes.
     """
     shape, size = x.shape, x.shape[-1]
     if size < 1 or size & (size - 1):
@@ -160,8 +160,8 @@ def walsh_hadamard(x: Tensor) -> Tensor:
 def cosine_transform(x: Tensor, *, inverse: bool = False) -> Tensor:
     """Return the orthonormal DCT-II of the last axis, or its inverse, by one complex FFT.
 
-    Even entries in order, then odd ones reversed, have the cosine transform as the real part of
-    their rotated spectrum (Makhoul, "A fast cosine transform in one and two dimensions", 1980).
+    The entries are reordered: even ones first, then odd ones reversed. The cosine transform is the real part
+    of their rotated spectrum (Makhoul, "A fast cosine transform in one and two dimensions", 1980).
     """
     if x.is_complex():
         return torch.complex(

@@ -2,8 +2,8 @@
 
     low(m) = sum_j h(j) x(2m + j),     high(m) = sum_j g(j) x(2m + j),     g(j) = (-1)^j h(2p - 1 - j)
 
-h is Daubechies' filter with p vanishing moments, its 2p taps wrap around at the border. Each level
-splits rows, then columns, and the next one splits the low-low quarter again (Daubechies, "Ten lectures
+h is Daubechies' filter with p vanishing moments; its 2p taps wrap around at the border. Each level
+splits rows, then columns, and the next level splits the low-low quarter again (Daubechies, "Ten lectures
 on wavelets", 1992, section 6.4; Mallat, "A wavelet tour of signal processing", 2009, section 7.7).
 """
 
@@ -19,19 +19,19 @@ __all__ = ["Wavelet"]
 
 
 class Wavelet(LinearOperator):
-    """From wavelet coefficients to images; the adjoint is the inverse.
+    """Map wavelet coefficients to images; the adjoint is the inverse.
 
-    Both have the same shape. The coarsest image stands in the upper left corner, ``coarse_shape``;
-    the details of each level fill the other three quarters of its block.
+    Coefficients and images have the same shape. The coarsest image is in the upper left corner, of size
+    ``coarse_shape``; the details of each level fill the other three quarters of its block.
 
     Parameters
     ----------
     shape : tuple of int
-        (..., height, width) of one sample; every image in it is transformed by itself.
+        Shape (..., height, width) of one sample; each image in it is transformed separately.
     moments : int, default 4
-        Vanishing moments p, from 1 (Haar) to 10.
+        Number p of vanishing moments, from 1 (Haar) to 10.
     levels : int, default 3
-        Both sides must be divisible by ``2**levels``, and at least ``2**levels * moments``.
+        Number of levels. Both sides must be divisible by ``2**levels``, and at least ``2**levels * moments``.
     """
 
     def __init__(self, shape: tuple[int, ...], *, moments: int = 4, levels: int = 3) -> None:
@@ -39,7 +39,7 @@ class Wavelet(LinearOperator):
             raise ValueError(f"moments: expected 1 to 10, got {moments}")
         if levels < 1:
             raise ValueError(f"levels: expected at least 1, got {levels}")
-        least = 2**levels * moments  # the coarsest block that is split is no shorter than the filter
+        least = 2**levels * moments  # the coarsest block that is split is at least as long as the filter
         if len(shape) < 2 or any(side % 2**levels or side < least for side in shape[-2:]):
             raise ValueError(
                 f"shape: expected sides of at least {least}, divisible by {2**levels}, got {tuple(shape)}"
@@ -48,7 +48,7 @@ class Wavelet(LinearOperator):
         self.levels = levels
         low = _scaling_filter(moments)
         high = low[::-1] * (-1.0) ** np.arange(len(low))
-        # no buffer: exact for signals of either precision
+        # not a buffer: filters keep float64 and are cast to the dtype of the signals
         self.filters = torch.from_numpy(np.stack([low, high], 1))
 
     @property
@@ -76,7 +76,7 @@ class Wavelet(LinearOperator):
         return y
 
     def _block(self, x: Tensor, level: int) -> Tensor:
-        """Return a view of what a level splits."""
+        """Return a view of the block that a level splits."""
         height, width = self.in_shape[-2:]
         return x[..., : height >> level, : width >> level]
 
@@ -87,7 +87,7 @@ class Wavelet(LinearOperator):
         return (wrapped @ filters).mT.flatten(-2)
 
     def _join(self, x: Tensor) -> Tensor:
-        """Return the last axis of which `x` is the two halves."""
+        """Return the last axis, given its low and high halves."""
         taps, half = len(self.filters) // 2, x.shape[-1] // 2
         # x(2m + q) = sum_k h(2k + q) low(m - k) + g(2k + q) high(m - k): the window runs over m - k
         filters = self.filters.to(x).view(taps, 2, 2).flip(0).transpose(1, 2)
@@ -99,7 +99,7 @@ class Wavelet(LinearOperator):
 
 
 def _wrapped(x: Tensor, before: int, after: int) -> Tensor:
-    """Return a periodic signal with more of it at both ends."""
+    """Return a periodic signal, extended at both ends."""
     parts = [x[..., x.shape[-1] - before :], x, x[..., :after]]
     return torch.cat(parts, -1)
 

@@ -1,8 +1,8 @@
-"""What the code behind an observation is, given everything else: iterative solvers and exact coders."""
+"""Codes of observations for a given operator and likelihood: iterative solvers and exact coders."""
 
 import lazy_loader
 
-# now, not on first use: these functions have the names of their modules
+# imported now, not on first use: these functions have the same names as their modules
 from calepin.solvers.decode import decode  # noqa: F401
 from calepin.solvers.iterate import iterate  # noqa: F401
 from calepin.solvers.solve import solve  # noqa: F401

@@ -1,9 +1,9 @@
-"""The latent behind an observation: `decode` runs a solver from several starts and keeps the best.
+"""Latents of observations: `decode` runs a solver from several starts and keeps the best result.
 
     minimise over z   nll(A G(z) + offset, y) + (prior / 2) ||z||^2      with ||z|| <= radius
 
-The objective has local minima, so that starts matter: a generator may know a good one, a z of an
-earlier decoding is one, and of several random ones the best is kept for each sample.
+The objective has local minima, so the result depends on the start. Possible starts are the proposal of the
+generator, the latents of an earlier decoding, and random ones. The best result is kept for each sample.
 """
 
 import math
@@ -23,35 +23,35 @@ from calepin.solvers.levenberg_marquardt import LevenbergMarquardt
 
 __all__ = ["Decoded", "LatentSolver", "decode"]
 
-_BLOCK = 1 << 24  # entries of the Jacobians that are held at once
-_TELLS_STARTS_APART = 1e-4  # `tol` of all starts; only the best of them goes on to its own
+_BLOCK = 1 << 24  # number of entries of the Jacobians in memory at once
+_TELLS_STARTS_APART = 1e-4  # `tol` for all starts; only the best start continues to the final `tol`
 
 
 class LatentSolver(Solver[Any, Any], Protocol):
-    """What `decode` asks of a solver, beside what `solve` does; its states have ``take(rows)``."""
+    """Interface of a solver for `decode`, in addition to that for `solve`; states have ``take(rows)``."""
 
     n_iter: ClassVar[int]
-    """Largest number of iterations, unless `decode` is given another."""
+    """Default of the largest number of iterations in `decode`."""
 
     def rests(self, problem: Any, state: Any, tol: float) -> Tensor:
-        """Return which samples have nothing to gain any more, (n,)."""
+        """Return which samples have converged, (n,)."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """What `decode` returns.
+    """The result of `decode`.
 
     Attributes
     ----------
     z : Tensor, shape (n, k)
         The best latents of each sample.
     objective : Tensor, shape (n,)
-        nll and prior there.
+        Sum of nll and prior at z.
     n_iter : int
-        Iterations of the slowest start.
+        Number of iterations of the slowest start.
     converged : bool Tensor, shape (n,)
-        Samples whose best start came to rest within `n_iter`; never with Adam.
+        Samples whose best start converged within `n_iter` iterations; always False with Adam.
     """
 
     z: Tensor
@@ -72,28 +72,29 @@ def decode(
     tol: float = 1e-6,
     generator: torch.Generator | None = None,
 ) -> Decoded:
-    """Find the latent of each sample; the best of several starts is kept.
+    """Estimate the latents of each sample from several starts, and keep the best result.
 
-    All starts go on until they can be told apart, the best of them to its end. The result is the same
-    whatever the number of threads.
+    All starts iterate to a coarse tolerance; then only the best start of each sample continues to `tol`. The
+    result does not depend on the number of threads.
 
     Parameters
     ----------
     problem : LatentProblem
+        Observations, operator, likelihood and generator.
     solver : LatentSolver, optional
         `LevenbergMarquardt` (the default), `Adam`, or another of `calepin.solvers`.
     n_starts : int, default 1
-        The first start is `z0`, else what the generator's ``initial_latents(problem)`` proposes (for a
-        Gaussian likelihood), else random. Random ones are standard normal and the same for all
-        samples, so that what is found for one does not depend on those beside it.
+        Number of starts. The first one is `z0` if given. Otherwise it is the proposal of the generator's
+        ``initial_latents(problem)``, if it has one and the likelihood is Gaussian. All others are random:
+        standard normal, and the same for all samples, so that results do not depend on other samples.
     z0 : Tensor, shape (n, k), optional
-        A warm start: latents of an earlier decoding, or an encoder's.
+        Warm start, such as the latents of an earlier decoding or of an encoder.
     n_iter : int, optional
-        Largest number of iterations, by default the solver's: 100 for Levenberg-Marquardt, 1000 for Adam.
+        Largest number of iterations; by default 100 for Levenberg-Marquardt and 1000 for Adam.
     tol : float, default 1e-6
-        A sample rests when a gradient step would gain less than this fraction of its objective.
+        A sample has converged if a gradient step would lower its objective by less than this fraction of it.
     generator : torch.Generator, optional
-        Draws the starts; by default a fresh one with seed 0.
+        Draws the random starts; by default a generator with seed 0.
 
     Returns
     -------
@@ -102,9 +103,9 @@ def decode(
     Raises
     ------
     IncompatibleError
-        If the problem is no `LatentProblem`.
+        If the problem is not a `LatentProblem`.
     ValueError
-        If an argument is out of range, or if the generator and the operator don't fit.
+        If an argument is out of range, or if the sizes of generator and operator do not match.
     """
     problem = require_latent_problem("decode", problem)
     solver = LevenbergMarquardt() if solver is None else solver
@@ -153,12 +154,12 @@ def _starts(
 def _search(
     problem: LatentProblem, solver: LatentSolver, starts: list[Tensor], n_iter: int, tol: float
 ) -> Decoded:
-    """Run all starts until they are told apart, and the best of each sample to its end."""
+    """Run all starts to a coarse tolerance, then the best start of each sample to `tol`."""
     if len(starts) == 1:
         return _run(problem, solver, starts[0], n_iter, tol)
     coarse = max(tol, _TELLS_STARTS_APART)
     n = len(starts[0])
-    if problem.separable:  # as one batch
+    if problem.separable:  # all starts as one batch
         each = torch.arange(n, device=starts[0].device).repeat(len(starts))
         found = _run(problem.take(each), solver, torch.cat(starts), n_iter, coarse)
         z, values = found.z.view(len(starts), n, -1), found.objective.view(len(starts), n)
@@ -177,7 +178,7 @@ def _search(
 
 
 def _run(problem: LatentProblem, solver: LatentSolver, z0: Tensor, n_iter: int, tol: float) -> Decoded:
-    """Iterate until all samples rest."""
+    """Iterate until all samples have converged."""
 
     def rests(problem: LatentProblem, before: Tensor, state: Any) -> Tensor:
         return solver.rests(problem, state, tol)

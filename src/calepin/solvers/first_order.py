@@ -1,11 +1,11 @@
-"""First-order and quasi-Newton steps on many independent problems at once.
+"""First-order and quasi-Newton optimisers for many independent problems at once.
 
-    minimise over z    objective(z),        one number a sample
+    minimise over z    objective(z),        one number per sample
 
-An optimiser never lets two samples meet: every inner product, step and test is one number a sample. What it
-asks of a problem is one function, ``evaluate(z)``, which returns objective and gradient: the latents of a
-`LatentProblem` and the weights of an untrained fit are moved by the same steps. torch's own optimisers
-remain for atoms and networks that all samples share.
+Samples are independent: every inner product, step size and test is computed per sample. A problem needs one
+function, ``evaluate(z)``, which returns objective and gradient. The same optimisers are used for the latents
+of a `LatentProblem` and for the weights of an untrained fit. Parameters that all samples share (atoms,
+networks) are trained by torch's own optimisers instead.
 """
 
 from collections.abc import Mapping
@@ -37,11 +37,11 @@ _HALVINGS = 12
 
 
 class Evaluated(Protocol):
-    """What ``evaluate`` returns: a `Rows` with z (n, k), the objective (n,) and its gradient (n, k)."""
+    """The result of ``evaluate``: a `Rows` with z (n, k), the objective (n,) and its gradient (n, k)."""
 
     @property
     def z(self) -> Tensor:
-        """Where the objective was evaluated."""
+        """The point at which the objective was evaluated."""
         ...
 
     @property
@@ -55,7 +55,7 @@ class Evaluated(Protocol):
         ...
 
     def where(self, which: Tensor, other: Self) -> Self:
-        """Return these rows for the samples `which`, and those of `other` for the rest."""
+        """Return these rows where `which` is True, and the rows of `other` elsewhere."""
         ...
 
 
@@ -64,23 +64,23 @@ PointT_co = TypeVar("PointT_co", bound=Evaluated, covariant=True)
 
 
 class Objective(Protocol[PointT_co]):
-    """What an optimiser asks of a problem."""
+    """Interface of a problem for an optimiser."""
 
     def evaluate(self, z: Tensor) -> PointT_co:
-        """Return objective and gradient at z, or at the nearest z that is allowed."""
+        """Return objective and gradient at z, or at the nearest feasible point."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class DescentState(Rows, Generic[PointT]):
-    """What every optimiser carries.
+    """The state that all optimisers share.
 
     Attributes
     ----------
     point : Evaluated
-        Where it is.
+        Current iterate, with its objective and gradient.
     scale : Tensor, shape (n, 1)
-        Factor of the steps, 1 at the start; less for a sample whose steps have been too long.
+        Factor of the step size, initially 1; smaller for a sample whose steps were too long.
     """
 
     point: PointT
@@ -88,15 +88,15 @@ class DescentState(Rows, Generic[PointT]):
 
     @property
     def z(self) -> Tensor:
-        """What is sought, (n, k)."""
+        """The current iterate, (n, k)."""
         return self.point.z
 
 
 class Optimizer(Protocol):
-    """What `fit_untrained` asks of an optimiser: an iteration on an `Objective` that can begin at a point."""
+    """Interface of an optimiser for `fit_untrained`: an iteration that can start at any evaluated point."""
 
     def begin(self, problem: Any, point: Any) -> Any:
-        """Return the `DescentState` before the first step, with nothing remembered."""
+        """Return the `DescentState` at a point, without memory of earlier steps."""
         ...
 
     def step(self, problem: Any, state: Any) -> Any:
@@ -105,20 +105,20 @@ class Optimizer(Protocol):
 
 
 class _FirstOrder:
-    """What the optimisers share, so that `solve` and `decode` run them too."""
+    """Base class of the optimisers, with the interface that `solve` and `decode` use."""
 
     n_iter: ClassVar[int] = 1000
 
     @property
     def requires(self) -> Mapping[str, str]:
-        """What the problem must have: see `calepin.solvers.Solver`."""
+        """Required attributes of the problem: see `calepin.solvers.Solver`."""
         return {"problem.evaluate": "give LatentProblem(problem, generator)"}
 
     def check(self, problem: Any) -> None:
-        """Do nothing: the length of a step is the caller's to choose."""
+        """Do nothing: the step size is chosen by the caller."""
 
     def rests(self, problem: Any, state: DescentState[Any], tol: float) -> Tensor:
-        """Return False everywhere: the size of a step does not show what is left to gain."""
+        """Return False everywhere: the size of a step does not bound the remaining decrease."""
         return torch.zeros_like(state.point.value, dtype=torch.bool)
 
 
@@ -128,7 +128,7 @@ def _unscaled(point: Evaluated) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class GradientDescentState(DescentState[PointT]):
-    """Also the velocity (n, k) and the step size (n, 1)."""
+    """A state with the velocity (n, k) and the step size (n, 1)."""
 
     velocity: Tensor
     step_size: Tensor
@@ -136,20 +136,20 @@ class GradientDescentState(DescentState[PointT]):
 
 @dataclass(frozen=True)
 class GradientDescent(_FirstOrder):
-    """Plain steps, or heavy-ball momentum.
+    """Gradient descent, with or without heavy-ball momentum.
 
         v <- momentum v - step_size gradient,        z <- z + v
 
     Parameters
     ----------
     step_size : float, optional
-        Default: `factor` times ``1 / L``, for a problem with ``lipschitz(z)``, a bound L on the curvature
-        at z. For an untrained fit this is Theorem 2's ``1 / (curvature ||A||^2 ||J||^2)``, J the Jacobian
-        of the network: a bound on it, or its norm at the start.
+        By default `factor` times ``1 / L``, for a problem with ``lipschitz(z)``, which returns a bound L on
+        the curvature at z. For an untrained fit this is ``1 / (curvature ||A||^2 ||J||^2)`` of Theorem 2,
+        where ||J|| is the norm of the network's Jacobian at the start, or a bound on it.
     momentum : float, default 0
-        In [0, 1).
+        Momentum factor, in [0, 1).
     factor : float, default 1
-        Of the default step size. A rectifier passes half of its inputs: 2 is safe there too.
+        Factor of the default step size. With a ReLU, which passes half of its inputs, 2 is safe too.
     """
 
     step_size: float | None = None
@@ -163,7 +163,7 @@ class GradientDescent(_FirstOrder):
 
     @property
     def requires(self) -> Mapping[str, str]:
-        """What the problem must have: see `calepin.solvers.Solver`."""
+        """Required attributes of the problem: see `calepin.solvers.Solver`."""
         needs = dict(super().requires)
         return needs if self.step_size is not None else needs | {"problem.lipschitz": "give step_size"}
 
@@ -172,7 +172,7 @@ class GradientDescent(_FirstOrder):
         return self.begin(problem, problem.evaluate(z0))
 
     def begin(self, problem: Objective[PointT], point: PointT) -> GradientDescentState[PointT]:
-        """Return no velocity, and the step size."""
+        """Return the state at a point, with zero velocity."""
         step_size = self._step_size(problem, point)
         return GradientDescentState(
             point,
@@ -184,7 +184,7 @@ class GradientDescent(_FirstOrder):
     def step(
         self, problem: Objective[PointT], state: GradientDescentState[PointT]
     ) -> GradientDescentState[PointT]:
-        """Move against the gradient."""
+        """Return the state after a step against the gradient."""
         velocity = self.momentum * state.velocity - state.scale * state.step_size * state.point.gradient
         return replace(state, point=problem.evaluate(state.z + velocity), velocity=velocity)
 
@@ -202,7 +202,7 @@ class GradientDescent(_FirstOrder):
 
 @dataclass(frozen=True, eq=False)
 class AdamState(DescentState[PointT]):
-    """Also the two moments (n, k) and the number of steps (n, 1)."""
+    """A state with both moments (n, k) and the number of steps (n, 1)."""
 
     first: Tensor
     second: Tensor
@@ -216,8 +216,11 @@ class Adam(_FirstOrder):
     Parameters
     ----------
     learning_rate : float, default 0.01
+        Size of a step.
     betas : tuple of float, default (0.9, 0.999)
+        Decay factors of the first and of the second moment, in [0, 1).
     epsilon : float, default 1e-8
+        Added to the root of the second moment in the denominator.
     """
 
     learning_rate: float = 0.01
@@ -235,14 +238,14 @@ class Adam(_FirstOrder):
         return self.begin(problem, problem.evaluate(z0))
 
     def begin(self, problem: Objective[PointT], point: PointT) -> AdamState[PointT]:
-        """Return moments of zero."""
+        """Return the state at a point, with moments of zero."""
         zero = torch.zeros_like(point.z)
         return AdamState(
             point, _unscaled(point), zero, zero, count=point.value.new_zeros(len(point.value), 1)
         )
 
     def step(self, problem: Objective[PointT], state: AdamState[PointT]) -> AdamState[PointT]:
-        """Move by the first moment over the root of the second."""
+        """Return the state after a step along the first moment, divided by the root of the second."""
         one, two = self.betas
         gradient, count = state.point.gradient, state.count + 1
         first = torch.lerp(state.first, gradient, 1 - one)
@@ -254,7 +257,7 @@ class Adam(_FirstOrder):
 
 @dataclass(frozen=True, eq=False)
 class LBFGSState(DescentState[PointT]):
-    """Also the pairs: moves and changes of the gradient (n, memory, k), their rho (n, memory), gamma (n,)."""
+    """A state with pairs of steps and gradient changes (n, memory, k), their rho (n, memory), gamma (n,)."""
 
     moves: Tensor
     changes: Tensor
@@ -264,12 +267,12 @@ class LBFGSState(DescentState[PointT]):
 
 @dataclass(frozen=True)
 class LBFGS(_FirstOrder):
-    """Limited-memory BFGS with a backtracking search (Nocedal and Wright, algorithm 7.4).
+    """Limited-memory BFGS with a backtracking line search (Nocedal and Wright, algorithm 7.4).
 
     Parameters
     ----------
     memory : int, default 10
-        Pairs of moves and changes of the gradient that are kept.
+        Number of stored pairs of steps and gradient changes.
     """
 
     memory: int = 10
@@ -282,7 +285,7 @@ class LBFGS(_FirstOrder):
         return self.begin(problem, problem.evaluate(z0))
 
     def begin(self, problem: Objective[PointT], point: PointT) -> LBFGSState[PointT]:
-        """Return no pairs."""
+        """Return the state at a point, without pairs."""
         n, size = point.z.shape
         pairs = point.z.new_zeros(n, self.memory, size)
         return LBFGSState(
@@ -295,9 +298,9 @@ class LBFGS(_FirstOrder):
         )
 
     def step(self, problem: Objective[PointT], state: LBFGSState[PointT]) -> LBFGSState[PointT]:
-        """Search along the quasi-Newton direction; each sample halves its own step.
+        """Return the state after a line search along the quasi-Newton direction, separate for each sample.
 
-        A sample whose search fails stays where it is and forgets its pairs.
+        A sample whose line search fails does not move, and its pairs are deleted.
         """
         point = chosen = state.point
         direction = -_times_inverse(state, point.gradient)
@@ -316,7 +319,7 @@ class LBFGS(_FirstOrder):
 
 
 def _times_inverse(state: LBFGSState[Any], gradient: Tensor) -> Tensor:
-    """Return the inverse Hessian's estimate times the gradient, by the two-loop recursion."""
+    """Return the estimated inverse Hessian times the gradient, by the two-loop recursion."""
     pairs = [values.unbind(1) for values in (state.moves, state.changes, state.rho)]
     q, factors = gradient, []
     for s, y, rho in zip(*pairs, strict=True):
@@ -331,7 +334,7 @@ def _times_inverse(state: LBFGSState[Any], gradient: Tensor) -> Tensor:
 
 
 def _remembered(state: LBFGSState[PointT], after: PointT, moved: Tensor) -> LBFGSState[PointT]:
-    """Put the newest pair in front; one without positive curvature weighs nothing."""
+    """Return the state with the newest pair in front; without positive curvature its weight is zero."""
     s, y = after.z - state.z, after.gradient - state.point.gradient
     product, length = inner(s, y), inner(y, y)
     good = moved & (product > torch.finfo(s.dtype).eps * length)

@@ -1,4 +1,4 @@
-"""The gradient of infinitely many unfolded iterations, at the memory of none.
+"""The gradient of infinitely many unfolded iterations of the lasso, without storing any of them.
 
 The lasso's solution with support S and signs s solves ``G z_S = D_S y - alpha_S s``, where D_S are the
 support's atoms and ``G = D_S D_S^T``. Support and signs are locally constant, so for a loss whose
@@ -8,9 +8,9 @@ gradient in the code is v, with ``G u_S = v_S`` and u zero elsewhere,
     d loss / d alpha = - s u
     d loss / d D     = u^T (y - z D) - z^T (u D),        summed over samples.
 
-One batched Cholesky solve replaces back-propagation. Bertrand et al., "Implicit differentiation of
+One batched Cholesky solve replaces back-propagation. Sources: Bertrand et al., "Implicit differentiation of
 Lasso-type models", 2020, proposition 1; Tolooshams and Ba, "Stable and interpretable unrolled
-dictionary learning", 2022, theorem 3.2, whose limit of the Jacobians this is.
+dictionary learning", 2022, theorem 3.2 (the limit of the Jacobians).
 """
 
 from typing import Any
@@ -28,33 +28,33 @@ from calepin.solvers.kernels.encode import DenseTerms, lasso_codes
 
 __all__ = ["implicit_codes"]
 
-# relative duality gap asked of the few samples that the exact path cannot follow
+# relative duality gap of the few samples for which the homotopy fails
 _TOL = {torch.float32: 1e-7, torch.float64: 1e-12}
 
 
 def implicit_codes(problem: Problem, solver: Any) -> Tensor:
-    """Return the exact lasso codes of a problem, with the gradient of the solver's limit.
+    """Return the exact lasso codes of a problem, differentiable like the limit of the solver.
 
     Parameters
     ----------
     problem : Problem
-        Gaussian, with a Dense operator; real, in float32 or float64.
+        Real problem in float32 or float64, with a Gaussian likelihood and a Dense operator.
     solver : Solver
-        Its `penalty`, L1 or NonNegativeL1 with positive weights, is all that matters: wherever a
-        convergent solver starts and however it steps, the limit is the same.
+        Solver of which only the `penalty` is used: L1 or NonNegativeL1 with positive weights. The limit of a
+        convergent solver does not depend on its start and its step sizes.
 
     Returns
     -------
     Tensor, shape (n, n_components)
-        Differentiable once, in y, the atoms, the offset and alpha where it is a tensor.
+        Codes, differentiable once in y, the atoms, the offset, and alpha if it is a tensor.
 
     Raises
     ------
     IncompatibleError
-        Another likelihood, operator, penalty or dtype, or a penalty that decays.
+        If the likelihood, operator, penalty or dtype is another one, or the penalty decays.
     ValueError
-        A weight that is not nonnegative, or atoms of a support that are linearly dependent, where the
-        code is no differentiable function of them.
+        If a weight is not positive, or the atoms of a support are linearly dependent, where the code is
+        not differentiable.
     """
     penalty = getattr(solver, "penalty", None)
     _check(problem, solver, penalty)
@@ -80,22 +80,22 @@ def _check(problem: Problem, solver: Any, penalty: Any) -> None:
         if not isinstance(term, kinds):
             name = type(solver if term is None else term).__name__
             raise IncompatibleError(
-                f"differentiate='implicit' needs {need}, got {name}; 'unroll' and 'last-k' do without"
+                f"differentiate='implicit' needs {need}, got {name}; 'unroll' and 'last-k' do not"
             )
     if problem.y.dtype not in _TOL:
         raise IncompatibleError(
             f"differentiate='implicit' needs float32 or float64, got {problem.y.dtype}; "
-            "'unroll' and 'last-k' do without"
+            "'unroll' and 'last-k' do not"
         )
     if getattr(solver, "decay", 1.0) != 1:
         raise IncompatibleError(
             f"differentiate='implicit' needs a penalty that does not decay, got {type(solver).__name__} with "
-            f"decay = {solver.decay}, whose limit has no penalty; 'unroll' and 'last-k' do without"
+            f"decay = {solver.decay}, whose limit has no penalty; 'unroll' and 'last-k' do not"
         )
 
 
 class _LassoCodes(torch.autograd.Function):
-    """Exact codes forward; backward one solve with the Gram matrix of each support."""
+    """Exact codes in the forward pass; one solve per support Gram matrix in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, atoms: Tensor, alpha: Tensor, nonnegative: bool) -> Tensor:
@@ -122,7 +122,7 @@ def _exact_codes(y: Tensor, atoms: Tensor, alpha: Tensor, nonnegative: bool) -> 
     y, atoms, alpha = y.detach(), atoms.detach(), alpha.detach()
     if alpha.numel() == 1:
         return _lasso(y, atoms, float(alpha), nonnegative)
-    # in units of alpha_j z_j every weight is one
+    # for the rescaled codes alpha_j z_j every weight is one
     return _lasso(y, atoms / alpha[:, None], 1.0, nonnegative) / alpha
 
 
@@ -155,7 +155,7 @@ def _solve_on_support(z: Tensor, atoms: Tensor, v: Tensor) -> Tensor:
 
 
 def _support_gram(atoms: Tensor, support: Tensor, used: Tensor) -> Tensor:
-    """Return Gram matrices (n, k, k) of the supports, with ones on the diagonal of unused places."""
+    """Return Gram matrices (n, k, k) of the supports, with ones on the diagonal of unused entries."""
     n, k = support.shape
     if n * k * k < len(atoms) ** 2:  # fewer products than in the Gram matrix of all atoms
         chosen = atoms[support] * used.unsqueeze(2)

@@ -1,9 +1,9 @@
-"""The one loop of everything that iterates on a problem.
+"""The loop of all iterative methods.
 
-An iteration is a frozen value with two functions, `init` and `step`, on an explicit state. What the loop
-adds is the same for all: when to stop, which samples rest, what a callback sees, and what tells divergence.
-Three functions run it: `solve` for sparse codes, `decode` for latents and `fit_untrained` for the weights
-of untrained networks.
+An iteration is a frozen dataclass with two functions, `init` and `step`, on an explicit state. The loop adds
+the stopping criterion, the convergence of each sample, callbacks and the detection of divergence. Three
+functions use it: `solve` for sparse codes, `decode` for latents and `fit_untrained` for the weights of
+untrained networks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,19 +29,19 @@ __all__ = [
     "ran_away",
 ]
 
-_LEAVE = 0.7  # part of a batch that still moves, below which the samples that rest leave it
-_RUNAWAY = 1e4
+_LEAVE = 0.7  # converged samples are removed from the batch if the fraction of the others is below this
+_RUNAWAY = 1e4  # a step this many times longer than the first is a divergence
 
 
 class State(Protocol):
-    """What is carried from one iteration to the next; the loop itself reads z alone.
+    """State of an iteration; the loop itself reads only z.
 
     For `freeze` a state must also have ``take(rows)``, as a `calepin.core.samples.Rows` does.
     """
 
     @property
     def z(self) -> Tensor:
-        """What is sought, samples first."""
+        """The current iterate, samples on the first axis."""
         ...
 
 
@@ -52,63 +52,63 @@ StateT_contra = TypeVar("StateT_contra", bound=State, contravariant=True)
 
 
 class Iteration(Protocol[ProblemT_contra, StateT]):
-    """What the loop asks of an iteration."""
+    """Interface of an iteration."""
 
     def init(self, problem: ProblemT_contra, z0: Tensor) -> StateT:
         """Return the state before the first iteration."""
         ...
 
     def step(self, problem: ProblemT_contra, state: StateT) -> StateT:
-        """Return the state one iteration later; the given one stays as it is."""
+        """Return the state one iteration later; the given state is not changed."""
         ...
 
 
 class Solver(Iteration[ProblemT_contra, StateT], Protocol[ProblemT_contra, StateT]):
-    """What `solve` asks of an iteration, beside its two functions."""
+    """Interface of a solver for `solve`: an iteration, its requirements and a check of its settings."""
 
     @property
     def requires(self) -> Mapping[str, str]:
-        """What its terms must have, and how to do without.
+        """Required attributes of the terms, and advice for terms without them.
 
-        Maps "term.capability" to advice for a term without it (an empty string: no way round). The term is
+        Maps "term.capability" to advice for a term without it (an empty string: no alternative). The term is
         "problem" itself, or an attribute of the problem or of the solver.
         """
         ...
 
     def check(self, problem: ProblemT_contra) -> None:
-        """Raise ValueError if a setting of the solver is to blame when codes run away.
+        """Raise ValueError if a setting of the solver explains the divergence of codes.
 
-        The loop asks only then, since the answer may cost a norm of the operator.
+        It is called only after divergence, because it may compute the norm of the operator.
         """
         ...
 
 
 class Rests(Protocol[ProblemT_contra, StateT_contra]):
-    """Which samples need no further iteration."""
+    """Convergence test of the samples."""
 
     def __call__(self, problem: ProblemT_contra, before: Tensor, state: StateT_contra, /) -> Tensor:
-        """Return one bool a sample, (n,), given z before the last iteration and the state after it."""
+        """Return converged samples, (n,) of bool, from z before the last iteration and the state after."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What `solve` returns.
+    """The result of `solve`.
 
     Attributes
     ----------
     z : Tensor, shape (n, *in_shape)
-        Codes after the last iteration, also where they are not finite.
+        Codes after the last iteration, even if they are not finite.
     n_iter : int
-        Iterations done.
+        Number of iterations.
     converged : bool Tensor, shape (n,)
         Samples whose last relative change was at most `tol`; False everywhere without a `tol`.
     finite : bool Tensor, shape (n,)
-        Samples whose code has neither NaN nor infinity. The loop does not wait for the others: it ends
-        when all finite samples have converged.
+        Samples whose code has neither NaN nor infinity. The others are skipped: the loop ends when all
+        finite samples have converged.
     history : Tensor, shape (n_iter,)
-        Largest relative change of a sample in each iteration; empty without a `tol`, which saves
-        the time to measure it (``tol=0`` records it and stops for a fixed point alone).
+        Largest relative change of a sample in each iteration. Empty without a `tol`, since the change is not
+        computed then. ``tol=0`` records it and stops only at a fixed point.
     """
 
     z: Tensor
@@ -120,20 +120,20 @@ class Solution:
 
 @dataclass(frozen=True, eq=False)
 class Iterated(Generic[StateT]):
-    """What `iterate` returns.
+    """The result of `iterate`.
 
     Attributes
     ----------
     z : Tensor
-        Of all samples, after the last iteration of each.
+        Last iterate of every sample.
     state : State
-        After the last iteration, of the samples that were still in the batch.
+        State after the last iteration, of the samples that were still in the batch.
     n_iter : int
-        Iterations done.
+        Number of iterations.
     resting : bool Tensor, shape (n,)
-        Samples that rest; False everywhere without `rests`.
+        Samples that have converged; False everywhere without `rests`.
     first, before : Tensor
-        z after the first iteration, and before the last one; see `ran_away`.
+        z after the first iteration and before the last one; see `ran_away`.
     """
 
     z: Tensor
@@ -155,26 +155,28 @@ def iterate(
     freeze: bool = False,
     callbacks: Sequence[Callable[[StateT], bool | None]] = (),
 ) -> Iterated[StateT]:
-    """Iterate until all samples rest, a callback stops, or `n_iter` iterations are done.
+    """Iterate until all samples have converged, a callback returns true, or `n_iter` iterations are done.
 
     Parameters
     ----------
-    problem : Problem, LatentProblem, or whatever the iteration takes
+    problem : Problem, LatentProblem or another problem of the iteration
+        Problem to solve.
     iteration : Iteration
+        Method, such as a solver.
     state : State
-        Where to begin: what ``iteration.init`` returned, or the state of an earlier run.
+        Initial state: the result of ``iteration.init``, or the state of an earlier run.
     n_iter : int
-        Largest number of iterations; 0 returns what was given.
+        Largest number of iterations; 0 returns the initial state.
     rests : callable, optional
-        ``rests(problem, before, state)`` tells the samples that need no further iteration.
+        Convergence test: ``rests(problem, before, state)`` returns which samples have converged.
     until_rest : bool, default True
-        Whether the loop ends when all samples rest.
+        Whether the loop ends when all samples have converged.
     freeze : bool, default False
-        Whether a sample that rests once is kept as it is: the other samples of the batch, and how long
-        they take, must not matter. Once enough samples rest to pay for the copies, they leave the batch
-        (``problem.take(rows)``, ``state.take(rows)``), if the problem is separable.
+        Whether a sample keeps its iterate once it has converged, so that its result does not depend on the
+        other samples of the batch. If the problem is separable, converged samples are removed from the batch
+        (``problem.take(rows)``, ``state.take(rows)``) when there are enough of them to outweigh the copies.
     callbacks : sequence of callables
-        Each is called with the state after every iteration; a true result ends the loop.
+        Functions that are called with the state after every iteration; a true result ends the loop.
 
     Returns
     -------
@@ -201,7 +203,7 @@ def iterate(
 
 
 class _Batch:
-    """z of the samples of a run, and which rest, as they are after the last iteration."""
+    """The iterates of a run after the last iteration, and which samples have converged."""
 
     def __init__(self, z: Tensor) -> None:
         self.z = z
@@ -215,7 +217,7 @@ class _Batch:
         self.z = z
 
     def rested(self, rests: Tensor) -> int:
-        """Note the samples that rest, and return how many others there are."""
+        """Store which samples have converged, and return the number of the others."""
         self.resting = rests
         return len(rests) - int(rests.sum())
 
@@ -227,7 +229,7 @@ class _Batch:
 
 
 class _Frozen(_Batch):
-    """The same of samples that are kept once they rest, and leave the batch in time."""
+    """A batch whose samples keep their iterate once converged, and are removed later."""
 
     def __init__(self, z: Tensor) -> None:
         super().__init__(z)
@@ -241,7 +243,7 @@ class _Frozen(_Batch):
         return super().rested(self.resting | rests)
 
     def shrunk(self, problem: Any, state: Any) -> tuple[Any, Any]:
-        """Return problem and state of the samples that still move."""
+        """Return problem and state of the samples that have not converged."""
         if not problem.separable:
             return problem, state
         self._write()
@@ -251,7 +253,7 @@ class _Frozen(_Batch):
         return problem, state
 
     def whole(self) -> tuple[Tensor, Tensor]:
-        """Return z and rest of all samples that there were."""
+        """Return iterates and convergence of all samples, including those removed."""
         self._write()
         return self._all, self._all_resting
 
@@ -260,7 +262,7 @@ class _Frozen(_Batch):
 
 
 class RelativeChange:
-    """Samples rest when ``||z - before|| <= tol ||z||``; the largest change of each iteration is kept.
+    """The convergence test ``||z - before|| <= tol ||z||``, which records the largest change.
 
     Attributes
     ----------
@@ -268,7 +270,7 @@ class RelativeChange:
         Largest relative change of a sample in each iteration.
     converged : bool Tensor, shape (n,), or None before the first iteration
         Samples whose last change was at most `tol`. A sample that is not finite, whose change is NaN,
-        rests but has not converged.
+        needs no further iteration but has not converged.
     """
 
     def __init__(self, tol: float) -> None:
@@ -278,9 +280,9 @@ class RelativeChange:
 
     @torch.no_grad()
     def __call__(self, problem: Any, before: Tensor, state: State, /) -> Tensor:
-        """Return which samples rest."""
+        """Return which samples need no further iteration."""
         length = norm(state.z)
-        # 0 for a code that stays at zero
+        # 0 for a code that remains zero
         change = norm(state.z - before) / length.clamp_min(torch.finfo(length.dtype).tiny)
         self.history.append(change.max())
         self.converged = change <= self.tol
@@ -289,17 +291,17 @@ class RelativeChange:
 
 @torch.no_grad()
 def ran_away(z0: Tensor, first: Tensor, before: Tensor, z: Tensor) -> bool:
-    """Return whether the last move of a sample dwarfs its first: a descent does not accelerate for ever.
+    """Return whether the iterates diverge: the last step of a sample is much longer than its first.
 
-    The moves of a proximal gradient method with a valid step never grow; momentum lets them grow
-    at most with the number of iterations.
+    The steps of a proximal gradient method with a valid step size never grow. With momentum they grow at most
+    with the number of iterations.
     """
     bound = _RUNAWAY * (norm(z0) + norm(first - z0))
     return not bool((norm(z - before) <= bound).all())
 
 
 def check_requirements(problem: Any, solver: Solver[Any, Any]) -> None:
-    """Raise IncompatibleError, naming solver, term and capability, if a term lacks one."""
+    """Raise IncompatibleError, naming solver, term and capability, if a term lacks a required one."""
     who, what = type(solver).__name__, type(problem).__name__
     for requirement, advice in solver.requires.items():
         name, capability = requirement.split(".")
@@ -308,7 +310,7 @@ def check_requirements(problem: Any, solver: Solver[Any, Any]) -> None:
             hint = "; use decode, or LevenbergMarquardt or Adam" if isinstance(problem, LatentProblem) else ""
             raise IncompatibleError(f"{who} needs problem.{name}, which {what} does not have{hint}")
         term = problem if name == "problem" else getattr(owner, name)
-        # a capability of None, as the curvature of a Poisson likelihood, is a missing one
+        # a capability that is None, such as the curvature of a Poisson likelihood, is missing
         if getattr(term, capability, None) is None:
             raise IncompatibleError(
                 f"{who} needs {requirement}, which {type(term).__name__} does not "

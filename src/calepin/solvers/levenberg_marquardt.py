@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt for latents: damped Gauss-Newton steps, each sample with its own damping."""
+"""Levenberg-Marquardt for latents: damped Gauss-Newton steps, with separate damping for each sample."""
 
 import math
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ __all__ = ["LMState", "LevenbergMarquardt"]
 _LARGEST_DAMPING = 1e10
 _SMALLEST_DAMPING = 1e-9
 _BISECTIONS = 60
-_SMALL = 1 << 16  # entries of Jacobians below which it is faster to compute all than to choose
+_SMALL = 1 << 16  # number of entries below which computing all Jacobians is faster than selecting some
 
 
 @dataclass(frozen=True, eq=False)
 class LMState(Point):
-    """A point, its normal equations, each sample's damping, what its last step promised, and rounding."""
+    """A point with normal equations, damping, last predicted decrease and rounding error."""
 
     gradient: Tensor
     hessian: Tensor
@@ -33,18 +33,18 @@ class LMState(Point):
 
 @dataclass(frozen=True)
 class LevenbergMarquardt:
-    """Damped Gauss-Newton steps, for the whole batch at once, each sample with its own damping.
+    """Damped Gauss-Newton steps for a whole batch, with separate damping for each sample.
 
         (H + damping * tr(H)/k * I) step = -gradient,        H = J^H W J + prior I
 
-    A step that lowers the objective is taken; damping falls where the quadratic model predicted well
-    and rises where it did not (Nocedal and Wright, "Numerical optimization", section 10.3). With a
-    radius, a step goes to the minimum of the damped model within the ball.
+    A step is accepted if it lowers the objective. The damping decreases if the quadratic model predicted the
+    decrease well, and increases otherwise (Nocedal and Wright, "Numerical optimization", section 10.3). With
+    a radius, a step goes to the minimum of the damped model within the ball.
 
     Parameters
     ----------
     damping : float, default 0.1
-        The first one.
+        Initial damping, positive.
     """
 
     damping: float = 0.1
@@ -56,11 +56,11 @@ class LevenbergMarquardt:
 
     @property
     def requires(self) -> Mapping[str, str]:
-        """What the problem must have: see `calepin.solvers.Solver`."""
+        """Required attributes of the problem: see `calepin.solvers.Solver`."""
         return {"problem.generator": "give LatentProblem(problem, generator)"}
 
     def check(self, problem: LatentProblem) -> None:
-        """Do nothing: no setting lets a descent run away."""
+        """Do nothing: no setting makes the method diverge."""
 
     @torch.no_grad()
     def init(self, problem: LatentProblem, z0: Tensor) -> LMState:
@@ -74,7 +74,7 @@ class LevenbergMarquardt:
 
     @torch.no_grad()
     def step(self, problem: LatentProblem, state: LMState) -> LMState:
-        """Try one step for every sample, and take it where it lowers the objective."""
+        """Return the state after one trial step per sample, accepted where it lowers the objective."""
         move = _damped_step(state) if problem.radius is None else _step_in_ball(state, problem.radius)
         slope = state.gradient + 0.5 * (state.hessian @ move[..., None])[..., 0]
         predicted = -(move * slope).sum(1)
@@ -85,28 +85,29 @@ class LevenbergMarquardt:
             accepted, torch.where(ratio > 0.75, 0.2, torch.where(ratio > 0.25, 1.0, 4.0)), 6.0
         )
         damping = (state.damping * factor).clamp(_SMALLEST_DAMPING, _LARGEST_DAMPING)
-        # a matrix without a factor promises nothing yet: more damping gives it one
+        # without a Cholesky factor there is no prediction yet: more damping gives a factor
         promise = torch.where(predicted > 0, predicted, math.inf)
         state = replace(state, damping=damping, promise=promise)
         return _moved(problem, state, trial, accepted)
 
     def rests(self, problem: LatentProblem, state: LMState, tol: float) -> Tensor:
-        """Return where a gradient step, or the last one, promises to gain less than `tol` of the objective.
+        """Return which samples have converged: their predicted decrease is below `tol` times the objective.
 
-        The last one is short where a kink has refused all longer ones. The floor is what rounding leaves of
-        the objective of an exact fit.
+        The prediction is the smaller one of a gradient step and of the last step, which is short at a kink
+        where all longer steps were rejected. For an exact fit, the bound is the rounding error of the
+        objective.
         """
         step = state.gradient / _trace(state.hessian)[:, None]
         if problem.radius is not None:
             step = state.z - problem.project(state.z - step)
         gain = 0.5 * (step * state.gradient).sum(1)
-        # false too where the objective is not finite
+        # also False where the objective is not finite
         moving = torch.minimum(gain, state.promise) > tol * state.value + state.rounding
         return ~moving
 
 
 def _damped_step(state: LMState) -> Tensor:
-    """Solve the damped normal equations; a matrix without a factor (NaN) gives no step."""
+    """Solve the damped normal equations; without a Cholesky factor (NaN) the step is zero."""
     k = state.z.shape[1]
     damped = state.hessian.clone()
     damped.diagonal(dim1=1, dim2=2).add_((state.damping / k * _trace(state.hessian))[:, None])
@@ -136,7 +137,7 @@ def _step_in_ball(state: LMState, radius: float) -> Tensor:
 
 
 def _moved(problem: LatentProblem, state: LMState, trial: Point, accepted: Tensor) -> LMState:
-    """Return the state at the trial where it is accepted; a large Jacobian is new only there."""
+    """Return the state at accepted trial points; large Jacobians are recomputed only for those samples."""
     point = trial.where(accepted, state)
     if state.z.numel() * trial.coefficients.shape[1] < _SMALL or not problem.separable:
         gradient, hessian = problem.normal_equations(point)

@@ -10,12 +10,12 @@ with a smooth `nll` (the problem's) and a penalty g that has a proximal map (the
 
 where v is the code itself (ISTA, IHT) or extrapolated from the last two (FISTA).
 
-The step size is ``1 / L`` by default, L = curvature * norm_squared being a Lipschitz constant of the
-gradient; a number given by the caller, valid below ``2 / L`` (FISTA: up to ``1 / L``); or found by
-backtracking, a step for each sample, which needs no curvature and so serves Poisson counts too.
+The step size is ``1 / L`` by default, where L = curvature * norm_squared is a Lipschitz constant of the
+gradient. It can be a number, valid below ``2 / L`` (FISTA: up to ``1 / L``), or be found by backtracking,
+separately for each sample. Backtracking needs no curvature and therefore works for Poisson counts too.
 
-With a `decay` beta below one, the penalty fades from layer to layer: iteration k = 0, 1, ... takes
-``prox(., s * beta^k)``, for L1 the weight ``alpha * beta^k``. That removes the bias of the amplitudes once
+With a `decay` beta below one, the penalty decreases from layer to layer: iteration k = 0, 1, ... uses
+``prox(., s * beta^k)``, for L1 the weight ``alpha * beta^k``. This removes the bias of the amplitudes once
 the support is found (Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning",
 2022, section 4).
 """
@@ -37,7 +37,7 @@ from calepin.problem import Problem
 __all__ = ["FISTA", "IHT", "ISTA", "FISTAState", "ISTAState", "StepSize"]
 
 StepSize = float | Tensor | Literal["backtracking"] | None
-"""None for 1 / L, a positive number (a tensor of one number is differentiated), or "backtracking"."""
+"""None for 1 / L, a positive number (gradients flow through a scalar tensor), or "backtracking"."""
 
 _GROWTH = 1.2
 _MAX_HALVINGS = 60
@@ -45,9 +45,9 @@ _MAX_HALVINGS = 60
 
 @dataclass(frozen=True, eq=False)
 class ISTAState:
-    """Code, step size and weight of the penalty for the next iteration.
+    """Code, step size and penalty weight for the next iteration.
 
-    The step is a number, or a tensor (n, 1, ...) with backtracking.
+    The step size is a number, or a tensor (n, 1, ...) with backtracking.
     """
 
     z: Tensor
@@ -57,7 +57,7 @@ class ISTAState:
 
 @dataclass(frozen=True, eq=False)
 class FISTAState:
-    """Code, extrapolated point v, momentum t (n, 1, ...), step size and weight of the penalty."""
+    """Code, extrapolated point v, momentum t (n, 1, ...), step size and penalty weight."""
 
     z: Tensor
     v: Tensor
@@ -67,7 +67,7 @@ class FISTAState:
 
 
 class _ProximalGradient:
-    """The step size of all methods here: what it requires, where it starts, when it is too long."""
+    """The step sizes of all methods here: requirements, initial value and largest valid value."""
 
     penalty: Penalty
     step_size: StepSize
@@ -89,7 +89,7 @@ class _ProximalGradient:
 
     @property
     def requires(self) -> Mapping[str, str]:
-        """What the terms must have: see `calepin.solvers.Solver`."""
+        """Required attributes of the terms: see `calepin.solvers.Solver`."""
         needs = {"operator.adjoint": "", "likelihood.score": "", "penalty.prox": ""}
         if self.step_size is None:
             advice = "give step_size='backtracking', or a number"
@@ -99,7 +99,7 @@ class _ProximalGradient:
         return needs
 
     def check(self, problem: Problem) -> None:
-        """Warn of a fixed step size above 1 / L and raise ValueError from 2 / L on."""
+        """Warn if a fixed step size is above 1 / L, and raise ValueError if it is at least 2 / L."""
         step_size = self.step_size
         if step_size is None or isinstance(step_size, str) or problem.likelihood.curvature is None:
             return
@@ -123,9 +123,9 @@ class _ProximalGradient:
         if self.step_size is not None and not isinstance(self.step_size, str):
             return self.step_size
         curvature = problem.likelihood.curvature
-        # without a curvature the first guess may be far off: backtracking corrects it
+        # without a curvature the first guess may be wrong by orders of magnitude: backtracking corrects it
         lipschitz = (1.0 if curvature is None else curvature) * problem.operator.norm_squared()
-        # an operator of zeros has a constant nll: any step will do
+        # an operator of zeros has a constant nll: any step size is valid
         step = 1 / lipschitz if lipschitz > 0 else 1.0
         if self.step_size is None:
             return step
@@ -142,10 +142,10 @@ class _ProximalGradient:
         return self.penalty.prox(v - step * problem.gradient(v), weight * step), step
 
     def _longer(self, step: float | Tensor, v: Tensor, z: Tensor) -> float | Tensor:
-        """Let a backtracked step grow a little before the next search; a fixed one stays fixed."""
+        """Return a slightly larger step size for the next search; a fixed step size is not changed."""
         if self.step_size != "backtracking":
             return step
-        # any step keeps a sample at rest where it is: growing there it would end in infinity
+        # a converged sample accepts any step size, which would grow to infinity
         return torch.where(expand(_at_rest(v, z), like=z), step, _GROWTH * step)
 
 
@@ -168,18 +168,18 @@ class ISTA(_Plain):
 
         z_{k+1} = prox( z_k - s * gradient(z_k), s )
 
-    F falls in every iteration for s <= 1 / L, and F(z_k) - F* <= ||z_0 - z*||^2 / (2 s k) for a convex
+    F decreases in every iteration for s <= 1 / L, and F(z_k) - F* <= ||z_0 - z*||^2 / (2 s k) for a convex
     penalty. Daubechies, Defrise and De Mol, "An iterative thresholding algorithm for linear inverse
     problems with a sparsity constraint", 2004; Beck and Teboulle, 2009, theorem 3.1.
 
     Parameters
     ----------
     penalty : Penalty
-        For example ``L1(0.1)``.
+        Penalty, for example ``L1(0.1)``.
     step_size : float, "backtracking" or None, default None
-        None takes 1 / L.
+        Step size; None means 1 / L.
     decay : float, default 1.0
-        Factor beta in (0, 1] of the penalty from one iteration to the next; the first is undecayed.
+        Factor beta in (0, 1] of the penalty per iteration; the first iteration has the full penalty.
     """
 
     penalty: Penalty
@@ -197,7 +197,7 @@ class FISTA(_ProximalGradient):
 
     Without restart F(z_k) - F* <= 2 ||z_0 - z*||^2 / (s (k + 1)^2) for s <= 1 / L and a convex penalty
     (Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm for linear inverse
-    problems", 2009, theorem 4.4). With restart a sample forgets its momentum (t = 1) whenever it
+    problems", 2009, theorem 4.4). With restart, a sample drops its momentum (t = 1) whenever it
     points uphill, ``<v_k - z_{k+1}, z_{k+1} - z_k> > 0``, which makes the convergence linear where F is
     locally strongly convex (O'Donoghue and Candes, "Adaptive restart for accelerated gradient
     schemes", 2015, section 3.2).
@@ -205,13 +205,13 @@ class FISTA(_ProximalGradient):
     Parameters
     ----------
     penalty : Penalty
-        Convex for the guarantees above.
+        Penalty; it must be convex for the bound above.
     step_size : float, "backtracking" or None, default None
-        None takes 1 / L.
+        Step size; None means 1 / L.
     restart : bool, default True
         Whether momentum is dropped when it points uphill.
     decay : float, default 1.0
-        Factor beta in (0, 1] of the penalty from one iteration to the next; the first is undecayed.
+        Factor beta in (0, 1] of the penalty per iteration; the first iteration has the full penalty.
     """
 
     penalty: Penalty
@@ -232,7 +232,7 @@ class FISTA(_ProximalGradient):
             uphill = expand(inner(state.v - z, z - state.z) > 0, like=z)
             t = torch.where(uphill, 1.0, t)
             if self.step_size == "backtracking":
-                # the theory of momentum allows steps to shrink only; a restart begins anew
+                # with momentum, step sizes must not grow, except at a restart
                 step = torch.where(uphill, self._longer(step, state.v, z), step)
         t_next = (1 + (1 + 4 * t**2).sqrt()) / 2
         v = z + (t - 1) / t_next * (z - state.z)
@@ -241,25 +241,27 @@ class FISTA(_ProximalGradient):
 
 @dataclass(frozen=True)
 class IHT(_Plain):
-    """Iterative hard thresholding, with a level or with a number of nonzeros.
+    """Iterative hard thresholding, with a threshold or with a number of nonzeros.
 
         z_{k+1} = H( z_k - s * gradient(z_k) )
 
-    With `threshold` b, H keeps entries above b whatever the step (`calepin.penalties.HardThreshold`);
-    ``nll(z) + b^2 / (2 s) ||z||_0`` falls in every iteration for s <= 1 / L. With `n_nonzero`, H keeps
-    the entries of largest magnitude of each sample, and `nll` falls over codes that sparse. Both find
-    local minima. Blumensath and Davies, "Iterative thresholding for sparse approximations", 2008,
-    eq. 2.2 and 3.1; as coder of a learned dictionary: Rambhatla, Li and Haupt, "NOODL", 2019.
+    With `threshold` b, H keeps entries of magnitude above b at any step size
+    (`calepin.penalties.HardThreshold`), and ``nll(z) + b^2 / (2 s) ||z||_0`` decreases in every iteration for
+    s <= 1 / L. With `n_nonzero`, H keeps the largest entries of each sample in magnitude, and `nll`
+    decreases. Both find local minima. Blumensath and Davies, "Iterative thresholding for sparse
+    approximations", 2008, eq. 2.2 and 3.1; as the coder in dictionary learning: Rambhatla, Li and Haupt,
+    "NOODL", 2019.
 
     Parameters
     ----------
     threshold : float or Tensor, optional
+        Threshold b.
     n_nonzero : int, optional
-        Exactly one of the two is given.
+        Number of nonzeros of a code. Exactly one of `threshold` and `n_nonzero` must be given.
     step_size : float, "backtracking" or None, default None
-        None takes 1 / L.
+        Step size; None means 1 / L.
     nonnegative : bool, default False
-        Whether negative entries become zero too; with `threshold`.
+        Whether negative entries are set to zero too; only with `threshold`.
     """
 
     threshold: float | Tensor | None = None
@@ -286,7 +288,7 @@ class IHT(_Plain):
 
 @dataclass(frozen=True)
 class _Sparsest:
-    """The indicator of codes with at most `n_nonzero` entries; its proximal map keeps the largest."""
+    """Indicator of codes with at most `n_nonzero` nonzeros; its proximal map keeps the largest entries."""
 
     n_nonzero: int
 
@@ -317,18 +319,18 @@ def _is_positive_number(value: object) -> bool:
 
 @torch.no_grad()
 def _at_rest(v: Tensor, z: Tensor) -> Tensor:
-    """Whether each sample moved by no more than rounding, (n,)."""
+    """Return which samples changed by no more than rounding errors, (n,)."""
     return norm(z - v) <= 100 * torch.finfo(z.dtype).eps * norm(z)
 
 
 def _backtrack(
     problem: Problem, penalty: Penalty, v: Tensor, step: Tensor, weight: float
 ) -> tuple[Tensor, Tensor]:
-    """Halve the step of each sample until its quadratic bound holds (Beck and Teboulle, 2009, sec. 3).
+    """Halve the step size of each sample until its quadratic bound holds (Beck and Teboulle, 2009, sec. 3).
 
         nll(z) <= nll(v) + <gradient(v), z - v> + ||z - v||^2 / (2 s)
 
-    With it F(z) <= F(v), whatever the curvature. The search itself is never differentiated.
+    The bound implies F(z) <= F(v) for any curvature. The search is not differentiated.
     """
     eta = problem.eta(v)
     score = problem.likelihood.score(eta, problem.y)
@@ -349,8 +351,8 @@ def _backtrack(
 def _bregman(problem: Problem, eta: Tensor, score: Tensor, eta_new: Tensor) -> Tensor:
     """Return ``nll(new) - nll(old) - <gradient(old), new - old>`` of each sample, at least zero.
 
-    The difference of two likelihoods drowns in rounding once the iterates hardly move. There the
-    second-order value, half the product of the changes of predictor and score, takes its place.
+    The difference of two likelihoods is lost in rounding errors when the iterates hardly change. It is then
+    replaced by its second-order value, half the product of the changes of predictor and score.
     """
     nll, nll_new = (problem.likelihood.nll(e, problem.y) for e in (eta, eta_new))
     change = eta_new - eta

@@ -1,4 +1,4 @@
-"""Sparse codes, and whatever else an iterative solver finds, with the ways to differentiate them."""
+"""`solve` runs an iterative solver on a problem, and can differentiate its result."""
 
 from typing import Any, TypeVar
 
@@ -45,35 +45,38 @@ def solve(
     """Iterate a solver on a problem.
 
     With a `tol` the loop ends when the relative change ``||z_k - z_{k-1}|| / ||z_k||`` of every
-    sample is at most `tol`. This says that the codes have come to rest; for a solver with slow steps
-    it is no bound on their error.
+    sample is at most `tol`. This is not a bound on the error of the codes: a solver with small steps may be
+    far from its limit.
 
     Parameters
     ----------
     problem : Problem or LatentProblem
+        Observations and their model.
     solver : Solver
-        For example ``FISTA(L1(0.1))``; for a LatentProblem ``LevenbergMarquardt()`` or ``Adam()``.
+        Iterative method, for example ``FISTA(L1(0.1))``; for a LatentProblem ``LevenbergMarquardt()`` or
+        ``Adam()``.
     n_iter : int
-        Largest number of iterations; exactly that many without a `tol`.
+        Largest number of iterations; without a `tol`, the exact number.
     z0 : Tensor, shape (n, *operator.in_shape), optional
-        First codes, zero by default.
-    differentiate : {"none", "unroll", "last-k", "implicit"}
-        "none" returns codes without a graph. "unroll" back-propagates through every iteration, to y,
-        z0 and whatever the operator, the offset and the penalty hold; step sizes count as constants.
-        "last-k" does so through the last `last_k` iterations, whose start counts as a constant.
-        "implicit" returns the exact solution of the lasso that the solver tends to, with the gradient
-        of infinitely many iterations (`calepin.solvers.implicit`): Gaussian likelihood, Dense
-        operator, L1 or NonNegativeL1. It iterates not at all, so n_iter, z0 and tol play no part.
+        Initial codes, by default zero.
+    differentiate : {"none", "unroll", "last-k", "implicit"}, default "none"
+        "none" returns codes without a graph. "unroll" back-propagates through every iteration to y, z0, and
+        the tensors of the operator, the offset and the penalty; computed step sizes are constants.
+        "last-k" back-propagates through the last `last_k` iterations, whose start is a constant.
+        "implicit" returns the exact lasso solution, the limit of the solver, with the gradient of infinitely
+        many iterations (`calepin.solvers.implicit`). It needs a Gaussian likelihood, a Dense operator, and
+        L1 or NonNegativeL1. It does not iterate, so n_iter, z0 and tol have no effect.
     last_k : int, optional
-        Iterations to differentiate, with "last-k" only. With a `tol` they follow those that come to rest.
+        Number of iterations to differentiate, only with "last-k". With a `tol` they are done after
+        convergence.
     checkpoint_every : int, optional
-        Bounds the memory of "unroll" and "last-k": only every that many iterations is kept, and those
-        in between are computed again for the gradient, once. The memory is least for about the
-        square root of the iterations. Not with a `tol`.
-        On Linux, glibc may keep freed buffers below 32 MB to itself, so that a process looks larger
-        than what it uses; the environment variable MALLOC_MMAP_THRESHOLD_=65536 has them returned.
+        Limits the memory of "unroll" and "last-k". States are stored only at intervals of this number of
+        iterations, and the iterations in between are recomputed once for the gradient. The memory is smallest
+        at about the square root of the number of iterations. Not allowed with a `tol`.
+        On Linux, glibc may keep freed buffers below 32 MB, so that a process seems to use more memory than it
+        does; with the environment variable MALLOC_MMAP_THRESHOLD_=65536 they are returned.
     tol : float, optional
-        Relative change of a sample that counts as rest.
+        Relative change below which a sample has converged.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def solve(
     IncompatibleError
         If a term of the problem lacks what the solver, or "implicit", requires.
     ValueError
-        If an argument is out of range, or if the codes ran away because of the solver's own step size.
+        If an argument is out of range, or if the codes diverged because of the solver's step size.
     """
     _check_arguments(problem, n_iter, z0, differentiate, tol)
     _check_modes(differentiate, last_k, checkpoint_every, tol)
@@ -126,7 +129,7 @@ def solve(
 def _checkpointed(
     problem: ProblemT, solver: Iteration[ProblemT, StateT], state: StateT, n_iter: int, every: int
 ) -> Iterated[StateT]:
-    """Iterate, and keep one state of each segment for the gradient."""
+    """Iterate, and store one state per segment for the gradient."""
 
     def segment(state: StateT, length: int) -> tuple[Tensor, StateT]:
         run = iterate(problem, solver, state, n_iter=length)
@@ -134,7 +137,7 @@ def _checkpointed(
 
     first = before = state.z
     for done in range(0, n_iter, every):
-        # nothing in an iteration is random
+        # iterations draw no random numbers
         before, state = checkpoint(
             segment, state, min(every, n_iter - done), use_reentrant=False, preserve_rng_state=False
         )  # pyright: ignore[reportGeneralTypeIssues]
@@ -144,7 +147,7 @@ def _checkpointed(
 
 
 def _joined(begun: Iterated[StateT], ended: Iterated[StateT]) -> Iterated[StateT]:
-    """Return two runs, the second from where the first ended, as one."""
+    """Return two consecutive runs as one."""
     first = begun.first if begun.n_iter else ended.first
     return Iterated(
         ended.z, ended.state, begun.n_iter + ended.n_iter, ended.resting, first, ended.before.detach()
@@ -180,7 +183,7 @@ def _check_arguments(problem: Any, n_iter: Any, z0: Any, differentiate: str, tol
 def _check_modes(
     differentiate: str, last_k: int | None, checkpoint_every: int | None, tol: float | None
 ) -> None:
-    """Raise ValueError for a keyword that the way of differentiating lacks or does not use."""
+    """Raise ValueError for an argument that the differentiation mode needs but lacks, or does not use."""
     if (last_k is None) == (differentiate == "last-k"):
         expected = "a positive integer" if last_k is None else "None"
         raise ValueError(f"last_k: expected {expected} with differentiate={differentiate!r}, got {last_k!r}")

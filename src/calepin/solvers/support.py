@@ -1,4 +1,4 @@
-"""Supports of convolutional codes: where codes peak, and the most likely codes on given positions."""
+"""Supports of convolutional codes: peaks of codes, and maximum likelihood codes on a given support."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,11 @@ _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
 def peaks(codes: Tensor, radius: int, n_peaks: int | None = None) -> Tensor:
-    """Return where codes (n, n_components, *positions) peak: nonzero, and largest within `radius` positions.
+    """Return where codes (n, n_components, *positions) are nonzero and largest within `radius` positions.
 
-    With `n_peaks` only that many, the highest of each sample. A code of l1-penalised descent clusters
-    around an event, since a filter resembles its neighbours; the largest entry of the cluster is the
-    event (Tolooshams et al., 2020, appendix 9).
+    With `n_peaks`, only that many peaks are returned, the highest of each sample. Codes with an l1 penalty
+    form clusters around an event, since a filter is similar to its own shifts; the largest entry of a cluster
+    is the event (Tolooshams et al., 2020, appendix 9).
     """
     size = codes.abs()
     d = size.ndim - 2
@@ -35,7 +35,7 @@ def peaks(codes: Tensor, radius: int, n_peaks: int | None = None) -> Tensor:
 
 @torch.no_grad()
 def refit(problem: Problem, codes: Tensor, support: Tensor, *, nonnegative: bool, n_iter: int = 60) -> Tensor:
-    """Return the codes on a support that maximise the likelihood, found from `codes`: no penalty, no bias."""
+    """Return the maximum likelihood codes on a support, without penalty and bias, starting from `codes`."""
     step = "backtracking" if problem.likelihood.curvature is None else None
     solver = FISTA(_Restricted(support, nonnegative), step)
     return solve(problem, solver, n_iter=n_iter, z0=codes * support, tol=1e-5).z
@@ -43,7 +43,7 @@ def refit(problem: Problem, codes: Tensor, support: Tensor, *, nonnegative: bool
 
 @dataclass(frozen=True, eq=False)
 class _Restricted:
-    """The indicator of codes on a support, nonnegative ones if `nonnegative`."""
+    """Indicator of the codes on a support, and of nonnegative codes if `nonnegative`."""
 
     support: Tensor
     nonnegative: bool

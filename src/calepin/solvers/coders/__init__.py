@@ -1,1 +1,1 @@
-"""Coders: one protocol, from a problem to its codes."""
+"""Coders, which map a problem to its codes by one common interface."""

@@ -1,8 +1,8 @@
-"""What finds the codes of a problem: one protocol, dense and convolutional.
+"""The interface of coders, which find the codes of dense and convolutional problems.
 
     minimise over z   nll(A z + offset, y) + penalty(z)
 
-A coder is a frozen value of settings. `calepin.testing.check_coder` holds a new one to the contract.
+A coder is a frozen dataclass of settings. `calepin.testing.check_coder` tests a new coder.
 """
 
 from dataclasses import dataclass, replace
@@ -19,25 +19,25 @@ from calepin.problem import Problem
 __all__ = ["Coder", "Codes", "GradientRule", "like_input", "objective", "penalty_of"]
 
 GradientRule = Literal["dec", "ae-lasso", "ae-ls"]
-"""What the gradient of a dictionary is of: see `calepin.learning.dictionary_gradient`."""
+"""The kind of gradient of a dictionary: see `calepin.learning.dictionary_gradient`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """The codes of a batch and what is known of them; what is not known is None.
+    """The codes of a batch, with their known properties; unknown ones are None.
 
     Attributes
     ----------
     values : csr_array (n, n_components), or Tensor (n, *operator.in_shape)
-        Sparse from compiled coders of dense dictionaries, else a tensor.
+        The codes: sparse from compiled coders of dense dictionaries, otherwise a tensor.
     offset : float or Tensor
-        Known part of the linear predictor that belongs to the codes.
-    gap : Tensor (array from functions that were given arrays) of float64, shape (n,), optional
-        Certified duality gap: the objective exceeds its minimum by at most this.
+        Offset of the linear predictor for which the codes were found.
+    gap : Tensor (array if the inputs were arrays) of float64, shape (n,), optional
+        Certified duality gap, an upper bound on the objective minus its minimum.
     residual : Tensor of float64, shape (n,), optional
         Squared norm of the residual over the observed entries.
     converged : bool Tensor, shape (n,), optional
-        Whether the coder reached its goal for each sample.
+        Whether the coder has converged, for each sample.
     """
 
     values: Any
@@ -52,7 +52,7 @@ class Codes:
 
 
 def like_input(codes: Codes, values: Any) -> Codes:
-    """Return codes with these values, and what is known of them as arrays unless the values are a tensor."""
+    """Return codes with new values; the other fields become arrays unless the values are a tensor."""
     if isinstance(values, Tensor):
         return replace(codes, values=values)
     known = {name: getattr(codes, name) for name in ("gap", "residual", "converged")}
@@ -61,11 +61,11 @@ def like_input(codes: Codes, values: Any) -> Codes:
 
 
 class Coder(Protocol):
-    """What a learner asks of a coder."""
+    """Interface of a coder."""
 
     @property
     def penalty(self) -> Penalty | None:
-        """What codes cost; None where their number is limited instead."""
+        """The penalty of codes; None if the number of nonzeros is limited instead."""
         ...
 
     @property
@@ -81,26 +81,27 @@ class Coder(Protocol):
         Parameters
         ----------
         problem : Problem
+            Observations and their model.
         z0 : Tensor, optional
-            Where the search may begin; a coder that has no use for it ignores it.
+            Warm start; some coders ignore it.
         gradient : {"dec", "ae-lasso", "ae-ls"}, optional
-            With one of the two last, the values carry the graph of their computation; a coder that cannot
-            give one raises IncompatibleError. By default, and with "dec", they are constants.
+            With "ae-lasso" and "ae-ls", the values carry the graph of their computation; a coder without a
+            graph raises IncompatibleError. By default, and with "dec", they are constants.
         """
         ...
 
     def shortened(self, n_rounds: int) -> Self:
         """Return a coder with `n_rounds` times fewer iterations, for the first of several rounds.
 
-        A coder that stops by itself returns itself.
+        A coder with a stopping criterion returns itself.
         """
         ...
 
 
 def penalty_of(penalty: Penalty | None, values: Any) -> np.ndarray:
-    """Return the penalty of each code, (n,) in float64: 0 without one, and for a hard threshold.
+    """Return the penalty of each code, (n,) in float64; 0 without a penalty or with a hard threshold.
 
-    A hard threshold limits codes without a price: its `value` belongs to another objective.
+    The `value` of a hard threshold is the penalty of another objective and is not counted.
     """
     if penalty is None or isinstance(penalty, HardThreshold):
         return np.zeros(values.shape[0])

@@ -1,15 +1,16 @@
-"""Sparse codes of a convolutional dictionary, exactly: a certified duality gap for each sample.
+"""Exact sparse codes of a convolutional dictionary, with a certified duality gap for each sample.
 
-    minimise over z   0.5 ||y - sum_m z_m * d_m||^2 + alpha ||z||_1      (z >= 0 on request)
+    minimise over z   0.5 ||y - sum_m z_m * d_m||^2 + alpha ||z||_1      (optionally z >= 0)
 
 The sums run over the observed entries, m over the atoms, ``*`` is the convolution of
 `calepin.operators.ConvDictionary` at stride one.
 
-Coordinate descent finds the code (compiled, `calepin.solvers.kernels.conv_descent`). The weight of the
-penalty first falls from where all codes are zero, by halves, so that few coefficients become nonzero that
-will not stay so. Then rounds alternate between a sweep over all coefficients and sweeps over the nonzeros,
-until the gap between the objective and its dual at the scaled residual is small. Large signals are cut into
-strips: first the even ones move, side by side because no patch touches two of them, then the odd ones.
+Codes are found by compiled coordinate descent (`calepin.solvers.kernels.conv_descent`). The weight of the
+penalty is first halved step by step, from the value at which all codes are zero, so that few coefficients
+become nonzero that are zero in the solution. Then rounds alternate between a sweep over all coefficients and
+sweeps over the nonzeros, until the duality gap is small; the dual point is the scaled residual. Large signals
+are cut into strips. The even strips are updated in parallel, because they have no patch in common, and then
+the odd strips.
 """
 
 import itertools
@@ -50,13 +51,13 @@ __all__ = ["ConvolutionalLassoCoder", "convolutional_encode"]
 T = TypeVar("T")
 
 _STRIPS = 8
-_STRIPED = 2**18  # coefficients from which a signal is cut into strips
-_FLOAT32_TOL = 1e-5  # smaller gaps are beyond the rounding errors of float32
+_STRIPED = 2**18  # number of coefficients above which a signal is cut into strips
+_FLOAT32_TOL = 1e-5  # smaller gaps are below the rounding errors of float32
 
 
 @dataclass(frozen=True)
 class ConvolutionalLassoCoder:
-    """Codes by the convolutional lasso, to a certified duality gap: Gaussian data, stride 1, on the CPU.
+    """Convolutional lasso to a certified duality gap, for Gaussian data and stride 1, on the CPU.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ class ConvolutionalLassoCoder:
     nonnegative : bool, default False
         Whether codes are nonnegative.
     max_iter : int, default 200
-        Most rounds of descent for a sample.
+        Largest number of rounds of coordinate descent per sample.
     """
 
     alpha: float
@@ -94,7 +95,7 @@ class ConvolutionalLassoCoder:
         Warns
         -----
         ConvergenceWarning
-            The duality gap of some samples exceeds the goal after `max_iter` rounds.
+            The duality gap of some samples exceeds the tolerance after `max_iter` rounds.
         """
         require_constants("ConvolutionalLassoCoder", gradient)
         require_gaussian("ConvolutionalLassoCoder", problem)
@@ -125,7 +126,7 @@ class ConvolutionalLassoCoder:
         return Codes(z, problem.offset, gap, residual, converged)
 
     def shortened(self, n_rounds: int) -> Self:
-        """Return the coder itself: it ends when its gap is small."""
+        """Return the coder itself: it stops when the duality gap is small."""
         return self
 
     def _warn_of(self, converged: Tensor) -> None:
@@ -158,29 +159,29 @@ def convolutional_encode(
 
     Minimises ``0.5 ||y - D z||^2 + alpha ||z||_1`` for each sample, D being
     `calepin.operators.ConvDictionary` with stride one, to a duality gap that is computed for every sample.
-    Results don't depend on the number of threads.
+    Results do not depend on the number of threads.
 
     Parameters
     ----------
     y : array or tensor of shape (n, channels, *spatial)
-        One or two spatial axes. float32 is kept where atoms are float32 too; all else is computed in
-        float64. Tensors on another device are coded on the CPU.
+        Signals or images, with one or two spatial axes. Codes are float32 if y and atoms are float32, and
+        float64 otherwise. Tensors on another device are coded on the CPU.
     atoms : array or tensor of shape (n_components, channels, *kernel)
-        Of any norm.
+        Atoms of any norm.
     alpha : float
         Weight of the l1 norm, positive.
     nonnegative : bool, default False
-        Only nonnegative codes.
+        Whether codes are nonnegative.
     boundary : {"zero", "circular"}, default "zero"
-        Whether an atom lies inside the signal as a whole, or the signal is periodic.
+        Whether atoms lie entirely inside the signal ("zero"), or the signal is periodic ("circular").
     mask : array or tensor of bool, shape of y, optional
-        True where an entry is observed; the others take no part, and may be NaN.
+        True where an entry is observed; other entries are ignored and may be NaN.
     tol : float, default 1e-4
         Duality gap to reach, relative to ||y||^2 over the observed entries.
     max_iter : int, default 200
-        Most rounds of descent for a sample.
+        Largest number of rounds of coordinate descent per sample.
     return_info : bool, default False
-        Return the `Codes` besides, with gaps, residuals and convergence of each sample.
+        Whether to return also the `Codes`, with gaps, residuals and convergence of each sample.
 
     Returns
     -------
@@ -192,12 +193,12 @@ def convolutional_encode(
     Raises
     ------
     ValueError
-        An argument is not what it must be.
+        If an argument has an invalid value, shape or dtype.
 
     Warns
     -----
     ConvergenceWarning
-        The duality gap of some samples exceeds the goal after `max_iter` rounds.
+        The duality gap of some samples exceeds the tolerance after `max_iter` rounds.
     """
     coder = ConvolutionalLassoCoder(alpha, tol, nonnegative, max_iter)
     found = coder.encode(convolutional_problem(y, atoms, boundary=boundary, mask=mask))
@@ -206,7 +207,7 @@ def convolutional_encode(
 
 
 class _Sample:
-    """The descent for one sample: its residual, its nonzeros, and the strips they are kept in."""
+    """Coordinate descent for one sample: its residual, and its nonzeros sorted by strips."""
 
     def __init__(self, y, layout: Layout, atoms: Atoms, mask, coder: ConvolutionalLassoCoder, parallel: bool):
         self.grid = layout.grid
@@ -219,14 +220,14 @@ class _Sample:
         nothing = np.zeros(0, np.int32), np.zeros(0, y.dtype)
         self.active = Active(*(nothing[k] for k in (0, 0, 0, 1, 1)))
         self.borders = [0] * (len(self.strips) + 1)
-        # products of a scan over those of a sweep over one nonzero, whose products take four times as long
+        # cost of a sweep over all coefficients, relative to one nonzero, whose products are 4 times slower
         n_positions = layout.positions[0] * layout.positions[1]
         self.scan_cost = n_positions * atoms.columns.size / (8 * atoms.rows.shape[1])
 
     def encode(self, out: np.ndarray) -> tuple[float, float]:
         """Write the code to out (n_components, *positions); return gap and squared residual norm."""
         gap, residual, peak = self.certify()
-        goal = self.coder.tol * residual  # the residual is y itself as yet
+        goal = self.coder.tol * residual  # the residual is still y
         alpha = peak
         while alpha > self.alpha:
             alpha = max(alpha / 2, self.alpha)
@@ -250,7 +251,7 @@ class _Sample:
                 break
 
     def sweep_all(self, alpha) -> float:
-        """Minimise over every coefficient once, and list the nonzeros anew; return the worst violation."""
+        """Minimise over every coefficient once and list the nonzeros again; return the worst violation."""
         found = self._even_then_odd(
             lambda k: sweep_all(
                 self.residual,
@@ -286,7 +287,7 @@ class _Sample:
         )
 
     def certify(self) -> tuple[float, float, np.floating]:
-        """Compute the residual anew; return duality gap, its squared norm and largest correlation."""
+        """Recompute the residual; return duality gap, squared residual norm and largest correlation."""
         self.residual[:] = self.y
         self._even_then_odd(
             lambda k: subtract_code(
@@ -313,7 +314,7 @@ class _Sample:
         return self.borders[strip], self.borders[strip + 1]
 
     def _even_then_odd(self, function: Callable[[int], T]) -> list[T]:
-        """Call function(strip) on all strips: those of a kind touch no patch in common."""
+        """Call function(strip) on all strips; even strips have no patch in common, nor have odd ones."""
         found: list[Any] = [None] * len(self.strips)
         for kind in range(min(2, len(self.strips))):
             strips = range(kind, len(self.strips), 2)
@@ -325,11 +326,11 @@ class _Sample:
 
 
 def _strips(layout: Layout, n_components: int) -> list[tuple[int, int, int, int]]:
-    """Cut the positions along the first axis (a signal's only one) where there are many."""
+    """Cut the positions into strips along the first axis (the only one of a signal) if there are many."""
     positions, grid = layout.positions, layout.grid
     axis = 0 if positions[0] > 1 else 1
     count = _STRIPS if n_components * positions[0] * positions[1] > _STRIPED else 1
-    # a strip between two others keeps their patches apart
+    # a strip must be wide enough to separate the patches of its neighbours
     least = grid.kernel_rows if axis == 0 else layout.lanes
     count = max(min(count, positions[axis] // least), 1)
     if grid.circular and count > 1:

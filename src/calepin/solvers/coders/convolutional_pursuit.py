@@ -1,13 +1,13 @@
-"""Convolutional codes of counts by a greedy pursuit, and the fit on a given support.
+"""Convolutional codes of counts by a greedy pursuit, and the refit on a given support.
 
-    minimise over z   nll(offset + sum_m z_m * d_m, y)     with few nonzeros      (z >= 0 on request)
+    minimise over z   nll(offset + sum_m z_m * d_m, y)     with few nonzeros      (optionally z >= 0)
 
-for Gaussian, binomial and Poisson observations. One event at a time: the atom and the position that correlate
-best with the working observation ``y - mean(eta)`` join the support, on which all amplitudes are then fitted
-anew (BCOMP: Tolooshams et al., "Convolutional dictionary learning based auto-encoders for natural
-exponential-family distributions", 2020, Algorithm 2; it joins Mailhé et al., "A low complexity orthogonal
-matching pursuit for sparse signal approximation with shift-invariant dictionaries", 2009, and Lozano et al.,
-"Group orthogonal matching pursuit for logistic regression", 2011).
+for Gaussian, binomial and Poisson observations. Events are added one at a time: the atom and the position of
+largest correlation with the working observation ``y - mean(eta)`` join the support, on which all amplitudes
+are then refitted (BCOMP: Tolooshams et al., "Convolutional dictionary learning based auto-encoders for
+natural exponential-family distributions", 2020, Algorithm 2; it combines Mailhé et al., "A low complexity
+orthogonal matching pursuit for sparse signal approximation with shift-invariant dictionaries", 2009, and
+Lozano et al., "Group orthogonal matching pursuit for logistic regression", 2011).
 """
 
 import warnings
@@ -50,14 +50,14 @@ _REFIT_ITER = 100
 
 @dataclass(frozen=True)
 class ConvolutionalPursuitCoder:
-    """A number of events for each signal, found one by one (BCOMP): every family here, stride 1, on the CPU.
+    """Greedy pursuit of a limited number of events (BCOMP), for all families, stride 1, on the CPU.
 
     Parameters
     ----------
     n_nonzero : int
-        Most events of a sample.
+        Largest number of events of a sample.
     tol : float, default 0
-        Largest correlation of an atom of unit norm with the working observation at which to stop.
+        Stop when no atom, scaled to unit norm, has a larger correlation with the working observation.
     nonnegative : bool, default True
         Whether codes are nonnegative.
     """
@@ -73,13 +73,13 @@ class ConvolutionalPursuitCoder:
 
     @property
     def penalty(self) -> None:
-        """None: codes cost nothing, their number is limited."""
+        """None: the number of events is limited instead."""
         return None
 
     def encode(
         self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
     ) -> Codes:
-        """Return codes, found from zero."""
+        """Return codes; the search starts from zero."""
         require_constants("ConvolutionalPursuitCoder", gradient)
         counts = _Counts(problem, "ConvolutionalPursuitCoder")
         limit = min(self.n_nonzero, int(np.prod(counts.code_shape)))
@@ -90,7 +90,7 @@ class ConvolutionalPursuitCoder:
                 counts.atoms,
                 counts.family,
                 limit,
-                # what rounding leaves of a correlation is none
+                # correlations of the size of rounding errors count as zero
                 max(self.tol, 1e-10 * float(np.abs(planes.y).max())),
                 self.nonnegative,
                 *counts.layout.positions,
@@ -103,7 +103,7 @@ class ConvolutionalPursuitCoder:
         return Codes(counts.encode(encode_one), problem.offset)
 
     def shortened(self, n_rounds: int) -> Self:
-        """Return the coder itself: fewer events would be another code."""
+        """Return the coder itself: fewer events would give other codes."""
         return self
 
 
@@ -118,28 +118,28 @@ def convolutional_pursuit(
     nonnegative: bool = True,
     boundary: Literal["zero", "circular"] = "zero",
 ) -> Any:
-    """Return sparse codes of signals or images of counts, one event at a time.
+    """Return sparse codes of signals or images of counts, found one event at a time.
 
-    Results don't depend on the number of threads.
+    Results do not depend on the number of threads.
 
     Parameters
     ----------
     y : array or tensor of shape (n, channels, *spatial)
-        One or two spatial axes. Computed in float64 on the CPU.
+        Signals or images, with one or two spatial axes. Computed in float64 on the CPU.
     atoms : array or tensor of shape (n_components, channels, *kernel)
-        Of any norm.
+        Atoms of any norm.
     n_nonzero : int
-        Most events of a sample.
+        Largest number of events of a sample.
     likelihood : Gaussian, Binomial or Poisson, optional
-        Gaussian by default.
+        Family of the observations, Gaussian by default.
     offset : float, array or tensor, default 0
         Known part of the linear predictor (a baseline); broadcasts against y.
     tol : float, default 0
-        Largest correlation of an atom of unit norm with the working observation at which to stop.
+        Stop when no atom, scaled to unit norm, has a larger correlation with the working observation.
     nonnegative : bool, default True
-        Only nonnegative codes.
+        Whether codes are nonnegative.
     boundary : {"zero", "circular"}, default "zero"
-        Whether an atom lies inside the signal as a whole, or the signal is periodic.
+        Whether atoms lie entirely inside the signal ("zero"), or the signal is periodic ("circular").
 
     Returns
     -------
@@ -148,9 +148,9 @@ def convolutional_pursuit(
     Raises
     ------
     ValueError
-        An argument is not what it must be.
+        If an argument has an invalid value, shape or dtype.
     IncompatibleError
-        The likelihood is none of the three.
+        If the likelihood is none of the three.
     """
     coder = ConvolutionalPursuitCoder(n_nonzero, tol, nonnegative)
     codes = coder.encode(_problem(y, atoms, likelihood, offset, boundary, "convolutional_pursuit")).values
@@ -169,23 +169,23 @@ def refit_codes(
     tol: float = 1e-6,
     max_iter: int = 100,
 ) -> Any:
-    """Return the codes of smallest nll among those with a given support: codes without their shrinkage.
+    """Return the codes of smallest nll on a given support, which removes the shrinkage of a penalty.
 
-    Newton's method, for each group of events that overlap on its own.
+    Newton's method, separately for each group of overlapping events.
 
     Parameters
     ----------
     y, atoms
         As in `convolutional_pursuit`.
     support : array or tensor of shape (n, n_components, *positions)
-        Where codes may differ from zero: bool, or numbers, from which the fit starts (negative ones
-        start from zero where codes are nonnegative).
+        Entries that may be nonzero: bool, or numbers from which the fit starts (from zero for negative
+        numbers if codes are nonnegative).
     likelihood, offset, nonnegative, boundary
         As in `convolutional_pursuit`.
     tol : float, default 1e-6
-        Stop where no coefficient alone could lower the nll by more than ``tol**2 / 2``.
+        Stop when no single coefficient could lower the nll by more than ``tol**2 / 2``.
     max_iter : int, default 100
-        Most Newton steps.
+        Largest number of Newton steps.
 
     Returns
     -------
@@ -194,15 +194,15 @@ def refit_codes(
     Raises
     ------
     ValueError
-        An argument is not what it must be.
+        If an argument has an invalid value, shape or dtype.
     IncompatibleError
-        The likelihood is none of the three.
+        If the likelihood is none of the three.
 
     Warns
     -----
     ConvergenceWarning
-        Some samples are not there after `max_iter` steps. A likelihood that falls for ever has no
-        fit (all trials of an event succeed).
+        Some samples have not converged after `max_iter` steps. If all trials of an event succeed, the nll has
+        no minimum and the fit cannot converge.
     """
     check_boolean("nonnegative", nonnegative)
     check_integer("max_iter", max_iter)
@@ -243,13 +243,13 @@ def refit_codes(
 
 
 class _Counts:
-    """A problem of counts of one family, laid out for the kernels."""
+    """A problem of counts of one family, in the memory layout of the kernels."""
 
     def __init__(self, problem: Problem, coder: str) -> None:
         self.family = _family_of(problem.likelihood, coder)
         dictionary, mask = convolutional_terms(problem, coder)
         if mask is not None and not bool(mask.all()):
-            raise IncompatibleError(f"{coder} needs whole observations, got a mask; ProximalCoder takes one")
+            raise IncompatibleError(f"{coder} needs all entries of y, got a mask; ProximalCoder takes one")
         likelihood = problem.likelihood
         trials = likelihood.trials if isinstance(likelihood, Binomial) else 1
         values, rows, _ = check_convolutional(problem.y, dictionary.atoms, None)
@@ -261,7 +261,7 @@ class _Counts:
         self.layout = Layout(self.y.shape[1:], rows.shape[2:], dictionary.boundary)
 
     def encode(self, function: Callable[[Planes, np.ndarray, int], None]) -> Tensor:
-        """Call function(planes, code to write to, sample) for every sample; return all codes."""
+        """Call function(planes, code to write, sample) for every sample; return all codes."""
         positions = self.layout.positions
         codes = np.zeros((self.n_samples, self.code_shape[0], *positions), self.dtype)
 
@@ -282,7 +282,7 @@ class _Counts:
 def _problem(
     y: Any, atoms: Any, likelihood: Likelihood | None, offset: Any, boundary: str, needed_by: str
 ) -> Problem:
-    """Return the problem of arrays or tensors, its offset a tensor that fits them."""
+    """Return the problem of arrays or tensors, with its offset as a tensor."""
     if likelihood is not None:
         _family_of(likelihood, needed_by)
     array = array_of(offset)

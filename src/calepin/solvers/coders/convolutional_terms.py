@@ -1,4 +1,4 @@
-"""What the compiled convolutional coders need of a problem, and the problem of coding given arrays."""
+"""Convolutional coding problems: their construction from arrays, and their terms for compiled coders."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def convolutional_problem(
 ) -> Problem:
     """Check signals and atoms, and return the problem of coding them at stride one.
 
-    Where `mask` is False, y takes no part, and may be NaN.
+    Where `mask` is False, y is ignored and may be NaN.
     """
     values, rows, observed = check_convolutional(y, atoms, mask)
     device = y.device if isinstance(y, Tensor) else None
@@ -42,14 +42,14 @@ def convolutional_problem(
 
 
 def convolutional_terms(problem: Problem, coder: str) -> tuple[ConvDictionary, Tensor | None]:
-    """Return dictionary and mask of a problem; raise IncompatibleError, naming the coder, for others."""
+    """Return dictionary and mask of a problem; raise IncompatibleError if it has other terms."""
     operator, mask = problem.operator, None
     if isinstance(operator, Compose) and isinstance(operator.outer, Mask):
         operator, mask = operator.inner, operator.outer.observed.expand(problem.y.shape)
     if not isinstance(operator, ConvDictionary) or operator.stride != 1:
         stride = f" of stride {operator.stride}" if isinstance(operator, ConvDictionary) else ""
         raise IncompatibleError(
-            f"{coder} needs a ConvDictionary of stride 1, with a Mask before it at most, got "
+            f"{coder} needs a ConvDictionary of stride 1, with or without a Mask, got "
             f"{type(problem.operator).__name__}{stride}; ProximalCoder takes any operator"
         )
     return operator, mask
@@ -60,5 +60,5 @@ def require_gaussian(coder: str, problem: Problem) -> None:
     if not isinstance(problem.likelihood, Gaussian):
         raise IncompatibleError(
             f"{coder} needs a Gaussian likelihood, got {type(problem.likelihood).__name__}; ProximalCoder "
-            "takes any likelihood, ConvolutionalPursuitCoder counts"
+            "takes any likelihood, ConvolutionalPursuitCoder takes counts"
         )

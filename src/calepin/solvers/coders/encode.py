@@ -1,8 +1,8 @@
-"""Sparse codes of samples, given the atoms: the function for users.
+"""Sparse codes of samples for given atoms.
 
 lasso      minimise  0.5 ||x - z D||^2 + alpha ||z||_1        to a certified duality gap
 omp, ols   at most n_nonzero atoms, or until ||x - z D||^2 <= tol, one atom at a time
-a coder    whatever it minimises, for any likelihood
+a coder    its own objective and likelihood
 """
 
 from typing import Any, Literal
@@ -29,7 +29,7 @@ __all__ = ["dense_problem", "sparse_encode"]
 
 METHODS = ("lasso", "omp", "ols")
 OUTPUTS = ("dense", "csr")
-_MAX_ITER, _TOL = 10_000, 1e-6  # of proximal gradient descent
+_MAX_ITER, _TOL = 10_000, 1e-6  # of FISTA
 
 
 def sparse_encode(
@@ -47,61 +47,61 @@ def sparse_encode(
     output: Literal["dense", "csr"] = "dense",
     return_info: bool = False,
 ) -> Any:
-    """Return sparse codes of samples, z such that x is close to z D.
+    """Return sparse codes z of samples x, such that x is close to z D.
 
     ``"lasso"`` minimises 0.5 ||x - z D||^2 + alpha ||z||_1, by homotopy (Osborne et al. 2000; Efron
     et al. 2004), to a duality gap that is computed for every sample. ``"omp"`` (Pati et al. 1993) and
-    ``"ols"`` (Chen et al. 1989) add one atom at a time and fit all coefficients anew, until there are
-    n_nonzero or ||x - z D||^2 <= tol. A `penalty` or a `likelihood` of your own takes the place of the
-    lasso's: ``nll(z D, x) + penalty(z)`` is minimised by FISTA. Results don't depend on the number of
+    ``"ols"`` (Chen et al. 1989) add one atom at a time and refit all coefficients, until there are
+    n_nonzero atoms or ||x - z D||^2 <= tol. With a `penalty`, or a `likelihood` that is not Gaussian,
+    ``nll(z D, x) + penalty(z)`` is minimised by FISTA instead. Results do not depend on the number of
     threads.
 
     Parameters
     ----------
     X : array or tensor of shape (n_samples, n_features)
-        Samples. float32 is kept where atoms are float32 too; all else is computed in float64.
+        Samples. Codes are float32 if X and atoms are float32, and float64 otherwise.
     atoms : array or tensor of shape (n_components, n_features), or LinearOperator
-        Rows are atoms, of any norm; or any operator that maps codes to samples.
+        Rows are atoms, of any norm; an operator maps codes to samples.
     method : {"lasso", "omp", "ols"} or Coder, default "lasso"
+        Method by name, or a coder with its own settings.
     alpha : float, optional
         Weight of the l1 norm, positive (lasso only).
     n_nonzero : int, optional
-        Largest number of atoms for a sample (omp and ols).
+        Largest number of atoms of a sample (omp and ols).
     tol : float, or array of shape (n_samples,) for omp and ols, optional
-        Lasso: duality gap to reach, relative to ||x||^2; with a penalty or likelihood of your own, relative
-        change of a code in an iteration; 1e-6 unless given. omp and ols: squared residual norm at which to
-        stop.
+        Lasso: duality gap to reach, relative to ||x||^2, by default 1e-6. FISTA: relative change of a code
+        in one iteration, by default 1e-6. omp and ols: squared residual norm at which to stop.
     nonnegative : bool, default False
-        Only nonnegative codes.
+        Whether codes are nonnegative.
     penalty : Penalty, optional
-        Instead of alpha ||z||_1.
+        Penalty that replaces alpha ||z||_1.
     likelihood : Likelihood, optional
         Family of the samples, Gaussian by default.
     mask : array or tensor of bool, shape of X, optional
-        True where an entry is observed; the others take no part, and may be NaN.
+        True where an entry is observed; other entries are ignored and may be NaN.
     output : {"dense", "csr"}, default "dense"
-        csr: a scipy CSR array with sorted indices, for arrays only.
+        "csr" gives a SciPy CSR array with sorted indices; not for tensors.
     return_info : bool, default False
-        Return the `Codes` besides, with gaps, residuals and convergence of each sample.
+        Whether to return also the `Codes`, with gaps, residuals and convergence of each sample.
 
     Returns
     -------
     codes : array, csr_array or tensor of shape (n_samples, n_components)
-        Tensors for tensors, on the device of X.
+        A tensor, on the device of X, if X is a tensor.
     info : Codes
         Only with `return_info`.
 
     Raises
     ------
     ValueError
-        An argument is not what it must be.
+        If an argument has an invalid value, shape or dtype.
     IncompatibleError
-        The coder cannot work with the likelihood or the operator.
+        If the coder does not support the likelihood or the operator.
 
     Warns
     -----
     ConvergenceWarning
-        The duality gap of some samples exceeds the goal (lasso).
+        Some samples have not converged: their duality gap (lasso) or last change (FISTA) exceeds `tol`.
     """
     coder = _coder(method, alpha, n_nonzero, tol, nonnegative, penalty, likelihood)
     check_one_of("output", output, OUTPUTS)
@@ -121,7 +121,7 @@ def sparse_encode(
 def dense_problem(y: Tensor, atoms: Tensor, observed: Tensor | None = None) -> Problem:
     """Return the Gaussian problem of coding samples y (n, m) by atoms (p, m).
 
-    Where `observed` is False, y takes no part, and may be NaN.
+    Where `observed` is False, y is ignored and may be NaN.
     """
     if observed is None:
         return Problem(Dense(atoms), Gaussian(), y)
@@ -197,7 +197,7 @@ def _problem(X: Any, atoms: Any, likelihood: Likelihood, mask: Any) -> Problem:
 
 
 def _check_matrix(values: Any, name: str, shape: str) -> None:
-    """Check kind and shape without a copy from another device."""
+    """Check dtype and shape, without copying from another device."""
     if isinstance(values, Tensor):
         values = np.broadcast_to(torch.empty((), dtype=values.dtype).numpy(), tuple(values.shape))
     check_matrix(values, name, shape)
@@ -225,7 +225,7 @@ def _check_finite(values: Tensor, name: str, observed: Tensor | None) -> None:
 
 
 def _dtype(values: Any) -> torch.dtype | None:
-    """Return float32 or float64 if values have it."""
+    """Return the dtype of values if it is float32 or float64, otherwise None."""
     dtype = values.dtype if isinstance(values, Tensor) else np.asarray(values).dtype
     known = {"float32": torch.float32, "float64": torch.float64}
     return known.get(str(dtype).removeprefix("torch."))
@@ -237,10 +237,10 @@ def _dtype_of(operator: LinearOperator) -> torch.dtype | None:
 
 
 def _tensor(values: Any, dtype: torch.dtype | None, device: torch.device | None) -> Tensor:
-    """Return values as a tensor that is not learned; an array is copied only where it has to be."""
+    """Return values as a detached tensor; an array is copied only if necessary."""
     dtype = dtype or torch.float64
     if isinstance(values, Tensor):
         return values.detach().to(device, dtype)
     kind = str(dtype).removeprefix("torch.")
-    # torch warns of arrays that it may not write to
+    # torch warns of read-only arrays
     return torch.from_numpy(np.require(values, kind, ["C", "W"])).to(device)

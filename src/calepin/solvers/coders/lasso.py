@@ -1,4 +1,4 @@
-"""Exact codes by the lasso, for dense dictionaries."""
+"""Exact lasso codes for dense dictionaries."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -17,11 +17,11 @@ __all__ = ["LassoCoder", "require_constants"]
 
 @dataclass(frozen=True)
 class LassoCoder:
-    """Codes by the lasso, to a certified duality gap: Gaussian data, a real dense dictionary.
+    """Lasso to a certified duality gap, for Gaussian data and a real dense dictionary.
 
-        minimise over z   0.5 ||y - z D||^2 + alpha ||z||_1      (z >= 0 on request)
+        minimise over z   0.5 ||y - z D||^2 + alpha ||z||_1      (optionally z >= 0)
 
-    Found by homotopy (Osborne et al. 2000; Efron et al. 2004), compiled, or by FISTA in torch on a GPU.
+    Codes are found by compiled homotopy (Osborne et al. 2000; Efron et al. 2004), or by FISTA on a GPU.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class LassoCoder:
     nonnegative : bool, default False
         Whether codes are nonnegative.
     certify : bool, default True
-        Whether gaps are computed; without, only samples whose path broke are looked at again.
+        Whether gaps are computed. If not, only samples whose homotopy failed are coded again.
     """
 
     alpha: float
@@ -53,7 +53,7 @@ class LassoCoder:
     def encode(
         self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
     ) -> Codes:
-        """Return codes with their gaps and residuals, if they are certified."""
+        """Return codes, with gaps and residuals if `certify` is True."""
         require_constants("LassoCoder", gradient)
         terms = dense_terms(problem, "LassoCoder")
         found = lasso_codes(
@@ -65,12 +65,12 @@ class LassoCoder:
         return Codes(found.values, problem.offset, found.gap, found.residual, converged)
 
     def shortened(self, n_rounds: int) -> Self:
-        """Return the coder itself: it ends when its gap is small."""
+        """Return the coder itself: it stops when the duality gap is small."""
         return self
 
 
 def require_constants(coder: str, gradient: GradientRule | None) -> None:
-    """Raise IncompatibleError if codes are to be differentiated, which a compiled coder's are not."""
+    """Raise IncompatibleError if the gradient needs differentiable codes, which compiled coders lack."""
     if gradient not in (None, "dec"):
         raise IncompatibleError(
             f"{coder} needs gradient 'dec', got {gradient!r}: its codes are constants; ProximalCoder can be "

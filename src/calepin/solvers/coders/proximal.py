@@ -1,4 +1,4 @@
-"""Codes by unfolded proximal gradient descent: every family, operator and penalty, differentiable."""
+"""Differentiable codes by unfolded proximal gradient descent, for every family, operator and penalty."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from calepin.solvers.solve import solve
 __all__ = ["Differentiate", "ProximalCoder", "UnfoldedSolver", "unfolded_codes", "unfolded_encoder"]
 
 UnfoldedSolver = Literal["ista", "fista"]
-"""Layers without or with momentum."""
+"""Layers without momentum ("ista") or with momentum ("fista")."""
 
 Differentiate = Literal["unroll", "last-k", "implicit"]
 """How an encoder is differentiated: see `calepin.solve`."""
@@ -32,18 +32,20 @@ class ProximalCoder:
     Parameters
     ----------
     penalty : Penalty
+        Penalty with a proximal map.
     n_iter : int, default 100
-        Iterations: the layers T. With a `tol`, the most.
+        Number of iterations, that is layers T; with a `tol`, the largest number.
     step_size : float, "backtracking" or None, default None
-        None takes 1 / L where the family has a bound of its curvature, backtracking for Poisson counts.
+        Step size. None means 1 / L for families of bounded curvature, and backtracking for others (Poisson).
     solver : {"fista", "ista"}, default "fista"
+        Iterations with momentum ("fista") or without ("ista").
     nonnegative : bool, default False
-        Whether the penalty keeps codes nonnegative; only a re-fit has to know.
+        Whether the penalty keeps codes nonnegative; used only when codes are refitted.
     tol : float, optional
-        Relative change of a code at which it has converged. Without, exactly `n_iter` iterations are done,
-        and whether codes have converged is not known.
+        Relative change of a code below which it has converged. Without it, exactly `n_iter` iterations are
+        done, and convergence is unknown.
     differentiate : {"unroll", "last-k", "implicit"}, default "unroll"
-        How the encoder is differentiated for the gradients that do.
+        How the encoder is differentiated, for gradients that need it.
     last_k, checkpoint_every : int, optional
         See `calepin.solve`.
     """
@@ -67,12 +69,12 @@ class ProximalCoder:
     def encode(
         self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
     ) -> Codes:
-        """Return codes as a tensor, with their graph where the gradient is not "dec".
+        """Return codes as a tensor, with their graph if the gradient is not "dec".
 
         Warns
         -----
         ConvergenceWarning
-            Some codes have not converged within `n_iter` iterations, with a `tol`.
+            With a `tol`, some codes have not converged within `n_iter` iterations.
         """
         solver = self._solver(problem.likelihood, gradient)
         if self.tol is None:
@@ -105,7 +107,7 @@ class ProximalCoder:
             step_size = "backtracking"
         if self.solver == "ista":
             return ISTA(self.penalty, step_size)
-        # restarts are decisions, which have no gradient
+        # restarts are discrete decisions without a gradient
         return FISTA(self.penalty, step_size, restart=gradient in (None, "dec"))
 
 
@@ -129,7 +131,7 @@ def unfolded_codes(
     last_k: int | None = None,
     checkpoint_every: int | None = None,
 ) -> Tensor:
-    """Return codes as a gradient needs them: constants for "dec", with the encoder's graph for the others."""
+    """Return codes for a kind of gradient: constants for "dec", otherwise with the graph of the encoder."""
     how: dict[str, Any] = {}
     if gradient != "dec" or differentiate == "implicit":
         how = {"differentiate": differentiate, "last_k": last_k, "checkpoint_every": checkpoint_every}

@@ -19,27 +19,27 @@ __all__ = ["PursuitCoder"]
 
 @dataclass(frozen=True)
 class PursuitCoder:
-    """Codes by a greedy pursuit, one atom at a time: Gaussian data, a real dense dictionary.
+    """Greedy pursuit, one atom at a time, for Gaussian data and a real dense dictionary.
 
         minimise over z   ||y - z D||^2     with at most n_nonzero nonzeros, or
         minimise over z   ||z||_0           with ||y - z D||^2 <= tol
 
     Orthogonal matching pursuit (Pati et al. 1993) or orthogonal least squares (Chen et al. 1989); all
-    coefficients are fitted anew at each step.
+    coefficients are refitted in each step.
 
     Parameters
     ----------
     n_nonzero : int, optional
         Largest number of atoms in a code.
     tol : float or array of shape (n,), optional
-        Squared residual norm at which to stop. One of the two is needed.
+        Squared residual norm at which to stop. At least one of `n_nonzero` and `tol` is required.
     nonnegative : bool, default False
         Whether codes are nonnegative.
     selection : {"omp", "ols"}, default "omp"
-        The atom most correlated with the residual, |<d, r>| / ||d||, or the one that lowers the residual
-        most.
+        Next atom: "omp" selects the one most correlated with the residual, |<d, r>| / ||d||; "ols" the one
+        that lowers the residual norm most.
     certify : bool, default True
-        Whether residuals are computed where no `tol` asks for it.
+        Whether residuals are computed even without a `tol`.
     """
 
     n_nonzero: int | None = None
@@ -59,13 +59,13 @@ class PursuitCoder:
 
     @property
     def penalty(self) -> None:
-        """None: codes cost nothing, their number or the residual is limited."""
+        """None: the number of nonzeros or the residual is limited instead."""
         return None
 
     def encode(
         self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
     ) -> Codes:
-        """Return codes, with their squared residual norms where those are computed."""
+        """Return codes, with squared residual norms if they are computed."""
         require_constants("PursuitCoder", gradient)
         terms = dense_terms(problem, "PursuitCoder")
         check_integer("n_nonzero", self.n_nonzero, most=len(terms.atoms), optional=True)
@@ -84,5 +84,5 @@ class PursuitCoder:
         return Codes(found.values, problem.offset, None, found.residual, converged)
 
     def shortened(self, n_rounds: int) -> Self:
-        """Return the coder itself: fewer atoms would be another code."""
+        """Return the coder itself: fewer atoms would give other codes."""
         return self

@@ -19,26 +19,28 @@ from calepin.solvers.solve import solve
 
 __all__ = ["IHTCoder"]
 
-_BLOCK = 256  # samples that a thread takes at a time: independent of the number of threads
+_BLOCK = 256  # samples per block, independent of the number of threads
 
 
 @dataclass(frozen=True)
 class IHTCoder:
-    """Codes by a fixed number of iterations of `calepin.solvers.IHT`, from zero.
+    """A fixed number of iterations of `calepin.solvers.IHT`, starting from zero.
 
         z <- H_b( z + step_size (y - z D) D^T )
 
-    H_b keeps entries above b in size, whatever the step size. Meant for atoms of unit norm (Rambhatla, Li
-    and Haupt, "NOODL", 2019, Algorithm 1).
+    H_b keeps entries of magnitude above b, at any step size. Meant for atoms of unit norm (Rambhatla, Li and
+    Haupt, "NOODL", 2019, Algorithm 1).
 
     Parameters
     ----------
     threshold : float
-        b, positive.
+        Threshold b, positive.
     nonnegative : bool, default False
         Whether codes are nonnegative.
     step_size : float, default 0.2
+        Step size.
     n_iter : int, default 50
+        Number of iterations.
     """
 
     threshold: float
@@ -60,7 +62,7 @@ class IHTCoder:
     def encode(
         self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
     ) -> Codes:
-        """Return codes; whether they have converged is not known."""
+        """Return codes; their convergence is unknown."""
         require_constants("IHTCoder", gradient)
         terms = dense_terms(problem, "IHTCoder")
         if terms.y.is_cuda:
@@ -75,7 +77,7 @@ class IHTCoder:
         return Codes(sparse.csr_array(codes), problem.offset)
 
     def shortened(self, n_rounds: int) -> Self:
-        """Return the coder itself: its thresholds need their iterations."""
+        """Return the coder itself: it needs all of its iterations."""
         return self
 
     def _iterate(self, terms: DenseTerms, rows: slice) -> Tensor:

@@ -1,1 +1,1 @@
-"""Compiled code (numba) and batched torch behind the coders."""
+"""Compiled (numba) and batched (torch) implementations of the coders."""

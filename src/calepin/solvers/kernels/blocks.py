@@ -1,4 +1,4 @@
-"""What the compiled coders share around their kernels: prepared atoms, blocks of samples, joined codes."""
+"""Inputs and outputs of the compiled kernels: prepared atoms, blocks of samples, joined codes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,18 +25,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Encoded:
-    """Codes with what is known of them.
+    """Codes with their known properties.
 
     Parameters
     ----------
     codes : csr_array, shape (n_samples, n_components)
-        Column indices are sorted.
+        Codes, with sorted column indices.
     residual : ndarray of float64, shape (n_samples,), or None
         ||x - z D||^2 over the observed entries.
     gap : ndarray of float64, shape (n_samples,), or None
         Certified duality gap (lasso).
     n_refined : int
-        Samples that were coded again in float64.
+        Number of samples that were coded again in float64.
     """
 
     codes: sparse.csr_array
@@ -47,15 +47,16 @@ class Encoded:
 
 @dataclass(frozen=True)
 class PreparedAtoms:
-    """Atoms brought to norms near one by a power of two (exact), and padded with zero atoms.
+    """Atoms scaled to norms near one by a power of two (exact), and padded with zero atoms.
 
     Parameters
     ----------
     atoms : ndarray, shape (padded n_components, n_features)
+        Scaled atoms.
     n_components : int
-        Without padding.
+        Number of atoms without padding.
     scale : float
-        Given atoms = scale * atoms: codes of the given atoms are the kernels' divided by scale.
+        The given atoms are scale * atoms, so codes of the kernels must be divided by scale.
     """
 
     atoms: np.ndarray
@@ -74,36 +75,36 @@ class PreparedAtoms:
 
     @cached_property
     def gram(self) -> np.ndarray:
-        """Return inner products of all atoms."""
+        """Return the inner products of all atoms."""
         with single_threaded_blas():
             return self.atoms @ self.atoms.T
 
     @cached_property
     def squares(self) -> np.ndarray:
-        """Return squared entries."""
+        """Return the squared entries of the atoms."""
         return np.square(self.atoms)
 
     def gram_rows(self, masked: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return a Gram matrix for a kernel and which of its rows are known: none with missing entries."""
+        """Return a Gram matrix and which of its rows are computed: none if entries are missing."""
         p = len(self.atoms)
         if masked:
             return np.empty((p, p), self.atoms.dtype), np.zeros(p, dtype=bool)
         return self.gram, np.ones(p, dtype=bool)
 
     def energies(self, mask: np.ndarray) -> np.ndarray:
-        """Return squared norms of the atoms over the entries each sample has, (n or 1, padded p)."""
+        """Return squared norms of the atoms over the observed entries of each sample, (n or 1, padded p)."""
         return mask.astype(self.atoms.dtype) @ self.squares.T
 
 
 def block_size(n_samples: int) -> int:
-    """Return how many samples a thread takes at a time: it must not depend on the number of threads."""
+    """Return the number of samples per block; it must not depend on the number of threads."""
     return 256 if n_samples >= 4096 else 64
 
 
 def observed_block(
     X: np.ndarray, mask: np.ndarray | None, start: int, stop: int, dtype: np.dtype
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return samples with zeros where entries are missing, and the mask, one row without one."""
+    """Return samples with zeros at missing entries, and the mask (one row of True if all are observed)."""
     block = np.array(X[start:stop], dtype=dtype, order="C")
     if mask is None:
         return block, np.ones((1, X.shape[1]), dtype=bool)
@@ -134,7 +135,7 @@ def join_codes(blocks: Sequence[Codes], n_components: int, dtype: np.dtype) -> s
 
 
 def codes_of(Z: np.ndarray) -> Codes:
-    """Return dense codes as a kernel returns them."""
+    """Return dense codes in the format of the kernels."""
     rows, columns = np.nonzero(Z)
     counts = np.bincount(rows, minlength=len(Z)).astype(np.int64)
     return counts, columns.astype(np.int32), Z[rows, columns]

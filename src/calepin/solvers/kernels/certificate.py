@@ -1,12 +1,12 @@
-"""Compiled certificates: what codes leave unexplained, and how far they are from the lasso's optimum.
+"""Compiled certificates: residuals of codes, and duality gaps of the lasso.
 
 Let r = x - z D. For any w and s such that s |D w| <= alpha, s w is a feasible point of the dual, hence
 
     gap = 0.5 ||r||^2 + alpha ||z||_1 - (s <w, x> - 0.5 s^2 ||w||^2)  >=  P(z) - min P.
 
-w is r; for codes rounded to float32, it is the residual before they were rounded.
+Here w is r. For codes rounded to float32, w is the residual before rounding.
 
-Residuals and sums are float64 whatever the samples are.
+Residuals and sums are float64 for samples of any precision.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from calepin.solvers.kernels.support import largest, position
 def residuals(X, atoms, mask, counts, columns, values, skip, R, energy):
     """Write ||r||^2, <r, x>, ||x||^2, ||z||_1 of r = x - z D over observed entries to energy (n, 4).
 
-    The residuals of the samples that are not to be skipped fill the first rows of R; return how many.
+    The residuals of the samples that are not skipped fill the first rows of R; returns their number.
     """
     n, m = X.shape
     r = np.empty(m, np.float64)
@@ -56,10 +56,10 @@ def residuals(X, atoms, mask, counts, columns, values, skip, R, energy):
 
 @njit(**FAST)
 def duality_gaps(C, bits, energy, dual_energy, skip, alpha, nonnegative, gaps):
-    """Write the duality gaps, given C = W D^T; a skipped sample is known to have none.
+    """Write the duality gaps, given C = W D^T; the gap of a skipped sample is zero.
 
-    C, which is overwritten, comes with a view of its bits; energy and dual_energy are what `residuals`
-    says of r and of w.
+    C is overwritten; `bits` is a view of its bits. energy and dual_energy are the results of `residuals` for
+    r and for w.
     """
     p = C.shape[1]
     zero = C.dtype.type(0)

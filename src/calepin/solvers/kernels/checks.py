@@ -1,4 +1,4 @@
-"""What arrays must be before a coder starts: one clear error each."""
+"""Checks of the arrays that coders take."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ _SHAPES = {"y": "(n, channels, *spatial)", "atoms": "(n_components, channels, *k
 
 
 def common_dtype(X: np.ndarray, atoms: np.ndarray) -> np.dtype:
-    """Return float32 where both are, else float64."""
+    """Return float32 if both arrays are float32, otherwise float64."""
     both = X.dtype == np.float32 and atoms.dtype == np.float32
     return np.dtype(np.float32 if both else np.float64)
 
@@ -40,11 +40,11 @@ def check_matrix(values: Any, name: str, shape: str) -> np.ndarray:
 
 
 def check_finite(values: np.ndarray, name: str, mask: np.ndarray | None = None) -> None:
-    """Refuse NaN and infinity where `mask` is True, and sizes whose squares leave the range of float64."""
+    """Raise ValueError for NaN or infinity where `mask` is True, or squares beyond the range of float64."""
     if values.dtype.kind != "f":
         return
     with np.errstate(invalid="ignore"):
-        peak = max(float(values.max()), -float(values.min()))  # two cheap passes: both keep NaN
+        peak = max(float(values.max()), -float(values.min()))  # two fast passes; both propagate NaN
     if not np.isfinite(peak):
         bad = ~np.isfinite(values)
         if mask is not None:
@@ -57,13 +57,11 @@ def check_finite(values: np.ndarray, name: str, mask: np.ndarray | None = None) 
             )
         peak = float(np.abs(values[mask]).max(initial=0))
     if peak > 1e150 or 0 < peak < 1e-150:
-        raise ValueError(
-            f"{name}: expected a scale at which its squares are numbers, got entries of {peak:.3g}"
-        )
+        raise ValueError(f"{name}: expected a largest magnitude from 1e-150 to 1e150, got {peak:.3g}")
 
 
 def check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return the mask as an array of bool, None where nothing is missing."""
+    """Return the mask as an array of bool, or None if nothing is missing."""
     if mask is None:
         return None
     if isinstance(mask, torch.Tensor):
@@ -77,21 +75,21 @@ def check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def check_tol(value: Any, n_samples: int | None) -> np.ndarray:
-    """Return squared residual norms to reach, (n_samples,), or (1,) where that number is unknown."""
+    """Return squared residual norms to reach, (n_samples,), or (1,) if `n_samples` is None."""
     if isinstance(value, torch.Tensor):
         value = value.numpy(force=True)
     tol = np.asarray(value)
     if tol.dtype.kind not in "fiu":
         raise ValueError(f"tol: expected real numbers, got {value!r}")
     if tol.ndim and tol.shape != (n_samples,):
-        raise ValueError(f"tol: expected one number or one a sample, ({n_samples},), got shape {tol.shape}")
+        raise ValueError(f"tol: expected one number or one per sample, ({n_samples},), got shape {tol.shape}")
     if not (np.isfinite(tol) & (tol >= 0)).all():
         raise ValueError("tol: expected finite numbers >= 0 (squared norms of residuals)")
     return np.array(np.broadcast_to(tol, (n_samples or 1,)), np.float64)
 
 
 def check_convolutional(y: Any, atoms: Any, mask: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return y, atoms and mask as arrays of one precision; no mask where all is observed."""
+    """Return y, atoms and mask as arrays of one precision; the mask is None if all entries are observed."""
     values, rows = _real_array(y, "y"), _real_array(atoms, "atoms")
     if rows.ndim != values.ndim or rows.shape[1] != values.shape[1]:
         raise ValueError(
@@ -111,7 +109,7 @@ def check_convolutional(y: Any, atoms: Any, mask: Any) -> tuple[np.ndarray, np.n
 
 
 def array_of(values: Any) -> np.ndarray:
-    """Return an array, of a tensor too."""
+    """Return an array or tensor as an array."""
     return values.detach().numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values)
 
 

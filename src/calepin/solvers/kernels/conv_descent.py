@@ -1,10 +1,10 @@
-"""Compiled coordinate descent for convolutional sparse codes: every step touches one patch of the residual.
+"""Compiled coordinate descent for convolutional codes: every step changes one patch of the residual.
 
-A step on one coefficient correlates its atom with the residual under it and adds the change back: as many
-products as the atom has entries, twice. Correlations of all atoms with one patch come out of a product whose
-rows are the atoms' entries. Codes are lists of nonzeros in the order of their positions, never dense.
+A step on one coefficient correlates its atom with one patch of the residual and then updates this patch. It
+needs two products per entry of the atom. The correlations of all atoms with one patch are computed by a
+product with the transposed atoms. Codes are lists of nonzeros in the order of their positions, never dense.
 
-The residual has one plane for each channel, flat; rows of atoms are padded with zeros to a multiple of
+The residual has one flat plane per channel; rows of atoms are padded with zeros to a multiple of
 `LANES`. A circular signal is followed by a copy of its beginning (`kernel - 1` entries along each axis),
 which is kept up to date.
 """
@@ -28,7 +28,7 @@ Atoms = namedtuple("Atoms", "rows columns norms")
 """(n_components, channels * kernel rows * padded width), its padded transpose, squared norms."""
 
 Active = namedtuple("Active", "row col atom norm value")
-"""The nonzeros of a code, and what may soon be one, in the order of their positions."""
+"""The listed coefficients of a code, nonzero or recently zero, in the order of their positions."""
 
 
 @njit(**LEAF)
@@ -42,7 +42,7 @@ def correlate(R, atom, i, j, grid):
         for a in range(grid.kernel_rows):
             q = np.uintp((c * grid.rows + i + a) * grid.width + j)
             for _ in range(padded // 8):
-                # eight sums, or the compiler adds up eight lanes in every row
+                # eight separate sums: otherwise the compiler reduces eight lanes in every row
                 s0 += atom[k] * R[q]
                 s1 += atom[k + np.uintp(1)] * R[q + np.uintp(1)]
                 s2 += atom[k + np.uintp(2)] * R[q + np.uintp(2)]
@@ -92,7 +92,7 @@ def observed_norm(W, atom, i, j, grid):
 
 @njit(**LEAF)
 def subtract(R, W, atom, i, j, amount, grid):
-    """Take `amount` times an atom at (i, j) from the residual."""
+    """Subtract `amount` times an atom at (i, j) from the residual."""
     wraps = i < grid.kernel_rows - 1 or i + grid.kernel_rows > grid.signal_rows
     wraps = wraps or j < grid.kernel_width - 1 or j + grid.kernel_width > grid.signal_width
     if grid.circular and wraps:
@@ -149,7 +149,7 @@ def _shrunk(u, alpha, nonnegative):
 
 @njit(**LEAF)
 def sweep(R, W, atoms, active, start, stop, alpha, nonnegative, grid):
-    """Minimise over each coefficient of active[start:stop] in turn; return the largest violation met."""
+    """Minimise over each coefficient of active[start:stop] in turn; return the largest violation."""
     worst = alpha * 0
     for e in range(start, stop):
         i, j, norm, value = active.row[e], active.col[e], active.norm[e], active.value[e]
@@ -167,7 +167,7 @@ def sweep(R, W, atoms, active, start, stop, alpha, nonnegative, grid):
 def sweep_all(R, W, atoms, active, start, stop, tile, alpha, nonnegative, grid):
     """Sweep over all coefficients at the positions of a tile, of which active[start:stop] are listed.
 
-    Returns those that are not zero, and the largest violation met.
+    Returns the nonzero coefficients, and the largest violation of optimality.
     """
     first_row, last_row, first_col, last_col = tile
     n_components = atoms.rows.shape[0]
@@ -185,7 +185,7 @@ def sweep_all(R, W, atoms, active, start, stop, tile, alpha, nonnegative, grid):
                 room = 2 * row.shape[0] + n_components
                 row, col, which = enlarged(row, room), enlarged(col, room), enlarged(which, room)
                 norms, values = enlarged(norms, room), enlarged(values, room)
-            fresh = True  # whether `found` is what the residual now says
+            fresh = True  # whether `found` agrees with the current residual
             while e < stop and active.row[e] == i and active.col[e] == j:
                 m, norm, value = active.atom[e], active.norm[e], active.value[e]
                 e += 1
@@ -238,7 +238,7 @@ def peak_correlation(R, atoms, tile, nonnegative, grid):
 
 @njit(**LEAF)
 def subtract_code(R, W, atoms, active, start, stop, grid):
-    """Take what active[start:stop] make from the residual."""
+    """Subtract the contribution of active[start:stop] from the residual."""
     for e in range(start, stop):
         if active.value[e] != 0:
             atom = atoms.rows[active.atom[e]]

@@ -1,4 +1,4 @@
-"""How the compiled convolutional coders lay out signals and atoms (`_conv_descent` says why)."""
+"""Memory layout of signals and atoms for the compiled convolutional coders; see `conv_descent`."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ __all__ = ["Layout", "code_shape", "one_path", "prepare_atoms"]
 
 
 def one_path(*arrays: Any) -> list[Any]:
-    """Give signals (n, channels, length) a second axis: a signal is an image of one row."""
+    """Return signals (n, channels, length) as images of one row; images are returned unchanged."""
     return [x if x is None or x.ndim == 4 else x[:, :, None] for x in arrays]
 
 
@@ -24,7 +24,7 @@ def code_shape(y: np.ndarray, atoms: np.ndarray, boundary: str) -> tuple[int, ..
 
 
 def prepare_atoms(atoms: np.ndarray) -> Atoms:
-    """Lay atoms (n_components, channels, height, width) out, as rows and as columns."""
+    """Return atoms (n_components, channels, height, width) in the kernel layout, as rows and as columns."""
     n_components, width = len(atoms), atoms.shape[3]
     rows = _widened(atoms, -(-width // LANES) * LANES)
     columns = np.zeros((*atoms.shape[1:3], -(-width // 4) * 4, padded(n_components)), atoms.dtype)
@@ -34,7 +34,7 @@ def prepare_atoms(atoms: np.ndarray) -> Atoms:
 
 
 class Layout:
-    """The planes of one sample.
+    """The memory layout of one sample.
 
     Parameters
     ----------
@@ -43,7 +43,9 @@ class Layout:
     kernel : tuple of int
         (height, width).
     boundary : {"zero", "circular"}
-    masked : bool
+        Whether atoms lie entirely inside the signal, or the signal is periodic.
+    masked : bool, default False
+        Whether entries are missing.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Layout:
         channels, height, width = signal
         circular = boundary == "circular"
         self.around = (kernel[0] - 1, kernel[1] - 1) if circular else (0, 0)
-        # a patch, filled up to whole lanes, may begin at the last position
+        # a patch at the last position, padded to whole lanes, must fit
         self.lanes = -(-kernel[1] // LANES) * LANES
         total = width + self.around[1] + self.lanes - kernel[1]
         self.grid = Grid(
@@ -61,7 +63,7 @@ class Layout:
         self.positions = (height, width) if circular else (height - kernel[0] + 1, width - kernel[1] + 1)
 
     def plane(self, x: np.ndarray) -> np.ndarray:
-        """Follow x (channels, height, width) by its beginning where it is circular; flatten a copy."""
+        """Return a flat copy of x (channels, height, width), followed by its beginning if circular."""
         around = ((0, 0), (0, self.around[0]), (0, self.around[1]))
         return _widened(np.pad(x, around, mode="wrap"), self.grid.width).ravel()
 

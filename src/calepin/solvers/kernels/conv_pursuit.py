@@ -1,9 +1,9 @@
-"""Compiled greedy pursuit and re-fit for convolutional codes of counts, on the planes of `_conv_descent`.
+"""Compiled greedy pursuit and refit for convolutional codes of counts, in the layout of `conv_descent`.
 
 The fit on a support is Newton's method; each of its linear systems is solved by conjugate gradients, whose
-products touch only the patches of the support. A coefficient that a step would make negative, where none
-may be, stops it at zero. Events whose patches don't overlap are apart in the likelihood: a new one moves only
-those that it touches, directly or through others, and only correlations within their reach change.
+products only involve the patches of the support. If codes are nonnegative, a step ends at the first
+coefficient that reaches zero. Events whose patches do not overlap are independent in the likelihood: a new
+event changes only those that it overlaps, directly or through others, and the correlations near them.
 """
 
 from collections import namedtuple
@@ -18,15 +18,15 @@ GAUSSIAN, BINOMIAL, POISSON = 0, 1, 2
 LARGEST = 0.5 * np.log(np.finfo(np.float64).max)  # the largest log-rate, as in `calepin.likelihoods.Poisson`
 
 Planes = namedtuple("Planes", "y trials eta score weight change product")
-"""Flat, of one sample: data, linear predictor, score and curvature there, a direction and its product."""
+"""Flat arrays of one sample: y, trials, linear predictor, its score and curvature, direction, product."""
 
 Support = namedtuple("Support", "row col atom value")
-"""Events, one an entry."""
+"""Events, one per entry."""
 
 
 @njit(**LEAF)
 def _evaluate(planes, family, box, grid):
-    """Set score and weight within a box: minus the first derivative of the nll in eta, and the second."""
+    """Set score and weight in a box: minus the first derivative of the nll in eta, and the second."""
     for c in range(grid.channels):
         for i in range(box[0], box[1]):
             at = (c * grid.rows + i) * grid.width
@@ -47,7 +47,7 @@ def _evaluate(planes, family, box, grid):
 
 @njit(**LEAF)
 def _loss(planes, family, step, box, grid):
-    """Return the nll over the signal's part of a box, `step` along the direction."""
+    """Return the nll over the part of a box inside the signal, after `step` times the direction."""
     total = 0.0
     for c in range(grid.channels):
         for i in range(box[0], min(box[1], grid.signal_rows)):
@@ -65,7 +65,7 @@ def _loss(planes, family, step, box, grid):
 
 @njit(**LEAF)
 def _direct(planes, atoms, support, chosen, direction, box, grid):
-    """Set `change` to what a direction of the coefficients makes, and `product` to weight times it."""
+    """Set `change` to the predictor of a direction of the coefficients, and `product` to weight times it."""
     for c in range(grid.channels):
         for i in range(box[0], box[1]):
             at = (c * grid.rows + i) * grid.width
@@ -102,7 +102,7 @@ def _product(a, b):
 def _newton_direction(planes, atoms, support, chosen, free, slope, curvature, work, box, grid):
     """Set work[0] to the solution of Hessian @ direction = slope on free coefficients.
 
-    By conjugate gradients; work has five rows.
+    Solved by conjugate gradients; `work` has five rows.
     """
     k = chosen.shape[0]
     direction, residual, scaled, search, image = work[0], work[1], work[2], work[3], work[4]
@@ -123,7 +123,7 @@ def _newton_direction(planes, atoms, support, chosen, free, slope, curvature, wo
                 e = chosen[t]
                 atom = atoms.rows[support.atom[e]]
                 image[t] = correlate(planes.product, atom, support.row[e], support.col[e], grid)
-                image[t] += 1e-10 * curvature[t] * search[t]  # events that coincide share the fit
+                image[t] += 1e-10 * curvature[t] * search[t]  # regularisation for events that coincide
         bend = _product(search, image)
         if not bend > 0.0:
             break
@@ -139,10 +139,10 @@ def _newton_direction(planes, atoms, support, chosen, free, slope, curvature, wo
 
 @njit(**FAST)
 def refit(planes, atoms, support, chosen, family, nonnegative, box, grid, tol, max_iter):
-    """Fit the chosen coefficients of a support in place, the others being what they are.
+    """Fit the chosen coefficients of a support in place; the other coefficients are fixed.
 
-    Ends where no coefficient alone could lower the nll by tol^2 / 2, by its second-order model; returns
-    whether it got there.
+    Stops when no single coefficient could lower the nll by tol^2 / 2, according to its second-order model;
+    returns whether this was reached.
     """
     k = chosen.shape[0]
     slope, curvature, free = np.empty(k), np.empty(k), np.empty(k, np.bool_)
@@ -196,7 +196,7 @@ def refit(planes, atoms, support, chosen, family, nonnegative, box, grid, tol, m
 
 @njit(**LEAF)
 def _apart(a, b, width, period):
-    """Whether two intervals of a width do not overlap; a period of 0 means none."""
+    """Return whether two intervals of a given width do not overlap; a period of 0 means not periodic."""
     distance = abs(a - b)
     if period > 0:
         distance = min(distance, period - distance)
@@ -205,7 +205,7 @@ def _apart(a, b, width, period):
 
 @njit(**FAST)
 def cluster(support, count, start, grid):
-    """Return the events that overlap with one of them, directly or through others."""
+    """Return the events that overlap with event `start`, directly or through others."""
     down, right = grid.signal_rows * grid.circular, grid.signal_width * grid.circular
     reached = np.zeros(count, np.bool_)
     found = np.empty(count, np.int64)
@@ -236,7 +236,7 @@ def _whole(grid):
 
 @njit(**LEAF)
 def box_of(support, chosen, grid):
-    """Return first and last row, first and last column of the patches of events."""
+    """Return first and last row and first and last column of the patches of some events."""
     if grid.circular:
         return _whole(grid)
     top, bottom, left, right = grid.rows, 0, grid.width, 0
@@ -248,7 +248,7 @@ def box_of(support, chosen, grid):
 
 @njit(**LEAF)
 def add_events(planes, atoms, support, grid):
-    """Add what the events of a support make to the linear predictor."""
+    """Add the contribution of the events of a support to the linear predictor."""
     for e in range(support.row.shape[0]):
         if support.value[e] != 0.0:
             atom = atoms.rows[support.atom[e]]
@@ -257,7 +257,7 @@ def add_events(planes, atoms, support, grid):
 
 @njit(**FAST)
 def refit_clusters(planes, atoms, support, family, nonnegative, grid, tol, max_iter):
-    """Fit all coefficients of a support in place; return whether all are fitted."""
+    """Fit all coefficients of a support in place; return whether all fits have converged."""
     count = support.row.shape[0]
     left = np.ones(count, np.bool_)
     well = True
@@ -288,7 +288,7 @@ def _rescan(planes, atoms, inverse_norms, best, which, box, nonnegative, grid, f
 
 @njit(**FAST)
 def pursue(planes, atoms, family, n_nonzero, tol, nonnegative, rows, cols, grid, refit_tol, max_iter):
-    """Return the events of one sample, added one at a time where an atom fits the score best."""
+    """Return the events of one sample, added one at a time at the largest correlation with the score."""
     support = Support(
         np.empty(n_nonzero, np.int64),
         np.empty(n_nonzero, np.int64),
@@ -313,7 +313,7 @@ def pursue(planes, atoms, family, n_nonzero, tol, nonnegative, rows, cols, grid,
         if at < 0:
             break
         i, j = at // cols, at % cols
-        known = False  # then nothing is left but what the re-fit leaves
+        known = False  # if so, only the error of the refit is left, and the pursuit stops
         for e in range(count):
             same = support.row[e] == i and support.col[e] == j
             known = known or (same and support.atom[e] == which[i, j])

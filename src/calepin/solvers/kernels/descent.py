@@ -1,9 +1,9 @@
-"""Compiled descent for the lasso in float64: slow and sure, for samples that the homotopy cannot follow.
+"""Compiled descent for the lasso in float64: slow but robust, for samples on which the homotopy fails.
 
-Duplicate atoms and ties break a path, not this: sweeps of coordinate descent (Friedman, Hastie and
-Tibshirani 2010, Section 2.2) choose the support, and now and then all its coefficients move to the
-optimum for their signs, or to the first that becomes zero (Lee et al. 2007, feature-sign search).
-It starts from given codes and stops at a duality gap.
+Duplicate atoms and ties are no problem here. Sweeps of coordinate descent (Friedman, Hastie and Tibshirani
+2010, Section 2.2) find the support. At regular intervals all its coefficients are moved to the optimum for
+their signs, or until the first becomes zero (Lee et al. 2007, feature-sign search). The descent starts from
+given codes and stops at a duality gap.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from calepin.core.compiled import FAST, LANES, LEAF
 from calepin.solvers.kernels.support import counting, fill_gram_row, grow_inverse, inverse_column
 
 SWEEPS = 8  # between steps on the support
-DEPENDENT = 1e-10  # share of an atom's energy outside the span of others below which it counts as in it
+DEPENDENT = 1e-10  # atoms with a smaller fraction of energy outside a span count as dependent
 
 
 @njit(**LEAF)
@@ -61,7 +61,7 @@ def _sweep(z, c, gram, filled, atoms, observed, work, norms, alpha, nonnegative,
 
 @njit(**LEAF)
 def _move_until_zero(z, c, gram, support, change, k, step):
-    """Move the support by step * change, or less, to the first zero; return whether there was one."""
+    """Move the support by step * change, or to the first zero; return whether a zero was reached."""
     first = -1
     for t in range(k):
         here = z[support[t]]
@@ -85,7 +85,7 @@ def _step_on_support(z, c, gram, alpha, inverse, support, column, loads, order):
         support[k] = j
         column[k] = -1.0
         if k + 1 == inverse.shape[0] or not outside > DEPENDENT * gram[j, j]:
-            # Moving along `column` keeps z D, and changes ||z||_1 at this rate until a sign changes.
+            # A step along `column` keeps z D, and changes ||z||_1 at this rate until a sign changes.
             rate = 0.0
             for t in range(k + 1):
                 rate += column[t] if z[support[t]] > 0.0 else -column[t]
@@ -108,7 +108,7 @@ def _step_on_support(z, c, gram, alpha, inverse, support, column, loads, order):
 
 @njit(**FAST)
 def descend(Z, B, gram, filled, atoms, mask, norms, energies, alpha, nonnegative, goals, max_sweeps, most):
-    """Move dense codes Z (n, p) in place until each gap is at most its goal; supports of `most` atoms."""
+    """Improve dense codes Z (n, p) in place until each gap is at most its goal, with `most` atoms."""
     n, p = Z.shape
     masked = not filled.all()
     wide = (most // LANES + 2) * LANES
@@ -135,7 +135,7 @@ def descend(Z, B, gram, filled, atoms, mask, norms, energies, alpha, nonnegative
                 z, c, gram, filled, atoms, observed, work, own_norms, alpha, nonnegative, everywhere
             )  # fmt: skip
             if everywhere:
-                for _ in range(p):  # each step but the last empties an entry
+                for _ in range(p):  # each step but the last sets a coefficient to zero
                     if not _step_on_support(z, c, gram, alpha, inverse, support, column, loads, order):
                         break
                 if _gap(z, c, b, energies[i], alpha, nonnegative) <= goals[i]:

@@ -1,8 +1,8 @@
-"""From a problem with a dense dictionary to its exact codes: compiled on the CPU, batched torch on a GPU.
+"""Exact codes of a problem with a dense dictionary: compiled on the CPU, batched torch on a GPU.
 
     y ~ N(z D + offset, I)     over the observed entries, D the rows of a `Dense` operator
 
-Settings come as plain arguments: the coders above keep them, and give codes back as `Codes`.
+Settings are plain arguments. The coders store the settings and return the results as `Codes`.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class DenseTerms:
-    """What a coder of a dense Gaussian problem works on: y (n, m), atoms (p, m), observed (n, m) or None.
+    """The tensors of a dense Gaussian problem: y (n, m), atoms (p, m), observed (n, m) or None.
 
     Missing entries of y are zero.
     """
@@ -52,7 +52,7 @@ class DenseTerms:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Codes as CSR on the CPU, as a tensor on a GPU; gaps and squared residual norms where they are known."""
+    """Codes (CSR on the CPU, a tensor on a GPU), gaps and squared residual norms; unknown ones are None."""
 
     values: Any
     gap: Tensor | None
@@ -60,13 +60,13 @@ class Found:
 
 
 def dense_terms(problem: Problem, coder: str) -> DenseTerms:
-    """Return the terms of a problem; raise IncompatibleError, naming the coder, for one of another kind."""
+    """Return the terms of a problem; raise IncompatibleError if it is not dense, real and Gaussian."""
     operator, observed = problem.operator, None
     if isinstance(operator, Compose) and isinstance(operator.outer, Mask):
         operator, observed = operator.inner, operator.outer.observed
     if not isinstance(operator, Dense) or operator.atoms.is_complex():
         raise IncompatibleError(
-            f"{coder} needs a real Dense operator, with a Mask before it at most, got "
+            f"{coder} needs a real Dense operator, with or without a Mask, got "
             f"{type(problem.operator).__name__}; ProximalCoder takes any operator"
         )
     if not isinstance(problem.likelihood, Gaussian):
@@ -142,7 +142,7 @@ def batched_pursuit_codes(
 
 
 def _arrays(terms: DenseTerms) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """View the terms as contiguous arrays; NaN and what overflows must not reach a kernel."""
+    """Return the terms as contiguous arrays; kernels do not support NaN, infinity or overflow."""
     y, atoms = terms.y.contiguous().numpy(), terms.atoms.contiguous().numpy()
     check_finite(y, "y")
     check_finite(atoms, "atoms")

@@ -1,10 +1,10 @@
-"""The lasso, solved exactly on the CPU: homotopy, a certificate for each sample, and a way out.
+"""The exact lasso on the CPU: homotopy, a certificate for each sample, and a fallback.
 
-    minimise over z   0.5 ||x - z D||^2 + alpha ||z||_1      (z >= 0 on request)
+    minimise over z   0.5 ||x - z D||^2 + alpha ||z||_1      (optionally z >= 0)
 
-Blocks of samples follow the homotopy in the samples' own precision. The duality gap is then computed
-from the true residual; a sample that misses its goal is coded again in float64, and one that the
-homotopy cannot follow (duplicate atoms, ties) by coordinate descent.
+The homotopy runs on blocks of samples, in the precision of the samples. The duality gap is then computed
+from the true residual. A sample whose gap is too large is coded again in float64, and if the homotopy fails
+(duplicate atoms, ties), by coordinate descent.
 """
 
 import warnings
@@ -49,22 +49,24 @@ def encode_lasso(
     Parameters
     ----------
     X : ndarray of float32 or float64, shape (n_samples, n_features)
+        Samples.
     atoms : ndarray, same dtype, shape (n_components, n_features)
+        Atoms.
     alpha : float
-        Positive.
-    tol : float
+        Weight of the l1 norm, positive.
+    tol : float, default 1e-6
         Duality gap to reach, relative to ||x||^2.
-    nonnegative : bool
-        Only nonnegative codes.
+    nonnegative : bool, default False
+        Whether codes are nonnegative.
     mask : ndarray of bool, shape of X, optional
         True where an entry is observed.
-    certify : bool
-        Compute gaps and residuals; without, only samples whose path broke are looked at again.
+    certify : bool, default True
+        Whether to compute gaps and residuals. If not, only samples whose homotopy failed are coded again.
 
     Warns
     -----
     ConvergenceWarning
-        Samples whose gap misses the goal even so.
+        The gap of some samples exceeds the tolerance even after coordinate descent.
     """
     job = _Job(X, PreparedAtoms.of(atoms, X.dtype), alpha, tol, nonnegative, mask, X.dtype)
     encoded, failed = job.solve(certify)
@@ -76,7 +78,7 @@ def encode_lasso(
 
 
 class _Job:
-    """Samples to code with one dictionary in one precision; codes are rounded to `dtype`."""
+    """Samples to code with one dictionary, in one precision; codes are rounded to `dtype`."""
 
     def __init__(self, X, atoms: PreparedAtoms, alpha, tol, nonnegative, mask, dtype):
         self.X, self.atoms, self.mask, self.dtype = X, atoms, mask, dtype
@@ -87,7 +89,7 @@ class _Job:
         self.tie = X.dtype.type(1e-5 if X.dtype == np.float32 else 1e-10)
 
     def subset(self, rows: np.ndarray, dtype: type) -> "_Job":
-        """Return the same job on some samples, in another precision."""
+        """Return the job of some of the samples, in another precision."""
         atoms = self.atoms
         if self.X.dtype != dtype:
             atoms = replace(atoms, atoms=atoms.atoms.astype(dtype))
@@ -96,9 +98,9 @@ class _Job:
         return _Job(X, atoms, self.given_alpha, self.tol, self.nonnegative, mask, self.dtype)
 
     def solve(self, certify: bool) -> tuple[Encoded, np.ndarray]:
-        """Follow the homotopy; return codes and the samples that failed."""
+        """Run the homotopy; return codes and the samples that failed."""
         if self.mask is None:
-            _ = self.atoms.gram  # before the threads ask for it
+            _ = self.atoms.gram  # computed before threads need it
         blocks = self._run(lambda start, stop: self._path_block(start, stop, certify))
         return self._collect(blocks, certify)
 
@@ -176,7 +178,7 @@ class _Job:
 
 
 def _refine(encoded: Encoded, failed: np.ndarray, job: _Job) -> Encoded:
-    """Code samples again in float64, then by coordinate descent, and warn of those that still miss."""
+    """Code failed samples again in float64, then by coordinate descent; warn if some still fail."""
     rows = failed
     if job.dtype != np.float64:
         encoded, rows = _keep(encoded, rows, *job.subset(rows, np.float64).solve(True))
@@ -190,7 +192,7 @@ def _refine(encoded: Encoded, failed: np.ndarray, job: _Job) -> Encoded:
 
 
 def _keep(encoded: Encoded, rows: np.ndarray, new: Encoded, failed: np.ndarray):
-    """Put new codes in place of those of some samples; return them and the samples that failed."""
+    """Replace the codes of some samples; return all codes and the samples that failed."""
     codes = replace_rows(encoded.codes, rows, new.codes)
     residual, gap = encoded.residual, encoded.gap
     if residual is not None and gap is not None:

@@ -3,8 +3,8 @@
     minimise over z   ||x - z D||^2     with at most n_nonzero nonzeros, or
     minimise over z   ||z||_0           with ||x - z D||^2 <= tol,
 
-both one atom at a time, all coefficients fitted anew at each (z >= 0 on request). Where an error is
-asked for, the true residual is checked, and a sample that misses it by rounding is coded in float64.
+both one atom at a time, with all coefficients refitted in each step (optionally z >= 0). With a tolerance,
+the true residual is checked, and a sample that misses it by rounding errors is coded again in float64.
 """
 
 from dataclasses import replace
@@ -44,18 +44,21 @@ def encode_pursuit(
     Parameters
     ----------
     X : ndarray of float32 or float64, shape (n_samples, n_features)
+        Samples.
     atoms : ndarray, same dtype, shape (n_components, n_features)
+        Atoms.
     n_nonzero : int, optional
         Largest number of atoms.
     tol : ndarray of float64, shape (n_samples,), optional
         Squared residual norm at which to stop.
-    selection : {"omp", "ols"}
-    nonnegative : bool
-        Only nonnegative codes.
+    selection : {"omp", "ols"}, default "omp"
+        Rule that selects the next atom.
+    nonnegative : bool, default False
+        Whether codes are nonnegative.
     mask : ndarray of bool, shape of X, optional
         True where an entry is observed.
-    certify : bool
-        Compute residuals also where no error is asked for.
+    certify : bool, default True
+        Whether to compute residuals even without a `tol`.
     """
     prepared = PreparedAtoms.of(atoms, X.dtype)
     limit = min(X.shape[1], prepared.n_components, n_nonzero or len(prepared.atoms))
@@ -65,7 +68,7 @@ def encode_pursuit(
     encoded = run(X, goals, mask, certify)
     if tol is not None and encoded.residual is not None:
         short = (encoded.residual > tol) & (np.diff(encoded.codes.indptr) < (n_nonzero or np.inf))
-        # No arithmetic reaches an error of zero: don't try twice.
+        # An error of zero cannot be reached in any precision: do not try again.
         rows = np.flatnonzero(short & (tol > 0)) if X.dtype != np.float64 else []
         if len(rows):
             encoded = _refine(encoded, rows, run, X, goals, mask)
@@ -74,7 +77,7 @@ def encode_pursuit(
 
 
 class _Run:
-    """One dictionary, one rule and one precision; codes are rounded to `dtype`."""
+    """A pursuit with one dictionary, one selection rule and one precision; codes are rounded to `dtype`."""
 
     def __init__(self, atoms: PreparedAtoms, limit: int, orthogonal: bool, nonnegative: bool, dtype):
         self.atoms, self.limit, self.dtype = atoms, limit, dtype
@@ -82,7 +85,7 @@ class _Run:
 
     def __call__(self, X, goals, mask, certify: bool) -> Encoded:
         if mask is None:
-            _ = self.atoms.gram  # before the threads ask for it
+            _ = self.atoms.gram  # computed before threads need it
         blocks = run_blocks(
             lambda start, stop: self._block(X, goals, mask, start, stop, certify),
             len(X),
@@ -99,7 +102,7 @@ class _Run:
         eps = np.finfo(D.dtype).eps
         energies = np.einsum("ij,ij->i", X, X, dtype=np.float64)
         norms = self.atoms.energies(observed)
-        # Stop a little late rather than a little early: sums of squares carry rounding errors.
+        # Goals are lowered by the rounding errors of sums of squares, so that no pursuit stops early.
         slack = (eps if D.dtype == self.dtype else 1e-13) * energies
         kernel = nonnegative_pursuit if self.nonnegative else pursuit
         codes = kernel(

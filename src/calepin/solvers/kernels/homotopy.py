@@ -30,10 +30,10 @@ from calepin.solvers.kernels.support import (
 
 Path = namedtuple(
     "Path",
-    # (p,) what an atom's |correlation| must gain on the level to join (infinite: it may not),
-    # correlations, their slope, steps to joining (also as integers)
+    # (p,) bar: least rate at which an atom's |correlation| approaches the level, to join the support
+    # (infinite: it must not join); correlations, their slope, steps to joining (and their bits)
     # (k,) on the support: atoms, signs, code, direction, a column of the inverse, a right-hand side
-    # (also as integers), 0 to k - 1; (k, k) inverse Gram matrix of the support
+    # (and its bits), 0 to k - 1; (k, k) inverse Gram matrix of the support
     "bar correlation slope step step_bits"
     " support sign code direction column target target_bits order inverse",
 )
@@ -69,7 +69,7 @@ def _steps_to_joining(c, a, bar, level, nonnegative, step):
     one, zero = c.dtype.type(1), c.dtype.type(0)
     never = level + level
     for j in range(c.shape[0]):
-        # Of the two sides, +level is reached first exactly when c > level * a.
+        # Of the two bounds, +level is reached first if and only if c > level * a.
         upper = nonnegative or c[j] > level * a[j]
         rise = one - a[j] if upper else one + a[j]
         room = max(level - c[j] if upper else level + c[j], zero)
@@ -88,7 +88,7 @@ def _steps_to_zero(code, direction, sign, width, level, step):
 
 @njit(**LEAF)
 def _join(inverse, gram, support, sign, direction, column, loads, order, j, side, k, rank_tol):
-    """Add atom j to the support; return False where it depends on the support."""
+    """Add atom j to the support; return False if it is linearly dependent on the support."""
     loss = inverse_column(inverse, gram, j, support, k, column, loads, order)
     complement = gram[j, j] - loss
     if not complement > rank_tol * gram[j, j]:
@@ -108,7 +108,7 @@ def _join(inverse, gram, support, sign, direction, column, loads, order, j, side
 
 @njit(**LEAF)
 def _leave(inverse, support, sign, code, direction, r, k):
-    """Remove entry r of the support; the last entry takes its place."""
+    """Remove entry r of the support, and put the last entry in its place."""
     last = k - 1
     factor = direction[r] / inverse[r, r]
     for t in range(k):
@@ -121,7 +121,7 @@ def _leave(inverse, support, sign, code, direction, r, k):
 
 @njit(**LEAF)
 def _polish(inverse, gram, b, support, sign, code, target, column, alpha, k):
-    """Solve G_SS z = b_S - alpha s once more, from its residual; return whether signs are kept."""
+    """Refine the solution of G_SS z = b_S - alpha s by its residual; return whether signs are unchanged."""
     for t in range(k):
         j = support[t]
         rest = b[j] - alpha * sign[t]
@@ -144,7 +144,7 @@ def _polish(inverse, gram, b, support, sign, code, target, column, alpha, k):
 
 @njit(**LEAF)
 def _trace(path, b, gram, filled, atoms, observed, work, alpha, nonnegative, tie, rank_tol, max_events):
-    """Follow the path of one sample down to alpha; return (support size, whether it went well)."""
+    """Follow the path of one sample down to alpha; return support size and success."""
     c = path.correlation
     a = path.slope
     steps = path.step
@@ -173,7 +173,7 @@ def _trace(path, b, gram, filled, atoms, observed, work, alpha, nonnegative, tie
     for t in range(direction.shape[0]):
         direction[t] = 0
     well = True
-    left = -1  # the atom that left in the last event, which may not come straight back
+    left = -1  # the atom that left in the last event, which must not join again in the next one
     for _ in range(max_events):
         if entering >= 0:
             if not filled[entering]:
@@ -200,7 +200,7 @@ def _trace(path, b, gram, filled, atoms, observed, work, alpha, nonnegative, tie
         step = steps[entering]
         if left >= 0:
             bar[left] = tie
-            # Only the other side, 2 level away when it left, can stop it.
+            # It can only join again at the opposite bound, at distance 2 * level when it left.
             rise = one + a[left] if c[left] > zero else one - a[left]
             if not nonnegative and rise * step > level + level:
                 step, entering = (level + level) / rise, left
@@ -237,11 +237,11 @@ def _trace(path, b, gram, filled, atoms, observed, work, alpha, nonnegative, tie
 
 @njit(**FAST)
 def homotopy(B, gram, filled, atoms, mask, alpha, nonnegative, most, tie, bits):
-    """Return the lasso codes of samples as (counts, atoms, values, whether each path went well).
+    """Return the lasso codes of samples as (counts, atoms, values, success of each path).
 
-    B (n, p) holds the correlations D x; gram (p, p) and `filled` say which of its rows are known,
-    the others are computed sample by sample over the entries that `mask` (n, m) marks as observed.
-    Where all are known, `mask` is (1, m) and takes no part.
+    B (n, p) holds the correlations D x, gram (p, p) the Gram matrix. `filled` (p,) marks its known rows; the
+    others are computed for each sample over the observed entries, marked by `mask` (n, m). If all rows are
+    known, `mask` has shape (1, m) and is not used.
     """
     n, p = B.shape
     masked = not filled.all()

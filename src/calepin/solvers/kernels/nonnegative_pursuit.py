@@ -1,9 +1,9 @@
-"""Compiled nonnegative pursuits: an atom at a time, with a nonnegative fit on the support after each.
+"""Compiled nonnegative pursuits: one atom at a time, with a nonnegative fit on the support after each.
 
-NN-OMP (Bruckstein, Elad and Zibulevsky 2008) takes the atom of largest c_j / ||d_j||, NN-OLS the one of
-largest c_j / sqrt(n_j) (Nguyen et al. 2019, the SNNOLS rule), among those with c_j > 0. The fit is that
-of Lawson and Hanson (1974, Chapter 23), so that an atom that a later one makes negative leaves; the
-inverse Gram matrix of the support is kept up to date.
+Among the atoms with c_j > 0, NN-OMP (Bruckstein, Elad and Zibulevsky 2008) selects the one of largest
+c_j / ||d_j||, NN-OLS the one of largest c_j / sqrt(n_j) (Nguyen et al. 2019, the SNNOLS rule). The fit is
+that of Lawson and Hanson (1974, Chapter 23): an atom whose coefficient would become negative is removed.
+The inverse Gram matrix of the support is updated in each step.
 """
 
 from collections import namedtuple
@@ -26,8 +26,8 @@ from calepin.solvers.kernels.support import (
 
 Fit = namedtuple(
     "Fit",
-    # (p,) correlations, energies outside the span, scores or a combination of Gram rows (and as
-    # integers)
+    # (p,) correlations, energies outside the span, scores or a combination of Gram rows (and its
+    # bits)
     # (k,) atoms, code, least-squares code, a column of the inverse, 0 to k - 1
     # (k, k) inverse Gram matrix of the support
     "correlation energy row row_bits support code target column order inverse",
@@ -55,7 +55,7 @@ def _new_fit(p, limit, like, bits):
 
 @njit(**LEAF)
 def _join(fit, gram, j, k, orthogonal, norms, rank_tol):
-    """Add atom j; return False where it depends on the support."""
+    """Add atom j; return False if it is linearly dependent on the support."""
     loss = inverse_column(fit.inverse, gram, j, fit.support, k, fit.column, fit.target, fit.order)
     outside = gram[j, j] - loss
     fit.energy[j] = fit.energy.dtype.type(np.inf)
@@ -75,7 +75,7 @@ def _join(fit, gram, j, k, orthogonal, norms, rank_tol):
 
 @njit(**LEAF)
 def _leave(fit, gram, r, k, orthogonal, norms, rank_tol):
-    """Remove entry r; the last entry takes its place, and what depended on it may be chosen again."""
+    """Remove entry r and put the last entry in its place; atoms that depended on it can be selected again."""
     pivot = fit.inverse[r, r]
     never = fit.energy.dtype.type(np.inf)
     if orthogonal:
@@ -96,7 +96,7 @@ def _leave(fit, gram, r, k, orthogonal, norms, rank_tol):
 
 @njit(**LEAF)
 def _fit_nonnegative(fit, gram, b, k, orthogonal, norms, rank_tol):
-    """Move the code to the nonnegative least-squares fit on the support; return its new size."""
+    """Set the code to the nonnegative least-squares fit on the support; return the new support size."""
     while k > 0:
         for t in range(k):
             total = b.dtype.type(0)
@@ -125,7 +125,7 @@ def _pursue(fit, b, gram, filled, atoms, observed, work, norms, energy, goal, li
     noise = energy * rank_tol * rank_tol
     left = energy
     k = np.int64(0)
-    for _ in range(4 * limit + 16):  # atoms that leave could come back for ever, by rounding
+    for _ in range(4 * limit + 16):  # limited, because rounding errors could add and remove atoms forever
         if k >= limit or left <= goal:
             break
         j = best_atom(fit.correlation, fit.energy, fit.row, fit.row_bits, True)

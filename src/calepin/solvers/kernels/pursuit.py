@@ -1,11 +1,11 @@
 """Compiled greedy pursuits on rows of the Gram matrix: OMP and OLS, one sample at a time.
 
-Both add one atom at a time and fit all coefficients anew. OMP (Pati et al. 1993) takes the atom most
-correlated with the residual, max c_j^2 / ||d_j||^2; OLS (Chen et al. 1989) the one that lowers the
-residual most, max c_j^2 / n_j, where n_j is what of ||d_j||^2 lies outside the span of the support.
-The rows q_k = D v_k, with v_k the orthonormal vectors that Gram-Schmidt makes of the chosen atoms,
-update everything (Sturm and Christensen 2012, Section II): c -= beta_k q_k, ||r||^2 -= beta_k^2,
-n -= q_k^2, with beta_k = <v_k, x>.
+Both add one atom at a time and refit all coefficients. OMP (Pati et al. 1993) selects the atom most
+correlated with the residual, max c_j^2 / ||d_j||^2. OLS (Chen et al. 1989) selects the atom that lowers the
+residual most, max c_j^2 / n_j, where n_j is the part of ||d_j||^2 outside the span of the support. With the
+orthonormal vectors v_k of Gram-Schmidt on the selected atoms and q_k = D v_k, the updates are
+c -= beta_k q_k, ||r||^2 -= beta_k^2 and n -= q_k^2, with beta_k = <v_k, x> (Sturm and Christensen 2012,
+Section II).
 """
 
 from collections import namedtuple
@@ -26,8 +26,8 @@ from calepin.solvers.kernels.support import (
 
 Pursuit = namedtuple(
     "Pursuit",
-    # (p,) correlations, energies outside the span (infinite: never to be chosen), scores (and as
-    # integers)
+    # (p,) correlations, energies outside the span (infinite: never selected), scores (and their
+    # bits)
     # (k,) atoms, codes, beta, minus a row of the factor, 0 to k - 1
     # (k, p) rows q; (k, k) Cholesky factor of the Gram matrix of the support
     "correlation energy score score_bits support code beta loading order rows factor",
@@ -55,7 +55,7 @@ def _new_pursuit(p, limit, like, bits):
 
 @njit(**LEAF)
 def best_atom(correlation, energy, score, bits, nonnegative):
-    """Return the atom with the largest c^2 / energy (c > 0 where nonnegative)."""
+    """Return the atom with the largest c^2 / energy (among c > 0 if nonnegative)."""
     zero = correlation.dtype.type(0)
     p = correlation.shape[0]
     for j in range(p):
@@ -66,7 +66,7 @@ def best_atom(correlation, energy, score, bits, nonnegative):
 
 @njit(**LEAF)
 def _load(rows, factor, loading, gram, j, k):
-    """Set loading to minus the coordinates of atom j in the span; return what lies outside."""
+    """Set loading to minus the coordinates of atom j in the span; return its energy outside the span."""
     outside = gram[j, j]
     for t in range(k):
         coordinate = rows[t, j]
@@ -78,7 +78,7 @@ def _load(rows, factor, loading, gram, j, k):
 
 @njit(**LEAF)
 def _orthogonalise(rows, order, loading, gram, correlation, j, k, pivot, beta):
-    """Make row q_k of atom j, and take it out of the correlations."""
+    """Compute row q_k of atom j, and subtract it from the correlations."""
     p = correlation.shape[0]
     inverse = correlation.dtype.type(1) / pivot
     q = rows[k]
@@ -108,7 +108,7 @@ def _back_substitute(factor, beta, code, k):
 
 @njit(**LEAF)
 def _pursue(state, gram, filled, atoms, observed, work, norms, energy, goal, limit, orthogonal, rank_tol):
-    """Choose atoms until ||r||^2 <= goal, there are `limit`, or none helps; return their number."""
+    """Select atoms until ||r||^2 <= goal, there are `limit`, or none helps; return their number."""
     correlation = state.correlation
     outside_all = state.energy
     score = state.score
@@ -153,7 +153,7 @@ def pursuit(B, gram, filled, atoms, mask, norms, energies, goals, limit, orthogo
 
     B (n, p) holds D x, `norms` (n or 1, p) the squared norms of the atoms over observed entries,
     `energies` (n,) ||x||^2, `goals` (n,) the squared residual norms to reach. gram, filled, atoms and
-    mask are as in the homotopy.
+    mask are as in `homotopy`.
     """
     n, p = B.shape
     masked = not filled.all()
@@ -174,7 +174,7 @@ def pursuit(B, gram, filled, atoms, mask, norms, energies, goals, limit, orthogo
         peak = state.score[position(state.score_bits, largest(state.score_bits, p), p)]
         if peak == 0 or not energies[i] > goals[i]:
             continue
-        # Correlations of order one: their squares stay within float32 whatever the samples' scale.
+        # Correlations are scaled to order one, so that their squares stay within the range of float32.
         for j in range(p):
             state.correlation[j] = B[i, j] / peak
             state.energy[j] = own_norms[j] if own_norms[j] > 0 else never

@@ -1,9 +1,9 @@
-"""Compiled pieces that the coders share: rows of the Gram matrix, the inverse on a support, output.
+"""Compiled helpers of the coders: rows of the Gram matrix, the inverse on a support, sorted output.
 
-A literal in an expression would turn float32 into float64: constants are made by ``dtype.type``. Counters
-begin as np.int64(0): a literal 0 has a type of its own, for which callees would be compiled once more.
-Every loop over atoms runs over contiguous rows padded to a multiple of `LANES`, so that the compiler
-makes vector instructions without a scalar tail. Padding is zero and stays zero.
+A literal in an expression would convert float32 to float64, so constants are made by ``dtype.type``. Counters
+start as np.int64(0), because a literal 0 has its own type, for which callees would be compiled again. Every
+loop over atoms runs over contiguous rows padded to a multiple of `LANES`, so that the compiler emits vector
+instructions without a scalar remainder. Padding is zero and remains zero.
 """
 
 import numpy as np
@@ -42,9 +42,9 @@ def combine_rows(rows, index, weight, count, out, n):
 
 @njit(**LEAF)
 def smallest(bits, n):
-    """Return the smallest of n nonnegative numbers, all given as their bits.
+    """Return the smallest of n nonnegative numbers, given by their bits.
 
-    Bits of nonnegative numbers are ordered as integers, whose minima the compiler vectorises.
+    As integers, these bits have the same order as the numbers, and the compiler vectorises integer minima.
     """
     best = bits[0]
     for j in range(n):
@@ -54,7 +54,7 @@ def smallest(bits, n):
 
 @njit(**LEAF)
 def largest(bits, n):
-    """Return the largest of n nonnegative numbers, all given as their bits."""
+    """Return the largest of n nonnegative numbers, given by their bits."""
     best = bits[0]
     for j in range(n):
         best = max(best, bits[j])
@@ -63,7 +63,7 @@ def largest(bits, n):
 
 @njit(**LEAF)
 def position(bits, value, n):
-    """Return the last position of a value that is there."""
+    """Return the last position of a value that occurs in the array."""
     last = np.int32(0)
     for j in range(n):
         here = np.int32(j) if bits[j] == value else np.int32(0)
@@ -88,7 +88,7 @@ def fill_gram_row(gram, atoms, observed, j, work):
 def inverse_column(inverse, gram, j, support, k, column, loads, order):
     """Set column[:k] = inverse @ gram[j, support] and return gram[j, support] @ column.
 
-    The latter is what of atom j's energy the support explains.
+    The returned value is the part of atom j's energy in the span of the support.
     """
     width = (k + LANES - 1) // LANES * LANES
     for t in range(k):
@@ -104,7 +104,7 @@ def inverse_column(inverse, gram, j, support, k, column, loads, order):
 
 @njit(**LEAF)
 def grow_inverse(inverse, column, complement, k):
-    """Border the inverse (k, k) by the atom whose `column` and Schur complement are given.
+    """Extend the inverse (k, k) by an atom with given `column` and Schur complement.
 
     On return column[k] = -1, so that inverse += column column^T / complement.
     """
@@ -124,7 +124,7 @@ def grow_inverse(inverse, column, complement, k):
 
 @njit(**LEAF)
 def shrink_inverse(inverse, r, k):
-    """Remove entry r from the inverse (k, k); the last entry takes its place."""
+    """Remove entry r from the inverse (k, k), and put the last entry in its place."""
     width = ((k - 1) // LANES + 1) * LANES
     for t in range(k):
         if t != r:
@@ -143,7 +143,7 @@ def shrink_inverse(inverse, r, k):
 
 @njit(**LEAF)
 def sorted_into(support, code, k, columns, values, at):
-    """Write the nonzeros of a code, sorted by atom, from position `at`; return how many."""
+    """Write the nonzeros of a code, sorted by atom, from position `at`; return their number."""
     count = 0
     for t in range(k):
         if code[t] == 0.0:

@@ -1,10 +1,10 @@
-"""The lasso for batches of tensors on any device, to the same certified gap as the compiled coder.
+"""The lasso for batches of tensors on any device, with the certificate of the compiled coder.
 
-    minimise over z   0.5 ||x - z D||^2 + alpha ||z||_1      (z >= 0 on request)
+    minimise over z   0.5 ||x - z D||^2 + alpha ||z||_1      (optionally z >= 0)
 
-FISTA (Beck and Teboulle 2009), with a step for each atom and restarts of each sample (O'Donoghue and
-Candes 2015), finds supports and signs; the code is then solved for on the support, in float64. Samples
-whose gap, computed from the true residual, is reached leave the batch.
+FISTA (Beck and Teboulle 2009), with a step size per atom and restarts per sample (O'Donoghue and Candes
+2015), finds supports and signs; the code on the support is then solved for in float64. The gap is computed
+from the true residual; samples that reach their goal are removed from the batch.
 """
 
 import warnings
@@ -65,14 +65,14 @@ def _steps(atoms: Tensor) -> Tensor | None:
     norms = torch.linalg.vector_norm(atoms.double(), dim=1)
     if not norms.any():
         return None
-    # A zero atom never moves: any step will do.
+    # The coefficient of a zero atom never changes: any step size is valid.
     norms = torch.where(norms > 0, norms, norms.max())
     bound = torch.linalg.matrix_norm(atoms.double() / norms.unsqueeze(1), 2).square()
     return (1 / (1.01 * bound * norms.square())).to(atoms.dtype)
 
 
 class _Batch:
-    """Samples that are coded together, and the best codes found of each."""
+    """Samples that are coded together, and the best codes found for each."""
 
     def __init__(self, X, atoms, alpha, tol, nonnegative, mask):
         self.X, self.atoms, self.mask = X, atoms, mask
@@ -84,7 +84,7 @@ class _Batch:
         self.residual = torch.zeros_like(self.gap)
 
     def run(self, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Iterate until every gap is reached."""
+        """Iterate until every duality gap is small enough; return codes, gaps and residuals."""
         rows = torch.arange(len(self.X), device=self.X.device)
         Z = self.codes.clone()
         self._keep(rows, Z.double())
@@ -115,7 +115,7 @@ class _Batch:
         """Solve the optimality conditions for the supports and signs of Z, in float64."""
         atoms, X = self.atoms.double(), self.X[rows].double()
         index, valid = gather_support(Z != 0)
-        if index.shape[1] > atoms.shape[1]:  # not yet at a vertex
+        if index.shape[1] > atoms.shape[1]:  # the support is still too large
             return Z.double()
         mask = None if self.mask is None else self.mask[rows].double()
         gram = support_gram(atoms, index, valid, mask)
@@ -126,7 +126,7 @@ class _Batch:
         return scatter_support(code, index, valid, len(atoms))
 
     def _keep(self, rows: Tensor, Z: Tensor) -> None:
-        """Certify codes in float64 and keep those with a smaller gap than before."""
+        """Certify codes in float64, and store those with a smaller gap than before."""
         X, atoms = self.X[rows].double(), self.atoms.double()
         mask = None if self.mask is None else self.mask[rows]
         W, C = _correlate(X, Z, atoms, mask)

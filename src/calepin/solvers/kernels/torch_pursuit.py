@@ -1,7 +1,7 @@
-"""Greedy pursuits for batches of tensors on any device: the rules of the compiled coders, in step.
+"""Greedy pursuits for batches of tensors on any device, with the rules of the compiled coders.
 
-All samples add an atom at a time, by the orthogonalised rows of `_pursuit`; nonnegative codes are
-fitted anew on each support in float64 (Lawson and Hanson 1974). Samples that are done leave.
+All samples add one atom at a time, with the orthogonalised rows of `pursuit`. Nonnegative codes are refitted
+on each support in float64 (Lawson and Hanson 1974). Finished samples are not changed any more.
 """
 
 import torch
@@ -75,7 +75,7 @@ def _norms(atoms: Tensor, mask: Tensor | None, n_samples: int) -> Tensor:
 
 
 def _choose(X, atoms, mask, goals, limit: int, orthogonal: bool) -> Tensor:
-    """Return codes with the atoms that OMP or OLS chooses."""
+    """Return codes with the atoms that OMP or OLS selects."""
     scale = X.abs().amax(1, keepdim=True).clamp_min(torch.finfo(X.dtype).tiny)
     X, goals = X / scale, goals / scale.squeeze(1).double().square()
     n, everyone = len(X), torch.arange(len(X), device=X.device)
@@ -130,10 +130,10 @@ def _back_substitute(c: Tensor, chosen, betas, coordinates) -> Tensor:
 
 
 def _choose_nonnegative(X, atoms, mask, goals, limit: int, orthogonal: bool) -> Tensor:
-    """Return nonnegative codes with the atoms that NN-OMP or NN-OLS chooses."""
+    """Return nonnegative codes with the atoms that NN-OMP or NN-OLS selects."""
     n, everyone = len(X), torch.arange(len(X), device=X.device)
     norms = _norms(atoms, mask, n)
-    small = 1e-9  # well above what the ridge of the solver leaves of a correlation
+    small = 1e-9  # well above the correlations that remain because of the ridge of the solver
     noise = small**2 * X.square().sum(1)
     codes = X.new_zeros(n, len(atoms))
     correlations = X @ atoms.T
@@ -157,7 +157,7 @@ def _choose_nonnegative(X, atoms, mask, goals, limit: int, orthogonal: bool) -> 
 
 
 def _outside(atoms: Tensor, member: Tensor, mask: Tensor | None, norms: Tensor) -> Tensor:
-    """Return what of each atom's energy lies outside the span of each support."""
+    """Return the part of each atom's energy outside the span of each support."""
     index, valid = gather_support(member)
     chosen = atoms[index] * valid.unsqueeze(-1)
     cross = (chosen if mask is None else chosen * mask.unsqueeze(1)) @ atoms.T
@@ -166,7 +166,7 @@ def _outside(atoms: Tensor, member: Tensor, mask: Tensor | None, norms: Tensor) 
 
 
 def _fit(codes: Tensor, member: Tensor, atoms: Tensor, mask: Tensor | None, correlations: Tensor):
-    """Return the nonnegative least-squares fit on each support, from a code that is feasible."""
+    """Return the nonnegative least-squares fit on each support, starting from a feasible code."""
     for _ in range(member.shape[1]):
         index, valid = gather_support(member)
         right = torch.where(valid, correlations.gather(1, index), 0)
