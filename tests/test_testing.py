@@ -91,7 +91,7 @@ class WrongShape(LinearOperator):
     [
         (Affine(ATOMS), "not linear"),
         (WrongAdjoint(ATOMS), r"dot test: <A x, y> = \[.*\], <x, A\^H y> = \["),
-        (Detached(torch.nn.Parameter(ATOMS)), "the gradient in atoms through forward is not"),
+        (Detached(torch.nn.Parameter(ATOMS)), "the gradient with respect to atoms through forward differs"),
         (NoShapeCheck((3,)), "expected a ValueError"),
         (SmallNorm(ATOMS), "norm_squared: 0.001 is less"),
         (WrongShape(), r"forward: expected shape \(3, 3\), got \(3, 4\)"),
@@ -355,7 +355,7 @@ class Idling(Unfolded):
             "a resumed run differs from an uninterrupted one in atoms",
         ),
         (InPlace(L1(0.1), n_unfold=3), "init or step changes the atoms that were passed to init"),
-        (Idling(L1(0.1)), "nothing in the state changes"),
+        (Idling(L1(0.1)), "no tensor of the state changes"),
     ],
 )
 def test_broken_rules_are_caught(rule, message):

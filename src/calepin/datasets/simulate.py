@@ -46,7 +46,7 @@ def simulate_sparse(
     noise: float = 0.0,
     random_state: int | np.random.Generator = 0,
 ) -> SparseData:
-    """Draw a random dictionary and random sparse combinations of its atoms.
+    """Return random sparse combinations of the atoms of a random dictionary.
 
     Atoms are uniformly distributed on the unit sphere. Each sample uses `n_nonzero` atoms, drawn uniformly
     without replacement. Coefficients have magnitudes uniform in the range `amplitude`, and random signs if
@@ -110,7 +110,7 @@ class ConvolutionalData:
 def smooth_filters(
     n_components: int, kernel_size: Sequence[int], *, n_channels: int = 1, random_state: Any = 0
 ) -> NDArray[np.float64]:
-    """Draw smooth filters (n_components, n_channels, *kernel_size) of unit norm that vanish at their ends.
+    """Return smooth random filters (n_components, n_channels, *kernel_size) of unit norm, near zero at the ends.
 
     A filter is white noise, smoothed by a Gaussian with a standard deviation of a sixteenth of the kernel and
     multiplied by a Hann window.
@@ -143,7 +143,7 @@ def simulate_convolutional(
     noise: float = 1.0,
     random_state: int | np.random.Generator = 0,
 ) -> ConvolutionalData:
-    """Draw observations of signals in which each filter occurs a few times at random positions.
+    """Return random observations of signals in which each filter occurs a few times at random positions.
 
     With the defaults and signals of 500 samples this is the simulation of Tolooshams et al. (2020, section
     5.2.1). The paper does not specify the filters (here `smooth_filters`), the distribution of the amplitudes

@@ -49,7 +49,7 @@ class FilterMatch:
 
 
 def match_filters(filters: ArrayLike, reference: ArrayLike, *, max_shift: int | None = 0) -> FilterMatch:
-    """Match filters to reference filters up to permutation, sign and shift.
+    """Return the best match of filters to reference filters over permutations, signs and shifts.
 
     The match maximises the sum of the absolute inner products of normalised filters, each at the best shift
     of its pair. This is a linear assignment problem.

@@ -92,7 +92,7 @@ def atom_curves(atoms: ArrayLike) -> Figure:
 def _as_patches(atoms: ArrayLike, shape: Sequence[int] | None) -> NDArray[np.float32]:
     values = np.asarray(atoms, np.float32)
     if values.ndim < 2 or 0 in values.shape or not np.isfinite(values).all():
-        raise ValueError(f"atoms: expected at least one atom with finite values, got shape {values.shape}")
+        raise ValueError(f"atoms: expected finite values of at least one atom, got shape {values.shape}")
     n_features = values[0].size
     if shape is None:
         shape = values.shape[1:] if values.ndim > 2 else patch_shape(n_features)
