@@ -200,7 +200,7 @@ def _changed(value, index=(3, 0, 5)):
         (data_for().X[:, :, :10], r"kernel_size: expected at most the signal's size \(10,\), got \(20,\)"),
         ([data_for().X[0], data_for().X[1, 0]], "X: expected a list of arrays"),
         (data_for().X.astype(complex), "X: expected real numbers"),
-        (data_for().X[:0], "X: expected at least one signal"),
+        (data_for().X[:0], "X: expected at least one nonempty signal"),
     ],
 )
 def test_data_that_no_binomial_could_give_is_refused(X, message):

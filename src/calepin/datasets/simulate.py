@@ -110,7 +110,7 @@ class ConvolutionalData:
 def smooth_filters(
     n_components: int, kernel_size: Sequence[int], *, n_channels: int = 1, random_state: Any = 0
 ) -> NDArray[np.float64]:
-    """Return smooth random filters (n_components, n_channels, *kernel_size) of unit norm, near zero at the ends.
+    """Return random smooth filters (n_components, n_channels, *kernel_size) of unit norm, small at the ends.
 
     A filter is white noise, smoothed by a Gaussian with a standard deviation of a sixteenth of the kernel and
     multiplied by a Hann window.
