@@ -104,8 +104,8 @@ def _require_variation(rows: np.ndarray, signals: Signals) -> None:
     if constant.any():
         row = int(rows[int(constant.any(1).nonzero()[0])])
         raise ValueError(
-            "X: expected counts that vary in every channel of every signal, got only zeros or only the number "
-            f"of trials in signal {row}: no baseline can be estimated from it; remove it or pass offset"
+            "X: expected counts that vary in every channel of every signal, got only zeros or all "
+            f"trials in signal {row}: no baseline can be estimated from it; remove it or pass offset"
         )
 
 
