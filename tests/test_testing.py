@@ -91,7 +91,7 @@ class WrongShape(LinearOperator):
     [
         (Affine(ATOMS), "not linear"),
         (WrongAdjoint(ATOMS), r"dot test: <A x, y> = \[.*\], <x, A\^H y> = \["),
-        (Detached(torch.nn.Parameter(ATOMS)), "the gradient in atoms through forward is not"),
+        (Detached(torch.nn.Parameter(ATOMS)), "the gradient with respect to atoms through forward differs"),
         (NoShapeCheck((3,)), "expected a ValueError"),
         (SmallNorm(ATOMS), "norm_squared: 0.001 is less"),
         (WrongShape(), r"forward: expected shape \(3, 3\), got \(3, 4\)"),
@@ -281,9 +281,9 @@ class Excessive(ProximalCoder):
     ("coder", "message"),
     [
         (Forgetful(0.3, nonnegative=True), "nonnegative is True, but codes are negative"),
-        (Boasting(0.3), "gap does not bound what is missing"),
-        (Averaging(L1(0.3), 50), "samples coded together differ from each alone"),
-        (Excessive(L1(0.3), 50), "codes cost more than codes of zero"),
+        (Boasting(0.3), "gap does not bound the suboptimality"),
+        (Averaging(L1(0.3), 50), "samples coded together differ from samples coded separately"),
+        (Excessive(L1(0.3), 50), "codes have a larger objective than zero codes"),
     ],
 )
 def test_broken_coders_are_caught(coder, message):
@@ -354,8 +354,8 @@ class Idling(Unfolded):
             Hiding(L1(0.1), n_unfold=3),
             "a resumed run differs from an uninterrupted one in atoms",
         ),
-        (InPlace(L1(0.1), n_unfold=3), "init or step changes the atoms that were given"),
-        (Idling(L1(0.1)), "nothing in the state changes"),
+        (InPlace(L1(0.1), n_unfold=3), "init or step changes the atoms that were passed to init"),
+        (Idling(L1(0.1)), "no tensor of the state changes"),
     ],
 )
 def test_broken_rules_are_caught(rule, message):

@@ -1,14 +1,14 @@
-"""Public conformance checks: what a class must do to work with the rest of calepin.
+"""Conformance checks for user-defined operators, penalties, likelihoods, solvers, coders and rules.
 
-    check_operator(MyOperator(...))          linear, its adjoint the adjoint, shapes checked
+    check_operator(MyOperator(...))          linearity, the adjoint, gradients, errors for wrong shapes
     check_penalty(MyPenalty(...), shape=...) the proximal map minimises its objective
-    check_likelihood(MyFamily(), eta)        the score is minus the gradient, the curvature a bound
-    check_solver(MySolver(L1(0.1)))          solutions are stationary, samples don't meet each other
-    check_coder(MyCoder(...))                codes are what they say, each sample's by itself
-    check_rule(MyRule(...), atoms, batch)    a state holds all that changes, and resumes bit for bit
+    check_likelihood(MyFamily(), eta)        the score is minus the gradient, the curvature is a bound
+    check_solver(MySolver(L1(0.1)))          solutions are stationary, samples are solved independently
+    check_coder(MyCoder(...))                gap and residual of codes are correct, samples are independent
+    check_rule(MyRule(...), atoms, batch)    the state is complete, so that a run resumes bit for bit
 
-Each raises AssertionError that says which property failed and by how much. calepin's own tests run
-them over every class there is.
+Each check raises an AssertionError that says which property failed, and by how much. calepin's own classes
+pass the same checks in its tests.
 """
 
 import copy
@@ -51,20 +51,21 @@ __all__ = [
 def check_operator(
     operator: LinearOperator, *, dtype: torch.dtype | None = None, rtol: float = 1e-10, seed: int = 0
 ) -> None:
-    """Check that an operator is linear, has the adjoint it says, and refuses wrong shapes.
+    """Check that an operator is linear, that its adjoint is correct, and that it refuses wrong shapes.
 
-    Its two maps must have the right gradients too, in their samples and in every parameter.
+    The gradients of both maps, with respect to the samples and all parameters, are checked too. So are the
+    bound on the norm, `copy.deepcopy` and `pickle`.
 
     Parameters
     ----------
     operator : LinearOperator
-        With floating tensors of double precision, or none.
+        The operator to check. Its floating tensors, if any, must be in double precision.
     dtype : torch.dtype, optional
-        Of the samples; by default that of the operator's first floating tensor, else float64.
-    rtol : float
-        Error allowed, relative to the norms of the two sides.
-    seed : int
-        Of the random samples.
+        The dtype of the samples. Default: that of the operator's first floating tensor, or float64.
+    rtol : float, default 1e-10
+        Tolerance relative to the norms of the compared values.
+    seed : int, default 0
+        Seed of the random samples.
     """
     draw = _drawer(seed, dtype or _dtype_of(operator), operator.n_samples or 3)
     x, other = draw(operator.in_shape), draw(operator.in_shape)
@@ -97,7 +98,7 @@ def check_operator(
         ("deepcopy", copy.deepcopy(operator)),
         ("pickle", pickle.loads(pickle.dumps(operator))),
     ):
-        _require_close(f"a {name} of the operator maps otherwise:", twin(x), image, rtol)
+        _require_close(f"a {name} of the operator gives other results:", twin(x), image, rtol)
 
 
 def check_penalty(
@@ -107,19 +108,21 @@ def check_penalty(
     weight: Callable[[float], float] = lambda step: step,
     seed: int = 0,
 ) -> None:
-    """Check the proximal map of a penalty against a search.
+    """Check that no nearby or random code has a smaller objective than the proximal map of a penalty.
 
         prox(v, s) = argmin_z 0.5 ||v - z||^2 + weight(s) * value(z)
 
     Parameters
     ----------
     penalty : Penalty
-    shape : tuple of int
+        The penalty to check.
+    shape : tuple of int, default (6,)
         Shape of one code.
-    weight : callable
-        1 in place of the step for a penalty whose threshold does not move with it (`HardThreshold`).
-    seed : int
-        Of the random codes.
+    weight : callable, optional
+        Weight of the penalty as a function of the step size; the identity by default. Pass
+        ``lambda step: 1.0`` for a threshold that does not depend on the step size (`HardThreshold`).
+    seed : int, default 0
+        Seed of the random codes.
     """
     draw = _drawer(seed, torch.float64, 5)
     v = 2 * draw(shape)
@@ -140,10 +143,10 @@ def check_penalty(
             _require(
                 not bool((excess > 1e-9 * (1 + best.abs())).any()),
                 f"prox(v, {step}) does not minimise its objective: {best.tolist()}, "
-                f"a neighbour has {(best - excess).tolist()}",
+                f"another code has {(best - excess).tolist()}",
             )
         _require_close(
-            "a step for each sample differs from the same number:",
+            "equal steps for all samples differ from a single number:",
             penalty.prox(v, torch.full((5, *[1] * len(shape)), step, dtype=v.dtype)),
             z,
             1e-12,
@@ -153,17 +156,21 @@ def check_penalty(
 
 
 def check_likelihood(likelihood: Likelihood, eta: Tensor, *, n_draws: int = 4000, seed: int = 0) -> None:
-    """Check a family: the score is minus the gradient, the curvature a bound, the mean the mean.
+    """Check the score, the curvature, the mean and the samples of a likelihood.
+
+    The score must be minus the gradient of the nll, the curvature a Lipschitz constant of the score, and the
+    average of samples the mean. A NaN in the observations must be refused.
 
     Parameters
     ----------
     likelihood : Likelihood
+        The likelihood to check.
     eta : Tensor, shape (n, ...)
-        Linear predictors in double precision, moderate enough to draw from.
-    n_draws : int
-        Draws whose average is compared with the mean.
-    seed : int
-        Of the draws.
+        Linear predictors in double precision, of a size for which samples can be drawn.
+    n_draws : int, default 4000
+        Number of draws for the comparison of the average with the mean.
+    seed : int, default 0
+        Seed of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
     y = likelihood.sample(eta, generator=generator)
@@ -186,7 +193,7 @@ def check_likelihood(likelihood: Likelihood, eta: Tensor, *, n_draws: int = 4000
             _require(
                 bool((change <= bound * (1 + 1e-6) + 1e-12).all()),
                 f"curvature {likelihood.curvature} does not bound the change of the score, "
-                f"off by {float((change - bound).max()):.3g}",
+                f"exceeded by {float((change - bound).max()):.3g}",
             )
 
     repeated = eta.expand(n_draws, *eta.shape).flatten(0, 1)
@@ -208,28 +215,28 @@ def check_solver(
     tol: float = 1e-6,
     seed: int = 0,
 ) -> None:
-    """Check that a solver with a penalty and a step ends where its own proximal step does not move.
+    """Check that a solver converges to a fixed point of the proximal gradient step.
 
-    At a minimum of nll + g, ``z = prox(z - s gradient(z), s)`` for every s: the residual of this
-    equation, relative to z, is the KKT residual that `tol` bounds.
+    A minimiser of nll + g satisfies ``z = prox(z - s gradient(z), s)`` for every s. The residual of this
+    equation, relative to z, is the KKT residual.
 
     Parameters
     ----------
     solver : Solver
-        With an attribute `penalty`.
+        The solver to check. It must have an attribute `penalty`.
     problem : Problem, optional
-        By default a small Gaussian one with twice as many atoms as features.
-    n_iter : int
-        Iterations.
-    monotone : bool
-        Whether nll + g must fall in every iteration.
-    tol : float
-        Largest KKT residual.
-    seed : int
-        Of the default problem.
+        The problem to solve. Default: a small Gaussian one with twice as many atoms as features.
+    n_iter : int, default 3000
+        Number of iterations.
+    monotone : bool, default False
+        Whether nll + g must not increase in any iteration.
+    tol : float, default 1e-6
+        Upper bound on the KKT residual.
+    seed : int, default 0
+        Seed of the default problem.
     """
     problem = problem or _small_problem(seed)
-    penalty: Penalty = getattr(solver, "penalty")  # noqa: B009  no part of the protocol
+    penalty: Penalty = getattr(solver, "penalty")  # noqa: B009  not in the protocol
     z = solve(problem, solver, n_iter=n_iter).z
     step = 1 / problem.lipschitz() if problem.likelihood.curvature is not None else 1e-2
     moved = penalty.prox(z - step * problem.gradient(z), step)
@@ -239,13 +246,17 @@ def check_solver(
     )
 
     again = solve(problem, solver, n_iter=7).z
-    _require(torch.equal(again, solve(problem, solver, n_iter=7).z), "a second run differs: hidden state")
+    _require(
+        torch.equal(again, solve(problem, solver, n_iter=7).z), "a second run differs: there is hidden state"
+    )
     if problem.operator.n_samples is None and not isinstance(problem.offset, Tensor):
         alone = [
             solve(Problem(problem.operator, problem.likelihood, y[None], problem.offset), solver, n_iter=7).z
             for y in problem.y
         ]
-        _require_close("samples solved together differ from each alone:", again, torch.cat(alone), 1e-9)
+        _require_close(
+            "samples solved together differ from samples solved separately:", again, torch.cat(alone), 1e-9
+        )
 
     if monotone:
         state = solver.init(problem, problem.zeros())
@@ -261,17 +272,18 @@ def check_solver(
 
 
 def check_coder(coder: Coder, *, problem: Problem | None = None, rtol: float = 1e-6, seed: int = 0) -> None:
-    """Check that a coder's codes are what they say they are, and each sample's by itself.
+    """Check the codes of a coder: shape, sign, gap, residual, gradient, and independence of samples.
 
     Parameters
     ----------
     coder : Coder
+        The coder to check.
     problem : Problem, optional
-        By default a small Gaussian one with twice as many atoms as features; give one that the coder is for.
+        A problem that the coder supports. Default: a small Gaussian one with twice as many atoms as features.
     rtol : float, default 1e-6
-        Error allowed between samples coded together and alone, relative to the norm of the codes.
+        Tolerance between samples coded together and separately, relative to the norm of the codes.
     seed : int, default 0
-        Of the default problem.
+        Seed of the default problem.
     """
     problem = problem or _small_problem(seed)
     y = problem.y.clone()
@@ -285,28 +297,31 @@ def check_coder(coder: Coder, *, problem: Problem | None = None, rtol: float = 1
     _require(bool(torch.isfinite(z).all()), "values: expected finite numbers")
     _require(not coder.nonnegative or bool((z >= 0).all()), "nonnegative is True, but codes are negative")
     _require(torch.equal(problem.y, y), "encode changes the observations")
-    _require(torch.equal(coder.encode(problem).dense(), z), "a second run differs: hidden state")
+    _require(torch.equal(coder.encode(problem).dense(), z), "a second run differs: there is hidden state")
     _check_what_is_known(coder, problem, codes)
     if problem.separable:
         alone = [coder.encode(problem.take(torch.tensor([i]))).dense() for i in range(len(y))]
-        _require_close("samples coded together differ from each alone:", z, torch.cat(alone), rtol)
+        _require_close(
+            "samples coded together differ from samples coded separately:", z, torch.cat(alone), rtol
+        )
     shorter = coder.shortened(4).encode(problem).dense()
     _require(shorter.shape == z.shape, f"shortened: expected codes of shape {tuple(z.shape)}")
     _check_coder_gradient(coder, problem)
 
 
 def check_rule(rule: Rule[Any], atoms: Tensor, batch: Batch, *, n_steps: int = 3) -> None:
-    """Check that a rule keeps all that changes in its state, and goes on from a checkpoint bit for bit.
+    """Check that the state of a rule is complete: a run resumed from a checkpoint is the same bit for bit.
 
     Parameters
     ----------
     rule : Rule
+        The rule to check.
     atoms : Tensor
-        Where to begin.
+        Initial atoms, or whatever the `init` of the rule expects.
     batch : Batch
-        Samples as the rule takes them.
+        Samples in the form that the rule expects.
     n_steps : int, default 3
-        Steps before and after the checkpoint.
+        Number of steps before and after the checkpoint.
     """
     first = atoms.clone()
     state = rule.init(atoms)
@@ -314,11 +329,11 @@ def check_rule(rule: Rule[Any], atoms: Tensor, batch: Batch, *, n_steps: int = 3
         values = rule.step(state, batch)
         _require(
             isinstance(values, np.ndarray) and values.ndim == 1 and bool(np.isfinite(values).all()),
-            f"step: expected an array of finite objectives, one a sample, got {values!r}",
+            f"step: expected an array of finite objectives, one for each sample, got {values!r}",
         )
     report = rule.end_pass(state)
     _require(isinstance(report, dict), f"end_pass: expected a dictionary of numbers, got {report!r}")
-    _require(torch.equal(atoms, first), "init or step changes the atoms that were given")
+    _require(torch.equal(atoms, first), "init or step changes the atoms that were passed to init")
 
     settings = json.loads(json.dumps(rule.settings()))
     _require(isinstance(settings, dict), f"settings: expected a dictionary, got {settings!r}")
@@ -330,21 +345,23 @@ def check_rule(rule: Rule[Any], atoms: Tensor, batch: Batch, *, n_steps: int = 3
         rule.step(resumed, batch)
         rule.step(fresh, batch)
     after, again = state.tensors(), resumed.tensors()
-    _require(after.keys() == again.keys(), f"restore forgets {sorted(after.keys() - again.keys())}")
+    _require(after.keys() == again.keys(), f"restore omits {sorted(after.keys() - again.keys())}")
     for name, value in after.items():
         same = np.array_equal(_on_cpu(value), _on_cpu(again[name]), equal_nan=True)
-        _require(same, f"a resumed run differs from an uninterrupted one in {name}: hidden state")
-    _require(state.scalars() == resumed.scalars(), "a resumed run differs in its scalars: hidden state")
+        _require(same, f"a resumed run differs from an uninterrupted one in {name}: there is hidden state")
+    _require(
+        state.scalars() == resumed.scalars(), "a resumed run differs in its scalars: there is hidden state"
+    )
     begun, moved = rule.init(atoms).tensors(), fresh.tensors()
     _require(
         any(not np.array_equal(_on_cpu(value), _on_cpu(begun[name])) for name, value in moved.items()),
-        "nothing in the state changes: nothing is learned",
+        "no tensor of the state changes: nothing is learned",
     )
 
 
 @torch.enable_grad()
 def _check_gradients(operator: LinearOperator, x: Tensor, y: Tensor, rtol: float) -> None:
-    """Compare the gradients of <A x, y> and <x, A^H y>: one function of samples and parameters."""
+    """Compare the gradients of <A x, y> and <x, A^H y>, which are the same function."""
     parameters = {name: p for name, p in operator.named_parameters() if p.requires_grad}
     wanted = {"x": x.clone().requires_grad_(), "y": y.clone().requires_grad_(), **parameters}
     both = []
@@ -357,7 +374,7 @@ def _check_gradients(operator: LinearOperator, x: Tensor, y: Tensor, rtol: float
         both.append(torch.autograd.grad(product, list(wanted.values()), materialize_grads=True))
     for name, through_forward, through_adjoint in zip(wanted, *both, strict=True):
         _require_close(
-            f"the gradient in {name} through forward is not that through adjoint:",
+            f"the gradient with respect to {name} through forward differs from that through adjoint:",
             through_forward,
             through_adjoint,
             rtol,
@@ -397,7 +414,7 @@ def _check_refusal(likelihood: Likelihood, y: Tensor) -> None:
 
 
 def _check_what_is_known(coder: Coder, problem: Problem, codes: Codes) -> None:
-    """Compare gap and residual with what they say of the codes; codes cost no more than none."""
+    """Check gap and residual of codes, and that their objective is at most that of zero codes."""
     n = (len(problem.y),)
     for name in ("gap", "residual", "converged"):
         value = getattr(codes, name)
@@ -407,7 +424,7 @@ def _check_what_is_known(coder: Coder, problem: Problem, codes: Codes) -> None:
     none = torch.from_numpy(objective(problem, nothing, coder.penalty))
     _require(
         bool((found <= none + 1e-9 * (1 + none.abs())).all()),
-        f"codes cost more than codes of zero: {found.tolist()} against {none.tolist()}",
+        f"codes have a larger objective than zero codes: {found.tolist()} against {none.tolist()}",
     )
     if codes.residual is not None:
         miss = problem.likelihood.score(problem.operator(codes.dense()) + codes.offset, problem.y)
@@ -419,19 +436,19 @@ def _check_what_is_known(coder: Coder, problem: Problem, codes: Codes) -> None:
         short = found - least - torch.as_tensor(codes.gap)
         _require(
             bool((short <= 1e-8 * (1 + least.abs())).all()),
-            f"gap does not bound what is missing, by {float(short.max()):.3g}",
+            f"gap does not bound the suboptimality, exceeded by {float(short.max()):.3g}",
         )
 
 
 def _check_coder_gradient(coder: Coder, problem: Problem) -> None:
-    """Codes of "ae-ls" carry a graph to the observations, or the coder says that it cannot."""
+    """Check that codes of "ae-ls" are differentiable, unless the coder raises IncompatibleError."""
     leaf = problem.y.clone().requires_grad_()
     try:
         with torch.enable_grad():
             z = coder.encode(replace(problem, y=leaf), gradient="ae-ls").dense()
     except IncompatibleError:
         return
-    _require(z.requires_grad, "gradient='ae-ls': expected values with their graph, or an IncompatibleError")
+    _require(z.requires_grad, "gradient='ae-ls': expected differentiable codes, or an IncompatibleError")
     with torch.enable_grad():
         constant = coder.encode(replace(problem, y=leaf), gradient="dec").dense()
     _require(not constant.requires_grad, "gradient='dec': expected constants")
@@ -442,7 +459,7 @@ def _on_cpu(value: Any) -> np.ndarray:
 
 
 def _neighbours(z: Tensor, v: Tensor, draw: Callable[..., Tensor]) -> list[Tensor]:
-    """Return candidates near and far, and all with one entry set to zero or to that of v."""
+    """Return random codes near z and far from it, and z with one entry set to zero or to that of v."""
     shape = tuple(z.shape[1:])
     near = [z + scale * draw(shape) for scale in (1e-5, 1e-3, 0.1, 1.0) for _ in range(25)]
     near += [(z + 0.3 * draw(shape)).clamp_min(0) for _ in range(25)]
@@ -485,4 +502,4 @@ def _require(holds: bool, message: str) -> None:
 def _require_close(what: str, mine: Tensor, expected: Tensor, rtol: float) -> None:
     error = float(torch.linalg.vector_norm((mine - expected).detach()))
     scale = float(torch.linalg.vector_norm(expected.detach()))
-    _require(error <= rtol * scale + 1e-12, f"{what} off by {error:.3g} of {scale:.3g}")
+    _require(error <= rtol * scale + 1e-12, f"{what} error {error:.3g}, norm {scale:.3g}")

@@ -119,7 +119,8 @@ def test_what_a_format_loses_is_said_and_quiet_says_nothing(capsys):
     write_noisy("in.tif", "camera", 16)
     assert main(["denoise", "in.tif", "-o", "out.jpg", *FAST]) == 0
     assert (
-        capsys.readouterr().err == "calepin: note: out.jpg: JPEG holds 8 bits a channel, the image has 16\n"
+        capsys.readouterr().err
+        == "calepin: note: out.jpg: JPEG stores 8 bits per channel, the image has 16\n"
     )
     assert main(["denoise", "in.tif", "-o", "out.jpg", *FAST, "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")

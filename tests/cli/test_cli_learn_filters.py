@@ -58,7 +58,7 @@ def test_filters_of_images_are_drawn_as_tiles(tmp_path, capsys, rng):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--kernel-size", "100"], "kernel_size: expected at most the signal's (80,), got (100,)"),
+        (["--kernel-size", "100"], "kernel_size: expected at most the signal's size (80,), got (100,)"),
         (["--kernel-size", "8y8"], "--kernel-size: expected a size"),
         (["--trials", "3"], "X: expected at most the number of trials (3)"),
         (["--trials", "0"], "trials: expected a positive integer"),

@@ -88,7 +88,7 @@ def test_jpeg_keeps_colour_and_says_what_it_cannot_hold(tmp_path):
     pixels = image.pixels[:64, :64]
     path = tmp_path / "image.jpg"
     losses = write_image(path, Image(pixels, 16, np.ones((64, 64))))
-    assert [loss.split()[1] for loss in losses] == ["holds", "has"]
+    assert [loss.split()[1] for loss in losses] == ["stores", "has"]
     back = read_image(path)
     assert back.bits == 8
     assert back.pixels.shape == (64, 64, 3)

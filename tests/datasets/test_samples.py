@@ -91,10 +91,10 @@ def test_the_data_folder_says_what_is_missing(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="set CALEPIN_DATA"):
         data_path("set12")
     monkeypatch.setenv("CALEPIN_DATA", str(tmp_path / "none"))
-    with pytest.raises(FileNotFoundError, match="no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         data_path("set12")
     monkeypatch.setenv("CALEPIN_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="holds no set12"):
+    with pytest.raises(FileNotFoundError, match="does not contain set12"):
         data_path("set12")
     assert not has_data("set12")
     (tmp_path / "set12").mkdir()

@@ -110,7 +110,7 @@ def test_codes_and_offsets_stand_for_the_mean_of_the_signals(name):
     mean = fitted.inverse_transform(codes, offset=offset)
     assert mean.shape == data.X.shape
     assert ((mean - data.X) ** 2).mean() < 0.9 * ((data.X - data.X.mean()) ** 2).mean()
-    with pytest.raises(ValueError, match="offset: expected that of each signal"):
+    with pytest.raises(ValueError, match="offset: expected the offsets of all signals"):
         fitted.inverse_transform(codes)
 
 
@@ -197,10 +197,10 @@ def _changed(value, index=(3, 0, 5)):
         (_changed(0.0, (2,)), "signal 2"),
         (_changed(25.0, (2,)), "signal 2"),
         (data_for().X[:, 0], r"X: expected shape \(n_signals, channels, \*spatial\).*X\[:, None\]"),
-        (data_for().X[:, :, :10], r"kernel_size: expected at most the signal's \(10,\), got \(20,\)"),
+        (data_for().X[:, :, :10], r"kernel_size: expected at most the signal's size \(10,\), got \(20,\)"),
         ([data_for().X[0], data_for().X[1, 0]], "X: expected a list of arrays"),
         (data_for().X.astype(complex), "X: expected real numbers"),
-        (data_for().X[:0], "X: expected at least one signal"),
+        (data_for().X[:0], "X: expected at least one nonempty signal"),
     ],
 )
 def test_data_that_no_binomial_could_give_is_refused(X, message):
@@ -244,7 +244,10 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
     ("known", "message"),
     [
         ({"offset": np.zeros(5)}, "offset: expected one value for each of the 12 signals, got 5"),
-        ({"offset": np.zeros((12, 1, 7))}, r"offset: expected what broadcasts .* got \(1, 7\) for signal 0"),
+        (
+            {"offset": np.zeros((12, 1, 7))},
+            r"offset: expected values that broadcast .* got shape \(1, 7\) for signal 0",
+        ),
         ({"offset": np.full(12, np.nan)}, "offset: expected finite numbers"),
         ({"trials": np.zeros(12)}, "trials: expected whole numbers of at least 1, got 0"),
         ({"trials": np.full(12, 3)}, "X: expected at most the number of trials"),

@@ -69,9 +69,7 @@ def test_a_coder_that_is_an_object_is_asked_for_again(X, tmp_path):
     coder = LassoCoder(0.3, nonnegative=True)
     learner = calepin.DictionaryLearner(10, coder=coder, max_iter=2, random_state=0).fit(X)
     learner.save(tmp_path / "own.safetensors")
-    with pytest.raises(
-        ValueError, match=r"coder: expected the object that .* was learned with"
-    ):
+    with pytest.raises(ValueError, match=r"coder: expected the object that .* was learned with"):
         calepin.DictionaryLearner.load(tmp_path / "own.safetensors")
     loaded = calepin.DictionaryLearner.load(tmp_path / "own.safetensors", coder=coder)
     np.testing.assert_array_equal(loaded.transform(X), learner.transform(X))

@@ -51,7 +51,7 @@ def test_the_recovered_share_counts_atoms_within_the_tolerance():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match=r"one shape .*\(2, 3\) and \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"the same shape .*\(2, 3\) and \(3, 3\)"):
         dictionary_error(np.zeros((2, 3)), np.zeros((3, 3)))
     with pytest.raises(ValueError, match="atoms: expected finite"):
         match_atoms(np.full((2, 2), np.nan), np.eye(2))

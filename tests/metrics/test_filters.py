@@ -45,7 +45,7 @@ def test_each_filter_stands_for_one_reference(rng):
 
 
 def test_what_cannot_be_compared_is_refused(reference):
-    with pytest.raises(ValueError, match=r"filters and reference: expected one shape .* got \(3"):
+    with pytest.raises(ValueError, match=r"filters and reference: expected the same shape .* got \(3"):
         match_filters(reference[:3], reference)
     with pytest.raises(ValueError, match="reference: expected finite"):
         filter_error(reference, reference * np.nan)

@@ -122,5 +122,5 @@ def test_files_that_are_no_network_are_refused(tmp_path):
     with pytest.raises(FileFormatError, match="net.json is not JSON"):
         UnfoldedAutoencoder.load_reference(path)
     (tmp_path / "net.json").unlink()
-    with pytest.raises(FileNotFoundError, match="needs its settings beside it"):
+    with pytest.raises(FileNotFoundError, match="needs its settings in the same folder"):
         UnfoldedAutoencoder.load_reference(path)

@@ -161,7 +161,7 @@ def test_complex_channels_are_real_then_imaginary():
             lambda: DeepDecoder((32, 32), upsampling=torch.ones(4)),
             "upsampling: expected 'linear'",
         ),
-        (lambda: DeepImagePrior((8, 64), depth=4), "depth: expected levels that"),
+        (lambda: DeepImagePrior((8, 64), depth=4), "depth: expected a positive number of levels"),
         (lambda: DeepImagePrior((64, 64), kernel=4), "kernel: expected an odd number"),
         (lambda: TwoLayerGenerator(8, kernel=box_kernel(3), channels=5), "channels: expected an even number"),
         (lambda: TwoLayerGenerator(8, kernel=box_kernel(9)), "kernel: expected 1 axes of at most"),

@@ -51,7 +51,7 @@ def test_square_patches_are_recognised(n_features, shape):
 
 
 def test_what_is_no_patch_is_refused():
-    with pytest.raises(ValueError, match="50 features are no square patch"):
+    with pytest.raises(ValueError, match="50 features are not a square patch"):
         atom_tiles(np.ones((3, 50)))
     with pytest.raises(ValueError, match=r"shape: expected .* 50 entries, got \(7, 7\)"):
         atom_tiles(np.ones((3, 50)), (7, 7))

@@ -44,7 +44,7 @@ def test_tiny_images_have_a_detail_too(shape):
 
 
 def test_images_of_different_sizes_are_refused():
-    with pytest.raises(ValueError, match=r"one size, got \[\(3, 3\), \(4, 4\)\]"):
+    with pytest.raises(ValueError, match=r"the same size, got \[\(3, 3\), \(4, 4\)\]"):
         before_after({"a": np.zeros((3, 3)), "b": np.zeros((4, 4))})
 
 

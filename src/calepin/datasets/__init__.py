@@ -1,4 +1,4 @@
-"""Images, arrays and bundled samples in files, simulators, noise, the folder of CALEPIN_DATA."""
+"""Reading and writing of images and arrays, bundled samples, public test sets, simulated data and noise."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""PNG of several channels with 16 bits each: Pillow writes none and reads their high bytes alone."""
+"""PNG files with several channels of 16 bits, which Pillow cannot write and only reads with 8 bits."""
 
 import struct
 import zlib
@@ -16,7 +16,7 @@ GRAY_ALPHA, RGB, RGBA = 4, 2, 6  # the colour types of PNG with several channels
 
 
 def is_deep(start: bytes) -> bool:
-    """Tell from its first 26 bytes whether a file is a PNG of several channels with 16 bits each."""
+    """Return whether a file is a PNG with several channels of 16 bits, given its first 26 bytes."""
     return (
         start[:8] == SIGNATURE
         and len(start) >= 26
@@ -26,11 +26,11 @@ def is_deep(start: bytes) -> bool:
 
 
 def read_deep(file: IO[bytes]) -> tuple[NDArray[np.uint16], bytes | None]:
-    """Return the channels (h, w, 2 to 4) and the ICC profile of a PNG that `is_deep` recognised.
+    """Return the channels (h, w, 2 to 4) and the ICC profile of a PNG for which `is_deep` is True.
 
-    Pillow decodes colour to the high byte of each sample; told that the samples are little endian it
-    gives the low byte, so two passes make the whole sample. Gray with alpha has four bytes a pixel,
-    which read as RGBA of 8 bits are both bytes of both samples.
+    Pillow returns only the high byte of each colour sample, or the low byte if the samples are declared
+    little-endian. The file is therefore decoded twice. Gray with alpha has four bytes per pixel. It is
+    decoded as RGBA with 8 bits, which gives both bytes of both samples.
     """
     file.seek(25)
     if file.read(1)[0] == GRAY_ALPHA:
@@ -42,7 +42,7 @@ def read_deep(file: IO[bytes]) -> tuple[NDArray[np.uint16], bytes | None]:
 
 
 def _decode(file: IO[bytes], raw_mode: str) -> tuple[NDArray[np.uint16], bytes | None]:
-    """Let Pillow undo compression and row filters, and interpret the bytes as `raw_mode` says."""
+    """Decompress with Pillow, with the bytes interpreted as Pillow's raw mode `raw_mode`."""
     from PIL import Image
 
     file.seek(0)
@@ -53,10 +53,10 @@ def _decode(file: IO[bytes], raw_mode: str) -> tuple[NDArray[np.uint16], bytes |
 
 
 def write_deep(path: Path, channels: NDArray[np.uint16], icc_profile: bytes | None) -> None:
-    """Write channels (h, w, 1 to 4) as a PNG of 16 bits a channel."""
+    """Write channels (h, w, 1 to 4) as a PNG with 16 bits per channel."""
     height, width, n_channels = channels.shape
     rows = channels.astype(">u2").reshape(height, -1).view(np.uint8)
-    # Filter 2 (difference to the row above) is the one that costs no loop over pixels.
+    # Filter 2 (difference from the row above) needs no loop over pixels.
     filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
     filtered[:, 0] = 2
     filtered[0, 1:] = rows[0]

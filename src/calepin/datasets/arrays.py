@@ -1,4 +1,4 @@
-"""Data files of the command line: opened with one clear error, and never as pickles."""
+"""Opening of data files with clear errors, and without loading pickles."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ def open_samples(path: Path) -> "np.ndarray":
 
 
 def open_signals(path: Path) -> "np.ndarray":
-    """Memory-map signals (n, channels, *spatial); (n, length) are signals of one channel."""
+    """Memory-map signals (n, channels, *spatial). An array (n, length) is read as signals of one channel."""
     X = open_array(path)
     if not 2 <= X.ndim <= 5 or 0 in X.shape or X.dtype.kind not in "fiub":
         raise ValueError(
@@ -65,7 +65,7 @@ def load_samples(path: Path) -> "np.ndarray":
 
 
 def open_codes(path: Path) -> Any:
-    """Return the CSR array that scipy.sparse.save_npz wrote, with sound indices."""
+    """Return a CSR array from a file of scipy.sparse.save_npz, after a check of its indices."""
     import zipfile
     import zlib
 
@@ -73,7 +73,7 @@ def open_codes(path: Path) -> Any:
 
     _check_input(path, "an .npz file")
     try:
-        # Opened here, because NumPy leaves the file of a damaged archive open.
+        # Opened here, because NumPy does not close the file of a damaged archive.
         with path.open("rb") as file:
             if file.read(2) != b"PK":
                 raise ValueError("not an .npz archive")
@@ -100,7 +100,7 @@ def open_filter_codes(path: Path) -> "tuple[np.ndarray, np.ndarray]":
             return archive["codes"], archive["offset"]
     except (ValueError, EOFError, OSError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise FileFormatError(
-            f"{path} does not hold codes of a convolutional dictionary, as encode writes them: {error}"
+            f"{path} does not hold codes of a convolutional dictionary in the format of encode: {error}"
         ) from error
 
 

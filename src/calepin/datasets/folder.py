@@ -1,4 +1,4 @@
-"""The folder with public test sets that the environment variable CALEPIN_DATA names."""
+"""The folder of public test sets, given by the environment variable CALEPIN_DATA."""
 
 import os
 from pathlib import Path
@@ -14,8 +14,8 @@ def data_path(relative: str) -> Path:
     Raises
     ------
     FileNotFoundError
-        CALEPIN_DATA is not set, names no folder, or the folder lacks `relative`; the message tells
-        which of the three.
+        If CALEPIN_DATA is not set, is not a folder, or the folder does not contain `relative`. The message
+        says which.
     """
     named = os.environ.get(VARIABLE)
     if not named:
@@ -24,15 +24,15 @@ def data_path(relative: str) -> Path:
         )
     folder = Path(named).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"{VARIABLE} names {named}, which is no folder")
+        raise FileNotFoundError(f"{VARIABLE} is {named}, which is not a folder")
     path = folder / relative
     if not path.exists():
-        raise FileNotFoundError(f"{VARIABLE} names {named}, which holds no {relative}")
+        raise FileNotFoundError(f"{VARIABLE} is {named}, which does not contain {relative}")
     return path
 
 
 def has_data(relative: str) -> bool:
-    """Tell whether `data_path` would find the file."""
+    """Return whether `data_path` would find the file or folder."""
     try:
         data_path(relative)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Reads idx, the format of MNIST and its kin: arrays of numbers behind a header of a few bytes."""
+"""Reader of idx files, the format of MNIST: an array of numbers after a short header."""
 
 import gzip
 import math
@@ -13,19 +13,19 @@ from calepin.datasets.folder import data_path
 
 __all__ = ["load_mnist", "read_idx"]
 
-# third byte of the file: what the numbers are, most significant byte first
+# type of the numbers, by the third byte of the file; the most significant byte is first
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 def read_idx(path: str | os.PathLike) -> NDArray:
-    """Return the array of an idx file, which may be compressed by gzip.
+    """Return the array of an idx file, which may be compressed with gzip.
 
     Raises
     ------
     FileNotFoundError
-        No such file.
+        If the file does not exist.
     FileFormatError
-        Not an idx file, or one of another length than its header says.
+        If the file is not an idx file, or its length does not match its header.
     """
     data = Path(path).read_bytes()
     if data[:2] == b"\x1f\x8b":
@@ -34,7 +34,7 @@ def read_idx(path: str | os.PathLike) -> NDArray:
         except (OSError, EOFError) as error:
             raise FileFormatError(f"{path} is a damaged gzip file ({error})") from None
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in DTYPES:
-        raise FileFormatError(f"{path} is not an idx file: it begins with {data[:4].hex(' ') or 'nothing'}")
+        raise FileFormatError(f"{path} is not an idx file: it starts with {data[:4].hex(' ') or 'nothing'}")
     begin = 4 + 4 * data[3]
     shape = tuple(int.from_bytes(data[i : i + 4]) for i in range(4, min(begin, len(data) - 3), 4))
     dtype = np.dtype(DTYPES[data[2]])
@@ -45,19 +45,19 @@ def read_idx(path: str | os.PathLike) -> NDArray:
 
 
 def load_mnist(part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return MNIST's digits as rows of 784 pixels in [0, 1], and their labels, from CALEPIN_DATA.
+    """Return the digits of MNIST as rows of 784 pixels in [0, 1], and their labels, from CALEPIN_DATA.
 
     Parameters
     ----------
     part : {"train", "test"}
-        60,000 or 10,000 digits.
+        The training set of 60,000 digits, or the test set of 10,000.
 
     Raises
     ------
     ValueError
-        Another part.
+        If `part` has another value.
     FileNotFoundError, FileFormatError
-        No folder or file there, or a damaged one.
+        If the folder or a file is missing, or a file is damaged.
     """
     if part not in ("train", "test"):
         raise ValueError(f"part: expected 'train' or 'test', got {part!r}")

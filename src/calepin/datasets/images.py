@@ -1,7 +1,7 @@
-"""Images in and out of files with their bit depth, colour, alpha and colour profile kept.
+"""Reading and writing of images; bit depth, colour, alpha and colour profile are preserved.
 
-Pixels are float32 between 0 (black) and 1 (white), whatever the file holds: an 8-bit value v is
-v / 255, a 16-bit value v / 65535. Floating-point TIFF must be in [0, 1] already.
+Pixels are float32 between 0 (black) and 1 (white). An 8-bit value v becomes v / 255, a 16-bit value
+v / 65535. Floating-point TIFF files must have values in [0, 1].
 """
 
 import os
@@ -25,21 +25,21 @@ SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class Image:
-    """Pixels in [0, 1] and what a file needs to look the same again.
+    """Pixels in [0, 1], and the properties of the file that are preserved on writing.
 
     Attributes
     ----------
-    pixels
-        float array (h, w) for gray, (h, w, 3) for colour. Values outside [0, 1] (after noise was
-        added, say) are clipped when the image is written.
-    bits
-        Bits a channel of the file: 8, 16, or 32 for floating point (TIFF only).
-    alpha
-        Opacity (h, w) in [0, 1], or None.
-    icc_profile
-        Colour profile as bytes, or None.
-    notes
-        What reading had to change, in words.
+    pixels : float array, shape (h, w) or (h, w, 3)
+        Gray or colour pixels. Values outside [0, 1], for example after adding noise, are clipped when the
+        image is written.
+    bits : int, default 8
+        Bits per channel in a file: 8, 16, or 32 for floating point (TIFF only).
+    alpha : float array, shape (h, w), optional
+        Opacity in [0, 1].
+    icc_profile : bytes, optional
+        Colour profile.
+    notes : tuple of str, default ()
+        Descriptions of the conversions that were made when the image was read.
     """
 
     pixels: NDArray[np.floating]
@@ -50,18 +50,18 @@ class Image:
 
 
 def read_image(path: str | os.PathLike) -> Image:
-    """Read a gray or colour image (PNG, TIFF, JPEG, and what else Pillow knows).
+    """Read a gray or colour image (PNG, TIFF, JPEG, and other formats of Pillow).
 
-    Palettes become colour, CMYK becomes RGB, a camera's orientation tag is applied, the first page
-    of several is taken; `Image.notes` says so.
+    Palettes and CMYK are converted to RGB, the orientation tag of a camera is applied, and of several pages
+    the first is read. `Image.notes` describes these conversions.
 
     Raises
     ------
     FileNotFoundError
-        No such file.
+        If the file does not exist.
     FileFormatError
-        A folder, an empty, truncated or unknown file, or samples with no place in [0, 1] (signed
-        integers, complex numbers, floats outside [0, 1]).
+        If the path is a folder, the file is empty, truncated or of an unknown format, or its samples cannot
+        be scaled to [0, 1] (signed integers, complex numbers, floats outside [0, 1]).
     """
     from calepin.datasets._png16 import is_deep
 
@@ -82,12 +82,12 @@ def read_image(path: str | os.PathLike) -> Image:
 
 
 def _decode(read: Callable[[IO[bytes]], Image], file: IO[bytes], path: Path) -> Image:
-    """Call a decoder; whatever it raises on a damaged file, the message names the file."""
+    """Call a decoder, and raise FileFormatError with the name of the file if it fails."""
     import warnings
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata that does not touch the pixels
+            warnings.simplefilter("ignore")  # damaged metadata that does not affect the pixels
             return read(file)
     except MemoryError:
         raise
@@ -128,19 +128,19 @@ def _read_by_pillow(file: IO[bytes]) -> Image:
             notes.append(f"{upright.mode} was converted to RGB")
             upright, profile = upright.convert("RGB"), None
         channels = np.asarray(upright)
-    if channels.dtype == np.int32:  # how some versions of Pillow give 16-bit gray
+    if channels.dtype == np.int32:  # 16-bit gray in some versions of Pillow
         if channels.min() < 0 or channels.max() > 65535:
             raise ValueError("its samples are 32-bit integers, expected 8 or 16 bits or floats in [0, 1]")
         channels = channels.astype(np.uint16)
     return _image(channels, icc_profile=profile, notes=tuple(notes))
 
 
-# What tifffile decompresses by itself: none, deflate, PackBits.
+# Compressions that tifffile supports without further packages: none, deflate, PackBits.
 PLAIN_COMPRESSIONS = {1, 8, 32946, 32773}
 
 
 def _is_deep_tiff(file: IO[bytes], path: Path) -> bool:
-    """Tell whether tifffile must read a TIFF, because Pillow cuts deep colour to 8 bits."""
+    """Return whether a TIFF needs tifffile, because Pillow would reduce its colours to 8 bits."""
     import tifffile
 
     file.seek(0)
@@ -153,7 +153,7 @@ def _is_deep_tiff(file: IO[bytes], path: Path) -> bool:
         reason = " ".join(str(error).split())
         raise FileFormatError(f"{path} is not a readable image: {reason}") from error
     except Exception:
-        return False  # Pillow may know better, and says what is wrong if not
+        return False  # Pillow may be able to read the file, and raises an error if not
 
 
 def _read_deep_tiff(file: IO[bytes]) -> Image:
@@ -205,7 +205,17 @@ def _image(channels: NDArray[Any], *, icc_profile: bytes | None = None, notes: t
 
 
 def check_image_path(path: str | os.PathLike) -> None:
-    """Raise at once what `write_image` could only raise after the work was done."""
+    """Raise the errors of `write_image` for an invalid path, to be called before a long computation.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown.
+    IsADirectoryError
+        If the path is a folder.
+    FileNotFoundError
+        If the folder of the file does not exist.
+    """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"cannot write {path}: expected a name that ends in {', '.join(SUFFIXES)}")
@@ -216,15 +226,15 @@ def check_image_path(path: str | os.PathLike) -> None:
 
 
 def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
-    """Write an image in the format its name ends in and return what that format could not hold.
+    """Write an image in the format of its suffix, and return descriptions of what the format cannot store.
 
-    PNG holds 8 and 16 bits, TIFF 8, 16 and floating point, JPEG 8 bits without alpha (quality 95,
-    full colour resolution). An existing file is replaced only when the new one is complete.
+    PNG stores 8 and 16 bits, TIFF 8 and 16 bits and floating point, JPEG 8 bits without alpha (quality 95,
+    full colour resolution). An existing file is replaced only after the new one is complete.
 
     Raises
     ------
     ValueError
-        An unknown suffix, a shape that is no image, or NaN and infinite pixels.
+        If the suffix is unknown, the shape is not that of an image, or pixels are NaN or infinite.
     """
     check_image_path(path)
     suffix = Path(path).suffix.lower()
@@ -236,12 +246,12 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
     losses = []
     if suffix in {".jpg", ".jpeg"}:
         if bits > 8:
-            losses.append(f"JPEG holds 8 bits a channel, the image has {bits}")
+            losses.append(f"JPEG stores 8 bits per channel, the image has {bits}")
         if alpha is not None:
             losses.append("JPEG has no alpha channel, it was dropped")
         bits, alpha = 8, None
     elif suffix == ".png" and bits == 32:
-        losses.append("PNG holds no floating point, 16 bits were written")
+        losses.append("PNG cannot store floating point, 16 bits were written")
         bits = 16
     channels = _quantise(pixels, alpha, bits)
     with atomic_write(path) as temporary:
@@ -257,7 +267,7 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
 
 
 def _quantise(pixels: NDArray[np.floating], alpha: NDArray[np.floating] | None, bits: int) -> NDArray[Any]:
-    """Return the samples (h, w, channels) of a file, worked out in bands of rows to save memory."""
+    """Return the samples (h, w, channels) for a file, computed in bands of rows to save memory."""
     n_colours = 1 if pixels.ndim == 2 else 3
     dtype = {8: np.uint8, 16: np.uint16, 32: np.float32}[bits]
     channels = np.empty((*pixels.shape[:2], n_colours + (alpha is not None)), dtype)
@@ -290,5 +300,5 @@ def _write_by_pillow(path: Path, channels: NDArray[np.uint8], icc_profile: bytes
     from PIL import Image as PILImage
 
     image = PILImage.fromarray(channels[:, :, 0] if channels.shape[2] == 1 else channels)
-    # quality and subsampling are JPEG's alone; PNG ignores them.
+    # quality and subsampling only affect JPEG
     image.save(path, quality=95, subsampling=0, icc_profile=icc_profile)

@@ -1,10 +1,10 @@
-"""Noise models, as values: what is done to clean samples before they are observed.
+"""Noise models: the distribution of observations given clean samples.
 
     GaussianNoise    y = x + n,  n ~ N(0, sigma^2 I)
     PoissonNoise     y ~ Poisson(x / q),  q = max(x) / peak for each sample
 
-A model adds noise to batches of tensors, which is what training needs, and `add_noise` adds it to one image
-from a seed, as benchmarks of denoisers do. A denoiser takes the same models as what it assumes.
+A model can be called on batches of tensors, for training. `add_noise` adds noise to one image with a seed,
+for benchmarks. Denoisers take the same objects as their assumption about the noise.
 """
 
 from dataclasses import dataclass
@@ -22,27 +22,27 @@ __all__ = ["GaussianNoise", "Noise", "PoissonNoise", "add_noise"]
 
 
 class Noise(Protocol):
-    """What is done to clean samples before a network sees them; a dataclass, so that it has settings."""
+    """The interface of noise models for training. A model is a dataclass, whose fields are its settings."""
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return what is observed of x, (n, ...)."""
+        """Return noisy observations of x, (n, ...)."""
         ...
 
     def scale(self, x: Tensor) -> Tensor | float:
-        """Return q, the unit in which x is observed: the mean of y is x / q."""
+        """Return the unit q of the observations y: the mean of y is x / q."""
         ...
 
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Normal noise of one level, or of a level drawn for each sample, uniformly from an interval.
+    """Normal noise, whose standard deviation is constant or drawn uniformly for each sample.
 
     Parameters
     ----------
     sigma : float
-        Standard deviation, in the units of the samples; the lowest one of an interval.
+        Standard deviation, in the units of the samples. With `sigma_max`, the lower end of an interval.
     sigma_max : float, optional
-        The highest standard deviation; `sigma` by default.
+        Upper end of the interval. Default: `sigma`, a constant standard deviation.
     """
 
     sigma: float
@@ -53,17 +53,17 @@ class GaussianNoise:
         check_number("sigma_max", self.sigma_max, least=self.sigma, optional=True)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return x, (n, ...), with noise."""
+        """Return noisy observations of x, (n, ...)."""
         place = torch.rand(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, generator=generator).to(x.device)
         level = self.sigma + (self._highest - self.sigma) * place
         return x + level * randn(x.shape, like=x, generator=generator)
 
     def scale(self, x: Tensor) -> float:
-        """Return 1: x is observed as it is."""
+        """Return 1, because observations have the units of x."""
         return 1.0
 
     def draw(self, image: NDArray, random_state: RandomState) -> NDArray[np.float64]:
-        """Return one image with noise, not clipped."""
+        """Return one noisy image, without clipping."""
         generator = numpy_generator(random_state)
         level = self.sigma if self._highest == self.sigma else generator.uniform(self.sigma, self._highest)
         noisy = generator.normal(0, level, image.shape)
@@ -77,12 +77,12 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class PoissonNoise:
-    """Counts, of photons for example: ``y ~ Poisson(x / q)``, where ``q = max(x) / peak`` for each sample.
+    """Poisson noise, for example of photon counts: ``y ~ Poisson(x / q)``, ``q = max(x) / peak`` per sample.
 
     Parameters
     ----------
     peak : float
-        Expected count at a sample's brightest entry.
+        Expected count at the brightest entry of a sample.
     """
 
     peak: float
@@ -91,51 +91,55 @@ class PoissonNoise:
         check_number("peak", self.peak, above=0)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return counts of x, (n, ...), which is nowhere negative."""
+        """Return counts for nonnegative x, (n, ...)."""
         rate = (x / self.scale(x)).to(generator.device)
         return torch.poisson(rate, generator=generator).to(x.device)
 
     def scale(self, x: Tensor) -> Tensor:
-        """Return q, (n, 1, ...); 1 for a sample that is black."""
+        """Return the unit q of the counts of each sample, (n, 1, ...); 1 for a sample of zeros."""
         brightest = x.flatten(1).amax(1).view(-1, *[1] * (x.ndim - 1))
         return torch.where(brightest > 0, brightest / self.peak, 1.0)
 
     def draw(self, image: NDArray, random_state: RandomState) -> NDArray[np.float64]:
-        """Return the counts of one image, which is nowhere negative."""
+        """Return counts for one nonnegative image."""
         if not np.all(np.asarray(image) >= 0):
             raise ValueError("image: expected no negative entries and no NaN for Poisson noise")
         rate = np.asarray(image, np.float64) / self.unit(image)
         return numpy_generator(random_state).poisson(rate).astype(np.float64)
 
     def unit(self, image: NDArray) -> float:
-        """Return q of one image: ``q * counts`` is in the image's units."""
+        """Return the unit q of one image: ``q * counts`` has the units of the image."""
         return float(self.scale(torch.from_numpy(np.asarray(image, np.float64))[None]))
 
 
 def add_noise(
     image: NDArray, noise: GaussianNoise | PoissonNoise, *, random_state: RandomState = 0
 ) -> NDArray[np.float64]:
-    """Return what is observed of one image: for the same seed always the same numbers, not clipped.
+    """Add noise to one image, reproducibly and without clipping.
 
-    Gaussian noise is ``image + default_rng(random_state).normal(0, sigma, image.shape)``. The literature
-    gives sigma on a scale of 0 to 255: ``GaussianNoise(25 / 255)`` for an image in [0, 1]. Poisson noise
-    gives the counts ``default_rng(random_state).poisson(image / q)``, and `PoissonNoise.unit` their unit q.
+    Gaussian noise gives ``image + default_rng(random_state).normal(0, sigma, image.shape)``. In the
+    literature sigma is usually on a scale of 0 to 255: ``GaussianNoise(25 / 255)`` for an image in [0, 1].
+    Poisson noise gives counts ``default_rng(random_state).poisson(image / q)``; the unit q of the counts is
+    `PoissonNoise.unit`.
 
     Parameters
     ----------
     image : array of any shape
-        The clean image, one sample: its largest entry is the brightest of all channels.
+        The clean image. It is one sample: the peak of Poisson noise is over all channels.
     noise : GaussianNoise or PoissonNoise
+        The noise model.
     random_state : int, Generator, RandomState or None, default=0
+        Seed of the noise.
 
     Returns
     -------
     float64 array of the shape of image
+        The noisy image, or the counts.
 
     Raises
     ------
     ValueError
-        Poisson noise for an image with negative or NaN entries.
+        If the noise is Poisson and the image has negative or NaN entries.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Images and digits that ship inside scikit-image and scikit-learn: nothing is downloaded."""
+"""Sample images and digits from the installed scikit-image and scikit-learn, without downloads."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,28 +27,30 @@ FILES = {
 }
 
 SAMPLES = tuple(FILES)
-"""Names that `load_sample` knows; astronaut, cat, coffee, hubble and rocket are colour."""
+"""Names for `load_sample`; astronaut, cat, coffee, hubble and rocket are colour images."""
 
 
 def load_sample(name: str) -> Image:
-    """Return a bundled image by name.
+    """Return a sample image by name.
 
     Raises
     ------
     ValueError
-        No image has that name.
+        If no sample image has this name.
+    FileNotFoundError
+        If scikit-image is not installed.
     """
     if name not in FILES:
         raise ValueError(f"sample: expected one of {', '.join(SAMPLES)}, got {name!r}")
-    # Finding the folder without importing scikit-image, which would cost a second.
+    # Find the folder without importing scikit-image, which takes a second.
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise FileNotFoundError("the bundled images need scikit-image, which is not installed")
+        raise FileNotFoundError("the sample images need scikit-image, which is not installed")
     return read_image(Path(spec.origin).parent / "data" / FILES[name])
 
 
 def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return scikit-learn's 1797 digits as rows of 64 pixels in [0, 1], and their labels."""
+    """Return the 1797 digits of scikit-learn as rows of 64 pixels in [0, 1], and their labels."""
     from sklearn.datasets import load_digits as bundled_digits
 
     data, labels = bundled_digits(return_X_y=True)

@@ -1,4 +1,4 @@
-"""Simulated data whose truth is known."""
+"""Simulated data with known atoms and codes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SparseData:
-    """Samples ``X = codes @ atoms + noise`` with the truth that made them.
+    """Samples ``X = codes @ atoms + noise`` with the atoms and codes that generated them.
 
     Attributes
     ----------
-    X
-        (n_samples, n_features).
-    atoms
-        (n_components, n_features), unit rows.
-    codes
-        (n_samples, n_components), `n_nonzero` entries in each row are not zero.
+    X : array of shape (n_samples, n_features)
+        The samples.
+    atoms : array of shape (n_components, n_features)
+        The atoms, of unit norm.
+    codes : array of shape (n_samples, n_components)
+        The codes, with `n_nonzero` nonzero entries in each row.
     """
 
     X: NDArray[np.float64]
@@ -46,18 +46,18 @@ def simulate_sparse(
     noise: float = 0.0,
     random_state: int | np.random.Generator = 0,
 ) -> SparseData:
-    """Plant a random dictionary and draw sparse combinations of its atoms.
+    """Return random sparse combinations of the atoms of a random dictionary.
 
-    Atoms are Gaussian directions on the unit sphere. Each sample uses `n_nonzero` atoms drawn
-    uniformly without replacement, with magnitudes uniform in `amplitude` and, when `signs`, random
-    signs; Gaussian noise of standard deviation `noise` is added. This is the planted model on which
-    K-SVD (Aharon, Elad, Bruckstein 2006, Sec. V-A) and NOODL (Rambhatla, Li, Haupt 2019, Sec. 5)
-    are tested.
+    Atoms are uniformly distributed on the unit sphere. Each sample uses `n_nonzero` atoms, drawn uniformly
+    without replacement. Coefficients have magnitudes uniform in the range `amplitude`, and random signs if
+    `signs` is True. Gaussian noise of standard deviation `noise` is added. K-SVD (Aharon, Elad, Bruckstein
+    2006, Sec. V-A) and NOODL (Rambhatla, Li, Haupt 2019, Sec. 5) were tested on this model.
 
     Raises
     ------
     ValueError
-        A size below 1, more nonzeros than components, or an empty or negative range.
+        If a size is below 1, `n_nonzero` exceeds `n_components`, a range is empty or negative, or `noise` is
+        negative.
     """
     sizes = {"n_samples": n_samples, "n_features": n_features, "n_components": n_components}
     for name, size in sizes.items():
@@ -87,19 +87,18 @@ def simulate_sparse(
 
 @dataclass(frozen=True)
 class ConvolutionalData:
-    """Observations ``X ~ likelihood(f^{-1}(sum_m codes_m * atoms_m + offset))`` with their truth.
+    """Observations ``X ~ likelihood(f^{-1}(sum_m codes_m * atoms_m + offset))`` with their atoms and codes.
 
     Attributes
     ----------
-    X
-        (n_samples, channels, *signal); whole numbers for counts.
-    atoms
-        (n_components, channels, *kernel), unit norm.
-    codes
-        (n_samples, n_components, *(signal - kernel + 1)), nonnegative, `n_events` entries of each atom in
-        each sample are not zero.
-    eta
-        (n_samples, channels, *signal), the linear predictor.
+    X : array of shape (n_samples, channels, *signal)
+        The observations.
+    atoms : array of shape (n_components, channels, *kernel)
+        The filters, of unit norm.
+    codes : array of shape (n_samples, n_components, *(signal - kernel + 1))
+        The nonnegative codes, with `n_events` nonzero entries for each filter in each sample.
+    eta : array of shape (n_samples, channels, *signal)
+        The linear predictor.
     """
 
     X: NDArray[np.float64]
@@ -111,9 +110,10 @@ class ConvolutionalData:
 def smooth_filters(
     n_components: int, kernel_size: Sequence[int], *, n_channels: int = 1, random_state: Any = 0
 ) -> NDArray[np.float64]:
-    """Draw smooth filters (n_components, n_channels, *kernel_size) of unit norm that vanish at their ends.
+    """Return random smooth filters (n_components, n_channels, *kernel_size) of unit norm, small at the ends.
 
-    White noise, smoothed by a Gaussian a sixteenth of the kernel wide, under a Hann window.
+    A filter is white noise, smoothed by a Gaussian with a standard deviation of a sixteenth of the kernel and
+    multiplied by a Hann window.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -143,43 +143,45 @@ def simulate_convolutional(
     noise: float = 1.0,
     random_state: int | np.random.Generator = 0,
 ) -> ConvolutionalData:
-    """Return signals in which each filter appears a few times, anywhere, seen through a likelihood's noise.
+    """Return random observations of signals in which each filter occurs a few times at random positions.
 
-    With the defaults and signals of 500 samples it is the simulation of Tolooshams et al. (2020, section
-    5.2.1) but for what the paper leaves open: the filters (`smooth_filters` here), the amplitudes, which
-    are uniform in `amplitude`, and the baseline `offset`.
+    With the defaults and signals of 500 samples this is the simulation of Tolooshams et al. (2020, section
+    5.2.1). The paper does not specify the filters (here `smooth_filters`), the distribution of the amplitudes
+    (here uniform in `amplitude`) and the baseline (here `offset`).
 
     Parameters
     ----------
     n_samples : int
         Number of signals.
     signal_shape : sequence of int
-        Their spatial shape, one number an axis.
+        Spatial shape of the signals, one number for each axis.
     atoms : array (n_components, channels, *kernel), optional
-        Filters; drawn by default, `n_components` of `kernel_size`.
+        The filters. Default: `n_components` random filters of `kernel_size`.
     n_components : int, default 3
-        Filters to draw.
+        Number of random filters.
     kernel_size : sequence of int, default (50,)
-        Their spatial shape.
+        Spatial shape of random filters.
     n_events : int, default 5
-        Appearances of each filter in each signal, at different places.
+        Number of occurrences of each filter in each signal, at distinct positions.
     amplitude : (float, float), default (5, 5)
-        Range of the amplitudes, which are uniform in it.
+        Range of the amplitudes, which are uniformly distributed.
     likelihood : {"gaussian", "binomial", "poisson"}, default "binomial"
-        Normal with identity link, binomial with logit link, Poisson with log link.
+        Family of the observations: normal with identity link, binomial with logit link, or Poisson with log
+        link.
     trials : int, default 25
-        Of the binomial likelihood.
+        Number of trials of the binomial likelihood.
     offset : float, default 0
         Baseline of the linear predictor.
     noise : float, default 1
         Standard deviation of the Gaussian likelihood.
     random_state : int or Generator, default 0
+        Seed of all random numbers.
 
     Raises
     ------
     ValueError
-        A size below 1, a kernel longer than the signal, more events than places, an unknown likelihood, or
-        an empty or negative range.
+        If a size is below 1, the kernel is longer than the signal, there are more events than positions, the
+        likelihood is unknown, or a range is empty or negative.
     """
     rng = np.random.default_rng(random_state)
     if atoms is None:
@@ -188,7 +190,7 @@ def simulate_convolutional(
     positions = tuple(n - k + 1 for n, k in zip(signal_shape, atoms.shape[2:], strict=True))
     if min(positions) < 1:
         raise ValueError(
-            f"signal_shape: expected at least the kernel's {atoms.shape[2:]}, got {tuple(signal_shape)}"
+            f"signal_shape: expected at least the kernel's size {atoms.shape[2:]}, got {tuple(signal_shape)}"
         )
     n_places = int(np.prod(positions))
     low, high = amplitude
@@ -196,7 +198,7 @@ def simulate_convolutional(
         if value < least:
             raise ValueError(f"{name}: expected at least {least}, got {value}")
     if n_events > n_places:
-        raise ValueError(f"n_events: expected at most the {n_places} places of a filter, got {n_events}")
+        raise ValueError(f"n_events: expected at most the {n_places} positions of a filter, got {n_events}")
     if not 0 <= low <= high or noise < 0:
         raise ValueError(
             "amplitude and noise: expected a range 0 <= low <= high and at least 0, "

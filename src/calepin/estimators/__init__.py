@@ -1,4 +1,4 @@
-"""scikit-learn style estimators: what most users touch."""
+"""Estimators in the style of scikit-learn: the main interface of calepin."""
 
 import lazy_loader
 

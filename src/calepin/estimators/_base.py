@@ -1,4 +1,4 @@
-"""What the dictionary-learning estimators share: data, the training loop, checkpoints, files."""
+"""Base class of the estimators of dictionary learning: data, training, checkpoints and files."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,9 +28,9 @@ FITTED = ("n_iter_", "n_steps_", "converged_", "history_")
 
 
 class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Learns atoms in the training loop; a subclass says by which rule, and how samples are coded.
+    """Base class of the estimators: learns atoms with the training loop.
 
-    A subclass has the parameters below, `_make_rule`, `transform` and `score`.
+    A subclass has the parameters below and defines `_make_rule` (the update rule), `transform` and `score`.
     """
 
     init: str | np.ndarray
@@ -50,7 +50,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     n_features_in_: int
 
     def inverse_transform(self, codes: Any) -> np.ndarray:
-        """Return the samples (n_samples, n_features) that codes, dense or sparse, stand for."""
+        """Return the reconstruction (n_samples, n_features) of samples from dense or sparse codes."""
         check_is_fitted(self, "components_")
         if not sparse.issparse(codes):
             codes = np.asarray(codes)
@@ -60,14 +60,14 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     @classmethod
     def from_components(cls, components: Any, **parameters: Any) -> Self:
-        """Return a fitted learner of known atoms, ready to transform: nothing is learned.
+        """Return an estimator with given atoms, which can transform samples without a fit.
 
         Parameters
         ----------
         components : array (n_components, ...)
-            The atoms, as `components_` has them; they are neither copied nor normalised.
+            The atoms, in the shape of `components_`. They are neither copied nor normalised.
         **parameters
-            Of the learner; `n_components` follows from the atoms.
+            Parameters of the estimator, without those that the atoms determine, such as `n_components`.
         """
         components = np.asarray(components)
         learner = cls(**cls._parameters_of(components), **parameters)
@@ -76,14 +76,14 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     @classmethod
     def _parameters_of(cls, components: np.ndarray) -> dict[str, Any]:
-        """Return the parameters that known atoms determine."""
+        """Return the parameters of the estimator that given atoms determine."""
         return {"n_components": len(components)}
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the fitted dictionary as one safetensors file, atomically.
+        """Write the fitted dictionary to one safetensors file, atomically.
 
-        Objects have no place in a file: `load` asks for those that coding needs again. What only `fit` needs,
-        a generator as `random_state` and a callable as `optimizer`, is read back as its default.
+        Objects, such as a coder, are not stored: pass them to `load` again. Objects that only `fit` needs
+        (`random_state` and `optimizer`) are replaced by their defaults in the loaded estimator.
         """
         check_is_fitted(self, "components_")
         parameters = {k: v for k, v in self.get_params(deep=False).items() if _fits_a_file(v)}
@@ -107,21 +107,22 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     @classmethod
     def load(cls, path: str | os.PathLike, **objects: Any) -> Self:
-        """Read a dictionary that `save`, or another part of calepin, wrote.
+        """Read a dictionary that was written by `save` or another part of calepin.
 
         Parameters
         ----------
         path : path
+            The file to read.
         **objects
-            Parameters that were objects when the dictionary was saved (a coder, a likelihood, ...): files
-            hold none.
+            Parameters that were objects when the dictionary was saved (a coder, a likelihood, ...), because
+            they are not stored in the file.
 
         Raises
         ------
         FileNotFoundError, calepin.FileFormatError
-            No such file, not a dictionary, or one of another kind of estimator.
+            If the file does not exist, holds no dictionary, or was written by another estimator.
         ValueError
-            An object that coding needs was not given.
+            If a required object is missing.
         """
         arrays, parameters = load_arrays(path, cls._kind)
         made_by = parameters.get("class", cls.__name__)
@@ -153,44 +154,44 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     @property
     def _takes_missing(self) -> bool:
-        """Whether NaN marks a missing entry."""
+        """Whether NaN in X marks a missing entry."""
         return False
 
     @property
     def _automatic_batch_size(self) -> int | None:
-        """Samples of a step where the user has not said; None for all."""
+        """Number of samples of a batch for batch_size "auto"; None for all samples."""
         return BATCH_SIZE
 
     @property
     def _fitted_scalars(self) -> tuple[str, ...]:
-        """Names of the fitted attributes that a file's header holds."""
+        """Names of the fitted attributes that are stored in the header of a file."""
         return tuple(name for name in FITTED if hasattr(self, name))
 
     def _make_rule(self, n_steps: int | None) -> Any:
-        """Return the `Rule` of learning; a pass has `n_steps`, where that is known."""
+        """Return the update rule; `n_steps` is the number of batches of a pass, or None if unknown."""
         raise NotImplementedError
 
     def _adopt(self, components: np.ndarray) -> None:
-        """Take atoms as fitted ones."""
+        """Set the fitted attributes from given atoms."""
         self.components_ = components
         self.n_features_in_ = components.shape[1]
 
     def _arrays_to_save(self) -> dict[str, np.ndarray]:
-        """Return what was learned besides the atoms."""
+        """Return the arrays for a file other than the atoms."""
         return {}
 
     def _header_to_save(self) -> dict[str, Any]:
-        """Return what a file's header holds besides parameters."""
+        """Return the entries for the header of a file other than the parameters."""
         return {}
 
     def _load_learned(self, arrays: dict[str, np.ndarray]) -> None:
-        """Set attributes from what `_arrays_to_save` wrote."""
+        """Set the fitted attributes from the arrays of `_arrays_to_save`."""
 
     def _read_learned(self, learned: Any) -> None:
-        """Set attributes from the state of the rule, besides the atoms."""
+        """Set the fitted attributes other than the atoms from the state of the rule."""
 
     def _resume_learned(self, learned: Any) -> None:
-        """Give a fresh state of the rule what was learned besides the atoms."""
+        """Set learned values other than the atoms in a new state of the rule."""
 
     def _fit(self, X: Any, mask: Any, callbacks: Sequence[Callback]) -> Self:
         self._check_parameters()
@@ -205,7 +206,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self._pass_over(data, self._make_rule(None), rng)
 
     def _run(self, data: Any, rule: Any, rng: np.random.Generator, callbacks: Sequence[Callback]) -> Self:
-        """Learn from the start, or from the checkpoint."""
+        """Train from the initial atoms, or from the checkpoint if the run is resumed."""
         state = self._begin(data, rule, rng)
         try:
             with _progress(self.verbose, data, state, self.max_iter) as shown:
@@ -219,14 +220,14 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                     checkpoint=self.checkpoint,
                 )
         finally:
-            self._publish(state)  # after Ctrl-C too, what was learned is there to be used
+            self._publish(state)  # also after Ctrl-C, so that the result so far can be used
         return self
 
     def _pass_over(self, data: Any, rule: Any, rng: np.random.Generator) -> Self:
-        """Take one pass from where the last one ended."""
+        """Do one pass over the data, starting from the current state."""
         if not hasattr(self, "components_"):
             self._state = self._fresh(data, rule, rng)
-        elif not hasattr(self, "_state"):  # of a file: what was learned is known, nothing else
+        elif not hasattr(self, "_state"):  # loaded from a file, which has no state of the rule
             learned = rule.init(torch.from_numpy(self.components_.copy()))
             self._resume_learned(learned)
             self._state = TrainState(learned.to(self.device))
@@ -267,12 +268,12 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _seed(self, rng: np.random.Generator) -> int:
         seed = int(rng.integers(2**31))
         if self.random_state is None and self._resumes():
-            # The run that is resumed drew its order at random: go on in that order.
+            # The resumed run had a random seed: use the same order of the samples.
             return self._checkpoint_settings()["data"].get("seed", seed)
         return seed
 
     def _checkpoint_settings(self) -> dict[str, Any]:
-        """Return the settings of the run that is resumed."""
+        """Return the settings in the checkpoint of the run to resume."""
         return read_header(self.checkpoint or "")["parameters"]["settings"]
 
     def _resumes(self) -> bool:
@@ -281,7 +282,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _batches(self, X: Any, mask: Any, seed: int, *, reset: bool) -> Batches:
         if isinstance(X, IterableBatches) or _is_stream(X):
             if mask is not None:
-                raise ValueError("mask goes with an array X; an iterable marks missing entries by NaN")
+                raise ValueError("mask: expected None if X is an iterable, whose missing entries are NaN")
             stream = (
                 X
                 if isinstance(X, IterableBatches)
@@ -318,15 +319,15 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
 
 def on_device(device: str | None, values: Any) -> Any:
-    """Return an array as a tensor, on a device if one is given; None stays None."""
+    """Return an array as a tensor on a device (by default the CPU), or None for None."""
     if values is None:
         return None
-    # torch warns of arrays that it may not write to
+    # writable, because torch warns about read-only arrays
     return torch.from_numpy(np.require(values, None, ["C", "W"])).to(device)
 
 
 def choose(name: str, value: Any, known: Mapping[str, Any]) -> Any:
-    """Return what a word stands for, or the object that was given in its place."""
+    """Return the object with the name `value` in `known`, or `value` itself if it is not a name."""
     if not isinstance(value, str):
         return value
     check_one_of(name, value, known)
@@ -335,7 +336,7 @@ def choose(name: str, value: Any, known: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def _progress(shown: bool, data: Batches, state: TrainState, max_iter: int) -> Iterator[list[Callback]]:
-    """Yield the callbacks of a progress bar, or none."""
+    """Yield the callback of a progress bar if `shown`, otherwise no callback."""
     if not shown:
         yield []
         return
@@ -352,15 +353,15 @@ def _progress(shown: bool, data: Batches, state: TrainState, max_iter: int) -> I
 
 
 def _is_stream(X: Any) -> bool:
-    """Tell an iterable of batches from anything that NumPy would make an array of."""
+    """Return whether X is an iterable of batches and not convertible to an array."""
     return hasattr(X, "__iter__") and not hasattr(X, "__array__") and not hasattr(X, "__getitem__")
 
 
 def _fits_a_file(value: Any) -> bool:
-    """Return whether a parameter has a place in a file's header."""
+    """Return whether a parameter can be stored in the header of a file."""
     return value is None or isinstance(value, bool | int | float | str | np.generic | tuple | list)
 
 
 def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters as JSON can hold them (NumPy numbers become Python's)."""
+    """Return parameters for JSON, with NumPy numbers converted to Python numbers."""
     return {name: value.item() if hasattr(value, "item") else value for name, value in parameters.items()}

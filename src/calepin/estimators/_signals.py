@@ -1,4 +1,4 @@
-"""Signals as estimators take them: checks that name the argument, one value for each signal."""
+"""Checks of the signals, offsets and trials that are passed to estimators."""
 
 from typing import Any
 
@@ -9,20 +9,21 @@ from calepin.likelihoods import Binomial, Poisson
 
 __all__ = ["check_observations", "check_signals", "one_each"]
 
-_BLOCK = 256  # signals that are checked at a time: bounds the memory
+_BLOCK = 256  # signals checked together: bounds the memory
 
 
 def check_signals(X: Any) -> tuple[Any, np.dtype]:
-    """Return signals as an array (n, channels, *spatial) or a list of arrays (channels, *spatial).
+    """Return checked signals, and the dtype for the computation.
 
-    Beside them, float32 or float64 to compute in: float32 only where they are.
+    The signals are an array (n, channels, *spatial) or a list of arrays (channels, *spatial). The dtype is
+    float32 if all signals are float32, otherwise float64.
     """
     if isinstance(X, list | tuple):
         signals: Any = [np.asarray(x) for x in X]
         kinds = {(x.ndim, x.shape[:1]) for x in signals}
         if len(kinds) != 1 or not 2 <= signals[0].ndim <= 4:
             raise ValueError(
-                "X: expected a list of arrays (channels, *spatial) of one number of channels and axes, "
+                "X: expected a list of arrays (channels, *spatial) with equal numbers of channels and axes, "
                 f"got shapes {sorted({x.shape for x in signals})[:4]}"
             )
         dtypes = {x.dtype for x in signals}
@@ -36,7 +37,7 @@ def check_signals(X: Any) -> tuple[Any, np.dtype]:
             )
         dtypes = {signals.dtype}
     if len(signals) == 0 or any(0 in x.shape for x in signals[:1]):
-        raise ValueError(f"X: expected at least one signal and entry, got {np.shape(signals)}")
+        raise ValueError(f"X: expected at least one nonempty signal, got shape {np.shape(signals)}")
     for dtype in dtypes:
         if dtype.kind not in "fiub":
             raise ValueError(f"X: expected real numbers, got {dtype}")
@@ -44,12 +45,13 @@ def check_signals(X: Any) -> tuple[Any, np.dtype]:
 
 
 def one_each(name: str, values: Any, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
-    """Return one array for each signal, of as many axes as the signal and broadcastable against it.
+    """Return one array for each signal, with as many axes as the signal and broadcastable against it.
 
     Raises
     ------
     ValueError
-        Names the argument, unless there is one number, one for each channel, or an array for each signal.
+        Unless there is a number, one number for each channel, or an array for each signal. The message
+        starts with `name`.
     """
     found = [np.asarray(value, np.float64) for value in values] if np.ndim(values) or _is_list(values) else []
     if len(found) != len(shapes):
@@ -64,8 +66,8 @@ def one_each(name: str, values: Any, shapes: list[tuple[int, ...]]) -> list[np.n
         )
         if not fits:
             raise ValueError(
-                f"{name}: expected what broadcasts against signals {shape}, got "
-                f"{found[i].shape} for signal {i}"
+                f"{name}: expected values that broadcast against signals of shape {shape}, got "
+                f"shape {found[i].shape} for signal {i}"
             )
         if not np.isfinite(value).all():
             raise ValueError(f"{name}: expected finite numbers, got NaN or infinity for signal {i}")
@@ -74,10 +76,10 @@ def one_each(name: str, values: Any, shapes: list[tuple[int, ...]]) -> list[np.n
 
 
 def check_observations(data: SignalBatches, *, baseline: bool, learning: bool) -> None:
-    """Raise ValueError, naming X, unless each signal can come from its family, and something be learned.
+    """Raise ValueError about X if signals are impossible for their family, or cannot be learned from.
 
-    A signal without a count has no baseline that could be estimated: its likelihood grows for ever
-    towards minus infinity. Where offsets are given it merely says that there is no event.
+    For a signal without counts no baseline can be estimated: the likelihood has its supremum at minus
+    infinity. If offsets are given, such a signal is allowed and has no event.
     """
     counts = isinstance(data.likelihood, Binomial | Poisson)
     empty = counts
@@ -102,13 +104,13 @@ def _require_variation(rows: np.ndarray, signals: Signals) -> None:
     if constant.any():
         row = int(rows[int(constant.any(1).nonzero()[0])])
         raise ValueError(
-            "X: expected counts that vary in every channel of every signal, got none, or only the most "
-            f"possible, in signal {row}: no baseline can be estimated from it; leave it out, or give offset"
+            "X: expected counts that vary in every channel of every signal, got only zeros or all "
+            f"trials in signal {row}: no baseline can be estimated from it; remove it or pass offset"
         )
 
 
 def _located(error: ValueError, data: SignalBatches, rows: np.ndarray) -> ValueError:
-    """Return a likelihood's complaint about y with the name X, and the number of the signal in it."""
+    """Return the error of a likelihood about y as an error about X, with the index of the signal."""
     for row in rows.tolist():
         ((_, signals),) = data.take(np.array([row]))
         try:

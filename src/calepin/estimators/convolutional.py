@@ -1,4 +1,4 @@
-"""Learning convolutional dictionaries, in scikit-learn's conventions as far as signals allow."""
+"""Estimator of convolutional dictionary learning, in scikit-learn's conventions as far as possible."""
 
 import copy
 import math
@@ -36,100 +36,105 @@ FAMILIES: dict[str, Any] = {"gaussian": Gaussian, "binomial": Binomial, "poisson
 CODERS = ("fista", "ista", "exact", "bcomp")
 OPTIMIZERS = {"adam": partial(torch.optim.Adam, eps=1e-3), "sgd": torch.optim.SGD}
 _BATCH = 64
-_BATCH_ENTRIES = 2**24  # of codes at a time: bounds the memory
+_BATCH_ENTRIES = 2**24  # largest number of entries of a batch of codes: bounds the memory
 _UPDATES = 4
 
 
 class Encoding(NamedTuple):
-    """Codes of signals, and the offsets with which they were found."""
+    """Codes of signals, and the offsets that they were computed with."""
 
     codes: Any
     offset: Any
 
 
 class ConvolutionalDictionaryLearner(BaseLearner):
-    """Learn short filters such that each signal is a few of them, anywhere, over a baseline.
+    """Learn short filters such that each signal is a sum of a few shifted filters and a baseline.
 
     Minimises the mean over signals of ``nll(eta, x) + alpha * ||z||_1``, with the linear predictor
-    ``eta = sum_m z_m * h_m + offset``, over codes z and unit filters h, the entries of ``components_``.
-    Signals may be real numbers, counts out of `trials`, or counts without an upper limit; of one, two or
-    three axes.
+    ``eta = sum_m z_m * h_m + offset``, over codes z and filters h of unit norm, the entries of
+    ``components_``. Signals have one, two or three axes. Their values are real numbers, counts out of
+    `trials`, or counts without an upper bound.
 
     Parameters
     ----------
     n_components : int, default=8
         Number of filters.
     kernel_size : int or tuple of int, default=16
-        Their size; a number stands for every axis.
+        Spatial size of the filters, in samples: one number for each axis, or one for all axes.
     likelihood : {"gaussian", "binomial", "poisson"} or Likelihood, default="gaussian"
-        Family of the data, with identity, logit and log link, or one of your own.
+        Family of the data, with identity, logit or log link, or a likelihood object.
     trials : int, default=1
-        Trials behind every count of likelihood "binomial"; one is a spike or none.
+        Number of trials of each count, for likelihood "binomial". With 1, the data are binary.
     alpha : float, default=1.0
-        Weight of the l1 norm (coders "fista", "ista" and "exact"). It stands beside the likelihood of all
-        trials: a hundred times the trials want about a hundred times the weight.
+        Weight of the l1 norm (coders "fista", "ista" and "exact"). The negative log-likelihood grows in
+        proportion to the number of trials, so alpha should grow in the same proportion.
     penalty : Penalty, optional
-        Instead of alpha times the l1 norm (coders "fista" and "ista").
+        Penalty of the codes, in place of alpha times the l1 norm (coders "fista" and "ista").
     nonnegative : bool, default=False
-        Keep codes nonnegative.
+        Whether the codes are constrained to be nonnegative.
     stride : int, default=1
-        Distance of neighbouring positions of a filter (coders "fista" and "ista").
+        Distance between neighbouring positions of a filter, in samples (coders "fista" and "ista").
     coder : {"fista", "ista", "exact", "bcomp"} or Coder, default="fista"
-        How signals are coded, in `fit` and `transform`: unfolded proximal gradient descent; the lasso to a
-        certified gap (gaussian); greedy pursuit of `n_nonzero` events (all families).
+        Sparse coder, in `fit` and `transform`. "fista", "ista": proximal gradient descent. "exact": the
+        lasso up to a certified duality gap, for gaussian data. "bcomp": greedy pursuit of `n_nonzero` events,
+        for all families.
     n_nonzero : int, optional
-        Events of a signal, for coder "bcomp"; with `debias`, the most peaks that are kept.
+        Number of events of a signal, for coder "bcomp". With `debias`, the maximal number of peaks.
     n_unfold : int, default=100
-        Iterations of "fista" and "ista".
+        Number of iterations of "fista" and "ista".
     debias : bool, default=False
-        Re-fit codes, without the penalty, on their highest entries within a tenth of the kernel.
+        Whether to re-fit the codes without the penalty on their peaks: entries that are the largest within
+        a tenth of the kernel.
     offset : float, "estimate" or None, default=None
-        Known part of the linear predictor; "estimate" fits a baseline to each channel of each signal beside
-        its code. None: 0 for real numbers, "estimate" for counts. `fit` and `transform` take one for each
-        signal instead.
+        Known part of the linear predictor. "estimate": a baseline of each channel of each signal is
+        estimated together with its code. None: 0 for real numbers, "estimate" for counts. An offset for
+        each signal can be passed to `fit` and `transform`.
     rule : Rule, optional
-        How filters move, in place of an optimiser along `gradient`.
+        Update rule of the filters, in place of an optimiser with `gradient`.
     gradient : {"dec", "ae-lasso", "ae-ls"}, default="dec"
-        The gradient that filters follow: with codes as constants, or through the encoder
-        (`calepin.learning.dictionary_gradient`).
+        Gradient of the loss with respect to the filters: with constant codes ("dec"), or through the encoder
+        (see `calepin.learning.dictionary_gradient`).
     n_updates : int, optional
-        Moves of the filters for the same codes. Default: 4 for "dec", else 1.
+        Number of updates of the filters with the same codes. Default: 4 for "dec", otherwise 1.
     optimizer : {"adam", "sgd"} or callable, default="adam"
-        Adam has eps 1e-3. A callable makes a torch optimiser of a list of parameters.
+        Optimiser of the filters; "adam" has eps 1e-3. A callable is a function from a list of parameters to a
+        torch optimiser.
     learning_rate : float, default=0.02
-        Of "adam" and "sgd".
+        Learning rate of "adam" and "sgd".
     init : {"data", "random"} or array (n_components, channels, *kernel_size), default="data"
-        Windows of the signals, noise, or the filters themselves.
+        Initialisation of the filters: windows of the signals, Gaussian noise, or the filters themselves.
     batch_size : int or "auto", default="auto"
-        Signals in a step. "auto": 64, fewer where their codes would have more than 16 million entries.
+        Number of signals in a mini-batch. "auto": 64, or fewer so that the codes of a batch have at most
+        16 million entries.
     max_iter : int, default=30
-        Passes over the signals, at most.
+        Maximal number of passes over the signals.
     tol : float, default=1e-4
-        Stop when a pass changes the mean objective by less than this share of it; 0 never stops.
+        Relative tolerance: stop when a pass changes the mean objective by at most this fraction. 0 disables
+        this test.
     checkpoint : path, optional
-        File that receives the state of the run at its end, on Ctrl-C, and every minute.
+        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every minute.
     resume : bool, default=False
-        Go on from `checkpoint` where that file exists.
+        Whether to resume the run from `checkpoint` if that file exists.
     random_state : int, RandomState, Generator or None, default=None
-        Seed of the order of the signals and of the first filters.
+        Seed of the order of the signals and of the initial filters.
     device : str, optional
-        Where to compute, for example "cuda".
+        Device of the computation, for example "cuda". Default: the CPU.
     verbose : bool, default=False
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Attributes
     ----------
     components_ : ndarray (n_components, channels, *kernel_size)
         The filters, of unit norm.
     n_iter_, n_steps_ : int
-        Passes, and batches, done.
+        Number of passes and of mini-batches.
     converged_ : bool
-        Whether `tol` ended the fit.
+        Whether the fit stopped because of `tol`.
     history_ : list of dict
-        For each pass: pass, objective, seconds, n_replaced (idle filters that gave way to windows of what
-        was explained badly).
+        For each pass: pass, objective, seconds, and n_replaced, the number of idle filters that were
+        replaced by windows with large residuals.
     n_features_in_ : int
-        Channels seen by `fit`.
+        Number of channels seen by `fit`.
 
     Examples
     --------
@@ -142,8 +147,9 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     >>> learner.transform(data.X).shape
     (20, 2, 181)
 
-    What a neuron of the thalamus answers to a deflection of the whisker, and when, from its spikes in 17
-    trials of 3 s alone (with CALEPIN_DATA, see ``docs/data.md``). The 16 deflections are 125 ms apart:
+    The response of a neuron of the thalamus to deflections of a whisker, and the times of the responses,
+    estimated from the spikes of 17 trials of 3 s (needs CALEPIN_DATA, see ``docs/data.md``). The 16
+    deflections are 125 ms apart:
 
     >>> from calepin.datasets import data_path
     >>> from calepin.spikes import read_spikes
@@ -158,7 +164,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     >>> onsets[:4], len(onsets)
     (array([472, 598, 722, 847]), 16)
 
-    ``docs/spikes.md`` goes on from there: history of each trial, held-out bits a spike, goodness of fit.
+    ``docs/spikes.md`` continues this example with history effects, held-out bits per spike and goodness of
+    fit.
     """
 
     gradient: GradientRule
@@ -236,20 +243,22 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         Parameters
         ----------
         X : array (n_signals, channels, *spatial), or list of arrays (channels, *spatial)
-            Signals, of different length in a list. An array may be memory-mapped.
+            Signals. Those of a list may have different lengths. An array may be memory-mapped.
         y : ignored
+            Present for scikit-learn's conventions.
         offset, trials : array, optional
-            Of each signal, instead of those of the estimator: one number each, or for each channel, or
-            whatever broadcasts against the signal.
-        callbacks : sequence of callables
-            Each is called with the `TrainState` after every batch; a true result ends the fit.
+            Offset and number of trials of each signal, in place of the parameters of the estimator. For each
+            signal: a number, one number for each channel, or an array that broadcasts against the signal.
+        callbacks : sequence of callables, default ()
+            Functions that are called with the `TrainState` after every batch. If one returns True, the fit
+            stops.
 
         Raises
         ------
         ValueError
-            A parameter or the data is not what is documented.
+            If a parameter or the data are invalid.
         calepin.learning.DivergedError
-            Filters, a gradient or the objective became NaN or infinite; the last checkpoint is kept.
+            If filters, a gradient or the objective become NaN or infinite. The last checkpoint is kept.
         """
         self._check_parameters()
         rng = numpy_generator(self.random_state)
@@ -257,7 +266,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         return self._run(data, self._make_rule(self._fits_baseline(offset)), rng, callbacks)
 
     def partial_fit(self, X: Any, y: Any = None, *, offset: Any = None, trials: Any = None) -> Self:
-        """Take one pass over `X` from where the last call, or `fit`, left off."""
+        """Do one pass over `X`, continuing from the last call of `partial_fit` or `fit`."""
         self._check_parameters()
         rng = numpy_generator(self.random_state)
         seed, first = int(rng.integers(2**31)), not hasattr(self, "components_")
@@ -265,23 +274,23 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         return self._pass_over(data, self._make_rule(self._fits_baseline(offset)), rng)
 
     def transform(self, X: Any, *, offset: Any = None, trials: Any = None) -> Any:
-        """Return the codes (n_signals, n_components, *positions) of signals, by the coder of `fit`.
+        """Return the codes (n_signals, n_components, *positions) of signals, from the coder of `fit`.
 
-        With `debias` they are the re-fitted ones. A list of signals gives a list.
+        With `debias` the codes are re-fitted. For a list of signals a list of codes is returned.
         """
         return self.encode(X, offset=offset, trials=trials).codes
 
     def encode(self, X: Any, *, offset: Any = None, trials: Any = None) -> Encoding:
-        """Return codes as `transform` does, and the offset of each signal that belongs to them."""
+        """Return the codes of signals, as `transform` does, and the offset of each signal."""
         codes, offsets, _ = self._code(X, offset, trials)
         if isinstance(X, list | tuple):
             return Encoding(codes, offsets)
         return Encoding(np.stack(codes), np.stack(offsets))
 
     def inverse_transform(self, codes: Any, *, offset: Any = None, trials: Any = None) -> Any:
-        """Return the means ``f^{-1}(sum_m z_m * h_m + offset)`` of the signals that codes stand for.
+        """Return the means ``f^{-1}(sum_m z_m * h_m + offset)`` of signals, reconstructed from their codes.
 
-        Where the offset is estimated, codes alone do not tell it: pass the one that `encode` returned.
+        If offsets are estimated, they must be passed too: `encode` returns them together with the codes.
         """
         check_is_fitted(self, "components_")
         as_list = isinstance(codes, list | tuple)
@@ -295,7 +304,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
                 )
         shapes = [self._signal_shape(z) for z in given]
         if offset is None and self._fits_baseline(None):
-            raise ValueError("offset: expected that of each signal, which `encode` returns, got None")
+            raise ValueError("offset: expected the offsets of all signals, which `encode` returns, got None")
         offsets = (
             [self._constant_offset()] * len(given) if offset is None else one_each("offset", offset, shapes)
         )
@@ -307,18 +316,18 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         return means if as_list else np.stack(means)
 
     def score(self, X: Any, y: Any = None, *, offset: Any = None, trials: Any = None) -> float:
-        """Return minus the mean objective of signals: larger is better.
+        """Return the negative mean objective of signals; larger is better.
 
-        The objective is the negative log-likelihood, without terms of the data alone, plus the penalty of
-        the coder's codes; "bcomp" has no penalty.
+        The objective is the negative log-likelihood, without terms that depend only on the data, plus the
+        penalty of the codes. "bcomp" has no penalty.
         """
         return -float(np.mean(self._code(X, offset, trials)[2]))
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the fitted filters as one safetensors file, atomically.
+        """Write the fitted filters to one safetensors file, atomically.
 
-        A likelihood of calepin's own is written by its name. Other objects have no place in a file: `load`
-        asks for those that coding needs again; a callable as `optimizer` is read back as its default.
+        A likelihood of calepin is stored by its name. Other objects are not stored: pass them to `load`
+        again. A callable `optimizer` is replaced by the default in the loaded estimator.
         """
         check_is_fitted(self, "components_")
         plain = copy.copy(self)
@@ -331,9 +340,9 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
     @classmethod
     def load(cls, path: str | os.PathLike, **objects: Any) -> Self:
-        """Read filters that `save` wrote: see `DictionaryLearner.load`."""
+        """Read filters that were written by `save`; see `DictionaryLearner.load`."""
         learner = super().load(path, **objects)
-        if isinstance(learner.kernel_size, list):  # JSON knows no tuples
+        if isinstance(learner.kernel_size, list):  # JSON has no tuples
             learner.kernel_size = tuple(learner.kernel_size)
         return learner
 
@@ -377,7 +386,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             raise ValueError(f"offset: expected a finite number, 'estimate' or None, got {self.offset!r}")
 
     def _sizes(self) -> tuple[Any, ...]:
-        """Return the sizes of a filter, or the one that holds for all axes."""
+        """Return the sizes of a filter: one for each axis, or one for all axes."""
         return tuple(self.kernel_size) if isinstance(self.kernel_size, tuple | list) else (self.kernel_size,)
 
     def _kernel(self, n_axes: int) -> tuple[int, ...]:
@@ -441,10 +450,12 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     def _signals(
         self, X: Any, offset: Any, trials: Any, *, seed: int, reset: bool, learning: bool
     ) -> SignalBatches:
-        """Check signals and what is known of each."""
+        """Return the checked signals, with their offsets and trials, as batches."""
         family = self._likelihood()
         if isinstance(family, Binomial) and np.ndim(family.trials):
-            raise ValueError("likelihood: expected one number of trials; those of each signal go to fit")
+            raise ValueError(
+                "likelihood: expected a single number of trials; pass trials of each signal to fit"
+            )
         if trials is not None and not isinstance(family, Binomial):
             raise ValueError("trials: expected None unless the likelihood is binomial")
         signals, dtype = check_signals(X)
@@ -452,7 +463,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         kernel = self._kernel(len(shapes[0]) - 1)
         shortest = min(shapes, key=lambda shape: min(n - k for n, k in zip(shape[1:], kernel, strict=True)))
         if any(n < k for n, k in zip(shortest[1:], kernel, strict=True)):
-            raise ValueError(f"kernel_size: expected at most the signal's {shortest[1:]}, got {kernel}")
+            raise ValueError(f"kernel_size: expected at most the signal's size {shortest[1:]}, got {kernel}")
         if reset:
             self.n_features_in_ = shapes[0][0]
         elif shapes[0][0] != self.n_features_in_:

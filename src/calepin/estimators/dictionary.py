@@ -1,4 +1,4 @@
-"""Dictionary learning with a dense dictionary, in scikit-learn's conventions."""
+"""Estimator of dictionary learning with a dense dictionary, in scikit-learn's conventions."""
 
 import os
 from collections.abc import Sequence
@@ -29,68 +29,72 @@ CODERS = ("lasso", "omp", "ols", "iht")
 
 
 class DictionaryLearner(BaseLearner):
-    """Learn atoms such that each sample is a sparse combination of a few of them.
+    """Learn a dictionary of atoms in which the samples have sparse codes.
 
-    Minimises the mean over samples of ``0.5 * ||x - z D||^2 + alpha * ||z||_1`` (or with at most
-    ``n_nonzero`` entries in each z) over codes z and atoms D, the rows of ``components_``, which
-    stay in the unit ball (online, mod) or on the unit sphere (ksvd, noodl).
+    Minimises the mean over samples of ``0.5 * ||x - z D||^2 + alpha * ||z||_1`` over codes z and atoms D,
+    the rows of ``components_``. With a pursuit as the coder, codes have at most ``n_nonzero`` nonzero entries
+    instead of a penalty. Atoms are in the unit ball (online, mod) or on the unit sphere (ksvd, noodl).
 
     Parameters
     ----------
     n_components : int, optional
         Number of atoms. Default: the number of features.
     alpha : float, default=1.0
-        Weight of the l1 norm (coder "lasso"), or the magnitude up to which a coefficient is set to
-        zero (coder "iht": the papers' HT_b).
+        Weight of the l1 norm for coder "lasso". For coder "iht", the threshold: coefficients of at most
+        this magnitude are set to zero.
     rule : {"online", "mod", "ksvd", "noodl"} or Rule, default="online"
-        How atoms move: Mairal et al. (2009), Engan et al. (1999), Rubinstein et al. (2008),
-        Rambhatla et al. (2019). A `Rule` of your own brings its own coder for `fit`.
+        Update rule of the atoms: Mairal et al. (2009), Engan et al. (1999), Rubinstein et al. (2008),
+        Rambhatla et al. (2019). A `Rule` object has its own coder for `fit`.
     coder : {"lasso", "omp", "ols", "iht"} or Coder, optional
-        How samples are coded, in `fit` and in `transform`: exact lasso, orthogonal matching
-        pursuit, orthogonal least squares, iterative hard thresholding. Default: "iht" for noodl, that of
-        `rule` if it is an object with one, else "lasso".
+        Sparse coder, in `fit` and in `transform`: exact lasso, orthogonal matching pursuit, orthogonal
+        least squares, iterative hard thresholding. Default: "iht" for noodl, the coder of `rule` if it is
+        an object with one, otherwise "lasso".
     penalty : Penalty, optional
-        Instead of alpha ||z||_1: codes minimise ``0.5 ||x - z D||^2 + penalty(z)``, by FISTA.
+        Penalty of the codes, in place of alpha ||z||_1. Codes then minimise
+        ``0.5 ||x - z D||^2 + penalty(z)`` by FISTA.
     n_nonzero : int, optional
-        Atoms in a code of coder "omp" and "ols". Default: a tenth of the features, at least 1.
+        Maximal number of nonzero entries of a code for coders "omp" and "ols". Default: a tenth of the
+        number of features, at least 1.
     nonnegative, nonnegative_atoms : bool, default=False
-        Keep the codes, or the atoms, nonnegative.
+        Whether the codes, or the atoms, are constrained to be nonnegative.
     init : {"data", "dct", "random"} or array (n_components, n_features), default="data"
-        Where the atoms start.
+        Initialisation of the atoms: random samples, a cosine dictionary, random directions, or the atoms
+        themselves.
     batch_size : int or "auto", default="auto"
-        Samples in a step. "auto": 512, and all samples for ksvd.
+        Number of samples in a mini-batch. "auto": 512, and all samples for ksvd.
     max_iter : int, default=30
-        Passes over the data, at most.
+        Maximal number of passes over the data.
     tol : float, default=1e-3
-        Stop when a pass changes the mean objective by less than this share of it; 0 never stops.
+        Relative tolerance: stop when a pass changes the mean objective by at most this fraction. 0 disables
+        this test.
     missing : {"error", "allow"}, default="error"
-        Whether NaN marks a missing entry.
+        Whether NaN in X is an error or marks a missing entry.
     checkpoint : path, optional
-        File that receives the state of the run at its end, on Ctrl-C, and every minute.
+        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every minute.
     resume : bool, default=False
-        Go on from `checkpoint` where that file exists.
+        Whether to resume the run from `checkpoint` if that file exists.
     random_state : int, RandomState, Generator or None, default=None
-        Seed of the order of the samples and of the first atoms.
+        Seed of the order of the samples and of the initial atoms.
     device : str, optional
-        "cuda" works in torch on that device. Default: compiled code on the CPU.
+        Device for a computation in torch, for example "cuda". Default: compiled code on the CPU.
     verbose : bool, default=False
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Attributes
     ----------
     components_ : ndarray (n_components, n_features)
         The atoms.
     n_iter_ : int
-        Passes done.
+        Number of passes.
     n_steps_ : int
-        Batches done.
+        Number of mini-batches.
     converged_ : bool
-        Whether `tol` ended the fit.
+        Whether the fit stopped because of `tol`.
     history_ : list of dict
-        For each pass: pass, objective, seconds, n_replaced (idle atoms that gave way to badly
-        represented samples).
+        For each pass: pass, objective, seconds, and n_replaced, the number of idle atoms that were replaced
+        by poorly represented samples.
     n_features_in_ : int
-        Features seen by `fit`.
+        Number of features seen by `fit`.
 
     Examples
     --------
@@ -149,50 +153,53 @@ class DictionaryLearner(BaseLearner):
         Parameters
         ----------
         X : array (n_samples, n_features), or iterable of such arrays
-            In memory or memory-mapped; of an iterable each pass begins a new iteration.
+            Samples, in memory or memory-mapped. An iterable is iterated over once in each pass.
         y : ignored
+            Present for scikit-learn's conventions.
         mask : bool array of X's shape, optional
-            True where X was observed.
-        callbacks : sequence of callables
-            Each is called with the `TrainState` after every batch; a true result ends the fit.
+            True where X was observed. Default: everywhere.
+        callbacks : sequence of callables, default ()
+            Functions that are called with the `TrainState` after every batch. If one returns True, the fit
+            stops.
 
         Raises
         ------
         ValueError
-            A parameter or the data is not what is documented.
+            If a parameter or the data are invalid.
         calepin.learning.DivergedError
-            The objective became NaN or infinite.
+            If the objective becomes NaN or infinite.
         """
         return self._fit(X, mask, callbacks)
 
     def partial_fit(self, X: Any, y: Any = None, *, mask: Any = None) -> Self:
-        """Take one pass over `X` from where the last call, or `fit`, left off.
+        """Do one pass over `X`, continuing from the last call of `partial_fit` or `fit`.
 
-        Rule "online" weighs all calls together, which makes it the one for streams.
+        Rule "online" accumulates statistics over all calls and is therefore suited to streams.
 
         Parameters
         ----------
         X : array (n_samples, n_features)
             New samples.
         y : ignored
+            Present for scikit-learn's conventions.
         mask : bool array of X's shape, optional
-            True where X was observed.
+            True where X was observed. Default: everywhere.
         """
         return self._partial_fit(X, mask)
 
     def transform(
         self, X: Any, *, mask: Any = None, alpha: float | None = None, n_nonzero: int | None = None
     ) -> np.ndarray:
-        """Return the codes (n_samples, n_components) of samples, by the coder and penalty of `fit`.
+        """Return the codes (n_samples, n_components) of samples, from the coder and the penalty of `fit`.
 
         Parameters
         ----------
         X : array (n_samples, n_features)
             Samples.
         mask : bool array of X's shape, optional
-            True where X was observed.
+            True where X was observed. Default: everywhere.
         alpha, n_nonzero : optional
-            Use these instead of the fit's.
+            Values to use in place of the estimator's parameters of the same name.
         """
         check_is_fitted(self, "components_")
         X, mask = self._validate(X, mask, reset=False)

@@ -1,4 +1,4 @@
-"""Dictionary learning under a generative coefficient prior, in scikit-learn's conventions."""
+"""Estimator of dictionary learning with generative coefficient priors, in scikit-learn's conventions."""
 
 import os
 import warnings
@@ -29,77 +29,81 @@ RULES: dict[str, type[GenerativeRule]] = {
     rule.name: rule for rule in (Algorithm1, AltMin, Autodiff, LeastSquares)
 }
 LARGEST_BATCH = 256
-_GENERATOR = "generator."  # prefix of its arrays in a file
+_GENERATOR = "generator."  # prefix of the generator's arrays in a file
 _SAMPLES_PER_DIRECTION = 4
 
 
 class UnderdeterminedWarning(UserWarning):
-    """Fewer samples than the dictionary has directions to be determined."""
+    """The samples do not determine the dictionary on all directions of the coefficients."""
 
 
 class GenerativeDictionaryLearner(BaseLearner):
-    """Learn a linear layer A on top of a known generator: ``x = G(z) A`` with a short latent z.
+    """Learn a linear layer A after a known generator: ``x = G(z) A`` with a low-dimensional latent z.
 
     Minimises the mean over samples of ``0.5 ||x - G(z) A||^2 + (prior / 2) ||z||^2`` over A and the
-    latents. With a generator cut out of a trained network it is transfer learning from a few dozen
-    samples ("Dictionary learning under generative coefficient priors, with applications to
+    latents. With the first layers of a trained network as the generator, this is transfer learning from a few
+    dozen samples ("Dictionary learning under generative coefficient priors, with applications to
     compression", 2022).
 
     Parameters
     ----------
     generator : callable
-        G, from latents (n, k) to coefficients (n, n_coefficients), in torch; see `calepin.generators`.
+        G, a torch function from latents (n, k) to coefficients (n, n_coefficients); see `calepin.generators`.
     latent_dim : int, optional
-        k, for a generator that does not tell.
+        Number k of latents. Needed if the generator has no such attribute.
     rule : {"least-squares", "algorithm1", "altmin", "autodiff"} or GenerativeRule, default="least-squares"
-        How A moves; see `calepin.learning.rules.generative`. A rule of your own decodes as well, with its own
-        starts, prior and radius.
+        Update rule of A; see `calepin.learning.rules.generative`. A rule object is also used in `transform`,
+        with its own `n_starts`, `prior` and `radius`.
     ridge : float or "evidence", default=1.0
-        Of rule "least-squares": how strongly A stays near its last value.
+        Weight of the distance to the previous A, for rule "least-squares"; see
+        `calepin.learning.LeastSquares`.
     n_starts : int, default=4
-        Starts of a decoding, in `fit` and in `transform`; the best is kept for each sample.
+        Number of random starts of the decoder, in `fit` and in `transform`. For each sample the best result
+        is kept.
     prior : float, default=0.0
-        Precision of a normal prior on the latents, in the units of the squared error: the variance
-        of the noise for latents of unit variance.
+        Precision of the normal prior on the latents, in units of the squared error. For latents of unit
+        variance it is the variance of the noise.
     radius : float, optional
-        Largest norm of a latent.
+        Upper bound on the norm of the latents. Default: no bound.
     init : "random" or array (n_coefficients, n_features), default="random"
-        The first A; random entries are normal and scaled to the energy of X.
+        The initial A. "random": normal entries, scaled to the energy of X.
     batch_size : int or "auto", default="auto"
-        Samples in a step. "auto": all, at most 256.
+        Number of samples in a mini-batch. "auto": 256, or all samples if there are fewer.
     max_iter : int, default=3
-        Passes over the data, at most. With a network's many atoms, more than 3 fit the noise of few samples;
-        generators with few latents gain from 20.
+        Maximal number of passes over the data. If the generator is a network with many coefficients and the
+        samples are few, A is overfitted after more than 3 passes; generators with few latents gain from 20.
     tol : float, default=1e-3
-        Stop when a pass changes the mean objective by less than this share of it; 0 never stops.
+        Relative tolerance: stop when a pass changes the mean objective by at most this fraction. 0 disables
+        this test.
     checkpoint : path, optional
-        File that receives the state of the run at its end, on Ctrl-C or SIGTERM, and every minute.
+        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every minute.
     resume : bool, default=False
-        Go on from `checkpoint` where that file exists.
+        Whether to resume the run from `checkpoint` if that file exists.
     random_state : int, RandomState, Generator or None, default=None
-        Seed of A, of the starts and of the order of the samples.
+        Seed of the initial A, of the random starts and of the order of the samples.
     device : str, optional
-        Where to compute, for example "cuda"; the generator has to be there.
+        Device of the computation, for example "cuda". The generator must be on this device. Default: the
+        CPU.
     verbose : bool, default=False
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Attributes
     ----------
     components_ : ndarray (n_coefficients, n_features)
-        A: its rows are the atoms.
+        The layer A; its rows are the atoms.
     latent_dim_ : int
-        k.
+        Number k of latents.
     n_determined_, n_directions_ : int
-        Directions of the coefficients that the samples of the last fit spanned, and those that the
-        generator has: A is determined on the former alone.
+        Dimension of the span of the coefficients of the samples in the last fit, and of all coefficients of
+        the generator. A is determined only on the first span.
     n_iter_, n_steps_ : int
-        Passes, and batches, done.
+        Number of passes and of mini-batches.
     converged_ : bool
-        Whether `tol` ended the fit.
+        Whether the fit stopped because of `tol`.
     history_ : list of dict
         For each pass: pass, objective, seconds.
     n_features_in_ : int
-        Features seen by `fit`.
+        Number of features seen by `fit`.
 
     Examples
     --------
@@ -154,25 +158,27 @@ class GenerativeDictionaryLearner(BaseLearner):
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None, *, callbacks: Sequence[Callback] = ()) -> Self:
-        """Learn A from samples X, (n_samples, n_features).
+        """Learn A.
 
         Parameters
         ----------
         X : array (n_samples, n_features), or iterable of such arrays
-            In memory or memory-mapped; of an iterable each pass begins a new iteration.
+            Samples, in memory or memory-mapped. An iterable is iterated over once in each pass.
         y : ignored
-        callbacks : sequence of callables
-            Each is called with the `TrainState` after every batch; a true result ends the fit.
+            Present for scikit-learn's conventions.
+        callbacks : sequence of callables, default ()
+            Functions that are called with the `TrainState` after every batch. If one returns True, the fit
+            stops.
 
         Raises
         ------
         ValueError
-            A parameter, the generator or the data is not what is documented.
+            If a parameter, the generator or the data are invalid.
 
         Warns
         -----
         UnderdeterminedWarning
-            The samples span fewer directions of the coefficients than the generator has.
+            If the coefficients of the samples span fewer directions than those of the generator.
         """
         self._check_parameters()
         rng = numpy_generator(self.random_state)
@@ -184,7 +190,7 @@ class GenerativeDictionaryLearner(BaseLearner):
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Take one pass over new samples, from where the last call, or `fit`, left off."""
+        """Do one pass over new samples, continuing from the last call of `partial_fit` or `fit`."""
         self._check_parameters()
         rng = numpy_generator(self.random_state)
         rule = self._make_generative(int(rng.integers(2**31)))
@@ -202,7 +208,7 @@ class GenerativeDictionaryLearner(BaseLearner):
 
     @single_threaded_torch()
     def inverse_transform(self, Z: Any) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the samples (n_samples, n_features) that latents stand for."""
+        """Return the reconstruction (n_samples, n_features) of samples from their latents."""
         check_is_fitted(self, "components_")
         Z = np.asarray(Z)
         if Z.ndim != 2 or Z.shape[1] != self.latent_dim_:
@@ -211,7 +217,7 @@ class GenerativeDictionaryLearner(BaseLearner):
             return self.generator(self._tensor(Z)).cpu().numpy() @ self.components_
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Return minus the mean over samples of half the squared error: larger is better."""
+        """Return the negative mean over samples of half the squared error; larger is better."""
         check_is_fitted(self, "components_")
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         residual = X - self.inverse_transform(self.transform(X))
@@ -221,29 +227,30 @@ class GenerativeDictionaryLearner(BaseLearner):
     def load(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, path: str | os.PathLike, *, generator: Generator | None = None, **objects: Any
     ) -> Self:
-        """Read what `save` wrote.
+        """Read a dictionary that was written by `save`.
 
         Parameters
         ----------
         path : path
+            The file to read.
         generator : callable, optional
-            The generator of the fit; needed where the file does not hold it.
+            The generator of the fit. Needed if it is not stored in the file.
         **objects
-            Other parameters that were objects: a rule.
+            Other parameters that were objects, such as a rule.
 
         Raises
         ------
         FileNotFoundError, calepin.FileFormatError
-            No such file, or not a generative dictionary.
+            If the file does not exist, or holds no generative dictionary.
         ValueError
-            If no generator is in the file or given, or if the one given is another one.
+            If the generator is neither stored nor given, or differs from that of the fit.
         """
         arrays, parameters = load_arrays(path, KIND)
         if not {"components", "fingerprint"} <= arrays.keys():
             raise FileFormatError(f"{path} lacks the components or the fingerprint of its generator")
         if generator is None:
             if parameters["generator"] is None:
-                raise ValueError(f"generator: expected one, since {path} does not hold it, got None")
+                raise ValueError(f"generator: expected one, because {path} does not contain it, got None")
             own = {k.removeprefix(_GENERATOR): v for k, v in arrays.items() if k.startswith(_GENERATOR)}
             generator = rebuild(parameters["generator"], own)
         if not same_generator(generator, arrays["fingerprint"], parameters["fitted"]["latent_dim_"]):
@@ -293,7 +300,7 @@ class GenerativeDictionaryLearner(BaseLearner):
         return X, None
 
     def _rule_seed(self, rng: np.random.Generator) -> int:
-        """Return the seed of the starts: that of the run which is resumed, where it was random."""
+        """Return the seed of the random starts; a resumed run keeps its seed if `random_state` is None."""
         seed = int(rng.integers(2**31))
         if self.random_state is None and self._resumes():
             return self._checkpoint_settings().get("seed", seed)
@@ -309,7 +316,7 @@ class GenerativeDictionaryLearner(BaseLearner):
         )  # fmt: skip
 
     def _decoded(self, X: Tensor) -> Tensor:
-        """Return the latents of samples under A as it is, from starts of their own."""
+        """Return the latents of samples for the current A, from random starts with a fixed seed."""
         atoms = torch.from_numpy(self.components_).to(X)
         return self._make_generative(0).decode(atoms, X, generator=torch_generator(0)).z
 
@@ -330,9 +337,9 @@ class GenerativeDictionaryLearner(BaseLearner):
         return drawn * (scale if scale > 0 else 1.0)
 
     def _count_directions(self, data: Any) -> None:
-        """Compare the span of the samples' coefficients with that of the generator's.
+        """Compare the span of the samples' coefficients with that of all coefficients of the generator.
 
-        Of an iterable the first batches count, as many as can tell.
+        For an iterable only the first batches are used, with a few times as many samples as atoms.
         """
         enough = _SAMPLES_PER_DIRECTION * len(self.components_)
         X = self._tensor(data.X) if isinstance(data, ArrayBatches) else self._first_samples(data, enough)
@@ -344,7 +351,7 @@ class GenerativeDictionaryLearner(BaseLearner):
         if self.n_determined_ < self.n_directions_:
             warnings.warn(
                 f"X: its {len(X)} samples determine A on {self.n_determined_} of the {self.n_directions_} "
-                "directions that the generator's coefficients have; elsewhere A stays as it began",
+                "directions of the generator's coefficients; on the others A keeps its initial values",
                 UnderdeterminedWarning,
                 stacklevel=3,
             )
@@ -359,7 +366,7 @@ class GenerativeDictionaryLearner(BaseLearner):
 
     @torch.no_grad()
     def _probe(self, n: int) -> Tensor:
-        """Return the coefficients of n normal latents."""
+        """Return the coefficients of n standard normal latents."""
         draws = np.random.default_rng(0).standard_normal((n, self.latent_dim_))
         return self.generator(self._tensor(draws))
 

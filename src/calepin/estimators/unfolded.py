@@ -1,4 +1,4 @@
-"""Dictionary learning through unfolded sparse coding, in scikit-learn's conventions."""
+"""Estimator of dictionary learning through unfolded sparse coding, in scikit-learn's conventions."""
 
 import os
 from collections.abc import Sequence
@@ -26,101 +26,107 @@ __all__ = ["UnfoldedDictionaryLearner"]
 PENALTIES = {"l1": L1, "nonnegative-l1": NonNegativeL1, "hard": HardThreshold}
 OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 ATOMS = ("sphere", "ball", "tangent")
-BLOCK = 4096  # samples coded at once
+BLOCK = 4096  # samples coded together
 
 
 class UnfoldedDictionaryLearner(BaseLearner):
     """Learn atoms by back-propagation through layers of sparse coding (PUDLE).
 
-    An encoder of `n_unfold` layers codes a sample x from zero, a linear decoder explains it,
+    An encoder of `n_unfold` layers computes the code z of a sample x, starting at zero. A linear decoder
+    reconstructs the sample:
 
         z <- prox( z - step * (z D - x) D^T ),      loss = 0.5 * ||x - z D||^2 (+ alpha * ||z||_1)
 
-    and an optimiser moves the atoms D, the rows of ``components_``, along the loss's gradient (Tolooshams
-    and Ba, "Stable and interpretable unrolled dictionary learning", 2022). Compared with
-    `DictionaryLearner`, which holds codes fixed while atoms move, "ae-ls" is less biased by the penalty
-    and ends nearer to the dictionary that made the data.
+    An optimiser minimises the loss over the atoms D, the rows of ``components_`` (Tolooshams and Ba, "Stable
+    and interpretable unrolled dictionary learning", 2022). `DictionaryLearner` holds the codes constant
+    while it updates the atoms. Compared with it, the gradient "ae-ls" has a smaller bias from the penalty,
+    and the result is nearer to the dictionary that generated the data.
 
     Parameters
     ----------
     n_components : int, optional
         Number of atoms. Default: the number of features.
     alpha : float, default=0.1
-        Weight of the l1 norm, or, with penalty "hard", the magnitude under which a coefficient is set to
-        zero in every layer.
+        Weight of the l1 norm. With penalty "hard", the threshold: in every layer, coefficients of at most
+        this magnitude are set to zero.
     penalty : {"l1", "nonnegative-l1", "hard"} or Penalty, default="l1"
-        Nonlinearity of the layers: two-sided or one-sided soft threshold, hard threshold, or the proximal map
-        of a penalty of your own, which has its own weight instead of `alpha`.
+        Nonlinearity of the layers: soft threshold, one-sided soft threshold, hard threshold, or the proximal
+        map of a penalty object, which has its own weight instead of `alpha`.
     likelihood : Likelihood, optional
-        Family of the samples, whose negative log-likelihood is the loss; Gaussian by default.
+        Family of the samples, Gaussian by default. Its negative log-likelihood is the loss.
     rule : Rule, optional
-        How atoms move, in place of an optimiser along `gradient`.
+        Update rule of the atoms, in place of an optimiser with `gradient`.
     gradient : {"dec", "ae-lasso", "ae-ls"}, default="ae-ls"
-        What the gradient is of: "dec" through the decoder alone, codes held fixed; "ae-lasso" through
-        both, with the penalty in the loss; "ae-ls" through both, without.
+        Gradient of the loss with respect to the atoms. "dec": through the decoder only, with constant codes.
+        "ae-lasso": through encoder and decoder, with the penalty in the loss. "ae-ls": through both, without
+        the penalty in the loss.
     n_unfold : int, default=50
-        Layers of the encoder; unused with differentiate "implicit".
+        Number of layers of the encoder; not used with "implicit".
     step_size : float, optional
-        Step size of the layers. Default: 1 / L, with L the squared spectral norm of the atoms at hand.
-        Above 1 / L a warning says so; 2 / L and more is an error.
+        Step size of the layers. Default: 1 / L, with L the squared spectral norm of the current atoms. A
+        value above 1 / L raises a warning, a value of at least 2 / L an error.
     solver : {"ista", "fista"}, default="ista"
-        Layers without or with momentum.
+        Layers without ("ista") or with ("fista") momentum.
     differentiate : {"unroll", "last-k", "implicit"}, default="unroll"
-        Back-propagate through all layers, through the last `last_k`, or through the exact lasso solution:
-        the gradient of infinitely many layers, at constant memory and mostly faster. "implicit" needs an
-        l1 penalty without decay.
+        How the encoder is differentiated: through all layers, through the last `last_k` layers, or
+        implicitly at the exact lasso solution. "implicit" gives the gradient of infinitely many layers,
+        with constant memory and usually in less time. It needs an l1 penalty without decay.
     last_k : int, optional
-        Layers to differentiate, with "last-k" only.
+        Number of layers to differentiate; with "last-k" only.
     checkpoint_every : int, optional
-        Keep only every that many layers in memory; about the square root of `n_unfold` needs least.
+        Number of layers between those kept in memory; the others are recomputed in the backward pass. About
+        the square root of `n_unfold` needs the least memory. Default: all layers are kept.
     decay, decay_drop, decay_every : float, float, int, default=1.0, 0.0, 30
-        From layer to layer alpha is multiplied by beta, which begins at `decay` and falls by `decay_drop`
-        after every `decay_every` steps of the optimiser. Removes the bias of the amplitudes.
+        alpha is multiplied by beta from layer to layer, which reduces the bias of the amplitudes. beta is
+        `decay` at first and decreases by `decay_drop` after every `decay_every` steps of the optimiser.
     learn_step, learn_threshold : bool, default=False
-        Let the optimiser move the step size, and an alpha of each atom, too; not with "dec".
+        Whether the step size, and one alpha for each atom, are learned too; not with "dec".
     optimizer : {"adam", "sgd"} or callable, default="adam"
-        A callable makes a torch optimiser of a list of parameters:
-        ``partial(torch.optim.AdamW, lr=1e-3)``.
+        Optimiser of the atoms. A callable is a function from a list of parameters to a torch optimiser, for
+        example ``partial(torch.optim.AdamW, lr=1e-3)``.
     learning_rate : float, default=1e-3
-        Of "adam" and "sgd"; a callable brings its own.
+        Learning rate of "adam" and "sgd"; not used with a callable.
     atoms : {"sphere", "ball", "tangent"}, default="sphere"
-        After every step atoms are normalised, or shortened where they are longer than one; "tangent"
-        normalises and takes from the gradient the part along each atom before.
+        Constraint on the atoms. "sphere": they are normalised after every step. "ball": they are projected
+        onto the unit ball after every step. "tangent": as "sphere", with the gradient projected onto the
+        tangent space of the sphere.
     init : {"data", "dct", "random"} or array (n_components, n_features), default="data"
-        Where the atoms start.
+        Initialisation of the atoms: random samples, a cosine dictionary, random directions, or the atoms
+        themselves.
     batch_size : int or "auto", default="auto"
-        Samples in a step. "auto": 512.
+        Number of samples in a mini-batch. "auto": 512.
     max_iter : int, default=30
-        Passes over the data, at most.
+        Maximal number of passes over the data.
     tol : float, default=1e-3
-        Stop when a pass changes the mean objective by less than this share of it; 0 never stops.
+        Relative tolerance: stop when a pass changes the mean objective by at most this fraction. 0 disables
+        this test.
     checkpoint : path, optional
-        File that receives the state of the run at its end, on Ctrl-C, and every minute.
+        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every minute.
     resume : bool, default=False
-        Go on from `checkpoint` where that file exists.
+        Whether to resume the run from `checkpoint` if that file exists.
     random_state : int, RandomState, Generator or None, default=None
-        Seed of the order of the samples and of the first atoms.
+        Seed of the order of the samples and of the initial atoms.
     device : str, optional
-        Where to compute, "cuda" for example. Default: the CPU.
+        Device of the computation, for example "cuda". Default: the CPU.
     verbose : bool, default=False
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Attributes
     ----------
     components_ : ndarray (n_components, n_features)
         The atoms.
     step_size_ : float
-        The learned step size, with `learn_step`.
+        The learned step size, if `learn_step`.
     alpha_ : ndarray (n_components,)
-        The learned weights of the atoms, with `learn_threshold`.
+        The learned weight of each atom, if `learn_threshold`.
     n_iter_, n_steps_ : int
-        Passes, and batches, done.
+        Number of passes and of mini-batches.
     converged_ : bool
-        Whether `tol` ended the fit.
+        Whether the fit stopped because of `tol`.
     history_ : list of dict
         For each pass: pass, objective, seconds.
     n_features_in_ : int
-        Features seen by `fit`.
+        Number of features seen by `fit`.
 
     Examples
     --------
@@ -209,42 +215,45 @@ class UnfoldedDictionaryLearner(BaseLearner):
         Parameters
         ----------
         X : array (n_samples, n_features), or iterable of such arrays
-            In memory or memory-mapped; of an iterable each pass begins a new iteration.
+            Samples, in memory or memory-mapped. An iterable is iterated over once in each pass.
         y : ignored
-        callbacks : sequence of callables
-            Each is called with the `TrainState` after every batch; a true result ends the fit.
+            Present for scikit-learn's conventions.
+        callbacks : sequence of callables, default ()
+            Functions that are called with the `TrainState` after every batch. If one returns True, the fit
+            stops.
 
         Raises
         ------
         ValueError
-            A parameter or the data is not what is documented, or `step_size` is 2 / L or more.
+            If a parameter or the data are invalid, or `step_size` is at least 2 / L.
         calepin.learning.DivergedError
-            Atoms, a gradient or the objective became NaN or infinite; the last checkpoint is kept.
+            If atoms, a gradient or the objective become NaN or infinite. The last checkpoint is kept.
 
         Warns
         -----
         RuntimeWarning
-            A `step_size` above 1 / L, or an `alpha` so large that all codes of a batch vanish.
+            If `step_size` is above 1 / L, or `alpha` so large that all codes of a batch are zero.
         """
         return self._fit(X, None, callbacks)
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Take one pass over `X` from where the last call, or `fit`, left off.
+        """Do one pass over `X`, continuing from the last call of `partial_fit` or `fit`.
 
         Parameters
         ----------
         X : array (n_samples, n_features)
             New samples.
         y : ignored
+            Present for scikit-learn's conventions.
         """
         return self._partial_fit(X, None)
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the codes (n_samples, n_components) of samples, by the encoder of `fit`.
+        """Return the codes (n_samples, n_components) of samples, from the encoder of `fit`.
 
-        They are what the layers give, or the exact lasso codes with differentiate "implicit", so that
-        ``inverse_transform(transform(X))`` is what the network makes of X. `calepin.sparse_encode` has
-        exact codes for any atoms.
+        They are the output of the last layer, or the exact lasso codes with "implicit". Hence
+        ``inverse_transform(transform(X))`` is the output of the network. For exact codes with any atoms, see
+        `calepin.sparse_encode`.
 
         Parameters
         ----------
@@ -255,9 +264,10 @@ class UnfoldedDictionaryLearner(BaseLearner):
         return codes
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Return minus the mean of half the squared error plus the penalty: larger is better.
+        """Return the negative mean objective of samples; larger is better.
 
-        A hard threshold has no penalty.
+        The objective is half the squared error (in general the negative log-likelihood) plus the penalty. A
+        hard threshold has no penalty.
         """
         _, objective = self._encode(X)
         return -float(objective.mean())
@@ -270,7 +280,7 @@ class UnfoldedDictionaryLearner(BaseLearner):
         rule = self._unfolded()
         state = rule.init(torch.from_numpy(self.components_.astype(X.dtype)))
         self._resume_learned(state)
-        # the codes of the last step, not those of a step that was never taken
+        # decay as in the last step of the fit
         state.n_steps = max(getattr(self, "n_steps_", 0) - 1, 0)
         state = state.to(self.device)
         codes = np.empty((len(X), len(self.components_)), X.dtype)

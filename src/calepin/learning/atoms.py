@@ -1,4 +1,4 @@
-"""What every rule does with atoms: start them, keep them in their set, replace those that serve nobody."""
+"""Initialisation of atoms, and the sets that they are projected onto."""
 
 import math
 from dataclasses import dataclass
@@ -13,20 +13,26 @@ __all__ = ["AtomSet", "dct_atoms", "initial_atoms"]
 
 @dataclass(frozen=True)
 class AtomSet:
-    """The set that atoms live in: the unit ball or the unit sphere, possibly nonnegative.
+    """The set of admissible atoms: the unit ball or the unit sphere, possibly nonnegative.
 
-    The ball is what the lasso needs (with larger atoms the penalty would cost nothing), the sphere
-    what pursuits and NOODL assume.
+    The lasso needs bounded atoms: growing atoms allow ever smaller codes, and the penalty would vanish.
+    Pursuits and NOODL assume atoms of unit norm.
+
+    Parameters
+    ----------
+    shape : {"ball", "sphere"}, default "ball"
+        Norm of at most 1, or of exactly 1.
+    nonnegative : bool, default False
+        Whether the entries of atoms must be nonnegative.
     """
 
     shape: Literal["ball", "sphere"] = "ball"
     nonnegative: bool = False
 
     def project(self, atoms: Any) -> Any:
-        """Return the nearest atoms (n_components, n_features) of the set, a new array or tensor.
+        """Return the projection of atoms (n_components, n_features) onto the set, a new array or tensor.
 
-        An atom without a direction (no norm, or no positive entry where they must be nonnegative)
-        becomes 0.
+        A zero atom stays zero. In a nonnegative set an atom without positive entries becomes zero.
         """
         if self.nonnegative:
             atoms = atoms.clip(min=0)
@@ -43,27 +49,27 @@ def initial_atoms(
     atom_set: AtomSet,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """Return atoms (n_components, n_features) of unit norm to start learning from.
+    """Return initial atoms (n_components, n_features) of unit norm.
 
     Parameters
     ----------
     n_components : int
         Number of atoms.
     data : Batches
-        Gives the samples, the number of features and the dtype.
+        Source of the samples; it also determines the number of features and the dtype.
     init : {"data", "dct", "random"} or array (n_components, n_features)
-        "data": different samples, filled up by random directions where there are too few;
-        "dct": overcomplete discrete cosines, of two dimensions where the number of features is a
-        square; "random": Gaussian directions; or the atoms themselves.
+        Kind of initialisation, or the atoms themselves. "data": distinct samples, and random directions
+        if there are too few samples. "dct": an overcomplete discrete cosine dictionary, see `dct_atoms`.
+        "random": Gaussian directions.
     atom_set : AtomSet
-        What the atoms are projected on.
+        The set of admissible atoms; if it is nonnegative, so are the initial atoms.
     generator : numpy.random.Generator
-        Chooses the samples and the directions.
+        Random generator for the choice of samples and directions.
 
     Raises
     ------
     ValueError
-        An unknown word for `init`, or atoms of another shape or with NaN or infinity.
+        If `init` is an unknown name, or an array of the wrong shape or with NaN or infinity.
     """
     head = data.head(4 * n_components, generator)
     samples = np.asarray(head.X if isinstance(head.X, np.ndarray) else head.X.cpu().numpy())
@@ -84,9 +90,9 @@ def initial_atoms(
             )
         if not np.isfinite(atoms).all():
             raise ValueError("init: expected finite values, got NaN or infinity")
-    sphere = AtomSet("sphere", atom_set.nonnegative)  # of all atoms in the ball, start with full ones
+    sphere = AtomSet("sphere", atom_set.nonnegative)  # unit norm also for the ball
     atoms = sphere.project(atoms)
-    dead = ~atoms.any(axis=1)  # constant samples, or nothing left of an atom but negative entries
+    dead = ~atoms.any(axis=1)  # zero samples, or atoms without a positive entry
     atoms[dead] = sphere.project(np.abs(_from_directions(int(dead.sum()), n_features, samples, generator)))
     return np.ascontiguousarray(atoms, dtype=samples.dtype)
 
@@ -94,8 +100,9 @@ def initial_atoms(
 def dct_atoms(n_components: int, n_features: int) -> np.ndarray:
     """Return an overcomplete cosine dictionary (n_components, n_features) of unit norm.
 
-    Where n_features is a square the atoms are products of cosines along both axes, else cosines
-    along one. All but the constant one have zero mean (Aharon, Elad and Bruckstein 2006).
+    If n_features is a square, the atoms are products of cosines along two axes. Otherwise they are
+    cosines along one axis. All cosines but the constant one have zero mean (Aharon, Elad and Bruckstein
+    2006).
     """
     side = math.isqrt(n_features)
     if side * side == n_features and side > 1:
@@ -117,7 +124,7 @@ def _from_samples(
     n_components: int, n_features: int, samples: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
     norms = np.linalg.norm(samples, axis=1)
-    alive = samples[norms > 1e-3 * norms.max(initial=0)]  # nearly constant ones make no atom
+    alive = samples[norms > 1e-3 * norms.max(initial=0)]  # nearly zero samples give no atom
     chosen = alive[generator.permutation(len(alive))[:n_components]].astype(np.float64)
     rest = _from_directions(n_components - len(chosen), n_features, samples, generator)
     return np.concatenate([chosen, rest])

@@ -1,8 +1,8 @@
-"""Where a training loop's samples come from: arrays, memory-mapped files, any iterable of batches.
+"""Batches of training samples, from arrays, memory-mapped files or any iterable.
 
-The order of the samples is a function of (seed, pass, step, rank), computed on the spot and never
-stored: a run resumes in the middle of a pass, and many workers share one data set, with no
-permutation of all samples kept or sent. It is a keyed bijection of ``range(n)`` (a Feistel network
+The order of the samples is a function of (seed, pass, step, rank). It is computed when needed and never
+stored. A run can therefore resume in the middle of a pass, and several workers can use one data set
+without exchanging a permutation. The function is a keyed bijection of ``range(n)`` (a Feistel network
 with cycle walking, Black and Rogaway 2002).
 """
 
@@ -21,27 +21,38 @@ Array = np.ndarray | torch.Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples (n, ...), and which of their entries were observed (None: all)."""
+    """Samples of one step.
+
+    Attributes
+    ----------
+    X : array or tensor, shape (n, ...)
+        The samples; a list of `Signals` for convolutional dictionaries.
+    mask : bool array or tensor of X's shape, optional
+        True where X was observed. None: everywhere.
+    """
 
     X: Any
     mask: Any = None
 
 
 class Batches(Protocol):
-    """A source of training samples that can be walked through again and again."""
+    """A source of training samples that can be iterated over once per pass.
 
-    n_steps: int | None  # steps of one pass; None where only walking through tells
+    ``n_steps`` is the number of batches of a pass, or None if it is not known in advance.
+    """
+
+    n_steps: int | None
 
     def walk(self, n_pass: int, skip: int = 0) -> Iterator[Batch]:
-        """Yield the batches of pass `n_pass`, without its first `skip`."""
+        """Yield the batches of pass `n_pass`, without the first `skip` of them."""
         ...
 
     def head(self, n_samples: int, generator: np.random.Generator) -> Batch:
-        """Return about `n_samples` samples to start a model from, without using up the data."""
+        """Return about `n_samples` samples to initialise a model; a pass still yields all samples."""
         ...
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what must be equal for a checkpoint to go on with this data (JSON)."""
+        """Return JSON values that identify the data: a resumed run must have the same ones."""
         ...
 
 
@@ -51,19 +62,20 @@ class ArrayBatches:
     Parameters
     ----------
     X : ndarray or tensor, shape (n_samples, ...)
-        Only the rows of a batch are read at a time.
+        The samples. Only the rows of one batch are read at a time.
     batch_size : int or None
-        Samples of a step on one worker; None takes all samples as one batch, unshuffled.
-    seed : int
-        Chooses the order.
+        Number of samples of a batch on one worker. None: one batch of all samples, not shuffled.
+    seed : int, default 0
+        Seed of the order of the samples.
     mask : bool array of X's shape, optional
-        True where X was observed.
+        True where X was observed. Default: everywhere.
     dtype : numpy dtype, optional
-        Batches are converted to it. Default: as X.
+        The dtype that batches are converted to. Default: that of X.
     device : torch.device or str, optional
-        Batches become tensors there. Default: they stay arrays.
-    rank, world : int
-        This worker, and how many there are: each sees its own batches of the common order.
+        The device on which batches become tensors. Default: batches remain arrays.
+    rank, world : int, default 0, 1
+        Index of this worker and number of workers. The batches of the common order are divided among
+        the workers.
     """
 
     def __init__(
@@ -91,23 +103,23 @@ class ArrayBatches:
         self.n_steps: int | None = -(-len(X) // (self.batch_size * world))
 
     def walk(self, n_pass: int, skip: int = 0) -> Iterator[Batch]:
-        """Yield the batches of pass `n_pass`, without its first `skip`."""
+        """Yield the batches of pass `n_pass`, without the first `skip` of them."""
         for step in range(skip, self.n_steps or 0):
             start = (step * self.world + self.rank) * self.batch_size
             yield self.take(self._order(start, min(start + self.batch_size, len(self.X)), n_pass))
 
     def head(self, n_samples: int, generator: np.random.Generator) -> Batch:
-        """Return min(n_samples, all) different samples, chosen by `generator`."""
+        """Return min(n_samples, all) distinct samples, chosen by `generator`."""
         n = len(self.X)
         return self.take(np.sort(generator.choice(n, size=min(n_samples, n), replace=False)))
 
     def take(self, rows: np.ndarray | slice) -> Batch:
-        """Return the given rows in the dtype and on the device of the batches."""
+        """Return a batch of the given rows, in the dtype and on the device of the batches."""
         mask = None if self.mask is None else self._place(_writable(self.mask[rows]))
         return Batch(self._place(_writable(self.X[rows], self.dtype)), mask)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return shape, batch size and seed, and the sum of a few rows."""
+        """Return the shape, batch size, seed and number of workers, and the sum of a few rows."""
         rows = np.unique(np.linspace(0, len(self.X) - 1, 8).astype(np.int64))
         probe = np.nan_to_num(np.asarray(self.X[rows], dtype=np.float64))
         return {
@@ -120,7 +132,7 @@ class ArrayBatches:
 
     def _order(self, start: int, stop: int, n_pass: int) -> np.ndarray | slice:
         if self.batch_size >= len(self.X):
-            return slice(start, stop)  # one batch holds everything: no order to choose, no copy
+            return slice(start, stop)  # one batch of all samples: no shuffling, no copy
         return permuted(np.arange(start, stop, dtype=np.uint64), len(self.X), (self.seed, n_pass))
 
     def _place(self, rows: Any) -> Any:
@@ -128,10 +140,21 @@ class ArrayBatches:
 
 
 class IterableBatches:
-    """Batches as they come from an iterable of arrays (n, ...), for data that no memory holds.
+    """Batches from an iterable of arrays (n, ...), for data that do not fit into memory.
 
-    Each pass iterates anew, so the iterable must give the same batches each time for a resumed run
-    to equal an uninterrupted one. NaN marks a missing entry where `missing` is True.
+    Each pass iterates over the iterable again. A resumed run equals an uninterrupted one only if every
+    iteration gives the same batches.
+
+    Parameters
+    ----------
+    batches : iterable of arrays (n, ...)
+        The batches. An iterator, which gives them only once, allows one pass.
+    missing : bool, default False
+        Whether NaN marks a missing entry.
+    dtype : numpy dtype, optional
+        The dtype that batches are converted to. Default: that of the arrays.
+    device : torch.device or str, optional
+        The device on which batches become tensors. Default: batches remain arrays.
     """
 
     def __init__(
@@ -148,12 +171,12 @@ class IterableBatches:
         self._first = None
 
     def walk(self, n_pass: int, skip: int = 0) -> Iterator[Batch]:
-        """Yield the batches of a new iteration, without its first `skip`."""
+        """Yield the batches of a new iteration, without the first `skip` of them."""
         iterator = iter(self.batches)
         if iterator is self.batches and n_pass > 0:
             raise ValueError(
                 "X is an iterator, which gives its batches only once: pass max_iter=1, "
-                "or an iterable that starts anew each time (a list, a DataLoader)"
+                "or an iterable that can be iterated over again (a list, a DataLoader)"
             )
         if iterator is self.batches and self._first is not None:
             iterator, self._first = chain([self._first], iterator), None
@@ -162,7 +185,7 @@ class IterableBatches:
 
     def head(self, n_samples: int, generator: np.random.Generator) -> Batch:
         """Return samples of the first batch."""
-        if self._first is None:  # kept: a one-shot iterator has to give it again in the first pass
+        if self._first is None:  # kept for the first pass: an iterator gives it only once
             self._first = next(iter(self.batches), None)
         if self._first is None:
             raise ValueError("X is an iterable without any batch, expected at least 1")
@@ -172,7 +195,7 @@ class IterableBatches:
         return Batch(batch.X[chosen], None if batch.mask is None else batch.mask[chosen])
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the number of batches, the only thing known without reading them."""
+        """Return the number of batches, which is known without reading them."""
         return {"n_steps": self.n_steps}
 
     def _batch(self, rows: Any) -> Batch:
@@ -182,7 +205,7 @@ class IterableBatches:
         rows = _writable(rows, self.dtype)
         mask = np.isfinite(rows) if self.missing else None
         if mask is None and not np.isfinite(rows).all():
-            raise ValueError("X gave a batch with NaN or infinity; missing='allow' takes NaN as missing")
+            raise ValueError("X gave a batch with NaN or infinity; missing='allow' treats NaN as missing")
         if self.device is None:
             return Batch(rows, mask)
         place = torch.as_tensor
@@ -193,20 +216,21 @@ class IterableBatches:
 
 
 def _writable(rows: Any, dtype: Any = None) -> Any:
-    """Return rows, contiguous, of a dtype where they are an array; copied only where they have to be.
+    """Return an array as a contiguous, writable array of a dtype, copied only if necessary.
 
-    torch warns of arrays that it may not write to: of files that are mapped read-only.
+    Tensors are returned unchanged. The result is writable because torch warns about arrays that are
+    not, such as read-only memory maps.
     """
     return np.require(rows, dtype, ["C", "W"]) if isinstance(rows, np.ndarray) else rows
 
 
 def permuted(positions: np.ndarray, n: int, key: tuple[int, ...]) -> np.ndarray:
-    """Return where a bijection of ``range(n)``, chosen by `key`, sends `positions` (uint64)."""
+    """Return the images of `positions` (uint64) under a bijection of ``range(n)`` selected by `key`."""
     half = np.uint64(max(1, (int(n - 1).bit_length() + 1) // 2))
     low = (np.uint64(1) << half) - np.uint64(1)
     keys = np.random.SeedSequence(key).generate_state(4, np.uint64)
     out = _feistel(positions, half, low, keys)
-    while (outside := out >= n).any():  # at most 3 of 4 values lie outside: a few rounds suffice
+    while (outside := out >= n).any():  # at most 3 of 4 values are outside: a few rounds suffice
         out[outside] = _feistel(out[outside], half, low, keys)
     return out.astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""Filters apart from any rule: which to begin with, where their energy lies, what none of them explains."""
+"""Operations on convolutional filters: initialisation, normalisation, centring, search of large residuals."""
 
 import math
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ __all__ = ["SPHERE", "centre_", "initial_filters", "unit", "worst_window"]
 
 SPHERE = AtomSet("sphere")
 _AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-_OFF_CENTRE = 0.1  # of the kernel, and at least two entries: real filters are not symmetric
-_LOST = 0.02  # of a filter's energy may be pushed over the edge: what begins at the edge has no place to go
+_OFF_CENTRE = 0.1  # tolerance as a fraction of the kernel, at least two entries: filters may be asymmetric
+_LOST = 0.02  # largest fraction of a filter's energy that centring may push over the edge of the kernel
 
 
 def initial_filters(
@@ -28,24 +28,27 @@ def initial_filters(
     init: str | np.ndarray,
     generator: np.random.Generator,
 ) -> Tensor:
-    """Return filters (n_components, channels, *kernel_size) of unit norm to start learning from.
+    """Return initial filters (n_components, channels, *kernel_size) of unit norm.
 
     Parameters
     ----------
     n_components : int
+        Number of filters.
     kernel_size : tuple of int
+        Spatial shape of a filter.
     data : SignalBatches
-        Gives the signals, their channels and dtype.
+        Source of the signals; it also determines the number of channels and the dtype.
     init : {"data", "random"} or array
-        "data": windows of different signals, less their baseline, each chosen among a few for its
-        energy; "random": Gaussian noise; or the filters themselves.
+        Kind of initialisation, or the filters themselves. "data": for each filter, the window with the
+        most energy among eight random windows of signals without their mean. "random": Gaussian noise.
     generator : numpy.random.Generator
-        Chooses signals and windows, or draws the noise.
+        Random generator for the choice of windows and for the noise.
 
     Raises
     ------
     ValueError
-        An unknown word for `init`, or filters of another shape, zero, or with NaN or infinity.
+        If `init` is an unknown name, or an array of the wrong shape, with a zero filter, or with NaN or
+        infinity.
     """
     groups = data.head(4 * n_components, generator).X
     n_channels = groups[0].y.shape[1]
@@ -55,7 +58,9 @@ def initial_filters(
             raise ValueError(f"init: expected 'data', 'random' or an array, got {init!r}")
         filters = torch.from_numpy(generator.standard_normal(shape))
         if init == "data":
-            filters = torch.stack([_random_window(groups, kernel_size, generator) for _ in range(n_components)])
+            filters = torch.stack(
+                [_random_window(groups, kernel_size, generator) for _ in range(n_components)]
+            )
             dead = ~filters.flatten(1).any(1)
             filters[dead] = torch.from_numpy(generator.standard_normal(shape)).to(filters)[dead]
     else:
@@ -67,14 +72,14 @@ def initial_filters(
             )
         norms = torch.linalg.vector_norm(filters.flatten(1), dim=1)
         if not torch.isfinite(filters).all() or not norms.all():
-            raise ValueError("init: expected finite filters none of which is zero")
+            raise ValueError("init: expected finite filters, none of them zero")
     return unit(filters.to(groups[0].y))
 
 
 def _random_window(
     groups: Sequence[Signals], kernel_size: tuple[int, ...], generator: np.random.Generator
 ) -> Tensor:
-    """Return the one of eight random windows, less its signal's mean, with the most energy."""
+    """Return the window with the most energy among eight random ones, without the mean of its signal."""
     windows = []
     for _ in range(8):
         y = groups[int(generator.integers(len(groups)))].y
@@ -87,7 +92,7 @@ def _random_window(
 
 
 def worst_window(problem: Problem, codes: Tensor, kernel: Sequence[int]) -> tuple[Tensor, float]:
-    """Return the window of the residual ``y - mean`` with most energy, and that energy."""
+    """Return the window of the residual ``y - mean`` with the most energy, and its energy."""
     residual = problem.likelihood.score(problem.eta(codes), problem.y)
     energy = _AVERAGE[len(kernel)](residual.square().sum(1, keepdim=True), tuple(kernel), stride=1)
     best = int(energy.argmax())
@@ -99,16 +104,16 @@ def worst_window(problem: Problem, codes: Tensor, kernel: Sequence[int]) -> tupl
 
 
 def centre_(filters: Tensor) -> list[int]:
-    """Move unit filters whose energy lies to one side of the kernel, in place; return which ones moved.
+    """Shift unit filters towards the centre of their kernel, in place; return the indices of shifted ones.
 
-    What is pushed over an edge is on the side of less energy, little enough to be noise; zeros come in at
-    the other.
+    Only filters whose centre of energy is far from the middle are shifted. The entries pushed over the
+    edge carry at most 2 % of the energy. Zeros are inserted at the opposite edge.
     """
     moved = []
     for j, h in enumerate(filters):
         shifts = [_off_centre(h, axis) for axis in range(1, h.ndim)]
         if any(shifts):
-            # a negative pad cuts: the last axis comes first
+            # a negative padding crops; F.pad expects the last axis first
             pads = [pad for shift in reversed(shifts) for pad in (-shift, shift)]
             filters[j] = unit(F.pad(h, pads)[None])[0]
             moved.append(j)
@@ -116,7 +121,7 @@ def centre_(filters: Tensor) -> list[int]:
 
 
 def _off_centre(h: Tensor, axis: int) -> int:
-    """Return by how much a filter can be moved back to the middle, 0 if it is not far from it."""
+    """Return the shift that centres a filter along an axis, or 0 if it is close to the centre."""
     size = h.shape[axis]
     energy = h.square().transpose(0, axis).flatten(1).sum(1).double()
     place = torch.arange(size, dtype=energy.dtype, device=h.device) - (size - 1) / 2
@@ -128,5 +133,5 @@ def _off_centre(h: Tensor, axis: int) -> int:
 
 
 def unit(filters: Tensor) -> Tensor:
-    """Return filters (n_components, channels, *kernel) of unit norm."""
+    """Return filters (n_components, channels, *kernel) scaled to unit norm."""
     return SPHERE.project(filters.flatten(1)).view_as(filters)

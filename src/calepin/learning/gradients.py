@@ -1,16 +1,17 @@
-"""Gradients of a dictionary from unfolded sparse coding.
+"""Gradients of a loss with respect to the dictionary, through unfolded sparse coding.
 
-An encoder of T layers codes y, from zero, and the decoder is linear:
+An encoder of T layers, initialised at zero, computes codes of y. The decoder is linear:
 
     z_{t+1} = prox( z_t - s (z_t D - y) D^T ),    loss = mean over samples of 0.5 ||y - z_T D||^2 + penalty
 
-Two knobs give the three gradients of Tolooshams and Ba, "Stable and interpretable unrolled dictionary
-learning", 2022, Algorithm 2: what the loss is, and what is differentiated.
+There are three gradients (Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022,
+Algorithm 2). They differ in the loss and in what is differentiated. g_hat is the gradient of alternating
+minimisation, with the exact lasso codes held constant.
 
     gradient   loss               differentiated         as T grows
-    dec        nll (+ penalty)    the decoder alone      g_hat, linearly
-    ae-lasso   nll + penalty      decoder and encoder    g_hat, twice as fast
-    ae-ls      nll                decoder and encoder    nearer to the gradient at the true codes
+    dec        nll (+ penalty)    the decoder only       tends to g_hat, linearly
+    ae-lasso   nll + penalty      decoder and encoder    tends to g_hat, twice as fast
+    ae-ls      nll                decoder and encoder    is nearer to the gradient at the true codes
 """
 
 from typing import Any, get_args
@@ -44,34 +45,36 @@ def dictionary_gradient(
     decay: float = 1.0,
     likelihood: Likelihood | None = None,
 ) -> Any:
-    """Return the gradient of the mean loss of a batch in the atoms, with codes unfolded from zero.
+    """Return the gradient of the mean loss of a batch with respect to the atoms.
 
     Parameters
     ----------
     y : array or tensor of shape (n, n_features)
-        Samples. float32 is kept where the atoms are float32 too; all else is computed in float64.
+        Samples. The computation is in float32 if samples and atoms are float32, otherwise in float64.
     atoms : array or tensor of shape (n_components, n_features)
-        Rows are atoms.
+        The dictionary; its rows are atoms.
     penalty : Penalty
-        L1, NonNegativeL1, HardThreshold, ...: the encoder's nonlinearity, and the second term of the
-        loss of "ae-lasso". A hard threshold adds no term to the loss.
+        L1, NonNegativeL1, HardThreshold, ...: its proximal map is the nonlinearity of the layers, its
+        value the second term of the loss of "ae-lasso". A hard threshold adds no term to the loss.
     n_unfold : int
-        Layers T of the encoder.
+        Number of layers T of the encoder.
     step_size : float, optional
-        Step size of the layers, 1 / L by default; a constant of the differentiation either way.
-    gradient : {"dec", "ae-lasso", "ae-ls"}
-        "dec" detaches the code before it is decoded: ``z^T (z D - y) / n``.
-    solver : {"ista", "fista"}
-        "fista" has plain momentum, without restarts.
-    differentiate : {"unroll", "last-k", "implicit"}
-        How the encoder is differentiated (`calepin.solve`). With "implicit" the code is exact, so that
-        "dec" and "ae-lasso" both are g_hat, the gradient of alternating minimisation.
+        Step size of the layers, 1 / L by default. It is a constant of the differentiation.
+    gradient : {"dec", "ae-lasso", "ae-ls"}, default "dec"
+        The gradient to compute. "dec" holds the codes constant: ``z^T (z D - y) / n``.
+    solver : {"ista", "fista"}, default "ista"
+        Iteration of the layers. "fista" has momentum without restarts.
+    differentiate : {"unroll", "last-k", "implicit"}, default "unroll"
+        How the encoder is differentiated, see `calepin.solve`. With "implicit" the codes are exact, and
+        "dec" and "ae-lasso" both equal g_hat, the gradient of alternating minimisation.
     last_k, checkpoint_every : int, optional
         See `calepin.solve`.
-    decay : float
-        Factor of the penalty from one layer to the next; the first layer and the loss are undecayed.
+    decay : float, default 1.0
+        Factor of the penalty from one layer to the next. The first layer and the loss use the penalty
+        itself.
     likelihood : Likelihood, optional
-        Family of the samples, whose nll takes the place of half the squared error; Gaussian by default.
+        Family of the samples, Gaussian by default. Its negative log-likelihood (nll) is the data term of
+        the loss: half the squared error for Gaussian data.
 
     Returns
     -------
@@ -80,9 +83,10 @@ def dictionary_gradient(
     Raises
     ------
     ValueError
-        An argument that is not what it must be, or a step that makes the codes grow without bound.
+        If an argument is invalid, or if the step size makes the codes diverge.
     IncompatibleError
-        A penalty without an implicit gradient, with "implicit"; a hard threshold with decay.
+        If "implicit" is combined with a penalty without an implicit gradient, or a hard threshold with
+        decay.
     """
     leaf = _tensor("atoms", atoms, "(n_components, n_features)")
     samples = _tensor("y", y, "(n, n_features)")
@@ -115,7 +119,7 @@ def unfolded_loss(
     checkpoint_every: int | None = None,
     decay: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean loss of a batch, whose gradient in `atoms` is the one asked for, and the codes.
+    """Return the mean loss of a batch and its codes; the gradient of the loss is `dictionary_gradient`'s.
 
     The arguments are those of `dictionary_gradient`, with tensors of one dtype.
     """
@@ -138,7 +142,7 @@ def unfolded_loss(
 def decoder_loss(
     problem: Problem, codes: Tensor, *, gradient: GradientRule, penalty: Penalty | None
 ) -> Tensor:
-    """Return the loss of each sample, (n,), whose gradient in the atoms is the one asked for."""
+    """Return the loss of each sample, (n,), that `gradient` differentiates with respect to the atoms."""
     loss = problem.nll(codes)
     if gradient == "ae-lasso" and penalty is not None and not isinstance(penalty, HardThreshold):
         loss = loss + penalty.value(codes)
@@ -146,7 +150,7 @@ def decoder_loss(
 
 
 def _tensor(name: str, values: Any, shape: str) -> Tensor:
-    """View an array as a tensor; raise ValueError unless it is real, finite and has two axes."""
+    """Return an array as a tensor; raise ValueError unless it is real, finite and has two axes."""
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
     if tensor.ndim != 2 or not tensor.numel() or tensor.is_complex():
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Any optimiser of torch inside a rule: it moves one tensor of a state, and its memory is in the state.
+"""Use of torch optimisers inside a rule, with the optimiser's memory stored in the state of the rule.
 
-An optimiser keeps what it remembers (moments, a count of steps) to itself. A run that is to be resumed
-bit for bit needs it in its state: a dictionary of tensors.
+A torch optimiser stores its memory (moments, step count) in itself. Here it is kept in a dictionary of
+tensors instead, which a checkpoint can hold, so that a run can be resumed bit for bit.
 """
 
 import math
@@ -17,26 +17,29 @@ from calepin.core.errors import IncompatibleError
 __all__ = ["CosineDecay", "Optimizer", "along_sphere", "move", "tensor_state"]
 
 Optimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
-"""Makes an optimiser of a list of parameters: ``partial(torch.optim.Adam, lr=2e-3)``."""
+"""A function from a list of parameters to a torch optimiser: ``partial(torch.optim.Adam, lr=2e-3)``."""
 
 
 def move(memory: dict[str, Tensor], atoms: Tensor, gradient: Tensor, optimizer: Optimizer) -> None:
-    """Take one step from `atoms` along `gradient`, in place; what the optimiser remembers is in `memory`.
+    """Take one step of an optimiser on `atoms`, in place, and update the optimiser's memory.
 
     Parameters
     ----------
     memory : dict of tensors
-        Of these atoms alone; empty at first, changed in place.
-    atoms, gradient : Tensor
+        Memory of the optimiser for these atoms. Empty before the first step; changed in place.
+    atoms : Tensor
+        The values to update.
+    gradient : Tensor, shape of atoms
+        Gradient of the loss.
     optimizer : callable
-        See `Optimizer`.
+        A function from a list of parameters to a torch optimiser, see `Optimizer`.
 
     Raises
     ------
     IncompatibleError
-        An optimiser that remembers something else than tensors.
+        If the optimiser's memory holds anything but tensors.
     """
-    parameter = torch.nn.Parameter(atoms)  # of the same memory
+    parameter = torch.nn.Parameter(atoms)  # shares the memory of atoms
     working = optimizer([parameter])
     if memory:
         working.state[parameter] = dict(memory)
@@ -46,7 +49,7 @@ def move(memory: dict[str, Tensor], atoms: Tensor, gradient: Tensor, optimizer: 
 
 
 def tensor_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    """Return what an optimiser remembers of a parameter; raise IncompatibleError for what is no tensor."""
+    """Return an optimiser's memory of a parameter; raise IncompatibleError unless it consists of tensors."""
     found = {}
     for name, value in optimizer.state.get(parameter, {}).items():
         if isinstance(value, Tensor):
@@ -60,9 +63,9 @@ def tensor_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[st
 
 
 def along_sphere(gradient: Tensor, atoms: Tensor) -> Tensor:
-    """Take from each atom's gradient the part along the atom.
+    """Project the gradient of each atom onto the tangent space of the sphere at the atom.
 
-    What is left lies in the tangent space of the sphere (Absil, Mahony and Sepulchre, 2008, sec. 3.6.1).
+    The component along the atom is removed (Absil, Mahony and Sepulchre, 2008, sec. 3.6.1).
     """
     axes = tuple(range(1, atoms.ndim))
     along = (gradient * atoms).sum(axes, keepdim=True) / (atoms * atoms).sum(axes, keepdim=True)
@@ -71,16 +74,16 @@ def along_sphere(gradient: Tensor, atoms: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class CosineDecay:
-    """Learning rates that rise for a while, linearly, and fall to almost nothing along half a cosine.
+    """Schedule of the learning rate: cosine decay with a linear warm-up.
 
     Parameters
     ----------
     n_steps : int
-        Steps until the end; afterwards the rate stays at its last value.
+        Number of steps of the schedule. Afterwards the learning rate stays constant.
     warm_up : float, default 0.05
-        Part of the steps on which the rate rises.
+        Fraction of the steps over which the learning rate rises.
     last : float, default 0.01
-        Last rate over the highest.
+        Final learning rate, as a fraction of the highest one.
     """
 
     n_steps: int
@@ -93,7 +96,7 @@ class CosineDecay:
         check_number("last", self.last, least=0, most=1)
 
     def __call__(self, n_step: int) -> float:
-        """Return the factor on the learning rate in the step after `n_step` others."""
+        """Return the factor of the learning rate in the step with index `n_step`, counted from 0."""
         part = min((n_step + 1) / self.n_steps, 1.0)
         rising = min(part / self.warm_up, 1.0) if self.warm_up else 1.0
         return rising * (self.last + (1 - self.last) * 0.5 * (1 + math.cos(math.pi * part)))

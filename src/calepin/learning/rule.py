@@ -1,8 +1,8 @@
-"""What moves atoms and weights: a rule, a frozen value, and its state, which carries all that changes.
+"""The interface of update rules: a rule is immutable, its state holds everything that changes.
 
-A rule is plugged into the training loop (`calepin.learning.train`), which names no field of a state: a
-checkpoint is what `State.tensors` and `State.scalars` give, and `Rule.restore` takes back.
-`calepin.testing.check_rule` holds a new rule to the contract.
+A rule updates atoms or network weights in the training loop (`calepin.learning.train`). The loop does not
+depend on the fields of a state. A checkpoint stores what `State.tensors` and `State.scalars` return, and
+`Rule.restore` rebuilds the state from it. `calepin.testing.check_rule` checks a new rule.
 """
 
 import warnings
@@ -31,19 +31,20 @@ __all__ = [
 
 
 class DivergedError(ArithmeticError):
-    """Training met a NaN or an infinity; what was saved before is untouched."""
+    """NaN or infinity occurred during training. An earlier checkpoint is kept."""
 
 
 @dataclass
 class State:
-    """All that a rule carries from step to step: a dataclass of tensors, arrays, scalars and other states.
+    """Everything that a rule changes during training: tensors, arrays, scalars and other states.
 
-    Tensors live where the batches are, arrays (counters) on the CPU. A dictionary of tensors is what an
-    optimiser remembers. A state changes in place.
+    Subclasses are dataclasses, and a step changes them in place. Tensors are on the device of the batches.
+    Arrays, such as counters, are on the CPU. A field that is a dictionary of tensors holds the memory of an
+    optimiser.
     """
 
     def tensors(self) -> dict[str, Any]:
-        """Return tensors and arrays by name; a state within adds its own name and a dot."""
+        """Return tensors and arrays by name; those of a nested state are named ``field.name``."""
         found: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
@@ -56,7 +57,7 @@ class State:
         return found
 
     def scalars(self) -> dict[str, Any]:
-        """Return numbers by name, as JSON can hold them."""
+        """Return numbers by name, for JSON."""
         found: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
@@ -67,7 +68,7 @@ class State:
         return found
 
     def to(self, device: torch.device | str | None) -> Self:
-        """Return the state with its tensors on a device; counters, among them those of optimisers, stay."""
+        """Return the state with its tensors on a device; counters and step counts stay on the CPU."""
         if device is None:
             return self
         moved = {f.name: _moved(getattr(self, f.name), device) for f in fields(self)}
@@ -75,12 +76,12 @@ class State:
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> Self:
-        """Return the state of which `tensors` and `scalars` are what is given, on the CPU.
+        """Return the state, on the CPU, whose `tensors` and `scalars` methods returned the arguments.
 
         Raises
         ------
         ValueError
-            A name that is missing, or that the state does not have.
+            If a field is missing, or a name belongs to no field.
         """
         kinds = get_type_hints(cls)
         given: dict[str, Any] = {}
@@ -108,11 +109,12 @@ class State:
 
 @dataclass
 class AtomState(State):
-    """The state of a rule that moves atoms.
+    """The state of a rule that updates atoms.
 
     Attributes
     ----------
     atoms : Tensor, shape (n_components, ...)
+        The dictionary.
     """
 
     atoms: Tensor
@@ -122,46 +124,46 @@ StateT = TypeVar("StateT", bound=Any)
 
 
 class Rule(Protocol[StateT]):
-    """What the training loop asks of a rule."""
+    """The interface between the training loop and a rule."""
 
     def init(self, atoms: Any) -> StateT:
-        """Return the state of a run that begins with these atoms, of which it takes a copy."""
+        """Return the initial state with a copy of these atoms."""
         ...
 
     def restore(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> StateT:
-        """Return the state that a checkpoint holds, on the CPU."""
+        """Return the state stored in a checkpoint, on the CPU."""
         ...
 
     def step(self, state: StateT, batch: Batch) -> np.ndarray:
-        """Work on a batch, in place, and return each sample's objective before the change."""
+        """Update the state with a batch, in place; return the objective of each sample before the update."""
         ...
 
     def end_pass(self, state: StateT) -> dict[str, float]:
-        """Do what happens once per pass over the data; return what its record should say besides."""
+        """Update the state after a pass over the data; return additional entries for the history."""
         ...
 
     def settings(self) -> dict[str, Any]:
-        """Return the rule as JSON, to recognise a checkpoint of another run."""
+        """Return the settings of the rule for JSON; a checkpoint with other settings is refused."""
         ...
 
 
 @dataclass(frozen=True)
 class BaseRule:
-    """What most rules share: settings from their fields, and a state that restores itself."""
+    """Base class of rules: `settings` come from the fields, `restore` from the class of the state."""
 
     name: ClassVar[str]
     state: ClassVar[type[State]] = AtomState
 
     def restore(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> Any:
-        """Return the state that a checkpoint holds."""
+        """Return the state stored in a checkpoint, on the CPU."""
         return self.state.restore(tensors, scalars)
 
     def end_pass(self, state: Any) -> dict[str, float]:
-        """Do nothing: a pass has no meaning for the rule."""
+        """Do nothing and return no entries for the history."""
         return {}
 
     def settings(self) -> dict[str, Any]:
-        """Return the rule as JSON."""
+        """Return the name and the fields of the rule for JSON."""
         return {"rule": self.name, **describe(self)}
 
 
@@ -174,10 +176,10 @@ def require_finite(name: str, values: Tensor) -> None:
 
 
 def warn_if_vanished(any_nonzero: bool) -> None:
-    """Warn of a batch all of whose codes are zero: nothing is learned from it."""
+    """Warn if all codes of a batch are zero, because nothing is learned from such a batch."""
     if not any_nonzero:
         warnings.warn(
-            "all codes of a batch are zero, from which nothing is learned: the penalty's alpha, or "
+            "all codes of a batch are zero, so nothing is learned from it: the penalty's alpha, or "
             "threshold, is too large for X",
             RuntimeWarning,
             stacklevel=4,
@@ -185,14 +187,14 @@ def warn_if_vanished(any_nonzero: bool) -> None:
 
 
 def tensor_of(values: Any) -> Tensor:
-    """Return numbers, an array or a tensor, as a contiguous tensor that shares no memory with them."""
+    """Return a contiguous tensor with a copy of an array or a tensor."""
     if isinstance(values, Tensor):
         return values.detach().clone(memory_format=torch.contiguous_format)
     return torch.from_numpy(np.array(values, order="C"))
 
 
 def within(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what belongs to a field: its names begin with that of the field and a dot."""
+    """Return the items whose names start with `name` and a dot, without that prefix."""
     prefix = f"{name}."
     return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
 
@@ -201,6 +203,6 @@ def _moved(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, State):
         return value.to(device)
     if isinstance(value, dict):
-        # torch keeps an optimiser's count of steps on the CPU
+        # torch keeps the step count of an optimiser on the CPU
         return {name: tensor if tensor.ndim == 0 else tensor.to(device) for name, tensor in value.items()}
     return value.to(device) if isinstance(value, Tensor) else value

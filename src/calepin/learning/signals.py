@@ -1,6 +1,6 @@
-"""Signals as a learner of convolutional dictionaries takes them, with the baseline and trials of each.
+"""Batches of signals for convolutional dictionaries, with the offset and the trials of each signal.
 
-Signals of different length are never padded: a batch holds one group for each size among its signals.
+Signals of different size are never padded: a batch has one group of signals for each size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,36 +21,50 @@ __all__ = ["SignalBatches", "Signals"]
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """Signals of one size, (n, channels, *spatial), their family and the known part of their predictor."""
+    """Signals of one size.
+
+    Attributes
+    ----------
+    y : Tensor, shape (n, channels, *spatial)
+        The observations.
+    likelihood : Likelihood
+        Family of the observations.
+    offset : float or Tensor
+        Known part of the linear predictor; a tensor broadcasts to the shape of y.
+    """
 
     y: Tensor
     likelihood: Likelihood
     offset: float | Tensor
 
     def problem(self, dictionary: LinearOperator) -> Problem:
-        """Return the problem of coding them."""
+        """Return the sparse coding problem of the signals."""
         return Problem(dictionary, self.likelihood, self.y, self.offset)
 
 
 class SignalBatches:
-    """Shuffled batches of signals; ``X`` of a batch is a list of `Signals`, one for each size in it.
+    """Shuffled batches of signals; ``X`` of a batch is a list of `Signals`, one for each signal size.
 
     Parameters
     ----------
     signals : array (n, channels, *spatial), or list of arrays (channels, *spatial)
-        An array may be memory-mapped: only the signals of a batch are read at a time.
+        The signals. An array may be memory-mapped: only the signals of one batch are read at a time.
     batch_size : int or None
-        Signals of a step; None takes all, unshuffled.
+        Number of signals of a batch. None: one batch of all signals, not shuffled.
     likelihood : Likelihood
-        Family of all of them.
+        Family of all signals.
     trials : sequence of arrays, optional
-        Of each signal, broadcast against it: the family is then binomial with these trials.
-    offset : float or sequence of arrays
-        Known part of the linear predictor, or that of each signal, broadcast against it.
-    seed : int
-        Chooses the order.
-    dtype, device
-        Of the tensors.
+        Number of trials of each signal, broadcast against the signal. The family is then binomial with
+        these trials.
+    offset : float or sequence of arrays, default 0.0
+        Known part of the linear predictor: one number, or one array for each signal, broadcast against the
+        signal.
+    seed : int, default 0
+        Seed of the order of the signals.
+    dtype : torch.dtype, default torch.float32
+        The dtype of the batches.
+    device : torch.device or str, optional
+        The device of the batches. Default: the CPU.
     """
 
     def __init__(
@@ -72,7 +86,7 @@ class SignalBatches:
         self.n_steps: int | None = -(-len(signals) // self.batch_size)
 
     def walk(self, n_pass: int, skip: int = 0) -> Iterator[Batch]:
-        """Yield the batches of pass `n_pass`, without its first `skip`."""
+        """Yield the batches of pass `n_pass`, without the first `skip` of them."""
         n = len(self.signals)
         for step in range(skip, self.n_steps or 0):
             rows = np.arange(step * self.batch_size, min((step + 1) * self.batch_size, n), dtype=np.uint64)
@@ -81,20 +95,20 @@ class SignalBatches:
             yield Batch([signals for _, signals in self.take(rows.astype(np.int64))])
 
     def head(self, n_samples: int, generator: np.random.Generator) -> Batch:
-        """Return min(n_samples, all) different signals, chosen by `generator`."""
+        """Return min(n_samples, all) distinct signals, chosen by `generator`."""
         n = len(self.signals)
         rows = np.sort(generator.choice(n, size=min(n_samples, n), replace=False))
         return Batch([signals for _, signals in self.take(rows)])
 
     def take(self, rows: np.ndarray) -> list[tuple[np.ndarray, Signals]]:
-        """Return the signals of some rows, size by size, each group with its rows."""
+        """Return the signals of the given rows in groups of one size, each with the rows of the group."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for row in rows.tolist():
             groups.setdefault(tuple(self.signals[row].shape), []).append(row)
         return [(np.array(group), self._group(group)) for group in groups.values()]
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return number and shapes of the signals, batch size, seed, and the sum of a few signals."""
+        """Return number and shapes of the signals, batch size and seed, and the sum of a few signals."""
         rows = np.unique(np.linspace(0, len(self.signals) - 1, 8).astype(np.int64)).tolist()
         probe = sum(float(np.asarray(self.signals[row], np.float64).sum()) for row in rows)
         shapes = [list(self.signals[row].shape) for row in rows]

@@ -1,16 +1,17 @@
-"""SOAP: Adam in the eigenbasis of what the gradients of a matrix have in common.
+"""SOAP: Adam in the eigenbasis of the second moments of the gradient.
 
-A weight's gradient G is a matrix, (atoms, entries of an atom). Its statistics
+The gradient G of a weight tensor is seen as a matrix, (atoms, entries of an atom). Its second moments
 
     L = mean of G G^T over steps,     R = mean of G^T G
 
-have eigenvectors Q_L, Q_R in which the entries of ``Q_L^T G Q_R`` are nearly uncorrelated: there Adam's
-division by each entry's own size is Newton's step as far as a diagonal can be one. Filters of images
-gain from it, since all their pixels pull the same way where a grey level is concerned (Vyas et al.,
-"SOAP: improving and stabilizing Shampoo using Adam", 2024, algorithm 3). The bases follow the statistics
-by one orthogonal iteration every few steps, a matrix product and a QR decomposition.
+have eigenvectors Q_L, Q_R. The entries of ``Q_L^T G Q_R`` are nearly uncorrelated. In this basis the
+diagonal scaling of Adam is a better approximation of a Newton step. Filters of images benefit from it,
+because the gradients of their pixels are strongly correlated through the grey level (Vyas et al., "SOAP:
+improving and stabilizing Shampoo using Adam", 2024, algorithm 3). Every few steps the bases are updated by
+one orthogonal iteration: a matrix product and a QR decomposition.
 
-An axis of thousands would cost its cube: this is meant for dictionaries, not for large layers.
+The cost of an update is cubic in the length of an axis. The optimiser is meant for dictionaries, not for
+layers with axes of thousands of entries.
 """
 
 import numbers
@@ -24,33 +25,33 @@ __all__ = ["SOAP"]
 
 
 class SOAP(torch.optim.Optimizer):
-    """Adam in the eigenbasis of Shampoo's statistics; parameters with one axis get Adam itself.
+    """Adam in the eigenbasis of Shampoo's statistics. Parameters with one axis are updated by plain Adam.
 
     Parameters
     ----------
     params : iterable of Tensor
-        The first axis of each makes the rows, all others the columns.
+        The parameters. The first axis of each gives the rows of the matrix, all others the columns.
     lr : float, default 2e-3
-        Rate, like Adam's.
+        Learning rate.
     betas : pair of float, default (0.9, 0.99)
-        Forgetting of the mean and of the mean square.
+        Decay factors of the running means of the gradient and of its square.
     statistics : float, default 0.95
-        Forgetting of L and R.
+        Decay factor of the running means L and R.
     eps : float, default 1e-6
-        Added to the root of the mean square, as a part of its largest entry: the unit of the loss is
-        of no account.
+        Regularisation of the denominator, relative to its largest entry. The steps therefore do not
+        depend on the scale of the loss.
     refresh : int, default 10
-        Steps from one update of the bases to the next.
+        Number of steps between two updates of the bases.
 
     Raises
     ------
     ValueError
-        A rate that is not above 0, a forgetting outside of [0, 1), a refresh that is no positive integer;
-        a closure given to ``step``.
+        If the learning rate is not positive, a decay factor is outside of [0, 1), `refresh` is not a
+        positive integer, or ``step`` is called with a closure.
 
     Notes
     -----
-    All that it remembers are tensors, so that `calepin.learning.train` can checkpoint it.
+    The state consists of tensors only, so that `calepin.learning.train` can checkpoint it.
     """
 
     def __init__(
@@ -75,9 +76,9 @@ class SOAP(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Move all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         if closure is not None:
-            raise ValueError("closure: expected None, SOAP needs one gradient a step")
+            raise ValueError("closure: expected None, SOAP evaluates one gradient per step")
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -100,7 +101,7 @@ def _move(parameter: Tensor, state: dict[str, Tensor], group: dict[str, Any]) ->
     state["mean"].lerp_(gradient, 1 - first)
     state["square"].lerp_(_turned(gradient, state).square(), 1 - second)
     scale = (state["square"] / (1 - second**step)).sqrt_()
-    # in its own basis the first gradient is diagonal: the other entries are rounding errors, and stay small
+    # the first gradient is diagonal in its own basis: other entries are rounding errors and must stay small
     scale += group["eps"] * scale.max() + torch.finfo(scale.dtype).tiny
     move = _turned(state["mean"], state) / (1 - first**step) / scale
     if is_matrix:
@@ -118,24 +119,24 @@ def _begin(state: dict[str, Tensor], gradient: Tensor) -> None:
     if gradient.ndim == 2:
         for side, matrix in (("row", gradient @ gradient.T), ("column", gradient.T @ gradient)):
             state[f"{side}s"] = matrix
-            # in double precision: the small eigenvalues of one gradient are rounding errors
+            # double precision, because small eigenvalues of a single gradient are rounding errors
             state[f"{side}_basis"] = torch.linalg.eigh(matrix.double())[1].to(gradient.dtype).contiguous()
 
 
 def _turned(gradient: Tensor, state: dict[str, Tensor]) -> Tensor:
-    """Return Q_L^T G Q_R; a vector as it is."""
+    """Return Q_L^T G Q_R, or a vector unchanged."""
     if gradient.ndim == 1:
         return gradient
     return state["row_basis"].T @ gradient @ state["column_basis"]
 
 
 def _refreshed(state: dict[str, Tensor], side: str, axis: int) -> Tensor:
-    """Take one orthogonal iteration of a basis, and return the squares in its new order.
+    """Update a basis by one orthogonal iteration; return the mean squares in the order of the new basis.
 
-    The eigenvectors are sorted by their present value first, so that QR begins with the largest.
+    The eigenvectors are first sorted by decreasing Rayleigh quotient, so that QR starts with the largest.
     """
     matrix, basis = state[f"{side}s"], state[f"{side}_basis"]
     order = torch.argsort((basis * (matrix @ basis)).sum(0), descending=True, stable=True)
-    # by rows, as a checkpoint returns it: LAPACK's order by columns would round products differently
+    # row-major, as restored from a checkpoint: products with LAPACK's column-major result round differently
     state[f"{side}_basis"] = torch.linalg.qr(matrix @ basis[:, order])[0].contiguous()
     return state["square"].index_select(axis, order)

@@ -1,8 +1,8 @@
-"""The training loop, for atoms and for networks: passes over batches, history, callbacks, checkpoints.
+"""The training loop for atoms and networks: passes over batches, history, callbacks and checkpoints.
 
-What moves is the rule's matter; the loop names no field of a rule's state. All that a run needs to go on is
-in one explicit value, `TrainState`: a checkpoint is that value in a file, and a resumed run equals an
-uninterrupted one bit for bit.
+The rule determines how atoms or weights are updated. The loop does not depend on the fields of the rule's
+state. A run is described completely by its `TrainState`. A checkpoint stores this state in a file, and a
+resumed run equals an uninterrupted one bit for bit.
 """
 
 import os
@@ -28,25 +28,25 @@ CHECKPOINT = "checkpoint"
 
 @dataclass
 class TrainState:
-    """All that a run carries from step to step.
+    """The complete state of a training run.
 
     Attributes
     ----------
     learned : State
-        The rule's own: atoms, or a network, and what belongs to them.
+        State of the rule: the atoms or the network, with counters and the memory of the optimiser.
     n_steps, n_passes : int
-        Batches and whole passes done.
+        Number of batches and of complete passes so far.
     step_in_pass : int
-        Batches done of the pass under way.
+        Number of batches so far in the current pass.
     total, n_samples : float, int
-        Sum of objectives, and samples, of the pass under way.
+        Sum of the objectives and number of samples so far in the current pass.
     seconds : float
-        Time spent, over all runs.
+        Training time in seconds, including that before a resume.
     history : list of dict
-        For each pass: pass, objective (mean over its samples, each coded with the atoms of its
-        step), seconds (since the start), and what the rule reports (n_replaced).
+        For each pass: pass, objective (mean over its samples, before the update of their step), seconds
+        (since the start), and the entries that the rule adds (n_replaced).
     converged : bool
-        Whether `tol` ended the run.
+        Whether the run stopped because of `tol`.
     """
 
     learned: Any
@@ -61,7 +61,7 @@ class TrainState:
 
 
 Callback = Callable[[TrainState], bool | None]
-"""Called with the state after every step; a true result ends the run."""
+"""A function that is called with the state after every step. If it returns True, training stops."""
 
 
 def train(
@@ -75,27 +75,28 @@ def train(
     checkpoint: str | os.PathLike | None = None,
     checkpoint_seconds: float = 60.0,
 ) -> TrainState:
-    """Run passes over the data until `max_iter` are done, progress falls under `tol`, or a callback stops.
+    """Train for `max_iter` passes over the data, or until convergence or a stop by a callback.
 
     Parameters
     ----------
     rule : Rule
-        What a step does.
+        The update rule.
     data : Batches
         The samples.
     state : TrainState
-        Where to begin: fresh, or of a checkpoint. It is updated in place.
+        Initial state, new or from a checkpoint. It is updated in place.
     max_iter : int
-        Passes over the data in total, those already in `state` included.
-    tol : float
-        Stop when a pass lowers the mean objective by less than `tol` times its value; 0 never stops.
-    callbacks : sequence of callables
-        Each is called with the state after every step; a true result ends the run.
+        Maximal number of passes over the data, including those already in `state`.
+    tol : float, default 0.0
+        Relative tolerance: training stops when a pass changes the mean objective by at most `tol` times its
+        value. 0 disables this test.
+    callbacks : sequence of callables, default ()
+        Functions that are called with the state after every step. If one returns True, training stops.
     checkpoint : path, optional
-        File that receives the state at the end, on Ctrl-C or SIGTERM (after the step under way), on an error
-        in the data, and every `checkpoint_seconds`.
-    checkpoint_seconds : float
-        Time between two checkpoints.
+        File to which the state is written: at the end, on Ctrl-C or SIGTERM (after the current step), on an
+        error in the data, and every `checkpoint_seconds`.
+    checkpoint_seconds : float, default 60.0
+        Time between two checkpoints, in seconds.
 
     Returns
     -------
@@ -105,11 +106,11 @@ def train(
     Raises
     ------
     DivergedError
-        An objective became NaN or infinite. The last checkpoint is kept.
+        If the objective becomes NaN or infinite. The last checkpoint is kept.
     ValueError
-        The data give no batch.
+        If the data give no batch.
     KeyboardInterrupt
-        After the checkpoint is written.
+        On Ctrl-C or SIGTERM, after the checkpoint is written.
     """
     file = None if checkpoint is None else _file(checkpoint, rule, data, checkpoint_seconds)
     begun, before = time.monotonic(), state.seconds
@@ -129,14 +130,14 @@ def train(
                     if file is not None and file.is_due():
                         _save(file, state)
                 if state.step_in_pass == 0:
-                    raise ValueError("X gave no batch: expected an iterable that can be walked through again")
+                    raise ValueError("X gave no batch: expected an iterable that can be iterated over again")
                 sound = False
                 _end_pass(rule, state, tol)
                 sound = True
                 interruption.check()
         return state
     finally:
-        # A state in the middle of a step is no state: then the last checkpoint stays.
+        # An error inside a step leaves the state inconsistent: keep the last checkpoint in that case.
         if file is not None and sound:
             _save(file, state)
 
@@ -150,25 +151,28 @@ def train_steps(
     checkpoint: str | os.PathLike | None = None,
     device: torch.device | str | None = None,
 ) -> TrainState:
-    """Train a network by so many steps, from the rule's network or from the checkpoint where there is one.
+    """Train a network for a number of steps, and resume from the checkpoint if that file exists.
 
     Parameters
     ----------
     rule : ModuleRule
-        A rule of networks: `NetworkRule`, `VAERule`. Its `finish` ends a run that was not stopped before.
+        The update rule of a network, such as `NetworkRule` or `VAERule`. Its `finish` is called after the
+        last step, but not if a callback stops the run before.
     data : ArrayBatches
-        The samples; as many passes over them are made as the steps take.
+        The samples.
     n_steps : int
-        Steps in total.
-    callbacks, checkpoint
+        Total number of steps, including those of the checkpoint.
+    callbacks : sequence of callables, default ()
+        See `train`.
+    checkpoint : path, optional
         See `train`.
     device : torch.device or str, optional
-        Where to train; by default where the rule's network is.
+        Device of the training. Default: that of the rule's network.
 
     Returns
     -------
     TrainState
-        With the trained network as ``state.learned.network``.
+        The final state; the trained network is ``state.learned.network``.
     """
     if device is None:
         device = next(rule.network.parameters()).device
@@ -189,21 +193,21 @@ def train_steps(
 
 
 def save_checkpoint(path: str | os.PathLike, rule: Any, data: Batches, state: TrainState) -> None:
-    """Write the state of a run, atomically, as one safetensors file."""
+    """Write the state of a run to one safetensors file, atomically."""
     _save(_file(path, rule, data), state)
 
 
 def load_checkpoint(
     path: str | os.PathLike, rule: Any, data: Batches, *, device: torch.device | str | None = None
 ) -> TrainState:
-    """Read the state of a run that `rule` and `data` can go on with.
+    """Read the state of a run from a checkpoint, to resume it with the same rule and data.
 
     Raises
     ------
     FileFormatError
-        Not a checkpoint.
+        If the file is not a checkpoint.
     ValueError
-        A checkpoint of another rule, other settings or other data; names what differs.
+        If the checkpoint is from another rule, other settings or other data. The message says what differs.
     """
     tensors, scalars = read_checkpoint(path, CHECKPOINT, _settings(rule, data))
     learned = rule.restore(tensors, scalars.pop("learned")).to(device)

@@ -1,4 +1,4 @@
-"""How near learned atoms, filters, codes and restored images are to the truth."""
+"""Metrics of learned atoms, filters, codes and restored images."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
-"""How far a learned dictionary is from the true one.
+"""Metrics of the difference between a learned dictionary and a reference.
 
-A dictionary is identifiable only up to the order and the sign of its atoms, so both are matched
-before anything is measured.
+A dictionary is identifiable only up to the order and the sign of its atoms. Both are matched before the
+comparison.
 """
 
 import numpy as np
@@ -11,21 +11,28 @@ __all__ = ["dictionary_error", "match_atoms", "recovered_fraction"]
 
 
 def match_atoms(atoms: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return `order` and `signs` that bring `atoms` nearest to `reference`.
+    """Return the order and the signs that match atoms to reference atoms.
 
     ``signs[:, None] * atoms[order]`` minimises the Frobenius distance to `reference` over all
-    permutations and signs. The norms do not depend on the pairing, so it is the one that maximises
-    the sum of absolute inner products: a linear assignment problem.
+    permutations and signs. The norms do not depend on the pairing. The minimiser is therefore the pairing
+    that maximises the sum of absolute inner products, a linear assignment problem.
 
     Parameters
     ----------
-    atoms, reference
-        (n_components, n_features), of equal shape.
+    atoms, reference : array of shape (n_components, n_features)
+        The atoms to match and the reference atoms.
+
+    Returns
+    -------
+    order : int array of shape (n_components,)
+        Index of the atom that is matched to each reference atom.
+    signs : array of shape (n_components,)
+        Sign of each matched atom, 1 or -1.
 
     Raises
     ------
     ValueError
-        Shapes that differ, or entries that are not finite.
+        If shapes differ, or entries are not finite.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -37,12 +44,12 @@ def match_atoms(atoms: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.intp
 
 
 def dictionary_error(atoms: ArrayLike, reference: ArrayLike) -> float:
-    """Return ``||D - R||_F / ||R||_F`` after the best permutation and sign of the atoms of D.
+    """Return the relative error ``||D - R||_F / ||R||_F`` of atoms D after matching to a reference R.
 
     Raises
     ------
     ValueError
-        Shapes that differ, entries that are not finite, or a reference that is zero.
+        If shapes differ, entries are not finite, or the reference is zero.
     """
     atoms, reference = _check(atoms, reference)
     scale = np.linalg.norm(reference)
@@ -53,15 +60,15 @@ def dictionary_error(atoms: ArrayLike, reference: ArrayLike) -> float:
 
 
 def recovered_fraction(atoms: ArrayLike, reference: ArrayLike, *, tolerance: float = 0.01) -> float:
-    """Return the share of reference atoms that were found: matched with ``1 - |cos| <= tolerance``.
+    """Return the fraction of reference atoms that are recovered: matched with ``1 - |cos| <= tolerance``.
 
-    This is the count of Aharon, Elad and Bruckstein (2006, Sec. V-A), with every learned atom used
-    once at most.
+    This is the criterion of Aharon, Elad and Bruckstein (2006, Sec. V-A), except that each learned atom is
+    matched at most once.
 
     Raises
     ------
     ValueError
-        Shapes that differ, or entries that are not finite.
+        If shapes differ, or entries are not finite.
     """
     atoms, reference = _check(atoms, reference)
     order, _ = match_atoms(atoms, reference)
@@ -74,7 +81,7 @@ def _check(atoms: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64],
     first, second = np.asarray(atoms, np.float64), np.asarray(reference, np.float64)
     if first.ndim != 2 or first.shape != second.shape:
         raise ValueError(
-            f"atoms and reference: expected one shape (n_components, n_features), "
+            f"atoms and reference: expected the same shape (n_components, n_features), "
             f"got {first.shape} and {second.shape}"
         )
     for name, values in (("atoms", first), ("reference", second)):

@@ -1,4 +1,4 @@
-"""How good codes are: supports, distance to the lasso's optimum, and how hard the atoms make it."""
+"""Metrics of codes: recovery of the support, error, duality gap of the lasso, coherence of the atoms."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ __all__ = ["SupportRecovery", "code_error", "duality_gap", "mutual_coherence", "
 
 @dataclass(frozen=True)
 class SupportRecovery:
-    """How well the supports of codes agree with the true ones; all are means over samples.
+    """Agreement of the supports of codes with the true supports, as means over samples.
 
     Attributes
     ----------
-    precision
-        Share of the entries found that are true ones; 1 for a code that found none.
-    recall
-        Share of the true entries that were found; 1 for a sample that has none.
-    exact
-        Share of samples whose support is the true one.
+    precision : float
+        Fraction of the support of a code that is in the true support; 1 for an empty support.
+    recall : float
+        Fraction of the true support that is in the support of the code; 1 for an empty true support.
+    exact : float
+        Fraction of samples whose support equals the true one.
     """
 
     precision: float
@@ -30,12 +30,12 @@ class SupportRecovery:
 def support_recovery(codes: ArrayLike, reference: ArrayLike, *, threshold: float = 0.0) -> SupportRecovery:
     """Compare the supports of codes (n, n_components) with those of reference codes.
 
-    An entry of `codes` counts as found if its magnitude exceeds `threshold`.
+    The support of a code consists of the entries whose magnitude exceeds `threshold`.
 
     Raises
     ------
     ValueError
-        Shapes that differ, entries that are not finite, or a negative threshold.
+        If shapes differ, entries are not finite, or the threshold is negative.
     """
     codes, reference = _matrices(codes=codes, reference=reference)
     if codes.shape != reference.shape:
@@ -52,12 +52,12 @@ def support_recovery(codes: ArrayLike, reference: ArrayLike, *, threshold: float
 
 
 def code_error(codes: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
-    """Return ``||z - z_ref||_2`` of each sample, shape (n,).
+    """Return the error ``||z - z_ref||_2`` of each sample, shape (n,).
 
     Raises
     ------
     ValueError
-        Shapes that differ, or entries that are not finite.
+        If shapes differ, or entries are not finite.
     """
     codes, reference = _matrices(codes=codes, reference=reference)
     if codes.shape != reference.shape:
@@ -68,30 +68,35 @@ def code_error(codes: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
 def duality_gap(
     X: ArrayLike, codes: ArrayLike, atoms: ArrayLike, *, alpha: float, nonnegative: bool = False
 ) -> NDArray[np.float64]:
-    """Return a bound on what codes of the lasso miss, shape (n,).
+    """Return the duality gap of the lasso for each sample, shape (n,).
 
-    With the residual ``r = x - z D`` and the s that is best of those with ``|s D r| <= alpha`` (without
-    the magnitude where codes must be nonnegative), the dual point s r certifies
+    The gap is an upper bound on the suboptimality P(z) - min P of the lasso objective P, for arbitrary codes
+    z. Let ``r = x - z D`` be the residual. Among the dual points s r with ``|s D r| <= alpha`` (or
+    ``s D r <= alpha`` for nonnegative codes) the best is used:
 
         0.5 ||r||^2 + alpha ||z||_1 - (s <r, x> - 0.5 s^2 ||r||^2)  >=  P(z) - min P
 
     (Kim et al., "An interior-point method for large-scale l1-regularized least squares", 2007, section
-    III.A). Any codes will do, whatever found them; computed in float64.
+    III.A). The computation is in float64.
 
     Parameters
     ----------
     X : array of shape (n, n_features)
+        Samples.
     codes : array of shape (n, n_components)
+        Codes of the samples.
     atoms : array of shape (n_components, n_features)
+        The dictionary.
     alpha : float
         Weight of the l1 norm, positive.
     nonnegative : bool, default False
-        Whether codes may not be negative; if some are, their gap is infinite.
+        Whether codes are constrained to be nonnegative. The gap of a code with a negative entry is then
+        infinite.
 
     Raises
     ------
     ValueError
-        Shapes that do not fit, entries that are not finite, or an alpha that is not positive.
+        If shapes do not match, entries are not finite, or alpha is not positive.
     """
     X, codes, atoms = _matrices(X=X, codes=codes, atoms=atoms)
     for name, found, expected in (
@@ -114,12 +119,12 @@ def duality_gap(
 
 
 def mutual_coherence(atoms: ArrayLike) -> float:
-    """Return the largest ``|cos|`` of the angle between two different atoms (Donoho and Huo, 2001).
+    """Return the largest absolute cosine between two different atoms (Donoho and Huo, 2001).
 
     Raises
     ------
     ValueError
-        Fewer than two atoms, an atom that is zero, or entries that are not finite.
+        If there are fewer than two atoms, an atom is zero, or entries are not finite.
     """
     (atoms,) = _matrices(atoms=atoms)
     norms = np.linalg.norm(atoms, axis=1, keepdims=True)

@@ -1,7 +1,7 @@
-"""How far learned convolutional filters are from the true ones.
+"""Metrics of the difference between learned convolutional filters and reference filters.
 
-A convolutional dictionary is identifiable only up to the order and the sign of its filters, and up to
-a shift, which the codes undo. All three are matched before anything is measured:
+A convolutional dictionary is identifiable only up to the order, the sign and a shift of its filters, for
+which the codes can compensate. All three are matched before the comparison:
 
     err(h, g) = sqrt( 1 - <h, g>^2 ),        ||h|| = ||g|| = 1
 
@@ -19,18 +19,18 @@ __all__ = ["FilterMatch", "filter_error", "match_filters"]
 
 @dataclass(frozen=True)
 class FilterMatch:
-    """Which filter stands for which reference, and how it has to be moved.
+    """The filter matched to each reference filter, with its sign and shift.
 
     Attributes
     ----------
-    order : (n_components,)
-        Index of the filter that stands for each reference.
-    signs : (n_components,)
-        1 or -1.
-    shifts : (n_components, n_axes)
-        Entries by which the filter is moved along each axis, towards larger indices.
-    errors : (n_components,)
-        ``sqrt(1 - <h, g>^2)`` of each reference to its filter, moved.
+    order : int array of shape (n_components,)
+        Index of the filter that is matched to each reference.
+    signs : array of shape (n_components,)
+        Sign of each matched filter, 1 or -1.
+    shifts : int array of shape (n_components, n_axes)
+        Shift of each matched filter along each axis, in entries, towards larger indices.
+    errors : array of shape (n_components,)
+        Error ``sqrt(1 - <h, g>^2)`` between each reference g and the matched, shifted filter h.
     """
 
     order: NDArray[np.intp]
@@ -39,9 +39,9 @@ class FilterMatch:
     errors: NDArray[np.float64]
 
     def align(self, filters: ArrayLike) -> NDArray[np.float64]:
-        """Return filters (n_components, channels, *kernel) in the order, sign and place of the references.
+        """Return filters (n_components, channels, *kernel) with the order, signs and shifts of the match.
 
-        What a shift pushes over an edge is lost, zeros come in at the other.
+        Entries that are shifted over an edge are lost. Zeros are inserted at the opposite edge.
         """
         moved = np.asarray(filters, np.float64)[self.order]
         moved = moved * self.signs.reshape(-1, *[1] * (moved.ndim - 1))
@@ -49,21 +49,22 @@ class FilterMatch:
 
 
 def match_filters(filters: ArrayLike, reference: ArrayLike, *, max_shift: int | None = 0) -> FilterMatch:
-    """Return the match of filters to references over permutation, sign and shift.
+    """Return the best match of filters to reference filters over permutations, signs and shifts.
 
-    The inner products of unit filters at the best shift of each pair make a linear assignment problem.
+    The match maximises the sum of the absolute inner products of normalised filters, each at the best shift
+    of its pair. This is a linear assignment problem.
 
     Parameters
     ----------
-    filters, reference
-        (n_components, channels, *kernel), of equal shape; norms play no part.
-    max_shift
-        Largest shift along every axis; 0 compares filters where they are, None allows any.
+    filters, reference : array of shape (n_components, channels, *kernel)
+        The filters to match and the reference filters. Their norms have no effect.
+    max_shift : int or None, default 0
+        Largest shift along every axis, in entries. None: no bound.
 
     Raises
     ------
     ValueError
-        Shapes that differ, entries that are not finite, or a shift below 0.
+        If shapes differ, entries are not finite, or `max_shift` is negative.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -95,17 +96,17 @@ def match_filters(filters: ArrayLike, reference: ArrayLike, *, max_shift: int | 
 def filter_error(
     filters: ArrayLike, reference: ArrayLike, *, max_shift: int | None = 0
 ) -> NDArray[np.float64]:
-    """Return ``sqrt(1 - <h, g>^2)`` of each reference g and the filter h matched to it.
+    """Return the error ``sqrt(1 - <h, g>^2)`` of each reference g and the filter h that is matched to it.
 
-    The arguments are those of `match_filters`. 0 is a filter found, 1 one that is orthogonal.
+    The arguments are those of `match_filters`. The error is 0 for equal and 1 for orthogonal filters.
     """
     return match_filters(filters, reference, max_shift=max_shift).errors
 
 
 def _correlations(filters: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the products (n_reference, n_filters, *(2 kernel - 1)) of unit filters at every shift.
+    """Return the inner products (n_reference, n_filters, *(2 kernel - 1)) of unit filters at all shifts.
 
-    Entry ``kernel - 1 + s`` along an axis belongs to the filter moved by s.
+    Entry ``kernel - 1 + s`` along an axis is for the filter shifted by s.
     """
     axes = tuple(range(2, filters.ndim))
     size = [2 * n - 1 for n in filters.shape[2:]]
@@ -131,7 +132,7 @@ def _check(filters: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64
     first, second = np.asarray(filters, np.float64), np.asarray(reference, np.float64)
     if first.ndim < 3 or first.shape != second.shape:
         raise ValueError(
-            "filters and reference: expected one shape (n_components, channels, *kernel), "
+            "filters and reference: expected the same shape (n_components, channels, *kernel), "
             f"got {first.shape} and {second.shape}"
         )
     for name, values in (("filters", first), ("reference", second)):

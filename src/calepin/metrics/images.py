@@ -1,23 +1,23 @@
-"""How near an image is to the clean one."""
+"""Metrics of the difference between an image and a clean reference image."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 __all__ = ["psnr", "ssim"]
 
-BAND = 256  # rows at a time: SSIM needs ten arrays of the size it works on
+BAND = 256  # rows processed together: bounds the memory, since SSIM needs ten arrays of the size of its input
 WINDOW = 7
 
 
 def psnr(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
     """Return the peak signal-to-noise ratio ``10 log10(peak^2 / mean((pixels - clean)^2))`` in dB.
 
-    Infinite for equal images.
+    `peak` is the largest possible pixel value. The ratio is infinite for equal images.
 
     Raises
     ------
     ValueError
-        Shapes that differ, or a peak that is not positive.
+        If shapes differ, or `peak` is not positive.
     """
     pixels, clean = _same_shape(pixels, clean)
     if not peak > 0:
@@ -32,13 +32,14 @@ def psnr(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
 def ssim(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
     """Return the mean structural similarity (Wang et al. 2004) of two images (h, w) or (h, w, 3).
 
-    It is skimage.metrics.structural_similarity with its default window of 7 x 7 equal weights, worked
-    out in bands of rows, so that an image of 24 million pixels does not take gigabytes.
+    The result is that of skimage.metrics.structural_similarity with its default window of 7 x 7 equal
+    weights. It is computed in bands of rows, which limits the memory for large images. `peak` is the largest
+    possible pixel value.
 
     Raises
     ------
     ValueError
-        Shapes that differ, or fewer than 7 pixels a side.
+        If shapes differ, or a side has fewer than 7 pixels.
     """
     from skimage.metrics import structural_similarity
 
@@ -65,5 +66,5 @@ def ssim(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
 def _same_shape(pixels: ArrayLike, clean: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     pixels, clean = np.asarray(pixels), np.asarray(clean)
     if pixels.shape != clean.shape or clean.size == 0:
-        raise ValueError(f"pixels and clean: expected one shape, got {pixels.shape} and {clean.shape}")
+        raise ValueError(f"pixels and clean: expected the same shape, got {pixels.shape} and {clean.shape}")
     return pixels, clean

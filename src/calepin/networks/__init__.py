@@ -1,4 +1,4 @@
-"""Networks: layers that are iterations of a solver, generators fitted to one observation, priors."""
+"""Network architectures: unfolded autoencoders, a variational autoencoder, untrained networks."""
 
 import lazy_loader
 

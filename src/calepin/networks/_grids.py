@@ -1,6 +1,6 @@
-"""Where the positions of a strided dictionary lie on a signal: padding to a grid, and back.
+"""Padding and cropping of signals for a dictionary with a stride, whose atoms are placed on a grid.
 
-A grid is covered exactly when the last position of an atom ends with the signal,
+The grid covers a signal exactly if the last position of an atom ends with the signal, that is, if
 ``(size - kernel) % stride == 0`` along each axis.
 """
 
@@ -16,18 +16,18 @@ Shift = tuple[int, ...]
 
 
 def cover(y: Tensor, kernel: tuple[int, ...], stride: int) -> Tensor:
-    """Return signals (n, channels, *spatial) without the entries at their end that no atom reaches."""
+    """Return signals (n, channels, *spatial) without the last entries, which no atom covers."""
     for axis, width in enumerate(kernel, start=2):
         y = y.narrow(axis, 0, y.shape[axis] - (y.shape[axis] - width) % stride)
     return y
 
 
 def continue_by_reflection(y: Tensor, kernel: tuple[int, ...], stride: int, shift: Shift) -> Tensor:
-    """Continue signals (n, channels, *spatial) at both ends, so that the grid covers them.
+    """Pad signals (n, channels, *spatial) by reflection at both ends, so that the grid covers them.
 
-    Each axis gains ``stride - shift`` entries before and ``stride + rest + shift`` behind, rest being
-    what the grid lacks: the size does not depend on the shift (authors' code of Tolooshams et al.,
-    "Convolutional dictionary learning based auto-encoders", 2020).
+    Along each axis ``stride - shift`` entries are added before the signal and ``stride + rest + shift``
+    after it, with ``rest = (kernel - size) % stride``. The padded size does not depend on the shift (authors'
+    code of Tolooshams et al., "Convolutional dictionary learning based auto-encoders", 2020).
     """
     for axis, (width, moved) in enumerate(zip(kernel, shift, strict=True), start=2):
         size = y.shape[axis]
@@ -38,7 +38,7 @@ def continue_by_reflection(y: Tensor, kernel: tuple[int, ...], stride: int, shif
 
 
 def window(x: Tensor, before: Sequence[int], size: tuple[int, ...]) -> Tensor:
-    """Return `size` entries of each spatial axis from `before` on, zero where x has ended."""
+    """Return `size` entries of each spatial axis, starting at `before`, with zeros beyond the end of x."""
     ends = [
         (-begin, begin + length - old) for begin, length, old in zip(before, size, x.shape[2:], strict=True)
     ]
@@ -46,9 +46,9 @@ def window(x: Tensor, before: Sequence[int], size: tuple[int, ...]) -> Tensor:
 
 
 def local_mean(y: Tensor, width: int) -> Tensor:
-    """Return the mean of signals (n, channels, *spatial) over windows around each entry, `width` odd.
+    """Return the moving average of signals (n, channels, *spatial) over centred windows of odd `width`.
 
-    At the ends the signal is continued by its reflection.
+    Signals are padded by reflection.
     """
     for axis in range(2, y.ndim):
         size = y.shape[axis]
@@ -60,7 +60,7 @@ def local_mean(y: Tensor, width: int) -> Tensor:
 
 
 def _reflected(entries: Tensor, size: int) -> Tensor:
-    """Return where entries outside of a signal lie when it is reflected at its ends, again and again."""
+    """Return the indices, inside of a signal of `size` entries, that repeated reflection maps entries to."""
     if size == 1:
         return torch.zeros_like(entries)
     period = 2 * (size - 1)

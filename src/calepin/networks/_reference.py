@@ -1,11 +1,11 @@
-"""The files of the networks that the authors of DCEA released, without the pickles.
+"""Reader of the networks that the authors of DCEA released, converted from pickles to arrays.
 
-``NAME.npz`` holds plain arrays, ``NAME.json`` beside it the settings. With y the counts and x the code,
+``NAME.npz`` contains the arrays, ``NAME.json`` in the same folder the settings. With counts y and code x,
 
     x <- relu( x + corr( ELU_a( y - exp(convT(x, H)) ), W_e ) - b ),     log-rate = convT(x, W_d)
 
-so that the step is one (it is absorbed in the filters), b the threshold of every layer, possibly
-negative, and a the peak that the network was trained for. A tied network has H alone.
+The step size is 1, because it is absorbed into the filters. b is the threshold of every layer and may be
+negative. a is the peak count that the network was trained for. A tied network has only H.
 """
 
 import json
@@ -31,9 +31,9 @@ def read_reference(path: str | os.PathLike) -> tuple[dict[str, NDArray[np.floati
     Raises
     ------
     FileNotFoundError
-        No such file, or no settings beside it.
+        If the file, or the file of its settings, does not exist.
     FileFormatError
-        Something else than such a file; says what is missing.
+        If the files have other contents. The message says what is missing.
     """
     path = Path(path)
     settings = _settings(path)
@@ -54,7 +54,7 @@ def _settings(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no such file: {path}")
     beside = path.with_suffix(".json")
     if not beside.exists():
-        raise FileNotFoundError(f"{path} needs its settings beside it: no such file: {beside}")
+        raise FileNotFoundError(f"{path} needs its settings in the same folder: no such file: {beside}")
     try:
         settings = json.loads(beside.read_text())
     except ValueError as error:
@@ -72,7 +72,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _arrays(path: Path, wanted: list[str]) -> dict[str, NDArray[np.floating]]:
     try:
-        # opened here: numpy leaves a file open that it cannot read
+        # opened here, because numpy does not close a file that it cannot read
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             missing = [name for name in wanted if name not in file.files]
             if missing:

@@ -1,11 +1,11 @@
-"""Linear upsampling, rectification and the two moments of a channel, fused.
+"""Linear upsampling, rectifier, and mean and variance of each channel, in one compiled kernel.
 
     a = ReLU(U c),    mean and variance of a over the pixels of each channel
 
-Along an axis, pixel i of the larger grid lies between two of the smaller one ("align_corners=False"). A
-channel of an image fits into a core's cache: the compiled kernels read it once and write it once, where
-separate library calls go through memory seven times. On other devices, and where a second derivative
-or a forward-mode one is asked for, plain torch does the same.
+Along an axis, a pixel of the larger grid is interpolated between two pixels of the smaller one, as with
+``align_corners=False``. A channel of an image fits into the cache of a core. The compiled kernel reads and
+writes it once, whereas separate library calls access memory seven times. On other devices, and for second or
+forward-mode derivatives, the same is computed by torch operations.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _BLOCK_ENTRIES = 1 << 20
 
 
 def rectified_moments(c: Tensor, size: tuple[int, ...], *, compiled: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a (n, channels, *size), its means and its variances (n, channels), from c (n, channels, ...)."""
+    """Return a (n, channels, *size), its means and its variances (n, channels), for c (n, channels, ...)."""
     if compiled:
         return _RectifiedMoments.apply(c, size)  # pyright: ignore[reportReturnType]
     a = upsample(c, [interpolation_matrix(old, new) for old, new in zip(c.shape[2:], size, strict=True)])
@@ -35,13 +35,13 @@ def rectified_moments(c: Tensor, size: tuple[int, ...], *, compiled: bool) -> tu
 
 
 def moments(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a, its means and variances over the pixels."""
+    """Return a, and its means and variances over the pixels of each channel."""
     variance, mean = torch.var_mean(a.flatten(2), 2, correction=0)
     return a, mean, variance
 
 
 def upsample(c: Tensor, matrices: list[NDArray[np.float64]]) -> Tensor:
-    """Apply one matrix along each axis of the pixels."""
+    """Apply one interpolation matrix along each spatial axis."""
     for axis, matrix in enumerate(matrices, start=2):
         m = torch.as_tensor(matrix).to(c)
         c = (m @ c.movedim(axis, -2).contiguous() if axis != c.ndim - 1 else c @ m.T).movedim(
@@ -52,7 +52,7 @@ def upsample(c: Tensor, matrices: list[NDArray[np.float64]]) -> Tensor:
 
 @cache
 def interpolation_matrix(old: int, new: int) -> NDArray[np.float64]:
-    """Return the matrix (new, old) of linear interpolation between pixels' centres."""
+    """Return the matrix (new, old) of linear interpolation between the centres of pixels."""
     low, high, weight = _neighbours(old, new)
     matrix = np.zeros((new, old))
     np.add.at(matrix, (np.arange(new), low), 1 - weight)
@@ -62,14 +62,14 @@ def interpolation_matrix(old: int, new: int) -> NDArray[np.float64]:
 
 @cache
 def _neighbours(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return, for each new pixel, the old ones before and behind it and the weight of the latter."""
+    """Return, for each new pixel, the old pixels before and after it, and the weight of the second one."""
     place = np.maximum((np.arange(new) + 0.5) * (old / new) - 0.5, 0)
     low = np.minimum(place.astype(np.int64), old - 1)
     return low, np.minimum(low + 1, old - 1), place - low
 
 
 class _RectifiedMoments(torch.autograd.Function):
-    """The compiled kernels, with their gradient."""
+    """The compiled kernels as a torch function with a gradient."""
 
     @staticmethod
     def forward(ctx: Any, c: Tensor, size: tuple[int, ...]) -> Any:
@@ -110,20 +110,20 @@ class _RectifiedMoments(torch.autograd.Function):
 
 
 def _share(work: Callable[[int, int], None], planes: int, n_pixels: int) -> None:
-    """Let threads share the planes where there are enough; each plane has one result either way."""
+    """Distribute the planes over threads if there are enough; the result does not depend on the threads."""
     if n_threads() > 1 and planes * n_pixels > _BLOCK_ENTRIES:
         run_blocks(work, planes, max(1, _BLOCK_ENTRIES // n_pixels))
     else:
-        work(0, planes)  # entering and leaving a pool costs as much as a small layer
+        work(0, planes)  # starting a thread pool takes as long as a small layer
 
 
 def _planes(x: Tensor) -> NDArray:
-    """View (n, channels, *pixels) as planes; a signal is an image of one row."""
+    """Return (n, channels, *pixels) as planes (n * channels, height, width); a signal has one row."""
     return x.contiguous().view(-1, *((1,) if x.ndim == 3 else ()), *x.shape[2:]).numpy()
 
 
 def _grid(old: tuple[int, ...], new: tuple[int, int], dtype: np.dtype) -> Any:
-    """Return neighbours and weights along rows and along columns."""
+    """Return the neighbours and weights of interpolation along both axes."""
     axes = [_neighbours(before, after) for before, after in zip(old, new, strict=True)]
     return tuple((low, high, weight.astype(dtype)) for low, high, weight in axes)
 

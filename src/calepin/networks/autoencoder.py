@@ -1,23 +1,23 @@
-"""Sparse coding unfolded into a network, with a convolutional dictionary as its weights.
+"""Sparse coding unfolded into a network whose weights are a convolutional dictionary.
 
-The encoder is T proximal gradient steps from zero, the decoder one synthesis:
+The encoder consists of T proximal gradient steps from zero, the decoder of one synthesis:
 
     z_0 = 0
     z_{k+1} = prox( z_k + s W_e^T r(H z_k + mu, y), s alpha beta^k )        k = 0 .. T - 1
     eta = W_d z_T + mu
 
-with r the score of the likelihood and mu an offset, zero unless given. A score may be bounded from
-below, r = ELU_b(score), so that one layer that went too far does not throw the next ones out of range:
-the Poisson score y - exp(eta) has no bound of its own.
+Here r is the score of the likelihood and mu an offset, zero by default. The residual may be bounded from
+below, r = ELU_b(score). The Poisson score y - exp(eta) is unbounded below, and without the bound one large
+step would make the following layers diverge.
 
-Tied weights W_e = W_d = H make it ISTA, whose every part stays what it is in `calepin.solvers`;
-untied ones keep its form alone. Tolooshams and Ba, "Stable and interpretable unrolled dictionary
+With tied weights, W_e = W_d = H, the encoder is ISTA, the same iteration as in `calepin.solvers`. Untied
+weights keep only its form. Sources: Tolooshams and Ba, "Stable and interpretable unrolled dictionary
 learning", 2022, algorithm 2 and, for the decay beta, section 4; Tolooshams et al., "Convolutional
 dictionary learning based auto-encoders for natural exponential-family distributions", 2020, eq. 6.
 
-A dictionary with stride s sees a signal on one of s^d grids. Coding the signal on several, each a
-shift of the others, and averaging the linear predictors removes the grid and much of the noise
-(Simon and Elad, "Rethinking the CSC model for natural images", 2019).
+A dictionary with a stride places its atoms on one of stride^d grids, which are shifts of each other. The
+signal is coded on several grids and the linear predictors are averaged. This removes artefacts of the grid
+and reduces the noise (Simon and Elad, "Rethinking the CSC model for natural images", 2019).
 """
 
 import itertools
@@ -47,51 +47,52 @@ KIND = "unfolded-autoencoder"
 PADDINGS = ("reflect", "none")
 PENALTIES: dict[str, type[Threshold]] = {kind.__name__: kind for kind in (L1, NonNegativeL1, HardThreshold)}
 LIKELIHOODS: dict[str, type[Likelihood]] = {kind.__name__: kind for kind in (Gaussian, Binomial, Poisson)}
-_KERNELS = 8  # size, in kernels, of the signal that stands for a large one
+_KERNELS = 8  # size, in kernels, of the periodic signal that L is computed for
 
 
 class UnfoldedAutoencoder(nn.Module):
-    """T steps of convolutional sparse coding and a synthesis, for signals of any size.
+    """An encoder of T convolutional sparse coding steps and a linear decoder, for signals of any size.
 
     Parameters
     ----------
     atoms : Tensor, shape (n_components, channels, *kernel)
-        First values of all weights, copied; one to three kernel axes.
+        Initial values of all dictionaries, copied; one to three kernel axes.
     penalty : Penalty
-        L1, NonNegativeL1 or HardThreshold: soft threshold, rectifier or hard threshold of the layers, whose
-        weight (level) is a number or broadcasts to (n_components, 1, ...), one for each atom. Any other
-        penalty gives the layers its own proximal map, and nothing to learn.
+        Penalty of the codes. L1, NonNegativeL1 and HardThreshold give the layers a soft threshold, a
+        rectifier or a hard threshold; the weight (level) is a number, or a tensor (n_components, 1, ...) with
+        one for each atom. For any other penalty the layers use its proximal map, without learned thresholds.
     n_unfold : int, default 15
-        Layers T.
+        Number of layers T.
     stride : int, default 1
-        Distance of neighbouring positions of an atom.
+        Distance between neighbouring positions of an atom, in samples or pixels.
     step_size : float, optional
-        Step size s; by default ``1 / L`` of the first atoms on a large signal, for families with a
-        bounded curvature.
+        Step size s of the layers. Default: ``1 / L`` of the initial atoms on a large signal, which needs a
+        likelihood with bounded curvature.
     likelihood : Likelihood, optional
         Family of y; Gaussian by default. Its score is the residual of the layers, its linear predictor
-        the output. The trials of a Binomial are one number.
+        the output. A Binomial must have a single number of trials.
     decay : float, default 1
-        Factor beta on the thresholds from layer to layer. An attribute, for schedules to change.
+        Factor beta of the thresholds from layer to layer. It is an attribute that schedules may change.
     tied : bool, default True
-        Whether one dictionary, ``atoms``, serves as H, W_e and W_d; else ``encoder_atoms`` (W_e) and
-        ``decoder_atoms`` (W_d) are parameters of their own.
+        Whether one dictionary, ``atoms``, is used as H, W_e and W_d. Otherwise ``encoder_atoms`` (W_e) and
+        ``decoder_atoms`` (W_d) are separate parameters.
     learn_threshold, learn_step : bool, default False
-        Whether ``alpha``, (n_components, 1, ...), and ``step_size`` are parameters. The gradient of a hard
-        threshold in its level is zero, so that it cannot be learned.
+        Whether ``alpha``, (n_components, 1, ...), and ``step_size`` are learned. The level of a hard
+        threshold cannot be learned, because its gradient is zero.
     padding : {"reflect", "none"}, default "reflect"
-        "reflect": each axis is continued by its reflection, by ``stride - shift`` entries at the
-        beginning and ``stride + rest + shift`` at the end, rest making the last position of an atom
-        end with the signal; every entry is then coded under every shift. "none": the signal is coded
-        as it is, without shifts, and the last ``(size - kernel) % stride`` entries are predicted as 0.
+        "reflect": each axis is padded by reflection, by ``stride - shift`` entries at the beginning and
+        ``stride + rest + shift`` at the end, where rest makes the last position of an atom end with the
+        signal. Every entry is then coded for every shift. "none": the signal is coded without padding and
+        shifts, and the last ``(size - kernel) % stride`` entries are predicted as 0.
     local_mean : int, optional
-        Width of windows, an odd number, whose means of y are the offset mu where none is given, so that
-        atoms need not stand for grey levels. For Gaussian data.
+        Odd width of a moving average of y, in samples or pixels. It is used as the offset mu if none is
+        given, so that the atoms do not need to represent grey levels. For Gaussian data only.
     residual_bound : float, optional
-        b, the bound of the layers' residual: below zero it is ``b (exp(score) - 1) >= -b``.
+        Bound b of the residual of the layers: negative residuals are ``b (exp(score) - 1) >= -b``. Default:
+        no bound.
     shifts_at_once : int, default 1
-        Shifts that are coded as one batch. More of them cost memory; with more shifts than that, a
-        gradient recomputes each chunk's layers, so that memory does not grow with the shifts.
+        Number of shifts coded as one batch; memory grows with it. With more shifts than this, the backward
+        pass recomputes the layers of each batch, so that memory does not grow with the number of shifts.
     """
 
     alpha: Tensor
@@ -133,7 +134,7 @@ class UnfoldedAutoencoder(nn.Module):
             )
         likelihood = _checked_likelihood(Gaussian() if likelihood is None else likelihood)
         _check_local_mean(local_mean, likelihood)
-        # one atom's own size as the signal: what is wrong with the atoms or the stride is said there
+        # built only for its checks of the atoms and the stride
         ConvDictionary(atoms, signal_shape=tuple(atoms.shape[2:]), stride=stride)
         self.penalty: Any = type(penalty) if known else penalty
         self.likelihood, self.padding = likelihood, padding
@@ -166,20 +167,21 @@ class UnfoldedAutoencoder(nn.Module):
         shifts: Sequence[Shift] | None = None,
         detach_codes: bool = False,
     ) -> Tensor:
-        """Return the linear predictor of y, averaged over shifts: for Gaussian data, y denoised.
+        """Return the linear predictor of y, averaged over shifts. For Gaussian data this is the denoised y.
 
         Parameters
         ----------
         y : Tensor, shape (n, channels, *spatial)
-            Each spatial axis at least as long as the kernel's; integer counts will do.
+            Observations. Each spatial axis must be at least as long as that of the kernel. Integer counts
+            are converted to the dtype of the atoms.
         offset : float or Tensor, optional
-            Baseline mu of the linear predictor; a tensor broadcasts to the shape of y, (n, 1, ...) for
-            a number a sample. By default the mean of y over windows as wide as `local_mean`, else 0.
+            Offset mu of the linear predictor, a number or a tensor that broadcasts to the shape of y.
+            Default: the moving average of y if `local_mean` is set, otherwise 0.
         shifts : sequence of tuples, optional
             Shifts of the grid, each entry from 0 to ``stride - 1``; all by default. See `all_shifts`
             and `random_shifts`.
         detach_codes : bool, default False
-            Whether gradients stop at the codes and reach the decoder alone: PUDLE's "dec".
+            Whether codes are constants of the gradient, which then reaches only the decoder ("dec").
 
         Returns
         -------
@@ -188,7 +190,7 @@ class UnfoldedAutoencoder(nn.Module):
         Raises
         ------
         ValueError
-            Other shapes or channels, no shift, or one outside the stride.
+            If y has the wrong shape or number of channels, or if `shifts` is empty or has an invalid shift.
         """
         y, mu = self._observed(y), self._baseline(offset, y)
         shifts = self.all_shifts() if shifts is None else self._checked(shifts)
@@ -208,23 +210,23 @@ class UnfoldedAutoencoder(nn.Module):
     def encode(
         self, y: Tensor, *, offset: Tensor | float | None = None, shift: Shift | None = None
     ) -> Tensor:
-        """Return the codes of y on one grid, (n, n_components, *code); the unshifted one by default."""
+        """Return the codes of y, (n, n_components, *code), for one shift of the grid (by default zero)."""
         y, mu = self._observed(y), self._baseline(offset, y)
         shifts = self._checked([shift or (0,) * len(self.kernel)])
         return self._code(self._phases(y, shifts), None if mu is None else self._phases(mu, shifts))
 
     def decode(self, codes: Tensor, *, signal_shape: tuple[int, ...], shift: Shift | None = None) -> Tensor:
-        """Return W_d z, (n, channels, *signal_shape), of codes that `encode` returned: no offset."""
+        """Return W_d z, (n, channels, *signal_shape), without offset, for codes from `encode`."""
         shifts = self._checked([shift or (0,) * len(self.kernel)])
         return self._crop(from_phases(self._synthesise(codes), self.stride), shifts[0], signal_shape)
 
     def all_shifts(self) -> list[Shift]:
-        """Return every shift of the grid: stride^d of them, or one without padding."""
+        """Return all shifts of the grid: stride^d of them with padding "reflect", one with "none"."""
         reach = self.stride if self.padding == "reflect" else 1
         return list(itertools.product(range(reach), repeat=len(self.kernel)))
 
     def random_shifts(self, n_shifts: int, *, generator: torch.Generator | None = None) -> list[Shift]:
-        """Return `n_shifts` different shifts drawn at random: enough for a step of training."""
+        """Return `n_shifts` distinct random shifts, for a step of training."""
         shifts = self.all_shifts()
         if not 1 <= n_shifts <= len(shifts):
             raise ValueError(f"n_shifts: expected 1 to {len(shifts)}, got {n_shifts}")
@@ -233,13 +235,13 @@ class UnfoldedAutoencoder(nn.Module):
 
     @torch.no_grad()
     def project_(self) -> None:
-        """Keep learned step sizes above 0, and learned soft thresholds at 0 or above."""
+        """Keep the step size positive and the levels of soft thresholds nonnegative, in place."""
         self.step_size.clamp_(min=torch.finfo(self.step_size.dtype).eps)
         if self.penalty is L1:
             self.alpha.clamp_(min=0)
 
     def settings(self) -> dict[str, Any]:
-        """Return all but the weights as JSON: what `load` builds a network from."""
+        """Return the settings for JSON: everything but the weights that `load` needs."""
         return {
             "penalty": self._penalty_name,
             "likelihood": {"name": type(self.likelihood).__name__, **vars(self.likelihood)},
@@ -255,19 +257,20 @@ class UnfoldedAutoencoder(nn.Module):
         }
 
     def save(self, path: str | os.PathLike, *, card: Mapping[str, Any] | None = None) -> None:
-        """Write weights and settings as one safetensors file, atomically.
+        """Write weights and settings to one safetensors file, atomically.
 
         Parameters
         ----------
         path : path
+            The file to write.
         card : mapping, optional
-            The model card: JSON that tells what the network was trained on and what it reaches. By
-            default ``network.card``, which `load` fills.
+            The model card: JSON values that describe the training data and the accuracy. Default:
+            ``network.card``, which `load` sets.
 
         Raises
         ------
         IncompatibleError
-            A penalty or likelihood that is not calepin's: a file cannot hold it.
+            If the penalty or the likelihood is a class from outside of calepin, which a file cannot store.
         """
         for name, known in ((self._penalty_name, PENALTIES), (type(self.likelihood).__name__, LIKELIHOODS)):
             if name not in known:
@@ -283,7 +286,8 @@ class UnfoldedAutoencoder(nn.Module):
         Raises
         ------
         FileNotFoundError, calepin.FileFormatError
-            No such file, not an unfolded network, or one with terms that this calepin does not know.
+            If the file does not exist, holds no unfolded network, or uses a penalty or likelihood that this
+            version of calepin does not know.
         """
         arrays, parameters = load_arrays(path, KIND)
         settings = dict(parameters["settings"])
@@ -309,14 +313,14 @@ class UnfoldedAutoencoder(nn.Module):
 
     @classmethod
     def load_reference(cls, path: str | os.PathLike) -> Self:
-        """Read a Poisson network that the authors of DCEA released, as npz with its settings beside it.
+        """Read a Poisson network that the authors of DCEA released: ``NAME.npz`` with ``NAME.json``.
 
-        Called on counts (n, 1, height, width) it returns the log-rate, averaged over all shifts.
+        The network maps counts (n, 1, height, width) to the log-rate, averaged over all shifts.
 
         Raises
         ------
         FileNotFoundError, calepin.FileFormatError
-            No such file, no ``.json`` of the same name beside it, or other contents; says which.
+            If one of the two files does not exist, or has other contents. The message says which.
         """
         arrays, settings = read_reference(path)
         network = cls(
@@ -330,14 +334,14 @@ class UnfoldedAutoencoder(nn.Module):
             learn_threshold=True,
             residual_bound=settings["elu_alpha"],
         )
-        # not through the penalty: a released bias may be negative
+        # set directly, because a penalty would refuse the negative biases of some released networks
         with torch.no_grad():
             for name, array in arrays.items():
                 network.get_parameter(name).copy_(torch.from_numpy(array))
         return network
 
     def extra_repr(self) -> str:
-        """Return what tells one network from another, for ``repr``."""
+        """Return the main settings, for ``repr``."""
         return (
             f"atoms={tuple(self.atoms.shape)}, {self._penalty_name}, {self.likelihood}, "
             f"n_unfold={self.n_unfold}, stride={self.stride}, decay={self.decay}, tied={self.tied}, "
@@ -347,7 +351,7 @@ class UnfoldedAutoencoder(nn.Module):
     def _predict(
         self, y: Tensor, offset: Tensor | None, shifts: Sequence[Shift], detach_codes: bool
     ) -> Tensor:
-        """Return the sum of W_d z on a few grids, coded as one batch."""
+        """Return the sum of W_d z over a few shifts of the grid, coded as one batch."""
         baseline = None if offset is None else self._phases(offset, shifts)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach_codes):
             codes = self._code(self._phases(y, shifts), baseline)
@@ -362,12 +366,12 @@ class UnfoldedAutoencoder(nn.Module):
         return torch.cat([to_phases(self._pad(y, shift), self.stride) for shift in shifts])
 
     def _code(self, phases: Tensor, offset: Tensor | None = None) -> Tensor:
-        """Run the layers between the phases of signal and atoms, where the convolution has no stride."""
+        """Run the layers on the phases of signal and atoms, for which the convolution has stride 1."""
         coarse = tuple(phases.shape[2:])
         synthesis = self._dictionary(self.atoms, coarse)
         analysis = synthesis if self.tied else self._dictionary(self.encoder_atoms, coarse)
         if offset is not None and isinstance(self.likelihood, Gaussian):
-            phases, offset = phases - offset, None  # its score is y - eta: once is enough
+            phases, offset = phases - offset, None  # the score is y - eta: subtract the offset only once
         z = phases.new_zeros(phases.shape[0], *synthesis.in_shape)
         for k in range(self.n_unfold):
             eta = synthesis(z) if k else torch.zeros_like(phases)
@@ -395,7 +399,7 @@ class UnfoldedAutoencoder(nn.Module):
             return HardThreshold(level).prox(v, self.step_size)
         if self.penalty is L1:
             return L1(1.0).prox(v, self.step_size * level.clamp_min(0))
-        # a rectifier's bias may be learned to be negative, which a penalty's weight may not be
+        # the learned bias of a rectifier may be negative, unlike the weight of a penalty
         return NonNegativeL1(1.0).prox(v, self.step_size * level)
 
     def _synthesise(self, codes: Tensor) -> Tensor:
@@ -406,7 +410,7 @@ class UnfoldedAutoencoder(nn.Module):
         return self._dictionary(atoms, coarse)(codes)
 
     def _dictionary(self, atoms: Tensor, coarse: tuple[int, ...]) -> ConvDictionary:
-        # the phases are many channels of a small kernel: nothing for spectra
+        # many channels with a small kernel: direct convolution is faster than the FFT
         how = "direct" if self.stride > 1 else None
         return ConvDictionary(to_phases(atoms, self.stride), signal_shape=coarse, implementation=how)
 
@@ -430,7 +434,7 @@ class UnfoldedAutoencoder(nn.Module):
         return [tuple(shift) for shift in shifts]
 
     def _observed(self, y: Tensor) -> Tensor:
-        """Return y as the layers need it, or raise."""
+        """Return y as a floating tensor; raise ValueError for a wrong shape, dtype or value."""
         channels, kernel = self.atoms.shape[1], self.kernel
         if y.ndim != 2 + len(kernel) or y.shape[1] != channels:
             axes = ", ".join(["n", str(channels), *["size"] * len(kernel)])
@@ -447,7 +451,7 @@ class UnfoldedAutoencoder(nn.Module):
         return y
 
     def _baseline(self, offset: Tensor | float | None, y: Tensor) -> Tensor | None:
-        """Return the offset in the shape of y; None for zero, which costs nothing."""
+        """Return the offset in the shape of y, or None if it is zero."""
         if offset is None:
             return None if self.local_mean is None else local_mean(y, self.local_mean)
         if not isinstance(offset, Tensor) and offset == 0:
@@ -483,7 +487,7 @@ def _check_local_mean(width: int | None, likelihood: Likelihood) -> None:
 
 
 def _checked_likelihood(likelihood: Likelihood) -> Likelihood:
-    """Return the likelihood with plain numbers, as settings have them."""
+    """Return the likelihood with its parameters as Python numbers, for `settings`."""
     if not isinstance(likelihood, Binomial):
         return likelihood
     trials = torch.as_tensor(likelihood.trials)
@@ -495,7 +499,7 @@ def _checked_likelihood(likelihood: Likelihood) -> Likelihood:
 
 
 def _levels(penalty: Threshold, atoms: Tensor) -> Tensor:
-    """Return the thresholds before step and decay, one for each atom: (n_components, 1, ...)."""
+    """Return the penalty's weight, or the hard threshold's level, of each atom: (n_components, 1, ...)."""
     level = penalty.threshold if isinstance(penalty, HardThreshold) else penalty.alpha
     level = torch.as_tensor(level, dtype=atoms.dtype, device=atoms.device).detach()
     shape = (atoms.shape[0], *[1] * (atoms.ndim - 2))
@@ -508,7 +512,7 @@ def _levels(penalty: Threshold, atoms: Tensor) -> Tensor:
 
 
 def default_step(atoms: Tensor, stride: int, likelihood: Likelihood) -> float:
-    """Return ``1 / L`` of a large periodic signal."""
+    """Return ``1 / L``, with the Lipschitz constant L for a large periodic signal."""
     if likelihood.curvature is None:
         raise IncompatibleError(
             f"UnfoldedAutoencoder needs likelihood.curvature, which {type(likelihood).__name__} does not "

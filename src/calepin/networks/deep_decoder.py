@@ -4,9 +4,9 @@
 
 cn normalises each channel to zero mean and unit variance, then scales and shifts it (Heckel and Hand,
 "Deep decoder", 2019; Heckel and Soltanolkotabi, "Compressive sensing with un-trained neural
-networks", 2020, eq. 4). The 1x1 convolution stands before the upsampling, with which it commutes: it
-then works on the smaller grid. The normalisation is never written out: it is an affine map of each
-channel, and the next convolution absorbs it into its weights.
+networks", 2020, eq. 4). The 1x1 convolution commutes with the upsampling. It is computed first, on the
+smaller grid. The normalisation is an affine map of each channel and is merged into the weights of the next
+convolution.
 """
 
 import math
@@ -32,27 +32,27 @@ class DeepDecoder(UntrainedNetwork):
     Parameters
     ----------
     out_size : tuple of int
-        Pixels along each axis, one or two numbers.
+        Size of the signal along each axis, one or two numbers of pixels.
     out_channels : int, default 1
-        Channels of the signal: it has shape (out_channels, *out_size).
+        Number of channels of the signal, which has shape (out_channels, *out_size).
     channels : int, default 256
-        Channels of every layer.
+        Number of channels of every layer.
     depth : int, default 5
         Number of upsampling layers.
     in_size : int or tuple of int, default 16
-        Pixels of the fixed input, at most those of the signal.
+        Size of the fixed input in pixels, at most that of the signal.
     upsampling : "linear" or Tensor (width,), default "linear"
-        Linear interpolation (bilinear in 2-D), or a kernel of odd width that is convolved with it,
-        circularly and along each axis.
+        Upsampling of a layer. "linear": linear interpolation (bilinear in 2-D). A kernel of odd width: the
+        interpolation is followed by a circular convolution with the kernel along each axis.
     normalisation : bool, default True
-        Whether channels are normalised; each layer then has a scale and a shift for each.
+        Whether channels are normalised. Each layer then has a scale and a shift for each channel.
     output : {"sigmoid", "none"}, default "sigmoid"
-        What the last layer applies: values in (0, 1), or any.
+        Activation of the last layer.
     input_generator : torch.Generator, optional
-        Draws the fixed input, uniform in [0, 0.1]; by default a fresh one with a fixed seed.
+        Random generator of the fixed input, uniform in [0, 0.1]. Default: a new one with a fixed seed.
     compiled : bool, default True
-        Whether compiled kernels work on the CPU: faster, but with first derivatives by
-        back-propagation alone.
+        Whether compiled kernels are used on the CPU. They are faster, but only support first derivatives by
+        back-propagation.
     """
 
     input: Tensor
@@ -98,7 +98,7 @@ class DeepDecoder(UntrainedNetwork):
         self.register_buffer("input", drawn)
 
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw the weights of n problems: convolutions as torch's own, scales 1 and shifts 0."""
+        """Draw the weights of n problems: convolutions as in torch, scales 1 and shifts 0."""
         generator = generator or torch.Generator().manual_seed(0)
         drawn = []
         for name, shape in self.shapes.items():
@@ -134,7 +134,7 @@ class DeepDecoder(UntrainedNetwork):
         return twin
 
     def _matrices(self, layer: int) -> list[np.ndarray]:
-        """Return the interpolation of a layer, convolved with the kernel, for each axis."""
+        """Return the matrix of each axis for a layer: interpolation, then convolution with the kernel."""
         matrices = []
         for old, new in zip(self.sizes[layer], self.sizes[layer + 1], strict=True):
             between = interpolation_matrix(old, new)
@@ -149,7 +149,7 @@ class DeepDecoder(UntrainedNetwork):
 
 
 def layer_sizes(start: tuple[int, ...], end: tuple[int, ...], depth: int) -> list[tuple[int, ...]]:
-    """Return the grid of the input and of each layer: rounded up, each larger by the same factor."""
+    """Return the sizes of the input and of each layer, which grow by a constant factor and are rounded up."""
     axes = [
         [math.ceil(a * (b / a) ** (i / depth) - 1e-9) for i in range(depth)] + [b]
         for a, b in zip(start, end, strict=True)
@@ -158,7 +158,7 @@ def layer_sizes(start: tuple[int, ...], end: tuple[int, ...], depth: int) -> lis
 
 
 def _convolve(a: Tensor, matrix: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-    """Return the 1x1 convolution of ``scale * a + shift``, one matrix a problem."""
+    """Return the 1x1 convolution of ``scale * a + shift``, with one matrix for each problem."""
     flat = a.flatten(2)
     if scale is None or shift is None:
         out = matrix @ flat

@@ -1,8 +1,8 @@
-"""The deep image prior: an untrained convolutional auto-encoder with skip connections.
+"""The deep image prior: an untrained convolutional autoencoder with skip connections.
 
-Ulyanov, Vedaldi and Lempitsky, "Deep image prior", 2018. Each level of the encoder halves the image
-with a strided convolution, each level of the decoder doubles it again and is given a few channels
-of the encoder's side beside it. Weights of several problems are one grouped convolution.
+Ulyanov, Vedaldi and Lempitsky, "Deep image prior", 2018. Each level of the encoder halves the size of the
+image by a convolution with stride 2. Each level of the decoder doubles it and is also given a few channels
+from the same level of the encoder. Several problems are computed as one grouped convolution.
 """
 
 import math
@@ -26,23 +26,24 @@ class DeepImagePrior(UntrainedNetwork):
     Parameters
     ----------
     out_size : tuple of int
-        Pixels (h, w).
+        Size (h, w) of the image in pixels.
     out_channels : int, default 1
-        Channels of the image: it has shape (out_channels, h, w).
+        Number of channels of the image, which has shape (out_channels, h, w).
     channels : int, default 32
-        Channels of every level.
+        Number of channels of every level.
     skip_channels : int, default 4
-        Channels that a level of the encoder hands over to the decoder; 0 for none.
+        Number of channels of a skip connection; 0 for no skip connections.
     depth : int, default 4
-        Number of levels; the smaller side is halved so many times and must allow it.
+        Number of levels. Each halves the image, whose smaller side must be at least
+        ``2**depth * (kernel // 2 + 1)``.
     kernel : int, default 3
-        Odd width of the convolutions; they see a reflected border.
+        Odd width of the convolutions, in pixels. Images are padded by reflection.
     input_channels : int, default 8
-        Channels of the fixed input, uniform in [0, 0.1].
+        Number of channels of the fixed input, uniform in [0, 0.1].
     output : {"sigmoid", "none"}, default "sigmoid"
-        What the last layer applies.
+        Activation of the last layer.
     input_generator : torch.Generator, optional
-        Draws the fixed input; by default a fresh one with a fixed seed.
+        Random generator of the fixed input. Default: a new one with a fixed seed.
     """
 
     input: Tensor
@@ -65,7 +66,10 @@ class DeepImagePrior(UntrainedNetwork):
         if kernel % 2 == 0 or kernel < 1:
             raise ValueError(f"kernel: expected an odd number, got {kernel}")
         if depth < 1 or min(out_size) < 2**depth * (kernel // 2 + 1):
-            raise ValueError(f"depth: expected levels that {tuple(out_size)} can be halved for, got {depth}")
+            raise ValueError(
+                f"depth: expected a positive number of levels, at most as many as the size {tuple(out_size)} "
+                f"can be halved, got {depth}"
+            )
         if output not in ("sigmoid", "none"):
             raise ValueError(f"output: expected 'sigmoid' or 'none', got {output!r}")
         shapes: dict[str, tuple[int, ...]] = {}
@@ -91,7 +95,7 @@ class DeepImagePrior(UntrainedNetwork):
         self.register_buffer("input", drawn)
 
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw the weights of n problems: convolutions as torch's own, scales 1 and shifts 0."""
+        """Draw the weights of n problems: convolutions as in torch, scales 1 and shifts 0."""
         generator = generator or torch.Generator().manual_seed(0)
         drawn = []
         for name, shape in self.shapes.items():
@@ -124,7 +128,7 @@ class DeepImagePrior(UntrainedNetwork):
 
 
 def _layer(x: Tensor, w: dict[str, Tensor], name: str, *, stride: int = 1) -> Tensor:
-    """Return convolution, normalisation of each channel, and a leaky rectifier."""
+    """Apply a convolution, the normalisation of each channel, and a leaky rectifier."""
     x = _convolve(x, w[name], stride=stride)
     variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
     scale = w[f"{name}_scale"][:, :, None, None] / torch.sqrt(variance + _EPSILON)
@@ -132,7 +136,7 @@ def _layer(x: Tensor, w: dict[str, Tensor], name: str, *, stride: int = 1) -> Te
 
 
 def _convolve(x: Tensor, kernels: Tensor, *, stride: int = 1) -> Tensor:
-    """Convolve each problem with kernels of its own: one group a problem."""
+    """Convolve each problem with its own kernels, as one convolution with a group for each problem."""
     n, out, into, width, _ = kernels.shape
     if width == 1 and stride == 1:
         return (kernels.view(n, out, into) @ x.flatten(2)).view(n, out, *x.shape[2:])

@@ -1,4 +1,4 @@
-"""The Jacobian of an untrained network as an operator."""
+"""The Jacobian of an untrained network as a linear operator."""
 
 import torch
 from torch import Tensor
@@ -8,19 +8,20 @@ from calepin.operators.base import LinearOperator
 
 __all__ = ["Jacobian"]
 
-_CHUNK = 32  # problems at a time: each has activations of its own
+_CHUNK = 32  # problems computed together: bounds the memory for activations
 
 
 class Jacobian(LinearOperator):
-    """J of a network at some weights: moves of the weights to moves of the signal.
+    """The Jacobian J of a network at given weights, from changes of the weights to changes of the signal.
 
-    Nothing is stored: a product with J or its transpose is a few passes through the network.
+    The matrix is not stored. A product with J or its transpose takes a few forward and backward passes.
 
     Parameters
     ----------
     network : UntrainedNetwork
+        The network to linearise.
     weights : Tensor, shape (n_parameters,)
-        Where the network is linearised.
+        The weights at which the network is linearised.
     """
 
     weights: Tensor
@@ -33,12 +34,12 @@ class Jacobian(LinearOperator):
         self.register_buffer("weights", weights.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map moves of the weights, (n, n_parameters), to those of the signal, (n, *out_shape)."""
+        """Return J x, (n, *out_shape), for changes x of the weights, (n, n_parameters)."""
         self.check_input(x)
         return torch.cat([self._push(part) for part in x.split(_CHUNK)])
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Map (n, *out_shape) to J^T y, (n, n_parameters)."""
+        """Return J^T y, (n, n_parameters), for changes y of the signal, (n, *out_shape)."""
         self.check_output(y)
         return torch.cat([self._pull(part) for part in y.split(_CHUNK)])
 
@@ -47,6 +48,6 @@ class Jacobian(LinearOperator):
         return torch.func.vjp(self.network, weights)[1](y)[0]
 
     def _push(self, x: Tensor) -> Tensor:
-        """Return J x as the gradient of <J^T u, x> in u: torch's forward mode is still a patchwork."""
+        """Return J x as the gradient of <J^T u, x> in u, since torch's forward mode lacks some operations."""
         image = x.new_zeros(len(x), *self.out_shape)
         return torch.func.vjp(self._pull, image)[1](x)[0]

@@ -1,4 +1,4 @@
-"""Networks that calepin ships, each with a card ``weights/NAME.md``; generators by name or from a file."""
+"""Pretrained networks of calepin, each with a model card ``weights/NAME.md``, and loading of generators."""
 
 import os
 from importlib.resources import as_file, files
@@ -23,7 +23,7 @@ PRETRAINED = {
     "vae-digits": "vae_digits.safetensors",
     "vae-mnist": "vae_mnist.safetensors",
 }
-"""File of each network in ``src/calepin/weights``."""
+"""File name of each pretrained network in ``src/calepin/weights``."""
 
 CLASSES: dict[str, type[UnfoldedAutoencoder] | type[VAE]] = {
     "unfolded-autoencoder": UnfoldedAutoencoder,
@@ -32,20 +32,20 @@ CLASSES: dict[str, type[UnfoldedAutoencoder] | type[VAE]] = {
 
 
 def pretrained(name: str) -> Any:
-    """Return a network that calepin ships: an object of the class that its file says.
+    """Return a pretrained network by name.
 
     Parameters
     ----------
     name : str
-        "bsd-gaussian": an `UnfoldedAutoencoder` for gray images in [0, 1] with noise of sigma 25/255.
-        "dcea-poisson-untied-peak4" and so on, tied or untied, peak 1, 2 or 4: an `UnfoldedAutoencoder` for
-        counts of photons (n, 1, h, w).
-        "vae-mnist", "vae-digits": a `VAE` of 28x28 or 8x8 digits in [0, 1].
+        Name of the network. "bsd-gaussian": an `UnfoldedAutoencoder` for gray images in [0, 1] with Gaussian
+        noise of sigma 25/255. "dcea-poisson-KIND-peakP" with KIND tied or untied and P 1, 2 or 4: an
+        `UnfoldedAutoencoder` for photon counts (n, 1, h, w). "vae-mnist", "vae-digits": a `VAE` of 28x28 or
+        8x8 digits in [0, 1].
 
     Raises
     ------
     ValueError
-        A name that calepin does not ship.
+        If no pretrained network has this name.
     """
     if name not in PRETRAINED:
         raise ValueError(f"name: expected one of {', '.join(PRETRAINED)}, got {name!r}")
@@ -54,19 +54,19 @@ def pretrained(name: str) -> Any:
 
 
 def open_generator(source: str | os.PathLike) -> nn.Module:
-    """Return the generator of a shipped or saved VAE, or of a file of `calepin.generators.save_generator`.
+    """Return the generator of a pretrained or saved VAE, or one saved by `calepin.generators.save_generator`.
 
     Parameters
     ----------
     source : str or path
-        A name of `PRETRAINED`, or a file that ends in ".safetensors".
+        Name of a network in `PRETRAINED`, or a file that ends in ".safetensors".
 
     Raises
     ------
     ValueError
-        A name that calepin does not ship, or a network without a generator.
+        If no pretrained network has this name, or it is not a VAE.
     FileNotFoundError, calepin.FileFormatError
-        No such file, or no generator in it.
+        If the file does not exist, or holds no generator.
     """
     if not os.fspath(source).endswith(".safetensors"):
         network = pretrained(os.fspath(source))

@@ -1,9 +1,9 @@
-"""The two-layer generator that the theory is about, and its kernels.
+"""The untrained two-layer generator of the recovery theorems, and kernels for it.
 
     G(C) = ReLU(U C) v,      v = (1, ..., 1, -1, ..., -1) / sqrt(k)
 
-U convolves circularly with a fixed kernel (Heckel and Soltanolkotabi, "Compressive sensing with
-un-trained neural networks", 2020, eq. 3).
+U is the circular convolution with a fixed kernel. Equations and theorems are those of Heckel and
+Soltanolkotabi, "Compressive sensing with un-trained neural networks", 2020; this is eq. 3.
 """
 
 import math
@@ -18,18 +18,21 @@ __all__ = ["TwoLayerGenerator", "box_kernel", "gaussian_kernel", "triangular_ker
 
 
 def triangular_kernel(width: int, *, ndim: int = 1) -> Tensor:
-    """Return the triangle with `width` nonzero entries an axis, of unit sum; in 2-D a product."""
+    """Return a triangular kernel with `width` nonzero entries along each axis, of unit sum.
+
+    In 2-D the kernel is the outer product of two kernels in 1-D.
+    """
     place = torch.arange(_odd("width", width), dtype=torch.float64) - width // 2
     return _product(width // 2 + 1 - place.abs(), ndim)
 
 
 def box_kernel(width: int, *, ndim: int = 1) -> Tensor:
-    """Return `width` equal entries an axis, of unit sum."""
+    """Return a constant kernel with `width` entries along each axis, of unit sum."""
     return _product(torch.ones(_odd("width", width), dtype=torch.float64), ndim)
 
 
 def gaussian_kernel(sigma: float, *, ndim: int = 1) -> Tensor:
-    """Return a normal density of standard deviation `sigma` pixels, cut off at four of them, of unit sum."""
+    """Return a Gaussian kernel of standard deviation `sigma` pixels, truncated at 4 sigma, of unit sum."""
     if not 0 < sigma < math.inf:
         raise ValueError(f"sigma: expected a positive number, got {sigma!r}")
     reach = math.ceil(4 * sigma)
@@ -43,12 +46,12 @@ class TwoLayerGenerator(UntrainedNetwork):
     Parameters
     ----------
     size : int or tuple of int
-        A number n makes signals of shape (n,), a pair images of shape (1, h, w).
+        Size of the output: n for signals of shape (n,), (h, w) for images of shape (1, h, w).
     kernel : Tensor
-        Convolution kernel, one axis for each of the signal and none longer than it. Its middle entry
-        weighs a pixel itself.
+        Convolution kernel with one axis for each axis of the signal, none longer than that of the signal.
+        Its middle entry is the weight of the pixel itself.
     channels : int, default 256
-        k, an even number.
+        Number k of channels, an even number.
     """
 
     spectrum: Tensor
@@ -73,14 +76,16 @@ class TwoLayerGenerator(UntrainedNetwork):
         return x.view(-1, *self.out_shape)
 
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw standard normal coefficients; Theorem 2 wants them small, see `initial_scale`."""
+        """Draw standard normal coefficients. Theorem 2 requires a smaller scale, see `initial_scale`."""
         like = torch.empty(0, dtype=like.dtype.to_real(), device=like.device)
         return randn((n, self.n_parameters), like=like, generator=generator)
 
     def jacobian_gram(self, weights: Tensor) -> Tensor:
-        """Return J J^T at weights (n_parameters,), in double precision and without J, (pixels, pixels).
+        """Return J J^T, (pixels, pixels), at weights (n_parameters,), in double precision.
 
-        J J^T = (U U^T) o (D D^T) / k,      D the derivative of the rectifier at U C, (pixels, k)
+        The Jacobian J itself is not computed:
+
+            J J^T = (U U^T) o (D D^T) / k,      D the derivative of the rectifier at U C, (pixels, k)
         """
         axes = tuple(range(1, 1 + len(self.pixels)))
         spectrum = self.spectrum.to(torch.complex128)
@@ -93,17 +98,20 @@ class TwoLayerGenerator(UntrainedNetwork):
         return smoothed.view(n, n) * (passed.T @ passed) / self.channels
 
     def initial_scale(self, y: Tensor, *, error: float = 0.1) -> Tensor:
-        """Return Theorem 3's standard deviation ``error ||y|| / (2 sqrt(n) ||U||)``, (n_problems, 1)."""
+        """Return the standard deviation of the weights in Theorem 3, (n_problems, 1).
+
+        It is ``error ||y|| / (2 sqrt(n) ||U||)`` for observations y and n pixels.
+        """
         norm = torch.linalg.vector_norm(y.flatten(1), dim=1, keepdim=True)
         return error * norm / (2 * math.sqrt(math.prod(self.pixels)) * self.jacobian_norm_squared() ** 0.5)
 
     def jacobian_norm_squared(self) -> float:
-        """Return ||U||^2, for ReLU is 1-Lipschitz and v has unit norm."""
+        """Return the bound ||U||^2, because ReLU is 1-Lipschitz and v has unit norm."""
         return float(self.spectrum.abs().max() ** 2)
 
 
 def embed_kernel(kernel: Tensor, pixels: tuple[int, ...]) -> Tensor:
-    """Return the kernel on a grid of zeros, its middle at the origin."""
+    """Return the kernel padded with zeros to a grid, with its middle entry at the origin."""
     if kernel.ndim != len(pixels) or any(k > n for k, n in zip(kernel.shape, pixels, strict=True)):
         raise ValueError(
             f"kernel: expected {len(pixels)} axes of at most {pixels}, got {tuple(kernel.shape)}"

@@ -1,10 +1,10 @@
-"""Networks whose weights are fitted to one observation, and to nothing else.
+"""Untrained networks, whose weights are fitted to a single observation.
 
     x = N_w(fixed input)
 
-The weights are an argument and no property of such a network: a batch of n problems is a batch of n
-weight vectors, (n, n_parameters), which every layer works on at once. What is fixed (sizes, input,
-kernels) is the network. `calepin.reconstruction.fit_untrained` finds the weights.
+The weights are an argument of the network, not stored in it. A batch of n problems is a batch of n weight
+vectors, (n, n_parameters), that every layer processes together. The network itself consists of the fixed
+parts: sizes, input and kernels. `calepin.reconstruction.fit_untrained` estimates the weights.
 """
 
 import math
@@ -19,10 +19,10 @@ __all__ = ["ComplexPair", "LinearGenerator", "UntrainedNetwork"]
 
 
 class UntrainedNetwork(nn.Module):
-    """A map from weight vectors to signals.
+    """Base class of untrained networks: a map from weight vectors to signals.
 
-    A subclass states the shapes of its weights, writes `forward`, and `initial` where its weights
-    don't begin as normal numbers of standard deviation 1 / sqrt(fan in).
+    A subclass gives the shapes of its weights and defines `forward`. It overrides `initial` unless its
+    weights are initialised by a normal distribution of standard deviation 1 / sqrt(fan in).
 
     Parameters
     ----------
@@ -55,15 +55,16 @@ class UntrainedNetwork(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return random weights that n problems begin with, (n, n_parameters).
+        """Return random initial weights of n problems, (n, n_parameters).
 
         Parameters
         ----------
         n : int
-            Number of problems; each draws its own.
+            Number of problems; each has independent weights.
         like : Tensor
-            Gives precision and device.
+            A tensor with the precision and the device of the result.
         generator : torch.Generator, optional
+            Random generator of the weights.
         """
         like = torch.empty(0, dtype=like.dtype.to_real(), device=like.device)
         drawn = [
@@ -73,11 +74,11 @@ class UntrainedNetwork(nn.Module):
         return torch.cat(drawn, 1)
 
     def jacobian_norm_squared(self) -> float | None:
-        """Return a bound on the squared spectral norm of the Jacobian at any weights, None without one."""
+        """Return a bound on the squared spectral norm of the Jacobian at any weights, or None if unknown."""
         return None
 
     def plain(self) -> "UntrainedNetwork":
-        """Return the same network in operations that torch can differentiate in every mode."""
+        """Return the same network, built from operations that torch can differentiate in every mode."""
         return self
 
     def unpack(self, weights: Tensor) -> dict[str, Tensor]:
@@ -94,19 +95,20 @@ class UntrainedNetwork(nn.Module):
         }
 
     def extra_repr(self) -> str:
-        """Return the signal's shape and the number of weights, for ``repr``."""
+        """Return the shape of the signal and the number of weights, for ``repr``."""
         return f"{self.n_parameters} weights -> {self.out_shape}"
 
 
 class LinearGenerator(UntrainedNetwork):
     """A linear generator ``x = J c`` (Heckel and Soltanolkotabi 2020, section 3).
 
-    Gradient descent from zero finds the solution of least norm, so this is where weights begin.
+    Its coefficients c are initialised at zero, because gradient descent from zero converges to the solution
+    of minimal norm.
 
     Parameters
     ----------
     matrix : Tensor, shape (n_features, n_coefficients)
-        J, wide or square.
+        The matrix J.
     """
 
     matrix: Tensor
@@ -124,21 +126,21 @@ class LinearGenerator(UntrainedNetwork):
         return self.unpack(weights)["coefficients"] @ self.matrix.to(weights).T
 
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return zeros."""
+        """Return zero coefficients for n problems, (n, n_coefficients)."""
         return torch.zeros(n, self.n_parameters, dtype=like.dtype.to_real(), device=like.device)
 
     def jacobian_norm_squared(self) -> float:
-        """Return the squared norm of the matrix."""
+        """Return the squared spectral norm of the matrix."""
         return float(torch.linalg.matrix_norm(self.matrix, 2) ** 2)
 
 
 class ComplexPair(UntrainedNetwork):
-    """Complex signals from a real network: its channels are first real, then imaginary parts.
+    """Complex signals from a real network, whose first channels are real and whose last are imaginary parts.
 
     Parameters
     ----------
     network : UntrainedNetwork
-        With an even number of channels, (2 c, *size); the signals are (c, *size).
+        A real network with an even number of channels, (2 c, *size). The complex signals are (c, *size).
     """
 
     def __init__(self, network: UntrainedNetwork) -> None:
@@ -164,9 +166,9 @@ class ComplexPair(UntrainedNetwork):
         return self.network.initial(n, like=like, generator=generator)
 
     def plain(self) -> "ComplexPair":
-        """Return the pair of a plain network."""
+        """Return the complex pair of the plain real network."""
         return ComplexPair(self.network.plain())
 
     def jacobian_norm_squared(self) -> float | None:
-        """Return that of the real network: pairing channels changes no norm."""
+        """Return the bound of the real network, since pairing channels preserves norms."""
         return self.network.jacobian_norm_squared()

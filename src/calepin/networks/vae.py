@@ -1,11 +1,11 @@
-"""A small variational auto-encoder: where a generator of images comes from.
+"""A small variational autoencoder, whose decoder provides a generator of coefficients for images.
 
     p(x | z) = Bernoulli( S(W_2 ReLU(W_1 z)) ),   z ~ N(0, I),   q(z | x) = N(mean(x), diag(variance(x)))
 
-Its loss is minus the evidence lower bound, for pixels in [0, 1] the usual cross entropy and the
-divergence of q from the prior (Kingma and Welling, "Auto-encoding variational Bayes", 2014). The decoder
-has no biases, as in "Dictionary learning under generative coefficient priors", 2022, section 6: its
-coefficients ReLU(W_1 z) are what `VAE.generator` cuts out.
+The loss is the negative evidence lower bound: the cross entropy of pixels in [0, 1] plus the divergence of q
+from the prior (Kingma and Welling, "Auto-encoding variational Bayes", 2014). The decoder has no biases, as in
+"Dictionary learning under generative coefficient priors", 2022, section 6. `VAE.generator` returns its first
+layer, the coefficients ReLU(W_1 z).
 """
 
 import os
@@ -26,16 +26,18 @@ KIND = "vae"
 
 
 class VAE(nn.Module):
-    """Encoder and decoder of one hidden layer each.
+    """A variational autoencoder with one hidden layer in the encoder and one in the decoder.
 
     Parameters
     ----------
     latent_dim : int, default 20
+        Number of latents.
     n_hidden : int, default 400
-        Width of both hidden layers; the number of coefficients of the generator.
+        Width of both hidden layers, which is the number of coefficients of the generator.
     n_features : int, default 784
+        Number of pixels.
     seed : int, default 0
-        Of the first weights.
+        Seed of the initial weights.
     """
 
     def __init__(
@@ -63,14 +65,14 @@ class VAE(nn.Module):
         return self.decoder(self.encode(x)[0])
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and logarithm of the variance of q(z | x), (n, latent_dim) each."""
+        """Return the mean and the log variance of q(z | x), each of shape (n, latent_dim)."""
         if x.ndim != 2 or x.shape[1] != self.n_features:
             raise ValueError(f"x: expected shape (n, {self.n_features}), got {tuple(x.shape)}")
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
         return mean, log_variance
 
     def negative_elbo(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return minus the evidence lower bound of each sample of x, one draw of z for each, (n,)."""
+        """Return the negative evidence lower bound of each sample of x, (n,), estimated from one z."""
         mean, log_variance = self.encode(x)
         z = mean + (0.5 * log_variance).exp() * randn(mean.shape, like=mean, generator=generator)
         logits = self.decoder[:-1](z)
@@ -79,11 +81,11 @@ class VAE(nn.Module):
         return fit + divergence
 
     def generator(self) -> Truncated:
-        """Return ``G(z) = ReLU(W_1 z)``, the decoder without its last layer, as a frozen copy."""
+        """Return ``G(z) = ReLU(W_1 z)``, a fixed copy of the decoder without its output layer."""
         return truncate(self.decoder, 2)
 
     def save(self, path: str | os.PathLike, *, card: Mapping[str, Any] | None = None) -> None:
-        """Write weights, sizes and a model card (JSON) as one safetensors file, atomically."""
+        """Write weights, sizes and a model card (JSON) to one safetensors file, atomically."""
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
         save_arrays(path, KIND, arrays, {"settings": self.settings(), "card": dict(card or {})})
 
@@ -94,7 +96,7 @@ class VAE(nn.Module):
         Raises
         ------
         FileNotFoundError, calepin.FileFormatError
-            No such file, or not a VAE.
+            If the file does not exist, or is not a VAE.
         """
         arrays, parameters = load_arrays(path, KIND)
         network = cls(**parameters["settings"])
@@ -102,13 +104,13 @@ class VAE(nn.Module):
         return network.eval()
 
     def settings(self) -> dict[str, Any]:
-        """Return the three sizes."""
+        """Return the three sizes: latent_dim, n_hidden, n_features."""
         return {"latent_dim": self.latent_dim, "n_hidden": self.n_hidden, "n_features": self.n_features}
 
 
 @torch.no_grad()
 def _initialise(network: nn.Module, seed: int) -> None:
-    """Draw the first weights as torch does, uniform within 1 / sqrt(inputs), but from a seed."""
+    """Draw the initial weights as torch does, uniform within 1 / sqrt(fan in), but with a seed."""
     draw = torch_generator(seed)
     for layer in network.modules():
         if isinstance(layer, nn.Linear):

@@ -1,4 +1,4 @@
-"""The atoms of a dictionary as one image: tiled patches, or curves where they are no patches."""
+"""Figures of the atoms of a dictionary: patches as tiles of one image, other atoms as curves."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["atom_curves", "atom_tiles", "patch_shape"]
 
 BACKGROUND = 0.12
-FLAT = 0.02  # an atom whose spread is below this part of its size has no contrast worth stretching
+FLAT = 0.02  # contrast is not stretched if the range of an atom is below this fraction of its magnitude
 
 
 def patch_shape(n_features: int) -> tuple[int, ...] | None:
-    """Return (p, p) or (p, p, 3) when that many features are a square patch, else None.
+    """Return the shape (p, p) or (p, p, 3) of a square patch with `n_features` entries, or None.
 
-    No number is both a square and three times one, so the answer is never ambiguous.
+    The shape is unique, because no number is both a square and three times a square.
     """
     side = math.isqrt(n_features)
     if side * side == n_features:
@@ -28,24 +28,24 @@ def patch_shape(n_features: int) -> tuple[int, ...] | None:
 def atom_tiles(
     atoms: ArrayLike, shape: Sequence[int] | None = None, *, width: int = 960
 ) -> NDArray[np.float32]:
-    """Return pixels in [0, 1] of all atoms side by side, each stretched to its own contrast.
+    """Return an image, with pixels in [0, 1], of all atoms as tiles, each with its own contrast.
 
-    Zero is mid gray in an atom of both signs, so that the signs can be seen; an atom of one sign
-    goes from black to white. Colour channels share one stretch.
+    In an atom with positive and negative entries, zero is mid gray. An atom with entries of one sign is
+    stretched from black to white. The contrast is the same for all colour channels of an atom.
 
     Parameters
     ----------
-    atoms
-        (n_components, n_features), or (n_components, *shape).
-    shape
-        (h, w) or (h, w, 3). Default: the atoms' own, or the square patch of n_features.
-    width
-        Aimed width in pixels; every atom's pixel becomes a block of whole pixels.
+    atoms : array of shape (n_components, n_features) or (n_components, *shape)
+        The atoms.
+    shape : sequence of int, optional
+        Shape of a patch, (h, w) or (h, w, 3). Default: that of the atoms, or a square patch of n_features.
+    width : int, default 960
+        Approximate width of the image in pixels. Each entry of an atom becomes a block of pixels.
 
     Raises
     ------
     ValueError
-        No patch shape fits, or entries that are not finite.
+        If no patch has this number of entries, or entries are not finite.
     """
     patches = _as_patches(atoms, shape)
     n_components, height, side = patches.shape[:3]
@@ -65,7 +65,7 @@ def atom_tiles(
 
 
 def atom_curves(atoms: ArrayLike) -> Figure:
-    """Return a figure of the atoms (n_components, n_features) as curves, each at its own scale."""
+    """Return a figure of the atoms (n_components, n_features) as curves, each with its own scale."""
     from matplotlib.collections import LineCollection
 
     values = np.asarray(atoms, np.float64)
@@ -92,13 +92,14 @@ def atom_curves(atoms: ArrayLike) -> Figure:
 def _as_patches(atoms: ArrayLike, shape: Sequence[int] | None) -> NDArray[np.float32]:
     values = np.asarray(atoms, np.float32)
     if values.ndim < 2 or 0 in values.shape or not np.isfinite(values).all():
-        raise ValueError(f"atoms: expected finite values, not none, got shape {values.shape}")
+        raise ValueError(f"atoms: expected finite values of at least one atom, got shape {values.shape}")
     n_features = values[0].size
     if shape is None:
         shape = values.shape[1:] if values.ndim > 2 else patch_shape(n_features)
         if shape is None:
             raise ValueError(
-                f"shape: expected (h, w) or (h, w, 3): {n_features} features are no square patch, got None"
+                f"shape: expected (h, w) or (h, w, 3), because {n_features} features are not a square patch, "
+                "got None"
             )
     shape = tuple(shape)
     is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)

@@ -1,6 +1,6 @@
-"""Figures that a person looks at: before and after, and curves with their spread.
+"""Figures of images and curves.
 
-They are built on matplotlib's Figure alone: no global state, no window, the same on a server.
+They use matplotlib's Figure directly, without global state and without windows, and so also work on servers.
 """
 
 import os
@@ -18,15 +18,15 @@ from calepin.core.files import atomic_write
 __all__ = ["COLOURS", "Curve", "before_after", "curves", "detail_window", "save_figure", "sheet"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, which the colour-blind can tell apart."""
+"""The palette of Okabe and Ito, which colour-blind readers can distinguish."""
 
-DASHES = ("-", "--", ":")  # where there are more lines than colours
+DASHES = ("-", "--", ":")  # for more lines than colours
 MARK = "#E69F00"
-PANEL_PIXELS = 900  # more is not seen in a panel, and would cost memory
+PANEL_PIXELS = 900  # images are subsampled to this size, because more pixels are not visible in a panel
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
-    """Write a figure in the format that `path` ends in; an old file stays until this one is complete."""
+    """Write a figure in the format of the suffix of `path`. An old file is replaced only after success."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)
 
@@ -37,26 +37,26 @@ def before_after(
     captions: Mapping[str, str] | None = None,
     window: tuple[slice, slice] | None = None,
 ) -> Figure:
-    """Return a figure that shows images of one scene side by side, each with one detail below.
+    """Return a figure of images of one scene side by side, each with an enlarged detail below.
 
     Parameters
     ----------
-    images
-        Title -> pixels (h, w) or (h, w, 3) in [0, 1], all of one size; "noisy", "denoised", "clean".
-    captions
-        Title -> what to write behind it, such as the PSNR.
-    window
-        Rows and columns of the detail. Default: where the last image has most contrast.
+    images : mapping of str to array (h, w) or (h, w, 3)
+        Pixels in [0, 1] by title ("noisy", "denoised", "clean"); all images have the same size.
+    captions : mapping of str to str, optional
+        Text to append to a title, such as the PSNR.
+    window : (slice, slice), optional
+        Rows and columns of the detail. Default: `detail_window` of the last image.
 
     Raises
     ------
     ValueError
-        Images of different size.
+        If the images have different sizes.
     """
     captions = captions or {}
     shapes = {image.shape[:2] for image in images.values()}
     if len(shapes) != 1:
-        raise ValueError(f"images: expected one size, got {sorted(shapes)}")
+        raise ValueError(f"images: expected images of the same size, got {sorted(shapes)}")
     height, width = shapes.pop()
     window = window or detail_window(list(images.values())[-1])
     panel = 4.2
@@ -81,11 +81,11 @@ def before_after(
 
 
 def detail_window(image: NDArray[np.floating]) -> tuple[slice, slice]:
-    """Return rows and columns of the square, a quarter of the shorter side wide, that shows most.
+    """Return the rows and columns of a detail with many edges near the middle of an image.
 
-    That is many edges near the middle, where photographers put what matters. Edges are slopes steeper
-    than nine of ten, capped at the steepest tenth of those: neither texture, of which there is much, nor
-    the one border between black and white decides alone.
+    The detail is a square whose side is a quarter of the shorter side of the image. Edges are gradients above
+    the 90 % quantile, clipped at the 90 % quantile of those. The threshold removes texture, and the clipping
+    limits the weight of a single strong edge.
     """
     step = max(1, round(max(image.shape[:2]) / PANEL_PIXELS))
     gray = image[::step, ::step]
@@ -109,7 +109,15 @@ def detail_window(image: NDArray[np.floating]) -> tuple[slice, slice]:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line (x, y), and where several runs made it the band (low, high) around it."""
+    """A line (x, y), optionally with a band (low, high) that shows the spread of several runs.
+
+    Attributes
+    ----------
+    x, y : array of shape (n,)
+        Coordinates of the line.
+    low, high : array of shape (n,), optional
+        Limits of the band along y.
+    """
 
     x: ArrayLike
     y: ArrayLike
@@ -147,14 +155,14 @@ def curves(
 
 
 def sheet(columns: Mapping[str, NDArray[np.floating]], *, n_rows: int = 6) -> Figure:
-    """Return a figure with a sample in each row and what was made of it in the columns.
+    """Return a figure with one sample in each row, and its images in the columns.
 
     Parameters
     ----------
-    columns
-        Title -> images (n, h, w) in [0, 1], of which the first are shown.
-    n_rows
-        How many.
+    columns : mapping of str to array (n, h, w)
+        Images in [0, 1] of n samples, by the title of their column.
+    n_rows : int, default 6
+        Number of samples to show, from the first.
     """
     n_rows = min(n_rows, *(len(images) for images in columns.values()))
     figure = Figure(figsize=(1.2 * len(columns), 1.15 * n_rows + 0.3), layout="constrained")

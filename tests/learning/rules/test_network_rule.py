@@ -331,7 +331,7 @@ def _with_rate(rate):
         (lambda: NetworkRule(network(), target="noisy"), "target: expected one of"),
         (
             lambda: NetworkRule(network(), optimizer=torch.optim.SGD(network().parameters(), lr=0.1)),
-            "optimizer: expected a callable that makes one of a list of parameters, got SGD",
+            r"optimizer: expected a function from a list of parameters to an optimiser, .* got SGD",
         ),
         (lambda: NetworkRule(network(), average=0), "average: expected a positive integer or None, got 0"),
         (lambda: NetworkRule(network(), crop=3), "crop: expected an integer of at least 4 or None, got 3"),

@@ -1,1 +1,1 @@
-"""One file a rule: how atoms, filters or weights move in a step."""
+"""Update rules of atoms, filters and network weights, one file for each family."""

@@ -1,15 +1,15 @@
-"""Compiled inner loops of dictionary learning: moments of sparse codes, and the moves of atoms.
+"""Compiled inner loops of dictionary learning: moments of sparse codes, and updates of atoms.
 
-Codes come as the three arrays of a CSR or CSC matrix, so that work and memory follow the nonzeros.
-Each kernel runs on one thread with a fixed order of sums.
+Codes are given as the three arrays of a CSR or CSC matrix, so that work and memory are proportional to the
+number of nonzeros. Each kernel runs on one thread with a fixed order of summation.
 """
 
 import numpy as np
 from numba import njit
 
-# Sums may be reordered by the compiler (once, at compile time), NaN and infinity stay what they are.
+# The compiler may reorder sums (once, at compile time); NaN and infinity are handled as usual.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
-BLOCK = 32  # atoms whose correlations one matrix product makes
+BLOCK = 32  # number of atoms whose correlations are computed by one matrix product
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
@@ -40,8 +40,8 @@ def residuals(indptr, indices, values, X, atoms, out):
 def descend_blocks(atoms, A, B, sphere, nonnegative):
     """Minimise tr(D^T A D)/2 - tr(D^T B) over one atom after the other, in place.
 
-    Equation 10 of Mairal et al. (2009). The correlations of a block of atoms come from one matrix
-    product; within the block they are kept up to date by rank-one corrections.
+    Equation 10 of Mairal et al. (2009). The correlations of a block of atoms are computed by one matrix
+    product. Within the block they are updated by rank-one corrections.
     """
     n_components, n_features = atoms.shape
     moved = np.empty(n_features, atoms.dtype)
@@ -77,8 +77,8 @@ def descend_blocks(atoms, A, B, sphere, nonnegative):
 def ksvd_sweep(indptr, indices, values, E, atoms, positive_code, nonnegative):
     """Update every atom and its coefficients by one power step of its residual's SVD, in place.
 
-    Rubinstein, Zibulevsky and Elad (2008), Algorithm 5. Codes are CSC: column j lists the samples
-    that use atom j. E (n, m) holds x - z D and is kept up to date.
+    Rubinstein, Zibulevsky and Elad (2008), Algorithm 5. Codes are in CSC format: column j lists the
+    samples that use atom j. E (n, m) is the residual x - z D and is updated too.
     """
     n_features = E.shape[1]
     old = np.empty(n_features, atoms.dtype)

@@ -1,6 +1,7 @@
-"""What classical rules need of a batch and its codes: compiled for sparse codes, in torch for dense ones.
+"""Statistics of a batch and its codes for the classical rules.
 
-Sparse codes (CSR) come from compiled coders, and live on the CPU; dense ones are tensors, on any device.
+Sparse codes (CSR) come from compiled coders and are on the CPU; compiled kernels process them. Dense codes
+are tensors on any device; torch processes them.
 """
 
 from typing import Any
@@ -17,14 +18,14 @@ __all__ = ["add_moments", "descend", "ksvd_update", "moments", "residual", "usag
 
 
 def moments(atoms: Tensor) -> tuple[Tensor, Tensor]:
-    """Return A = 0 (p, p) and B = 0 (p, m): sums of z z^T and of z x^T, in float64."""
+    """Return zero moments A (p, p), the sum of z z^T, and B (p, m), the sum of z x^T, in float64."""
     p, m = atoms.shape
     double = {"dtype": torch.float64, "device": atoms.device}
     return torch.zeros((p, p), **double), torch.zeros((p, m), **double)
 
 
 def add_moments(A: Tensor, B: Tensor, codes: Any, X: Tensor, *, decay: float = 1.0) -> None:
-    """Multiply A and B by a decay, then add the batch's sums of z z^T and z x^T, in place."""
+    """Multiply A and B by `decay`, then add the sums of z z^T and z x^T over the batch, in place."""
     if decay != 1.0:
         A *= decay
         B *= decay
@@ -38,7 +39,7 @@ def add_moments(A: Tensor, B: Tensor, codes: Any, X: Tensor, *, decay: float = 1
 
 
 def residual(codes: Any, X: Tensor, atoms: Tensor) -> Tensor:
-    """Return x - z D of every sample, shape (n, m)."""
+    """Return the residual x - z D of every sample, shape (n, m)."""
     if isinstance(codes, Tensor):
         return X - codes @ atoms
     from calepin.learning.rules import _kernels
@@ -49,14 +50,14 @@ def residual(codes: Any, X: Tensor, atoms: Tensor) -> Tensor:
 
 
 def usage(codes: Any) -> np.ndarray:
-    """Return how many samples use each atom."""
+    """Return the number of samples that use each atom, shape (p,)."""
     if isinstance(codes, Tensor):
         return (codes != 0).sum(0).cpu().numpy()
     return np.bincount(codes.indices[codes.data != 0], minlength=codes.shape[1])
 
 
 def descend(atoms: Tensor, A: Tensor, B: Tensor, atom_set: AtomSet, *, n_sweeps: int = 1) -> None:
-    """Lower tr(D^T A D)/2 - tr(D^T B) by block coordinate descent over atoms in their set, in place.
+    """Decrease tr(D^T A D)/2 - tr(D^T B) by block coordinate descent over the atoms, in place.
 
     Source: Mairal et al. (2009), Algorithm 2.
     """
@@ -81,7 +82,7 @@ def _descend_tensor(atoms: Tensor, A: Tensor, B: Tensor, atom_set: AtomSet) -> N
 
 
 def ksvd_update(atoms: Tensor, codes: Any, E: Tensor, atom_set: AtomSet, *, nonnegative_codes: bool) -> None:
-    """Update each atom and its coefficients by one power step on its residual, atoms and E in place.
+    """Update each atom and its coefficients by one power step on its residual; change atoms and E in place.
 
     Source: Rubinstein, Zibulevsky and Elad (2008), Algorithm 5 (approximate K-SVD).
     """

@@ -1,16 +1,16 @@
-"""The classical rules: how atoms move, given codes. Each is a frozen value that the loop plugs in.
+"""The classical rules of dictionary learning: updates of the atoms, given codes.
 
     minimise over D, z   mean over samples of 0.5 ||x - z D||^2 + penalty(z),   atoms in their set
 
-| rule   | a step on a batch                                              | source                   |
+| rule   | step on a batch                                                | source                   |
 | ------ | -------------------------------------------------------------- | ------------------------ |
 | online | moments with forgetting, one sweep of block coordinate descent | Mairal et al. 2009       |
 | mod    | moments of the whole pass, then D = A^-1 B                     | Engan et al. 1999        |
 | ksvd   | each atom and its coefficients by a power step on its residual | Rubinstein et al. 2008   |
 | noodl  | D - step (zD - x)^T sign(z) / n, unit atoms                    | Rambhatla et al. 2019    |
 
-Missing entries are filled with the current reconstruction before atoms move, which majorises the
-objective over the observed entries: the same updates then work for masked data.
+Missing entries are replaced by the current reconstruction before the atoms are updated. The result is a
+majoriser of the objective over the observed entries, so the same updates apply to masked data.
 """
 
 from dataclasses import dataclass, field
@@ -36,7 +36,17 @@ IDLE = IdleReplacement(pool=64, rare=0.05, coherence=0.98)
 
 @dataclass
 class ClassicalState(AtomState):
-    """Atoms, use of them, and the number of steps."""
+    """Atoms, the statistics of idle atoms, and the number of steps.
+
+    Attributes
+    ----------
+    atoms : Tensor, shape (n_components, n_features)
+        The dictionary.
+    idle : Idle
+        Usage of the atoms, and poorly represented samples.
+    n_steps : int
+        Number of batches so far.
+    """
 
     idle: Idle
     n_steps: int
@@ -44,7 +54,13 @@ class ClassicalState(AtomState):
 
 @dataclass
 class MomentState(ClassicalState):
-    """Also A and B: sums of z z^T, (p, p), and of z x^T, (p, m), in float64."""
+    """A state with moments of the codes.
+
+    Attributes
+    ----------
+    A, B : Tensor, shape (p, p) and (p, m)
+        Sum of z z^T and sum of z x^T, in float64.
+    """
 
     A: Tensor
     B: Tensor
@@ -52,16 +68,17 @@ class MomentState(ClassicalState):
 
 @dataclass(frozen=True)
 class ClassicalRule(BaseRule):
-    """What the rules share: coding, the objective, missing entries, replacement of idle atoms.
+    """Base class of the classical rules: coding, objective, missing entries, replacement of idle atoms.
 
     Parameters
     ----------
     coder : Coder
-        Finds the codes.
-    atom_set : AtomSet
-        The set that atoms are projected on.
-    replace_every : int, optional
-        Steps after which idle atoms are looked for, beside the end of every pass; None: only there.
+        Computes the codes.
+    atom_set : AtomSet, optional
+        The set that atoms are projected onto.
+    replace_every : int or None, default 200
+        Number of steps between two replacements of idle atoms. They are also replaced at the end of every
+        pass. None: only there.
     """
 
     state: ClassVar[type[ClassicalState]] = ClassicalState
@@ -71,12 +88,12 @@ class ClassicalRule(BaseRule):
     replace_every: int | None = 200
 
     def init(self, atoms: Any) -> ClassicalState:
-        """Return the state of a run that begins with these atoms, (n_components, n_features)."""
+        """Return the initial state with these atoms, (n_components, n_features)."""
         atoms = tensor_of(atoms)
         return ClassicalState(atoms, IDLE.init(atoms), 0)
 
     def step(self, state: ClassicalState, batch: Batch) -> np.ndarray:
-        """Code a batch, move the atoms in place, and return each sample's objective before the move."""
+        """Code a batch, update the atoms in place; return the objective of each sample before the update."""
         atoms = state.atoms
         X = torch.as_tensor(batch.X)
         observed = None if batch.mask is None else torch.as_tensor(batch.mask)
@@ -85,7 +102,7 @@ class ClassicalRule(BaseRule):
             codes = codes.detach()
         E = _observed_residual(codes, X, atoms, observed)
         if observed is not None:
-            X = E + statistics.residual(-codes, torch.zeros_like(E), atoms)  # observed, or its reconstruction
+            X = E + statistics.residual(-codes, torch.zeros_like(E), atoms)  # missing entries filled
         error = (E * E).sum(-1).double().cpu().numpy()
         value = 0.5 * error + penalty_of(self.coder.penalty, codes)
         state.idle.usage += statistics.usage(codes)
@@ -98,17 +115,17 @@ class ClassicalRule(BaseRule):
         return value
 
     def move(self, state: Any, codes: Any, X: Tensor, E: Tensor) -> None:
-        """Move the atoms, given codes and residuals E = X - codes atoms of a batch."""
+        """Update the atoms in place, given the codes and the residuals E = X - codes @ atoms of a batch."""
         raise NotImplementedError(f"{type(self).__name__} does not define move")
 
     def end_pass(self, state: Any) -> dict[str, float]:
-        """Replace idle atoms, and report how many of the pass were."""
+        """Replace idle atoms, and return the number of atoms replaced during the pass."""
         self._replace_idle(state)
         n_replaced, state.idle.n_replaced = state.idle.n_replaced, 0
         return {"n_replaced": n_replaced}
 
     def forget(self, state: Any, j: int) -> None:
-        """Drop what the rule's statistics say of an atom that was replaced."""
+        """Remove atom `j`, which was replaced, from the statistics of the rule."""
 
     def _replace_idle(self, state: ClassicalState) -> None:
         sphere = AtomSet("sphere", self.atom_set.nonnegative)
@@ -118,17 +135,17 @@ class ClassicalRule(BaseRule):
 
 @dataclass(frozen=True)
 class _MomentRule(ClassicalRule):
-    """A rule whose statistics are moments."""
+    """A rule that accumulates moments of the codes."""
 
     state: ClassVar[type[ClassicalState]] = MomentState
 
     def init(self, atoms: Any) -> MomentState:
-        """Return the state of a run that begins with these atoms, without moments."""
+        """Return the initial state with these atoms and zero moments."""
         atoms = tensor_of(atoms)
         return MomentState(atoms, IDLE.init(atoms), 0, *statistics.moments(atoms))
 
     def forget(self, state: MomentState, j: int) -> None:
-        """Drop the moments of an atom that was replaced."""
+        """Set the moments of atom `j`, which was replaced, to zero."""
         state.A[j] = 0
         state.A[:, j] = 0
         state.B[j] = 0
@@ -140,12 +157,12 @@ class Online(_MomentRule):
 
     Parameters
     ----------
-    forgetting : float
-        Exponent rho of the decay (1 - 1/t)^rho of the past moments at step t (their Section 3.4);
-        0 never forgets.
+    forgetting : float, default 3.0
+        Exponent rho of the decay (1 - 1/t)^rho of the past moments at step t (their Section 3.4). With 0
+        the moments do not decay.
     horizon : int, optional
-        Largest t in that decay: the steps of a pass, where the same samples come again and their
-        old codes should no longer count. Default: none, for streams.
+        Upper bound of t in this decay, usually the number of steps of a pass, so that codes from earlier
+        passes are forgotten. Default: no bound, for streams.
     """
 
     name: ClassVar[str] = "online"
@@ -153,9 +170,9 @@ class Online(_MomentRule):
     horizon: int | None = None
 
     def move(self, state: MomentState, codes: Any, X: Tensor, E: Tensor) -> None:
-        """Add the batch to the moments, then sweep once over the atoms."""
+        """Add the batch to the moments, then do one sweep of coordinate descent over the atoms."""
         t = state.n_steps + 1
-        # Never all of the past: one step may hold few samples.
+        # Keep part of the past in every step but the first, because a batch may have few samples.
         decay = (1 - 1 / max(2, min(t, self.horizon or t))) ** self.forgetting if t > 1 else 0.0
         statistics.add_moments(state.A, state.B, codes, X, decay=decay)
         statistics.descend(state.atoms, state.A, state.B, self.atom_set)
@@ -163,20 +180,20 @@ class Online(_MomentRule):
 
 @dataclass(frozen=True)
 class MOD(_MomentRule):
-    """Method of optimal directions (Engan et al. 1999), over moments summed through a pass."""
+    """Method of optimal directions (Engan et al. 1999), with moments accumulated over a pass."""
 
     name: ClassVar[str] = "mod"
 
     def move(self, state: MomentState, codes: Any, X: Tensor, E: Tensor) -> None:
-        """Only sum: atoms move at the end of the pass."""
+        """Add the batch to the moments; `end_pass` updates the atoms."""
         statistics.add_moments(state.A, state.B, codes, X)
 
     def end_pass(self, state: MomentState) -> dict[str, float]:
-        """Solve A D = B for the used atoms, project, and start the sums anew."""
+        """Solve A D = B for the atoms that were used, project them, and reset the moments."""
         used = (state.A.diagonal() > 0).nonzero().flatten()
         if len(used):
             gram = state.A[used][:, used].clone()
-            # The ridge only matters for atoms whose users are no more than themselves.
+            # The ridge only matters if the codes of some atoms are linearly dependent.
             gram.diagonal().add_(1e-10 * float(gram.diagonal().mean()))
             solved = self.atom_set.project(_solve(gram, state.B[used]))
             alive = (solved != 0).any(-1)
@@ -190,15 +207,15 @@ class MOD(_MomentRule):
 class KSVD(ClassicalRule):
     """Approximate K-SVD (Rubinstein, Zibulevsky and Elad 2008).
 
-    An atom moves by the samples of the batch that use it, so batches should be large: all samples,
-    where memory holds them.
+    An update of an atom depends only on the samples of the batch that use it. Batches should therefore be
+    large: all samples, if they fit into memory.
     """
 
     name: ClassVar[str] = "ksvd"
     atom_set: AtomSet = field(default_factory=lambda: AtomSet("sphere"))
 
     def move(self, state: ClassicalState, codes: Any, X: Tensor, E: Tensor) -> None:
-        """Sweep once over the atoms and their coefficients."""
+        """Do one sweep over the atoms and their coefficients."""
         nonnegative = bool(self.coder.nonnegative)
         statistics.ksvd_update(state.atoms, codes, E, self.atom_set, nonnegative_codes=nonnegative)
 
@@ -209,7 +226,7 @@ class NOODL(ClassicalRule):
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float, default 1.0
         eta_A of the paper: D <- normalise(D - eta_A sign(z)^T (z D - x) / n).
     """
 
@@ -218,7 +235,7 @@ class NOODL(ClassicalRule):
     learning_rate: float = 1.0
 
     def move(self, state: ClassicalState, codes: Any, X: Tensor, E: Tensor) -> None:
-        """Step along the sign gradient and normalise."""
+        """Take a gradient step with the signs of the codes, and normalise the atoms."""
         signs = codes.sign()
         if isinstance(signs, Tensor):
             gradient = signs.T @ E
@@ -239,5 +256,5 @@ def _solve(gram: Tensor, right: Tensor) -> Tensor:
 def _observed_residual(codes: Any, X: Tensor, atoms: Tensor, observed: Tensor | None) -> Tensor:
     if observed is None:
         return statistics.residual(codes, X, atoms)
-    # Not X * observed: a missing entry may hold NaN.
+    # Not X * observed, because a missing entry may be NaN.
     return statistics.residual(codes, torch.where(observed, X, 0), atoms) * observed

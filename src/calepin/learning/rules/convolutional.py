@@ -1,17 +1,17 @@
-"""Learning a convolutional dictionary from signals, images or counts: a rule of the one training loop.
+"""The rule of convolutional dictionary learning from signals, images or counts.
 
     y ~ family( f^{-1}(eta) ),   eta = sum_m z_m * h_m + offset,   ||h_m|| = 1
 
     minimise over filters h and codes z   mean over samples of nll(eta, y) + penalty(z)
 
-A step codes a batch, then moves the filters along the gradient of the likelihood. Codes are constants of
-that gradient ("dec": alternating minimisation) or the result of an unfolded encoder, through which it runs
-("ae-lasso", "ae-ls"), by the same path as `calepin.learning.dictionary_gradient`. Tolooshams, Song,
-Temereanca and Ba, "Convolutional dictionary learning based auto-encoders for natural exponential-family
-distributions", 2020 (DCEA).
+A step computes the codes of a batch, then updates the filters with the gradient of the loss. With "dec" the
+codes are constants (alternating minimisation). With "ae-lasso" and "ae-ls" the gradient also passes through
+the unfolded encoder, as in `calepin.learning.dictionary_gradient`. Source: Tolooshams, Song, Temereanca and
+Ba, "Convolutional dictionary learning based auto-encoders for natural exponential-family distributions",
+2020 (DCEA).
 
-The gradient is projected on the tangent space of each filter's sphere: along the filter itself the
-likelihood only asks for larger amplitudes, which the codes can supply and the sphere takes back.
+The gradient is projected onto the tangent space of the sphere of each filter. Its component along the filter
+would only change the amplitude, which the codes determine and the normalisation removes.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,14 +41,24 @@ from calepin.solvers.support import peaks, refit
 __all__ = ["Convolutional", "ConvolutionalState", "code_signals", "fit_baseline"]
 
 IDLE = IdleReplacement(pool=16, rare=0.02, coherence=0.98)
-_ROUNDS = 4  # of codes and baselines in turn
+_ROUNDS = 4  # alternations between codes and baselines
 _NEWTON_STEPS = 30
 _LONGEST_STEP = 2.0
 
 
 @dataclass
 class ConvolutionalState(AtomState):
-    """Filters (n_components, channels, *kernel), use of them, and what the optimiser remembers."""
+    """State of convolutional dictionary learning.
+
+    Attributes
+    ----------
+    atoms : Tensor, shape (n_components, channels, *kernel)
+        The filters.
+    idle : Idle
+        Usage of the filters, and poorly represented windows.
+    memory : dict of tensors
+        Memory of the optimiser.
+    """
 
     idle: Idle
     memory: dict[str, Tensor]
@@ -56,37 +66,41 @@ class ConvolutionalState(AtomState):
 
 @dataclass(frozen=True)
 class Convolutional(BaseRule):
-    """Filters move along the tangent of their sphere, by any optimiser; see the module.
+    """Updates unit-norm filters with any torch optimiser, tangentially to the sphere.
 
     Parameters
     ----------
     coder : Coder
-        Finds the codes of a batch.
-    stride : int
-        Distance of neighbouring positions of a filter.
-    gradient : {"dec", "ae-lasso", "ae-ls"}
-        What is differentiated; the two last need a coder whose iterations can be.
+        Computes the codes of a batch.
+    stride : int, default 1
+        Distance between neighbouring positions of a filter, in samples.
+    gradient : {"dec", "ae-lasso", "ae-ls"}, default "dec"
+        The gradient with respect to the filters, see `calepin.learning.dictionary_gradient`. "ae-lasso" and
+        "ae-ls" need a coder whose iterations are differentiable.
     debias : int, optional
-        Move the filters by codes that are re-fitted, without the penalty, on the peaks of the coder's:
-        entries that are largest within that many positions along every axis. With "dec" only.
+        Radius of the peaks, in positions. If given, the filters are updated with codes that are re-fitted
+        without the penalty on the peaks of the codes: entries that are the largest within this radius along
+        every axis. With "dec" only.
     n_peaks : int, optional
-        Most peaks of a sample that `debias` keeps, the highest.
-    baseline : bool
-        Fit a baseline to each channel of each sample, beside its code, instead of the given offset.
-    n_updates : int
-        Moves of the filters for the same codes; many of them, with all samples as one batch, make the
-        full alternation of algorithm 2 in the paper's appendix. With "dec" only.
-    optimizer : callable
-        Makes a torch optimiser of a list of parameters. The loss is divided by the number of observed
-        entries and by the curvature of the likelihood, where it has a bound: one scale for all data.
-    tangent : bool
-        Whether the gradient is projected on the sphere's tangent space.
-    centre : bool
-        Whether a filter whose energy lies to one side of its kernel is moved to the middle at the end of a
-        pass: only the codes know its place, and the kernel's edge cuts off what it could still learn.
-    replace : bool
-        Whether filters that hardly any event uses, or that equal another one, give way, at the end of a
-        pass, to windows of what is badly explained.
+        Maximal number of peaks of a sample for `debias`; the highest peaks are kept. Default: no bound.
+    baseline : bool, default False
+        Whether a baseline of each channel of each sample is estimated together with the codes. It replaces
+        the given offset.
+    n_updates : int, default 1
+        Number of updates of the filters with the same codes. Many updates, with all samples as one batch,
+        give the full alternation of algorithm 2 in the paper's appendix. With "dec" only.
+    optimizer : callable, optional
+        A function from a list of parameters to a torch optimiser; Adam by default. The loss is divided by
+        the number of observed entries and by the bound on the curvature of the likelihood, if there is one.
+        The same learning rate therefore suits all data.
+    tangent : bool, default True
+        Whether the gradient is projected onto the tangent space of the sphere.
+    centre : bool, default False
+        Whether filters are centred in their kernel at the end of a pass. The objective does not determine
+        the position of a filter, and a filter at the edge of its kernel is truncated.
+    replace : bool, default True
+        Whether filters that are rarely used, or nearly equal to another one, are replaced at the end of a
+        pass by windows with large residuals.
     """
 
     name: ClassVar[str] = "convolutional"
@@ -111,7 +125,7 @@ class Convolutional(BaseRule):
         check_integer("n_updates", self.n_updates)
         if self.gradient != "dec" and (self.debias is not None or self.n_updates > 1):
             raise ValueError(
-                f"gradient: expected 'dec' with debias or n_updates, whose codes are constants, "
+                f"gradient: expected 'dec' with debias or n_updates, which hold the codes constant, "
                 f"got {self.gradient!r}"
             )
 
@@ -121,17 +135,17 @@ class Convolutional(BaseRule):
         return SPHERE
 
     def init(self, atoms: Any) -> ConvolutionalState:
-        """Return the state of a run that begins with these filters."""
+        """Return the initial state with these filters."""
         filters = tensor_of(atoms)
         return ConvolutionalState(filters, IDLE.init(filters), {})
 
     def step(self, state: ConvolutionalState, batch: Batch) -> np.ndarray:
-        """Move the filters in place and return each sample's objective, nll + penalty, before the move.
+        """Update the filters in place; return the objective (nll + penalty) of each sample before the update.
 
         Raises
         ------
         DivergedError
-            Filters or a gradient with NaN or infinity.
+            If the filters or the gradient contain NaN or infinity.
         """
         atoms = state.atoms
         require_finite("filters", atoms)
@@ -151,14 +165,14 @@ class Convolutional(BaseRule):
         return values
 
     def debiased(self, problem: Problem, codes: Tensor) -> Tensor:
-        """Return codes re-fitted on their peaks, or as they are without `debias`."""
+        """Return codes that are re-fitted on their peaks, or unchanged codes if `debias` is None."""
         if self.debias is None:
             return codes
         support = peaks(codes, self.debias, self.n_peaks)
         return refit(problem, codes, support, nonnegative=self.coder.nonnegative)
 
     def end_pass(self, state: ConvolutionalState) -> dict[str, float]:
-        """Move filters to the middle of their kernels and replace idle ones, where that is wanted."""
+        """Centre the filters if `centre` is True, and replace idle ones if `replace` is True."""
         if self.centre:
             for j in centre_(state.atoms):
                 _forget(state, j)
@@ -171,7 +185,7 @@ class Convolutional(BaseRule):
         return {"n_replaced": n_replaced}
 
     def _move(self, state: ConvolutionalState, leaf: Tensor, coded: Sequence[tuple[Problem, Tensor]]) -> None:
-        """Take a step of the optimiser, in place; `leaf` is the copy of the filters behind the problems."""
+        """Take a step of the optimiser, in place; `leaf` is the copy of the filters in the problems."""
         atoms = state.atoms
         n_entries = sum(problem.y.numel() for problem, _ in coded)
         with torch.enable_grad():
@@ -190,7 +204,7 @@ class Convolutional(BaseRule):
 
     @torch.no_grad()
     def _note(self, state: ConvolutionalState, coded: Sequence[tuple[Problem, Tensor]]) -> None:
-        """Count the use of filters, and keep the window of the batch that is explained worst."""
+        """Update the usage of the filters, and keep the window of the batch with the largest residual."""
         used = sum((codes != 0).transpose(0, 1).flatten(1).sum(1).cpu().numpy() for _, codes in coded)
         warn_if_vanished(bool(np.any(used)))
         state.idle.usage += used
@@ -202,7 +216,7 @@ class Convolutional(BaseRule):
 
 
 def code_signals(rule: Convolutional, signals: Signals, atoms: Tensor) -> tuple[Problem, Tensor]:
-    """Return the problem of some signals, with their baselines if those are fitted, and their codes."""
+    """Return the coding problem of signals, with estimated baselines if `rule.baseline`, and the codes."""
     operator = ConvDictionary(atoms, signal_shape=tuple(signals.y.shape[2:]), stride=rule.stride)
     problem = signals.problem(operator)
     if not rule.baseline:
@@ -217,10 +231,10 @@ def code_signals(rule: Convolutional, signals: Signals, atoms: Tensor) -> tuple[
 
 @torch.no_grad()
 def fit_baseline(problem: Problem, codes: Tensor | None = None) -> Tensor:
-    """Return the most likely baseline of each channel of each sample, given codes (zero by default).
+    """Return the maximum-likelihood baseline of each channel of each sample, given codes (zero by default).
 
-    One number b for each, (n, channels, 1, ...): by Newton's method on ``sum mean(b + D z) = sum y``, with
-    steps that cannot overshoot far.
+    The baselines b, (n, channels, 1, ...), solve ``sum mean(b + D z) = sum y`` by Newton's method with
+    bounded steps.
     """
     predictor = torch.zeros_like(problem.y) if codes is None else problem.operator(codes)
     axes = tuple(range(2, problem.y.ndim))
@@ -228,7 +242,7 @@ def fit_baseline(problem: Problem, codes: Tensor | None = None) -> Tensor:
     likelihood = problem.likelihood
     for _ in range(1 if isinstance(likelihood, Gaussian) else _NEWTON_STEPS):
         eta = predictor + b
-        # the derivative of the mean is the variance: links are canonical
+        # links are canonical, so the derivative of the mean is the variance
         variance = _derivative(likelihood.mean, eta)
         slope = likelihood.score(eta, problem.y).sum(axes, keepdim=True)
         step = slope / variance.sum(axes, keepdim=True).clamp_min(torch.finfo(b.dtype).tiny)
@@ -237,14 +251,14 @@ def fit_baseline(problem: Problem, codes: Tensor | None = None) -> Tensor:
 
 
 def _derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return the derivative of a function of each entry."""
+    """Return the derivative of an elementwise function at x."""
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         return torch.autograd.grad(function(leaf).sum(), leaf)[0]
 
 
 def _forget(state: ConvolutionalState, j: int) -> None:
-    """Clear what the optimiser remembers of a filter."""
+    """Set the optimiser's memory of a filter to zero."""
     for value in state.memory.values():
         if value.shape == state.atoms.shape:
             value[j] = 0

@@ -1,17 +1,17 @@
-"""Learning a dictionary whose coefficients a known generator makes: four rules for the one loop.
+"""Four rules of dictionary learning with coefficients from a known generator G.
 
     minimise over A, z   sum over samples of 0.5 ||y - G(z) A||^2
 
-| rule          | latents             | atoms, the rows of A                                     |
-| ------------- | ------------------- | -------------------------------------------------------- |
-| algorithm1    | Levenberg-Marquardt | A - eta C^-1 G^T (G A - Y) / n, each in a ball about A_0 |
-| altmin        | Adam, 1000 steps    | Adam, 1000 steps with these latents                      |
-| autodiff      | Adam, 1000 steps    | the same steps: both move at once                        |
-| least-squares | Levenberg-Marquardt | proximal least squares over all batches so far           |
+| rule          | latents             | atoms, the rows of A                                        |
+| ------------- | ------------------- | ----------------------------------------------------------- |
+| algorithm1    | Levenberg-Marquardt | A - eta C^-1 G^T (G A - Y) / n, projected onto balls at A_0 |
+| altmin        | Adam, 1000 steps    | Adam, 1000 steps with constant latents                      |
+| autodiff      | Adam, 1000 steps    | in the same steps as the latents                            |
+| least-squares | Levenberg-Marquardt | proximal least squares over all batches so far              |
 
-The first three are those of "Dictionary learning under generative coefficient priors, with
-applications to compression", 2022 (Algorithm 1 and section 6). altmin is PUDLE's "dec" with a latent
-solver for an encoder: the latents are constants when the atoms move. autodiff moves both at once.
+The first three are from "Dictionary learning under generative coefficient priors, with applications to
+compression", 2022 (Algorithm 1 and section 6). altmin corresponds to the gradient "dec", with a solver of the
+latents as the encoder: latents are constants while the atoms are updated. autodiff updates both together.
 """
 
 import math
@@ -48,14 +48,30 @@ __all__ = [
 
 @dataclass
 class GenerativeState(AtomState):
-    """The layer A, (n_coefficients, n_features), and the number of steps."""
+    """State of a rule of generative dictionary learning.
+
+    Attributes
+    ----------
+    atoms : Tensor, shape (n_coefficients, n_features)
+        The linear layer A.
+    n_steps : int
+        Number of batches so far.
+    """
 
     n_steps: int
 
 
 @dataclass
 class PreconditionedState(GenerativeState):
-    """Also the first A and C^{-1}."""
+    """State of `Algorithm1`.
+
+    Attributes
+    ----------
+    first : Tensor, shape (n_coefficients, n_features)
+        The initial A: the centres of the balls.
+    inverse : Tensor, shape (n_coefficients, n_coefficients)
+        The preconditioner C^{-1}.
+    """
 
     first: Tensor
     inverse: Tensor
@@ -63,7 +79,15 @@ class PreconditionedState(GenerativeState):
 
 @dataclass
 class LeastSquaresState(GenerativeState):
-    """Also M, B, and the energy and number of the entries in them."""
+    """State of `LeastSquares`.
+
+    Attributes
+    ----------
+    M, B : Tensor, shape (p, p) and (p, m)
+        Decayed sums of G^T G and of G^T Y, in float64.
+    energy : Tensor, shape (2,)
+        Decayed sums of the squared entries of Y and of their number.
+    """
 
     M: Tensor
     B: Tensor
@@ -72,25 +96,27 @@ class LeastSquaresState(GenerativeState):
 
 @dataclass(frozen=True)
 class GenerativeRule(BaseRule):
-    """What the rules share: decoding a batch with the atoms as they are.
+    """Base class of the rules: estimation of the latents of a batch with the current atoms.
 
     Parameters
     ----------
     generator : callable
-        G, with as many coefficients as there are atoms.
+        G, from latents (n, k) to coefficients (n, n_coefficients); one coefficient for each atom.
     latent_dim : int, optional
-        For a generator that does not tell.
+        Number k of latents. Needed if the generator has no such attribute.
     n_starts : int, default 1
-        Starts of each decoding, the best of which is kept.
-    prior, radius : float
-        Precision of a normal prior on the latents, and their largest norm; see `LatentProblem`.
+        Number of random starts of the decoder. For each sample the best result is kept.
+    prior : float, default 0.0
+        Precision of the normal prior on the latents; see `LatentProblem`.
+    radius : float, optional
+        Upper bound on the norm of the latents; see `LatentProblem`. Default: no bound.
     seed : int, default 0
-        Of the starts.
+        Seed of the random starts.
     """
 
     state: ClassVar[type[AtomState]] = GenerativeState
     solver: ClassVar[LatentSolver] = LevenbergMarquardt()
-    learning_tol: ClassVar[float] = 1e-6  # of `decode`, when its latents move the atoms
+    learning_tol: ClassVar[float] = 1e-6  # tolerance of `decode` in `learn`
 
     generator: Generator
     latent_dim: int | None = None
@@ -100,14 +126,14 @@ class GenerativeRule(BaseRule):
     seed: int = 0
 
     def init(self, atoms: Any) -> Any:
-        """Return the state of a run that begins with this A."""
+        """Return the initial state with this A."""
         return GenerativeState(tensor_of(atoms), 0)
 
     @single_threaded_torch()
     def step(self, state: Any, batch: Batch) -> np.ndarray:
-        """Decode a batch, move the atoms in place, and return each sample's objective before the move."""
+        """Decode a batch, update the atoms in place, and return the objective of each sample."""
         if batch.mask is not None:
-            raise ValueError("mask: expected None, these rules learn from whole samples")
+            raise ValueError("mask: expected None, generative rules do not support missing entries")
         y = torch.as_tensor(batch.X).to(state.atoms)
         starts = torch_generator(np.random.default_rng([self.seed, state.n_steps]))
         with torch.no_grad():
@@ -116,7 +142,7 @@ class GenerativeRule(BaseRule):
         return found.objective.double().cpu().numpy()
 
     def learn(self, state: Any, y: Tensor, generator: torch.Generator) -> Decoded:
-        """Move the atoms in place, and return the latents they moved by."""
+        """Update the atoms in place, and return the decoded latents that were used."""
         found = self.decode(state.atoms, y, generator=generator, tol=self.learning_tol)
         self.move(state, self.generator(found.z), y)
         return found
@@ -130,7 +156,7 @@ class GenerativeRule(BaseRule):
         generator: torch.Generator | None = None,
         tol: float = 1e-6,
     ) -> Decoded:
-        """Return the latents of observations, with the rule's own solver: from `z0`, or from all starts."""
+        """Return the latents of observations from the rule's solver, started at `z0` or at random."""
         problem = LatentProblem(
             Problem(Dense(atoms), Gaussian(), y), self.generator, latent_dim=self.latent_dim,
             prior=self.prior, radius=self.radius,
@@ -139,24 +165,24 @@ class GenerativeRule(BaseRule):
         return decode(problem, solver=self.solver, n_starts=n_starts, z0=z0, tol=tol, generator=generator)
 
     def move(self, state: Any, coefficients: Tensor, y: Tensor) -> None:
-        """Move the atoms in place, the coefficients being constants."""
+        """Update the atoms in place, with constant coefficients."""
         raise NotImplementedError(f"{type(self).__name__} does not define move")
 
 
 @dataclass(frozen=True)
 class Algorithm1(GenerativeRule):
-    """The paper's Algorithm 1: a preconditioned gradient step, projected onto balls about the start.
+    """The paper's Algorithm 1: a preconditioned gradient step, projected onto balls at the initial atoms.
 
-    Theorems 5.1 and 5.2 speak of it: from atoms near the true ones it converges geometrically.
+    By Theorems 5.1 and 5.2 of the paper it converges linearly if the initial atoms are near the true ones.
 
     Parameters
     ----------
     step_size : float, default 1
-        eta.
+        Step size eta.
     delta : float, default infinity
-        Radius of the ball about each first atom.
+        Radius of the ball around each initial atom.
     precondition : bool, default True
-        Whether C^{-1} is `preconditioner`'s or the identity.
+        Whether C^{-1} is the estimate of `preconditioner` (True) or the identity (False).
     """
 
     name: ClassVar[str] = "algorithm1"
@@ -166,7 +192,7 @@ class Algorithm1(GenerativeRule):
     precondition: bool = True
 
     def init(self, atoms: Any) -> PreconditionedState:
-        """Return the state of a run that begins with this A, with C^{-1}."""
+        """Return the initial state with this A and C^{-1}."""
         first = tensor_of(atoms)
         k = latent_dimension(self.generator, self.latent_dim)
         inverse = torch.eye(len(first)).to(first)
@@ -175,7 +201,7 @@ class Algorithm1(GenerativeRule):
         return PreconditionedState(first, 0, first.clone(), inverse)
 
     def move(self, state: PreconditionedState, coefficients: Tensor, y: Tensor) -> None:
-        """Take `algorithm1_step`."""
+        """Update the atoms by `algorithm1_step`."""
         moved = algorithm1_step(
             state.atoms, coefficients, y, state.inverse, step_size=self.step_size, first=state.first,
             delta=self.delta,
@@ -190,9 +216,9 @@ class AltMin(GenerativeRule):
     Parameters
     ----------
     n_iter : int, default 1000
-        Steps on the atoms in a batch.
+        Number of updates of the atoms for each batch.
     learning_rate : float, default 1e-3
-        Of these steps.
+        Learning rate of these updates.
     """
 
     name: ClassVar[str] = "altmin"
@@ -201,7 +227,7 @@ class AltMin(GenerativeRule):
     learning_rate: float = 1e-3
 
     def move(self, state: GenerativeState, coefficients: Tensor, y: Tensor) -> None:
-        """Run Adam on the atoms."""
+        """Update the atoms by `n_iter` steps of Adam."""
         atoms = state.atoms
         optimizer = torch.optim.Adam([atoms], lr=self.learning_rate, fused=True)
         for _ in range(self.n_iter):
@@ -212,14 +238,14 @@ class AltMin(GenerativeRule):
 
 @dataclass(frozen=True)
 class Autodiff(GenerativeRule):
-    """The paper's "autodiff": Adam on atoms and latents at once, from random latents in each batch.
+    """The paper's "autodiff": Adam on atoms and latents together, from random latents for each batch.
 
     Parameters
     ----------
     n_iter : int, default 1000
-        Steps in a batch.
+        Number of updates for each batch.
     learning_rate, latent_rate : float, default 1e-3, 1e-2
-        Of atoms and of latents.
+        Learning rates of the atoms and of the latents.
     """
 
     name: ClassVar[str] = "autodiff"
@@ -229,7 +255,7 @@ class Autodiff(GenerativeRule):
     latent_rate: float = 1e-2
 
     def learn(self, state: GenerativeState, y: Tensor, generator: torch.Generator) -> Decoded:
-        """Run Adam on both; the objective returned is that after the last step."""
+        """Update atoms and latents by `n_iter` steps of Adam; return the objective after the last step."""
         atoms = state.atoms
         k = latent_dimension(self.generator, self.latent_dim)
         z = randn((len(y), k), like=y, generator=generator)
@@ -250,33 +276,34 @@ class Autodiff(GenerativeRule):
 
 @dataclass(frozen=True)
 class LeastSquares(GenerativeRule):
-    """Atoms by least squares over all batches so far, near the atoms of the step before.
+    """Proximal least squares over all batches so far, with the current atoms as the centre.
 
         A <- (M + r I)^{-1} (B + r A),   M = sum of G^T G,   B = sum of G^T Y
 
-    Batches count less the older they are, because their latents were found with older atoms.
+    Older batches have smaller weights, because their latents were decoded with older atoms.
 
     Parameters
     ----------
     ridge : float or "evidence", default 1
-        r in units of the mean diagonal of M; or the r under which the batches are most probable, if
-        the change of every atom's entry is normal (MacKay, "Bayesian interpolation", 1992).
+        Regularisation r, in units of the mean diagonal of M. "evidence": the r that maximises the marginal
+        likelihood of the batches under a normal prior on the change of the atoms (MacKay, "Bayesian
+        interpolation", 1992).
     forgetting : float, default 0.95
-        Factor on M and B before a batch is added.
+        Decay factor of M and B, applied before a batch is added.
     n_sweeps : int, default 1
-        Times that latents and atoms take turns in a batch. One is best for networks, whose atoms more
-        of them fit to the noise; generators with few latents gain from dozens.
+        Number of alternations between latents and atoms for each batch. 1 is best for networks, where
+        more alternations fit the atoms to the noise. Generators with few latents benefit from dozens.
     """
 
     name: ClassVar[str] = "least-squares"
     state: ClassVar[type[AtomState]] = LeastSquaresState
-    learning_tol: ClassVar[float] = 1e-3  # no worse a dictionary than with 1e-6, in a third of the time
+    learning_tol: ClassVar[float] = 1e-3  # dictionaries as good as with 1e-6, in a third of the time
     ridge: float | Literal["evidence"] = 1.0
     forgetting: float = 0.95
     n_sweeps: int = 1
 
     def init(self, atoms: Any) -> LeastSquaresState:
-        """Return the state of a run that begins with this A, with sums of zero."""
+        """Return the initial state with this A and sums of zero."""
         atoms = tensor_of(atoms)
         p, m = atoms.shape
         double = {"dtype": torch.float64, "device": atoms.device}
@@ -284,7 +311,7 @@ class LeastSquares(GenerativeRule):
         return LeastSquaresState(atoms, 0, *sums, torch.zeros(2, **double))
 
     def learn(self, state: LeastSquaresState, y: Tensor, generator: torch.Generator) -> Decoded:
-        """Let latents and atoms take turns; the sums take the batch in as it is in the end."""
+        """Alternate between latents and atoms; only the final latents of the batch enter the sums."""
         before = state.M, state.B, state.energy
         found = None
         for _ in range(self.n_sweeps):
@@ -298,14 +325,14 @@ class LeastSquares(GenerativeRule):
         return found
 
     def move(self, state: LeastSquaresState, coefficients: Tensor, y: Tensor) -> None:
-        """Add the batch to the sums and solve."""
+        """Add the batch to the sums and solve for the atoms."""
         atoms, M, B, energy = state.atoms, state.M, state.B, state.energy
         M.mul_(self.forgetting).add_(coefficients.mT @ coefficients)
         B.mul_(self.forgetting).add_(coefficients.mT @ y)
         energy.mul_(self.forgetting).add_(energy.new_tensor([float(y.square().sum()), y.numel()]))
         scale = float(M.diagonal().mean())
         if scale == 0:
-            return  # all coefficients are zero: nothing is known of the atoms
+            return  # all coefficients are zero: the batches say nothing about the atoms
         before = atoms.to(M)
         if self.ridge == "evidence":
             change = B - M @ before
@@ -316,7 +343,7 @@ class LeastSquares(GenerativeRule):
         damped = M.clone()
         damped.diagonal().add_(ridge)
         factor, failed = torch.linalg.cholesky_ex(damped)
-        if failed:  # without a ridge, and fewer samples than atoms: what they leave open stays
+        if failed:  # no ridge, fewer samples than atoms: undetermined directions do not change
             atoms.add_(torch.linalg.pinv(damped, hermitian=True) @ (B - M @ before))
         else:
             atoms.copy_(torch.cholesky_solve(torch.add(B, before, alpha=ridge), factor))
@@ -337,18 +364,19 @@ def algorithm1_step(
     Parameters
     ----------
     atoms : Tensor, shape (n_coefficients, m)
-        The columns of the paper's A.
+        The atoms: the columns of the paper's A.
     coefficients : Tensor, shape (n, n_coefficients)
         G(z) at the decoded latents.
     y : Tensor, shape (n, m)
+        The samples.
     inverse : Tensor, shape (n_coefficients, n_coefficients)
-        C^{-1}; see `preconditioner`.
-    step_size : float
-        eta.
+        The preconditioner C^{-1}; see `preconditioner`.
+    step_size : float, default 1.0
+        Step size eta.
     first : Tensor, shape of atoms, optional
-        Centres of the balls.
-    delta : float
-        Their radius.
+        Centres of the balls. Default: no projection.
+    delta : float, default infinity
+        Radius of the balls.
     """
     gradient = coefficients.mT @ (coefficients @ atoms - y) / len(y)
     moved = atoms - step_size * (inverse @ gradient)
@@ -363,9 +391,9 @@ def algorithm1_step(
 def preconditioner(
     generator: Generator, latent_dim: int | None = None, *, like: Tensor, n: int = 20_000, seed: int = 0
 ) -> Tensor:
-    """Return the estimate C^{-1} of ``E[G(z) G(z)^T]^{-1}`` for normal latents, from `n` draws.
+    """Return the estimate C^{-1} of ``E[G(z) G(z)^T]^{-1}`` for standard normal latents, from `n` draws.
 
-    Directions that G never takes have no inverse and stay zero.
+    It is a pseudo-inverse: zero on directions that G does not reach.
     """
     k = latent_dimension(generator, latent_dim)
     coefficients = generator(randn((n, k), like=like, generator=torch_generator(seed)))
@@ -374,10 +402,11 @@ def preconditioner(
 
 
 def _most_probable_ridge(M: Tensor, change: Tensor, residual: Tensor, count: Tensor) -> float:
-    """Return the ridge with the largest marginal likelihood, the noise's variance being free.
+    """Return the ridge r with the largest marginal likelihood, maximised over the noise variance too.
 
-    With eigenvalues l_i of M and change rotated to their vectors, c_i, minus twice the log evidence is
-    ``m sum log(1 + l_i / r) + count log(residual - sum ||c_i||^2 / (l_i + r))`` but for a constant.
+    Let l_i be the eigenvalues of M and c_i the rows of `change` in the basis of the eigenvectors. Up to a
+    constant, minus twice the log evidence is
+    ``m sum log(1 + l_i / r) + count log(residual - sum ||c_i||^2 / (l_i + r))``.
     """
     values, vectors = torch.linalg.eigh(M)
     values = values.clamp_min(0)

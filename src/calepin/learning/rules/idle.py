@@ -1,4 +1,4 @@
-"""Atoms that nothing uses, and what takes their place: the samples, or windows, that are explained worst."""
+"""Replacement of idle atoms by the samples, or windows of signals, with the largest residuals."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ __all__ = ["Idle", "IdleReplacement", "find_idle"]
 
 @dataclass
 class Idle(State):
-    """Use of the atoms, and a pool of what is explained badly, since atoms were last looked for.
+    """Usage of the atoms, and a pool of poorly represented samples, since the last replacement.
 
     Attributes
     ----------
     usage : ndarray of int64, shape (n_components,)
-        Nonzero coefficients of each atom.
+        Number of nonzero coefficients of each atom.
     pool : Tensor, shape (pool, ...)
-        Badly explained samples or windows, of the shape of an atom.
+        Poorly represented samples or windows, of the shape of an atom.
     pool_error : ndarray of float64, shape (pool,)
-        Their squared errors, -1 where nothing is kept.
+        Squared errors of the samples in the pool; -1 marks an empty slot.
     n_replaced : int
-        Atoms replaced in the pass under way.
+        Number of atoms replaced in the current pass.
     """
 
     usage: np.ndarray
@@ -35,16 +35,16 @@ class Idle(State):
 
 @dataclass(frozen=True)
 class IdleReplacement:
-    """When an atom counts as idle, and what takes its place.
+    """Detection of idle atoms, and their replacement by poorly represented samples.
 
     Parameters
     ----------
     pool : int
-        Badly explained samples that are kept.
+        Number of poorly represented samples in the pool.
     rare : float
-        An atom used less than this fraction of the mean use is idle.
+        An atom is idle if its usage is at most this fraction of the mean usage.
     coherence : float
-        Of two atoms with a larger absolute inner product, relative to their norms, one is idle.
+        If the absolute cosine of two atoms is above this value, the less used one is idle.
     """
 
     pool: int
@@ -52,7 +52,7 @@ class IdleReplacement:
     coherence: float
 
     def init(self, atoms: Tensor) -> Idle:
-        """Return empty counts and an empty pool."""
+        """Return zero counts and an empty pool."""
         return Idle(
             np.zeros(len(atoms), dtype=np.int64),
             atoms.new_zeros(self.pool, *atoms.shape[1:]),
@@ -60,9 +60,9 @@ class IdleReplacement:
         )
 
     def keep(self, idle: Idle, sample: Tensor, error: float) -> None:
-        """Keep a sample if it is explained worse than one of the pool; to be called once a step.
+        """Put a sample into the pool if its error is larger than the smallest one there.
 
-        One sample a step keeps the pool varied: the worst of one batch resemble one another.
+        To be called with one sample per step, because the worst samples of one batch are often similar.
         """
         weakest = int(idle.pool_error.argmin())
         if error > idle.pool_error[weakest]:
@@ -70,9 +70,10 @@ class IdleReplacement:
             idle.pool_error[weakest] = error
 
     def replace(self, idle: Idle, atoms: Tensor, project: Callable[[Tensor], Tensor]) -> list[int]:
-        """Replace idle atoms, in place, by what is explained worst; return which, and count anew.
+        """Replace idle atoms by the worst samples of the pool, in place; return the indices of these atoms.
 
-        `project` maps candidates (1, ...) to atoms; one without a direction is skipped.
+        Afterwards the counts are zero and the pool is empty. `project` maps candidates (1, ...) to atoms. A
+        candidate whose projection is zero is skipped.
         """
         flat = atoms.detach().flatten(1).cpu().numpy()
         candidates = find_idle(flat, idle.usage, rare=self.rare, coherence=self.coherence)
@@ -92,18 +93,18 @@ class IdleReplacement:
 
 
 def find_idle(atoms: np.ndarray, usage: np.ndarray, *, rare: float, coherence: float) -> np.ndarray:
-    """Return the indices of atoms that hardly any sample used, or that a more used atom nearly equals.
+    """Return the indices of atoms that are rarely used, or nearly equal to an atom that is used more.
 
     Parameters
     ----------
     atoms : array (n_components, n_features)
-        The atoms.
+        The dictionary.
     usage : array (n_components,)
-        Samples that used each.
+        Number of samples that used each atom.
     rare : float
-        An atom is idle below this fraction of the mean usage.
+        An atom is idle if its usage is at most this fraction of the mean usage.
     coherence : float
-        Two atoms whose inner product, relative to their norms, is larger in magnitude are one.
+        Two atoms are considered equal if the absolute value of their cosine is above this value.
     """
     norms = np.linalg.norm(atoms, axis=1)
     directions = atoms / np.maximum(norms, np.finfo(np.float32).tiny)[:, None]

@@ -1,10 +1,10 @@
-"""How networks are trained: a rule for the one loop, whose state owns the network and its optimiser.
+"""Rules for the training of networks. The state of a run holds the network and its optimiser.
 
     clean target:     mean over entries of ( q f^{-1}(eta(y)) - x )^2,     y = noise(x), q its scale
     observed target:  negative log-likelihood of y under eta(y), divided by the number of entries
 
-Random in a step are crop, noise and shifts, all functions of the seed and the number of the step: a run
-resumed from a checkpoint equals an uninterrupted one bit for bit.
+Crops, noise and shifts of a step are random. They are functions of the seed and the index of the step, so
+that a run resumed from a checkpoint equals an uninterrupted one bit for bit.
 """
 
 import copy
@@ -30,22 +30,23 @@ from calepin.networks.vae import VAE
 __all__ = ["ModuleRule", "NetworkRule", "NetworkState", "VAERule"]
 
 TARGETS = ("clean", "observed")
-_OPTIMIZER, _AVERAGE = "optimizer.", "average."  # before the names of an optimiser's and of averaged tensors
+_OPTIMIZER, _AVERAGE = "optimizer.", "average."  # prefixes of the optimiser's and of averaged tensors
 
 
 @dataclass(eq=False)
 class NetworkState(State):
-    """A network, its optimiser, the number of steps, and the mean of the weights where one is kept.
+    """State of the training of a network.
 
     Attributes
     ----------
     network : nn.Module
-        A copy of the rule's network, which the run trains.
+        The network in training, a copy of the rule's network.
     optimizer : torch.optim.Optimizer
-        Over its parameters.
+        Optimiser of its parameters.
     n_steps : int
+        Number of steps so far.
     average : dict of tensors
-        Means of the weights, by the names of the weights.
+        Running means of the weights by name; empty if none are computed.
     """
 
     network: Any  # a module of the rule's class
@@ -54,7 +55,7 @@ class NetworkState(State):
     average: dict[str, Tensor] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Any]:
-        """Return weights, means of weights, and what the optimiser remembers of each weight."""
+        """Return the weights, their running means, and the optimiser's memory of each weight."""
         found: dict[str, Any] = {f"{_AVERAGE}{name}": mean for name, mean in self.average.items()}
         for name, parameter in self.network.named_parameters():
             found[name] = parameter.detach()
@@ -67,7 +68,7 @@ class NetworkState(State):
         return {"n_steps": self.n_steps}
 
     def to(self, device: torch.device | str | None) -> "NetworkState":
-        """Move network, means and optimiser to a device, in place; counts of steps stay on the CPU."""
+        """Move network, means and optimiser to a device, in place; step counts stay on the CPU."""
         if device is not None:
             self.network.to(device)
             self.average = {name: mean.to(device) for name, mean in self.average.items()}
@@ -78,12 +79,12 @@ class NetworkState(State):
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> None:
-        """Take in what `tensors` and `scalars` of another state gave.
+        """Set the state from what the methods `tensors` and `scalars` of another state returned.
 
         Raises
         ------
         ValueError
-            A name that is missing, or that the state does not have.
+            If a name is missing, or unknown to this state.
         """
         for name, parameter in self.network.named_parameters():
             parameter.copy_(tensor_of(_required(name, tensors)))
@@ -99,58 +100,58 @@ class NetworkState(State):
 
 
 class ModuleRule:
-    """Trains a network with any optimiser of torch; a subclass says what the loss is.
+    """Base class of rules that train a network with a torch optimiser; a subclass defines the loss.
 
     Parameters
     ----------
     network : nn.Module
-        Where a run begins; the run trains a copy, ``state.network``.
-    optimizer : callable, optional
-        Makes a torch optimiser of a list of parameters, ``partial(torch.optim.Adam, lr=1e-3)`` by default.
-        Its state must be tensors.
+        The initial network. A run trains a copy of it, ``state.network``.
+    optimizer : callable or None
+        A function from a list of parameters to a torch optimiser whose state consists of tensors. None:
+        ``partial(torch.optim.Adam, lr=1e-3)``.
     seed : int
-        Of everything random in a step.
+        Seed of all random numbers of a step.
     """
 
     def __init__(self, network: nn.Module, optimizer: Optimizer | None, seed: int) -> None:
         self.network = network
         if optimizer is not None and not callable(optimizer):
             raise ValueError(
-                "optimizer: expected a callable that makes one of a list of parameters, "
-                f"got {type(optimizer).__name__}; partial(torch.optim.Adam, lr=1e-3) is such a callable"
+                "optimizer: expected a function from a list of parameters to an optimiser, such as "
+                f"partial(torch.optim.Adam, lr=1e-3), got {type(optimizer).__name__}"
             )
         self.optimizer: Any = partial(torch.optim.Adam, lr=1e-3) if optimizer is None else optimizer
         self.seed = seed
 
     def loss(self, network: Any, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the loss of each sample of x for one draw of what is random."""
+        """Return the loss of each sample of x, with random numbers from `generator`."""
         raise NotImplementedError(f"{type(self).__name__} does not define loss")
 
     def before_step(self, state: NetworkState) -> None:
-        """Do what precedes a step of the optimiser: a new learning rate, for example."""
+        """Prepare a step of the optimiser, for example set the learning rate; nothing by default."""
 
     def after_step(self, state: NetworkState) -> None:
-        """Do what follows a step of the optimiser: a projection, for example."""
+        """Complete a step of the optimiser, for example by a projection; nothing by default."""
 
     def settings(self) -> dict[str, Any]:
-        """Return network, optimiser and what is random as JSON."""
+        """Return the settings of the rule for JSON; a checkpoint with other settings is refused."""
         raise NotImplementedError(f"{type(self).__name__} does not define settings")
 
     def init(self, atoms: None = None) -> NetworkState:
-        """Return the state of a run that begins with the network's weights."""
+        """Return the initial state, with a copy of the network."""
         network = copy.deepcopy(self.network)
         return NetworkState(network, self.optimizer(list(network.parameters())))
 
     def restore(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> NetworkState:
-        """Return the state that a checkpoint holds."""
+        """Return the state stored in a checkpoint, on the CPU."""
         state = self.init().to("cpu")
         state.load(tensors, scalars)
         return state
 
     def step(self, state: NetworkState, batch: Batch) -> np.ndarray:
-        """Take one step of the optimiser and return the loss of each sample."""
+        """Take one step of the optimiser, and return the loss of each sample before it."""
         if batch.mask is not None:
-            raise ValueError("mask: expected None, a network learns from whole samples")
+            raise ValueError("mask: expected None, training of networks does not support missing entries")
         generator = torch_generator(np.random.default_rng([self.seed, state.n_steps]))
         weights = next(state.network.parameters())
         x = torch.as_tensor(batch.X).to(weights.device, weights.dtype)
@@ -164,46 +165,48 @@ class ModuleRule:
         return loss.detach().double().cpu().numpy()
 
     def end_pass(self, state: NetworkState) -> dict[str, float]:
-        """Do nothing: a pass has no meaning for a network."""
+        """Do nothing and return no entries for the history."""
         return {}
 
     def finish(self, state: NetworkState) -> None:
-        """Do what ends a run: see `calepin.learning.train_steps`."""
+        """Complete a run after the last step of `calepin.learning.train_steps`; nothing by default."""
 
 
 class NetworkRule(ModuleRule):
-    """Trains an `UnfoldedAutoencoder` with any optimiser of torch; see `calepin.learning.Rule`.
+    """Trains an `UnfoldedAutoencoder` with a torch optimiser.
 
     Parameters
     ----------
     network : UnfoldedAutoencoder
-        Where a run begins; the run trains a copy, ``state.network``.
+        The initial network. A run trains a copy of it, ``state.network``.
     optimizer : callable, optional
-        Makes a torch optimiser of a list of parameters, ``partial(torch.optim.Adam, lr=1e-3)`` by default.
-        Its state must be tensors.
+        A function from a list of parameters to a torch optimiser whose state consists of tensors. Default:
+        ``partial(torch.optim.Adam, lr=1e-3)``.
     schedule : callable (n_step) -> factor, a dataclass, optional
-        What the optimiser's learning rates are multiplied by in each step, `CosineDecay` for example.
+        Factor of the learning rates in each step, for example `CosineDecay`. Default: constant rates.
     max_norm : float, optional
-        Gradients longer than this are shortened to it.
+        Upper bound on the norm of the gradient, enforced by clipping. Default: no bound.
     noise : Noise, optional
-        What is done to the samples before the network sees them, `GaussianNoise` for example.
+        Noise added to the samples, for example `GaussianNoise`. Default: none.
     target : {"clean", "observed"}, default "clean"
-        Whether the network learns to predict the samples behind the noise (supervised), or to explain
-        the observations that it sees (unsupervised).
+        Target of the loss. "clean": the samples without noise (supervised). "observed": the noisy
+        observations (unsupervised).
     crop : int, optional
-        Side of a window that is cut from each sample, at random; a shorter axis is kept whole.
+        Side length of the random window that is cut from each sample. Shorter axes are not cropped.
+        Default: whole samples.
     n_shifts : int, default 1
-        Shifts of the grid in a step, drawn at random.
+        Number of random shifts of the grid in a step.
     detach_codes : bool, default False
-        Whether gradients stop at the codes (PUDLE's "dec") or run through the encoder ("ae-ls").
+        Whether codes are constants of the gradient ("dec"). Otherwise it passes through the encoder
+        ("ae-ls").
     unit_norm : bool, default False
         Whether every atom of every dictionary is scaled to unit norm after each step.
     average : int, optional
-        Steps over which a mean of the weights is kept, which forgets exponentially; of the first steps it is
-        the plain mean. Noise of the gradients keeps weights moving about a place that their mean is nearer
-        to (Polyak and Juditsky 1992). `finish` puts it into the network of a state.
+        Length, in steps, of the exponential running mean of the weights; at first it is the plain mean.
+        Averaging reduces the effect of gradient noise on the weights (Polyak and Juditsky 1992). `finish`
+        copies the mean into the network of a state. Default: no averaging.
     seed : int, default 0
-        Of crops, noise and shifts.
+        Seed of crops, noise and shifts.
     """
 
     def __init__(
@@ -226,7 +229,7 @@ class NetworkRule(ModuleRule):
         check_integer("crop", crop, least=max(network.kernel), optional=True)
         check_number("max_norm", max_norm, above=0, optional=True)
         check_integer("average", average, optional=True)
-        network.random_shifts(n_shifts)  # raises for more than there are
+        network.random_shifts(n_shifts)  # raises ValueError for too many shifts
         super().__init__(network, optimizer, seed)
         self.schedule, self.max_norm = schedule, max_norm
         self.noise, self.target, self.crop = noise, target, crop
@@ -234,7 +237,7 @@ class NetworkRule(ModuleRule):
         self.average = average
 
     def init(self, atoms: None = None) -> NetworkState:
-        """Return the state of a run that begins with the network's weights."""
+        """Return the initial state, with a copy of the network."""
         state = super().init()
         if self.average is not None:
             state.average = {name: p.detach().clone() for name, p in state.network.named_parameters()}
@@ -242,7 +245,7 @@ class NetworkRule(ModuleRule):
 
     @torch.no_grad()
     def finish(self, state: NetworkState) -> None:
-        """Put the mean of the weights into the network, where one is kept."""
+        """Copy the running mean of the weights into the network, if `average` is given."""
         if self.average is None:
             return
         for name, parameter in state.network.named_parameters():
@@ -250,7 +253,7 @@ class NetworkRule(ModuleRule):
         self._project(state.network)
 
     def before_step(self, state: NetworkState) -> None:
-        """Bound the gradient and set the learning rates."""
+        """Clip the gradient and set the learning rates."""
         if self.max_norm is not None:
             torch.nn.utils.clip_grad_norm_(state.network.parameters(), self.max_norm)
         if self.schedule is not None:
@@ -260,7 +263,7 @@ class NetworkRule(ModuleRule):
 
     @torch.no_grad()
     def after_step(self, state: NetworkState) -> None:
-        """Put learned values back into their sets, and take the weights into their mean."""
+        """Project the weights onto their constraint sets, and update their running mean."""
         self._project(state.network)
         if self.average is not None:
             weight = 1 / min(state.n_steps, self.average)
@@ -268,7 +271,7 @@ class NetworkRule(ModuleRule):
                 state.average[name].lerp_(parameter, weight)
 
     def loss(self, network: UnfoldedAutoencoder, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the loss of each sample of x, (n, channels, *spatial), for one draw of what is random."""
+        """Return the loss of each sample of x, (n, channels, *spatial), for random crop, noise and shifts."""
         x = x if self.crop is None else _crops(x, self.crop, generator)
         y = x if self.noise is None else self.noise(x, generator)
         shifts = network.random_shifts(self.n_shifts, generator=generator)
@@ -279,7 +282,7 @@ class NetworkRule(ModuleRule):
         return network.likelihood.nll(eta, y) / math.prod(y.shape[1:])
 
     def settings(self) -> dict[str, Any]:
-        """Return network, optimiser and what is random as JSON."""
+        """Return the settings of network, optimiser and random augmentation for JSON."""
         network: Any = self.network
         return {
             "rule": "network",
@@ -312,27 +315,28 @@ class NetworkRule(ModuleRule):
 
 
 class VAERule(ModuleRule):
-    """Trains a `VAE` in the one loop; see `calepin.learning.train`.
+    """Trains a `VAE` by maximising the evidence lower bound.
 
     Parameters
     ----------
     network : VAE
-        Where a run begins; the run trains a copy, ``state.network``.
+        The initial network. A run trains a copy of it, ``state.network``.
     optimizer : callable, optional
-        Makes a torch optimiser of a list of parameters, ``partial(torch.optim.Adam, lr=1e-3)`` by default.
+        A function from a list of parameters to a torch optimiser. Default:
+        ``partial(torch.optim.Adam, lr=1e-3)``.
     seed : int, default 0
-        Of the draws of z.
+        Seed of the random latents z.
     """
 
     def __init__(self, network: VAE, *, optimizer: Optimizer | None = None, seed: int = 0) -> None:
         super().__init__(network, optimizer, seed)
 
     def loss(self, network: VAE, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return minus the evidence lower bound of each sample."""
+        """Return the negative evidence lower bound of each sample."""
         return network.negative_elbo(x, generator)
 
     def settings(self) -> dict[str, Any]:
-        """Return network, optimiser and seed as JSON."""
+        """Return the settings of network and optimiser, and the seed, for JSON."""
         return {
             "rule": "vae",
             "network": describe(self.network),
@@ -348,7 +352,7 @@ def _required(name: str, values: Mapping[str, Any]) -> Any:
 
 
 def _crops(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Cut a window from each sample, each at a place of its own."""
+    """Return a window of each sample at an independent random position."""
     windows = []
     for sample in x:
         for axis in range(1, sample.ndim):

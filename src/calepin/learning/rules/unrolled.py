@@ -1,4 +1,4 @@
-"""Learning by back-propagation through unfolded sparse coding, as a rule of the one training loop."""
+"""The rule of dictionary learning by back-propagation through unfolded sparse coding."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,20 +25,26 @@ from calepin.solvers.solve import solve
 __all__ = ["Unfolded", "UnfoldedState"]
 
 _SMALLEST_DECAY = 1e-3
-# fraction of the longest valid step that a learned one may take
+# upper bound of a learned step size, as a fraction of 2 / L
 _LONGEST = {"ista": 0.95, "fista": 0.5}
 
 
 @dataclass
 class UnfoldedState(AtomState):
-    """Atoms, what is learned besides, the number of steps, and what the optimisers of each remember.
+    """State of `Unfolded`.
 
     Attributes
     ----------
+    atoms : Tensor, shape (n_components, n_features)
+        The dictionary.
+    n_steps : int
+        Number of batches so far.
     step_size : Tensor, shape (1,), optional
-        Of the layers, where it is learned.
+        Step size of the layers; None if it is not learned.
     alpha : Tensor, shape (n_components,), optional
-        Thresholds of the atoms, where they are learned.
+        Weight of the penalty for each atom; None if it is not learned.
+    atoms_memory, step_size_memory, alpha_memory : dict of tensors
+        Memory of the optimiser of each.
     """
 
     n_steps: int
@@ -49,48 +55,54 @@ class UnfoldedState(AtomState):
     alpha_memory: dict[str, Tensor]
 
     def learned(self) -> dict[str, Tensor]:
-        """Return what the optimiser moves, by name."""
+        """Return the learned tensors by name."""
         known = {"atoms": self.atoms, "step_size": self.step_size, "alpha": self.alpha}
         return {name: values for name, values in known.items() if values is not None}
 
 
 @dataclass(frozen=True)
 class Unfolded(BaseRule):
-    """PUDLE: atoms move by an optimiser along a gradient through T unfolded layers of sparse coding.
+    """PUDLE: updates of the atoms along a gradient through T unfolded layers of sparse coding.
 
-    Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022, Algorithm 2;
-    the gradients are those of `calepin.learning.dictionary_gradient`.
+    Tolooshams and Ba, "Stable and interpretable unrolled dictionary learning", 2022, Algorithm 2.
+    The gradients are those of `calepin.learning.dictionary_gradient`.
 
     Parameters
     ----------
     penalty : Penalty
-        With a `prox`; L1 or NonNegativeL1 for learned thresholds and "implicit".
-    n_unfold : int
-        Layers T of the encoder; unused by differentiate "implicit".
+        Penalty of the codes; its proximal map is the nonlinearity of the layers. It must be L1 or
+        NonNegativeL1 for learned thresholds and for "implicit".
+    n_unfold : int, default 50
+        Number of layers T of the encoder; not used with "implicit".
     step_size : float, optional
-        Of the layers; 1 / L, with L of the atoms at hand, by default. Warns above 1 / L.
-    gradient : {"dec", "ae-lasso", "ae-ls"}
-    solver : {"ista", "fista"}
-    differentiate : {"unroll", "last-k", "implicit"}
+        Step size of the layers. Default: 1 / L of the current atoms. A value above 1 / L raises a warning.
+    gradient : {"dec", "ae-lasso", "ae-ls"}, default "ae-ls"
+        The gradient with respect to the atoms.
+    solver : {"ista", "fista"}, default "ista"
+        Iteration of the layers.
+    differentiate : {"unroll", "last-k", "implicit"}, default "unroll"
+        How the encoder is differentiated, see `calepin.solve`.
     last_k, checkpoint_every : int, optional
         See `calepin.solve`.
-    decay, decay_drop, decay_every : float, float, int
-        The factor beta of the penalty from layer to layer begins at `decay` and falls by
+    decay, decay_drop, decay_every : float, float, int, default 1.0, 0.0, 30
+        The penalty is multiplied by beta from layer to layer. beta is `decay` at first and decreases by
         `decay_drop` after every `decay_every` steps.
-    optimizer : callable
-        Makes a torch optimiser of a list of parameters: ``partial(torch.optim.Adam, lr=2e-3)``.
-    atom_set : AtomSet
-        What atoms are projected on after each step; the sphere normalises them.
-    tangent : bool
-        Take from each atom's gradient the part along the atom, so that the optimiser moves it along
-        the sphere's tangent space (Absil, Mahony and Sepulchre, 2008, section 3.6.1).
-    likelihood : Likelihood
-        Family of the samples; its nll is the loss.
-    learn_step, learn_threshold : bool
-        Whether the optimiser moves the step size, which all layers share, and alpha, one for each atom,
-        along with the atoms. A step stays below 2 / L (fista: 1 / L), alpha nonnegative. Both are learned
-        through the encoder, so not with "dec". The loss of data that are all to be explained falls as
-        alpha falls: without noise, or without another reason to stop early, thresholds end near 0.
+    optimizer : callable, optional
+        A function from a list of parameters to a torch optimiser. Default:
+        ``partial(torch.optim.Adam, lr=1e-3)``.
+    atom_set : AtomSet, optional
+        The set that atoms are projected onto after each step; the unit sphere by default.
+    tangent : bool, default False
+        Whether the gradient of each atom is projected onto the tangent space of the sphere (Absil, Mahony
+        and Sepulchre, 2008, section 3.6.1).
+    likelihood : Likelihood, optional
+        Family of the samples, Gaussian by default. Its negative log-likelihood is the loss.
+    learn_step, learn_threshold : bool, default False
+        Whether the step size, common to all layers, and alpha, one weight for each atom, are learned
+        together with the atoms. The step size is kept below 2 / L (fista: at most 1 / L), and alpha
+        nonnegative. Both need a gradient through the encoder, so not "dec". A smaller alpha gives a
+        smaller reconstruction error on the training data. Without noise or early stopping, alpha therefore
+        tends to 0.
     """
 
     name: ClassVar[str] = "unfolded"
@@ -127,10 +139,12 @@ class Unfolded(BaseRule):
         if self.gradient == "dec" and (self.learn_step or self.learn_threshold):
             raise ValueError(
                 "gradient: expected 'ae-lasso' or 'ae-ls' with learn_step or learn_threshold, got 'dec', "
-                "which does not differentiate the encoder"
+                "which does not pass through the encoder"
             )
         if self.learn_step and self.differentiate == "implicit":
-            raise ValueError("learn_step: expected False with 'implicit', whose codes depend on no step size")
+            raise ValueError(
+                "learn_step: expected False with 'implicit', whose codes do not depend on the step size"
+            )
         if self.learn_threshold and not isinstance(self.penalty, L1 | NonNegativeL1):
             raise ValueError(
                 "learn_threshold: expected False unless the penalty is L1 or NonNegativeL1, "
@@ -138,7 +152,7 @@ class Unfolded(BaseRule):
             )
 
     def init(self, atoms: Any) -> UnfoldedState:
-        """Return the state of a run that begins with these atoms."""
+        """Return the initial state with these atoms."""
         atoms = tensor_of(atoms)
         step_size = alpha = None
         if self.learn_step:
@@ -151,20 +165,20 @@ class Unfolded(BaseRule):
         return UnfoldedState(atoms, 0, step_size, alpha, {}, {}, {})
 
     def step(self, state: UnfoldedState, batch: Batch) -> np.ndarray:
-        """Move the atoms in place and return each sample's objective before the move.
+        """Update the atoms in place, and return the objective of each sample before the update.
 
-        The objective is the nll (half the squared error of Gaussian data) plus the penalty, whatever the
-        gradient is of.
+        For all gradients the objective is the nll (half the squared error for Gaussian data) plus the
+        penalty.
 
         Raises
         ------
         ValueError
-            Missing entries, or a step size that makes the codes grow without bound.
+            If the batch has a mask, or the step size makes the codes diverge.
         DivergedError
-            Atoms or a gradient with NaN or infinity.
+            If the atoms or a gradient contain NaN or infinity.
         """
         if batch.mask is not None:
-            raise ValueError("mask: expected None for rule 'unfolded', which learns from whole samples")
+            raise ValueError("mask: expected None, rule 'unfolded' does not support missing entries")
         y = torch.as_tensor(batch.X).to(state.atoms)
         learned = state.learned()
         for name, values in learned.items():
@@ -193,7 +207,7 @@ class Unfolded(BaseRule):
 
     @torch.no_grad()
     def encode(self, state: UnfoldedState, X: Any) -> tuple[Tensor, np.ndarray]:
-        """Return the codes that a step would find now, exact ones with "implicit", and their objectives."""
+        """Return the codes of X in the current state, exact ones with "implicit", and their objectives."""
         y = torch.as_tensor(X).to(state.atoms)
         penalty, step_size = self._layers(state.learned())
         decay = self.decay_at(state.n_steps)
@@ -204,20 +218,20 @@ class Unfolded(BaseRule):
         return codes, objective(problem, Codes(codes), penalty)
 
     def decay_at(self, n_steps: int) -> float:
-        """Return the factor beta of the step after `n_steps` others."""
+        """Return the factor beta in the step with index `n_steps`, counted from 0."""
         return max(self.decay - self.decay_drop * (n_steps // self.decay_every), _SMALLEST_DECAY)
 
     def _problem(self, atoms: Tensor, y: Tensor) -> Problem:
         return Problem(Dense(atoms), self.likelihood, y)
 
     def _layers(self, learned: dict[str, Tensor]) -> tuple[Penalty, float | Tensor | None]:
-        """Return penalty and step size of the layers, learned or not."""
+        """Return penalty and step size of the layers, with learned values if there are any."""
         step_size = learned["step_size"][0] if self.learn_step else self.step_size
         penalty: Any = type(self.penalty)
         return (penalty(learned["alpha"]) if self.learn_threshold else self.penalty), step_size
 
     def _move(self, state: UnfoldedState, gradients: dict[str, Tensor]) -> None:
-        # an optimiser that couples its parameters is asked for each on its own
+        # one optimiser per tensor, also for optimisers that couple their parameters
         for name, values in state.learned().items():
             move(getattr(state, f"{name}_memory"), values, gradients[name], self.optimizer)
         with torch.no_grad():
