@@ -54,6 +54,9 @@ torch.manual_seed(0)
 y = torch.randn(1, 64)
 signal = numpy.cumsum(numpy.random.default_rng(0).standard_normal(300))
 size = (32, 32)
+import h5py
+with h5py.File("scan.h5", "w") as file:
+    file["kspace"] = torch.randn(11, 8, *size, dtype=torch.complex64).numpy()
 acquired = torch.rand(size) < 0.5
 kspace = acquired * torch.randn(1, 8, *size, dtype=torch.complex64)
 """,
@@ -77,6 +80,7 @@ SMALLER = {
     "untrained.md": [
         ("(1, 64, 64), 1024", "(1, 16, 16), 64"),
         ("n_starts=4", "n_starts=2, max_iter=20, tol=0"),
+        ("(scan, random_state", "(scan, max_iter=2, random_state"),
         ("channels=128", "channels=8"),
         ("max_iter=400", "max_iter=20"),
     ],
