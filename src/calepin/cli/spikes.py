@@ -49,7 +49,7 @@ def spikes(
         Path, typer.Option("--output", "-o", metavar="MODEL.safetensors", help="File for the model.")
     ],
     figure: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Draw raster, events, filter and KS plot.")
+        Path | None, typer.Option(metavar="PNG", help="Plot raster, events, filter and KS test.")
     ] = None,
     kernel_size: Annotated[
         int | None,
@@ -126,7 +126,7 @@ def spikes(
 
     The events are the same in all trials: one filter at unknown onsets, with unknown amplitudes. Each trial
     has its own history. Held-out trials test the goodness of fit, and that of a regression (GLM) on history
-    and on the velocity of the stimulus, if the file has one. Bits per spike are the gain over a constant rate.
+    and on the velocity of the stimulus, if the file has one. Bits per spike are a gain over a constant rate.
     """
     from calepin.core.paths import check_output
     from calepin.core.progress import progress_bar

@@ -270,7 +270,7 @@ def _round(y: Floats, h: Floats, base: float, before: EventModel | None, setting
         candidates = _peaks(code, settings)
     if not len(candidates):
         raise ValueError(
-            "alpha: expected a weight with which events are found, got none; try a smaller one or another start"
+            "alpha: expected a weight with which events are found, got none; try less or another start"
         )
     glm = None if before is None else before.glm
     onsets, glm = _refit_some(y, h, candidates, glm, settings)

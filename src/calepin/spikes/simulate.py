@@ -65,7 +65,7 @@ def simulate_spikes(
         mean = likelihood.mean(eta).numpy()
         if mean.max() > _RUN_AWAY:
             raise ValueError(
-                f"history: expected weights that keep counts bounded, got a mean of {mean.max():.3g} in bin {n}"
+                f"history: expected weights that keep counts bounded, got {mean.max():.3g} in bin {n}"
             )
         if isinstance(likelihood, Poisson):
             counts[:, order + n] = stream.poisson(mean)
