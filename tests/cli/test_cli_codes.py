@@ -137,7 +137,7 @@ def test_an_unfolded_dictionary_codes_by_its_own_layers(tmp_path, capsys):
     assert main(["decode", files[2], "--dict", files[1], "-o", files[3], "--quiet"]) == 0
     np.testing.assert_allclose(np.load(files[3]), learner.inverse_transform(learner.transform(X)))
     assert main(["encode", files[0], "--dict", files[1], "-o", files[2], "--coder", "omp"]) == 2
-    assert "by the layers it was learned with" in capsys.readouterr().err
+    assert "uses the layers it was learned with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

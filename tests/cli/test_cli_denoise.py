@@ -170,7 +170,7 @@ def test_a_model_that_tells_no_level_is_applied_as_it_is(capsys):
     atoms = 0.3 * torch.randn(8, 1, 5, 5, generator=torch.Generator().manual_seed(0))
     UnfoldedAutoencoder(atoms, L1(0.05), stride=2, n_unfold=2).save("mine.safetensors")
     assert main(["denoise", "in.png", "-o", "out.png", "--sigma", "10", "--model", "mine.safetensors"]) == 0
-    assert "mine.safetensors does not say which noise it was trained for" in capsys.readouterr().err
+    assert "mine.safetensors has no noise level of its training" in capsys.readouterr().err
 
 
 def test_what_a_model_cannot_do_is_said_in_one_line(capsys):
@@ -267,10 +267,10 @@ def test_an_image_of_counts_is_measured_against_the_clean_one(capsys, counts):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["counts.png", "--noise", "poisson"], "--peak: say the expected count of the brightest pixel"),
+        (["counts.png", "--noise", "poisson"], "--peak: give the expected count of the brightest pixel"),
         (["counts.png", "--noise", "poisson", "--peak", "0"], "peak: expected a finite number above 0"),
         (["counts.png", "--noise", "poisson", "--add-noise", "0"], "peak: expected a finite number above 0"),
-        (["--sample", "camera", *PHOTONS], "--sample: a sample holds no counts: add --add-noise PEAK"),
+        (["--sample", "camera", *PHOTONS], "--sample: a sample image holds no counts: use --add-noise PEAK"),
         (["clean.png", "--sample", "camera"], "give one of IMAGE and --sample NAME"),
         (["clean.png", "--sigma", "-3"], "--sigma: expected a number of at least 0 or 'estimated', got '-3'"),
         (["clean.png", "--sigma", "auto"], "--sigma: expected a number of at least 0 or 'estimated'"),
@@ -289,5 +289,5 @@ def test_a_peak_far_from_the_networks_warns(capsys):
     write_image("clean.png", Image(crop("camera", 32)))
     assert main(["denoise", "clean.png", "--noise", "poisson", "--add-noise", "40"]) == 0
     err = capsys.readouterr().err
-    assert err.startswith("calepin: warning: peak 40 is far from those that calepin's networks were trained")
+    assert err.startswith("calepin: warning: peak 40 is far from the peaks of the shipped networks")
     assert err.count("\n") == 1

@@ -36,7 +36,7 @@ def test_a_person_reads_how_far_samples_moved(transferred, run):
         transferred / "model.safetensors", "--reference", transferred / "test.npy",
     )  # fmt: skip
     assert status == 0
-    assert "40 samples, latents of 10; moved by" in out
+    assert "40 samples, latents of 10; mean change" in out
     assert "distance to the clean samples: 0 noisy" in out
 
 

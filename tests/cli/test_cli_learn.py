@@ -84,7 +84,7 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_ends_as_if_never_stopped(
     assert main([*LEARN, *settings, "--checkpoint", "run.safetensors"]) == 130
     out, err = capsys.readouterr()
     assert out == ""
-    assert "run.safetensors holds the state of the run; --resume goes on from it" in err
+    assert "run.safetensors holds the state of the run; --resume continues it" in err
     assert err.endswith("calepin: interrupted\n")
     assert Path("D.safetensors").read_bytes() == b"old"
 

@@ -98,7 +98,7 @@ def test_movement_trials_run_and_a_person_sees_a_table(capsys, public_data):
     assert main(["spikes", str(path), *arguments]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "50 trials (30 learned from) of 2000 bins of 1 ms, 4696 spikes, Binomial" in out
+    assert "50 trials (30 for training) of 2000 bins of 1 ms, 4696 spikes, Binomial" in out
     assert "bits/spike" in out
     assert len([line for line in out.splitlines() if line.startswith(("constant", "GLM", "events"))]) == 3
 
@@ -132,7 +132,7 @@ def test_bad_input_is_one_line(capsys):
             "baseline: expected A:B with 0 <= A < B <= 400",
         ),
         (["none.nwb", "-o", "m.safetensors", "--window", "2-1"], "--window: expected A:B in seconds"),
-        (["zero.npy", "-o", "m.safetensors"], "data: expected spikes in bins 0:400, got 0 a bin"),
+        (["zero.npy", "-o", "m.safetensors"], "data: expected spikes in bins 0:400, got 0 per bin"),
         (["half.npy", "-o", "m.safetensors"], "expected whole numbers"),
         (["b.mat", "-o", "m.safetensors"], "expected the variable train, or y with idxtr or idxts"),
         (["no.mat", "-o", "m.safetensors"], "no such file: no.mat"),

@@ -32,7 +32,10 @@ MAY_DIFFER = {
     ("UntrainedReconstructor", "random_state"),
     ("reconstruct_scan", "random_state"),
     ("UntrainedReconstructor", "n_starts"),  # a scan is one image: the mean of two starts is worth its time
-    ("ConvolutionalPursuitCoder", "nonnegative"),  # events of counts are nonnegative; real signals have both signs
+    (
+        "ConvolutionalPursuitCoder",
+        "nonnegative",
+    ),  # events of counts are nonnegative; real signals have both signs
     ("IHT", "step_size"),  # the coder keeps the paper's step; the solver takes 1 / L
 }
 

@@ -186,7 +186,7 @@ def test_the_nearest_peak_is_taken_on_a_logarithmic_scale(peak, bound):
 
 @pytest.mark.parametrize(("peak", "bound"), [(0.3, 1), (40.0, 4)])
 def test_a_peak_far_from_those_of_training_warns(peak, bound):
-    with pytest.warns(UserWarning, match=f"peak {peak:g} is far from those"):
+    with pytest.warns(UserWarning, match=f"peak {peak:g} is far from the peaks"):
         network = NetworkDenoiser().network(PoissonNoise(peak))
     assert network.residual_bound == bound
 

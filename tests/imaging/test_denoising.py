@@ -104,7 +104,7 @@ def test_pixels_are_floating_point_numbers(noise):
 
 
 def test_a_level_cannot_be_estimated_from_a_few_pixels():
-    with pytest.raises(ValueError, match="image: .* at least 16 pixels a side"):
+    with pytest.raises(ValueError, match="image: .* at least 16 pixels per side"):
         denoise(np.zeros((12, 40)))
 
 

@@ -42,7 +42,7 @@ def discs(n=12, size=24):
 
 def test_the_first_dictionary_has_norm_one_where_the_step_is_one():
     net = new_denoiser(SMALL, seed=4)
-    assert float(net.step) == 1
+    assert float(net.step_size) == 1
     large = ConvDictionary(net.atoms.detach(), signal_shape=(80, 80), stride=2, boundary="circular")
     assert large.norm_squared() == pytest.approx(1, rel=0.02)
 

@@ -63,7 +63,7 @@ def test_what_is_missing_is_said_with_what_is_there(tmp_path, slices):
     with pytest.raises(FileFormatError, match=r"holds no 'kspace', but images/real \(2, 3\) float64"):
         read_kspace(tmp_path / "a.h5")
     savemat(tmp_path / "a.mat", {"x": np.ones((2, 3))})
-    with pytest.raises(FileFormatError, match=r"0 complex arrays, expected one: there is x \(2, 3\)"):
+    with pytest.raises(FileFormatError, match=r"0 complex arrays, expected one: it has x \(2, 3\)"):
         read_kspace(tmp_path / "a.mat")
     savemat(tmp_path / "b.mat", {"one": slices[0, 0], "two": slices[0, 1]})
     with pytest.raises(FileFormatError, match="2 complex arrays, expected one"):
@@ -75,7 +75,7 @@ def test_what_is_missing_is_said_with_what_is_there(tmp_path, slices):
     [
         (np.ones((4, 4)), "float64, expected complex k-space"),
         (np.full((4, 4), np.nan + 0j), "NaN or infinity"),
-        (np.zeros((4, 4), complex), "nothing but zeros"),
+        (np.zeros((4, 4), complex), "only zeros"),
         (np.ones(4, complex), r"shape \(4,\), expected two to four axes"),
     ],
 )
@@ -101,10 +101,10 @@ def test_other_errors_name_the_file(tmp_path, slices):
     with pytest.raises(ValueError, match=r"variable: expected None for a .npy file"):
         read_kspace(tmp_path / "a.npy", variable="kspace")
     (tmp_path / "b.cfl").write_bytes(b"12345678")
-    with pytest.raises(FileNotFoundError, match=r"b.hdr \(BART keeps"):
+    with pytest.raises(FileNotFoundError, match=r"b.hdr \(BART stores"):
         read_kspace(tmp_path / "b.cfl")
     (tmp_path / "b.hdr").write_text("# Dimensions\n4 4 1 1\n")
-    with pytest.raises(FileFormatError, match=r"holds 1 samples, b.hdr tells of 16"):
+    with pytest.raises(FileFormatError, match=r"holds 1 samples, b.hdr says 16"):
         read_kspace(tmp_path / "b.cfl")
     with pytest.raises(ValueError, match="samples: expected four axes"):
         write_cfl(tmp_path / "c.cfl", slices[0])

@@ -89,7 +89,7 @@ def test_not_converging_warns():
 @pytest.mark.parametrize(
     ("settings", "y", "message"),
     [
-        ({}, np.zeros((2, 100), np.float32), "y: expected a signal that was seen"),
+        ({}, np.zeros((2, 100), np.float32), "y: expected measurements of a signal"),
         ({}, np.ones((2, 99), np.float32), "y: SubsampledHadamard expected shape"),
         ({}, np.array(["a"]), "y: expected numbers"),
         ({"max_iter": 2.5}, np.ones((1, 100), np.float32), "max_iter: expected a positive integer"),

@@ -105,7 +105,7 @@ def test_bad_input_is_named(counts):
         (START, {"coder": "omp"}, "coder: expected one of 'fista', 'pursuit', got 'omp'"),
         (START, {"n_events": 0}, "n_events: expected a positive integer or None, got 0"),
         (START, {"alpha": 0.0}, "alpha: expected a finite number above 0, got 0.0"),
-        (START, {"alpha": 1e3}, "alpha: expected a weight that leaves an event"),
+        (START, {"alpha": 1e3}, "alpha: expected a weight with which events are found"),
         (START, {"onsets": [500]}, "onsets: expected bins from 0 to 499"),
         (START, {"order": 500}, "order: expected an integer from 0 to 499"),
     ]:

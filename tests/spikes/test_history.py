@@ -85,7 +85,7 @@ def test_bad_input_is_named():
         fit_spike_glm(counts)
     counts[0, 5] = 1
     for arguments, settings, message in [
-        ((counts[0],), {}, r"counts: expected shape \(n_trials, n_bins\), none of them 0, got \(30,\)"),
+        ((counts[0],), {}, r"counts: expected shape \(n_trials, n_bins\), neither of them 0, got \(30,\)"),
         ((counts[:0],), {}, "counts: expected shape"),
         ((counts, np.zeros(29)), {}, r"stimulus: expected shape \(n_bins=30, p\), got \(29,\)"),
         ((counts, np.full(30, np.inf)), {}, "stimulus: expected finite"),

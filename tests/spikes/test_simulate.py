@@ -23,7 +23,7 @@ def test_simulated_spikes_remember_and_follow_the_seed():
     assert not (counts[:, 1:] * counts[:, :-1]).any()
     assert not (counts[:, 2:] * counts[:, :-2]).any()
     np.testing.assert_array_equal(counts, simulate_spikes(10, 500, baseline=0, history=[-50, -50]).counts)
-    with pytest.raises(ValueError, match="history: expected spikes that die down"):
+    with pytest.raises(ValueError, match="history: expected weights that keep counts bounded"):
         simulate_spikes(10, 500, baseline=0, history=[2.0], likelihood=Poisson())
     with pytest.raises(ValueError, match=r"drive: expected a number or shape \(5,\), got \(4,\)"):
         simulate_spikes(1, 5, drive=np.zeros(4))

@@ -57,7 +57,7 @@ def _root(
 
 
 def _epilog(examples: list[tuple[str, str]]) -> str:
-    """Write examples one on a line; the mark keeps the help from filling them up to paragraphs."""
+    """Return the examples, one per line; a mark prevents the help from joining them into paragraphs."""
     lines = [f"  # {what}\n  {command}" if what else f"  {command}" for command, what in examples]
     return "\b\nExamples:\n" + "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""``calepin encode`` and ``calepin decode``: samples become codes, and codes samples again."""
+"""``calepin encode`` and ``calepin decode``: from samples to codes and back."""
 
 import time
 from enum import StrEnum
@@ -26,13 +26,13 @@ ENCODE_EXAMPLES = [
 ]
 DECODE_EXAMPLES = [("calepin decode codes.npz --dict atoms.safetensors -o patches.npy", "")]
 
-BLOCK = 16384  # samples that are coded or decoded at a time: bounds the memory
-SIGNALS = 256  # the same of signals, whose codes are dense
+BLOCK = 16384  # samples coded or decoded at a time, to bound the memory
+SIGNALS = 256  # the same for signals, whose codes are dense
 PURSUITS = ("omp", "ols", "bcomp")
 
 
 class AnyCoder(StrEnum):
-    """How samples are coded: over atoms by the first four, over filters by the others."""
+    """How samples are coded: the first four are for atoms, the others for filters."""
 
     lasso = "lasso"
     omp = "omp"
@@ -46,7 +46,7 @@ class AnyCoder(StrEnum):
 
 DictionaryFile = Annotated[
     Path,
-    typer.Option("--dict", "-d", metavar="DICT", help="Dictionary that learn or learn-filters wrote."),
+    typer.Option("--dict", "-d", metavar="DICT", help="Dictionary from learn or learn-filters."),
 ]
 
 
@@ -55,12 +55,12 @@ def encode(
         Path,
         typer.Argument(
             metavar="DATA.npy",
-            help="Samples (n_samples, n_features); of filters signals, as learn-filters takes them.",
+            help="Samples (n_samples, n_features); for filters signals, as for learn-filters.",
         ),
     ],
     dictionary: DictionaryFile,
     output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="CODES.npz", help="Where the codes go.")
+        Path, typer.Option("--output", "-o", metavar="CODES.npz", help="File for the codes.")
     ],
     coder: Annotated[
         AnyCoder | None, typer.Option(help="How samples are coded. [default: as in learning]")
@@ -70,7 +70,9 @@ def encode(
     ] = None,
     n_nonzero: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Atoms in a code of a pursuit. [default: as in learning]"),
+        typer.Option(
+            metavar="N", help="Largest number of nonzeros in a code, for a pursuit. [default: as in learning]"
+        ),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -78,8 +80,8 @@ def encode(
 ) -> None:
     """Write the sparse codes of samples.
 
-    The coder and its penalty are those of learning by default. Codes over atoms are a file for
-    scipy.sparse.load_npz; those over filters are arrays codes and offset for numpy.load.
+    By default coder and penalty are those of learning. For atoms, read the codes with
+    scipy.sparse.load_npz; for filters, read the arrays codes and offset with numpy.load.
     """
     output = Output(quiet, as_json)
     check_output(output_path, ".npz")
@@ -97,16 +99,16 @@ def encode(
 
 
 def decode(
-    codes_path: Annotated[Path, typer.Argument(metavar="CODES.npz", help="Codes that encode wrote.")],
+    codes_path: Annotated[Path, typer.Argument(metavar="CODES.npz", help="Codes from encode.")],
     dictionary: DictionaryFile,
     output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DATA.npy", help="Where the samples go.")
+        Path, typer.Option("--output", "-o", metavar="DATA.npy", help="File for the samples.")
     ],
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the samples that codes stand for: codes times atoms, or the mean signals of filters."""
+    """Write the samples of codes: codes times atoms, or for filters the mean signals."""
     output = Output(quiet, as_json)
     check_output(output_path, ".npy")
     of = _decode_signals if _holds_filters(dictionary) else _decode_samples
@@ -232,7 +234,7 @@ def _holds_filters(path: Path) -> bool:
 def _filters(
     path: Path, coder: str | None, alpha: float | None, n_nonzero: int | None
 ) -> "ConvolutionalDictionaryLearner":
-    """Return the learner of filters with its coder as in learning, or as the options say."""
+    """Return the learner of filters, with the coder of learning unless options change it."""
     from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
 
     if coder is not None:
@@ -246,16 +248,16 @@ def _filters(
 def _atoms(
     path: Path, coder: str | None, alpha: float | None, n_nonzero: int | None
 ) -> "DictionaryLearner | UnfoldedDictionaryLearner":
-    """Return the learner of atoms with its coder as in learning, or as the options say."""
+    """Return the learner of atoms, with the coder of learning unless options change it."""
     from calepin.core.files import read_header
     from calepin.estimators.unfolded import UnfoldedDictionaryLearner
 
     learner = _load_atoms(path)
     if isinstance(learner, UnfoldedDictionaryLearner):
-        layers = f"has no effect: {path} codes by the layers it was learned with"
+        layers = f"has no effect: {path} uses the layers it was learned with"
         refuse({"--coder": coder, "--n-nonzero": n_nonzero}, layers)
         if learner.learn_threshold:
-            refuse({"--alpha": alpha}, f"has no effect: {path} holds the weights that it learned")
+            refuse({"--alpha": alpha}, f"has no effect: {path} holds learned thresholds")
         return learner.set_params(**given(alpha=alpha))
     if coder is not None:
         _check_coder(coder, Coder, f"the atoms of {path}")
@@ -284,7 +286,7 @@ def _refuse_unused(coder: Any, alpha: float | None, n_nonzero: int | None) -> No
 
 
 def _load_atoms(path: Path) -> "DictionaryLearner | UnfoldedDictionaryLearner":
-    """Return the learner of atoms, of the class that wrote it."""
+    """Return the learner of atoms, with the class that wrote the file."""
     from calepin.core.files import load_arrays
     from calepin.estimators.dictionary import DictionaryLearner
     from calepin.estimators.unfolded import UnfoldedDictionaryLearner

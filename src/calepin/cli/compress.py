@@ -1,4 +1,4 @@
-"""``calepin compress`` and ``calepin decompress``: samples as the latents of a generative dictionary."""
+"""``calepin compress`` and ``calepin decompress``: samples as latents of a generative dictionary."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,33 +20,34 @@ COMPRESS_EXAMPLES = [
     ("calepin compress digits.npy --model model.safetensors -o digits.clp --bits 6", ""),
     (
         "calepin compress digits.npy --model model.safetensors -o digits.clp --rate-distortion curve.png",
-        "beside JPEG, PCA and OMP",
+        "compared with JPEG, PCA and OMP",
     ),
 ]
 DECOMPRESS_EXAMPLES = [("calepin decompress digits.clp --model model.safetensors -o digits.npy", "")]
 
 
 def compress(
-    data: Annotated[Path, typer.Argument(metavar="DATA.npy", help="Samples (n_samples, ...), one a row.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA.npy", help="Samples (n_samples, ...), one per row.")],
     model_path: ModelFile,
-    output_path: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.clp", help="Where they go.")],
+    output_path: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.clp", help="Compressed file.")],
     digits: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Digits of a latent behind the point, unless --bits is given."),
+        typer.Option(metavar="N", help="Decimals of a latent, unless --bits is given."),
         Default("calepin.compression.coding:Quantiser", "digits"),
     ] = None,
     bits: Annotated[
-        int | None, typer.Option(metavar="N", help="Bits of a latent before entropy coding, instead.")
+        int | None,
+        typer.Option(metavar="N", help="Bits of a latent before entropy coding, instead of --digits."),
     ] = None,
     curve: Annotated[
         Path | None,
         typer.Option(
-            "--rate-distortion", metavar="PNG", help="Draw bits against PSNR beside JPEG, PCA and OMP."
+            "--rate-distortion", metavar="PNG", help="Plot PSNR against bits, with JPEG, PCA and OMP."
         ),
     ] = None,
     training: Annotated[
         Path | None,
-        typer.Option(metavar="NPY", help="What PCA and OMP learn from. [default: DATA, which favours them]"),
+        typer.Option(metavar="NPY", help="Training data of PCA and OMP. [default: DATA, which favours them]"),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -54,7 +55,7 @@ def compress(
 ) -> None:
     """Compress samples to the quantised latents of a model.
 
-    The file holds the model's hash and a checksum: another model, or a damaged file, is refused.
+    The file holds a hash of the model and a checksum: another model, or a damaged file, is an error.
     """
     from calepin.compression.clp import read_clp, write_clp
     from calepin.datasets.arrays import load_samples
@@ -80,7 +81,7 @@ def compress(
         values["rate_distortion"] = _draw_curve(X, model, known, curve)
         values["written"].append(str(curve))
     output.line(
-        f"{len(X)} samples in {size} bytes: {8 * size / len(X):.1f} bits a sample, "
+        f"{len(X)} samples in {size} bytes: {8 * size / len(X):.1f} bits per sample, "
         f"1/{X.nbytes / size:.0f} of {data}; relative error {error:.4f}"
     )
     output.line(", ".join(values["written"]))
@@ -88,14 +89,16 @@ def compress(
 
 
 def decompress(
-    file: Annotated[Path, typer.Argument(metavar="FILE.clp", help="What compress wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.clp", help="File from compress.")],
     model_path: ModelFile,
-    output_path: Annotated[Path, typer.Option("--output", "-o", metavar="DATA.npy", help="Where they go.")],
+    output_path: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DATA.npy", help="File for the samples.")
+    ],
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Restore the samples of a .clp file; needs the model they were compressed with."""
+    """Restore the samples of a .clp file, with the model that was used to compress them."""
     from calepin.compression.clp import read_clp
     from calepin.core.files import save_array
 
@@ -122,6 +125,6 @@ def _draw_curve(
     shape = X.shape[1:] if X.ndim == 3 else None
     found = rate_distortion(X.reshape(len(X), -1), model, training=training, image_shape=shape)
     lines = {name: Curve(curve.bits, curve.psnr) for name, curve in found.items()}
-    figure = curves(lines, xlabel="bits a sample", ylabel="PSNR (dB)", title="Rate and distortion")
+    figure = curves(lines, xlabel="bits per sample", ylabel="PSNR (dB)", title="Rate and distortion")
     save_figure(figure, path)
     return {name: {"bits": c.bits.tolist(), "psnr": c.psnr.tolist()} for name, c in found.items()}

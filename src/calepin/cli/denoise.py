@@ -1,4 +1,4 @@
-"""``calepin denoise``: an image without its noise."""
+"""``calepin denoise``: remove the noise of an image."""
 
 import time
 from dataclasses import replace
@@ -25,34 +25,37 @@ EXAMPLES = [
     ("calepin denoise scan.tif -o clean.tif --sigma 12 --atoms-image atoms.png", ""),
     ("calepin denoise --sample camera --add-noise 25 -o out.png --figure before-after.png", ""),
     ("calepin denoise photo.png -o clean.png --method network", "by a trained network"),
-    ("calepin denoise counts.png -o out.png --noise poisson --peak 4", "counts of photons"),
-    ("calepin denoise --sample camera --noise poisson --add-noise 4 -o out.png", "photons are drawn first"),
+    ("calepin denoise counts.png -o out.png --noise poisson --peak 4", "photon counts"),
+    (
+        "calepin denoise --sample camera --noise poisson --add-noise 4 -o out.png",
+        "with simulated photon counts",
+    ),
     ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
 ]
 
-RANGE = 255  # of the noise levels on the command line: from black to white
-TOLERANCE = 0.1  # of a network's noise level, within which an image's is taken as the same
+RANGE = 255  # from black to white, on the scale of noise levels on the command line
+TOLERANCE = 0.1  # relative difference of noise levels of image and network that needs no note
 
 _DENOISE = "calepin.imaging.denoising:denoise"
 _DICTIONARY = "calepin.imaging.by_dictionary:DictionaryDenoiser"
 
 
 class Noise(StrEnum):
-    """How a pixel scatters."""
+    """Noise model of a pixel."""
 
     gaussian = "gaussian"
     poisson = "poisson"
 
 
 class Method(StrEnum):
-    """How noise is removed."""
+    """Denoising method."""
 
     dictionary = "dictionary"
     network = "network"
 
 
 class Rule(StrEnum):
-    """How atoms move."""
+    """How atoms are updated."""
 
     ksvd = "ksvd"
     mod = "mod"
@@ -65,7 +68,7 @@ def denoise(
     ] = None,
     output_path: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="Denoised image, as deep as IMAGE."),
+        typer.Option("--output", "-o", metavar="OUT", help="Denoised image, with the bit depth of IMAGE."),
     ] = None,
     sample: Annotated[
         str | None,
@@ -78,7 +81,7 @@ def denoise(
     noise: Annotated[
         Noise | None,
         typer.Option(
-            help="How pixels scatter; poisson: IMAGE holds counts of photons, 0, 1, 2 ... [default: gaussian]"
+            help="Noise model; with poisson, IMAGE holds photon counts 0, 1, 2 ... [default: gaussian]"
         ),
     ] = None,
     add_noise: Annotated[
@@ -86,7 +89,7 @@ def denoise(
         typer.Option(
             min=0,
             metavar="LEVEL",
-            help="Add noise first: gaussian of standard deviation LEVEL (0..255), or photons, poisson, of "
+            help="Add noise first: Gaussian with standard deviation LEVEL (0..255), or Poisson with "
             "peak LEVEL.",
         ),
     ] = None,
@@ -94,22 +97,22 @@ def denoise(
         str | None,
         typer.Option(
             metavar="S",
-            help="Standard deviation of gaussian noise (0..255), or 'estimated'. "
-            "[default: as added, else estimated]",
+            help="Standard deviation of Gaussian noise (0..255), or 'estimated'. "
+            "[default: that of --add-noise, else estimated]",
         ),
     ] = None,
     peak: Annotated[
         float | None,
         typer.Option(
             metavar="P",
-            help="Expected count of the brightest pixel, for poisson noise. [default: as added]",
+            help="Expected count of the brightest pixel, for Poisson noise. [default: that of --add-noise]",
         ),
     ] = None,
     method: Annotated[
         Method | None,
         typer.Option(
-            help="By a dictionary learned from the image, or by a trained network, which --model and poisson "
-            "noise imply."
+            help="A dictionary learned from the image, or a trained network; --model and Poisson noise "
+            "imply network."
         ),
         Default(_DENOISE, "method"),
     ] = None,
@@ -118,7 +121,7 @@ def denoise(
         typer.Option(
             metavar="NAME|FILE",
             help="The trained network: bsd-gaussian ..., or a .safetensors file. "
-            "[default: the one shipped for the noise]",
+            "[default: a shipped one for the noise]",
         ),
     ] = None,
     patch_size: Annotated[
@@ -133,29 +136,27 @@ def denoise(
     ] = None,
     rule: Annotated[
         Rule | None,
-        typer.Option(help="How atoms of the dictionary move."),
+        typer.Option(help="How atoms of the dictionary are updated."),
         Default(_DICTIONARY, "rule"),
     ] = None,
-    atoms_image: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Draw the atoms that were used.")
-    ] = None,
+    atoms_image: Annotated[Path | None, typer.Option(metavar="PNG", help="Plot the atoms.")] = None,
     figure: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Draw before and after, with a detail.")
+        Path | None, typer.Option(metavar="PNG", help="Plot noisy and denoised image, with a detail.")
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Of the added noise and of learning."),
+        typer.Option(min=0, metavar="N", help="Seed of the added noise and of learning."),
         Default(_DENOISE, "random_state"),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Remove the noise of an image, by a dictionary of its own patches or by a trained network.
+    """Remove the noise of an image, by a dictionary of its patches or by a trained network.
 
-    Gray or colour, 8 or 16 bits; depth, colour, alpha and profile are kept. Noise levels are on the
-    scale 0..255 of the literature whatever the depth: 25 means 25/255 of the range from black to
-    white. PSNR (peak 1) and SSIM are printed where the clean image is known.
+    Gray or colour, 8 or 16 bits; bit depth, colour, alpha channel and profile are kept. Noise levels are on
+    the scale 0..255 for any bit depth, as in the literature: 25 means 25/255 of the range from black to
+    white. PSNR (peak 1) and SSIM are printed if the clean image is known.
     """
     output = Output(quiet, as_json)
     measured = reference is not None or add_noise is not None
@@ -192,7 +193,7 @@ def _check_paths(paths: list[Path], measured: bool) -> None:
     from calepin.datasets.images import check_image_path
 
     if not paths and not measured:
-        raise typer.BadParameter("say where the denoised image goes", param_hint="--output")
+        raise typer.BadParameter("expected a file for the denoised image, got none", param_hint="--output")
     for path in paths:
         check_image_path(path)
 
@@ -200,7 +201,7 @@ def _check_paths(paths: list[Path], measured: bool) -> None:
 def _noise_models(
     poisson: bool, add_noise: float | None, sigma: str | None, peak: float | None
 ) -> "tuple[GaussianNoise | PoissonNoise | None, GaussianNoise | PoissonNoise | None]":
-    """Return the noise to add and the noise to assume; None for none, and for a level to estimate."""
+    """Return the noise to add, or None, and the noise to assume, or None for an estimated level."""
     from calepin.datasets.noise import GaussianNoise, PoissonNoise
 
     if not poisson:
@@ -212,7 +213,7 @@ def _noise_models(
     refuse({"--sigma": sigma}, "has no effect with --noise poisson")
     added = None if add_noise is None else PoissonNoise(add_noise)
     if added is None and peak is None:
-        raise typer.BadParameter("say the expected count of the brightest pixel", param_hint="--peak")
+        raise typer.BadParameter("give the expected count of the brightest pixel", param_hint="--peak")
     return added, added if peak is None else PoissonNoise(peak)
 
 
@@ -229,7 +230,7 @@ def _parse_sigma(sigma: str) -> float:
 
 
 def _choose_method(method: Method | None, *, implied: bool) -> Method:
-    """Return the method asked for, or the network where other options imply it, or the default."""
+    """Return the given method, or the network if other options imply it, else the default."""
     if method is None and not implied:
         return Method(Default(_DENOISE, "method").value())
     return method or Method.network
@@ -253,7 +254,9 @@ def _load(
     if added is not None:
         refuse({"--reference": reference}, "goes with a noisy IMAGE, not with --add-noise")
     elif image is None and isinstance(assumed, PoissonNoise):
-        raise typer.BadParameter("a sample holds no counts: add --add-noise PEAK", param_hint="--sample")
+        raise typer.BadParameter(
+            "a sample image holds no counts: use --add-noise PEAK", param_hint="--sample"
+        )
     source = read_image(image) if image is not None else load_sample(str(sample))
     if added is not None:
         return noisy_scene(source, added, **given(random_state=seed))
@@ -271,7 +274,7 @@ def _denoiser(
 
     if method is Method.dictionary:
         return DictionaryDenoiser(**settings)
-    return NetworkDenoiser(NetworkDenoiser(model).network(noise))  # read once, before any work
+    return NetworkDenoiser(NetworkDenoiser(model).network(noise))  # loaded once, before the work starts
 
 
 def _run(
@@ -295,10 +298,10 @@ def _run(
 
 
 def _note_level(output: Output, model: str | None, denoiser: Any, result: "DenoiseResult") -> None:
-    """Say where a network was trained for another level than the image's, whose pixels are in [0, 1]."""
+    """Print a note if the network was trained for another noise level than that of the image, in [0, 1]."""
     name, trained, sigma = model or "the network", denoiser.model.card.get("sigma"), result.sigma
     if trained is None:
-        output.note(f"{name} does not say which noise it was trained for: it is applied as it is")
+        output.note(f"{name} has no noise level of its training: the image is not scaled")
     elif sigma and abs(sigma - trained) > TOLERANCE * trained:
         output.note(
             f"{name} was trained for noise of sigma {trained * RANGE:.4g}, "

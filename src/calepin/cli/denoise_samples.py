@@ -1,4 +1,4 @@
-"""``calepin denoise-samples``: noisy samples become the nearest that a generative dictionary makes."""
+"""``calepin denoise-samples``: replace noisy samples by the nearest samples of a generative dictionary."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,25 +25,25 @@ EXAMPLES = [
 
 def denoise_samples(
     data: Annotated[
-        Path, typer.Argument(metavar="NOISY.npy", help="Noisy samples (n_samples, ...), one a row.")
+        Path, typer.Argument(metavar="NOISY.npy", help="Noisy samples (n_samples, ...), one per row.")
     ],
     model_path: ModelFile,
     output_path: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT.npy", help="Where the denoised samples go.")
+        Path | None, typer.Option("--output", "-o", metavar="OUT.npy", help="File for the denoised samples.")
     ] = None,
     reference: Annotated[
         Path | None, typer.Option(metavar="CLEAN.npy", help="The clean samples, to measure distances to.")
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Draw samples that are images before and after.")
+        Path | None, typer.Option(metavar="PNG", help="Plot noisy and denoised samples that are images.")
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Replace noisy samples by what a model makes of their latents.
+    """Replace noisy samples by the samples that a model reconstructs from their latents.
 
-    The model is one that transfer wrote. Distances are means over samples of the Euclidean distance.
+    The model is a file from transfer. Distances are mean Euclidean distances over samples.
     """
     import numpy as np
 
@@ -56,7 +56,7 @@ def denoise_samples(
     if clean is not None and clean.shape != noisy.shape:
         raise ValueError(f"reference: expected the samples' shape {noisy.shape}, got {clean.shape}")
     if figure is not None:
-        _images(noisy)  # refused now rather than after the work
+        _images(noisy)  # an error before the work rather than after it
     model = load_model(model_path, shown=not quiet)
     flat = np.asarray(noisy, dtype=np.float64).reshape(len(noisy), -1)
     denoised = model.inverse_transform(model.transform(flat)).reshape(noisy.shape)
@@ -65,9 +65,7 @@ def denoise_samples(
     written = _write(noisy, denoised, clean, output_path, figure)
     moved = _distance(denoised, noisy)
     before, after = (None if clean is None else _distance(samples, clean) for samples in (noisy, denoised))
-    output.line(
-        f"{len(noisy)} samples, latents of {model.latent_dim_}; moved by {moved:.4g} on average (Euclidean)"
-    )
+    output.line(f"{len(noisy)} samples, latents of {model.latent_dim_}; mean change {moved:.4g} (Euclidean)")
     if before is not None:
         output.line(f"distance to the clean samples: {before:.4g} noisy, {after:.4g} denoised")
     if written:
@@ -87,7 +85,7 @@ def denoise_samples(
 
 def _check_paths(output_path: Path | None, figure: Path | None, *, measured: bool) -> None:
     if output_path is None and figure is None and not measured:
-        raise typer.BadParameter("say where the denoised samples go", param_hint="--output")
+        raise typer.BadParameter("expected a file for the denoised samples, got none", param_hint="--output")
     if output_path is not None:
         check_output(output_path, ".npy")
     if figure is not None:

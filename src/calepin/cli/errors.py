@@ -1,7 +1,7 @@
 """Every error becomes one line on stderr and the exit status that shells expect.
 
-0: done. 1: it failed, or a reproduced claim does not hold. 2: an argument, option or input file is
-not what was expected. 130: Ctrl-C. ``--debug`` shows the traceback instead.
+0: success. 1: failure, or a reproduced claim does not hold. 2: an invalid argument, option or input file.
+130: Ctrl-C. ``--debug`` shows the traceback instead.
 """
 
 import errno
@@ -20,7 +20,7 @@ __all__ = ["FAILED", "INTERRUPTED", "USAGE", "one_line", "run"]
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
-# typer carries its own copy of click since 0.25 and imports the package before: one name for both.
+# Since 0.25 typer has its own copy of click; earlier versions import the package. One name for both.
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 BAD_INPUT = (
@@ -44,7 +44,7 @@ def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
             status = app(args=list(arguments), prog_name="calepin", standalone_mode=False)
         except BaseException as error:
             return _failure(error, debug)
-    if status == INTERRUPTED:  # how typer reports Ctrl-C
+    if status == INTERRUPTED:  # the exit status of typer for Ctrl-C
         _say("interrupted")
     return status if isinstance(status, int) else 0
 
@@ -61,7 +61,7 @@ def _failure(error: BaseException, debug: bool) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else FAILED
     if isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
-        # The reader left, as in `calepin reproduce --list | head -1`; what is buffered has nowhere to go.
+        # The reader closed the pipe, as in `calepin reproduce --list | head -1`; drop the buffered output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     if debug:

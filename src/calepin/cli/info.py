@@ -1,4 +1,4 @@
-"""``calepin info``: what is in a file."""
+"""``calepin info``: show the content of a file."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +21,7 @@ def info(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what a file holds, without loading large arrays."""
+    """Show the content of a file, without loading large arrays."""
     if file.is_dir():
         raise ValueError(f"{file} is a folder, expected a file")
     if not file.exists():

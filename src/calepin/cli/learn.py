@@ -1,4 +1,4 @@
-"""``calepin learn``: a dictionary whose atoms are as long as the samples."""
+"""``calepin learn``: learn a dictionary whose atoms have the length of the samples."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +23,7 @@ LEARNER = "calepin.estimators.dictionary:DictionaryLearner"
 
 
 class Rule(StrEnum):
-    """How atoms move."""
+    """How atoms are updated."""
 
     online = "online"
     mod = "mod"
@@ -42,7 +42,7 @@ class Coder(StrEnum):
 
 def learn(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA.npy", help="Samples (n_samples, n_features), one a row.")
+        Path, typer.Argument(metavar="DATA.npy", help="Samples (n_samples, n_features), one per row.")
     ],
     output_path: DictionaryOut,
     n_components: Annotated[
@@ -52,10 +52,12 @@ def learn(
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(metavar="A", help="Weight of the l1 norm of coder lasso; the threshold of coder iht."),
+        typer.Option(metavar="A", help="Weight of the l1 norm for coder lasso; threshold of coder iht."),
         Default(LEARNER, "alpha"),
     ] = None,
-    rule: Annotated[Rule | None, typer.Option(help="How atoms move."), Default(LEARNER, "rule")] = None,
+    rule: Annotated[
+        Rule | None, typer.Option(help="How atoms are updated."), Default(LEARNER, "rule")
+    ] = None,
     coder: Annotated[
         Coder | None,
         typer.Option(help="How samples are coded. [default: iht for noodl, else lasso]"),
@@ -63,7 +65,9 @@ def learn(
     ] = None,
     n_nonzero: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Atoms in a code of omp and ols. [default: n_features / 10]"),
+        typer.Option(
+            metavar="N", help="Largest number of atoms in a code, for omp and ols. [default: n_features / 10]"
+        ),
         Default(LEARNER, "n_nonzero"),
     ] = None,
     nonnegative: Annotated[
@@ -76,17 +80,17 @@ def learn(
     ] = False,
     init: Annotated[
         str | None,
-        typer.Option(metavar="HOW", help="data, dct, random, or the file of a dictionary to start from."),
+        typer.Option(metavar="HOW", help="Initial atoms: data, dct, random, or the file of a dictionary."),
         Default(LEARNER, "init"),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Samples in a step; auto: 512, all for ksvd."),
+        typer.Option(metavar="N", help="Samples in a step; auto: 512, or all for ksvd."),
         Default(LEARNER, "batch_size"),
     ] = None,
     max_iter: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Passes over the data, at most."),
+        typer.Option(metavar="N", help="Largest number of passes over the data."),
         Default(LEARNER, "max_iter"),
     ] = None,
     tol: Annotated[
@@ -103,7 +107,7 @@ def learn(
 ) -> None:
     """Learn a dictionary from samples in an .npy file.
 
-    The file is memory-mapped: it may be larger than memory. Minimises the mean over samples of
+    The file is memory-mapped and may be larger than memory. Minimises the mean over samples of
     0.5 ||x - z D||^2 + alpha ||z||_1, or with at most n-nonzero entries in each code z.
     """
     from calepin.datasets.arrays import open_samples
@@ -112,7 +116,7 @@ def learn(
     if coder in (Coder.omp, Coder.ols):
         refuse({"--alpha": alpha}, f"has no effect with --coder {coder}: --n-nonzero limits its codes")
     else:
-        refuse({"--n-nonzero": n_nonzero}, "has an effect with --coder omp or ols alone")
+        refuse({"--n-nonzero": n_nonzero}, "has an effect only with --coder omp or ols")
     X = open_samples(data)
     check_output(output_path, ".safetensors")
     from calepin.estimators.dictionary import DictionaryLearner

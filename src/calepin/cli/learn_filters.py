@@ -1,4 +1,4 @@
-"""``calepin learn-filters``: short filters that may stand anywhere in a signal."""
+"""``calepin learn-filters``: learn short filters that occur anywhere in a signal."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +27,7 @@ LEARNER = "calepin.estimators.convolutional:ConvolutionalDictionaryLearner"
 
 
 class Family(StrEnum):
-    """How signals scatter around their mean."""
+    """Distribution of the signals given their mean."""
 
     gaussian = "gaussian"
     binomial = "binomial"
@@ -51,7 +51,7 @@ def learn_filters(
     output_path: DictionaryOut,
     n_components: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Number of filters, by default those of a file --init."),
+        typer.Option(metavar="N", help="Number of filters, by default that of a file --init."),
         Default(LEARNER, "n_components"),
     ] = None,
     kernel_size: Annotated[
@@ -61,17 +61,17 @@ def learn_filters(
     ] = None,
     likelihood: Annotated[
         Family | None,
-        typer.Option(help="Family of the data, with identity, logit and log link."),
+        typer.Option(help="Likelihood of the data, with identity, logit or log link."),
         Default(LEARNER, "likelihood"),
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(metavar="M", help="Trials behind a binomial count."),
+        typer.Option(metavar="M", help="Number of trials of a binomial count."),
         Default(LEARNER, "trials"),
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(metavar="A", help="Weight of the l1 norm; grows with the number of trials."),
+        typer.Option(metavar="A", help="Weight of the l1 norm; has to grow with the number of trials."),
         Default(LEARNER, "alpha"),
     ] = None,
     nonnegative: Annotated[
@@ -79,7 +79,7 @@ def learn_filters(
     ] = False,
     stride: Annotated[
         int | None,
-        typer.Option(metavar="S", help="Distance of positions of a filter, for coders fista and ista."),
+        typer.Option(metavar="S", help="Distance of neighbouring filter positions, for fista and ista."),
         Default(LEARNER, "stride"),
     ] = None,
     coder: Annotated[
@@ -87,32 +87,34 @@ def learn_filters(
     ] = None,
     n_nonzero: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Events of a signal for coder bcomp; most peaks for --debias."),
+        typer.Option(
+            metavar="N", help="Events of a signal, for bcomp; largest number of peaks, for --debias."
+        ),
         Default(LEARNER, "n_nonzero"),
     ] = None,
     debias: Annotated[
         bool,
-        typer.Option("--debias", help="Fit codes again, without penalty, on their peaks."),
+        typer.Option("--debias", help="Refit codes on their peaks, without penalty."),
         Default(LEARNER, "debias"),
     ] = False,
     offset: Annotated[
         float | None,
-        typer.Option(metavar="MU", help="Baseline of all signals. [default: 0, fitted to counts]"),
+        typer.Option(metavar="MU", help="Baseline of all signals. [default: 0; for counts it is fitted]"),
         Default(LEARNER, "offset"),
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(metavar="HOW", help="data, random, or the file of filters to start from."),
+        typer.Option(metavar="HOW", help="Initial filters: data, random, or the file of filters."),
         Default(LEARNER, "init"),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Signals in a step; auto: 64, fewer where memory is short."),
+        typer.Option(metavar="N", help="Signals in a step; auto: 64, fewer if memory is short."),
         Default(LEARNER, "batch_size"),
     ] = None,
     max_iter: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Passes over the data, at most."),
+        typer.Option(metavar="N", help="Largest number of passes over the data."),
         Default(LEARNER, "max_iter"),
     ] = None,
     tol: Annotated[
@@ -127,22 +129,22 @@ def learn_filters(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Learn filters from signals in an .npy file: real numbers, counts out of trials, or any counts.
+    """Learn filters from signals in an .npy file: real numbers, binomial counts, or Poisson counts.
 
-    Each signal is a few filters, anywhere, over a baseline. Minimises the mean over signals of the
+    A signal is a baseline plus filters at a few positions. Minimises the mean over signals of the
     negative log-likelihood plus alpha ||z||_1, or with n-nonzero events in each code z.
     """
     from calepin.datasets.arrays import open_signals
 
     output = Output(quiet, as_json)
     if likelihood is not Family.binomial:
-        refuse({"--trials": trials}, "has an effect with --likelihood binomial alone")
+        refuse({"--trials": trials}, "has an effect only with --likelihood binomial")
     if coder is FilterCoder.bcomp:
         refuse({"--alpha": alpha}, "has no effect with --coder bcomp: --n-nonzero limits its codes")
     elif not debias:
-        refuse({"--n-nonzero": n_nonzero}, "has an effect with --coder bcomp or --debias alone")
+        refuse({"--n-nonzero": n_nonzero}, "has an effect only with --coder bcomp or --debias")
     if coder in (FilterCoder.exact, FilterCoder.bcomp):
-        refuse({"--stride": stride}, f"has no effect with --coder {coder}, which takes every position")
+        refuse({"--stride": stride}, f"has no effect with --coder {coder}, which uses every position")
     sizes = None if kernel_size is None else parse_sizes(kernel_size, "--kernel-size")
     X = open_signals(data)
     check_output(output_path, ".safetensors")
@@ -184,7 +186,7 @@ def learn_filters(
 
 
 def parse_sizes(text: str, option: str) -> int | tuple[int, ...]:
-    """Read 50, or 8x8."""
+    """Return the sizes in a text such as 50 or 8x8."""
     try:
         sizes = tuple(int(part) for part in text.lower().split("x"))
     except ValueError:

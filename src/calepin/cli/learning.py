@@ -1,4 +1,4 @@
-"""What ``calepin learn`` and ``calepin learn-filters`` share: where learning starts, and how it went."""
+"""Common parts of ``calepin learn`` and ``calepin learn-filters``: initial atoms, run, summary."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "DictionaryOut", "Resume", "fit", "read_init", "report"]
 
 DictionaryOut = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DICT.safetensors", help="Where the dictionary goes.")
+    Path, typer.Option("--output", "-o", metavar="DICT.safetensors", help="File for the dictionary.")
 ]
 Checkpoint = Annotated[
     Path | None,
-    typer.Option("--checkpoint", metavar="FILE", help="File for the state: every minute and on Ctrl-C."),
+    typer.Option(
+        "--checkpoint", metavar="FILE", help="File for the state of the run, every minute and on Ctrl-C."
+    ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")]
 
 
 def read_init(init: str | None) -> "str | np.ndarray | None":
-    """Return a way to start, or the components of the file of a dictionary."""
+    """Return the word for the initial atoms, or the atoms of a file."""
     from calepin.core.files import load_arrays
 
     ways = {None, "data", "dct", "random"}
@@ -35,17 +37,17 @@ def read_init(init: str | None) -> "str | np.ndarray | None":
 
 
 def fit(learner: Any, X: "np.ndarray", output: Output) -> None:
-    """Learn; after Ctrl-C say where the state of the run is."""
+    """Learn; after Ctrl-C print the file with the state of the run."""
     try:
         learner.fit(X)
     except KeyboardInterrupt:
         if learner.checkpoint is not None:
-            output.note(f"{learner.checkpoint} holds the state of the run; --resume goes on from it")
+            output.note(f"{learner.checkpoint} holds the state of the run; --resume continues it")
         raise
 
 
 def report(output: Output, learner: Any, path: Path, *, what: str, shape: dict[str, Any], unit: str) -> None:
-    """Say what was learned, in how many passes, and where it is."""
+    """Print what was learned, the number of passes, and the file."""
     history = learner.history_
     result = {
         "n_components": len(learner.components_),

@@ -1,4 +1,4 @@
-"""How near an image is to the one it should be."""
+"""PSNR and SSIM of an image."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -13,14 +13,14 @@ __all__ = ["Measure", "measure", "measure_rows"]
 
 @dataclass(frozen=True)
 class Measure:
-    """How near an image is to the clean one; None where unknown."""
+    """PSNR and SSIM against the clean image; None if unknown."""
 
     psnr: float | None
     ssim: float | None
 
 
 def measure(pixels: "NDArray[np.floating]", clean: "NDArray[np.floating] | None") -> Measure:
-    """Return PSNR (peak 1) and SSIM; None where a number does not exist."""
+    """Return PSNR (peak 1) and SSIM, each None if it is not defined."""
     from calepin.metrics.images import psnr, ssim
 
     if clean is None:

@@ -1,4 +1,4 @@
-"""The model of the commands for generative dictionaries, read from a file, with a progress bar."""
+"""Generative dictionaries read from a file, with a progress bar."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelFile", "ShownModel", "load_model"]
 
-CHUNK = 500  # samples that are decoded between two movements of the bar
+CHUNK = 500  # samples decoded between two updates of the progress bar
 
-ModelFile = Annotated[Path, typer.Option("--model", "-m", metavar="MODEL", help="Model that transfer wrote.")]
+ModelFile = Annotated[Path, typer.Option("--model", "-m", metavar="MODEL", help="Model from transfer.")]
 
 
 class ShownModel:
@@ -38,7 +38,7 @@ class ShownModel:
 
 
 def load_model(path: Path, *, shown: bool) -> ShownModel:
-    """Read a model that transfer wrote."""
+    """Return the model of a file from transfer."""
     from calepin.estimators.generative import GenerativeDictionaryLearner
 
     return ShownModel(GenerativeDictionaryLearner.load(path), shown=shown)

@@ -1,8 +1,8 @@
-"""Options that were given or not: their defaults, and their refusal where they would do nothing.
+"""Defaults of options, and errors for options without effect.
 
-An option is None, a flag False, unless it was given. What was given goes on to the function that the
-command calls; everything else keeps that function's own default, which is written in its signature and
-nowhere else. `Default` names that place, so that ``calepin COMMAND --help`` can show it.
+An option that is not given is None, a flag False. Options that are given are passed to the function that the
+command calls; all others keep the default in the signature of that function, which is the only place where it
+is written. `Default` names this place, so that ``calepin COMMAND --help`` can show it.
 """
 
 import copy
@@ -18,25 +18,25 @@ from typer.core import TyperCommand
 
 __all__ = ["SEED", "Command", "Default", "Seed", "defaults", "given", "refuse"]
 
-SEED = 0  # a command draws the same numbers each time it runs, whatever its function does by default
+SEED = 0  # by default a command draws the same numbers in each run, even if its function does not
 
-Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="All randomness follows from it.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of all randomness.")]
 
 
 @dataclass(frozen=True)
 class Default:
-    """Where the default of an option is written: at a parameter of a function or class.
+    """The place of the default of an option: a parameter of a function or class.
 
-    It stands beside `typer.Option` in the annotation of the option:
+    It follows `typer.Option` in the annotation of the option:
 
         max_iter: Annotated[int | None, typer.Option(help="..."), Default("calepin.a:Learner", "max_iter")]
 
     Attributes
     ----------
     function
-        "module:name"; the module is imported when the default is asked for.
+        "module:name"; the module is imported when the default is needed.
     parameter
-        Its name in the signature.
+        Name of the parameter in the signature.
     """
 
     function: str
@@ -50,14 +50,14 @@ class Default:
 
 
 def defaults(command: Callable[..., Any]) -> dict[str, Default]:
-    """Return where the defaults of a command's options are written, by the option's name in the code."""
+    """Return the places of the defaults of a command's options, by the name of the parameter."""
     hints = get_type_hints(inspect.unwrap(command), include_extras=True)
     found = {name: [a for a in get_args(hint) if isinstance(a, Default)] for name, hint in hints.items()}
     return {name: places[0] for name, places in found.items() if places}
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """Return the options that were given, as arguments of the function that they feed."""
+    """Return the given options, as arguments of the called function."""
     return {
         name: value.value if isinstance(value, Enum) else value
         for name, value in options.items()
@@ -66,19 +66,19 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 def refuse(options: Mapping[str, Any], why: str) -> None:
-    """Refuse an option that was given though it would do nothing.
+    """Raise an error for a given option that has no effect.
 
     Parameters
     ----------
     options
-        Values by the option's name on the command line: ``{"--alpha": alpha}``.
+        Values by the names of the options on the command line: ``{"--alpha": alpha}``.
     why
-        What the options go with, as the end of the message: "has no effect with --coder omp".
+        Reason, as the end of the message: "has no effect with --coder omp".
 
     Raises
     ------
     typer.BadParameter
-        Exit status 2, naming the first option that was given.
+        Exit status 2; the message names the first given option.
     """
     for name, value in options.items():
         if _was_given(value):
@@ -90,10 +90,10 @@ def _was_given(value: Any) -> bool:
 
 
 class Command(TyperCommand):
-    """A command whose help shows the defaults that are written in signatures."""
+    """A command whose help shows the defaults in signatures."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options; what computes is imported for their defaults."""
+        """Write the options; the modules of their defaults are imported."""
         assert self.callback is not None
         places = defaults(self.callback)
         shown = copy.copy(self)

@@ -1,4 +1,4 @@
-"""What a command says: a table for people, one JSON object for programs, or nothing."""
+"""Output of a command: a table for people, one JSON object for programs, or nothing."""
 
 import json
 import sys
@@ -10,28 +10,28 @@ import typer
 
 __all__ = ["Debug", "Json", "Output", "Quiet", "peak_memory_mb"]
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where a command's words go: results to stdout, notes to stderr.
+    """Output of a command: results to stdout, notes to stderr.
 
     Attributes
     ----------
     quiet
         No notes, no tables, no progress.
     as_json
-        The result is one JSON object, the only thing on stdout.
+        Print the result as one JSON object, and nothing else on stdout.
     """
 
     quiet: bool
     as_json: bool
 
     def note(self, text: str) -> None:
-        """Say something that is worth knowing but is no result."""
+        """Print a note, which is not part of the result."""
         if not self.quiet:
             print(f"calepin: note: {text}", file=sys.stderr)
 
@@ -43,7 +43,7 @@ class Output:
     def table(
         self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None
     ) -> None:
-        """Print a table for people; columns but the first are aligned to the right where numbers."""
+        """Print a table for people; columns of numbers after the first are aligned to the right."""
         if self.quiet or self.as_json:
             return
         from rich import box
@@ -68,7 +68,7 @@ class Output:
         Console(highlight=False).print(table)
 
     def result(self, values: Mapping[str, Any]) -> None:
-        """Print the JSON object, where JSON was asked for."""
+        """Print the JSON object, with --json."""
         if self.as_json:
             print(json.dumps(values, allow_nan=False))
 

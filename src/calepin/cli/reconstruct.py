@@ -1,4 +1,4 @@
-"""``calepin reconstruct``: an image from few measurements, or a slice from few samples of k-space."""
+"""``calepin reconstruct``: an image from few measurements, or an MRI slice from undersampled k-space."""
 
 import time
 from enum import StrEnum
@@ -26,10 +26,10 @@ EXAMPLES = [
     ("calepin reconstruct photo.png --operator mask --ratio .1 -o out.png", "a tenth of the pixels"),
     (
         "calepin reconstruct brain.h5 --mri --acceleration 8 -o slice.png",
-        "fully sampled k-space, thinned out",
+        "undersamples full k-space",
     ),
     ("calepin reconstruct scan.mat --mri --columns 44:212 --acceleration 4 --pattern columns", ""),
-    ("calepin reconstruct scan.npy --mri -o slice.png --complex coils.npy", "zeros are what is missing"),
+    ("calepin reconstruct scan.npy --mri -o slice.png --complex coils.npy", "zeros are missing samples"),
 ]
 
 IMAGES = "calepin.reconstruction.scans:scan_image"
@@ -38,7 +38,7 @@ FIT = "calepin.reconstruction.scans:reconstruct_scan"
 
 
 class Kind(StrEnum):
-    """How an image is measured."""
+    """Measurement operator of an image."""
 
     gaussian = "gaussian"
     hadamard = "hadamard"
@@ -47,7 +47,7 @@ class Kind(StrEnum):
 
 
 class Pattern(StrEnum):
-    """Which samples of k-space are acquired."""
+    """Undersampling pattern of k-space."""
 
     points = "points"
     columns = "columns"
@@ -66,30 +66,30 @@ def reconstruct(
         typer.Option(metavar="NAME", help="A bundled image instead of IMAGE: camera, coins, cat ..."),
     ] = None,
     operator: Annotated[
-        Kind | None, typer.Option(help="How an image is measured."), Default(IMAGES, "kind")
+        Kind | None, typer.Option(help="Measurement operator of an image."), Default(IMAGES, "kind")
     ] = None,
     ratio: Annotated[
         float | None,
-        typer.Option(metavar="R", help="Measurements a pixel, up to 1."),
+        typer.Option(metavar="R", help="Measurements per pixel, up to 1."),
         Default(IMAGES, "ratio"),
     ] = None,
     mri: Annotated[bool, typer.Option("--mri", help="The file holds k-space.")] = False,
     acceleration: Annotated[
         float | None,
-        typer.Option(metavar="A", help="Keep one of A samples of fully sampled k-space."),
+        typer.Option(metavar="A", help="Undersample: keep one of A samples of full k-space."),
         Default(KSPACE, "acceleration"),
     ] = None,
     pattern: Annotated[
         Pattern | None,
-        typer.Option(help="Keep single samples, denser in the middle, or whole columns."),
+        typer.Option(help="Keep single samples, denser near the centre, or whole columns."),
         Default(KSPACE, "pattern"),
     ] = None,
     mask: Annotated[
         Path | None,
-        typer.Option(metavar="M.npy", help="Which samples of k-space, or pixels, are known."),
+        typer.Option(metavar="M.npy", help="Mask of the known samples of k-space, or pixels."),
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(metavar="A:B", help="Use these columns of k-space (zero-padded data).")
+        str | None, typer.Option(metavar="A:B", help="Columns of k-space to use (for zero-padded data).")
     ] = None,
     slice_number: Annotated[
         int | None, typer.Option("--slice", min=0, metavar="N", help="Slice. [default: the middle one]")
@@ -99,7 +99,7 @@ def reconstruct(
         typer.Option(
             min=8,
             metavar="N",
-            help="Reduce images to N pixels along the longer side; if given, use N middle lines of k-space.",
+            help="Pixels of the longer side of reduced images; if given, use N central lines of k-space.",
         ),
         Default(IMAGES, "size"),
     ] = None,
@@ -112,29 +112,31 @@ def reconstruct(
     ] = None,
     n_starts: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Random starts, averaged."),
+        typer.Option(min=1, metavar="N", help="Random starts, whose results are averaged."),
         Default(FIT, "n_starts"),
     ] = None,
     output_path: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT", help="The reconstructed image.")
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Reconstructed image.")
     ] = None,
     complex_path: Annotated[
-        Path | None, typer.Option("--complex", metavar="OUT.npy", help="Complex images of the coils.")
+        Path | None, typer.Option("--complex", metavar="OUT.npy", help="Complex coil images.")
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Draw original, adjoint and reconstruction.")
+        Path | None, typer.Option(metavar="PNG", help="Plot original, adjoint and reconstruction.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the measurements and the fit.")] = SEED,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Seed of the measurements and the fit.")
+    ] = SEED,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Reconstruct an image from few measurements, without training data.
 
-    An image is measured first, by random numbers that --seed gives; k-space is thinned out by
-    --acceleration or --mask, or its zeros are what is missing. A deep decoder is fitted to the
-    measurements alone, and its image moved to the nearest one that they allow. PSNR and SSIM stand
-    beside those of the adjoint (of k-space: gaps filled with zeros) where the truth is known.
+    Measurements of an image are simulated first, with a random operator. k-space is undersampled by
+    --acceleration or --mask; otherwise its zeros are the missing samples. A deep decoder is fitted to the
+    measurements, and its image is replaced by the nearest one that agrees with them. If the true image is
+    known, PSNR and SSIM are printed, with those of the adjoint (for k-space, of zero filling).
     """
     output = Output(quiet, as_json)
     if mri:
@@ -173,7 +175,7 @@ def reconstruct(
         settings = given(kind=operator, ratio=ratio, size=size)
         scan = scan_image(image, mask=known, seed=seed, **settings)
     if scan.truth is None and not (output_path or complex_path or figure):
-        raise typer.BadParameter("say where the image goes", param_hint="--output")
+        raise typer.BadParameter("expected a file for the image, got none", param_hint="--output")
     for note in [*notes, *scan.notes]:
         output.note(f"{source or sample}: {note}")
     from calepin.reconstruction.scans import reconstruct_scan
@@ -207,7 +209,7 @@ def _open(path: Path) -> "np.ndarray":
 def _read(
     source: Path, slice_number: int | None, columns: str | None, size: int | None
 ) -> "tuple[NDArray[np.complexfloating], list[str]]":
-    """Return k-space (n_coils, ky, kx) of one slice, and notes on the choice of it."""
+    """Return k-space (n_coils, ky, kx) of one slice, and notes on its choice."""
     from calepin.reconstruction.kspace import read_kspace
 
     slices = read_kspace(source)
@@ -220,12 +222,12 @@ def _read(
     one = slices[wanted][..., _parse_columns(columns, slices.shape[-1])]
     kspace = one[:, _middle(size, one.shape[1]), _middle(size, one.shape[2])]
     if not kspace.any():
-        raise ValueError(f"{source}: expected k-space, got nothing but zeros in slice {wanted}")
+        raise ValueError(f"{source}: expected k-space, got only zeros in slice {wanted}")
     return kspace, notes
 
 
 def _parse_columns(text: str | None, width: int) -> slice:
-    """Return the columns that --columns asks for, which must stay around the zero frequency."""
+    """Return the range of --columns, whose central column must be the zero frequency."""
     if text is None:
         return slice(0, width)
     first, colon, last = text.partition(":")
@@ -246,7 +248,7 @@ def _parse_columns(text: str | None, width: int) -> slice:
 
 
 def _middle(size: int | None, length: int) -> slice:
-    """Return the `size` lines around the zero frequency of `length`, all by default."""
+    """Return the `size` central lines of `length`, around the zero frequency; all by default."""
     wanted = min(size or length, length)
     start = length // 2 - wanted // 2
     return slice(start, start + wanted)

@@ -1,4 +1,4 @@
-"""``calepin reproduce``: run a paper's experiment again and check its claims."""
+"""``calepin reproduce``: run the experiments of papers and check their claims."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ from calepin.cli.output import Debug, Json, Output, Quiet
 __all__ = ["EXAMPLES", "reproduce"]
 
 EXAMPLES = [
-    ("calepin reproduce --list", "what there is"),
+    ("calepin reproduce --list", "all experiments"),
     ("calepin reproduce classical-recovery", "within a minute, into results/classical-recovery/"),
     ("calepin reproduce 'classical-*' --scale paper --seed 1 --out runs", ""),
 ]
@@ -38,22 +38,22 @@ class Device(StrEnum):
 
 def reproduce(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="Experiments; * and ? match.")
+        list[str] | None, typer.Argument(metavar="NAME...", help="Experiments; * and ? are wildcards.")
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the experiments.")] = False,
     scale: Annotated[
         Scale | None,
-        typer.Option(help="quick: within a minute each; paper: the paper's own sizes."),
+        typer.Option(help="quick: within a minute each; paper: the sizes of the paper."),
         Default(RUN, "scale"),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="All randomness follows from it."),
+        typer.Option(min=0, metavar="N", help="Seed of all randomness."),
         Default(RUN, "seed"),
     ] = None,
     device: Annotated[
         Device | None,
-        typer.Option(help="Where to compute; auto takes a GPU if there is one. [default: auto]"),
+        typer.Option(help="Device; auto uses a GPU if there is one. [default: auto]"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -63,10 +63,10 @@ def reproduce(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Run experiments again and check what they claim.
+    """Run experiments of papers and check their claims.
 
     Writes OUT/NAME/result.json (values, claims, settings) and figures as PNG. The exit status is 1
-    when a claim does not hold or an experiment fails.
+    if a claim does not hold or an experiment fails.
     """
     from calepin.core.progress import progress_bar
     from calepin.experiments import find, installed, perform
@@ -96,7 +96,7 @@ def reproduce(
                     **settings,
                 )
         except Exception as error:
-            # One experiment that lacks its data must not keep the others from being run.
+            # An experiment without its data must not stop the others.
             if debug or len(chosen) == 1:
                 raise
             sound = False

@@ -1,4 +1,4 @@
-"""``calepin show``: the atoms or filters of a dictionary as one image."""
+"""``calepin show``: plot the atoms or filters of a dictionary."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,13 +15,13 @@ __all__ = ["EXAMPLES", "show"]
 
 EXAMPLES = [
     ("calepin show atoms.safetensors -o atoms.png", ""),
-    ("calepin show atoms.safetensors -o atoms.png --shape 4x16", "atoms that are no square"),
+    ("calepin show atoms.safetensors -o atoms.png --shape 4x16", "atoms that are not square"),
 ]
 
 
 def show(
     dictionary: Annotated[Path, typer.Argument(metavar="DICT", help="Dictionary file.")],
-    output_path: Annotated[Path, typer.Option("--output", "-o", metavar="PNG", help="Where the image goes.")],
+    output_path: Annotated[Path, typer.Option("--output", "-o", metavar="PNG", help="File for the image.")],
     shape: Annotated[
         str | None,
         typer.Option(metavar="HxW", help="Shape of an atom. [default: square patches, else curves]"),
@@ -30,7 +30,7 @@ def show(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Draw the atoms of a dictionary as one image; filters with the channels side by side."""
+    """Plot the atoms of a dictionary as one image; the channels of filters are side by side."""
     from calepin.core.files import load_arrays
     from calepin.datasets.images import check_image_path
 
@@ -38,7 +38,7 @@ def show(
     components = load_arrays(dictionary, "dictionary")[0]["components"]
     check_image_path(output_path)
     if components.ndim > 2:
-        refuse({"--shape": shape}, f"has no effect: the filters of {dictionary} have their shape")
+        refuse({"--shape": shape}, f"has no effect: the file {dictionary} has the shape of its filters")
         drawn_as = _draw_filters(components, output_path)
     else:
         drawn_as = _draw_atoms(components, _parse_shape(shape, components.shape[1]), output_path)
@@ -60,13 +60,13 @@ def _draw_atoms(atoms: "np.ndarray", shape: tuple[int, ...] | None, path: Path) 
 
 
 def _draw_filters(filters: "np.ndarray", path: Path) -> str:
-    """Draw each channel of each filter: curves along one axis, tiles along two."""
+    """Plot each channel of each filter: as a curve in 1-D, as a tile in 2-D."""
     from calepin.datasets.images import Image, write_image
     from calepin.report.atoms import atom_curves, atom_tiles
     from calepin.report.figures import save_figure
 
     if filters.ndim > 4:
-        raise ValueError(f"filters of {filters.ndim - 2} axes cannot be drawn, expected one or two")
+        raise ValueError(f"filters with {filters.ndim - 2} axes cannot be plotted, expected one or two")
     each = filters.reshape(-1, *filters.shape[2:])
     if filters.ndim == 3:
         save_figure(atom_curves(each), path)

@@ -1,4 +1,4 @@
-"""``calepin spectrum``: how many measurements an untrained network needs, computed from its kernel alone."""
+"""``calepin spectrum``: the number of measurements that an untrained network needs, from its kernel."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +21,7 @@ EXAMPLES = [
     ("calepin spectrum --kernel box --width 31 --smooth 17 --error .05 --json", ""),
 ]
 
-# how smooth the signals of the table are: constant, and up to the frequencies 2, 5, 10, 20, 40
+# p of the p-smooth signals in the table: constant, and up to the frequencies 2, 5, 10, 20, 40
 SMOOTH = (1, 5, 11, 21, 41, 81)
 
 
@@ -39,27 +39,27 @@ def spectrum(
         float,
         typer.Option(
             metavar="W",
-            help="Entries that are not zero, an odd number; of a Gaussian its standard deviation.",
+            help="Number of nonzero entries, odd; for a Gaussian the standard deviation.",
         ),
     ] = 15,
-    length: Annotated[int, typer.Option(min=2, max=2000, metavar="N", help="Samples of the signals.")] = 300,
+    length: Annotated[int, typer.Option(min=2, max=2000, metavar="N", help="Length of the signals.")] = 300,
     smooth: Annotated[
         int | None, typer.Option(min=1, metavar="P", help="Add P-smooth signals to the table.")
     ] = None,
     error: Annotated[
         float, typer.Option(metavar="E", help="Relative squared error of the reconstruction.")
     ] = 0.1,
-    figure: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the weights.")] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="PNG", help="Plot the weights.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show which frequencies a generator with this kernel favours, and how many measurements recovery needs.
+    """Show the frequency weights of a generator with this kernel, and the measurements that recovery needs.
 
     The weights are those of eq. 11 of Heckel and Soltanolkotabi (2020), for the two-layer generator
     G(C) = ReLU(U C) v and the trigonometric functions const, cos 1, sin 1, cos 2, ... A p-smooth signal has
-    equal energy in the first p of them. Its number of Gaussian measurements follows from the bound of
-    Theorems 1 and 2, whose constant the theory leaves open: the largest one seen in experiments is taken.
+    equal energy in the first p of them. The number of Gaussian measurements follows from the bound of
+    Theorems 1 and 2, with a constant from experiments, since the theory does not give it.
     """
     from calepin.datasets.images import check_image_path
     from calepin.reconstruction.spectrum import kernel_weights, measurements_needed, trigonometric_basis
@@ -81,7 +81,9 @@ def spectrum(
     output.line(f"{kernel} kernel, width {width:g}, signals of {length} samples")
     output.table(["p", "frequency", "weight", "energy of the first p", "measurements"], rows)
     if None in needed.values():
-        output.line(f"-: for no number is the bound of the relative squared error below {error:g}")
+        output.line(
+            f"-: the bound of the relative squared error is above {error:g} for any number of measurements"
+        )
     written = []
     if figure is not None:
         _draw(weights / weights[0], f"{kernel} kernel, width {width:g}", figure)

@@ -1,4 +1,4 @@
-"""``calepin spikes``: events, and the filter that answers them, learned from the spikes of a neuron."""
+"""``calepin spikes``: events, and the response filter, learned from the spikes of a neuron."""
 
 import time
 from enum import StrEnum
@@ -31,7 +31,7 @@ NWB = "calepin.spikes.files:read_nwb_spikes"
 
 
 class Coder(StrEnum):
-    """How events are found."""
+    """How onsets are found."""
 
     fista = "fista"
     pursuit = "pursuit"
@@ -41,39 +41,44 @@ def spikes(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", help="Spike trains of one neuron: .mat, .npy or .nwb; several are joined."
+            metavar="FILE...",
+            help="Spike trains of one neuron: .mat, .npy, .nwb; several files are joined.",
         ),
     ],
     output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="MODEL.safetensors", help="Where the model goes.")
+        Path, typer.Option("--output", "-o", metavar="MODEL.safetensors", help="File for the model.")
     ],
     figure: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Draw raster, events, filter and KS plot.")
+        Path | None, typer.Option(metavar="PNG", help="Plot raster, events, filter and KS test.")
     ] = None,
     kernel_size: Annotated[
-        int | None, typer.Option(metavar="N", help="Bins of the filter."), Default(ANALYSIS, "kernel_size")
+        int | None,
+        typer.Option(metavar="N", help="Length of the filter in bins."),
+        Default(ANALYSIS, "kernel_size"),
     ] = None,
     n_events: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Largest number of events in a trial. [default: least BIC]"),
+        typer.Option(metavar="N", help="Largest number of events in a trial. [default: smallest BIC]"),
         Default(ANALYSIS, "n_events"),
     ] = None,
     train: Annotated[
         str | None,
-        typer.Option(metavar="A:B", help="Trials to learn from; the others test. [default: the first 60 %]"),
+        typer.Option(
+            metavar="A:B", help="Training trials; the others are for testing. [default: the first 60 %]"
+        ),
         Default(ANALYSIS, "train"),
     ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(
             metavar="A:B",
-            help="Bins before anything happens: the baseline starts at their rate. [default: all]",
+            help="Bins before the first event: the initial baseline is their rate. [default: all]",
         ),
         Default(ANALYSIS, "baseline"),
     ] = None,
     order: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Bins of history. [default: least AIC of 5 to 40]"),
+        typer.Option(metavar="N", help="Bins of history. [default: smallest AIC of 5 to 40]"),
         Default(ANALYSIS, "order"),
     ] = None,
     coder: Annotated[
@@ -81,12 +86,12 @@ def spikes(
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(metavar="A", help="Weight of the l1 norm of coder fista."),
+        typer.Option(metavar="A", help="Weight of the l1 norm for coder fista."),
         Default(ANALYSIS, "alpha"),
     ] = None,
     n_rounds: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Rounds of coding and learning."),
+        typer.Option(metavar="N", help="Rounds of finding onsets and updating the filter."),
         Default(ANALYSIS, "n_rounds"),
     ] = None,
     variable: Annotated[
@@ -99,29 +104,29 @@ def spikes(
     ] = None,
     bin_width: Annotated[
         float | None,
-        typer.Option(metavar="S", help="Seconds of a bin of an .nwb file."),
+        typer.Option(metavar="S", help="Bin width in seconds, for an .nwb file."),
         Default(NWB, "bin_width"),
     ] = None,
     align: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Times of the trials of an .nwb file."),
+        typer.Option(metavar="COLUMN", help="Column with time zero of the trials, in an .nwb file."),
         Default(NWB, "align"),
     ] = None,
     window: Annotated[
         str | None,
-        typer.Option(metavar="A:B", help="Seconds around these times. [default: to the end of trials]"),
+        typer.Option(metavar="A:B", help="Seconds around time zero. [default: from 0 to the end of trials]"),
         Default(NWB, "window"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the KS test's correction.")] = SEED,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the KS test's correction.")] = SEED,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Learn what a neuron answers to from its spikes in repeated trials.
+    """Learn the events that a neuron responds to from its spikes in repeated trials.
 
-    All trials share events of one filter, at unknown onsets with unknown amplitudes; each has its own
-    history. The other trials test how well that fits, beside a regression (GLM) on the velocity of the
-    stimulus, where the file has one, and history. Bits a spike are over a constant rate.
+    The events are the same in all trials: one filter at unknown onsets, with unknown amplitudes. Each trial
+    has its own history. Held-out trials test the goodness of fit, and that of a regression (GLM) on history
+    and on the velocity of the stimulus, if the file has one. Bits per spike are a gain over a constant rate.
     """
     from calepin.core.paths import check_output
     from calepin.core.progress import progress_bar
@@ -179,10 +184,10 @@ def _read(
 
     kinds = {file.suffix.lower() for file in files}
     if ".mat" not in kinds:
-        refuse({"--variable": variable}, "has an effect on .mat files alone")
+        refuse({"--variable": variable}, "has an effect on .mat files only")
     if ".nwb" not in kinds:
         around_trials = {"--unit": unit, "--bin-width": bin_width, "--align": align, "--window": window}
-        refuse(around_trials, "has an effect on .nwb files alone")
+        refuse(around_trials, "has an effect on .nwb files only")
     settings = given(unit=unit, bin_width=bin_width, align=align, window=_pair(window, float, "--window"))
     parts = [
         read_nwb_spikes(file, **settings)
@@ -212,7 +217,7 @@ def _report(output: Output, session: "SpikeSession") -> None:
     n_trials, n_bins = data.counts.shape
     width = "" if data.bin_width is None else f" of {1000 * data.bin_width:g} ms"
     output.line(
-        f"{n_trials} trials ({session.n_train} learned from) of {n_bins} bins{width}, "
+        f"{n_trials} trials ({session.n_train} for training) of {n_bins} bins{width}, "
         f"{int(data.counts.sum())} spikes, {type(session.likelihood).__name__}\n"
         f"{len(model.onsets)} events, {len(model.history)} bins of history, baseline {model.baseline:.3f}"
     )

@@ -1,4 +1,4 @@
-"""``calepin transfer``: a new linear layer on top of a known generator."""
+"""``calepin transfer``: learn a new linear layer on top of a known generator."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,13 +30,15 @@ def transfer(
         ),
     ],
     data: Annotated[
-        Path, typer.Option("--data", metavar="NEW.npy", help="Samples (n_samples, ...), one a row.")
+        Path, typer.Option("--data", metavar="NEW.npy", help="Samples (n_samples, ...), one per row.")
     ],
     output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="MODEL.safetensors", help="Where the model goes.")
+        Path, typer.Option("--output", "-o", metavar="MODEL.safetensors", help="File for the model.")
     ],
     n_starts: Annotated[
-        int | None, typer.Option(metavar="N", help="Starts of each decoding."), Default(_LEARNER, "n_starts")
+        int | None,
+        typer.Option(metavar="N", help="Random starts of each decoding."),
+        Default(_LEARNER, "n_starts"),
     ] = None,
     prior: Annotated[
         float | None,
@@ -45,7 +47,7 @@ def transfer(
     ] = None,
     max_iter: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Passes over the data; many fit the noise of few samples."),
+        typer.Option(metavar="N", help="Passes over the data; too many overfit few samples."),
         Default(_LEARNER, "max_iter"),
     ] = None,
     seed: Seed = SEED,
@@ -55,7 +57,7 @@ def transfer(
 ) -> None:
     """Learn a new linear layer on top of a trained generator, from a few dozen samples.
 
-    A VAE's decoder loses its last layer, which the new one replaces; samples are flattened. The model is
+    The last layer of the decoder of a VAE is replaced by the new one. Samples are flattened. The model is
     for compress, decompress and denoise-samples.
     """
     from calepin.datasets.arrays import load_samples

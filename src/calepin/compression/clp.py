@@ -1,15 +1,15 @@
 """Compression with a learned generative dictionary: the latents are the code.
 
-A .clp file holds quantised latents, entropy coded, and what it takes to refuse rather than to return
-wrong data: the hash of the model, the shape of the data and a checksum of all of it.
+A .clp file holds quantised and entropy-coded latents, the shape of the data, the hash of the model and a
+checksum, so that a wrong model or a damaged file is an error.
 
     4 bytes   CLP1
     4 bytes   length of the header, little endian
     header    JSON: version, model, shape, dtype, quantiser, integers, coding, n_bytes
     payload   latents as integers, entropy coded
-    32 bytes  SHA-256 of all that stands before
+    32 bytes  SHA-256 of everything before
 
-What `decompress` works with is exactly the rounded latents; see `calepin.compression.coding`.
+`decompress` recovers exactly the rounded latents; see `calepin.compression.coding`.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ _HASH_BYTES = 32
 
 
 class Model(Protocol):
-    """What codes data as latents, and back: a fitted `calepin.GenerativeDictionaryLearner`."""
+    """A model that maps samples to latents and back: a fitted `calepin.GenerativeDictionaryLearner`."""
 
     components_: np.ndarray
     generator: Any
@@ -63,11 +63,11 @@ def compress(X: ArrayLike, model: Model, *, digits: int | None = None, bits: int
     Parameters
     ----------
     X : array of shape (n_samples, ...)
-        A sample is flattened to the model's features.
+        Samples; each is flattened to the features of the model.
     model : GenerativeDictionaryLearner
-        Fitted; `decompress` needs the same.
+        A fitted model; `decompress` needs the same one.
     digits : int, optional
-        Digits of a latent behind the point; those of `Quantiser` by default, unless `bits` is given.
+        Decimals of a latent. Default: those of `Quantiser`, unless `bits` is given.
     bits : int, optional
         Bits of a latent before entropy coding.
 
@@ -86,7 +86,7 @@ def compress(X: ArrayLike, model: Model, *, digits: int | None = None, bits: int
     flat = samples.reshape(len(samples), -1)
     if flat.shape[1] != n_features:
         raise ValueError(
-            f"X: expected {n_features} features a sample, those of the model, got {flat.shape[1]}"
+            f"X: expected {n_features} features per sample, those of the model, got {flat.shape[1]}"
         )
     dtype = samples.dtype if samples.dtype.kind == "f" else np.dtype(np.float32)
     flat = flat.astype(np.float64)
@@ -98,14 +98,14 @@ def compress(X: ArrayLike, model: Model, *, digits: int | None = None, bits: int
 
 
 def decompress(content: bytes, model: Model) -> NDArray[np.floating]:
-    """Return the samples of a .clp file's content, in the shape they were given in.
+    """Return the samples of the content of a .clp file, in their original shape.
 
     Raises
     ------
     FileFormatError
-        Not such content, truncated or altered content, or another version.
+        Not the content of a .clp file, truncated or altered content, or another version.
     ValueError
-        A model other than that of the compression.
+        Another model than the one used for compression.
     """
     header, latents = _unpack(content, "content")
     if header["model"] != model_hash(model):
@@ -133,15 +133,15 @@ def read_clp(path: str | os.PathLike, model: Model) -> NDArray[np.floating]:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     content = path.read_bytes()
-    _unpack(content, str(path))  # what is wrong with the file is said by its name
+    _unpack(content, str(path))  # an error names the file
     return decompress(content, model)
 
 
 def model_hash(model: Model) -> str:
-    """Return the SHA-256 of a model: of its dictionary and of its generator.
+    """Return the SHA-256 of the dictionary and the generator of a model.
 
-    A generator that no file can hold counts by what it makes of a few fixed latents, to four digits:
-    another machine may add up in another order.
+    A generator that cannot be stored in a file enters by its values at a few fixed latents, rounded to four
+    digits, since another machine may sum in another order.
     """
     from calepin.generators.files import arrays_of, describe, fingerprint
 
@@ -177,14 +177,14 @@ def _pack(
             "n_bytes": len(encoded.payload),
         },
         separators=(",", ":"),
-        default=int,  # integers of NumPy
+        default=int,  # NumPy integers
     ).encode()
     body = MAGIC + struct.pack("<I", len(header)) + header + encoded.payload
     return body + hashlib.sha256(body).digest()
 
 
 def _unpack(content: bytes, name: str) -> tuple[dict[str, Any], NDArray[np.float64]]:
-    """Return header and rounded latents, once nothing is wrong with them."""
+    """Return header and rounded latents, after checking the content."""
     if content[:3] != MAGIC[:3]:
         raise FileFormatError(f"{name} is not a .clp file: it does not begin with {MAGIC.decode()}")
     if content[:4] != MAGIC:

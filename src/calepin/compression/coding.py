@@ -1,8 +1,7 @@
-"""Latents as few bytes: a quantiser makes integers of them, an entropy coder bytes of the integers.
+"""Latents as few bytes: a quantiser maps them to integers, an entropy coder the integers to bytes.
 
-Latents are rounded to a number of digits ("Dictionary learning under generative coefficient priors, with
-applications to compression", 2022, section 6: four), or to a number of bits over the range of each latent
-dimension.
+Latents are rounded to a number of decimals (four in "Dictionary learning under generative coefficient priors,
+with applications to compression", 2022, section 6), or to a number of bits over the range of each dimension.
 """
 
 import lzma
@@ -17,22 +16,23 @@ from calepin.core.checks import check_integer
 __all__ = ["EncodedIntegers", "Quantiser", "encode_integers"]
 
 INTEGERS = ("int8", "int16", "int32", "int64")
-# without the container, whose header would count in small files, and with a window that fits them
+# no container, whose header would matter in small files, and a small window
 LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 20}]
 
 
 @dataclass(frozen=True)
 class Quantiser:
-    """Latents as integers: to a number of digits, or uniformly over a range.
+    """Map from latents to integers: rounding to decimals, or uniform over a range.
 
     Attributes
     ----------
     digits : int or None
-        Decimal digits behind the point, at most 15: ``round(z * 10^digits)``.
+        Number of decimals, at most 15: ``round(z * 10^digits)``.
     bits : int or None
-        Without digits, at most 32: ``round((z - low) / (high - low) * (2^bits - 1))`` in each dimension.
+        Number of bits in each dimension if `digits` is None, at most 32:
+        ``round((z - low) / (high - low) * (2^bits - 1))``.
     low, high : tuple of float
-        The range of each dimension, with bits.
+        Range of each dimension, with `bits`.
     """
 
     digits: int | None = 4
@@ -52,13 +52,13 @@ class Quantiser:
     def fit(
         cls, latents: NDArray[np.floating], *, digits: int | None = None, bits: int | None = None
     ) -> "Quantiser":
-        """Return the quantiser of latents (n, k) to a number of digits, or of bits.
+        """Return the quantiser for latents (n, k) with a number of decimals or of bits.
 
         Parameters
         ----------
         latents : array (n, k)
         digits : int, optional
-            The class's default, unless `bits` is given.
+            Number of decimals; by default that of the class, unless `bits` is given.
         bits : int, optional
 
         Raises
@@ -72,7 +72,7 @@ class Quantiser:
         return cls(digits, bits, tuple(z.min(0).tolist()), tuple(z.max(0).tolist()))
 
     def encode(self, latents: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Return the integers of latents (n, k)."""
+        """Return latents (n, k) as integers."""
         z = latents.astype(np.float64)
         if self.digits is not None:
             if np.abs(z).max() * 10.0**self.digits >= 2.0**62:
@@ -84,31 +84,31 @@ class Quantiser:
         return np.rint((z - low) / width).astype(np.int64)
 
     def decode(self, integers: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Return the rounded latents that integers (n, k) stand for."""
+        """Return the rounded latents of integers (n, k)."""
         if self.digits is not None:
             return integers / 10.0**self.digits
         low, width = self._grid()
         return low + integers * width
 
     def _grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the lowest value and the distance of neighbouring ones in each dimension."""
+        """Return the lowest value and the step size of the quantiser in each dimension."""
         low, high = np.array(self.low), np.array(self.high)
-        # a dimension that never varies is all low, whatever the distance
+        # a constant dimension has only the lowest value, so its step size does not matter
         return low, np.where(high > low, (high - low) / (2.0 ** (self.bits or 0) - 1), 1.0)
 
 
 @dataclass(frozen=True)
 class EncodedIntegers:
-    """Integers (n, k) as bytes.
+    """Entropy-coded integers (n, k).
 
     Attributes
     ----------
     kind
-        The smallest integer type that holds them all.
+        Smallest integer type that holds all values.
     coding
-        The shortest of "lzma", "zlib" and "none".
+        The coder with the shortest result: "lzma", "zlib" or "none".
     payload
-        One dimension after the other, and within it bytes of equal weight together.
+        The bytes, ordered by dimension, and within a dimension by significance.
     shape
         (n, k).
     """
@@ -133,9 +133,9 @@ class EncodedIntegers:
 
 
 def encode_integers(integers: NDArray[np.int64]) -> EncodedIntegers:
-    """Return integers (n, k) as few bytes: what a .clp file stores of them."""
+    """Return entropy-coded integers (n, k), as stored in a .clp file."""
     kind = next(k for k in INTEGERS if _fits(integers, np.dtype(k)))
-    # bytes of one dimension and one weight are alike, which is what the coders need
+    # bytes of one dimension and one significance are similar, which makes them compressible
     planes = integers.T.astype(np.dtype(kind).newbyteorder("<"), order="C")
     raw = planes.view(np.uint8).reshape(*planes.shape, -1).transpose(0, 2, 1).tobytes()
     codings = {

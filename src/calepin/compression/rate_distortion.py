@@ -1,12 +1,12 @@
-"""Bits against error: a generative dictionary beside what one would use instead.
+"""Rate and distortion of a generative dictionary, compared with other methods.
 
-Every contender is charged what its numbers take after the same quantiser and the same entropy coder
-(`calepin.compression.coding`); models and dictionaries are known to both sides and are not counted.
+The rate of each method is the size of its numbers after the same quantiser and the same entropy coder
+(`calepin.compression.coding`). Models and dictionaries are known to both sides and are not counted.
 
-    latents    the model's, at a growing number of bits
-    PCA        the first c principal components, for a growing c and number of bits
-    OMP        a learned dictionary, k atoms a sample: their places and their quantised values
-    JPEG       the images side by side on one sheet, so that its header is shared, too
+    latents    those of the model, for an increasing number of bits
+    PCA        the first c principal components, for increasing c and number of bits
+    OMP        a learned dictionary, k atoms per sample: their indices and their quantised values
+    JPEG       all images side by side as one image, so that there is only one header
 """
 
 import io
@@ -26,7 +26,7 @@ __all__ = ["RateDistortion", "rate_distortion"]
 
 @dataclass(frozen=True)
 class RateDistortion:
-    """One contender's curve: bits a sample, ascending, and the best PSNR in dB up to there."""
+    """Curve of one method: bits per sample, ascending, and the best PSNR in dB at no more bits."""
 
     bits: NDArray[np.float64]
     psnr: NDArray[np.float64]
@@ -41,20 +41,20 @@ def rate_distortion(
     image_shape: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> dict[str, RateDistortion]:
-    """Return the curve of each contender by name.
+    """Return the curve of each method, by name.
 
     Parameters
     ----------
     X : array of shape (n_samples, n_features)
     model : GenerativeDictionaryLearner
     training : array of shape (n, n_features), optional
-        What PCA and the dictionary are learned from: by default X itself, which favours them.
+        Training data of PCA and of the dictionary. Default: X itself, which favours them.
     bits : tuple of int
-        Of a number before entropy coding.
+        Bits per number before entropy coding.
     image_shape : (height, width), optional
-        Of a sample in [0, 1], for JPEG; by default a square where the features are one, else no JPEG.
+        Shape of a sample in [0, 1], for JPEG. Default: a square if n_features is one, else there is no JPEG.
     seed : int
-        Of the learned dictionary.
+        Seed of the learned dictionary.
     """
     X = np.asarray(X, np.float64)
     known = X if training is None else np.asarray(training, np.float64)
@@ -71,7 +71,7 @@ def rate_distortion(
     return {name: _frontier(found, len(X), peak) for name, found in points.items()}
 
 
-# Each returns (bytes, mean squared error) of its settings.
+# Each function returns (bytes, mean squared error) for each of its settings.
 Points = list[tuple[int, float]]
 
 
@@ -150,7 +150,7 @@ def _coded(
 
 
 def _frontier(points: Points, n: int, peak: float) -> RateDistortion:
-    """Return the settings that no cheaper one is better than."""
+    """Return the settings for which no setting with fewer bits is better."""
     best, kept = math.inf, []
     for size, error in sorted(points):
         if error < best:

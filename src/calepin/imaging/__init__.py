@@ -1,4 +1,4 @@
-"""Images restored by dictionaries and networks, and the patches, noise level and groups it needs."""
+"""Image denoising by dictionaries and networks, with patches, noise level and groups of patches."""
 
 import lazy_loader
 

@@ -14,51 +14,50 @@ from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma
 
 __all__ = ["DictionaryDenoiser"]
 
-# Passes over groups of similar patches, and the noise level each assumes: a later one starts from a
-# better estimate, whose covariances need less shrinkage.
+# Passes over groups of similar patches, and the relative noise level that each assumes: later passes start
+# from better estimates, whose covariances need less shrinkage.
 GROUP_PASSES = (
     (GroupFilter(patch_size=8, group_size=32, radius=20, stride=4, mean="level"), 1.0),
     (GroupFilter(patch_size=8, group_size=32, radius=20, stride=4, mean="level"), 0.95),
     (GroupFilter(patch_size=6, group_size=24, radius=20, stride=3), 0.9),
 )
 
-SMALLEST = 16  # pixels a side
+SMALLEST = 16  # pixels per side
 
 
 @dataclass(frozen=True)
 class DictionaryDenoiser:
-    """Denoise an image by what its own patches teach: y = x + n, n ~ N(0, sigma^2 I).
+    """Denoise an image by a dictionary learned from its patches: y = x + n, n ~ N(0, sigma^2 I).
 
-    1. A dictionary D starts from one learned on natural images and goes on learning from the
-       noisy image's own patches.
-    2. Every patch, overlapping ones too, is coded with as few atoms as bring its residual down to
-       the noise: minimise ||z||_0 such that ||x - z D||^2 <= p^2 (1.1 sigma)^2. The decoded patches
+    1. A dictionary D starts from one learned on natural images and is trained further on the patches of
+       the noisy image.
+    2. All overlapping patches are coded with the smallest number of atoms whose residual is at the noise
+       level: minimise ||z||_0 such that ||x - z D||^2 <= p^2 (1.1 sigma)^2. The decoded patches
        are averaged (Elad and Aharon 2006).
-    3. With that estimate as a guide, groups of similar patches are shrunk in dictionaries of their own
+    3. With this estimate, groups of similar patches are found and shrunk along their principal components
        (`calepin.imaging.groups`; Lebrun, Buades and Morel 2013), three times.
 
-    Colour is turned into a mean and two differences first, each treated as a gray image, with
-    groups found on the mean. Memory beyond a few copies of the image in float32 does not grow with
-    its size, and there are no tiles that could leave seams. The same seed gives the same bits,
-    whatever the number of threads.
+    Colour images are first transformed to a mean and two differences. Each is treated as a gray image, with
+    groups found on the mean. The memory is bounded by a few copies of the image in float32, and there are no
+    tiles, hence no seams. The same seed gives the same result, bit for bit, for any number of threads.
 
     Parameters
     ----------
     patch_size : int, default=8
-        Side p of the patches that the dictionary codes.
+        Side p of the patches.
     n_components : int, default=256
         Number of atoms.
     rule : {"ksvd", "mod", "online"}, default="ksvd"
-        How atoms move, as in `calepin.DictionaryLearner`.
+        How atoms are updated, as in `calepin.DictionaryLearner`.
     n_iter : int, default=5
-        Passes of learning over 20,000 patches; 0 keeps the start dictionary.
+        Passes of learning over 20,000 patches; 0 keeps the initial dictionary.
     group_passes : {0, 1, 2, 3}, default=3
-        How often step 3 is done; 0 gives the image of the dictionary alone.
+        Number of passes of step 3; 0 returns the result of step 2.
 
     Raises
     ------
     ValueError
-        A parameter outside what is described above; the message names it.
+        A parameter out of range; the message names it.
     """
 
     patch_size: int = 8
@@ -84,15 +83,15 @@ class DictionaryDenoiser:
     ) -> DenoiseResult:
         """Return the denoised image and the learned atoms; see `calepin.denoise`.
 
-        `random_state` chooses the patches to learn from. `callback` hears of the stages "learn", "code" and
+        `random_state` chooses the training patches. `callback` is called in the stages "learn", "code" and
         "group 1" to "group 3".
 
         Raises
         ------
         IncompatibleError
-            Noise other than `GaussianNoise` of one level.
+            Another noise model than `GaussianNoise` with one level.
         ValueError
-            Fewer than 16 pixels a side, or fewer than a patch has.
+            Fewer than 16 pixels per side, or fewer than in a patch.
         """
         sigma = sigma_of(noise, type(self).__name__)
         check_size(image, [max(self.patch_size, SMALLEST)] * 2)
@@ -114,7 +113,7 @@ class DictionaryDenoiser:
     def _reporter(
         self, callback: Callable[[str, float], object] | None
     ) -> Callable[[str], Callable[[float], None]]:
-        """Return what makes, of a stage, a function of its fraction done that calls back with the whole's."""
+        """Return a function from a stage to its progress callback, which reports the overall progress."""
         stages = ("learn", "code", *(f"group {k + 1}" for k in range(self.group_passes)))
 
         def of_stage(stage: str) -> Callable[[float], None]:

@@ -1,4 +1,4 @@
-"""Denoise an image with a network trained on other images: for Gaussian noise, or for counts of photons."""
+"""Denoise an image with a network trained on other images: Gaussian noise, or photon counts."""
 
 import math
 import os
@@ -27,17 +27,17 @@ GAUSSIAN = "bsd-gaussian"
 COUNTS = "dcea-poisson"
 
 NETWORKS = tuple(name for name in PRETRAINED if name.startswith((GAUSSIAN, COUNTS)))
-"""Names of the networks for images that calepin ships."""
+"""Names of the denoising networks that calepin ships."""
 
 PEAKS = (1, 2, 4)
-"""Expected counts of the brightest pixel that calepin's networks for photons were trained for."""
+"""Peaks (expected counts of the brightest pixel) for which networks are shipped."""
 
-TILE = 768  # side of the squares that are denoised one after the other, so that memory stays bounded
-MARGIN = 64  # pixels around a tile that are denoised with it and dropped: effects of the edge reach less far
+TILE = 768  # side of the squares that are denoised one by one, to bound the memory
+MARGIN = 64  # pixels around a tile that are denoised with it and dropped: edge effects reach less far
 
 
 def load_network(model: str | os.PathLike) -> UnfoldedAutoencoder:
-    """Return a network of calepin's own, by name, or one from a file, ``PATH.safetensors``."""
+    """Return a shipped network, by name, or one from a file, ``PATH.safetensors``."""
     if str(model) in NETWORKS:
         return pretrained(str(model))
     if Path(model).suffix != ".safetensors" and not Path(model).exists():
@@ -46,9 +46,9 @@ def load_network(model: str | os.PathLike) -> UnfoldedAutoencoder:
 
 
 def network_for_peak(peak: float) -> UnfoldedAutoencoder:
-    """Return the untied network whose peak is nearest on a logarithmic scale.
+    """Return the shipped untied network whose peak is nearest on a logarithmic scale.
 
-    Counts cannot be scaled to another peak: scaled counts have another variance than Poisson's.
+    Counts cannot be scaled to another peak: scaled counts do not have the variance of a Poisson distribution.
     """
     check_number("peak", peak, above=0)
     nearest = min(PEAKS, key=lambda known: abs(math.log(known / peak)))
@@ -57,27 +57,27 @@ def network_for_peak(peak: float) -> UnfoldedAutoencoder:
 
 @dataclass(frozen=True)
 class NetworkDenoiser:
-    """Denoise an image by a trained network, in a second or a few.
+    """Denoise an image by a trained network.
 
-    **Gaussian noise.** The network is trained for one level of noise, ``card["sigma"]``. An image with
-    another level is scaled to it, denoised, and scaled back: a network with `local_mean` does not depend on
-    the grey level, only on contrasts, which then are smaller or larger than those it has learned from. Large
-    images are denoised in tiles that overlap by more than the reach of an edge, so that memory beyond a few
-    copies of the image does not grow. Colour is turned into a mean and two differences first, each denoised
-    as a gray image.
+    **Gaussian noise.** The network is trained for one noise level, ``card["sigma"]``. An image with
+    another level is scaled to it, denoised, and scaled back. A network with `local_mean` does not depend on
+    the grey level, but contrasts are then smaller or larger than those of the training images. Large
+    images are denoised in tiles that overlap by more than the range of edge effects, so that the memory is
+    bounded by a few copies of the image. Colour images are first transformed to a mean and two differences;
+    each is denoised as a gray image.
 
-    **Counts of photons.** The network returns the expected counts. The channels of a colour image are
-    denoised one by one.
+    **Photon counts.** The network returns the expected counts. The channels of a colour image are
+    denoised separately.
 
     Parameters
     ----------
     model : str, path or UnfoldedAutoencoder, optional
-        A network's name, its file, or itself: for images of one channel, of the family of the noise.
-        Default: a network that calepin ships, "bsd-gaussian" for Gaussian noise, and for counts the one whose
+        Name or file of a network, or the network itself, for images of one channel and the likelihood of the
+        noise. Default: a shipped network, "bsd-gaussian" for Gaussian noise, and for counts the one whose
         peak (1, 2 or 4) is nearest on a logarithmic scale.
     n_shifts : int, optional
-        Shifts of the grid to average over; all by default, 16 for stride 4. Fewer are faster and worse:
-        "bsd-gaussian" loses .5 dB with four, 1.7 with one.
+        Number of shifts of the grid to average over. Default: all, 16 for stride 4. Fewer are faster and less
+        accurate: "bsd-gaussian" loses .5 dB with four shifts and 1.7 dB with one.
     """
 
     model: str | os.PathLike | UnfoldedAutoencoder | None = None
@@ -94,23 +94,22 @@ class NetworkDenoiser:
         random_state: RandomState = 0,
         callback: Callable[[str, float], object] | None = None,
     ) -> DenoiseResult:
-        """Return the denoised image, and the network's decoder as atoms; see `calepin.denoise`.
+        """Return the denoised image, and the filters of the decoder as atoms; see `calepin.denoise`.
 
-        Nothing is random here, so that `random_state` changes nothing. The only stage that `callback` hears
-        of is "network".
+        Nothing is random, so `random_state` has no effect. The only stage of `callback` is "network".
 
         Raises
         ------
         IncompatibleError
-            Noise other than `GaussianNoise` of one level or `PoissonNoise`.
+            Another noise model than `GaussianNoise` with one level or `PoissonNoise`.
         ValueError
-            A network of another family or for other data, an image smaller than its kernel, or more shifts
-            than it has.
+            A network with another likelihood or for other data, an image smaller than its kernel, or too many
+            shifts.
 
         Warns
         -----
         UserWarning
-            None of the networks that calepin ships was trained for counts with about this peak.
+            No shipped network was trained for counts with a similar peak.
         """
         counts = isinstance(noise, PoissonNoise)
         sigma = None if counts else sigma_of(noise, type(self).__name__)
@@ -127,7 +126,7 @@ class NetworkDenoiser:
         return DenoiseResult(denoised, noise, _unit_atoms(network))
 
     def network(self, noise: object) -> UnfoldedAutoencoder:
-        """Return the network itself: the one given, loaded, or the shipped one for a noise model."""
+        """Return the network: the given one, loaded from its file, or the shipped one for a noise model."""
         if isinstance(self.model, UnfoldedAutoencoder):
             return self.model
         if self.model is not None:
@@ -136,7 +135,7 @@ class NetworkDenoiser:
             return pretrained(GAUSSIAN)
         if not PEAKS[0] / 2 <= noise.peak <= 2 * PEAKS[-1]:
             warnings.warn(
-                f"peak {noise.peak:g} is far from those that calepin's networks were trained for, {PEAKS}",
+                f"peak {noise.peak:g} is far from the peaks of the shipped networks, {PEAKS}",
                 stacklevel=4,
             )
         return network_for_peak(noise.peak)
@@ -171,7 +170,7 @@ def _from_pixels(
     shifts: list[Shift],
     report: Report,
 ) -> NDArray[np.floating]:
-    """Return the denoised pixels, plane by plane and tile by tile."""
+    """Return the denoised pixels, by planes and tiles."""
     known = network.card.get("sigma", sigma)
     planes = to_planes(image, sigma)
     tiles = list(_tiles(image.shape[:2], network.stride))
@@ -190,7 +189,7 @@ def _from_pixels(
 
 
 def _predictions(network: UnfoldedAutoencoder, y: Tensor, shifts: list[Shift]) -> Iterator[Tensor]:
-    """Yield the linear predictor on each shift of the grid, one at a time: memory for one is enough."""
+    """Yield the linear predictor for each shift of the grid, one at a time to save memory."""
     for shift in shifts:
         with torch.no_grad():
             prediction = network(y, shifts=[shift])
@@ -198,7 +197,7 @@ def _predictions(network: UnfoldedAutoencoder, y: Tensor, shifts: list[Shift]) -
 
 
 def _spread(shifts: list[Shift], n: int | None) -> list[Shift]:
-    """Return n of the shifts, far from each other."""
+    """Return n of the shifts, far apart."""
     if n is None:
         return shifts
     check_integer("n_shifts", n, most=len(shifts), optional=True)
@@ -209,9 +208,9 @@ Window = tuple[slice, slice]
 
 
 def _tiles(shape: tuple[int, int], stride: int) -> Iterator[tuple[Window, Window, Window]]:
-    """Yield the window to denoise, what of it to keep, and where that lies in the image.
+    """Yield the window to denoise, the part of it to keep, and the place of that part in the image.
 
-    Windows begin at multiples of the stride, where the grid of the whole image has its positions.
+    Windows begin at multiples of the stride, so that their grid is that of the whole image.
     """
     step, margin = (-(-size // stride) * stride for size in (TILE, MARGIN))
     for top in range(0, shape[0], step):
@@ -227,7 +226,7 @@ def _tiles(shape: tuple[int, int], stride: int) -> Iterator[tuple[Window, Window
 
 
 def _unit_atoms(network: UnfoldedAutoencoder) -> NDArray[np.floating]:
-    """Return the decoder's atoms as rows of unit norm."""
+    """Return the atoms of the decoder as rows of unit norm."""
     atoms = (network.atoms if network.tied else network.decoder_atoms).detach().flatten(1)
     norm = torch.linalg.vector_norm(atoms, dim=1, keepdim=True).clamp_min(torch.finfo(atoms.dtype).tiny)
     return (atoms / norm).cpu().numpy()

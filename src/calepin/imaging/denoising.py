@@ -1,4 +1,4 @@
-"""Denoise an image: the noise model is one choice, the method another."""
+"""Denoise an image, with a choice of noise model and method."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -15,12 +15,12 @@ from calepin.imaging.result import DenoiseResult, check_image
 __all__ = ["METHODS", "Denoiser", "denoise"]
 
 METHODS = {"dictionary": DictionaryDenoiser, "network": NetworkDenoiser}
-"""Methods by the word that is short for their defaults."""
+"""Names of the methods, each with the defaults of its class."""
 
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """A method of denoising, with its settings."""
+    """A denoising method with its settings."""
 
     def denoise(
         self,
@@ -35,14 +35,14 @@ class Denoiser(Protocol):
         Parameters
         ----------
         image : array (h, w) or (h, w, 3)
-            Finite; floating-point numbers for `GaussianNoise`, any real ones for other noise. Not changed.
+            Finite; floating-point for `GaussianNoise`, any real numbers for other noise. Must not be changed.
         noise : GaussianNoise, PoissonNoise or another noise model
-            Never None. IncompatibleError for noise that the method is not made for.
+            Never None. A method raises IncompatibleError for noise that it does not support.
         random_state : int, Generator, RandomState or None
-            All that is random follows from it.
+            Seed of everything random.
         callback : callable or None
-            Called as ``callback(stage, fraction)``: what is under way, and the fraction of the whole work
-            that is done.
+            Called as ``callback(stage, fraction)``: the current stage, and the finished fraction of the
+            whole work.
         """
         ...
 
@@ -55,7 +55,7 @@ def denoise(
     random_state: RandomState = 0,
     callback: Callable[[str, float], object] | None = None,
 ) -> DenoiseResult:
-    """Return an image without its noise.
+    """Return a denoised image.
 
     Parameters
     ----------
@@ -63,31 +63,31 @@ def denoise(
         Noisy image, gray or colour: floating-point numbers of any range for Gaussian noise, counts for
         Poisson noise.
     method : {"dictionary", "network"} or Denoiser, default="dictionary"
-        How: "dictionary" learns from the image's own patches, "network" is a network trained on other images.
-        The words are short for `calepin.imaging.DictionaryDenoiser` and `calepin.imaging.NetworkDenoiser`
-        with their defaults; any object with their method `denoise` is accepted.
+        "dictionary": a dictionary learned from the patches of the image. "network": a network trained on
+        other images. These are `calepin.imaging.DictionaryDenoiser` and `calepin.imaging.NetworkDenoiser`
+        with their defaults; any object with the same method `denoise` is accepted.
     noise : GaussianNoise, PoissonNoise or another noise model, optional
-        What is known of the noise: ``GaussianNoise(sigma)``, the standard deviation in the image's units, or
-        ``PoissonNoise(peak)``, the expected count of the brightest pixel (method "network" only). Default:
-        Gaussian noise whose level is estimated by `calepin.imaging.estimate_noise`. With level 0 the image is
-        returned as it is.
+        The noise model: ``GaussianNoise(sigma)`` with the standard deviation in the units of the image, or
+        ``PoissonNoise(peak)`` with the expected count of the brightest pixel (for method "network").
+        Default: Gaussian noise with the level estimated by `calepin.imaging.estimate_noise`. With level 0 the
+        image is returned unchanged.
     random_state : int, Generator, RandomState or None, default=0
-        Seed of what a method draws.
+        Seed of everything random.
     callback : callable, optional
-        Called as ``callback(stage, fraction)``: a word for what is under way, and the fraction of the whole
-        work that is done.
+        Called as ``callback(stage, fraction)``: the current stage, and the finished fraction of the whole
+        work.
 
     Returns
     -------
     DenoiseResult
-        The image, the noise model, and atoms and history of learning where there are any.
+        The image and the noise model; atoms and history of learning if the method has them.
 
     Raises
     ------
     ValueError
-        An argument outside what is described above; the message names it.
+        An invalid argument; the message names it.
     IncompatibleError
-        A method that is not made for the noise.
+        The method does not support the noise model.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def denoise(
     >>> bool(np.std(result.image - clean) < 0.45 * np.std(noisy - clean))
     True
 
-    Counts of photons, by a trained network:
+    Photon counts, by a trained network:
 
     >>> counts = np.random.default_rng(0).poisson(4 * clean)
     >>> result = calepin.denoise(counts, method="network", noise=calepin.PoissonNoise(peak=4))

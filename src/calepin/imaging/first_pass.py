@@ -4,8 +4,8 @@
     such that         ||x_i - z_i D||^2 <= p^2 (C sigma)^2   for every patch x_i without its mean
 
 Elad and Aharon (2006), Image denoising via sparse and redundant representations over learned
-dictionaries; the start from natural images and the error constant C near 1.1 are theirs too.
-All functions work in units of the noise: sigma = 1.
+dictionaries; the initial dictionary of natural images and the error constant C near 1.1 are also theirs.
+All functions use units of the noise: sigma = 1.
 """
 
 from collections.abc import Callable
@@ -41,9 +41,9 @@ def natural_atoms() -> np.ndarray:
 
 
 def start_atoms(n_components: int, patch_size: int, random_state: RandomState) -> np.ndarray:
-    """Return atoms to start learning from: the shipped ones where they fit, else overcomplete cosines.
+    """Return initial atoms: the shipped ones if their sizes fit, else overcomplete cosines.
 
-    Cosines without the constant one, because patches come without their mean.
+    The constant cosine is left out, because patches have zero mean.
     """
     natural = natural_atoms()
     if patch_size**2 == natural.shape[1]:
@@ -63,10 +63,10 @@ def learn_atoms(
     random_state: RandomState,
     report: Report = lambda fraction: None,
 ) -> tuple[np.ndarray, list[dict[str, float]]]:
-    """Return atoms learned from patches of noisy planes (c, h, w), and the history of learning."""
+    """Return atoms learned from patches of noisy planes (c, h, w), and the learning history."""
     patch_size, generator = int(np.sqrt(start.shape[1])), numpy_generator(random_state)
     samples = random_patches(planes, patch_size, TRAINING_PATCHES, generator)
-    # The online rule moves its atoms after every batch, the others profit from all samples at once.
+    # The online rule updates atoms after every batch; the others work best with all samples at once.
     data = ArrayBatches(
         samples, BATCH_SIZE if rule == "online" else None, seed=int(generator.integers(2**31))
     )
@@ -80,7 +80,7 @@ def learn_atoms(
 def code_planes(
     planes: np.ndarray, atoms: np.ndarray, *, report: Report = lambda fraction: None
 ) -> np.ndarray:
-    """Return the planes (c, h, w) made of their patches' sparse codes, overlaps averaged."""
+    """Return the planes (c, h, w) decoded from sparse codes of their patches, which are averaged."""
     patch_size = int(np.sqrt(atoms.shape[1]))
     coder = _coder(patch_size)
     estimate = np.empty_like(planes)
@@ -100,6 +100,6 @@ def code_planes(
 
 def _coder(patch_size: int) -> PursuitCoder:
     n_features = patch_size**2
-    # A patch that needs more atoms than half its pixels is noise to the dictionary: stop there.
+    # A patch that needs more atoms than half its pixels is noise for the dictionary: stop there.
     tol = n_features * ERROR_CONSTANT**2
     return PursuitCoder(max(1, n_features // 2), tol, selection="ols", certify=False)

@@ -1,17 +1,16 @@
-"""Groups of similar patches, each restored in the dictionary of its own principal components.
+"""Groups of similar patches, shrunk along their principal components.
 
-A first estimate of the image tells which patches are alike and how their common model looks: for a
-group with mean m and covariance C (both of the first estimate), the noisy patches y of the group
-become
+A first estimate of the image determines which patches are similar, and the model of each group: with the mean
+m and covariance C of the group in the first estimate, its noisy patches y become
 
     x = m + C (C + sigma^2 I)^-1 (y - m),
 
-the linear estimate of least mean squared error: shrinkage of the coefficients in the group's own
-orthogonal dictionary, the eigenvectors of C. Overlapping results are averaged.
+the linear estimate of least mean squared error: shrinkage of the coefficients in the orthogonal dictionary of
+the eigenvectors of C. Overlapping results are averaged.
 
 Source: Lebrun, Buades and Morel (2013), A nonlocal Bayesian image denoising algorithm, second
-step; here the first estimate comes from the dictionary, and C has as few dimensions as patches are
-in a group, so that x is found in the space of the group's n patches instead of that of their pixels.
+step. Here the first estimate comes from the dictionary. The rank of C is at most the number n of patches in a
+group, so x is computed from n x n matrices instead of matrices of the size of a patch.
 """
 
 from collections.abc import Callable
@@ -25,8 +24,8 @@ from calepin.core.threads import run_blocks
 
 __all__ = ["GroupFilter"]
 
-BLOCK = 4  # rows of reference patches worked by one thread at a time
-BAND = 16  # blocks whose sums are in memory at a time
+BLOCK = 4  # rows of reference patches processed by one thread at a time
+BAND = 16  # blocks whose sums are in memory at the same time
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,14 @@ class GroupFilter:
     patch_size : int
         Side of the patches.
     group_size : int
-        Patches in a group, the reference among them.
+        Patches in a group, including the reference.
     radius : int
-        Members lie at most so many pixels from the reference, along both axes.
+        Largest distance of a patch from the reference in pixels, along both axes.
     stride : int
-        Pixels between two references, along both axes.
+        Distance of neighbouring references in pixels, along both axes.
     mean : {"patch", "level"}
-        m is the mean patch, or only its mean grey level: then the mean patch is one more direction
-        of C, which keeps the noise of a poor first estimate out of it.
+        "patch": m is the mean patch. "level": m is its mean grey level, and the mean patch is one more
+        direction of C, which is better if the first estimate is noisy.
     """
 
     patch_size: int = 6
@@ -67,11 +66,11 @@ class GroupFilter:
         Parameters
         ----------
         noisy, estimate : float32 arrays (c, h, w)
-            The noisy planes, and an estimate of them; patches are alike by its first plane.
+            Noisy planes and their estimate, whose first plane determines which patches are similar.
         sigma : float
             Standard deviation of the noise.
         report : callable
-            Called with the fraction of the work that is done.
+            Called with the finished fraction of the work.
         """
         _, h, w = noisy.shape
         rows, columns = self._references(h), self._references(w)
@@ -101,7 +100,7 @@ class GroupFilter:
         return total
 
     def _references(self, length: int) -> np.ndarray:
-        """Return the places of references along an axis: a grid, and the last place that fits."""
+        """Return the positions of references along an axis: a grid, and the last possible position."""
         return np.unique(
             np.append(np.arange(0, length - self.patch_size, self.stride), length - self.patch_size)
         )
@@ -127,7 +126,7 @@ def _filter_rows(noisy, estimate, rows, columns, p, size, radius, variance, leve
 
 @njit(nogil=True, fastmath=True, cache=True)
 def _find_similar(plane, i, j, p, radius, distance, best, place):
-    """Keep the nearest patches to patch (i, j), by squared distance; on a tie the first one found."""
+    """Keep the patches nearest to patch (i, j) in squared distance; of equal ones the first found."""
     h, w = plane.shape
     left, right = max(0, j - radius), min(w - p, j + radius) + 1
     size = len(best)

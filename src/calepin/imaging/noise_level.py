@@ -1,4 +1,4 @@
-"""The noise level of an image, from the patches that hold little but noise."""
+"""Estimate of the noise level of an image, from flat patches."""
 
 import numpy as np
 from scipy import stats
@@ -7,26 +7,25 @@ __all__ = ["estimate_noise"]
 
 PATCH_SIZE = 7
 MAX_PATCHES = 250_000
-CONFIDENCE = 0.99  # that a flat patch is taken as flat; nearer to 1, faint texture is taken too
+CONFIDENCE = 0.99  # probability that a flat patch is accepted; closer to 1, faint texture is accepted, too
 
 
 def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     """Estimate the standard deviation of white Gaussian noise in an image.
 
-    A patch is x + n with n ~ N(0, sigma^2 I): where x lies in a subspace, the smallest eigenvalue
-    of the patches' covariance is sigma^2. Textured patches leave no such subspace, so the covariance is
-    taken over the patches whose gradient energy is no larger than flat noisy patches can show,
-    sigma known from the round before (Liu, Tanaka and Okutomi 2013). The smallest
-    of q sample eigenvalues of n patches lies at sigma^2 (1 - sqrt(q / n))^2 (Marchenko and
-    Pastur 1967), which is divided out.
+    A patch is x + n with n ~ N(0, sigma^2 I). If x lies in a subspace, the smallest eigenvalue
+    of the covariance of the patches is sigma^2. Textured patches do not lie in a subspace, so the covariance
+    is taken over patches whose gradient energy can be explained by noise alone, with the sigma of the
+    previous round (Liu, Tanaka and Okutomi 2013). The smallest of q sample eigenvalues of n patches is near
+    sigma^2 (1 - sqrt(q / n))^2 (Marchenko and Pastur 1967); this factor is divided out.
 
     Parameters
     ----------
     image : float array (h, w) or (h, w, channels)
-        The noisy image, at least 16 pixels a side. Where all values lie in [0, 1], patches that
-        touch 0 or 1 are left out, because clipping has cut their noise.
+        The noisy image, at least 16 pixels per side. If all values lie in [0, 1], patches with a pixel
+        of 0 or 1 are left out, because their noise is clipped.
     n_iter : int
-        Rounds of choosing flat patches.
+        Rounds of selecting flat patches.
 
     Returns
     -------
@@ -41,7 +40,7 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     image = np.asarray(image)
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 16:
         raise ValueError(
-            f"image: expected shape (h, w) or (h, w, channels) with at least 16 pixels a side, "
+            f"image: expected shape (h, w) or (h, w, channels) with at least 16 pixels per side, "
             f"got {image.shape}"
         )
     if image.dtype.kind != "f" or not np.isfinite(image).all():
@@ -54,20 +53,20 @@ def _plane_variance(plane: np.ndarray, n_iter: int) -> float:
     patches = _unclipped(_some_patches(plane.astype(np.float64) - plane.mean(dtype=np.float64)), plane)
     gradients = _gradient_operator(PATCH_SIZE)
     energy = np.square(patches @ gradients.T).sum(axis=1)
-    # The energy of a flat patch of unit noise is close to a gamma variable of equal mean and rank.
+    # The energy of a flat patch with unit noise is approximately gamma distributed, with equal mean and rank.
     rank, trace = np.linalg.matrix_rank(gradients), np.square(gradients).sum()
     ceiling = float(stats.gamma.ppf(CONFIDENCE, rank / 2, scale=2 * trace / rank))
     variance = _smallest_eigenvalue(patches)
     for _ in range(n_iter):
         flat = patches[energy < ceiling * variance]
         if len(flat) < 4 * patches.shape[1]:
-            break  # too few for a covariance: the last one stands
+            break  # too few for a covariance: keep the last estimate
         variance = _smallest_eigenvalue(flat)
     return variance
 
 
 def _some_patches(plane: np.ndarray) -> np.ndarray:
-    """Return all patches, or those on a grid fine enough to give about MAX_PATCHES."""
+    """Return all patches, or about MAX_PATCHES of them on a grid."""
     step = int(np.ceil(np.sqrt(plane.size / MAX_PATCHES)))
     windows = np.lib.stride_tricks.sliding_window_view(plane, (PATCH_SIZE, PATCH_SIZE))
     return windows[::step, ::step].reshape(-1, PATCH_SIZE**2)

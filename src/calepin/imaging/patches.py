@@ -1,8 +1,8 @@
-"""Overlapping patches of an image plane, and the image that overlapping patches make.
+"""Overlapping patches of an image plane, and their average as an image.
 
 Patch (i, j) of a plane (h, w) covers rows i to i + p - 1 and columns j to j + p - 1; there are
-(h - p + 1) (w - p + 1), in row-major order. A plane of any size is walked in bands of patch rows, so
-that memory holds the patches of one band only.
+(h - p + 1) (w - p + 1), in row-major order. A plane is processed in bands of patch rows, so
+that only the patches of one band are in memory.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ BLOCK_ROWS = 16
 
 
 def bands(shape: tuple[int, int], patch_size: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of the bands of patch rows of a plane; they depend on its shape alone."""
+    """Yield (start, stop) of the bands of patch rows of a plane; they depend only on its shape."""
     n_rows, n_columns = shape[0] - patch_size + 1, shape[1] - patch_size + 1
     per_band = max(2 * BLOCK_ROWS, BAND_PATCHES // n_columns)
     for start in range(0, n_rows, per_band):
@@ -40,7 +40,7 @@ def centred_patches(
 def random_patches(
     planes: np.ndarray, patch_size: int, n_patches: int, random_state: RandomState
 ) -> np.ndarray:
-    """Return patches (n, p * p) without their means from different random places of planes (c, h, w)."""
+    """Return patches (n, p * p) without their means from distinct random positions in planes (c, h, w)."""
     windows = np.lib.stride_tricks.sliding_window_view(planes, (patch_size, patch_size), axis=(1, 2))
     n_all = int(np.prod(windows.shape[:3]))
     chosen = np.sort(numpy_generator(random_state).choice(n_all, size=min(n_patches, n_all), replace=False))
@@ -56,10 +56,10 @@ def add_patches(
     means: np.ndarray,
     start: int,
 ) -> None:
-    """Add the decoded patches ``codes @ atoms + means`` of a band at their places, each with its weight.
+    """Add the decoded patches ``codes @ atoms + means`` of a band at their positions, with their weights.
 
-    The weight of a patch is ``(1 + k)^(-1/2)``, k its number of atoms: a patch that needed more atoms
-    kept more noise (the noise left in it grows like k).
+    The weight of a patch with k atoms is ``(1 + k)^(-1/2)``: the variance of the noise left in it grows
+    like k.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def add_patches(
     n_columns = total.shape[1] - patch_size + 1
     n_rows = len(means) // n_columns
     height = max(BLOCK_ROWS, patch_size)
-    # Blocks of one parity touch no common pixel, hence no lock and one fixed order of the sums.
+    # Blocks of equal parity have no common pixel: no lock is needed, and the order of the sums is fixed.
     for parity in (0, 1):
         firsts = range(parity * height, n_rows, 2 * height)
 

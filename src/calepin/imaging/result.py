@@ -1,4 +1,4 @@
-"""What a denoiser is given and returns: checked images, planes in units of the noise, the result."""
+"""Input and output of denoisers: checked images, planes in units of the noise, the result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,20 +24,19 @@ OPPONENT = np.array(
 
 @dataclass(frozen=True)
 class DenoiseResult:
-    """What `calepin.denoise` found.
+    """Result of `calepin.denoise`.
 
     Attributes
     ----------
     image : float array
-        The denoised image, of the shape of the noisy one and in its units, not clipped: the estimate of x
+        The denoised image, with the shape and units of the noisy one, not clipped: the estimate of x
         for Gaussian noise, the expected counts x / q for Poisson noise.
     noise : object
-        The noise model that was assumed, `GaussianNoise` with the estimated level if none was given.
+        The assumed noise model; `GaussianNoise` with the estimated level if none was given.
     atoms : float array (n_components, n_features) or None
-        Atoms of unit norm that the image was restored with, where the method has any.
+        Atoms of unit norm, if the method has any.
     history : list of dict
-        One entry for each pass of learning: pass, objective, seconds, n_replaced. Empty where nothing was
-        learned.
+        One entry for each pass of learning: pass, objective, seconds, n_replaced. Empty without learning.
     """
 
     image: NDArray[np.floating]
@@ -58,7 +57,7 @@ def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
     ----------
     image : array (h, w) or (h, w, 3)
     integers : bool
-        Whether integers are allowed beside floating-point numbers: counts, not pixels.
+        Whether integers (counts) are allowed, too.
 
     Raises
     ------
@@ -82,7 +81,7 @@ def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
 
 
 def check_size(image: NDArray, least: Sequence[int]) -> None:
-    """Raise ValueError for an image with fewer rows or columns than `least` says."""
+    """Raise ValueError for an image with fewer than `least` rows or columns."""
     height, width = image.shape[:2]
     if height < least[0] or width < least[1]:
         raise ValueError(f"image: expected at least {least[0]} x {least[1]} pixels, got {height} x {width}")
@@ -94,7 +93,7 @@ def sigma_of(noise: object, method: str) -> float:
     Raises
     ------
     IncompatibleError
-        Another noise model, or an interval of levels.
+        Another noise model, or a range of levels.
     """
     if isinstance(noise, GaussianNoise) and noise.sigma_max in (None, noise.sigma):
         return noise.sigma
@@ -105,7 +104,7 @@ def sigma_of(noise: object, method: str) -> float:
 
 
 def to_planes(image: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:
-    """Return float32 planes (c, h, w) in units of the noise, colours turned into opponent ones."""
+    """Return float32 planes (c, h, w) in units of the noise; colour becomes a mean and two differences."""
     if image.ndim == 2:
         return np.divide(image, sigma, dtype=np.result_type(image, np.float32))[None].astype(np.float32)
     planes = np.empty((3, *image.shape[:2]), dtype=np.float32)
@@ -117,7 +116,7 @@ def to_planes(image: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:
 def from_planes(
     planes: NDArray[np.float32], sigma: float, like: NDArray[np.floating]
 ) -> NDArray[np.floating]:
-    """Return the image, of the shape and dtype of `like`, of which `to_planes` would make these planes."""
+    """Return the image of these planes, with shape and dtype of `like`: the inverse of `to_planes`."""
     out = np.empty(like.shape, dtype=like.dtype)
     if like.ndim == 2:
         np.multiply(planes[0], sigma, out=out, casting="same_kind")

@@ -1,4 +1,4 @@
-"""What is denoised: the observation, how it looks, and the clean image where it is known."""
+"""An observation, the observation as an image, and the clean image if it is known."""
 
 from dataclasses import dataclass, replace
 
@@ -11,23 +11,23 @@ from calepin.datasets.noise import GaussianNoise, PoissonNoise, add_noise
 
 __all__ = ["Scene", "noisy_scene", "observed_scene"]
 
-COUNT_BITS = 16  # counts become pixels of the clean image's range: 8 bits would round them
+COUNT_BITS = 16  # counts are scaled to the range of the clean image: 8 bits would round them
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An observation, and how it looks.
+    """An observation, and the same as an image.
 
     Attributes
     ----------
     observed
-        What a method denoises: pixels, or counts of photons.
+        Input of the denoising method: pixels, or photon counts.
     noisy
         The observation as an image; its pixels are ``unit * observed``.
     unit
-        1 for pixels; for counts what one photon adds to a pixel.
+        1 for pixels; for counts the pixel value of one photon.
     clean
-        Pixels without noise, or None where they are not known.
+        Pixels without noise, or None if unknown.
     """
 
     observed: NDArray[np.floating]
@@ -42,14 +42,14 @@ def noisy_scene(clean: Image, noise: GaussianNoise | PoissonNoise, *, random_sta
     Raises
     ------
     ValueError
-        A black image, which sends no photons.
+        A black image, for which all counts are zero.
     """
     if isinstance(noise, PoissonNoise):
         if not clean.pixels.any():
-            raise ValueError("image: expected a pixel above 0, a black image sends no photons")
+            raise ValueError("image: expected a pixel above 0, all counts of a black image are zero")
         counts = add_noise(clean.pixels, noise, random_state=random_state)
         return _counted(counts, clean, noise.unit(clean.pixels), clean.pixels)
-    # float32 is finer than any file and halves the memory of what follows
+    # float32 is finer than any file format and halves the memory
     pixels = add_noise(clean.pixels, noise, random_state=random_state).astype(np.float32)
     return Scene(pixels, replace(clean, pixels=pixels), 1.0, clean.pixels)
 
@@ -57,15 +57,15 @@ def noisy_scene(clean: Image, noise: GaussianNoise | PoissonNoise, *, random_sta
 def observed_scene(
     image: Image, noise: GaussianNoise | PoissonNoise | None = None, *, reference: Image | None = None
 ) -> Scene:
-    """Return the scene of an image that holds noise already.
+    """Return the scene of an image that is already noisy.
 
-    For `PoissonNoise` the image's integer samples are the counts. One count is then worth ``max(x) / peak``
-    of the reference x, and without a reference ``1 / peak``, which makes the peak white.
+    For `PoissonNoise` the integer samples of the image are the counts. The pixel value of one count is
+    ``max(x) / peak`` with the reference x; without a reference it is ``1 / peak``, so that the peak is white.
 
     Raises
     ------
     ValueError
-        A reference of another shape, or floating-point samples where counts are expected.
+        A reference of another shape, or floating-point samples instead of counts.
     """
     clean = None if reference is None else reference.pixels
     if clean is not None and clean.shape != image.pixels.shape:

@@ -1,4 +1,4 @@
-"""Convolutional denoisers: a network and its training as one value, so that a paper's setting is data."""
+"""Convolutional denoisers: the settings of a network and of its training, and the training itself."""
 
 import copy
 import os
@@ -26,32 +26,32 @@ PENALTIES = {"l1": L1, "hard": HardThreshold}
 
 @dataclass(frozen=True)
 class DenoiserSettings:
-    """An `UnfoldedAutoencoder` for images with Gaussian noise, and how it is trained on clean ones.
+    """Settings of an `UnfoldedAutoencoder` for images with Gaussian noise, and of its training.
 
     Attributes
     ----------
     n_components, kernel, stride, n_unfold, tied, local_mean
-        Of the network; `kernel` is the side of the square atoms.
+        Settings of the network; `kernel` is the side of the square atoms.
     penalty : {"l1", "hard"}
         Soft or hard threshold.
     threshold
-        alpha of the soft threshold or the level of the hard one, at the start where it is learned.
+        alpha of the soft threshold, or the level of the hard one; the initial value if it is learned.
     learn_threshold
-        Whether each atom learns a threshold of its own.
+        Whether to learn a threshold for each atom.
     step_size
-        For atoms of unit norm at the start. None: it is 1, for atoms scaled such that
-        the first dictionary has norm 1.
+        Step size, for initial atoms of unit norm. None: step size 1, with initial atoms scaled such that
+        the dictionary has norm 1.
     detach_codes
-        Whether gradients stop at the codes: PUDLE's "dec".
+        Whether codes count as constants in the gradient: "dec" of PUDLE.
     sigma
-        Of the noise, images being in [0, 1].
+        Standard deviation of the noise, for images in [0, 1].
     n_steps, batch_size, crop, n_shifts
-        Steps of training, windows in each and their side, and random shifts of the grid.
+        Training steps; number of windows per step, their side, and the number of random shifts of the grid.
     learning_rate, eps, cosine, max_norm
-        Of Adam; whether its learning rate falls along half a cosine; longer gradients are shortened to
-        `max_norm`.
+        Settings of Adam; `cosine`: whether the learning rate has a cosine schedule; `max_norm`: largest norm
+        of a gradient, longer ones are clipped.
     average
-        Steps over which the mean of the weights is taken that a run ends with; None takes the last ones.
+        The final weights are the mean over so many last steps; None: the last weights.
     """
 
     n_components: int = 64
@@ -78,7 +78,7 @@ class DenoiserSettings:
 
 
 def new_denoiser(settings: DenoiserSettings, *, seed: int = 0) -> UnfoldedAutoencoder:
-    """Return a network whose atoms are random."""
+    """Return a network with random atoms."""
     check_one_of("penalty", settings.penalty, PENALTIES)
     shape = (settings.n_components, 1, settings.kernel, settings.kernel)
     atoms = randn(shape, like=torch.empty(0), generator=torch_generator(seed))
@@ -106,27 +106,27 @@ def train_denoiser(
     callbacks: Sequence[Callback] = (),
     checkpoint: str | os.PathLike | None = None,
 ) -> tuple[UnfoldedAutoencoder, TrainState]:
-    """Train a network on clean images to remove noise from them.
+    """Train a denoising network on clean images.
 
     Parameters
     ----------
     settings : DenoiserSettings
     images : Tensor, shape (n, 1, height, width)
-        Clean, in [0, 1]. The network follows their dtype and device.
+        Clean images in [0, 1]. They determine dtype and device of the network.
     seed : int, default 0
-        Of first atoms, order of images, windows, noise and shifts.
+        Seed of initial atoms, order of images, windows, noise and shifts.
     start : UnfoldedAutoencoder, optional
-        A network to go on from, which stays as it is; a new one by default.
+        Initial network, which is not changed; by default a new one.
     callbacks : sequence of callables
-        Called with the state after each step; a true result ends the run.
+        Called with the state after each step; a true result ends the training.
     checkpoint : path, optional
-        A run that this file holds goes on, and is kept there; see `calepin.learning.train`.
+        File for the state of the run; an existing one is continued. See `calepin.learning.train`.
 
     Returns
     -------
     network : UnfoldedAutoencoder
     state : TrainState
-        Steps and seconds of the run, and its history.
+        Steps, seconds and history of the run.
     """
     network = new_denoiser(settings, seed=seed) if start is None else copy.deepcopy(start)
     network = network.to(images.device, images.dtype)

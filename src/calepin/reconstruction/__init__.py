@@ -1,4 +1,4 @@
-"""Reconstruction from few measurements by untrained networks, and the theory that says how many."""
+"""Reconstruction from few measurements by untrained networks, and theory of how many are needed."""
 
 import lazy_loader
 

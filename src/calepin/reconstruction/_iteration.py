@@ -1,4 +1,4 @@
-"""One iteration of an untrained fit, and all that it carries to the next."""
+"""One iteration of an untrained fit, and its state."""
 
 from dataclasses import dataclass, replace
 
@@ -14,16 +14,16 @@ from calepin.solvers.first_order import DescentState, Optimizer
 
 __all__ = ["FitIteration", "FitPoint", "FitProblem", "FitState"]
 
-_RUNAWAY = 10.0  # a loss so many times that of the start has diverged
+_RUNAWAY = 10.0  # a fit has diverged if its loss exceeds the best by so many times the initial loss
 _MOST_REDUCTIONS = 10
 _PLATEAU_GAIN = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class FitPoint(Rows):
-    """Weights z (n, P), their loss (n,) and its gradient, and what was seen on the way.
+    """Weights z (n, P), their loss (n,) and its gradient, signals and residuals.
 
-    `held_out` is the loss of the measurements that are kept from the fit, the loss itself without such.
+    `held_out` is the loss on the held-out measurements, or the loss itself if there are none.
     """
 
     z: Tensor
@@ -36,17 +36,17 @@ class FitPoint(Rows):
 
 @dataclass(frozen=True, eq=False)
 class FitProblem:
-    """The loss of weights: a `Problem` whose signals a network makes, with every start of every observation.
+    """The loss as a function of weights: a `Problem` whose signals are the output of a network.
 
     Parameters
     ----------
     network : UntrainedNetwork
     problem : Problem
-        The operator measures the network's signals.
+        Its operator acts on the signals of the network.
     n_starts : int
-        Weights for each observation, side by side.
+        Number of weight vectors of each observation; they are neighbours in a batch.
     held : bool Tensor, shape (1, *y.shape[1:]), optional
-        Measurements that are kept from the fit.
+        True for measurements that are held out.
     """
 
     network: UntrainedNetwork
@@ -55,7 +55,7 @@ class FitProblem:
     held: Tensor | None = None
 
     def evaluate(self, z: Tensor) -> FitPoint:
-        """Return loss and gradient; their sum over problems has the gradient of each."""
+        """Return loss and gradient of each problem; the gradient of the sum is that of each."""
         weights = z.detach().requires_grad_()
         with torch.enable_grad():
             x = self.network(weights)
@@ -72,7 +72,7 @@ class FitProblem:
         return FitPoint(weights.detach(), loss.detach(), gradient, residual, held_out.detach(), x.detach())
 
     def lipschitz(self, z: Tensor) -> float:
-        """Return ``curvature ||A||^2 ||J||^2``: a bound on ||J||, or its value at the first of the weights.
+        """Return ``curvature ||A||^2 ||J||^2``, with a bound on ||J|| or else its value at the first weights.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class FitProblem:
         return self.problem.lipschitz() * bound
 
     def _predictor(self, x: Tensor) -> Tensor:
-        """Return A x + offset; an operator of its own for each sample meets one start after another."""
+        """Return A x + offset; an operator with a part for each sample sees one start at a time."""
         operator, offset = self.problem.operator, self.problem.offset
         if self.problem.separable or self.n_starts == 1:
             return operator(x) + (self._repeated(offset) if isinstance(offset, Tensor) else offset)
@@ -98,13 +98,13 @@ class FitProblem:
         return torch.stack([operator(one) + offset for one in starts], 1).flatten(0, 1)
 
     def _repeated(self, values: Tensor) -> Tensor:
-        """Repeat one value a problem for each of its starts."""
+        """Repeat the value of each problem for its starts."""
         if self.n_starts == 1 or values.ndim < self.problem.y.ndim or len(values) == 1:
             return values
         return values.repeat_interleave(self.n_starts, 0)
 
     def _loss(self, eta: Tensor, y: Tensor, without: Tensor | None) -> Tensor:
-        """Return the nll; entries left out count as observations of zero under a predictor of zero."""
+        """Return the nll; entries that are left out have observation and predictor zero."""
         if without is not None:
             eta, y = eta.masked_fill(without, 0), y.masked_fill(without, 0)
         return self.problem.likelihood.nll(eta, y)
@@ -112,21 +112,21 @@ class FitProblem:
 
 @dataclass(frozen=True, eq=False)
 class FitState(Rows):
-    """All that a fit carries from iteration to iteration, one row a problem (and start).
+    """State of a fit, with one row per problem (and start).
 
     Attributes
     ----------
     optimizer : DescentState
-        Where the fit is, and what the optimiser remembers.
+        Current iterate, and the memory of the optimiser.
     best : FitPoint
-        The iterate of the best loss so far, held out where there is such, and its iteration.
+        Iterate with the lowest loss so far (the held-out loss if there is one), and its iteration.
     reference, reference_iteration : Tensor (n,)
-        The best loss at the last sign of progress, and when that was.
+        Best loss at the last progress, and its iteration.
     first_loss : Tensor (n,)
     done, converged : bool Tensor (n,)
-        Whether a problem needs no more iterations, and whether because it has converged.
+        Whether a problem is finished, and whether it has converged.
     n_reductions : Tensor (n,)
-        How often the steps were halved after a divergence.
+        How often the step size was halved after a divergence.
     n_iter : int
     """
 
@@ -154,7 +154,7 @@ class FitState(Rows):
 
 @dataclass(frozen=True)
 class FitIteration:
-    """A step of an optimiser, with the way back from a divergence and the signs that a fit is done.
+    """A step of an optimiser, with recovery from divergence and stopping rules.
 
     Parameters
     ----------
@@ -162,8 +162,8 @@ class FitIteration:
     tol : float
         A problem has converged when its residual is at most this; 0 never stops.
     patience : int, optional
-        It has converged, too, without progress in so many iterations: a fall of the loss by one percent,
-        or of the loss held out by anything.
+        It has also converged after so many iterations without progress: without a decrease of the loss by one
+        percent, or without any decrease of the held-out loss.
     """
 
     optimizer: Optimizer
@@ -174,7 +174,7 @@ class FitIteration:
         """Return the state at weights z0; raise ValueError if a loss there is not finite."""
         point = problem.evaluate(z0)
         if not bool(torch.isfinite(point.value).all()):
-            raise ValueError("start: expected weights of a finite loss, got a loss that is not")
+            raise ValueError("start: expected weights with a finite loss, got NaN or infinity")
         zeros = torch.zeros_like(point.value, dtype=torch.int64)
         never = torch.zeros_like(point.value, dtype=torch.bool)
         state = FitState(
@@ -191,7 +191,7 @@ class FitIteration:
         return self._judged(problem, state)
 
     def step(self, problem: FitProblem, state: FitState) -> FitState:
-        """Move every problem that is not done."""
+        """Take one step in every problem that is not finished."""
         optimizer = self.optimizer.step(problem, state.optimizer)
         point: FitPoint = optimizer.point.where(~state.done, state.point)
         finite = torch.isfinite(point.value) & torch.isfinite(point.gradient).all(1)
@@ -209,7 +209,7 @@ class FitIteration:
         return self._judged(problem, state)
 
     def _recovered(self, problem: FitProblem, state: FitState, diverged: Tensor) -> FitState:
-        """Take problems back to their best iterate, with half the step and nothing remembered."""
+        """Reset problems to their best iterates, with half the step size and an empty memory."""
         fresh = self.optimizer.begin(problem, state.best)
         n_reductions = state.n_reductions + diverged.to(torch.int64)
         return replace(
@@ -220,7 +220,7 @@ class FitIteration:
         )
 
     def _judged(self, problem: FitProblem, state: FitState) -> FitState:
-        """Mark the problems that need no more iterations."""
+        """Mark the problems that are finished."""
         best = _score(problem, state.best)
         reached = (state.best.residual <= self.tol) & (self.tol > 0)
         if problem.held is None:
@@ -238,5 +238,5 @@ class FitIteration:
 
 
 def _score(problem: FitProblem, point: FitPoint) -> Tensor:
-    """Return the loss that says which iterate is best."""
+    """Return the loss by which the best iterate is chosen."""
     return point.value if problem.held is None else point.held_out

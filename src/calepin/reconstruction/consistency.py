@@ -1,4 +1,4 @@
-"""The nearest signal that the measurements allow."""
+"""Data consistency: the nearest signal that agrees with the measurements."""
 
 import torch
 from torch import Tensor
@@ -26,9 +26,9 @@ def data_consistent(
     x : Tensor, shape (n, *operator.in_shape)
     y : Tensor, shape (n, *operator.out_shape)
     weight : float, default 0
-        0 for measurements without noise.
+        Weight of the distance to x; 0 for measurements without noise.
     n_iter : int, default 30
-        Iterations; with rows as good as orthogonal, as in a subsampled transform, one is enough.
+        Iterations; one is enough if the rows of A are orthogonal, as in a subsampled transform.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def data_consistent(
     tiny = torch.finfo(energy.dtype).tiny
     floor = energy * (_ROUNDING * torch.finfo(x.dtype).eps) ** 2
     for _ in range(n_iter):
-        # below the floor the gradient is rounding, with parts that A does not see
+        # below the floor the gradient is rounding error, partly in the null space of A
         active = energy > floor
         if not bool(active.any()):
             break

@@ -3,8 +3,8 @@
     minimise over w    nll( A N_w + offset, y )
 
 Heckel and Soltanolkotabi, "Compressive sensing with un-trained neural networks", 2020, eq. 2. A batch of
-observations is a batch of independent problems: each has its own weights, converges, diverges and
-stops by itself, and none changes another's numbers.
+observations is a batch of independent problems: each has its own weights and its own convergence,
+divergence and stopping. The result of one does not depend on the others.
 """
 
 import os
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 LEARNING_RATE = 0.03
-"""Of the default optimiser, `Adam`."""
+"""Learning rate of the default optimiser, `Adam`."""
 MAX_ITER = 1000
 TOL = 1e-2
 PATIENCE = 300
@@ -54,7 +54,7 @@ _CHECKPOINT = "untrained-fit"
 
 @dataclass(frozen=True, eq=False)
 class FitProgress:
-    """What a callback sees after an iteration: the current iterate, one row a problem (and start).
+    """Argument of a callback: the current iterate, with one row per problem (and start).
 
     Attributes
     ----------
@@ -74,24 +74,24 @@ class FitProgress:
 
 @dataclass(frozen=True, eq=False)
 class UntrainedSolution:
-    """What `fit_untrained` found.
+    """Result of `fit_untrained`.
 
     Attributes
     ----------
     x : Tensor (n, *network.out_shape)
-        Signals of the best iterates, averaged over the starts.
+        Signals of the best iterates, averaged over starts.
     weights : Tensor (n * n_starts, n_parameters)
-        Weights of the best iterates, the starts of a problem side by side.
+        Weights of the best iterates; starts of the same problem are neighbours.
     loss, residual : Tensor (n * n_starts,)
-        Of the best iterates.
+        Loss and relative residual of the best iterates.
     best_iteration : Tensor (n * n_starts,)
     n_iter : int
         Iterations done.
     converged : Tensor (n * n_starts,) of bool
     n_reductions : Tensor (n * n_starts,)
-        How often a problem diverged, went back to its best iterate and halved its step.
+        How often a problem diverged and went back to its best iterate with half the step size.
     history : dict of ndarray (n_iter + 1, n * n_starts)
-        "loss" and "residual" of every iterate, "held_out" with held-out measurements.
+        "loss" and "residual" of every iterate; "held_out" if measurements are held out.
     seconds : float
     """
 
@@ -129,16 +129,16 @@ def fit_untrained(
     resume: bool = False,
     verbose: bool = False,
 ) -> UntrainedSolution:
-    """Fit the weights of a network to each observation; return the iterates of the best loss.
+    """Fit the weights of a network to each observation; return the iterates with the lowest loss.
 
     Parameters
     ----------
     network : UntrainedNetwork
-        Makes the signals.
+        Maps weights to signals.
     operator : LinearOperator
-        A; what it takes is what the network makes.
+        A, the measurement; its input are the signals of the network.
     y : Tensor, shape (n, *operator.out_shape)
-        Observations; their precision and device are used throughout.
+        Observations; precision and device of the fit are those of y.
     likelihood : Likelihood, optional
         Family of the observations; `Gaussian` by default.
     offset : float or Tensor, default 0
@@ -150,27 +150,27 @@ def fit_untrained(
     tol : float, default 1e-2
         A problem has converged when ``||y - mean|| / ||y||`` is at most this; 0 never stops.
     patience : int or None, default 300
-        A problem has converged, too, when its best loss fell by less than one percent in so many
-        iterations; with held-out measurements when their loss has not fallen for so many. None never stops.
+        A problem has also converged when its best loss decreased by less than one percent in so many
+        iterations; with held-out measurements, when their loss did not decrease. None never stops.
     start : Tensor, shape (n * n_starts, n_parameters), optional
-        Weights to begin with; by default the network's own.
+        Initial weights; by default those of `UntrainedNetwork.initial`.
     n_starts : int, default 1
         Random starts for each observation; their signals are averaged.
     held_out : float, default 0
-        Fraction of the measurements that is kept from the fit. The iterate that predicts them best is then
-        returned in place of the one with the best training loss.
+        Fraction of the measurements that is held out. The iterate that predicts them best is then
+        returned, instead of the one with the lowest training loss.
     consistent : bool, default False
-        Whether the signals are moved to the nearest ones that the measurements allow (Gaussian only).
+        Whether to replace the signals by the nearest ones that agree with the measurements (Gaussian only).
     callback : callable, optional
         Called with a `FitProgress` after every iteration; a true result ends the fit.
     generator : torch.Generator, optional
-        Draws the weights and the held-out measurements; by default a fresh one with a fixed seed.
+        Draws the weights and the held-out measurements; by default a new one with a fixed seed.
     checkpoint : path, optional
-        File that receives the state at the end, on Ctrl-C and SIGTERM (after the iteration under way),
-        and every `checkpoint_seconds`.
+        File for the state of the fit, written at the end, on Ctrl-C and SIGTERM (after the current
+        iteration), and every `checkpoint_seconds`.
     checkpoint_seconds : float, default 60
     resume : bool, default False
-        Go on from `checkpoint` where that file exists: the same numbers as without interruption.
+        Continue from `checkpoint` if that file exists; the result is that of an uninterrupted run.
     verbose : bool, default False
         Show a progress bar with the residual.
 
@@ -181,14 +181,14 @@ def fit_untrained(
     Raises
     ------
     ValueError
-        Arguments that don't fit together; an observation that is zero wherever it was measured.
+        Arguments that do not fit together, or an observation that is zero everywhere.
     KeyboardInterrupt
-        After Ctrl-C or SIGTERM, when the checkpoint is written.
+        After Ctrl-C or SIGTERM, once the checkpoint is written.
 
     Warns
     -----
     ConvergenceWarning
-        A problem reached neither `tol` nor a plateau; names the residual, and steps reduced.
+        A problem reached neither `tol` nor a plateau; the message has the residual.
     """
     likelihood = Gaussian() if likelihood is None else likelihood
     optimizer = Adam(LEARNING_RATE) if optimizer is None else optimizer
@@ -235,7 +235,7 @@ def _checked_problem(
             empty = ~torch.as_tensor(operator.adjoint(y - offset) != 0).flatten(1).any(1)
             if bool(empty.any()):
                 raise ValueError(
-                    f"y: expected a signal that was seen, got A^H (y - offset) = 0 for sample "
+                    f"y: expected measurements of a signal, got A^H (y - offset) = 0 for sample "
                     f"{int(empty.nonzero()[0])}: nothing was measured, or all that was is zero"
                 )
     return problem
@@ -260,7 +260,7 @@ def _check_settings(
 
 
 def _hold_out(y: Tensor, fraction: float, generator: torch.Generator | None) -> Tensor | None:
-    """Draw the entries that are kept from the fit, the same for every observation: (1, *y.shape[1:])."""
+    """Draw the held-out entries, the same for every observation: (1, *y.shape[1:])."""
     if fraction == 0:
         return None
     generator = generator or torch.Generator().manual_seed(1)
@@ -282,7 +282,7 @@ def _start(fit: FitProblem, start: Tensor | None, generator: torch.Generator | N
 
 
 def _settings(fit: FitProblem, optimizer: Optimizer) -> dict[str, Any]:
-    """Return what a resumed fit must share."""
+    """Return the settings that a resumed fit must have in common with the checkpoint."""
     problem = fit.problem
     return {
         "network": fit.network,
@@ -297,7 +297,7 @@ def _settings(fit: FitProblem, optimizer: Optimizer) -> dict[str, Any]:
 
 
 class _Run:
-    """A fit under way: its last whole state, its histories and its time, all of which a checkpoint holds."""
+    """A running fit: last complete state, histories and time, as stored in a checkpoint."""
 
     def __init__(self, fit: FitProblem, state: FitState) -> None:
         self.fit, self.state = fit, state
@@ -310,18 +310,18 @@ class _Run:
         return time.monotonic() - self._begun
 
     def note(self, state: FitState) -> None:
-        """Take in the state after an iteration."""
+        """Record the state after an iteration."""
         self._record(state)
         self.state = state
 
     def save(self, file: Checkpoint) -> None:
-        """Write the last whole state."""
+        """Write the last complete state."""
         histories = {f"history.{name}": values for name, values in self._whole_history().items()}
         scalars = {"n_iter": self.state.n_iter, "seconds": self.seconds}
         file.save(self.state.tensors() | histories, scalars)
 
     def resume(self, file: Checkpoint) -> None:
-        """Go on from the state in a file, if there is one."""
+        """Continue from the state in a file, if there is one."""
         saved = file.load()
         if saved is None:
             return
@@ -363,7 +363,7 @@ class _Run:
             self._history.setdefault(name, []).append(row.cpu().numpy())
 
     def _whole_history(self) -> dict[str, np.ndarray]:
-        """Return the rows up to the last whole state: an interrupted iteration may have left more."""
+        """Return the rows up to the last complete state: an interrupted iteration may have added more."""
         return {name: np.array(rows[: self.state.n_iter + 1]) for name, rows in self._history.items()}
 
 
@@ -375,7 +375,7 @@ def _iterate(
     file: Checkpoint | None,
     bar: Bar,
 ) -> None:
-    """Iterate until all problems are done, or Ctrl-C or SIGTERM, and leave the last state in the file."""
+    """Iterate until all problems are finished, or until Ctrl-C or SIGTERM, and save the last state."""
     with between_steps() as interruption:
 
         def after(state: FitState) -> bool:
@@ -393,7 +393,7 @@ def _iterate(
         finally:
             if file is not None:
                 run.save(file)
-        interruption.check()  # asked to stop while the state was written
+        interruption.check()  # a signal may have arrived while the state was written
 
 
 def _done(problem: FitProblem, before: Tensor, state: FitState) -> Tensor:
@@ -415,5 +415,5 @@ def _warn(state: FitState, tol: float) -> None:
         f"{state.n_iter} iterations: residual {worst:.3g}, tol {tol:g}"
     )
     if reduced:
-        message += f"; diverged and halved the step up to {reduced} times, the best iterate is kept"
+        message += f"; diverged and halved the step size up to {reduced} times, the best iterate is kept"
     warnings.warn(message, ConvergenceWarning, stacklevel=3)

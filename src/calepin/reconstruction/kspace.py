@@ -1,4 +1,4 @@
-"""k-space in and out of files, in the layouts of the field.
+"""Read and write k-space, in the common file formats.
 
     .npy          complex, (n_coils, ky, kx) or (n_slices, n_coils, ky, kx)
     .mat          MATLAB 5, complex, coils on the last axis: (ky, kx, n_coils), or (ky, kx)
@@ -6,7 +6,7 @@
                   ``calepin[mri]``)
     .cfl + .hdr   BART: dimensions readout, phase 1, phase 2, coils, ... in Fortran order
 
-What is read is (n_slices, n_coils, ky, kx) with the zero frequency in the middle.
+Arrays have shape (n_slices, n_coils, ky, kx), with the zero frequency in the centre.
 """
 
 import os
@@ -23,25 +23,25 @@ __all__ = ["read_kspace", "write_cfl"]
 
 
 def read_kspace(path: str | os.PathLike, *, variable: str | None = None) -> NDArray[np.complexfloating]:
-    """Return k-space (n_slices, n_coils, ky, kx) from a file; its suffix tells the format.
+    """Return k-space (n_slices, n_coils, ky, kx) from a file; its suffix determines the format.
 
     Parameters
     ----------
     path : path
         ``.npy``, ``.mat``, ``.h5``, ``.hdf5``, ``.cfl`` or its ``.hdr``.
     variable : str, optional
-        Name in a .mat or HDF5 file: by default the only complex one of at least two axes, and
-        ``kspace`` respectively.
+        Name of the array in a .mat or HDF5 file. Default: in a .mat file the only complex array with at
+        least two axes, in an HDF5 file ``kspace``.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     FileFormatError
-        Another format, a damaged file, or none, or several, of what could be k-space: the message
-        lists what is there. Real samples, NaN, or all zeros.
+        Another format or a damaged file; no array or several that could be k-space (the message lists the
+        arrays of the file); real samples, NaN, or only zeros.
     ValueError
-        A variable of a file that holds one array.
+        `variable` given for a format that holds one array.
     ModuleNotFoundError
         HDF5 without h5py.
     """
@@ -62,9 +62,9 @@ def read_kspace(path: str | os.PathLike, *, variable: str | None = None) -> NDAr
 
 
 def write_cfl(path: str | os.PathLike, samples: NDArray) -> None:
-    """Write slices (n_slices, n_coils, ky, kx) as BART's .cfl and .hdr, each atomically.
+    """Write slices (n_slices, n_coils, ky, kx) as .cfl and .hdr files of BART, each atomically.
 
-    Dimensions 0 to 3 of the file are ky, kx, 1 and coils, dimension 13 counts slices; single precision.
+    Dimensions 0 to 3 of the file are ky, kx, 1 and coils, dimension 13 is slices; single precision.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def write_cfl(path: str | os.PathLike, samples: NDArray) -> None:
     n_slices, n_coils, ky, kx = samples.shape
     sizes = [ky, kx, 1, n_coils, *[1] * 9, n_slices, 1, 1]
     with atomic_write(path) as temporary:
-        # Fortran order of (ky, kx, coils, slices): the first index runs fastest
+        # Fortran order of (ky, kx, coils, slices): the first index varies fastest
         samples.astype(np.complex64).transpose(2, 3, 1, 0).ravel(order="F").tofile(temporary)
     with atomic_write(path.with_suffix(".hdr")) as temporary:
         temporary.write_text("# Dimensions\n" + " ".join(map(str, sizes)) + "\n")
@@ -125,7 +125,7 @@ def _read_hdf5(path: Path, variable: str | None) -> NDArray:
 
         file.visititems(note)
         samples = np.asarray(file[_choose(path, variable or "kspace", found)])
-    # single-coil files of fastMRI have no axis for coils
+    # single-coil files of fastMRI have no coil axis
     return samples[:, None] if samples.ndim == 3 else samples
 
 
@@ -133,7 +133,7 @@ def _read_cfl(path: Path, variable: str | None) -> NDArray:
     data, header = path.with_suffix(".cfl"), path.with_suffix(".hdr")
     for file in (data, header):
         if not file.is_file():
-            raise FileNotFoundError(f"no such file: {file} (BART keeps samples in .cfl, their sizes in .hdr)")
+            raise FileNotFoundError(f"no such file: {file} (BART stores samples in .cfl, sizes in .hdr)")
     lines = [line for line in header.read_text(errors="replace").splitlines() if not line.startswith("#")]
     try:
         sizes = [int(word) for word in lines[0].split()]
@@ -141,14 +141,14 @@ def _read_cfl(path: Path, variable: str | None) -> NDArray:
         raise FileFormatError(f"{header} does not begin with the dimensions of a .cfl file") from None
     samples = np.fromfile(data, np.complex64)
     if samples.size != np.prod(sizes):
-        raise FileFormatError(f"{data} holds {samples.size} samples, {header.name} tells of {np.prod(sizes)}")
+        raise FileFormatError(f"{data} holds {samples.size} samples, {header.name} says {np.prod(sizes)}")
     sizes = (sizes + [1] * 16)[:16]
     other = {axis: size for axis, size in enumerate(sizes) if size > 1 and axis not in (0, 1, 2, 3, 13)}
     if other or min(sizes[:3]) != 1:
         raise FileFormatError(
-            f"{data} has dimensions {sizes}, expected two for k-space, coils (3) and slices (13) alone"
+            f"{data} has dimensions {sizes}, expected only two for k-space, coils (3) and slices (13)"
         )
-    # the two axes of k-space are those of the first three that are used
+    # the two axes of k-space are those of the first three with more than one entry
     plane = [size for size in sizes[:3] if size > 1]
     plane += [1] * (2 - len(plane))
     return samples.reshape((*plane, sizes[3], sizes[13]), order="F").transpose(3, 2, 0, 1)
@@ -165,7 +165,7 @@ _READERS: dict[str, Callable[[Path, str | None], NDArray]] = {
 
 
 def _choose(path: Path, variable: str | None, found: dict[str, tuple[tuple[int, ...], np.dtype]]) -> str:
-    """Return the name of the array to read: the one asked for, or the only one that can be k-space."""
+    """Return the name of the array to read: the given one, or the only one that can be k-space."""
     listing = ", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in found.items()) or "nothing"
     if variable is not None:
         if variable not in found:
@@ -177,7 +177,7 @@ def _choose(path: Path, variable: str | None, found: dict[str, tuple[tuple[int, 
         if np.issubdtype(dtype, np.complexfloating) and len(shape) >= 2
     ]
     if len(names) != 1:
-        raise FileFormatError(f"{path} holds {len(names)} complex arrays, expected one: there is {listing}")
+        raise FileFormatError(f"{path} holds {len(names)} complex arrays, expected one: it has {listing}")
     return names[0]
 
 
@@ -187,5 +187,5 @@ def _check(path: Path, samples: NDArray) -> NDArray[np.complexfloating]:
     if not np.isfinite(samples).all():
         raise FileFormatError(f"{path} holds NaN or infinity, expected finite k-space")
     if not samples.any():
-        raise FileFormatError(f"{path} holds nothing but zeros, expected k-space")
+        raise FileFormatError(f"{path} holds only zeros, expected k-space")
     return samples

@@ -27,49 +27,49 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 class UntrainedReconstructor(BaseEstimator):
     """Recover signals from few measurements: an untrained network is fitted to each.
 
-    There is nothing to learn beforehand and no `fit`: `reconstruct` minimises ``nll(A N_w, y)`` over the
+    There is no training and no `fit`: `reconstruct` minimises ``nll(A N_w, y)`` over the
     weights w of each observation (`calepin.reconstruction.fit_untrained`).
 
     Parameters
     ----------
     operator : LinearOperator
-        A, the measurement. It stays where it is: on another device a copy is used.
+        A, the measurement. It is never moved: on another device a copy is used.
     network : UntrainedNetwork, optional
-        Makes the signals. Default: a `DeepDecoder` of 64 channels and 5 layers that begins at an eighth of
-        the image's size; complex if the measurements are, and then at 16 pixels a side at most. It stays
-        where it is, too.
+        Maps weights to signals. Default: a `DeepDecoder` with 64 channels and 5 layers that starts from an
+        eighth of the image's size; for complex measurements it is complex, and starts from at most 16 pixels
+        per side. It is never moved either.
     likelihood : Likelihood, optional
         Family of the observations; Gaussian by default.
     optimizer : Optimizer, optional
-        `Adam`, `LBFGS` or `GradientDescent` of `calepin.solvers`, or a class of yours. Default:
+        `Adam`, `LBFGS` or `GradientDescent` of `calepin.solvers`, or your own. Default:
         ``Adam(0.03)``.
     max_iter : int, default=1000
         Iterations at most.
     tol : float, default=1e-2
         A fit has converged when ``||y - mean|| / ||y||`` is at most this.
     patience : int or None, default=300
-        It has converged, too, when its loss fell by less than one percent in so many iterations.
+        It has also converged when its loss decreased by less than one percent in so many iterations.
     n_starts : int, default=1
-        Random starts, whose signals are averaged.
+        Number of random starts; their signals are averaged.
     held_out : float, default=0
-        Fraction of the measurements that is kept from the fit and says when to stop.
+        Fraction of the measurements that is held out and determines when to stop.
     consistent : bool, default=False
-        Whether the signals are moved to the nearest ones that the measurements allow.
+        Whether to replace the signals by the nearest ones that agree with the measurements.
     checkpoint : path, optional
-        File that receives the state of the run, also on Ctrl-C and SIGTERM.
+        File for the state of the run, also written on Ctrl-C and SIGTERM.
     resume : bool, default=False
-        Go on from `checkpoint` where that file exists.
+        Continue from `checkpoint` if that file exists.
     random_state : int, RandomState, Generator or None, default=None
         Seed of the weights and the held-out measurements.
     device : str, optional
-        Where to work; by default where y is, the CPU for arrays.
+        Device of the computation; by default that of y, the CPU for arrays.
     verbose : bool, default=False
         Show a progress bar.
 
     Attributes
     ----------
     solution_ : UntrainedSolution
-        What the last reconstruction found: weights, residuals, histories.
+        Result of the last reconstruction: weights, residuals, histories.
     network_ : UntrainedNetwork
         The network that was used.
     n_iter_ : int
@@ -133,18 +133,18 @@ class UntrainedReconstructor(BaseEstimator):
         Parameters
         ----------
         y : array or Tensor, shape (n, *operator.out_shape)
-            A batch of independent observations, fitted as one. Without the axis of samples it is one
-            observation, and so is the result.
+            A batch of independent observations. Without the sample axis it is one observation, and the
+            result has no sample axis either.
 
         Returns
         -------
         ndarray or Tensor, shape (n, *operator.in_shape)
-            Of the kind of y.
+            Same type as y.
 
         Warns
         -----
         ConvergenceWarning
-            A fit has not converged within `max_iter`; names its residual.
+            A fit has not converged within `max_iter`; the message has its residual.
         """
         observed = self._tensor(y)
         alone = observed.shape == self.operator.out_shape
@@ -174,7 +174,7 @@ class UntrainedReconstructor(BaseEstimator):
         return x if isinstance(y, Tensor) else x.cpu().numpy()
 
     def _tensor(self, y: Any) -> Tensor:
-        """Return y as a floating tensor where the work is done; whole numbers become single precision."""
+        """Return y as a floating tensor on the right device; integers become single precision."""
         if isinstance(y, Tensor):
             return y.to(self.device) if self.device else y
         array: NDArray = np.asarray(y)
@@ -185,14 +185,14 @@ class UntrainedReconstructor(BaseEstimator):
 
 
 def _on_device(module: ModuleT, device: torch.device) -> ModuleT:
-    """Return a module on a device: itself if it is there already, else a copy."""
+    """Return a module on a device: itself if it is already there, else a copy."""
     if all(tensor.device == device for tensor in chain(module.parameters(), module.buffers())):
         return module
     return copy.deepcopy(module).to(device)
 
 
 def default_network(operator: LinearOperator, y: Tensor) -> UntrainedNetwork:
-    """Return a deep decoder for what an operator measures: (channels, h, w), (channels, n) or (n,)."""
+    """Return a deep decoder for the signals of an operator: (channels, h, w), (channels, n) or (n,)."""
     shape = operator.in_shape
     if len(shape) not in (2, 3):
         raise ValueError(
@@ -200,7 +200,7 @@ def default_network(operator: LinearOperator, y: Tensor) -> UntrainedNetwork:
             "(channels, n)"
         )
     size = shape[1:]
-    # k-space lacks whole regions, which a network that begins on a finer grid makes up
+    # whole regions of k-space are missing; networks with a finer start grid hallucinate detail there
     largest = 16 if y.is_complex() else max(size)
     decoder = DeepDecoder(
         size,

@@ -1,7 +1,7 @@
 """From an image or k-space to a reconstruction in two calls: what ``calepin reconstruct`` does.
 
-A `Scan` is what was measured: an image by an operator with fewer rows than pixels, or k-space of a scanner
-of which samples are missing. `reconstruct_scan` fits an untrained network to it.
+A `Scan` holds measurements: of an image, by an operator with fewer rows than pixels, or k-space with missing
+samples. `reconstruct_scan` fits an untrained network to them.
 """
 
 import warnings
@@ -48,37 +48,37 @@ OPERATORS: dict[str, Any] = {
     "hadamard": SubsampledHadamard,
     "dct": SubsampledDCT,
 }
-LEARNING_RATE, MAX_ITER = 0.02, 300  # of images
+LEARNING_RATE, MAX_ITER = 0.02, 300  # for images
 KSPACE_LEARNING_RATE, KSPACE_MAX_ITER = 0.03, 400
-ALMOST_ALL = 0.99  # a sample may be zero by rounding
+ALMOST_ALL = 0.99  # some acquired samples may be zero
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Measurements, how signals become images, and how a network is fitted.
+    """Measurements, the map from signals to images, and the settings of the fit.
 
     Attributes
     ----------
     operator
         A, the measurement.
     y
-        (n, *operator.out_shape), of signals around 1.
+        Measurements (n, *operator.out_shape), scaled so that signals are around 1.
     show
-        Turns signals (n, *operator.in_shape) into pixels (h, w) or (h, w, 3) in [0, 1].
+        Maps signals (n, *operator.in_shape) to pixels (h, w) or (h, w, 3) in [0, 1].
     truth
-        Pixels, where they are known.
+        True pixels, or None if unknown.
     fraction
-        Of all samples, that was acquired.
+        Fraction of all samples that was acquired.
     learning_rate, max_iter
-        Of the fit.
+        Settings of the fit.
     scale
-        What signals are multiplied by to have the file's unit.
+        Factor that converts signals to the unit of the file.
     notes
-        What was done to the content of the file.
+        Preprocessing steps, as text.
     weights
-        Of the measurements in the fit; all alike without.
+        Weights of the measurements in the fit; None for equal weights.
     network
-        Makes the signals; the default of `UntrainedReconstructor` without.
+        Network of the fit; None for the default of `UntrainedReconstructor`.
     """
 
     operator: LinearOperator
@@ -96,20 +96,20 @@ class Scan:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What `reconstruct_scan` found.
+    """Result of `reconstruct_scan`.
 
     Attributes
     ----------
     x
-        Signals (n, *operator.in_shape); of k-space the complex images of the coils, divided by `Scan.scale`.
+        Signals (n, *operator.in_shape); for k-space the complex coil images, divided by `Scan.scale`.
     image
-        They as pixels in [0, 1].
+        The signals as pixels in [0, 1].
     adjoint
-        Pixels of ``A^H y``, to compare with: of k-space, with zeros in the place of what is missing.
+        Pixels of ``A^H y``, for comparison; for k-space this is the zero-filled image.
     n_iter
         Iterations of the fit.
     residual
-        Relative residual of the worst fit, ``||y - A x|| / ||y||``.
+        Largest relative residual of the fits, ``||y - A x|| / ||y||``.
     converged
         Whether all fits converged.
     """
@@ -131,22 +131,22 @@ def scan_image(
     size: int = 128,
     seed: int = 0,
 ) -> Scan:
-    """Reduce an image to `size` pixels along its longer side, and measure each channel by itself.
+    """Reduce an image to `size` pixels along its longer side, and measure each channel separately.
 
     Parameters
     ----------
     image : Image
         See `calepin.datasets.read_image`.
     kind : {"gaussian", "hadamard", "dct", "mask"}, default "hadamard"
-        Gaussian numbers; rows of a randomised Hadamard or cosine transform; pixels.
+        Measurement operator: a Gaussian matrix, rows of a randomised Hadamard or cosine transform, or pixels.
     ratio : float, default 0.25
-        Measurements for each pixel, above 0 and at most 1; without effect beside a mask.
+        Measurements per pixel, above 0 and at most 1; not used with a mask.
     mask : array of bool, of 0 and 1, of the reduced image's shape (h, w), optional
-        The pixels that kind "mask" knows. By default they are drawn at random.
+        Known pixels, for kind "mask". By default they are drawn at random.
     size : int, default 128
-        Smaller images stay as they are.
+        Pixels of the longer side; smaller images are not changed.
     seed : int, default 0
-        Of the measurements.
+        Seed of the measurement operator.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def scan_image(
     Raises
     ------
     ValueError
-        A setting out of range, a mask of another shape or for another kind.
+        A setting out of range, or a mask of another shape or with another kind.
     """
     check_one_of("kind", kind, get_args(Kind))
     check_number("ratio", ratio, above=0, most=1)
@@ -175,7 +175,7 @@ def scan_image(
     if padded != height * width:
         notes.append(f"{height * width} pixels padded with zeros to {padded}, the size of the transform")
     if len(x) > 1:
-        notes.append("each colour channel is measured and reconstructed by itself")
+        notes.append("each colour channel is measured and reconstructed separately")
     measured = int(operator.observed.sum()) if isinstance(operator, Mask) else operator.out_shape[0]
     return Scan(
         operator,
@@ -197,30 +197,30 @@ def scan_kspace(
     mask: NDArray | None = None,
     seed: int = 0,
 ) -> Scan:
-    """Undersample k-space; without `acceleration` and `mask` its zeros are what is missing.
+    """Undersample k-space; without `acceleration` and `mask` its zeros are the missing samples.
 
     Parameters
     ----------
     kspace : complex array (n_coils, ky, kx)
-        Of one slice, zero frequency in the middle; see `calepin.reconstruction.read_kspace`.
+        k-space of one slice, zero frequency in the centre; see `calepin.reconstruction.read_kspace`.
     acceleration : float, optional
-        Keep one of so many samples of fully sampled k-space.
+        Undersampling factor: keep one of so many samples of fully sampled k-space.
     pattern : {"points", "columns"}, default "points"
-        What `acceleration` keeps: single samples, denser in the middle, or whole columns.
+        Samples that are kept with `acceleration`: single ones, denser near the centre, or whole columns.
     mask : array of bool, of 0 and 1, of shape (ky, kx), optional
-        The samples that are kept, in place of `acceleration`.
+        Samples that are kept, instead of `acceleration`.
     seed : int, default 0
-        Of the samples that `acceleration` keeps.
+        Seed of the undersampling with `acceleration`.
 
     Returns
     -------
     Scan
-        With the true image where k-space is fully sampled.
+        With the true image if k-space is fully sampled.
 
     Raises
     ------
     ValueError
-        An acceleration of k-space that is not fully sampled, nothing missing, or an unusable mask.
+        An acceleration for k-space that is not fully sampled, no missing samples, or an invalid mask.
     """
     check_one_of("pattern", pattern, get_args(Pattern))
     if acceleration is not None and mask is not None:
@@ -235,7 +235,7 @@ def scan_kspace(
             f"of it; {_advice(present)}"
         )
     if acceleration is None and mask is None and full:
-        raise ValueError("kspace: expected missing samples, an acceleration or a mask, got it fully sampled")
+        raise ValueError("kspace: expected missing samples, an acceleration or a mask, got full k-space")
     acquired = present & _acquired(tuple(present.shape), acceleration, pattern, mask, seed)
     operator = MultiCoilMRI(acquired, n_coils=samples.shape[1])
     y = samples.masked_fill(~acquired, 0)
@@ -272,7 +272,7 @@ def reconstruct_scan(
     random_state: Any = None,
     verbose: bool = False,
 ) -> Reconstruction:
-    """Fit an untrained network to a scan, and move its signals to the nearest ones that y allows.
+    """Fit an untrained network to a scan, then replace its signals by the nearest ones that agree with y.
 
     Parameters
     ----------
@@ -281,9 +281,9 @@ def reconstruct_scan(
     max_iter : int, optional
         Iterations of the fit. By default those of the scan: 300 for images, 400 for k-space.
     n_starts : int, default 2
-        Random starts, averaged.
+        Number of random starts; their signals are averaged.
     random_state : int, RandomState, Generator or None, default None
-        Of the weights that the network starts with.
+        Seed of the initial weights.
     verbose : bool, default False
         Show a progress bar.
 
@@ -294,7 +294,7 @@ def reconstruct_scan(
     Warns
     -----
     UserWarning
-        The fit diverged and went on with a smaller learning rate.
+        The fit diverged and continued with a smaller learning rate.
 
     Examples
     --------
@@ -320,7 +320,7 @@ def reconstruct_scan(
         verbose=verbose,
     )
     with warnings.catch_warnings():
-        # so many iterations are meant to be enough, and the residual is returned; divergence is not meant
+        # the number of iterations is fixed and the residual is returned: only divergence needs a warning
         warnings.simplefilter("ignore", ConvergenceWarning)
         x = data_consistent(scan.operator, scale * reconstructor.reconstruct(y), scan.y)
     halved = int(reconstructor.solution_.n_reductions.max())
@@ -337,7 +337,7 @@ def reconstruct_scan(
 
 
 def _prior(acquired: Tensor, n_coils: int) -> tuple[Tensor, UntrainedNetwork]:
-    """Return the weights of samples and the network of all coils, smoother where columns are missing."""
+    """Return the weights of samples and the network for all coils, smoother if columns are missing."""
     columns = bool((acquired == acquired[:1]).all())
     size = (int(acquired.shape[0]), int(acquired.shape[1]))
     # the best at 160 x 168, and at 320 x 168: larger start grids hallucinate detail that was not measured
@@ -347,7 +347,7 @@ def _prior(acquired: Tensor, n_coils: int) -> tuple[Tensor, UntrainedNetwork]:
 
 
 def _reduced(x: Tensor, size: int) -> Tensor:
-    """Return images averaged down to `size` pixels along the longer side; smaller ones as they are."""
+    """Return images reduced by averaging to `size` pixels along the longer side; smaller ones unchanged."""
     height, width = x.shape[-2:]
     factor = size / max(height, width)
     if factor >= 1:
@@ -380,7 +380,7 @@ def _acquired(
     height, width = shape
     if pattern == "columns":
         return column_mask((height, width), acceleration=acceleration, seed=seed)
-    # the fully sampled middle takes a fifth of the samples at most
+    # the fully sampled centre has at most a fifth of the samples
     n_center = min(24, int((height * width / acceleration / 5) ** 0.5))
     return variable_density_mask((height, width), acceleration=acceleration, n_center=n_center, seed=seed)
 
@@ -402,7 +402,7 @@ def _advice(present: Tensor) -> str:
     first, last = int(columns[0]), int(columns[-1]) + 1
     if (first, last) != (0, present.shape[1]):
         return f"columns other than {first}:{last} are zero and can be cut off"
-    return "without it the samples that are not zero are taken as acquired"
+    return "without it, all nonzero samples count as acquired"
 
 
 def _as_pixels(x: Tensor) -> Pixels:

@@ -1,7 +1,8 @@
-"""Why untrained networks recover smooth signals: spectra of their Jacobians, and what follows from them.
+"""Jacobian spectra of untrained networks, and the resulting bounds for the recovery of smooth signals.
 
 A network whose Jacobian has left singular vectors w_1, w_2, ... (the trigonometric basis, for a
-convolutional generator) and falling singular values sigma_i recovers x from m Gaussian measurements up to
+convolutional generator) and decreasing singular values sigma_i recovers x from m Gaussian measurements with a
+squared error of at most
 
     C ( sum_i <w_i, x>^2 / sigma_i^2 ) sum_{i > 2m/3} sigma_i^2
 
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 LARGEST_CONSTANT = 0.1
-"""Above the largest ratio of error to bound in ``calepin reproduce cs-linear``: .087 with seeds 0, 1, 2."""
+"""Default of C. The largest ratio of error to bound is .087 in ``cs-linear`` with seeds 0, 1, 2."""
 
 _DENSE_ENTRIES = 2**25
 
@@ -48,7 +49,7 @@ class Spectrum:
     ----------
     values : ndarray (r,)
     vectors : ndarray (r, n)
-        Rows; signals as vectors.
+        Singular vectors as rows; signals are flattened.
     """
 
     values: NDArray[np.float64]
@@ -69,7 +70,7 @@ def trigonometric_basis(n: int) -> NDArray[np.float64]:
 
 
 def kernel_weights(kernel: ArrayLike, size: int | tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the weights of the trigonometric functions that a kernel gives a two-layer generator (eq. 11).
+    """Return the weights of the trigonometric functions for a two-layer generator with a kernel (eq. 11).
 
         sigma = ||u|| sqrt( |F g( u * u / ||u||^2 )| ),      g(z) = (1 - arccos(z) / pi) z / 2
 
@@ -82,20 +83,20 @@ def kernel_weights(kernel: ArrayLike, size: int | tuple[int, ...]) -> NDArray[np
     Returns
     -------
     ndarray (n,)
-        In 1-D in the order of `trigonometric_basis`; in 2-D the weight of every frequency of
+        In 1-D in the order of `trigonometric_basis`; in 2-D the weights of the frequencies of
         ``numpy.fft.fft2``, (h, w).
 
     Raises
     ------
     ValueError
-        A kernel of zeros, or one that does not fit into the signal.
+        A kernel of zeros, or one larger than the signal.
     """
     pixels = (size,) if isinstance(size, int) else tuple(size)
     u = embed_kernel(torch.as_tensor(np.asarray(kernel, dtype=np.float64)), pixels).numpy()
     energy = float((u**2).sum())
     if not energy > 0:
-        raise ValueError("kernel: expected an entry that is not zero, got zeros")
-    # the autocorrelation: the kernel times its mirror image, which for symmetric kernels is u * u
+        raise ValueError("kernel: expected an entry that is not zero, got only zeros")
+    # the autocorrelation, which is u * u for symmetric kernels
     z = np.clip(np.fft.ifftn(np.abs(np.fft.fftn(u)) ** 2).real / energy, -1, 1)
     sigma = np.sqrt(energy * np.abs(np.fft.fftn(0.5 * (1 - np.arccos(z) / np.pi) * z)))
     return sigma[_frequencies(size)] if isinstance(size, int) else sigma
@@ -116,24 +117,24 @@ def jacobian_spectrum(
 ) -> Spectrum:
     """Return singular values and left singular vectors of a network's Jacobian.
 
-    Small Jacobians row by row and exactly; of large ones the leading `rank` values, by randomised subspace
-    iteration, which needs products alone (Halko, Martinsson and Tropp 2011, algorithm 4.4).
+    Small Jacobians are computed exactly, row by row. For large ones the leading `rank` values are computed by
+    randomised subspace iteration, which needs products only (Halko, Martinsson, Tropp 2011, algorithm 4.4).
 
     Parameters
     ----------
     network : UntrainedNetwork
     weights : Tensor (n_parameters,)
     rank : int, optional
-        Values wanted; all by default, for which the Jacobian must be small.
+        Number of singular values; all by default, which needs a small Jacobian.
     n_iter : int, default 3
         Power iterations.
     generator : torch.Generator, optional
-        Draws the start; by default a fresh one with a fixed seed.
+        Draws the initial subspace; by default a new one with a fixed seed.
 
     Raises
     ------
     ValueError
-        Complex signals, a rank that the Jacobian does not have, or none for a large Jacobian.
+        Complex signals, a rank out of range, or no rank for a large Jacobian.
     """
     jacobian = Jacobian(network, weights)
     n, p = math.prod(network.out_shape), network.n_parameters
@@ -146,7 +147,7 @@ def jacobian_spectrum(
         vectors, values, _ = torch.linalg.svd(rows.double(), full_matrices=False)
         vectors = vectors.T[:rank]
     elif rank is None:
-        raise ValueError(f"rank: expected a number, for the Jacobian has {n} x {p} entries")
+        raise ValueError(f"rank: expected a number, since the Jacobian has {n} x {p} entries")
     else:
         vectors, values = _leading(jacobian, rank, n_iter, generator)
     return Spectrum(values[: len(vectors)].cpu().numpy(), vectors.cpu().numpy())
@@ -184,20 +185,20 @@ def recovery_bound(
     Parameters
     ----------
     signal : array (n,)
-        x; a part of it outside the basis makes the bound infinite.
+        x; the bound is infinite if x has a part outside the span of the basis.
     sigma : array (r,)
-        Singular values; they are put in order, largest first.
+        Singular values, in any order.
     n_measurements : int
         m.
     basis : array (r, n), optional
         Rows w_i; the trigonometric basis by default.
     xi : float, default 0
-        Theorem 2's distance of a finite network from its linear limit.
+        Distance of a finite network from its linear limit (Theorem 2).
 
     Raises
     ------
     ValueError
-        Another number of singular values than rows of the basis.
+        The numbers of singular values and rows of the basis differ.
     """
     x, sigma = np.asarray(signal, dtype=np.float64).ravel(), np.asarray(sigma, dtype=np.float64).ravel()
     rows = trigonometric_basis(len(x)) if basis is None else np.asarray(basis, dtype=np.float64)
@@ -215,34 +216,34 @@ def recovery_bound(
 def measurements_needed(
     signal: ArrayLike, sigma: ArrayLike, error: float, *, constant: float = LARGEST_CONSTANT
 ) -> int | None:
-    """Return the fewest measurements whose bound is at most `error`, relative to the signal's energy.
+    """Return the smallest number of measurements for which the bound is at most `error`.
 
     Parameters
     ----------
     signal : array (n,)
-        The signal, or its expected spectrum put together as one.
+        The signal, or a signal with the expected spectrum.
     sigma : array (n,)
         Weights of the network, see `kernel_weights`.
     error : float
-        Relative squared error.
+        Squared error relative to the energy of the signal.
     constant : float
-        C: the theorems leave it open, the default is above the largest that was seen.
+        C, which the theorems do not give; the default is above the largest value found in experiments.
 
     Returns
     -------
     int or None
-        None where even n measurements have a larger bound.
+        None if the bound is larger even for n measurements.
 
     Raises
     ------
     ValueError
-        An error that is not positive, or another number of weights than pixels.
+        An error that is not positive, or numbers of weights and pixels that differ.
     """
     if not error > 0:
         raise ValueError(f"error: expected a positive number, got {error}")
     x = np.asarray(signal, dtype=np.float64).ravel()
     allowed = error * float(x @ x)
-    # the bound falls with m: bisection
+    # the bound decreases with m: bisection
     low, high = 0, len(x)
     if constant * recovery_bound(x, sigma, high) > allowed:
         return None
@@ -256,9 +257,9 @@ def measurements_needed(
 
 
 def low_frequency_energy(signal: ArrayLike, p: int) -> float:
-    """Return the share of a signal's energy in its p lowest frequencies, its smoothness.
+    """Return the fraction of a signal's energy in its p lowest frequencies, a measure of smoothness.
 
-    In 1-D those are the first p of the trigonometric basis; in 2-D the p products of such functions
+    In 1-D these are the first p functions of the trigonometric basis; in 2-D the p products of such functions
     whose frequency (kx / w)^2 + (ky / h)^2 is lowest.
     """
     x = np.squeeze(np.asarray(signal, dtype=np.float64))
@@ -277,17 +278,17 @@ def low_frequency_energy(signal: ArrayLike, p: int) -> float:
 
 
 def subspace_energy(vectors: ArrayLike, basis: ArrayLike) -> float:
-    """Return the mean share of the rows of `vectors` that lies in the span of the rows of `basis`.
+    """Return the mean fraction of the energy of the rows of `vectors` in the span of the rows of `basis`.
 
-    Rows of both are orthonormal. Single vectors of near-equal singular values may be any rotation
-    of each other: subspaces are what can be compared.
+    Rows of both are orthonormal. Singular vectors of nearly equal singular values are determined only up to
+    a rotation, so that subspaces have to be compared.
     """
     vectors, basis = np.asarray(vectors), np.asarray(basis)
     return float(((vectors @ basis.T) ** 2).sum() / len(vectors))
 
 
 def spectral_drift(before: ArrayLike, after: ArrayLike) -> float:
-    """Return the median of |log(after / before)| of two spectra: how much they differ, as a ratio's log."""
+    """Return the median of |log(after / before)| of two spectra, a measure of their difference."""
     before, after = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if before.shape != after.shape:
         raise ValueError(f"after: expected shape {before.shape}, got {after.shape}")

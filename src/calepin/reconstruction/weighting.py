@@ -1,4 +1,4 @@
-"""Measurements that do not all count alike."""
+"""Weighted measurements."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ __all__ = ["Weighted", "weighted"]
 
 
 class Weighted(NamedTuple):
-    """A weighted problem in its own unit: signals are `scale` times what `operator` sees in `y`."""
+    """A weighted and scaled problem: signals are `scale` times the solutions for `operator` and `y`."""
 
     operator: LinearOperator
     y: Tensor
@@ -19,28 +19,29 @@ class Weighted(NamedTuple):
 
 
 def weighted(operator: LinearOperator, y: Tensor, weights: Tensor) -> Weighted:
-    """Return the problem ``w A x ~ w y``, in the unit in which ``A^H w y`` has a mean square of one.
+    """Return the problem ``w A x ~ w y``, scaled such that ``A^H w y`` has a mean square of one.
 
-    Networks begin with values around one: `fit_untrained` is given what is returned, and its signals are
-    multiplied by `scale`.
+    Networks start with values around one: call `fit_untrained` with the returned operator and y, and multiply
+    its signals by `scale`.
 
     Parameters
     ----------
     operator : LinearOperator
         A.
     y : Tensor, shape (n, *operator.out_shape)
-        Not all zeros.
+        Measurements, not all zero.
     weights : Tensor
-        w, of y's device; broadcasts to `operator.out_shape`. `calepin.operators.density_weights` for k-space.
+        w, on the device of y; broadcasts to `operator.out_shape`. For k-space see
+        `calepin.operators.density_weights`.
 
     Raises
     ------
     ValueError
-        Measurements that are all zero.
+        All measurements are zero.
     """
     target = weights * y
     scale = float(operator.adjoint(target).abs().square().mean().sqrt())
     if not scale > 0:
-        raise ValueError("y: expected measurements that are not all zero, got none")
+        raise ValueError("y: expected measurements that are not all zero, got only zeros")
     expanded = weights.expand(operator.out_shape).clone()
     return Weighted(Diagonal(expanded) @ operator, target / scale, scale)

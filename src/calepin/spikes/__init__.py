@@ -1,4 +1,4 @@
-"""Spike trains: files, regressions with history, models of events, how well a model fits, figures."""
+"""Spike trains: files, regression with history, event models, goodness of fit, figures."""
 
 import lazy_loader
 

@@ -1,6 +1,6 @@
-"""Compiled passes over bins: the logistic function with its logarithm, and sums over the spikes before.
+"""Compiled loops over bins: logistic likelihoods, and sums over past spikes.
 
-The work of the latter follows the spikes, not the bins times the lags.
+The cost of the sums is proportional to the number of spikes, not to bins times lags.
 """
 
 import math
@@ -37,9 +37,9 @@ def add_history(counts, coefficients, eta):
 
 @njit(nogil=True, cache=True)
 def history_products(counts, residual, weight, order):
-    """Return what normal equations need of the covariates ``Y[m, n, l - 1] = counts[m, n - l]``.
+    """Return the sums of the normal equations for the covariates ``Y[m, n, l - 1] = counts[m, n - l]``.
 
-    Those are ``Y' r`` (order,), ``Y' diag(w) Y`` (order, order), and for each bin, summed over trials,
+    These are ``Y' r`` (order,), ``Y' diag(w) Y`` (order, order), and for each bin, summed over trials,
     ``w Y`` (n_bins, order).
     """
     n_trials, n_bins = counts.shape
@@ -65,7 +65,7 @@ def history_products(counts, residual, weight, order):
                 for j in range(n_recent):
                     gram[row, n - recent[j] - 1] += weighted * counts[m, recent[j]]
             if counts[m, n] != 0 and order > 0:
-                # the oldest has left by now: there are `order` lags, so never more spikes
+                # the oldest spike has been removed by now: there are at most as many spikes as lags
                 if n_recent == order:
                     n_recent -= 1
                     for i in range(n_recent):

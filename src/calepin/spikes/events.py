@@ -1,21 +1,21 @@
-"""Spikes as answers to events: when they happened, how strong they were, and what one looks like.
+"""Spikes evoked by events: onsets, amplitudes and the response to one event.
 
     y[m, n] ~ family( mean = f^{-1}(eta[m, n]) )
     eta[m, n] = a + sum_k x_k h[n - t_k] + sum_{l=1}^{L} g_l y[m, n - l]
 
-for trial m and bin n: one filter h, shifted to the onsets t_k with amplitudes x_k > 0 that all trials
-share, a baseline a and the history of each trial. This is the convolutional model a + H x + Y x_H of
+for trial m and bin n: one filter h, shifted to the onsets t_k with amplitudes x_k > 0, the same in all
+trials, a baseline a and the history of each trial. This is the convolutional model a + H x + Y x_H of
 Tolooshams et al. ("Convolutional dictionary learning based auto-encoders for natural exponential-family
-distributions", 2020, eq. 108) for one neuron, onsets and filter unknown. It is fitted in rounds:
+distributions", 2020, eq. 108) for one neuron, with unknown onsets and filter. It is fitted in rounds:
 
-1. Code: onsets are the highest peaks of a sparse nonnegative code of the trials' sum, found by FISTA or
+1. Code: onsets are the highest peaks of a sparse nonnegative code of the sum over trials, found by FISTA or
    by a greedy pursuit (BCOMP, the paper's Algorithm 2).
-2. Re-fit a, x and g jointly on all trials, by iteratively reweighted least squares. Events whose
+2. Refit a, x and g jointly on all trials, by iteratively reweighted least squares. Events whose
    amplitude is not positive are dropped.
-3. Move the filter by one ridged Newton step, and scale it to unit norm.
+3. Update the filter by one Newton step with a ridge, and scale it to unit norm.
 
-Joint means what it says: with the baseline held fixed, or history replaced by its mean over trials,
-onsets are no longer found.
+The joint fit of step 2 is necessary: with a fixed baseline, or with the history replaced by its mean over
+trials, the onsets are not found.
 """
 
 import os
@@ -49,25 +49,25 @@ KIND = "event model"
 CODER: Coder = "fista"
 ALPHA = 0.05
 N_ROUNDS = 3
-_PATIENCE = 3  # events in a row that do not lower the criterion, after which no more are tried
+_PATIENCE = 3  # stop after so many events in a row that do not lower the criterion
 
 
 @dataclass(frozen=True)
 class EventModel:
-    """A fitted model of spikes that answer events.
+    """A fitted model of spikes evoked by events.
 
     Attributes
     ----------
     filter
-        What an event adds to the predictor, (kernel,), unit norm.
+        Contribution of an event of amplitude 1 to the predictor, (kernel,), unit norm.
     onsets
-        First bins of the events, ascending.
+        First bin of each event, ascending.
     code
-        What the last round's onsets were taken from, (n_bins - kernel + 1,).
+        Code whose peaks are the onsets of the last round, (n_bins - kernel + 1,).
     glm
         Baseline, amplitudes (as its stimulus) and history, with standard errors and log-likelihood.
     n_bins
-        Of a trial.
+        Bins of a trial.
     """
 
     filter: Floats
@@ -78,7 +78,7 @@ class EventModel:
 
     @property
     def baseline(self) -> float:
-        """The predictor without event and history."""
+        """Predictor without events and history."""
         return self.glm.baseline
 
     @property
@@ -88,21 +88,21 @@ class EventModel:
 
     @property
     def history(self) -> Floats:
-        """Coefficients of the last bins, latest first, (order,)."""
+        """Coefficients of the history, latest bin first, (order,)."""
         return self.glm.history
 
     @property
     def log_likelihood(self) -> float:
-        """Of the trials that were learned from."""
+        """Log-likelihood of the training trials."""
         return self.glm.fit.log_likelihood
 
     @property
     def drive(self) -> Floats:
-        """What all events add to the predictor, (n_bins,)."""
+        """Contribution of all events to the predictor, (n_bins,)."""
         return shifted(self.filter, self.onsets, self.n_bins) @ self.amplitudes
 
     def predictor(self, counts: ArrayLike) -> Floats:
-        """Return eta (n_trials, n_bins) of trials that need not be those that were learned from."""
+        """Return the predictor eta (n_trials, n_bins) of any trials, also held-out ones."""
         return self.glm.predictor(counts, shifted(self.filter, self.onsets, self.n_bins))
 
     def mean(self, counts: ArrayLike) -> Floats:
@@ -188,34 +188,34 @@ def fit_event_model(
     counts : array of shape (n_trials, n_bins)
         Spikes, aligned so that events happen in the same bins of all trials.
     start : array of shape (kernel,)
-        Filter to start from, mostly positive: codes are nonnegative, and where the neuron answers to the
-        other sign, none are left. ``numpy.maximum(velocity, 0)`` for a stimulus.
+        Initial filter. Amplitudes are nonnegative, so its sign must be that of the response; mostly positive,
+        for example ``numpy.maximum(velocity, 0)`` for a stimulus.
     n_events : int, optional
-        Largest number of events. By default that with the least Bayesian information criterion, in each
-        round; Akaike's takes too many, for it does not count the search for onsets.
+        Largest number of events. Default: in each round the number with the smallest Bayesian information
+        criterion (BIC). Akaike's criterion selects too many, since it does not count the search for onsets.
     order : int, default 0
-        Bins of history; `calepin.spikes.select_order` finds one.
+        Bins of history; see `calepin.spikes.select_order`.
     coder : {"fista", "pursuit"}, default "fista"
-        How onsets are found; see the module.
+        How onsets are found: by FISTA, or by a greedy pursuit (BCOMP).
     onsets : array of int, optional
-        Known onsets: none are sought.
+        Known onsets, which are then not estimated.
     likelihood : Binomial or Poisson, optional
         ``Binomial()`` by default: at most one spike in a bin.
     baseline : float, optional
-        Predictor without events, to start from; by default that of the mean count.
+        Initial value of the predictor without events; by default that of the mean count.
     n_rounds : int, default 3
     alpha : float, default 0.05
-        Weight of the l1 norm of the code of coder "fista", for the likelihood's mean over trials.
+        Weight of the l1 norm for coder "fista", relative to the mean of the likelihood over trials.
     window : int, optional
         Onsets are more than this many bins apart. Default: half the kernel.
     ridge : float, default 0.3
-        Damping of the filter's step, as part of the mean diagonal of its information matrix.
+        Ridge of the filter's Newton step, as a fraction of the mean diagonal of its information matrix.
     history_ridge : float
         See `calepin.spikes.fit_spike_glm`.
     n_iter : int, default 300
         Iterations of coder "fista".
     callback : callable, optional
-        Called with the number of rounds that are done.
+        Called with the number of finished rounds.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def fit_event_model(
 
 
 def shifted(h: Floats, onsets: NDArray[np.intp], n_bins: int) -> Floats:
-    """Return the filter moved to each onset, one a column (n_bins, n_events); the end is cut off."""
+    """Return the filter shifted to each onset, as columns (n_bins, n_events); the end is cut off."""
     columns = np.zeros((n_bins, len(onsets)))
     for k, onset in enumerate(onsets):
         part = h[: n_bins - onset]
@@ -262,7 +262,7 @@ def shifted(h: Floats, onsets: NDArray[np.intp], n_bins: int) -> Floats:
 
 
 def _round(y: Floats, h: Floats, base: float, before: EventModel | None, settings: _Settings) -> EventModel:
-    """Find onsets, re-fit jointly, move the filter, and re-fit with the new one."""
+    """Find onsets, refit jointly, update the filter, and refit with the new one."""
     if settings.onsets is not None:
         code, candidates = np.zeros(0), settings.onsets
     else:
@@ -270,7 +270,7 @@ def _round(y: Floats, h: Floats, base: float, before: EventModel | None, setting
         candidates = _peaks(code, settings)
     if not len(candidates):
         raise ValueError(
-            "alpha: expected a weight that leaves an event, but none was found; try less, or another start"
+            "alpha: expected a weight with which events are found, got none; try less or another start"
         )
     glm = None if before is None else before.glm
     onsets, glm = _refit_some(y, h, candidates, glm, settings)
@@ -280,7 +280,7 @@ def _round(y: Floats, h: Floats, base: float, before: EventModel | None, setting
 
 
 def _sparse_code(y: Floats, h: Floats, base: float, settings: _Settings) -> Floats:
-    """Minimise the negative log-likelihood of the trials' sum plus the l1 norm, over codes >= 0."""
+    """Minimise the negative log-likelihood of the sum over trials plus the l1 norm, over codes >= 0."""
     problem, likelihood = _summed(y, h, base, settings.likelihood)
     step = "backtracking" if isinstance(likelihood, Poisson) else None
     solver = FISTA(NonNegativeL1(settings.alpha * len(y)), step)
@@ -290,7 +290,7 @@ def _sparse_code(y: Floats, h: Floats, base: float, settings: _Settings) -> Floa
 def _summed(
     y: Floats, h: Floats, base: float, likelihood: Binomial | Poisson
 ) -> tuple[Problem, Binomial | Poisson]:
-    """Return the problem of the trials' sum: a binomial with more trials, or a Poisson with a higher rate."""
+    """Return the problem of the sum over trials: binomial with more trials, or Poisson with a higher rate."""
     dictionary = ConvDictionary(torch.from_numpy(h).view(1, 1, -1), signal_shape=(y.shape[1],))
     total = torch.from_numpy(y.sum(0)).view(1, 1, -1)
     if isinstance(likelihood, Poisson):
@@ -300,7 +300,7 @@ def _summed(
 
 
 def _peaks(code: Floats, settings: _Settings) -> NDArray[np.intp]:
-    """Return the highest entries of a code, highest first, each more than the window from the others."""
+    """Return the positions of the highest peaks of a code, highest first, more than the window apart."""
     rest, found = code.copy(), []
     while settings.n_events is None or len(found) < settings.n_events:
         peak = int(rest.argmax())
@@ -312,7 +312,7 @@ def _peaks(code: Floats, settings: _Settings) -> NDArray[np.intp]:
 
 
 def _pursue(y: Floats, h: Floats, base: float, settings: _Settings) -> Floats:
-    """Pick events one by one where the residual resembles the filter most, re-fitting all after each."""
+    """Add events one by one where the filter correlates most with the residual; refit all after each."""
     problem, likelihood = _summed(y, h, base, settings.likelihood)
     most = settings.n_events or -(-problem.operator.in_shape[1] // (settings.window + 1))
     code = convolutional_pursuit(
@@ -328,7 +328,7 @@ def _pursue(y: Floats, h: Floats, base: float, settings: _Settings) -> Floats:
 def _refit_some(
     y: Floats, h: Floats, candidates: NDArray[np.intp], glm: SpikeGLM | None, settings: _Settings
 ) -> tuple[NDArray[np.intp], SpikeGLM]:
-    """Re-fit with as many candidates, best first, as BIC wants; with all where their number is given."""
+    """Refit with the number of candidates that minimises BIC; with all if their number is given."""
     if settings.n_events is not None or settings.onsets is not None:
         return _refit(y, h, candidates, glm, settings)
     best = None
@@ -360,7 +360,7 @@ def _refit(
             shifted(h, onsets, y.shape[1]),
             order=settings.order,
             likelihood=settings.likelihood,
-            ridge=1e-6,  # an event in bins without any spike has no finite amplitude
+            ridge=1e-6,  # the amplitude of an event in bins without spikes is not finite
             history_ridge=settings.history_ridge,
             start=start,
             names=[f"event at {onset}" for onset in onsets],
@@ -373,9 +373,9 @@ def _refit(
 
 
 def _improved(y: Floats, h: Floats, onsets: NDArray[np.intp], glm: SpikeGLM, settings: _Settings) -> Floats:
-    """Return the filter after one damped Newton step that does not lose likelihood, at unit norm."""
+    """Return the filter after one Newton step that does not lower the likelihood, at unit norm."""
     n_bins, kernel = y.shape[1], len(h)
-    spread = np.zeros((n_bins, kernel))  # the events as a matrix that acts on the filter
+    spread = np.zeros((n_bins, kernel))  # matrix that maps the filter to the predictor
     for onset, amplitude in zip(onsets, glm.stimulus, strict=True):
         lags = np.arange(min(kernel, n_bins - onset))
         spread[onset + lags, lags] += amplitude

@@ -1,4 +1,4 @@
-"""Figures of spike trains: raster, events, filters, and the plot of Kolmogorov and Smirnov."""
+"""Figures of spike trains: raster, events, filters, and Kolmogorov-Smirnov plot."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from calepin.spikes.session import SpikeSession
 
 __all__ = ["Events", "filter_panels", "ks_plot", "session_figure", "spike_figure"]
 
-MOST_TRIALS = 100  # more than these are a gray area in a raster
+MOST_TRIALS = 100  # a raster of more trials would be a gray area
 
 
 @dataclass(frozen=True)
 class Events:
-    """Onsets (in bins) with their amplitudes, as a model found them."""
+    """Onsets (in bins) and amplitudes of the events of a model."""
 
     onsets: ArrayLike
     amplitudes: ArrayLike
 
 
 def ks_plot(tests: Mapping[str, KSTest]) -> Figure:
-    """Return the quantiles of rescaled intervals against uniform ones, with 95 % bounds."""
+    """Return a plot of the quantiles of rescaled intervals against uniform ones, with 95 % bounds."""
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     _draw_ks(figure.add_subplot(), tests)
     return figure
 
 
 def session_figure(session: SpikeSession) -> Figure:
-    """Return raster, stimulus, events, filter and KS plot of what `analyse_spikes` found."""
+    """Return a figure of a session: raster, stimulus, events, filter and KS plot."""
     return spike_figure(
         session.data.counts,
         events={"events": Events(session.model.onsets, session.model.amplitudes)},
@@ -45,7 +45,7 @@ def session_figure(session: SpikeSession) -> Figure:
 
 
 def filter_panels(panels: Mapping[str, Mapping[str, ArrayLike]], *, n_columns: int = 3) -> Figure:
-    """Return one small panel of named filters for each unit."""
+    """Return a figure with one panel of named filters for each unit."""
     n_rows = -(-len(panels) // n_columns)
     figure = Figure(figsize=(2.9 * n_columns, 1.6 * n_rows + 0.6), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True)
@@ -72,18 +72,18 @@ def spike_figure(
     bin_width: float | None = None,
     onsets: Sequence[float] | None = None,
 ) -> Figure:
-    """Return raster, stimulus, events, filters and KS plot of one unit.
+    """Return a figure of one unit: raster, stimulus, events, filters and KS plot.
 
     Parameters
     ----------
     counts
         (n_trials, n_bins); the first 100 trials are drawn.
     events, filters, tests
-        By the name of the model.
+        Dictionaries whose keys are the names of the models.
     stimulus
-        (n_bins,), where there is one.
+        (n_bins,), or None.
     bin_width
-        In seconds; axes are in bins without it.
+        Seconds; None labels the axes in bins.
     onsets
         True onsets in bins, drawn as lines.
     """
@@ -101,7 +101,7 @@ def spike_figure(
     for i, (name, found) in enumerate(events.items()):
         at = np.asarray(found.onsets) * unit
         axes[-1].vlines(at, 0, found.amplitudes, color=COLOURS[i])
-        # markers of several sizes: two models with one onset stay visible
+        # markers of different sizes: equal onsets of two models stay visible
         axes[-1].plot(at, found.amplitudes, "o", color=COLOURS[i], markersize=max(2, 7 - 3 * i), label=name)
     for onset in () if onsets is None else onsets:
         axes[-1].axvline(onset * unit, color="0.8", linewidth=0.8, zorder=0)

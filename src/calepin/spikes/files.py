@@ -1,6 +1,6 @@
-"""Spike trains in files, as counts (n_trials, n_bins).
+"""Readers of spike trains, as counts (n_trials, n_bins).
 
-MATLAB files in the layouts of two public data sets, .npy arrays, and units of NWB files.
+Formats: MATLAB files in the layouts of two public data sets, .npy arrays, and units of NWB files.
 """
 
 import os
@@ -31,9 +31,9 @@ class SpikeTrains:
     counts
         Spikes in each bin, (n_trials, n_bins).
     bin_width
-        In seconds; None where the file does not say.
+        Seconds; None if the file does not give it.
     stimulus
-        What all trials were shown, (n_bins,), or None.
+        Stimulus of all trials, (n_bins,), or None.
     trials
         Number of each trial in the experiment, (n_trials,).
     """
@@ -54,15 +54,15 @@ def read_spikes(path: str | os.PathLike, *, variable: str | None = None) -> Spik
         times `t` in milliseconds; or `y`, trials of 1 ms bins one after another, with their numbers in
         `idxtr` or `idxts` and the stimulus in `t`.
     variable
-        Another variable of a .mat file, (n_trials, n_bins).
+        Name of another variable of a .mat file, (n_trials, n_bins).
 
     Raises
     ------
     FileNotFoundError
         No such file.
     FileFormatError
-        Another kind of file, a damaged one, no counts in it, or without the variables above: the message
-        names those that are there.
+        Another format, a damaged file, values that are not counts, or none of the variables above: the
+        message lists the variables of the file.
     """
     path = Path(path)
     if path.is_dir():
@@ -81,7 +81,7 @@ def read_spikes(path: str | os.PathLike, *, variable: str | None = None) -> Spik
 
 
 def join_trials(parts: Sequence[SpikeTrains]) -> SpikeTrains:
-    """Return trials of several files in the order of their numbers, where they have some.
+    """Return the trials of several files together, sorted by their numbers if they have any.
 
     Raises
     ------
@@ -119,26 +119,26 @@ def read_nwb_spikes(
     Parameters
     ----------
     path
-        A file of Neurodata Without Borders, version 2. Needs pynwb: ``pip install 'calepin[neuro]'``.
+        File of Neurodata Without Borders, version 2. Needs pynwb: ``pip install 'calepin[neuro]'``.
     unit
-        Its id in the units table; the only unit by default.
+        Id of the unit in the units table; by default the only unit.
     bin_width
-        Seconds.
+        Width of a bin in seconds.
     align
-        Column of the trials table with the times that are time zero. A trial without a time (NaN) is
-        left out. A file without trials is one trial that begins at zero.
+        Column of the trials table with the time zero of each trial. Trials without a time (NaN) are
+        left out. A file without trials counts as one trial that starts at time zero.
     window
-        Seconds before (negative) and after time zero. By default from zero to the end of the shortest
-        trial; without trials to the last spike.
+        Start and end in seconds relative to time zero. Default: from zero to the end of the shortest
+        trial; in a file without trials, to the last spike.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     FileFormatError
-        No readable NWB file, no units or spike times in it, or pynwb is missing.
+        Not a readable NWB file, no units or spike times in it, or pynwb is missing.
     ValueError
-        A unit or column that is not there (the message names those that are), or an empty window.
+        A unit or column that does not exist (the message lists those that do), or an empty window.
     """
     path = Path(path)
     if not path.exists():
@@ -169,7 +169,7 @@ def read_nwb_spikes(
         raise ValueError(f"window: expected at least one bin of {bin_width} s, got {window}")
     counts = np.zeros((len(zeros), n_bins))
     for row, zero in zip(counts, zeros, strict=True):
-        # a spike on the border of two bins, up to rounding, belongs to the later one
+        # a spike on the border of two bins (up to rounding) counts in the later one
         bins = np.floor((spikes - zero - window[0]) / bin_width + 1e-6).astype(np.intp)
         np.add.at(row, bins[(bins >= 0) & (bins < n_bins)], 1)
     return SpikeTrains(counts, bin_width, trials=np.arange(len(zeros)))
@@ -196,7 +196,7 @@ def _read_mat(path: Path, variable: str | None) -> SpikeTrains:
     if "y" not in found or numbers is None:
         raise FileFormatError(
             f"{path}: expected the variable train, or y with idxtr or idxts, got {_list(found)}: "
-            "another one can be named"
+            "give the name of another one"
         )
     y = _counts(path, "y", np.atleast_2d(np.ravel(found["y"])))[0]
     if not len(numbers) or len(y) % len(numbers):
@@ -209,7 +209,7 @@ def _read_mat(path: Path, variable: str | None) -> SpikeTrains:
 
 
 def _counts(path: Path, name: str, values: Any) -> Floats:
-    """Return whole numbers of at least zero (n_trials, n_bins); say what else they are."""
+    """Return counts (n_trials, n_bins); raise FileFormatError for anything else."""
     array = np.asarray(values)
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "biuf":
         raise FileFormatError(
@@ -224,7 +224,7 @@ def _counts(path: Path, name: str, values: Any) -> Floats:
 
 
 def _bin_width(times: Any, n_bins: int) -> float | None:
-    """Return the seconds between evenly spaced times in milliseconds."""
+    """Return the distance in seconds of evenly spaced times in milliseconds."""
     t = np.ravel(times).astype(np.float64) if times is not None else np.zeros(0)
     if len(t) != n_bins or n_bins < 2 or not np.allclose(np.diff(t), t[1] - t[0]):
         return None
@@ -232,7 +232,7 @@ def _bin_width(times: Any, n_bins: int) -> float | None:
 
 
 def _stimulus(values: Any, shape: tuple[int, ...]) -> Floats | None:
-    """Return the stimulus where it is the same in all trials."""
+    """Return the stimulus if it is the same in all trials, else None."""
     if values is None or np.size(values) != shape[0] * shape[1]:
         return None
     each = np.reshape(values, shape).astype(np.float64)
@@ -261,7 +261,7 @@ def _unit_spikes(path: Path, file: Any, unit: int | None) -> Floats:
 
 
 def _alignment(path: Path, file: Any, align: str) -> tuple[Floats, float | None]:
-    """Return time zero of each trial, and the length of the shortest from there."""
+    """Return time zero of each trial, and the shortest time from there to the end of a trial."""
     if file.trials is None:
         return np.zeros(1), None
     if align not in file.trials.colnames:

@@ -2,15 +2,14 @@
 
     y ~ family( mean = f^{-1}(eta) ),        eta = X beta + offset
 
-with the canonical link of the family: the logit for `Binomial`, the logarithm for `Poisson`. What is
-maximised is the log-likelihood, less ``0.5 * sum_j ridge_j beta_j^2`` where a ridge is given:
+with the canonical link of the family: the logit for `Binomial`, the logarithm for `Poisson`. The
+log-likelihood is maximised, minus ``0.5 * sum_j ridge_j beta_j^2`` if there is a ridge:
 
     beta  <-  beta + (X' W X + ridge)^{-1} (X' (y - mean) - ridge beta),        W = d mean / d eta
 
-which is Newton's method (McCullagh and Nelder, "Generalized linear models", 1989, section 2.5), halving
-a step that loses likelihood. Where covariates can tell counts of zero (or of all trials) apart from the
-rest without error, the likelihood has no maximum: that is found out and said, as are covariates
-that depend on one another.
+which is Newton's method (McCullagh and Nelder, "Generalized linear models", 1989, section 2.5). A step
+that lowers the likelihood is halved. If the covariates separate counts of zero (or of all trials) from the
+others without error, the likelihood has no maximum. This is an error, as are linearly dependent covariates.
 """
 
 from collections.abc import Sequence
@@ -31,9 +30,9 @@ Floats = NDArray[np.float64]
 
 _MAX_ITER = 100
 _STILL = 1e-9  # largest change of a predictor at convergence
-_FLAT = 1e-8  # gain of log-likelihood below which a step gains nothing
-_WALKING = 0.1  # change of a predictor that such a step never makes at a maximum
-_DEPENDENT = 1e-10  # eigenvalue of the correlation of covariates
+_FLAT = 1e-8  # a smaller gain of log-likelihood counts as none
+_WALKING = 0.1  # a step without gain that changes a predictor by more shows that there is no maximum
+_DEPENDENT = 1e-10  # smallest eigenvalue of the correlation matrix of independent covariates
 
 
 @dataclass(frozen=True)
@@ -43,17 +42,17 @@ class GLMFit:
     Attributes
     ----------
     coefficients
-        (p,), the intercept first where there is one.
+        (p,), starting with the intercept if there is one.
     covariance
         (p, p), the inverse of the information ``X' W X + ridge``.
     names
-        Of the p covariates.
+        Names of the p covariates.
     log_likelihood
-        Of the data, with all terms; without the ridge.
+        Log-likelihood of the data with all constants, without the ridge.
     deviance
-        Twice the log-likelihood that is missing to a mean equal to the data.
+        Twice the difference to the log-likelihood of the saturated model, whose mean equals the data.
     n_iter
-        Newton steps.
+        Number of Newton steps.
     """
 
     coefficients: Floats
@@ -65,17 +64,17 @@ class GLMFit:
 
     @property
     def standard_errors(self) -> Floats:
-        """Standard deviations of the coefficients by the information matrix, (p,)."""
+        """Standard errors of the coefficients from the information matrix, (p,)."""
         return np.sqrt(np.diag(self.covariance))
 
     @property
     def aic(self) -> float:
-        """Akaike's information criterion, ``2 p - 2 log_likelihood``: less is better."""
+        """Akaike's information criterion, ``2 p - 2 log_likelihood``; smaller is better."""
         return 2 * len(self.coefficients) - 2 * self.log_likelihood
 
 
 class Design(Protocol):
-    """A matrix X of covariates that need not be stored; its columns have names."""
+    """A matrix X of covariates with named columns; it need not be stored."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,7 +100,7 @@ def fit_glm(
     intercept: bool = True,
     names: Sequence[str] | None = None,
 ) -> GLMFit:
-    """Return the generalised linear model that fits counts best.
+    """Return the generalised linear model of counts with the largest likelihood.
 
     Parameters
     ----------
@@ -109,21 +108,21 @@ def fit_glm(
         Counts.
     covariates : array of shape (n, p)
     likelihood : Binomial or Poisson
-        A tensor of trials has shape (n,).
+        If the number of trials is a tensor, it has shape (n,).
     offset : float or array of shape (n,), default 0
         Known part of the predictor.
     ridge : float or array of shape (p,), default 0
-        Penalty on the covariates, never on the intercept. Zero is maximum likelihood.
+        Weight of the quadratic penalty on the covariates; the intercept has none. Zero: maximum likelihood.
     intercept : bool, default True
-        Whether a first column of ones is added.
+        Whether to add a column of ones in front.
     names : sequence of str, optional
-        Of the covariates, for messages and the result.
+        Names of the covariates, for messages and the result.
 
     Raises
     ------
     ValueError
-        Shapes that differ, entries that are not finite or no counts, no count above zero, covariates
-        that depend on one another, separation (there is no maximum: take a ridge).
+        Shapes that differ, entries that are not finite or not counts, no count above zero, linearly dependent
+        covariates, or separation (the likelihood has no maximum: use a ridge).
     IncompatibleError
         A Gaussian likelihood.
     """
@@ -171,7 +170,7 @@ def fit_design(
 ) -> GLMFit:
     """Fit a generalised linear model whose covariates are a `Design`; see `fit_glm`.
 
-    `start` are coefficients near the maximum, those of a similar model say.
+    `start` holds initial coefficients, for example those of a similar model.
     """
     check_counts(y, likelihood=likelihood)
     with single_threaded_blas():
@@ -198,7 +197,7 @@ def _climb(
     beta: Floats,
     eta: Floats,
 ) -> tuple[Floats, Floats, Floats, int]:
-    """Return coefficients and predictors at the maximum, the information there, and the steps taken."""
+    """Return coefficients, predictors and information matrix at the maximum, and the number of steps."""
 
     def evaluate(eta: Floats, beta: Floats) -> tuple[float, Floats, Floats]:
         value, mean, weight = moments(eta, y, likelihood=likelihood)
@@ -214,7 +213,7 @@ def _climb(
         reach = float(np.abs(move).max())
         if reach <= _STILL:
             return beta, eta, information, n_iter - 1
-        # at a maximum predictors come to rest; where there is none they walk on, gaining nothing
+        # at a maximum predictors converge; without one they keep changing while the likelihood does not
         if gradient @ step < _FLAT and reach > _WALKING:
             raise ValueError(_separated(design, step))
         worst = value - 1e-12 * abs(value)
@@ -224,7 +223,7 @@ def _climb(
             value, mean, weight = evaluate(eta + move, beta + step)
         beta, eta = beta + step, eta + move
     raise ValueError(
-        f"covariates: expected a likelihood with a maximum, found none in {_MAX_ITER} steps: take a ridge"
+        f"covariates: expected a likelihood with a maximum, found none in {_MAX_ITER} steps: use a ridge"
     )
 
 
@@ -232,7 +231,7 @@ def _solve(information: Floats, gradient: Floats) -> Floats:
     """Solve the normal equations, scaled to a unit diagonal."""
     scale = 1 / np.sqrt(np.maximum(np.diag(information), np.finfo(float).tiny))
     scaled = information * np.outer(scale, scale)
-    # far out weights vanish by the thousandfold: a trace of a ridge keeps the factor from failing
+    # weights of extreme predictors vanish: a tiny ridge keeps the Cholesky factorisation from failing
     scaled[np.diag_indices_from(scaled)] += 1e-13
     return scale * cho_solve(cho_factor(scaled), scale * gradient)
 
@@ -242,19 +241,21 @@ def _check_independent(design: Design, ones: Floats, ridge: Floats) -> None:
     size = np.sqrt(np.diag(gram))
     if not size.all():
         empty = ", ".join(name for name, s in zip(design.names, size, strict=True) if s == 0)
-        raise ValueError(f"covariates: expected columns that are not zero throughout, got {empty}")
+        raise ValueError(f"covariates: expected columns that are not all zero, got {empty}")
     values, vectors = np.linalg.eigh(gram / np.outer(size, size))
     if values[0] < _DEPENDENT:
         involved = np.abs(vectors[:, 0]) > 0.1 * np.abs(vectors[:, 0]).max()
         names = ", ".join(name for name, part in zip(design.names, involved, strict=True) if part)
-        raise ValueError(f"covariates: expected independent columns, got {names}, of which one follows")
+        raise ValueError(
+            f"covariates: expected linearly independent columns, got {names}, which are dependent"
+        )
 
 
 def _separated(design: Design, step: Floats) -> str:
-    """Name the covariate that moves the predictors most."""
+    """Return the error of separation, with the covariate that changes the predictors most."""
     moves = [np.abs(design.predict(column)).max() for column in np.diag(step)]
     return (
         "covariates: expected a likelihood with a maximum, but they separate the counts: the "
-        f"coefficient of {design.names[int(np.argmax(moves))]} grows without bound: take a ridge, or "
+        f"coefficient of {design.names[int(np.argmax(moves))]} grows without bound: use a ridge, or "
         "leave it out"
     )

@@ -1,7 +1,7 @@
-"""How well predicted counts fit observed ones: log-likelihood, deviance, bits a spike.
+"""Goodness of fit of predicted counts: log-likelihood, deviance, bits per spike.
 
-All take the linear predictor eta of each count, y ~ family(mean = f^{-1}(eta)), and count all terms, so
-that models of different families can be compared.
+All functions take the linear predictor eta of each count, y ~ family(mean = f^{-1}(eta)), and include all
+constants, so that models of different families can be compared.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 def log_likelihood(eta: ArrayLike, y: ArrayLike, *, likelihood: Binomial | Poisson) -> float:
-    """Return the log-probability of all counts y, with the terms that do not depend on eta.
+    """Return the log-probability of all counts y, including the terms that do not depend on eta.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def log_likelihood(eta: ArrayLike, y: ArrayLike, *, likelihood: Binomial | Poiss
 
 
 def deviance(eta: ArrayLike, y: ArrayLike, *, likelihood: Binomial | Poisson) -> float:
-    """Return twice what the log-likelihood misses to that of a mean equal to the counts.
+    """Return twice the difference to the log-likelihood of the saturated model, whose mean equals the counts.
 
     The parameters are those of `log_likelihood`.
     """
@@ -50,9 +50,9 @@ def deviance(eta: ArrayLike, y: ArrayLike, *, likelihood: Binomial | Poisson) ->
 
 
 def bits_per_spike(log_likelihood: float, reference: float, n_spikes: float) -> float:
-    """Return the gain of a log-likelihood over a reference's, in bits for each spike.
+    """Return the gain of a log-likelihood over that of a reference, in bits per spike.
 
-    The reference is mostly the constant rate of the trials that were learned from, or another model.
+    The reference is usually the constant rate of the training trials, or another model.
 
     Raises
     ------
@@ -65,9 +65,9 @@ def bits_per_spike(log_likelihood: float, reference: float, n_spikes: float) -> 
 
 
 def moments(eta: Floats, y: Floats, *, likelihood: Binomial | Poisson) -> tuple[float, Floats, Floats]:
-    """Return the log-likelihood less its constants, and mean and variance of each count.
+    """Return the log-likelihood without constants, and mean and variance of each count.
 
-    With a canonical link the variance is the derivative of the mean by eta.
+    With a canonical link the variance is the derivative of the mean with respect to eta.
     """
     if isinstance(likelihood, Poisson):
         mean = likelihood.mean(torch.tensor(eta)).numpy()
@@ -79,7 +79,7 @@ def moments(eta: Floats, y: Floats, *, likelihood: Binomial | Poisson) -> tuple[
 
 
 def check_counts(y: Floats, *, likelihood: Binomial | Poisson) -> None:
-    """Raise ValueError unless y are counts of which some are above zero, and some below their trials."""
+    """Raise ValueError unless y are counts, some above zero and some below the number of trials."""
     if not isinstance(likelihood, Binomial | Poisson):
         raise IncompatibleError(
             f"a model of counts needs a Binomial or Poisson likelihood, got {type(likelihood).__name__}"

@@ -1,4 +1,4 @@
-"""The point-process regression of neuroscience: spikes driven by a stimulus and by their own history.
+"""Point-process regression: spikes driven by a stimulus and by their own history.
 
     y[m, n] ~ family( mean = f^{-1}(eta[m, n]) )
     eta[m, n] = a + sum_j b_j s_j[n] + sum_{l=1}^{L} h_l y[m, n - l]
@@ -6,10 +6,10 @@
 for trial m and bin n, with a stimulus that is the same in all trials (Truccolo et al., "A point process
 framework for relating neural spiking activity to spiking history, neural ensemble, and extrinsic
 covariate effects", 2005, eq. 7; Tolooshams et al., "Convolutional dictionary learning based auto-encoders
-for natural exponential-family distributions", 2020, eq. 107). Before a trial begins there are no spikes.
+for natural exponential-family distributions", 2020, eq. 107). Before a trial there are no spikes.
 
-A refractory neuron never fires twice within a few bins: the likelihood of the first h_l has no maximum,
-which is why history has a small ridge.
+A refractory neuron never fires twice within a few bins: the likelihood then has no maximum in the first
+h_l. Therefore the history has a small ridge.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ __all__ = ["ORDERS", "SpikeGLM", "check_trials", "fit_spike_glm", "history_predi
 Floats = NDArray[np.float64]
 
 ORDERS = tuple(range(5, 41))
-"""Orders of history that `select_order` tries: AIC would go on to 100 and more on many units."""
+"""Orders of history that `select_order` tries. For many units AIC would select 100 and more."""
 
 HISTORY_RIDGE = 0.1
 """Default ridge of history: a prior of standard deviation 3 for the logarithm of a change in rate."""
@@ -42,13 +42,13 @@ class SpikeGLM:
     Attributes
     ----------
     baseline
-        The predictor a without stimulus and spikes.
+        Predictor a without stimulus and history.
     stimulus
         Coefficients b of the stimulus covariates, (p,).
     history
-        Coefficients h of the last L bins, latest first, (L,).
+        Coefficients h of the history, latest bin first, (L,).
     fit
-        All of them as one `GLMFit`, with standard errors, log-likelihood, deviance and AIC.
+        All coefficients as one `GLMFit`, with standard errors, log-likelihood, deviance and AIC.
     likelihood
         The family.
     """
@@ -60,7 +60,7 @@ class SpikeGLM:
     likelihood: Binomial | Poisson
 
     def predictor(self, counts: ArrayLike, stimulus: ArrayLike | None = None) -> Floats:
-        """Return eta (n_trials, n_bins) given the spikes before each bin; the link turns it into a mean."""
+        """Return the predictor eta (n_trials, n_bins) given the spikes before each bin."""
         counts = check_trials(counts)
         eta = self.baseline + history_predictor(counts, self.history)
         return eta + _check_stimulus(stimulus, counts.shape[1]) @ self.stimulus
@@ -81,25 +81,25 @@ def fit_spike_glm(
     start: "SpikeGLM | None" = None,
     names: Sequence[str] | None = None,
 ) -> SpikeGLM:
-    """Return baseline, stimulus filter and history, fitted to all trials jointly.
+    """Return baseline, stimulus filter and history, fitted jointly to all trials.
 
     Parameters
     ----------
     counts : array of shape (n_trials, n_bins)
-        Spikes in each bin; one train as (1, n_bins).
+        Spikes in each bin; (1, n_bins) for one train.
     stimulus : array of shape (n_bins, p), optional
-        Covariates, the same in each trial; (n_bins,) is one covariate.
+        Covariates, the same in each trial; (n_bins,) for one covariate.
     order : int, default 0
         Bins L of history.
     likelihood : Binomial or Poisson, optional
         ``Binomial()`` by default: at most one spike in a bin.
     ridge, history_ridge : float
-        Penalties ``0.5 * ridge * b^2`` and ``0.5 * history_ridge * h^2``. With zeros this is maximum
-        likelihood, of which a refractory neuron has none.
+        Penalties ``0.5 * ridge * b^2`` and ``0.5 * history_ridge * h^2``. Zeros give maximum likelihood,
+        whose maximum does not exist for a refractory neuron.
     start : SpikeGLM, optional
         A similar fit to start from.
     names : sequence of str, optional
-        Of the covariates, for messages.
+        Names of the covariates, for messages.
 
     Raises
     ------
@@ -133,10 +133,10 @@ def select_order(
     history_ridge: float = HISTORY_RIDGE,
     callback: Callable[[int], None] | None = None,
 ) -> SpikeGLM:
-    """Return the fit whose order of history has the least AIC.
+    """Return the fit with the order of history that has the smallest AIC.
 
-    Parameters are those of `fit_spike_glm`; orders that do not fit into a trial are left out. `callback` is
-    called with the number of fits that are done.
+    Parameters are those of `fit_spike_glm`; orders longer than a trial are left out. `callback` is
+    called with the number of finished fits.
     """
     y = check_trials(counts)
     orders = [order for order in orders if order < y.shape[1]]
@@ -170,7 +170,7 @@ def history_predictor(counts: Floats, history: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class TrialDesign:
-    """Baseline, stimulus (n_bins, p) and history as one matrix of a row for every bin of every trial."""
+    """Design matrix of baseline, stimulus (n_bins, p) and history, with a row for each bin of each trial."""
 
     counts: Floats
     stimulus: Floats
@@ -186,7 +186,7 @@ class TrialDesign:
         return eta
 
     def products(self, residual: Floats, weight: Floats) -> tuple[Floats, Floats]:
-        """Return ``X' r`` and ``X' diag(w) X``; what trials share is summed over them first."""
+        """Return ``X' r`` and ``X' diag(w) X``; covariates common to all trials use sums over trials."""
         shared = np.column_stack([np.ones(len(self.stimulus)), self.stimulus])
         past, past_gram, cross = history_products(self.counts, residual, weight, self.order)
         gram = (shared.T * weight.sum(0)) @ shared
@@ -199,7 +199,7 @@ def check_trials(counts: ArrayLike) -> Floats:
     """Return counts as float64 (n_trials, n_bins); raise ValueError for another shape."""
     y = np.ascontiguousarray(counts, np.float64)
     if y.ndim != 2 or 0 in y.shape:
-        raise ValueError(f"counts: expected shape (n_trials, n_bins), none of them 0, got {y.shape}")
+        raise ValueError(f"counts: expected shape (n_trials, n_bins), neither of them 0, got {y.shape}")
     return y
 
 

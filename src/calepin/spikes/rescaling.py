@@ -1,18 +1,18 @@
-"""The time-rescaling theorem: spikes of the true model are a Poisson process of rate one in rescaled time.
+"""The time-rescaling theorem: under the true model, spikes in rescaled time are a Poisson process of rate 1.
 
     tau(t) = integral of the conditional intensity from 0 to t
 
-The intervals between spikes, measured by tau, are exponential with mean one, and
-``u = 1 - exp(-interval)`` uniform: their distance to uniform is that of Kolmogorov and Smirnov (Brown et al.,
-"The time-rescaling theorem and its application to neural spike train data analysis", 2002).
+In rescaled time, the intervals between spikes are exponential with mean one, and
+``u = 1 - exp(-interval)`` is uniform, which a Kolmogorov-Smirnov test checks (Brown et al., "The
+time-rescaling theorem and its application to neural spike train data analysis", 2002).
 
-A bin of a discrete model has a probability p of a spike, not an intensity. The correction of Haslinger,
+In discrete time, a bin has a probability p of a spike instead of an intensity. The correction of Haslinger,
 Pipa and Brown ("Discrete time rescaling theorem: determining goodness of fit for discrete time
 statistical models of neural spiking", 2010, section 2.3) takes ``q = -log(1 - p)`` as the integral over a
-bin, and ``-log(1 - r p)`` with r uniform as the place of the spike in its bin; without it large p look
-like a misfit. Spikes of a Poisson count lie anywhere in their bin, independently.
+bin, and ``-log(1 - r p)`` with r uniform as the time of the spike within its bin. Without the correction,
+large p appear as a misfit. The spikes of a Poisson count have independent uniform times in their bin.
 
-Rescaled trials are joined end to end, so that no interval is cut off at the end of a trial but the last.
+Rescaled trials are concatenated, so that an interval is cut off only at the end of the last trial.
 """
 
 from dataclasses import dataclass
@@ -34,16 +34,16 @@ _QUANTILE = 1.3581  # 95 % of Kolmogorov's distribution
 
 @dataclass(frozen=True)
 class KSTest:
-    """The distance of rescaled intervals to what they should be.
+    """Kolmogorov-Smirnov test of rescaled intervals.
 
     Attributes
     ----------
     quantiles
         ``u = 1 - exp(-interval)`` in ascending order; uniform if the model is true.
     statistic
-        Largest distance of their distribution function to the diagonal.
+        Largest distance of their empirical distribution function from the uniform one.
     band
-        The statistic stays below in 95 of 100 repetitions if the model is true: ``1.358 / sqrt(n)``.
+        95 % bound of the statistic if the model is true: ``1.358 / sqrt(n)``.
     """
 
     quantiles: Floats
@@ -52,12 +52,12 @@ class KSTest:
 
     @property
     def inside(self) -> bool:
-        """Whether the test does not reject the model at 5 %."""
+        """Whether the test does not reject the model at the 5 % level."""
         return self.statistic <= self.band
 
     @property
     def expected(self) -> Floats:
-        """Quantiles of the uniform distribution to plot `quantiles` against."""
+        """Expected quantiles of the uniform distribution, to plot against `quantiles`."""
         return (np.arange(len(self.quantiles)) + 0.5) / len(self.quantiles)
 
 
@@ -70,12 +70,12 @@ def ks_test(
 ) -> KSTest:
     """Test a model of spikes by the time-rescaling theorem.
 
-    The parameters and errors are those of `rescaled_intervals`; with fewer than two spikes there is no
-    interval and a ValueError.
+    Parameters and errors are those of `rescaled_intervals`; also a ValueError with fewer than two spikes,
+    since there is no interval.
     """
     intervals = rescaled_intervals(eta, counts, likelihood=likelihood, random_state=random_state)
     if not len(intervals):
-        raise ValueError("counts: expected at least two spikes, which is one interval, got one")
+        raise ValueError("counts: expected at least two spikes, for one interval, got one")
     u = np.sort(-np.expm1(-intervals))
     n = len(u)
     steps = np.arange(n + 1) / n
@@ -97,11 +97,11 @@ def rescaled_intervals(
     eta : array of shape (n_trials, n_bins)
         Predictor of each bin given the spikes before it.
     counts : array of shape (n_trials, n_bins)
-        Spikes of one neuron; at most one a bin with `Binomial`.
+        Spikes of one neuron; at most one per bin with `Binomial`.
     likelihood : Binomial or Poisson, optional
-        ``Binomial()`` by default. Trials above one are several trains at once, which have no intervals.
+        ``Binomial()`` by default. It must have one trial: the sum of several trains has no intervals.
     random_state : default 0
-        Of the places of spikes in their bins.
+        Seed of the times of spikes within their bins.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def rescaled_intervals(
     Raises
     ------
     ValueError
-        Shapes that differ, no counts, no spike, or a binomial with trials.
+        Shapes that differ, entries that are not counts, no spike, or a binomial with more than one trial.
     """
     likelihood = Binomial() if likelihood is None else likelihood
     eta, y = np.asarray(eta, np.float64), np.asarray(counts, np.float64)
@@ -118,7 +118,7 @@ def rescaled_intervals(
         raise ValueError(f"eta: expected the shape of counts, {y.shape}, got {eta.shape}")
     check_counts(y, likelihood=likelihood)
     if isinstance(likelihood, Binomial) and np.any(np.asarray(likelihood.trials) != 1):
-        raise ValueError("likelihood: expected trials of 1, for several trains at once have no intervals")
+        raise ValueError("likelihood: expected trials of 1, since the sum of several trains has no intervals")
     bins = np.repeat(np.arange(y.size), y.ravel().astype(np.intp))
     r = numpy_generator(random_state).random(len(bins))
     if isinstance(likelihood, Poisson):
@@ -127,5 +127,5 @@ def rescaled_intervals(
     spent = np.logaddexp(0, eta).ravel()
     end = np.cumsum(spent)
     within = -np.log1p(r * np.expm1(-spent[bins]))
-    # at most one spike a bin: waiting for the next begins with the next bin
+    # at most one spike per bin: the next interval begins with the next bin
     return (end - spent)[bins[1:]] + within[1:] - end[bins[:-1]]

@@ -1,7 +1,7 @@
 """From spike trains to a tested model in one call: what ``calepin spikes`` does.
 
-Some trials are learned from; the others test. Three models are compared on them: a constant rate, a
-regression (GLM) on the velocity of the stimulus and on history, and the events of `calepin.spikes.events`.
+Models are trained on some of the trials and tested on the others: a constant rate, a regression (GLM) on
+the velocity of the stimulus and on history, and the event model of `calepin.spikes.events`.
 """
 
 import warnings
@@ -25,23 +25,23 @@ __all__ = ["ModelFit", "SpikeSession", "analyse_spikes"]
 
 Floats = NDArray[np.float64]
 
-_LEARNED = 0.6  # fraction of the trials that are learned from
+_LEARNED = 0.6  # fraction of the trials used for training
 
 
 @dataclass(frozen=True)
 class ModelFit:
-    """How well a model fits.
+    """Goodness of fit of a model.
 
     Attributes
     ----------
     n_parameters
-        Fitted numbers.
+        Number of fitted parameters.
     deviance, aic
-        On the trials that were learned from.
+        On the training trials.
     bits_per_spike
-        Gain over a constant rate on the other trials.
+        Gain over a constant rate on the test trials.
     test
-        Test of Kolmogorov and Smirnov on the other trials.
+        Kolmogorov-Smirnov test on the test trials.
     """
 
     n_parameters: int
@@ -53,22 +53,22 @@ class ModelFit:
 
 @dataclass(frozen=True)
 class SpikeSession:
-    """What `analyse_spikes` found.
+    """Result of `analyse_spikes`.
 
     Attributes
     ----------
     data
         All trials.
     n_train
-        Trials that were learned from.
+        Number of training trials.
     likelihood
         `Binomial` if no bin has more than one spike, else `Poisson`.
     model
-        Events, their filter, baseline and history.
+        The event model: onsets, amplitudes, filter, baseline and history.
     glm
         Regression on the velocity of the stimulus, if there is one, and on history.
     fits
-        Of the models "constant", "GLM" and "events".
+        Goodness of fit of the models "constant", "GLM" and "events".
     """
 
     data: SpikeTrains
@@ -79,7 +79,7 @@ class SpikeSession:
     fits: dict[str, ModelFit]
 
     def summary(self) -> dict[str, Any]:
-        """Return the results as numbers, lists and words that JSON holds."""
+        """Return the results as JSON."""
         n_trials, n_bins = self.data.counts.shape
         return {
             "n_trials": n_trials,
@@ -120,45 +120,44 @@ def analyse_spikes(
     random_state: RandomState = 0,
     callback: Callable[[float, str], None] = lambda part, stage: None,
 ) -> SpikeSession:
-    """Return what a neuron answers to, learned from some trials and tested on the others.
+    """Return the events that a neuron responds to, learned from some trials and tested on the others.
 
-    The filter starts as the first movement of the stimulus; without a stimulus as a bump.
+    The initial filter is the first movement of the stimulus; without a stimulus, a bump.
 
     Parameters
     ----------
     data : SpikeTrains
-        Of one neuron; `calepin.spikes.read_spikes` reads them.
+        Spike trains of one neuron; see `calepin.spikes.read_spikes`.
     kernel_size : int, default 125
         Bins of the filter.
     n_events : int, optional
-        Largest number of events in a trial. By default that with the least Bayesian information criterion.
+        Largest number of events in a trial. Default: the number with the smallest BIC.
     train : (int, int), optional
-        First trial to learn from, and the first that is not. By default the first 60 % are learned from.
+        Range of training trials: the first one, and the first one after them. Default: the first 60 %.
     baseline : (int, int), optional
-        First bin, and the first that is not, of those before anything happens: the baseline starts at
-        their rate. By default all bins.
+        Range of bins before the first event: the initial baseline is their rate. Default: all bins.
     order : int, optional
-        Bins of history. By default that of least AIC, 5 to 40.
+        Bins of history. Default: the order from 5 to 40 with the smallest AIC.
     coder : {"fista", "pursuit"}, default "fista"
-        How onsets are found, see `fit_event_model`.
+        How onsets are found; see `fit_event_model`.
     alpha : float, default 0.05
-        Weight of the l1 norm of coder "fista".
+        Weight of the l1 norm for coder "fista".
     n_rounds : int, default 3
-        Rounds of coding and learning.
+        Rounds of finding onsets and updating the filter.
     random_state : default 0
-        Of the places of spikes in their bins, in the test of Kolmogorov and Smirnov.
+        Seed of the times of spikes within their bins, in the Kolmogorov-Smirnov test.
     callback : callable, optional
-        Called with the fraction of the work that is done, and the stage: "history" or "events".
+        Called with the finished fraction of the work, and the stage: "history" or "events".
 
     Raises
     ------
     ValueError
-        Ranges or a kernel beyond the data, no spikes to learn from, or settings out of range.
+        Ranges or a kernel beyond the data, no spikes in the training trials, or settings out of range.
 
     Warns
     -----
     UserWarning
-        All trials were learned from: they test, too.
+        All trials were used for training, and for the test, too.
 
     Examples
     --------
@@ -178,7 +177,7 @@ def analyse_spikes(
     likelihood = Binomial() if data.counts.max() <= 1 else Poisson()
     rate = float(learned[:, quiet].mean())
     if not 0 < rate < (1 if isinstance(likelihood, Binomial) else np.inf):
-        raise ValueError(f"data: expected spikes in bins {quiet.start}:{quiet.stop}, got {rate:g} a bin")
+        raise ValueError(f"data: expected spikes in bins {quiet.start}:{quiet.stop}, got {rate:g} per bin")
     velocity = None if data.stimulus is None else _velocity(data.stimulus)
     glm = _regression(learned, velocity, order, likelihood, lambda part: callback(part / 2, "history"))
     model = fit_event_model(
@@ -207,18 +206,18 @@ def _range(name: str, wanted: tuple[int, int], n: int) -> slice:
 
 
 def _split(counts: Floats, rows: slice) -> tuple[Floats, Floats]:
-    """Return the trials to learn from and the others; all of them twice if there are no others."""
+    """Return the training and the test trials; all of them for both if none are left to test."""
     train, test = counts[rows], np.delete(counts, rows, axis=0)
     if len(test):
         return train, test
     warnings.warn(
-        "no trial is held out: the fit is measured on the trials that were learned from", stacklevel=3
+        "no trial is held out: the goodness of fit is measured on the training trials", stacklevel=3
     )
     return train, train
 
 
 def _velocity(stimulus: Floats) -> Floats | None:
-    """Return the first difference of a stimulus, None of a constant one."""
+    """Return the first difference of a stimulus, None for a constant one."""
     velocity = np.diff(stimulus, prepend=stimulus[0])
     return velocity if velocity.any() else None
 
@@ -265,7 +264,7 @@ def _compare(
     ):
         value = log_likelihood(eta, test, likelihood=likelihood)
         fits[name] = ModelFit(
-            len(fit.coefficients) + free,  # the filter's entries at unit norm were fitted too
+            len(fit.coefficients) + free,  # the entries of the filter, at unit norm, were fitted, too
             fit.deviance,
             fit.aic + 2 * free,
             bits_per_spike(value, reference, float(test.sum())),

@@ -11,7 +11,7 @@ from calepin.spikes.files import SpikeTrains
 
 __all__ = ["simulate_spikes"]
 
-_RUN_AWAY = 1e6  # counts in a bin
+_RUN_AWAY = 1e6  # counts in a bin, above which the simulation has diverged
 
 
 def simulate_spikes(
@@ -32,11 +32,11 @@ def simulate_spikes(
     ----------
     n_trials, n_bins : int
     drive : float or array of shape (n_bins,), default 0
-        What all trials share, a stimulus or events.
+        Contribution of a stimulus or of events, the same in all trials.
     baseline : float, default -4
-        By the logit about 18 spikes in 1000 bins.
+        With the logit link, -4 gives about 18 spikes in 1000 bins.
     history : array of shape (order,)
-        Latest bin first; negative first entries make a refractory neuron.
+        Weights of past bins, latest first; negative first entries make a refractory neuron.
     likelihood : Binomial or Poisson, optional
         ``Binomial()`` by default.
     random_state : default 0
@@ -44,7 +44,7 @@ def simulate_spikes(
     Raises
     ------
     ValueError
-        A size below 1, a drive of another shape, or Poisson counts whose history lets them run away.
+        A size below 1, a drive of another shape, or Poisson counts that diverge because of their history.
     """
     check_integer("n_trials", n_trials)
     check_integer("n_bins", n_bins)
@@ -54,7 +54,7 @@ def simulate_spikes(
     likelihood = Binomial() if likelihood is None else likelihood
     if not isinstance(likelihood, Poisson | Binomial):
         raise ValueError(f"likelihood: expected Binomial or Poisson, got {likelihood!r}")
-    # a stream of its own: a test of these spikes may draw with the same seed
+    # a separate random stream: a test of these spikes may use the same seed
     stream = numpy_generator(random_state).spawn(1)[0]
     past = np.asarray(history, np.float64)[::-1]
     order = len(past)
@@ -64,7 +64,9 @@ def simulate_spikes(
         eta = torch.from_numpy(fixed[n] + counts[:, n : n + order] @ past)
         mean = likelihood.mean(eta).numpy()
         if mean.max() > _RUN_AWAY:
-            raise ValueError(f"history: expected spikes that die down, got {mean.max():.3g} in bin {n}")
+            raise ValueError(
+                f"history: expected weights that keep counts bounded, got {mean.max():.3g} in bin {n}"
+            )
         if isinstance(likelihood, Poisson):
             counts[:, order + n] = stream.poisson(mean)
         else:
