@@ -25,7 +25,7 @@ from calepin.operators import ConvDictionary
 from calepin.penalties import NonNegativeL1
 from calepin.solvers import FISTA, convolutional_encode, convolutional_pursuit
 
-PICTURE_ALPHA, SIGNAL_ALPHA, TRIALS = 0.02, 0.3, 25
+IMAGE_ALPHA, SIGNAL_ALPHA, TRIALS = 0.02, 0.3, 25
 PEERS = Path(__file__).with_name("convolutional_peers.py")
 
 
@@ -116,8 +116,8 @@ def coded(problem: Problem, batch: int) -> float:
 def main() -> None:
     """Print one line for each coder."""
     y, atoms = high_passed_image()
-    beside_peers("image", y, atoms, PICTURE_ALPHA, boundary="circular")
-    beside_peers("100 signals", *events(), SIGNAL_ALPHA, positive=True)
+    beside_peers("image", y, atoms, IMAGE_ALPHA, boundary="circular")
+    beside_peers("100 signals", *events(), SIGNAL_ALPHA, nonnegative=True)
     problem = counts(1000)
     coded(counts(8), 8)
     for batch in (1000, 250):

@@ -124,15 +124,15 @@ def _ideas() -> list[Contender]:
     def learn(rule: Callable[..., LeastSquares]) -> dict[str, float]:
         task, reached, spent = digit_task(digits, "blur", 0, 0), {}, 0.0
         learner = rule(task.generator, task.latent_dim)
-        arrays = learner.init(task.atoms)
+        state = learner.init(task.atoms)
         for n in range(1, AFTER[-1] + 1):
             batch = Batch(task.batch(N)[1].numpy(), None)
             begun = time.process_time()
-            learner.step(arrays, batch)
+            learner.step(state, batch)
             spent += time.process_time() - begun
             if n in AFTER:
-                z = learner.decode(arrays["atoms"], task.noisy).z
-                distance = (task.generator(z) @ arrays["atoms"] - task.clean).norm(dim=1)
+                z = learner.decode(state.atoms, task.noisy).z
+                distance = (task.generator(z) @ state.atoms - task.clean).norm(dim=1)
                 reached[f"after {n}"] = float(distance.mean())
         return reached | {"ms a batch": 1000 * spent / AFTER[-1]}
 

@@ -25,7 +25,7 @@ def _start(data: SparseData, scale: float) -> np.ndarray:
 def _gradients(n: int, m: int, p: int, s: int, layers: tuple[int, ...]) -> list[Contender]:
     data = simulate_sparse(n, m, p, n_nonzero=s, signs=False)
     y, atoms = (torch.from_numpy(a.astype(np.float32)) for a in (data.X, _start(data, 0.55)))
-    find = partial(dictionary_gradient, y, atoms, penalty=L1(0.2), step=0.1, rule="ae-ls")
+    find = partial(dictionary_gradient, y, atoms, penalty=L1(0.2), step_size=0.1, gradient="ae-ls")
     implicit = Contender(
         "implicit, exact codes included",
         lambda: find(n_unfold=1, differentiate="implicit"),
@@ -48,9 +48,9 @@ def _updates(n: int, m: int, p: int, s: int) -> list[Contender]:
 
     def contender(name: str, **how: Any) -> Contender:
         rule = Unfolded(L1(0.2), gradient="ae-ls", optimizer=adam, **how)
-        arrays = rule.init(start.copy())
+        state = rule.init(start)
         return Contender(
-            name, lambda: rule.step(arrays, batch), lambda value: {"objective": float(value.mean())}
+            name, lambda: rule.step(state, batch), lambda value: {"objective": float(value.mean())}
         )
 
     return [
@@ -69,14 +69,13 @@ def _training() -> list[Contender]:
 
         def learn() -> TrainState:
             def near(state: TrainState) -> bool:
-                return state.n_steps % 10 == 0 and dictionary_error(state.arrays["atoms"], data.atoms) < GOAL
+                return state.n_steps % 10 == 0 and dictionary_error(state.learned.atoms, data.atoms) < GOAL
 
-            return train(
-                rule, ArrayBatches(X, 50), TrainState(rule.init(start.copy())), max_iter=2, callbacks=[near]
-            )
+            state = TrainState(rule.init(start))
+            return train(rule, ArrayBatches(X, 50), state, max_iter=2, callbacks=[near])
 
         def measure(state: TrainState) -> dict[str, float]:
-            return {"error": dictionary_error(state.arrays["atoms"], data.atoms), "updates": state.n_steps}
+            return {"error": dictionary_error(state.learned.atoms, data.atoms), "updates": state.n_steps}
 
         return Contender(name, learn, measure)
 
@@ -97,7 +96,7 @@ def _memory() -> list[Contender]:
             "D = torch.nn.functional.normalize(torch.randn(200, 100))\n"
             "y = torch.zeros(2048, 200).scatter_(1, torch.rand(2048, 200).topk(5).indices, 1.5) @ D\n"
             "def find(y=y, **how):\n"
-            "    return dictionary_gradient(y, D, penalty=L1(0.2), rule='ae-ls', **how)\n"
+            "    return dictionary_gradient(y, D, penalty=L1(0.2), gradient='ae-ls', **how)\n"
             "find(y[:2], n_unfold=4, checkpoint_every=2)\n"
             "find(y[:2], n_unfold=1, differentiate='implicit')\n"
             f"def main(): return find({how})\n"
