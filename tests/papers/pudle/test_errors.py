@@ -59,10 +59,9 @@ def test_the_rules_reach_what_the_theory_says(data):
 def test_an_error_is_the_distance_of_the_gradient(data):
     drawn, atoms = data
     wanted = decoder_gradient(drawn.X, drawn.codes, atoms)
-    errors = gradient_errors(drawn.X, atoms, wanted, penalty=L1(0.1), layers=[5], step_size=0.1, solver="fista")
-    found = dictionary_gradient(
-        drawn.X, atoms, penalty=L1(0.1), n_unfold=5, step_size=0.1, gradient="ae-ls", solver="fista"
-    )
+    settings = {"penalty": L1(0.1), "step_size": 0.1, "solver": "fista"}
+    errors = gradient_errors(drawn.X, atoms, wanted, layers=[5], **settings)
+    found = dictionary_gradient(drawn.X, atoms, n_unfold=5, gradient="ae-ls", **settings)
     assert errors["ae-ls"][0] == pytest.approx(np.linalg.norm(found - wanted))
     assert set(errors) == {"dec", "ae-lasso", "ae-ls"}
 
