@@ -47,7 +47,7 @@ def test_filters_are_smooth_unit_and_seeded():
     ("settings", "message"),
     [
         ({"kernel_size": (70,)}, "signal_shape: expected at least the kernel's size"),
-        ({"family": "gamma"}, "family: expected one of"),
+        ({"likelihood": "gamma"}, "likelihood: expected one of"),
         ({"n_events": 100}, "n_events: expected at most the 51 positions"),
         ({"trials": 0}, "trials: expected at least 1"),
         ({"amplitude": (2, 1)}, "amplitude and noise"),

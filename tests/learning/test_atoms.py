@@ -60,7 +60,7 @@ def _start(X, n_components, init, **kwargs):
     data = ArrayBatches(X, 10)
     atom_set = kwargs.pop("atom_set", AtomSet())
     return initial_atoms(
-        n_components, data, init=init, atom_set=atom_set, rng=np.random.default_rng(1), **kwargs
+        n_components, data, init=init, atom_set=atom_set, generator=np.random.default_rng(1), **kwargs
     )
 
 

@@ -76,7 +76,7 @@ def cut(centre):
         optimizer=partial(torch.optim.Adam, lr=0.02, eps=1e-3),
         centre=centre,
     )
-    filters = initial_filters(2, (30,), source, init=start, rng=np.random.default_rng(0))
+    filters = initial_filters(2, (30,), source, init=start, generator=np.random.default_rng(0))
     state = train(rule, source, TrainState(rule.init(filters)), max_iter=8)
     return filter_error(state.learned.atoms, data.atoms, max_shift=15).max(), state
 

@@ -43,7 +43,7 @@ def X(rng):
 
 def fresh(rule, data, n_components=12):
     atoms = initial_atoms(
-        n_components, data, init="data", atom_set=rule.atom_set, rng=np.random.default_rng(0)
+        n_components, data, init="data", atom_set=rule.atom_set, generator=np.random.default_rng(0)
     )
     return TrainState(rule.init(atoms))
 

@@ -15,16 +15,16 @@ def problem(rng):
     return rng.standard_normal((20, 8)), atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("positive", [False, True])
-def test_the_gap_bounds_what_is_missed_and_closes_at_the_optimum(problem, rng, positive):
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_the_gap_bounds_what_is_missed_and_closes_at_the_optimum(problem, rng, nonnegative):
     X, atoms = problem
-    best = sparse_encode(X, atoms, alpha=0.2, positive=positive)
-    assert duality_gap(X, best, atoms, alpha=0.2, nonnegative=positive).max() < 1e-12
+    best = sparse_encode(X, atoms, alpha=0.2, nonnegative=nonnegative)
+    assert duality_gap(X, best, atoms, alpha=0.2, nonnegative=nonnegative).max() < 1e-12
     for scale in (0.01, 0.3):
         codes = best + scale * rng.standard_normal(best.shape) * (best != 0)
-        codes = abs(codes) if positive else codes
+        codes = abs(codes) if nonnegative else codes
         missed = objective(X, codes, atoms, 0.2) - objective(X, best, atoms, 0.2)
-        gap = duality_gap(X, codes, atoms, alpha=0.2, nonnegative=positive)
+        gap = duality_gap(X, codes, atoms, alpha=0.2, nonnegative=nonnegative)
         assert (gap >= missed - 1e-12).all()
         assert gap.max() < 5
 

@@ -133,7 +133,9 @@ def test_divergence_halves_the_step_and_keeps_the_best_iterate():
     found = fit_untrained(network, operator, y, optimizer=GradientDescent(step), tol=1e-4, max_iter=4000)
     assert 5 <= int(found.n_reductions) <= 7
     assert float(found.residual) <= 1e-4
-    with pytest.warns(ConvergenceWarning, match="halved the step size up to 10 times, the best iterate is kept"):
+    with pytest.warns(
+        ConvergenceWarning, match="halved the step size up to 10 times, the best iterate is kept"
+    ):
         lost = fit_untrained(network, operator, y, optimizer=GradientDescent(1e6 * step), max_iter=2000)
     assert torch.isfinite(lost.x).all()
     assert lost.n_iter < 2000

@@ -1,5 +1,6 @@
 """Base class of the estimators of dictionary learning: data, training, checkpoints and files."""
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -242,6 +243,19 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         check_number("tol", self.tol, least=0)
         if self.resume and self.checkpoint is None:
             raise ValueError("resume=True needs the path of a checkpoint, got checkpoint=None")
+
+    def _check_unused(self, name: str, *unused: str) -> None:
+        """Raise ValueError for a parameter that has no effect beside the object given as parameter `name`."""
+        if getattr(self, name) is None or isinstance(getattr(self, name), str):
+            return
+        defaults = inspect.signature(type(self).__init__).parameters
+        for other in unused:
+            value, default = getattr(self, other), defaults[other].default
+            if value is not default and value != default:
+                raise ValueError(
+                    f"{other}: expected the default {default!r} with an object as {name}, which has its own, "
+                    f"got {value!r}"
+                )
 
     def _validate(self, X: Any, mask: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray | None]:
         X = validate_data(

@@ -4,6 +4,7 @@ import copy
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Self, get_args
 
@@ -90,7 +91,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         estimated together with its code. None: 0 for real numbers, "estimate" for counts. An offset for
         each signal can be passed to `fit` and `transform`.
     rule : Rule, optional
-        Update rule of the filters, in place of an optimiser with `gradient`.
+        Update rule of the filters, in place of an optimiser with `gradient`. A `Convolutional` rule also
+        computes the codes of `transform`.
     gradient : {"dec", "ae-lasso", "ae-ls"}, default="dec"
         Gradient of the loss with respect to the filters: with constant codes ("dec"), or through the encoder
         (see `calepin.learning.dictionary_gradient`).
@@ -382,6 +384,19 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             )
         if self.penalty is not None and self.coder not in ("fista", "ista"):
             raise ValueError(f"penalty: expected None with coder {self.coder!r}, which does not use one")
+        self._check_unused("likelihood", "trials")
+        self._check_unused("penalty", "alpha", "nonnegative")
+        self._check_unused(
+            "coder", "alpha", "nonnegative", "n_unfold", *([] if self.debias else ["n_nonzero"])
+        )
+        self._check_unused("optimizer", "learning_rate")
+        self._check_unused("rule", "gradient", "n_updates", "optimizer", "learning_rate")
+        if isinstance(self.rule, Convolutional):
+            self._check_unused(
+                "rule", "coder", "penalty", "alpha", "n_nonzero", "nonnegative", "n_unfold", "debias"
+            )
+            if self.rule.stride != self.stride:
+                raise ValueError(f"stride: expected {self.rule.stride}, that of the rule, got {self.stride}")
         if not (self.offset is None or self.offset == "estimate" or is_number(self.offset)):
             raise ValueError(f"offset: expected a finite number, 'estimate' or None, got {self.offset!r}")
 
@@ -429,9 +444,12 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         )
 
     def _make_rule(self, baseline: bool) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self._descent(baseline) if self.rule is None else self.rule
+        own = self.rule is None or isinstance(self.rule, Convolutional)
+        return self._descent(baseline) if own else self.rule
 
     def _descent(self, baseline: bool) -> Convolutional:
+        if isinstance(self.rule, Convolutional):
+            return replace(self.rule, baseline=baseline or self.rule.baseline)
         optimizer: Any = self.optimizer
         if isinstance(optimizer, str):
             optimizer = partial(OPTIMIZERS[optimizer], lr=float(self.learning_rate))

@@ -231,6 +231,11 @@ class DictionaryLearner(BaseLearner):
         check_integer("n_nonzero", self.n_nonzero, optional=True)
         if self.penalty is not None and self.coder not in (None, "lasso"):
             raise ValueError(f"penalty: expected None with coder {self.coder!r}, which does not use one")
+        self._check_unused("coder", "alpha", "n_nonzero", "nonnegative")
+        self._check_unused("penalty", "alpha")
+        self._check_unused("rule", "nonnegative_atoms")
+        if self.coder is None and hasattr(self.rule, "coder"):
+            self._check_unused("rule", "alpha", "n_nonzero", "nonnegative", "penalty")
         super()._check_parameters()
 
     def _make_rule(self, n_steps: int | None) -> Any:

@@ -377,6 +377,7 @@ class GenerativeDictionaryLearner(BaseLearner):
     def _check_parameters(self) -> None:
         if isinstance(self.rule, str):
             check_one_of("rule", self.rule, sorted(RULES))
+        self._check_unused("rule", "ridge", "n_starts", "prior", "radius")
         check_integer("n_starts", self.n_starts)
         if self.ridge != "evidence" and not (is_number(self.ridge) and self.ridge >= 0):
             raise ValueError(f"ridge: expected a number of at least 0 or 'evidence', got {self.ridge!r}")

@@ -26,6 +26,13 @@ __all__ = ["UnfoldedDictionaryLearner"]
 PENALTIES = {"l1": L1, "nonnegative-l1": NonNegativeL1, "hard": HardThreshold}
 OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 ATOMS = ("sphere", "ball", "tangent")
+ENCODER = (
+    "alpha", "penalty", "likelihood", "n_unfold", "step_size", "solver", "decay", "decay_drop", "decay_every",
+)  # fmt: skip
+UPDATE = (
+    "gradient", "differentiate", "last_k", "checkpoint_every", "optimizer", "learning_rate", "atoms",
+    "learn_step", "learn_threshold",
+)  # fmt: skip
 BLOCK = 4096  # samples coded together
 
 
@@ -55,7 +62,8 @@ class UnfoldedDictionaryLearner(BaseLearner):
     likelihood : Likelihood, optional
         Family of the samples, Gaussian by default. Its negative log-likelihood is the loss.
     rule : Rule, optional
-        Update rule of the atoms, in place of an optimiser with `gradient`.
+        Update rule of the atoms, in place of an optimiser with `gradient`. An `Unfolded` rule is also the
+        encoder of `transform`.
     gradient : {"dec", "ae-lasso", "ae-ls"}, default="ae-ls"
         Gradient of the loss with respect to the atoms. "dec": through the decoder only, with constant codes.
         "ae-lasso": through encoder and decoder, with the penalty in the loss. "ae-ls": through both, without
@@ -305,12 +313,17 @@ class UnfoldedDictionaryLearner(BaseLearner):
         check_integer("decay_every", self.decay_every)
         check_number("alpha", self.alpha, above=0)
         check_number("learning_rate", self.learning_rate, above=0)
+        self._check_unused("penalty", "alpha")
+        self._check_unused("optimizer", "learning_rate")
+        self._check_unused("rule", *(ENCODER + UPDATE if isinstance(self.rule, Unfolded) else UPDATE))
         super()._check_parameters()
 
     def _make_rule(self, n_steps: int | None) -> Any:
         return self._unfolded() if self.rule is None else self.rule
 
     def _unfolded(self) -> Unfolded:
+        if isinstance(self.rule, Unfolded):
+            return self.rule
         optimizer: Any = self.optimizer
         if isinstance(optimizer, str):
             optimizer = partial(OPTIMIZERS[optimizer], lr=float(self.learning_rate))

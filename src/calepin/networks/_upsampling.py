@@ -83,7 +83,7 @@ class _RectifiedMoments(torch.autograd.Function):
             part = slice(start, stop)
             _forward(planes[part], grid, a[part], mean[part], variance[part])
 
-        _share(work, len(planes), height * width)
+        _divide(work, len(planes), height * width)
         rectified = torch.from_numpy(a).view(*c.shape[:2], *size)
         means, variances = (torch.from_numpy(v).view(c.shape[:2]) for v in (mean, variance))
         ctx.save_for_backward(rectified, means)
@@ -105,11 +105,11 @@ class _RectifiedMoments(torch.autograd.Function):
             part = slice(start, stop)
             _backward(a[part], g[part], constant[part], slope[part], ctx.grid, out[part])
 
-        _share(work, len(a), n_pixels)
+        _divide(work, len(a), n_pixels)
         return torch.from_numpy(out).view(ctx.shape), None
 
 
-def _share(work: Callable[[int, int], None], planes: int, n_pixels: int) -> None:
+def _divide(work: Callable[[int, int], None], planes: int, n_pixels: int) -> None:
     """Distribute the planes over threads if there are enough; the result does not depend on the threads."""
     if n_threads() > 1 and planes * n_pixels > _BLOCK_ENTRIES:
         run_blocks(work, planes, max(1, _BLOCK_ENTRIES // n_pixels))

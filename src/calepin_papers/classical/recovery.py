@@ -115,7 +115,9 @@ def _near(atoms: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _from_data(X: np.ndarray, settings: Settings, rng: np.random.Generator) -> np.ndarray:
     batches = ArrayBatches(X, None)
-    return initial_atoms(settings.n_components, batches, init="data", atom_set=AtomSet("sphere"), generator=rng)
+    return initial_atoms(
+        settings.n_components, batches, init="data", atom_set=AtomSet("sphere"), generator=rng
+    )
 
 
 def _rule(name: str, settings: Settings) -> ClassicalRule:

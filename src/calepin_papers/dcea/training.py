@@ -107,7 +107,9 @@ def windowed_cosines(n_components: int, kernel: int, norm: float) -> Tensor:
     """Return the flattest cosines of a square, each but the first with both signs: (n, 1, k, k)."""
     k = torch.arange(kernel, dtype=torch.float64) + 0.5
     waves = torch.cos(math.pi / kernel * k * torch.arange(kernel, dtype=torch.float64)[:, None])
-    order = sorted((i * i + j * j, i, j) for i in range(kernel) for j in range(kernel))[: n_components // 2 + 1]
+    order = sorted((i * i + j * j, i, j) for i in range(kernel) for j in range(kernel))[
+        : n_components // 2 + 1
+    ]
     window = torch.sin(math.pi * (k + 0.5) / (kernel + 1))
     signed = [
         sign * torch.outer(window * waves[i], window * waves[j])

@@ -55,7 +55,7 @@ def near(atoms, rng, error=0.35):
 
 def learn(rule, data, batches, start, n_passes):
     filters = initial_filters(
-        len(data.atoms), data.atoms.shape[2:], batches, init=start, rng=np.random.default_rng(1)
+        len(data.atoms), data.atoms.shape[2:], batches, init=start, generator=np.random.default_rng(1)
     )
     return train(rule, batches, TrainState(rule.init(filters)), max_iter=n_passes)
 
@@ -262,7 +262,7 @@ def test_a_penalty_that_leaves_nothing_is_said(rng):
 def test_first_filters_are_unit_and_follow_the_seed(init):
     data = simulated()
     draw = [
-        initial_filters(3, (20,), batches(data), init=init, rng=np.random.default_rng(seed))
+        initial_filters(3, (20,), batches(data), init=init, generator=np.random.default_rng(seed))
         for seed in (0, 0, 1)
     ]
     torch.testing.assert_close(torch.linalg.vector_norm(draw[0].flatten(1), dim=1), torch.ones(3).double())

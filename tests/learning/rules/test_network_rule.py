@@ -36,7 +36,7 @@ def randn(*shape, seed=0):
 
 
 def network(*, seed=0, **settings):
-    settings = {"stride": 2, "n_unfold": 4, "learn_threshold": True, "step": 0.3} | settings
+    settings = {"stride": 2, "n_unfold": 4, "learn_threshold": True, "step_size": 0.3} | settings
     return UnfoldedAutoencoder(0.3 * randn(6, 1, 4, 4, seed=seed), L1(0.05), **settings)
 
 
@@ -103,7 +103,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, optimiz
 @pytest.mark.parametrize("detach_codes", [True, False])
 def test_training_lowers_the_loss(target, detach_codes):
     rule = NetworkRule(
-        network(step=0.1, n_unfold=10),
+        network(step_size=0.1, n_unfold=10),
         optimizer=partial(torch.optim.Adam, lr=3e-3),
         noise=GaussianNoise(0.1),
         target=target,
@@ -173,7 +173,7 @@ def test_runs_of_one_rule_share_no_weights_and_no_memory():
 
 
 def photon_network():
-    settings = {"stride": 2, "n_unfold": 6, "learn_threshold": True, "step": 1.0, "residual_bound": 4.0}
+    settings = {"stride": 2, "n_unfold": 6, "learn_threshold": True, "step_size": 1.0, "residual_bound": 4.0}
     return UnfoldedAutoencoder(
         0.2 * randn(6, 1, 4, 4), NonNegativeL1(0.05), likelihood=Poisson(), tied=False, **settings
     )
@@ -294,7 +294,7 @@ def test_without_a_mean_a_run_ends_with_its_last_weights():
 
 
 def test_training_that_diverges_stops_and_keeps_the_last_checkpoint(tmp_path):
-    rule = NetworkRule(network(step=1e6))
+    rule = NetworkRule(network(step_size=1e6))
     data = ArrayBatches(1e300 * images(), 4)
     state = TrainState(rule.init())
     save_checkpoint(tmp_path / "run", rule, data, state)
@@ -309,7 +309,7 @@ def test_training_that_diverges_stops_and_keeps_the_last_checkpoint(tmp_path):
     [
         (lambda: NetworkRule(network(), noise=GaussianNoise(0.2)), "noise"),
         (lambda: NetworkRule(network(n_unfold=5)), "network.n_unfold was 4, now 5"),
-        (lambda: NetworkRule(network(step=0.2)), "constants.step"),
+        (lambda: NetworkRule(network(step_size=0.2)), "constants.step_size"),
         (lambda: _with_rate(2e-3), "optimizer.lr was 0.001, now 0.002"),
     ],
 )
@@ -344,7 +344,7 @@ def _with_rate(rate):
             "last: expected a finite number of at least 0 and of at most 1, got 2",
         ),
         (lambda: NetworkRule(network(), max_norm=0.0), "max_norm: expected a finite number above 0"),
-        (lambda: GaussianNoise(0.3, 0.1), "sigma_max: expected a finite number of at least sigma"),
+        (lambda: GaussianNoise(0.3, 0.1), "sigma_max: expected a finite number of at least 0.3"),
         (lambda: _step_with_mask(), "mask: expected None"),
     ],
 )

@@ -18,6 +18,7 @@ from calepin.learning import (
     train,
 )
 from calepin.learning.gradients import unfolded_loss
+from calepin.likelihoods import Gaussian
 from calepin.metrics.atoms import dictionary_error
 from calepin.penalties import L1, HardThreshold, NonNegativeL1
 
@@ -222,7 +223,7 @@ def test_the_gradient_in_a_learned_step_and_learned_thresholds_is_right(data, st
     def loss(step, alpha):
         return unfolded_loss(
             y, atoms, penalty=L1(alpha), n_unfold=6, step_size=step, gradient="ae-ls", solver=solver,
-            differentiate="unroll",
+            differentiate="unroll", likelihood=Gaussian(),
         )[0]  # fmt: skip
 
     assert torch.autograd.gradcheck(loss, (step, alpha))

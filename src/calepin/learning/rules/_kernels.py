@@ -74,7 +74,7 @@ def descend_blocks(atoms, A, B, sphere, nonnegative):
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def ksvd_sweep(indptr, indices, values, E, atoms, positive_code, nonnegative):
+def ksvd_sweep(indptr, indices, values, E, atoms, nonnegative_code, nonnegative):
     """Update every atom and its coefficients by one power step of its residual's SVD, in place.
 
     Rubinstein, Zibulevsky and Elad (2008), Algorithm 5. Codes are in CSC format: column j lists the
@@ -111,7 +111,7 @@ def ksvd_sweep(indptr, indices, values, E, atoms, positive_code, nonnegative):
             for f in range(n_features):
                 E[i, f] += g * old[f]
                 new += E[i, f] * atoms[j, f]
-            if positive_code and new < 0:
+            if nonnegative_code and new < 0:
                 new = 0.0
             values[a] = new
             for f in range(n_features):
