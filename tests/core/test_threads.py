@@ -5,8 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from calepin.core.threads import run_blocks
+from calepin.core.threads import run_blocks, single_threaded_blas
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
@@ -61,3 +62,27 @@ def test_a_forked_process_works_on_threads_of_its_own(with_threads):
 
 def _work_in_child():
     assert run_blocks(lambda start, stop: start, 4, 1) == [0, 1, 2, 3]
+
+
+def test_the_limit_on_blas_ends_with_the_last_context_of_any_thread():
+    def n_blas():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    def hold():
+        with single_threaded_blas():
+            inside.set()
+            leave.wait(5)
+
+    inside, leave = threading.Event(), threading.Event()
+    with threadpool_limits(2, user_api="blas"):
+        with single_threaded_blas():
+            with single_threaded_blas():
+                assert n_blas() == {1}
+            other = threading.Thread(target=hold)
+            other.start()
+            inside.wait(5)
+            assert n_blas() == {1}
+        assert n_blas() == {1}  # the other thread still needs it
+        leave.set()
+        other.join()
+        assert n_blas() == {2}

@@ -18,6 +18,8 @@ __all__ = ["ArrayBatches", "Batch", "Batches", "IterableBatches", "permuted"]
 
 Array = np.ndarray | torch.Tensor
 
+_AHEAD = 8192  # samples whose order is computed at once: a few arrays that stay in the cache
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -104,9 +106,21 @@ class ArrayBatches:
 
     def walk(self, n_pass: int, skip: int = 0) -> Iterator[Batch]:
         """Yield the batches of pass `n_pass`, without the first `skip` of them."""
+        n, size = len(self.X), self.batch_size
+        if size >= n:  # one batch of all samples: no shuffling, no copy
+            steps = [slice(self.rank * size, n)]
+            yield from (self.take(rows) for rows in steps[skip:])
+            return
+        ahead = max(1, _AHEAD // (self.world * size))  # steps whose order is computed together
+        rows = np.empty(0, np.int64)
         for step in range(skip, self.n_steps or 0):
-            start = (step * self.world + self.rank) * self.batch_size
-            yield self.take(self._order(start, min(start + self.batch_size, len(self.X)), n_pass))
+            first = (step - skip) % ahead
+            if first == 0:
+                begin = step * self.world * size
+                end = min(begin + ahead * self.world * size, n)
+                rows = permuted(np.arange(begin, end, dtype=np.uint64), n, (self.seed, n_pass))
+            start = (first * self.world + self.rank) * size
+            yield self.take(rows[start : start + size])
 
     def head(self, n_samples: int, generator: np.random.Generator) -> Batch:
         """Return min(n_samples, all) distinct samples, chosen by `generator`."""
@@ -129,11 +143,6 @@ class ArrayBatches:
             "world": self.world,
             "probe": float(probe.sum()),
         }
-
-    def _order(self, start: int, stop: int, n_pass: int) -> np.ndarray | slice:
-        if self.batch_size >= len(self.X):
-            return slice(start, stop)  # one batch of all samples: no shuffling, no copy
-        return permuted(np.arange(start, stop, dtype=np.uint64), len(self.X), (self.seed, n_pass))
 
     def _place(self, rows: Any) -> Any:
         return rows if self.device is None else torch.as_tensor(rows, device=self.device)

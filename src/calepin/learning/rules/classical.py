@@ -92,6 +92,7 @@ class ClassicalRule(BaseRule):
         atoms = tensor_of(atoms)
         return ClassicalState(atoms, IDLE.init(atoms), 0)
 
+    @single_threaded_blas()
     def step(self, state: ClassicalState, batch: Batch) -> np.ndarray:
         """Code a batch, update the atoms in place; return the objective of each sample before the update."""
         atoms = state.atoms
