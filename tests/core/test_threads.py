@@ -64,25 +64,19 @@ def _work_in_child():
     assert run_blocks(lambda start, stop: start, 4, 1) == [0, 1, 2, 3]
 
 
-def test_the_limit_on_blas_ends_with_the_last_context_of_any_thread():
+def test_the_limit_on_blas_ends_with_the_outermost_context_also_after_an_error():
     def n_blas():
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
-    def hold():
-        with single_threaded_blas():
-            inside.set()
-            leave.wait(5)
-
-    inside, leave = threading.Event(), threading.Event()
+    with single_threaded_blas():
+        pass  # loads every BLAS
     with threadpool_limits(2, user_api="blas"):
         with single_threaded_blas():
-            with single_threaded_blas():
+            with pytest.raises(ValueError, match="inner"), single_threaded_blas():
                 assert n_blas() == {1}
-            other = threading.Thread(target=hold)
-            other.start()
-            inside.wait(5)
+                raise ValueError("inner")
             assert n_blas() == {1}
-        assert n_blas() == {1}  # the other thread still needs it
-        leave.set()
-        other.join()
+        assert n_blas() == {2}
+        with pytest.raises(ValueError, match="outer"), single_threaded_blas():
+            raise ValueError("outer")
         assert n_blas() == {2}

@@ -72,7 +72,7 @@ SMALLER = {
     "convolutional.md": [
         ("simulate_convolutional(200, (500,)", "simulate_convolutional(20, (200,)"),
         ("max_iter=10", "max_iter=2"),
-        ("simulate_convolutional(100, (300,)", "simulate_convolutional(20, (100,)"),
+        ("    100, (300,),", "    20, (100,),"),
         ("debias=True, n_nonzero", "debias=True, max_iter=2, n_nonzero"),
     ],
     "counts.md": [('load_sample("camera").pixels', 'load_sample("camera").pixels[:64, :64]')],

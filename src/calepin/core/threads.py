@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
-from typing import Any, TypeVar
+from threading import local
+from typing import TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -35,36 +35,21 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-class _SingleThreadedBLAS:
-    """The limit on the threads of BLAS, which is global: the first context sets it, the last one lifts it."""
+_inside = local()  # whether this thread is in such a context
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._depth = 0
-        self._limit: Any = None
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """Return a context in which NumPy's and SciPy's BLAS run on one thread; contexts may be nested."""
-        with self._lock:
-            if self._depth == 0:
-                self._limit = _controller().limit(limits=1, user_api="blas")
-            self._depth += 1
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Run NumPy's and SciPy's BLAS on one thread; inside another such context, setting it again is saved."""
+    if getattr(_inside, "blas", False):
+        yield
+        return
+    with _controller().limit(limits=1, user_api="blas"):
+        _inside.blas = True
         try:
             yield
         finally:
-            with self._lock:
-                self._depth -= 1
-                if self._depth == 0:
-                    self._limit.restore_original_limits()
-
-    def after_fork(self) -> None:
-        """Renew the lock: a thread that held it did not survive the fork."""
-        self._lock = Lock()
-
-
-single_threaded_blas = _SingleThreadedBLAS()
-os.register_at_fork(after_in_child=single_threaded_blas.after_fork)
+            _inside.blas = False
 
 
 @contextmanager
