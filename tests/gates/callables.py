@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import house
+import source
 from public_names import public_names
 
 
@@ -25,7 +25,7 @@ class Public:
         """File and line of its definition."""
         code = inspect.unwrap(self.value)
         path = Path(inspect.getsourcefile(code) or "?")
-        return f"{path.relative_to(house.ROOT)}:{inspect.getsourcelines(code)[1]}"
+        return f"{path.relative_to(source.ROOT)}:{inspect.getsourcelines(code)[1]}"
 
 
 @dataclass(frozen=True)

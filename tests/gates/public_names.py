@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import house
+import source
 
 LIST = Path(__file__).with_suffix(".txt")
 
@@ -11,9 +11,9 @@ def public_names() -> list[str]:
     """Return all public names, dotted and sorted: ``calepin.operators.Dense``."""
     return sorted(
         f"{module.name}.{name}"
-        for module in house.modules().values()
-        if house.is_public(module.name)
-        for name in house.exports(module)
+        for module in source.modules().values()
+        if source.is_public(module.name)
+        for name in source.exports(module)
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import house
+import source
 from callables import commands, public_callables
 
 # What each command's options feed, by the names that they share; calls that pass an option on as it is are
@@ -68,10 +68,10 @@ def shown(value: Any) -> str:
 @cache
 def passed_on() -> tuple[Passed, ...]:
     """Return each parameter with a default that calepin's code hands to another of its callables as it is."""
-    return tuple(found for module in house.modules().values() for found in passes_of(module))
+    return tuple(found for module in source.modules().values() for found in passes_of(module))
 
 
-def passes_of(module: house.Module) -> Iterator[Passed]:
+def passes_of(module: source.Module) -> Iterator[Passed]:
     loaded = importlib.import_module(module.name) if module.name != "calepin.__main__" else None
     options = {command.function.__name__: option_defaults(command) for command in commands()}
     for statement in module.tree.body:
@@ -90,7 +90,7 @@ def passes_of(module: house.Module) -> Iterator[Passed]:
 
 
 def _calls(
-    module: house.Module,
+    module: source.Module,
     function: ast.FunctionDef,
     name: str,
     own: dict[str, Any],
@@ -121,14 +121,14 @@ def is_heir(value: Any, owner: type) -> bool:
     return inspect.isclass(value) and owner in value.__mro__
 
 
-def known_names(module: house.Module, function: ast.FunctionDef) -> dict[str, Any]:
+def known_names(module: source.Module, function: ast.FunctionDef) -> dict[str, Any]:
     """Return the callables of calepin that a function can call by a plain name."""
     found = {}
-    for entry in house.imports(module):
+    for entry in source.imports(module):
         if entry.name and entry.target.startswith("calepin."):
             found[entry.name] = getattr(importlib.import_module(entry.target), entry.name, None)
     loaded = importlib.import_module(module.name)
-    for name in house.defined(module.tree):
+    for name in source.defined(module.tree):
         found[name] = getattr(loaded, name, None)
     return {
         name: value for name, value in found.items() if inspect.isfunction(value) or inspect.isclass(value)

@@ -4,10 +4,10 @@ import doctest
 import importlib
 import os
 
-import house
 import pytest
+import source
 
-WITH_EXAMPLES = [name for name, module in house.every_module().items() if ">>> " in module.path.read_text()]
+WITH_EXAMPLES = [name for name, module in source.every_module().items() if ">>> " in module.path.read_text()]
 READS_DATA = ("data_path(", "load_mnist(")
 
 

@@ -2,13 +2,13 @@
 
 import ast
 
-import house
+import source
 
 CORE = {"core"}
 TERMS = CORE | {"operators", "likelihoods", "penalties"}
 MODEL = TERMS | {"problem", "generators"}
 ENGINE = MODEL | {"solvers", "networks", "learning"}
-TRADES = {"spikes", "reconstruction", "imaging", "compression"}
+APPLICATIONS = {"spikes", "reconstruction", "imaging", "compression"}
 
 # From the ground up; CONTRIBUTING.md says what each room is for. A new room is a new line here.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -72,14 +72,14 @@ def room_of(module: str) -> str:
 
 def imports_of_calepin():
     """Yield each import of calepin in calepin."""
-    for module in house.modules().values():
-        for entry in house.imports(module):
+    for module in source.modules().values():
+        for entry in source.imports(module):
             if entry.target.split(".")[0] == "calepin":
                 yield entry
 
 
 def test_every_room_is_on_the_map():
-    rooms = {room_of(name) for name in house.modules()}
+    rooms = {room_of(name) for name in source.modules()}
     assert rooms == set(MAY_IMPORT), (
         f"rooms without a line in MAY_IMPORT: {sorted(rooms - set(MAY_IMPORT))}; "
         f"lines without a room: {sorted(set(MAY_IMPORT) - rooms)}"
@@ -95,7 +95,7 @@ def test_the_map_is_in_contributing():
         "all of the above": GROUND_TO_TRADES,
     }
     table: dict[str, set[str]] = {}
-    for line in (house.ROOT / "CONTRIBUTING.md").read_text().splitlines():
+    for line in (source.ROOT / "CONTRIBUTING.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| `") and len(cells) == 3 and not cells[0].endswith(".py`"):
             allowed = set().union(*(words.get(word, {word}) for word in cells[2].split(", ")))
@@ -112,7 +112,9 @@ def test_the_map_is_in_contributing():
 def test_the_map_has_no_circle():
     circles = components({room: MAY_IMPORT[room] for room in MAY_IMPORT})
     assert not circles, f"MAY_IMPORT allows a circle: {circles}"
-    assert not any(MAY_IMPORT[trade] & TRADES for trade in TRADES), "trades do not import each other"
+    assert not any(MAY_IMPORT[application] & APPLICATIONS for application in APPLICATIONS), (
+        "applications do not import each other"
+    )
 
 
 def test_rooms_import_only_what_is_below_them():
@@ -127,7 +129,7 @@ def test_rooms_import_only_what_is_below_them():
 def test_files_are_imported_and_not_packages():
     offenders = []
     for entry in imports_of_calepin():
-        package = house.modules().get(entry.target)
+        package = source.modules().get(entry.target)
         if package is None:
             offenders.append(f"{entry.place}: there is no module {entry.target}")
             continue
@@ -135,15 +137,15 @@ def test_files_are_imported_and_not_packages():
             continue
         if entry.name is None:
             offenders.append(f"{entry.place}: imports the package {entry.target}: import a file of it")
-        elif entry.name not in house.defined(package.tree):
-            origin = house.exports(package).get(entry.name, f"{entry.target}.<file>")
+        elif entry.name not in source.defined(package.tree):
+            origin = source.exports(package).get(entry.name, f"{entry.target}.<file>")
             offenders.append(f"{entry.place}: write `from {origin} import {entry.name}`")
     assert not offenders, listed(offenders)
 
 
 def test_imports_have_no_circle():
     """Also imports in functions and those for types alone: a circle there is one of the design."""
-    arrows: dict[str, set[str]] = {name: set() for name in house.modules()}
+    arrows: dict[str, set[str]] = {name: set() for name in source.modules()}
     for entry in imports_of_calepin():
         if not entry.module.is_package:  # a package names its files; they do not import it
             arrows[entry.module.name].add(entry.target)
@@ -157,10 +159,10 @@ def test_a_circle_is_found():
 
 def test_heavy_packages_load_where_they_are_used():
     offenders = []
-    for module in house.every_module().values():
-        path = module.path.relative_to(house.SRC).as_posix()
+    for module in source.every_module().values():
+        path = module.path.relative_to(source.SRC).as_posix()
         types_only = guarded(module.tree)
-        for entry in house.imports(module):
+        for entry in source.imports(module):
             package = entry.target.split(".")[0]
             if entry.line in types_only:
                 continue
@@ -177,11 +179,11 @@ def test_heavy_packages_load_where_they_are_used():
 def test_the_papers_import_public_names_alone():
     """What a paper lacks becomes public, or was never needed."""
     exported = {
-        name: house.exports(module) for name, module in house.modules().items() if house.is_public(name)
+        name: source.exports(module) for name, module in source.modules().items() if source.is_public(name)
     }
     offenders = []
-    for module in house.modules("calepin_papers").values():
-        for entry in house.imports(module):
+    for module in source.modules("calepin_papers").values():
+        for entry in source.imports(module):
             origin, name = entry.written
             if origin.split(".")[0] != "calepin":
                 continue
@@ -193,9 +195,9 @@ def test_the_papers_import_public_names_alone():
 
 def test_no_paper_imports_another():
     offenders = []
-    for module in house.modules("calepin_papers").values():
+    for module in source.modules("calepin_papers").values():
         own = module.name.split(".")[1:2]
-        for entry in house.imports(module):
+        for entry in source.imports(module):
             parts = entry.target.split(".")
             shared = len(parts) > 1 and parts[1].startswith("_")  # what all papers have in common
             recipe = own == ["weights"]  # of a network that a paper's experiment describes

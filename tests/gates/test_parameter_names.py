@@ -1,11 +1,11 @@
 """One word for one thing: parameters, options and public names against the tables of docs/glossary.md."""
 
-import house
 import pytest
+import source
 from callables import commands, public_callables, signature_of
 from public_names import public_names
 
-GLOSSARY = house.ROOT / "docs" / "glossary.md"
+GLOSSARY = source.ROOT / "docs" / "glossary.md"
 
 # Names that another library gives, so that ours cannot differ.
 GIVEN = {

@@ -4,7 +4,7 @@ import ast
 import importlib
 import inspect
 
-import house
+import source
 from public_names import LIST, public_names
 
 RENEW = "if that is wanted, say so in CHANGELOG.md and renew the list: python tests/gates/public_names.py"
@@ -19,7 +19,7 @@ def test_every_public_name_can_be_imported():
     offenders = []
     for module in public_modules():
         loaded = importlib.import_module(module.name)
-        names = house.exports(module)
+        names = source.exports(module)
         if set(loaded.__all__) != set(names):
             differ = sorted(set(loaded.__all__) ^ set(names))
             offenders.append(f"{module.place(1)}: __all__ and what is there differ: {differ}")
@@ -34,10 +34,10 @@ def test_every_public_name_has_a_docstring():
     """A constant or an alias of types is explained by a string on the next line of its file."""
     offenders = set()
     for module in public_modules():
-        for name, origin in house.exports(module).items():
-            where = house.modules()[origin]
+        for name, origin in source.exports(module).items():
+            where = source.modules()[origin]
             if name != "__version__" and not documented(where, name):
-                line = house.defined(where.tree).get(name, 1)
+                line = source.defined(where.tree).get(name, 1)
                 offenders.add(f"{where.place(line)}: {name} is public and has no docstring")
     assert not offenders, "\n".join(["", *sorted(offenders)])
 
@@ -57,27 +57,27 @@ def test_no_lazy_name_is_hidden_by_a_module():
         offenders += [
             f"{module.place(1)}: {name} is a function and a module: rename the module, "
             "or import the function in __init__.py"
-            for name in set(house.exports(module)) - eager
-            if f"{module.name}.{name}" in house.modules()
+            for name in set(source.exports(module)) - eager
+            if f"{module.name}.{name}" in source.modules()
         ]
     assert not offenders, "\n".join(["", *offenders])
 
 
 def test_core_exports_nothing_and_the_command_line_its_entry_alone():
-    assert not house.exports(house.modules()["calepin.core"])
-    assert set(house.exports(house.modules()["calepin.cli"])) == {"main"}
+    assert not source.exports(source.modules()["calepin.core"])
+    assert set(source.exports(source.modules()["calepin.cli"])) == {"main"}
 
 
-def public_modules() -> list[house.Module]:
-    return [module for module in house.modules().values() if house.is_public(module.name)]
+def public_modules() -> list[source.Module]:
+    return [module for module in source.modules().values() if source.is_public(module.name)]
 
 
-def documented(module: house.Module, name: str) -> bool:
+def documented(module: source.Module, name: str) -> bool:
     """Return whether a definition of a name has a docstring: one of several for an overloaded function."""
     for node, after in zip(module.tree.body, [*module.tree.body[1:], None], strict=True):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
             if ast.get_docstring(node) is not None:
                 return True
-        elif name in house.defined(ast.Module([node], [])):
+        elif name in source.defined(ast.Module([node], [])):
             return isinstance(after, ast.Expr) and isinstance(getattr(after.value, "value", None), str)
     return False

@@ -9,11 +9,11 @@ import sys
 import types
 import typing
 
-import house
 import pytest
+import source
 from callables import commands
 
-PAGES = sorted([house.ROOT / "README.md", *(house.ROOT / "docs").glob("*.md")])
+PAGES = sorted([source.ROOT / "README.md", *(source.ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # What the blocks of a page take for given: small data under the names that they use.
@@ -168,7 +168,7 @@ def test_commands_and_options_exist(page):
 
 
 def test_commands_of_the_makefile_exist():
-    text = (house.ROOT / "Makefile").read_text().replace("\\\n", "")
+    text = (source.ROOT / "Makefile").read_text().replace("\\\n", "")
     lines = re.findall(r"^\t\$\(BIN\)/(calepin .*)$", text, re.MULTILINE)
     assert lines
     assert not [f"Makefile: `{line}`: {problem}" for line in lines if (problem := wrong_in(line))]
@@ -244,7 +244,7 @@ def choices(hint: object) -> list[object]:
     return []
 
 
-@pytest.mark.parametrize("page", [*PAGES, house.ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, source.ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_names_in_the_text_exist(page):
     """A dotted name such as ``calepin.solvers.decode`` can be imported."""
     text = page.read_text()
@@ -262,7 +262,7 @@ def exists(dotted: str) -> bool:
     for part in dotted.split(".")[1:]:
         path = f"{path}.{part}"
         try:
-            value = importlib.import_module(path) if path in house.every_module() else getattr(value, part)
+            value = importlib.import_module(path) if path in source.every_module() else getattr(value, part)
         except AttributeError:
             return False
     return True
