@@ -287,7 +287,15 @@ def test_what_does_not_fit_is_named(capsys, arguments, message):
 @pytest.mark.filterwarnings("default")
 def test_a_peak_far_from_the_networks_warns(capsys):
     write_image("clean.png", Image(crop("camera", 32)))
-    assert main(["denoise", "clean.png", "--noise", "poisson", "--add-noise", "40"]) == 0
+    assert main(["denoise", "clean.png", "--noise", "poisson", "--add-noise", "9"]) == 0
     err = capsys.readouterr().err
-    assert err.startswith("calepin: warning: peak 40 is far from the peaks of the shipped networks")
+    assert err.startswith("calepin: warning: peak 9 is far from the peaks of the shipped networks")
     assert err.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("ignore:peak 100 is far from the peaks")
+def test_counts_for_which_the_network_diverges_are_refused(capsys):
+    write_image("clean.png", Image(crop("camera", 32)))
+    assert main(["denoise", "clean.png", "-o", "out.png", "--noise", "poisson", "--add-noise", "100"]) == 2
+    assert "the network diverges on these" in capsys.readouterr().err
+    assert not Path("out.png").exists()

@@ -1,5 +1,6 @@
 """``calepin encode`` and ``calepin decode``: from samples to codes and back."""
 
+import inspect
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -186,7 +187,7 @@ def _decode_samples(codes_path: Path, dictionary: Path, path: Path) -> tuple[dic
     from calepin.datasets.arrays import open_codes
 
     codes = open_codes(codes_path)
-    learner = _load_atoms(dictionary)
+    learner = _load_atoms(dictionary, unused={"coder", "penalty", "rule", "optimizer", "likelihood"})
     n_components, n_features = learner.components_.shape
     if codes.shape[1] != n_components:
         raise ValueError(
@@ -212,7 +213,9 @@ def _decode_signals(codes_path: Path, dictionary: Path, path: Path) -> tuple[dic
     from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
 
     codes, offset = open_filter_codes(codes_path)
-    learner = ConvolutionalDictionaryLearner.load(dictionary)
+    learner = _load(
+        ConvolutionalDictionaryLearner, dictionary, unused={"coder", "penalty", "rule", "optimizer"}
+    )
     means = np.concatenate(
         [
             learner.inverse_transform(codes[start : start + SIGNALS], offset=offset[start : start + SIGNALS])
@@ -239,7 +242,7 @@ def _filters(
 
     if coder is not None:
         _check_coder(coder, FilterCoder, f"the filters of {path}")
-    learner = ConvolutionalDictionaryLearner.load(path)
+    learner = _load(ConvolutionalDictionaryLearner, path, unused=_of_coding(coder))
     chosen = coder or learner.coder
     _refuse_unused(chosen, alpha, None if learner.debias else n_nonzero)
     return learner.set_params(**given(coder=coder, alpha=alpha, n_nonzero=n_nonzero))
@@ -252,7 +255,7 @@ def _atoms(
     from calepin.core.files import read_header
     from calepin.estimators.unfolded import UnfoldedDictionaryLearner
 
-    learner = _load_atoms(path)
+    learner = _load_atoms(path, unused=_of_coding(coder))
     if isinstance(learner, UnfoldedDictionaryLearner):
         layers = f"has no effect: {path} uses the layers it was learned with"
         refuse({"--coder": coder, "--n-nonzero": n_nonzero}, layers)
@@ -285,11 +288,31 @@ def _refuse_unused(coder: Any, alpha: float | None, n_nonzero: int | None) -> No
         refuse({"--n-nonzero": n_nonzero}, f"has no effect with coder {coder or 'lasso'}")
 
 
-def _load_atoms(path: Path) -> "DictionaryLearner | UnfoldedDictionaryLearner":
+def _of_coding(coder: str | None) -> set[str]:
+    """Return the parameters that coding does not use: with a coder of the options, those of learning."""
+    return {"optimizer"} if coder is None else {"optimizer", "coder", "penalty", "rule"}
+
+
+def _load(learner: Any, path: Path, *, unused: set[str]) -> Any:
+    """Return the learner of a file; objects that are not used here take their defaults."""
+    from calepin.core.files import read_header
+
+    objects = set(read_header(path)["parameters"].get("objects", []))
+    if objects - unused:
+        name = min(objects - unused)
+        raise ValueError(
+            f"{path} was learned with an object as {name}, which no option can give: "
+            f"in Python, {learner.__name__}.load(path, {name}=...) takes it"
+        )
+    defaults = inspect.signature(learner).parameters
+    return learner.load(path, **{name: defaults[name].default for name in objects})
+
+
+def _load_atoms(path: Path, *, unused: set[str]) -> "DictionaryLearner | UnfoldedDictionaryLearner":
     """Return the learner of atoms, with the class that wrote the file."""
     from calepin.core.files import load_arrays
     from calepin.estimators.dictionary import DictionaryLearner
     from calepin.estimators.unfolded import UnfoldedDictionaryLearner
 
     unfolded = load_arrays(path, "dictionary")[1].get("class") == UnfoldedDictionaryLearner.__name__
-    return (UnfoldedDictionaryLearner if unfolded else DictionaryLearner).load(path)
+    return _load(UnfoldedDictionaryLearner if unfolded else DictionaryLearner, path, unused=unused)

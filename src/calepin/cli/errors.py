@@ -78,8 +78,8 @@ def _failure(error: BaseException, debug: bool) -> int:
     if isinstance(error, BAD_INPUT):
         _say(f"error: {one_line(error)}")
         return USAGE
-    if isinstance(error, MemoryError):
-        _say(f"error: not enough memory {one_line(error)}".rstrip())
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error):
+        _say("error: not enough memory")
         return FAILED
     if isinstance(error, OSError | ArithmeticError):
         _say(f"error: {one_line(error)}")

@@ -152,6 +152,8 @@ def learn_filters(
 
     start = read_init(init)
     if start is not None and not isinstance(start, str):
+        if start.ndim < 3:
+            raise ValueError(f"--init: expected the file of filters, {init} holds atoms: use calepin learn")
         n_components = len(start) if n_components is None else n_components
         sizes = start.shape[2:] if sizes is None else sizes
     learner = ConvolutionalDictionaryLearner(

@@ -98,6 +98,13 @@ def check_boolean(name: str, value: Any) -> None:
         raise ValueError(f"{name}: expected True or False, got {value!r}")
 
 
+def check_methods(name: str, value: Any, *methods: str) -> None:
+    """Raise TypeError unless a value is an object (not a class) with these methods."""
+    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
+        got = f"the class {value.__name__}" if isinstance(value, type) else f"{value!r:.60}"
+        raise TypeError(f"{name}: expected an object with {' and '.join(methods)}, got {got}")
+
+
 def check_tensor(name: str, value: Any) -> Tensor:
     """Return the value if it is a tensor; raise TypeError otherwise."""
     if not isinstance(value, Tensor):

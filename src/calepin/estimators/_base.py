@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from calepin.core.checks import check_integer, check_number, check_one_of
+from calepin.core.checks import check_integer, check_methods, check_number, check_one_of
 from calepin.core.errors import FileFormatError
 from calepin.core.files import load_arrays, read_header, save_arrays
 from calepin.core.random import numpy_generator
@@ -25,6 +25,12 @@ __all__ = ["BaseLearner", "choose", "on_device"]
 KIND = "dictionary"
 BATCH_SIZE = 512
 _OF_FIT_ALONE = ("random_state", "optimizer", "init")
+OBJECTS = {
+    "penalty": ("value", "prox"),
+    "likelihood": ("nll", "score", "mean"),
+    "coder": ("encode",),
+    "rule": ("init", "step"),
+}
 FITTED = ("n_iter_", "n_steps_", "converged_", "history_")
 
 
@@ -45,6 +51,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     verbose: bool
 
     _kind: ClassVar[str] = KIND
+    _n_axes: ClassVar[int | None] = 2  # of the components; None: 3 or more
 
     components_: np.ndarray
     history_: list[dict[str, float]]
@@ -69,10 +76,26 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             The atoms, in the shape of `components_`. They are neither copied nor normalised.
         **parameters
             Parameters of the estimator, without those that the atoms determine, such as `n_components`.
+
+        Raises
+        ------
+        ValueError
+            The atoms are not finite or have the wrong number of axes, or a parameter is out of range.
         """
         components = np.asarray(components)
-        learner = cls(**cls._parameters_of(components), **parameters)
+        n_axes = "3 or more" if cls._n_axes is None else str(cls._n_axes)
+        if components.dtype.kind != "f" or not components.size or not np.isfinite(components).all():
+            raise ValueError("components: expected finite floating-point numbers, at least one")
+        if components.ndim < 3 if cls._n_axes is None else components.ndim != cls._n_axes:
+            raise ValueError(
+                f"components: expected an array with {n_axes} axes, got shape {components.shape}"
+            )
+        determined = cls._parameters_of(components)
+        for name in determined.keys() & parameters.keys():
+            raise ValueError(f"{name}: expected none, because the components determine it")
+        learner = cls(**determined, **parameters)
         learner._adopt(components)
+        learner._check_parameters()
         return learner
 
     @classmethod
@@ -116,7 +139,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             The file to read.
         **objects
             Parameters that were objects when the dictionary was saved (a coder, a likelihood, ...), because
-            they are not stored in the file.
+            they are not stored in the file. Other parameters replace those of the file.
 
         Raises
         ------
@@ -136,7 +159,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         for name in parameters.get("objects", []):
             if name not in objects:
                 raise ValueError(f"{name}: expected the object that {path} was learned with, got none")
-        learner = cls(**given, **objects)
+        learner = cls(**given | objects)
         learner._adopt(arrays["components"])
         for name, value in parameters.get("fitted", {}).items():
             setattr(learner, name, np.asarray(value, object) if name == "feature_names_in_" else value)
@@ -241,30 +264,35 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if not (isinstance(self.batch_size, str) and self.batch_size == "auto"):
             check_integer("batch_size", self.batch_size)
         check_number("tol", self.tol, least=0)
+        for name, methods in OBJECTS.items():
+            value = getattr(self, name, None)
+            if value is not None and not isinstance(value, str):
+                check_methods(name, value, *methods)
         if self.resume and self.checkpoint is None:
             raise ValueError("resume=True needs the path of a checkpoint, got checkpoint=None")
 
     def _check_unused(self, name: str, *unused: str) -> None:
         """Raise ValueError for a parameter that has no effect beside the object given as parameter `name`."""
-        if getattr(self, name) is None or isinstance(getattr(self, name), str):
-            return
+        if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
+            self._refuse(f"an object as {name}, which has its own", *unused)
+
+    def _refuse(self, given: str, *unused: str) -> None:
+        """Raise ValueError for a parameter that has no effect and is not the default."""
         defaults = inspect.signature(type(self).__init__).parameters
         for other in unused:
             value, default = getattr(self, other), defaults[other].default
             if value is not default and value != default:
-                raise ValueError(
-                    f"{other}: expected the default {default!r} with an object as {name}, which has its own, "
-                    f"got {value!r}"
-                )
+                raise ValueError(f"{other}: expected the default {default!r} with {given}, got {value!r}")
 
     def _validate(self, X: Any, mask: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan" if self._takes_missing or mask is not None else True,
-        )
+        finite = "allow-nan" if self._takes_missing or mask is not None else True
+        try:
+            X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=finite)
+        except ValueError as error:
+            if "contains NaN" not in str(error):
+                raise
+            hint = "; missing='allow' or a mask marks missing entries" if hasattr(self, "missing") else ""
+            raise ValueError(f"X: expected finite values, it contains NaN{hint}") from None
         if mask is not None:
             mask = np.asarray(mask)
             if mask.dtype != bool or mask.shape != X.shape:
@@ -283,12 +311,12 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         seed = int(rng.integers(2**31))
         if self.random_state is None and self._resumes():
             # The resumed run had a random seed: use the same order of the samples.
-            return self._checkpoint_settings()["data"].get("seed", seed)
+            return self._checkpoint_settings().get("data", {}).get("seed", seed)
         return seed
 
     def _checkpoint_settings(self) -> dict[str, Any]:
         """Return the settings in the checkpoint of the run to resume."""
-        return read_header(self.checkpoint or "")["parameters"]["settings"]
+        return read_header(self.checkpoint or "")["parameters"].get("settings", {})
 
     def _resumes(self) -> bool:
         return self.resume and self.checkpoint is not None and os.path.exists(self.checkpoint)
@@ -311,8 +339,22 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _begin(self, data: Batches, rule: Any, rng: np.random.Generator) -> TrainState:
         if self._resumes():
-            return load_checkpoint(self.checkpoint or "", rule, data, device=self.device)
+            state = load_checkpoint(self.checkpoint or "", rule, data, device=self.device)
+            self._check_resumed(tuple(state.learned.atoms.shape))
+            return state
         return self._fresh(data, rule, rng)
+
+    def _check_resumed(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError unless the atoms of a checkpoint have the shape that the parameters ask for."""
+        if "n_components" in self._get_param_names():
+            n_components = self.get_params(deep=False)["n_components"] or self.n_features_in_
+            self._check_size("n_components", n_components, shape[0])
+
+    def _check_size(self, name: str, size: Any, resumed: Any) -> None:
+        if size != resumed:
+            raise ValueError(
+                f"{name}: expected {resumed}, as in the checkpoint {self.checkpoint}, got {size}"
+            )
 
     def _fresh(self, data: Batches, rule: Any, rng: np.random.Generator) -> TrainState:
         atoms = initial_atoms(

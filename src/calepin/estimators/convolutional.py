@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import torch
@@ -169,6 +169,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     ``docs/spikes.md`` continues this example with history effects, held-out bits per spike and goodness of
     fit.
     """
+
+    _n_axes: ClassVar[int | None] = None
 
     gradient: GradientRule
 
@@ -510,6 +512,10 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             for shape in set(shapes)
         )
         return max(1, min(_BATCH, _BATCH_ENTRIES // (self.n_components * longest)))
+
+    def _check_resumed(self, shape: tuple[int, ...]) -> None:
+        super()._check_resumed(shape)
+        self._check_size("kernel_size", self._kernel(len(shape) - 2), shape[2:])
 
     def _fresh(self, data: Any, rule: Any, rng: np.random.Generator) -> TrainState:
         kernel = self._kernel(data.signals[0].ndim - 1)

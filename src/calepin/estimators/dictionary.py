@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from calepin.core.checks import check_integer, check_one_of
+from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.estimators._base import BaseLearner, on_device
 from calepin.learning.atoms import AtomSet
 from calepin.learning.rule import Rule
@@ -232,8 +232,14 @@ class DictionaryLearner(BaseLearner):
         if self.penalty is not None and self.coder not in (None, "lasso"):
             raise ValueError(f"penalty: expected None with coder {self.coder!r}, which does not use one")
         self._check_unused("coder", "alpha", "n_nonzero", "nonnegative")
-        self._check_unused("penalty", "alpha")
+        self._check_unused("penalty", "alpha", "nonnegative")
         self._check_unused("rule", "nonnegative_atoms")
+        if self.coder in (None, "lasso", "iht"):
+            check_number("alpha", self.alpha, above=0)
+        if self.coder in ("omp", "ols"):
+            self._refuse(f"coder {self.coder!r}", "alpha")
+        elif self.coder is None or isinstance(self.coder, str):
+            self._refuse(f"coder {self.coder or 'lasso'!r}", "n_nonzero")
         if self.coder is None and hasattr(self.rule, "coder"):
             self._check_unused("rule", "alpha", "n_nonzero", "nonnegative", "penalty")
         super()._check_parameters()
@@ -259,7 +265,7 @@ class DictionaryLearner(BaseLearner):
         alpha = self.alpha if alpha is None else alpha
         if coder == "lasso":
             if self.penalty is not None:
-                return ProximalCoder(self.penalty, nonnegative=self.nonnegative)
+                return ProximalCoder(self.penalty)
             return LassoCoder(alpha, nonnegative=self.nonnegative, certify=False)
         if coder == "iht":
             return IHTCoder(alpha, nonnegative=self.nonnegative)

@@ -32,6 +32,8 @@ NETWORKS = tuple(name for name in PRETRAINED if name.startswith((GAUSSIAN, COUNT
 PEAKS = (1, 2, 4)
 """Peaks (expected counts of the brightest pixel) for which networks are shipped."""
 
+_DEVIANCE = 2.0  # of a pixel, from which on a result is doubted
+
 TILE = 768  # side of the squares that are denoised one by one, to bound the memory
 MARGIN = 64  # pixels around a tile that are denoised with it and dropped: edge effects reach less far
 
@@ -159,8 +161,27 @@ def _from_counts(
     for n, prediction in enumerate(_predictions(network, y, shifts)):
         eta += prediction / len(shifts)
         report((n + 1) / len(shifts))
+    _check_fit(network.likelihood, eta, y)
     mean = network.likelihood.mean(eta)
     return np.moveaxis(mean[:, 0].double().cpu().numpy(), 0, 2).reshape(counts.shape)
+
+
+def _check_fit(likelihood: Likelihood, eta: Tensor, counts: Tensor) -> None:
+    """Warn if the means do not fit the counts, and raise ValueError if their average fits better."""
+    average = counts.mean((-2, -1), keepdim=True).clamp_min(torch.finfo(counts.dtype).tiny)
+    saturated = likelihood.nll(counts.clamp_min(1e-12).log(), counts)
+
+    def deviance(at: Tensor) -> float:
+        """Return the mean deviance of a pixel, about 1 for the true means."""
+        return float(2 * (likelihood.nll(at, counts) - saturated).double().sum() / counts.numel())
+
+    fit, flat = deviance(eta), deviance(average.log().expand_as(counts))
+    if fit <= _DEVIANCE:
+        return
+    what = f"deviance {fit:.3g} a pixel, about 1 for the true means, {flat:.3g} for the average of the counts"
+    if not fit <= flat:
+        raise ValueError(f"image: expected counts of a lower peak, the network diverges on these ({what})")
+    warnings.warn(f"the denoised image does not fit the counts ({what})", stacklevel=5)
 
 
 def _from_pixels(

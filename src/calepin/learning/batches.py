@@ -185,7 +185,7 @@ class IterableBatches:
         if iterator is self.batches and n_pass > 0:
             raise ValueError(
                 "X is an iterator, which gives its batches only once: pass max_iter=1, "
-                "or an iterable that can be iterated over again (a list, a DataLoader)"
+                "or an iterable that can be iterated over again (a DataLoader, an object with __iter__)"
             )
         if iterator is self.batches and self._first is not None:
             iterator, self._first = chain([self._first], iterator), None

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.checkpoint import describe
 from calepin.learning.batches import Batch, permuted
 from calepin.likelihoods import Binomial, Likelihood
 from calepin.operators.base import LinearOperator
@@ -108,7 +109,7 @@ class SignalBatches:
         return [(np.array(group), self._group(group)) for group in groups.values()]
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return number and shapes of the signals, batch size and seed, and the sum of a few signals."""
+        """Return number and shapes of the signals, model, batch size, seed, and the sum of a few signals."""
         rows = np.unique(np.linspace(0, len(self.signals) - 1, 8).astype(np.int64)).tolist()
         probe = sum(float(np.asarray(self.signals[row], np.float64).sum()) for row in rows)
         shapes = [list(self.signals[row].shape) for row in rows]
@@ -118,6 +119,9 @@ class SignalBatches:
             "batch_size": self.batch_size,
             "seed": self.seed,
             "probe": probe,
+            "likelihood": describe(self.likelihood),
+            "trials": _summary(self.trials),
+            "offset": _summary(self.offset),
         }
 
     def _group(self, rows: list[int]) -> Signals:
@@ -136,3 +140,10 @@ class SignalBatches:
 
     def _tensor(self, values: Any) -> Tensor:
         return torch.as_tensor(np.array(values), dtype=self.dtype, device=self.device)
+
+
+def _summary(values: Any) -> Any:
+    """Return None, a number, or the arrays of all signals as one, for JSON."""
+    if values is None or isinstance(values, float):
+        return values
+    return describe(np.concatenate([np.ravel(one) for one in values]))

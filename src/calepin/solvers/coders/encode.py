@@ -12,7 +12,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from calepin.core.checks import check_boolean, check_one_of
+from calepin.core.checks import check_boolean, check_methods, check_one_of
 from calepin.likelihoods import Gaussian, Likelihood
 from calepin.operators.base import LinearOperator
 from calepin.operators.dense import Dense
@@ -105,6 +105,8 @@ def sparse_encode(
     """
     coder = _coder(method, alpha, n_nonzero, tol, nonnegative, penalty, likelihood)
     check_one_of("output", output, OUTPUTS)
+    if likelihood is not None:
+        check_methods("likelihood", likelihood, "nll", "score", "mean")
     if output == "csr" and isinstance(X, Tensor):
         raise ValueError("output: expected 'dense' for tensors, got 'csr'")
     found = coder.encode(_problem(X, atoms, likelihood or Gaussian(), mask))
@@ -140,7 +142,12 @@ def _coder(
 ) -> Coder:
     given = {"alpha": alpha, "n_nonzero": n_nonzero, "tol": tol, "penalty": penalty}
     if not isinstance(method, str):
-        _refuse(given | {"nonnegative": nonnegative or None}, "a coder as method, which has its own")
+        check_methods("method", method, "encode")
+        _refuse(given, "a coder as method, which has its own")
+        if nonnegative:
+            raise ValueError(
+                "nonnegative: expected False with a coder as method, which has its own, got True"
+            )
         return method
     check_one_of("method", method, METHODS)
     check_boolean("nonnegative", nonnegative)
@@ -149,7 +156,10 @@ def _coder(
         return PursuitCoder(n_nonzero, tol, bool(nonnegative), "omp" if method == "omp" else "ols")
     _refuse({"n_nonzero": n_nonzero}, "method 'lasso'")
     if penalty is not None:
-        _refuse({"alpha": alpha, "nonnegative": nonnegative or None}, "a penalty, which has its own")
+        check_methods("penalty", penalty, "value", "prox")
+        _refuse({"alpha": alpha}, "a penalty, which has its own")
+        if nonnegative:
+            raise ValueError("nonnegative: expected False with a penalty, which has its own, got True")
         return ProximalCoder(penalty, _MAX_ITER, tol=_TOL if tol is None else tol)
     if alpha is None:
         raise ValueError("alpha: expected a positive number for method 'lasso', got None")
