@@ -166,7 +166,7 @@ NAN = np.full((3, 4), np.nan)
 @pytest.mark.parametrize(
     ("X", "atoms", "options", "message"),
     [
-        (NAN, D, {}, r"X: expected finite values, its entry \(0, 0\) is nan"),
+        (NAN, D, {}, r"X: expected finite values, got nan at index \(0, 0\)"),
         (X, np.full((4, 4), np.inf), {}, r"atoms: expected finite"),
         (NAN, D, {"mask": X > 0}, r"X: expected finite"),
         (-1e200 * X, D, {}, r"X: expected a largest magnitude from 1e-150 to 1e150, got 1e\+200"),

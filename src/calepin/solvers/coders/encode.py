@@ -5,6 +5,8 @@ omp, ols   at most n_nonzero atoms, or until ||x - z D||^2 <= tol, one atom at a
 a coder    its own objective and likelihood
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -103,13 +105,14 @@ def sparse_encode(
     ConvergenceWarning
         Some samples have not converged: their duality gap (lasso) or last change (FISTA) exceeds `tol`.
     """
-    coder = _coder(method, alpha, n_nonzero, tol, nonnegative, penalty, likelihood)
+    coder = _coder(method, alpha, n_nonzero, tol, nonnegative, penalty, likelihood, certify=return_info)
     check_one_of("output", output, OUTPUTS)
     if likelihood is not None:
         check_methods("likelihood", likelihood, "nll", "score", "mean")
     if output == "csr" and isinstance(X, Tensor):
         raise ValueError("output: expected 'dense' for tensors, got 'csr'")
-    found = coder.encode(_problem(X, atoms, likelihood or Gaussian(), mask))
+    with _names_samples():
+        found = coder.encode(_problem(X, atoms, likelihood or Gaussian(), mask))
     values = found.values
     if isinstance(X, Tensor):
         values = found.dense()
@@ -139,6 +142,8 @@ def _coder(
     nonnegative: bool,
     penalty: Penalty | None,
     likelihood: Likelihood | None,
+    *,
+    certify: bool,
 ) -> Coder:
     given = {"alpha": alpha, "n_nonzero": n_nonzero, "tol": tol, "penalty": penalty}
     if not isinstance(method, str):
@@ -153,7 +158,7 @@ def _coder(
     check_boolean("nonnegative", nonnegative)
     if method != "lasso":
         _refuse({"alpha": alpha, "penalty": penalty, "likelihood": likelihood}, f"method {method!r}")
-        return PursuitCoder(n_nonzero, tol, bool(nonnegative), "omp" if method == "omp" else "ols")
+        return PursuitCoder(n_nonzero, tol, bool(nonnegative), "omp" if method == "omp" else "ols", certify)
     _refuse({"n_nonzero": n_nonzero}, "method 'lasso'")
     if penalty is not None:
         check_methods("penalty", penalty, "value", "prox")
@@ -194,16 +199,26 @@ def _problem(X: Any, atoms: Any, likelihood: Likelihood, mask: Any) -> Problem:
         single = _dtype(X) == _dtype(atoms) == torch.float32
         dtype = torch.float32 if single else torch.float64
     y = _tensor(X, dtype, device)
-    _check_finite(y, "X", observed)
     if given:
         operator = atoms
     else:
         rows = _tensor(atoms, dtype, device)
-        _check_finite(rows, "atoms", None)
+        _check_finite(rows, "atoms")
         operator = Dense(rows)
     if observed is None:
         return Problem(operator, likelihood, y)
     return Problem(Mask(observed, per_sample=True) @ operator, likelihood, torch.where(observed, y, 0))
+
+
+@contextmanager
+def _names_samples() -> Iterator[None]:
+    """Let errors about y, the name of samples in a `Problem`, say X."""
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("y: "):
+            raise
+        raise ValueError(f"X{str(error)[1:]}") from None
 
 
 def _check_matrix(values: Any, name: str, shape: str) -> None:
@@ -225,13 +240,11 @@ def _mask(mask: Any, shape: tuple[int, ...], device: torch.device | None) -> Ten
     return None if bool(mask.all()) else mask.to(device)
 
 
-def _check_finite(values: Tensor, name: str, observed: Tensor | None) -> None:
-    if values.is_cuda:
-        known = values if observed is None else torch.where(observed, values, 0)
-        if not bool(torch.isfinite(known).all()):
-            raise ValueError(f"{name}: expected finite values, it holds NaN or infinity")
-    else:
-        check_finite(values.numpy(), name, None if observed is None else observed.numpy())
+def _check_finite(values: Tensor, name: str) -> None:
+    if not values.is_cuda:
+        check_finite(values.numpy(), name)
+    elif not bool(torch.isfinite(values).all()):
+        raise ValueError(f"{name}: expected finite values, it contains NaN or infinity")
 
 
 def _dtype(values: Any) -> torch.dtype | None:

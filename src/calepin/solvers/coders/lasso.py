@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from calepin.core.checks import check_boolean, check_number
@@ -61,7 +62,8 @@ class LassoCoder:
         )
         converged = None
         if found.gap is not None:
-            converged = found.gap <= self.tol * terms.y.double().square().sum(1)
+            length = torch.linalg.vector_norm(terms.y, dim=1)  # one pass, without a copy
+            converged = found.gap <= self.tol * length.double().square()
         return Codes(found.values, problem.offset, found.gap, found.residual, converged)
 
     def shortened(self, n_rounds: int) -> Self:
