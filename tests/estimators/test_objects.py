@@ -90,11 +90,18 @@ def test_a_penalty_has_its_own_nonnegativity():
         (partial(DictionaryLearner, 4, coder="omp", alpha=0.3), "alpha"),
         (partial(DictionaryLearner, 4, n_nonzero=3), "n_nonzero"),
         (partial(DictionaryLearner, 4, coder="iht", n_nonzero=3), "n_nonzero"),
+        (partial(UnfoldedDictionaryLearner, 4, differentiate="implicit", n_unfold=9), "n_unfold"),
+        (partial(UnfoldedDictionaryLearner, 4, differentiate="implicit", solver="fista"), "solver"),
+        (partial(ConvolutionalDictionaryLearner, 2, 3, n_nonzero=2), "n_nonzero"),
+        (partial(ConvolutionalDictionaryLearner, 2, 3, coder="exact", n_unfold=9), "n_unfold"),
+        (partial(ConvolutionalDictionaryLearner, 2, 3, coder="bcomp", n_nonzero=2, alpha=2), "alpha"),
+        (partial(ConvolutionalDictionaryLearner, 2, 3, trials=5), "trials"),
     ],
 )
-def test_a_parameter_that_a_coder_does_not_use_is_refused_by_name(make, name):
+def test_a_parameter_that_a_word_does_not_use_is_refused_by_name(make, name):
+    X = np.ones((5, 1, 9)) if make.func is ConvolutionalDictionaryLearner else np.ones((5, 4))
     with pytest.raises(ValueError, match=f"^{name}: expected the default"):
-        make().fit(np.ones((5, 4)))
+        make().fit(X)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ QUICK = {"n_unfold": 4, "max_iter": 2, "random_state": 0}
         UnfoldedDictionaryLearner(
             4, gradient="ae-lasso", solver="fista", atoms="tangent", optimizer="sgd", **QUICK
         ),
-        UnfoldedDictionaryLearner(4, penalty="nonnegative-l1", differentiate="implicit", **QUICK),
+        UnfoldedDictionaryLearner(
+            4, penalty="nonnegative-l1", differentiate="implicit", max_iter=2, random_state=0
+        ),
         UnfoldedDictionaryLearner(4, penalty="hard", gradient="dec", atoms="ball", **QUICK),
     ],
 )
@@ -34,7 +36,8 @@ def X():
 
 
 def learner(**settings):
-    settings = {"alpha": 0.2, "n_unfold": 8, "max_iter": 3, "tol": 0, "batch_size": 30} | settings
+    layers = {} if settings.get("differentiate") == "implicit" else {"n_unfold": 8}
+    settings = {"alpha": 0.2, "max_iter": 3, "tol": 0, "batch_size": 30} | layers | settings
     return UnfoldedDictionaryLearner(12, random_state=0, **settings)
 
 

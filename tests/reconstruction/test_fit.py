@@ -404,3 +404,18 @@ def test_the_defaults_are_written_once():
         assert one[name].default == other[name].default, name
     named = quiet(DECODER, SKETCH, Y, max_iter=3, optimizer=Adam(LEARNING_RATE))
     assert torch.equal(quiet(DECODER, SKETCH, Y, max_iter=3).x, named.x)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("network", {"network": torch.nn.Linear(2, 2)}),
+        ("operator", {"operator": np.eye(2)}),
+        ("likelihood", {"likelihood": Gaussian}),
+        ("optimizer", {"optimizer": "adam"}),
+    ],
+)
+def test_an_object_without_the_methods_is_named(name, given):
+    arguments = {"network": DECODER, "operator": SKETCH, "y": Y, **given}
+    with pytest.raises(TypeError, match=f"^{name}: expected an object with"):
+        fit_untrained(**arguments)

@@ -34,7 +34,12 @@ from calepin.solvers.coders.proximal import ProximalCoder
 __all__ = ["ConvolutionalDictionaryLearner", "Encoding"]
 
 FAMILIES: dict[str, Any] = {"gaussian": Gaussian, "binomial": Binomial, "poisson": Poisson}
-CODERS = ("fista", "ista", "exact", "bcomp")
+CODERS = {  # and the parameters that they do not use; `debias` uses n_nonzero with any of them
+    "fista": ("n_nonzero",),
+    "ista": ("n_nonzero",),
+    "exact": ("n_nonzero", "n_unfold"),
+    "bcomp": ("alpha", "n_unfold"),
+}
 OPTIMIZERS = {"adam": partial(torch.optim.Adam, eps=1e-3), "sgd": torch.optim.SGD}
 _BATCH = 64
 _BATCH_ENTRIES = 2**24  # largest number of entries of a batch of codes: bounds the memory
@@ -265,6 +270,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             If filters, a gradient or the objective become NaN or infinite. The last checkpoint is kept.
         """
         self._check_parameters()
+        self._refuse_unused()
         rng = numpy_generator(self.random_state)
         data = self._signals(X, offset, trials, seed=self._seed(rng), reset=True, learning=True)
         return self._run(data, self._make_rule(self._fits_baseline(offset)), rng, callbacks)
@@ -272,6 +278,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     def partial_fit(self, X: Any, y: Any = None, *, offset: Any = None, trials: Any = None) -> Self:
         """Do one pass over `X`, continuing from the last call of `partial_fit` or `fit`."""
         self._check_parameters()
+        self._refuse_unused()
         rng = numpy_generator(self.random_state)
         seed, first = int(rng.integers(2**31)), not hasattr(self, "components_")
         data = self._signals(X, offset, trials, seed=seed, reset=first, learning=True)
@@ -401,6 +408,14 @@ class ConvolutionalDictionaryLearner(BaseLearner):
                 raise ValueError(f"stride: expected {self.rule.stride}, that of the rule, got {self.stride}")
         if not (self.offset is None or self.offset == "estimate" or is_number(self.offset)):
             raise ValueError(f"offset: expected a finite number, 'estimate' or None, got {self.offset!r}")
+
+    def _refuse_unused(self) -> None:
+        """Raise ValueError for parameters without effect on learning; afterwards the coder may change."""
+        if isinstance(self.coder, str):
+            unused = [name for name in CODERS[self.coder] if not (self.debias and name == "n_nonzero")]
+            self._refuse(f"coder {self.coder!r}", *unused)
+        if isinstance(self.likelihood, str) and self.likelihood != "binomial":
+            self._refuse(f"likelihood {self.likelihood!r}", "trials")
 
     def _sizes(self) -> tuple[Any, ...]:
         """Return the sizes of a filter: one for each axis, or one for all axes."""

@@ -313,6 +313,8 @@ class UnfoldedDictionaryLearner(BaseLearner):
         check_integer("decay_every", self.decay_every)
         check_number("alpha", self.alpha, above=0)
         check_number("learning_rate", self.learning_rate, above=0)
+        if self.differentiate == "implicit":
+            self._refuse("differentiate 'implicit'", "n_unfold", "solver", "checkpoint_every")
         self._check_unused("penalty", "alpha")
         self._check_unused("optimizer", "learning_rate")
         self._check_unused("rule", *(ENCODER + UPDATE if isinstance(self.rule, Unfolded) else UPDATE))

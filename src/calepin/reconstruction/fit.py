@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from calepin.core.checkpoint import Checkpoint
-from calepin.core.checks import check_integer, check_number, check_tensor
+from calepin.core.checks import check_integer, check_methods, check_number, check_tensor
 from calepin.core.errors import IncompatibleError
 from calepin.core.interrupt import between_steps
 from calepin.core.progress import Bar, progress_bar
@@ -192,6 +192,10 @@ def fit_untrained(
     """
     likelihood = Gaussian() if likelihood is None else likelihood
     optimizer = Adam(LEARNING_RATE) if optimizer is None else optimizer
+    check_methods("network", network, "initial", "forward")
+    check_methods("operator", operator, "forward", "adjoint")
+    check_methods("likelihood", likelihood, "nll", "score", "mean")
+    check_methods("optimizer", optimizer, "begin", "step")
     problem = _checked_problem(network, operator, likelihood, check_tensor("y", y), offset)
     _check_settings(max_iter, tol, patience, n_starts, held_out, consistent, likelihood)
     fit = FitProblem(network, problem, n_starts, _hold_out(y, held_out, generator))
