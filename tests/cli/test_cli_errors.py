@@ -177,10 +177,13 @@ def test_a_full_disk_is_a_failure_and_the_old_file_stays(capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    Path("a.png").write_bytes(b"old")
+    old = b"\x89PNG\r\n\x1a\n and the rest"
+    Path("a.png").write_bytes(old)
     monkeypatch.setattr(os, "fsync", full)
-    assert "No space left" in fails(capsys, "show", "dict.safetensors", "-o", "a.png", status=1)
-    assert Path("a.png").read_bytes() == b"old"
+    assert "No space left on device: a.png" in fails(
+        capsys, "show", "dict.safetensors", "-o", "a.png", status=1
+    )
+    assert Path("a.png").read_bytes() == old
     assert sorted(os.listdir()) == ["a.png", "data.npy", "dict.safetensors"]
 
 

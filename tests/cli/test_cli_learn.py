@@ -70,7 +70,8 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_ends_as_if_never_stopped(
     settings = ["--max-iter", "3", "--tol", "0", "--batch-size", "100"]
     said(capsys, *LEARN, *settings)
     whole = DictionaryLearner.load("D.safetensors").components_
-    Path("D.safetensors").write_bytes(b"old")
+    save_arrays("D.safetensors", "dictionary", {"components": np.eye(2)}, {})
+    old = Path("D.safetensors").read_bytes()
 
     step, steps = Online.step, []
 
@@ -86,7 +87,7 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_ends_as_if_never_stopped(
     assert out == ""
     assert "run.safetensors holds the state of the run; --resume continues it" in err
     assert err.endswith("calepin: interrupted\n")
-    assert Path("D.safetensors").read_bytes() == b"old"
+    assert Path("D.safetensors").read_bytes() == old
 
     resumed = said(capsys, *LEARN, *settings, "--checkpoint", "run.safetensors", "--resume")
     assert len(steps) == 18

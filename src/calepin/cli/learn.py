@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from calepin.cli.learning import Checkpoint, DictionaryOut, Resume, fit, read_init, report
-from calepin.cli.options import SEED, Default, Seed, given, refuse
+from calepin.cli.options import SEED, Default, Force, Seed, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
-from calepin.core.paths import check_output
 
 __all__ = ["EXAMPLES", "Coder", "learn"]
 
@@ -101,6 +100,7 @@ def learn(
     checkpoint: Checkpoint = None,
     resume: Resume = False,
     seed: Seed = SEED,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -118,7 +118,6 @@ def learn(
     else:
         refuse({"--n-nonzero": n_nonzero}, "has an effect only with --coder omp or ols")
     X = open_samples(data)
-    check_output(output_path, ".safetensors")
     from calepin.estimators.dictionary import DictionaryLearner
 
     start = read_init(init)

@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from calepin.cli.learning import Checkpoint, DictionaryOut, Resume, fit, read_init, report
-from calepin.cli.options import SEED, Default, Seed, given, refuse
+from calepin.cli.options import SEED, Default, Force, Seed, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
-from calepin.core.paths import check_output
 
 __all__ = ["EXAMPLES", "FilterCoder", "learn_filters"]
 
@@ -125,6 +124,7 @@ def learn_filters(
     checkpoint: Checkpoint = None,
     resume: Resume = False,
     seed: Seed = SEED,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -147,7 +147,6 @@ def learn_filters(
         refuse({"--stride": stride}, f"has no effect with --coder {coder}, which uses every position")
     sizes = None if kernel_size is None else parse_sizes(kernel_size, "--kernel-size")
     X = open_signals(data)
-    check_output(output_path, ".safetensors")
     from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
 
     start = read_init(init)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calepin.cli.options import Writes
 from calepin.cli.output import Output, peak_memory_mb
 
 if TYPE_CHECKING:
@@ -13,13 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "DictionaryOut", "Resume", "fit", "read_init", "report"]
 
 DictionaryOut = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DICT.safetensors", help="File for the dictionary.")
+    Path,
+    typer.Option("--output", "-o", metavar="DICT.safetensors", help="File for the dictionary."),
+    Writes(".safetensors"),
 ]
 Checkpoint = Annotated[
     Path | None,
     typer.Option(
-        "--checkpoint", metavar="FILE", help="File for the state of the run, every minute and on Ctrl-C."
+        "--checkpoint",
+        metavar="FILE.safetensors",
+        help="File for the state of the run, also written on Ctrl-C and SIGTERM.",
     ),
+    Writes(".safetensors", checkpoint=True),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")]
 

@@ -7,6 +7,7 @@ A model is one safetensors file: its arrays, and a JSON header with its kind and
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,10 +18,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 from calepin.core.errors import FileFormatError
+from calepin.core.paths import target_of
 
-__all__ = ["atomic_write", "load_arrays", "read_header", "save_array", "save_arrays"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+__all__ = ["atomic_write", "load_arrays", "read_header", "remove_stale", "save_array", "save_arrays"]
 
 FORMAT_VERSION = "2"
+_LONGEST_SUFFIX = 16  # bytes
 
 
 @contextmanager
@@ -28,27 +36,83 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any error it is removed.
 
     The suffix is kept, because many writers choose the format by it. After an error (such as a full disk)
-    or Ctrl-C, the old file is unchanged.
+    or Ctrl-C, the old file is unchanged. A link stays: its target is replaced. Temporaries of `path` that
+    killed writers left are removed first, those of living writers stay.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the message names `path`.
+    ValueError
+        If it is a device, a pipe, a socket, or a link to itself.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: it is a folder")
-    handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    target = target_of(path)
+    remove_stale(target)
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        with _locked_temporary(target) as temporary:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~umask)
+            os.replace(temporary, target)
+    except OSError as error:
+        if error.filename is not None and not _is_temporary(error.filename, target):
+            raise
+        if error.errno is None:  # NumPy tells neither number nor file
+            raise OSError(f"cannot write {path}: {error}") from error
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def remove_stale(path: str | os.PathLike) -> None:
+    """Remove temporaries that killed writers of a file left: those that no process has locked."""
+    if fcntl is None:
+        return
+    target = Path(os.path.realpath(path))
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for left in [entry.path for entry in entries if _is_temporary(entry.name, target)]:
+            with suppress(OSError), open(left, "r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(left)
+
+
+@contextmanager
+def _locked_temporary(target: Path) -> Iterator[Path]:
+    """Yield a new empty file beside `target`, locked as long as its writer lives; remove it at the end."""
+    # short, because `target` may have the longest name that a file can have
+    suffix = target.suffix.lower() if len(os.fsencode(target.suffix)) <= _LONGEST_SUFFIX else ""
+    while True:
+        handle, name = tempfile.mkstemp(suffix=suffix, prefix=_prefix(target), dir=target.parent)
+        try:
+            if _is_locked(handle):
+                yield Path(name)
+                return
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+            os.close(handle)
+
+
+def _is_locked(handle: int) -> bool:
+    """Lock a file and return True; return False if another process removed it as stale before that."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, where nothing is taken for stale
+        return True
+    return os.fstat(handle).st_nlink > 0
+
+
+def _is_temporary(name: str | os.PathLike, target: Path) -> bool:
+    return Path(name).name.startswith(_prefix(target))
+
+
+def _prefix(target: Path) -> str:
+    return f".calepin-{zlib.crc32(os.fsencode(target.name)):08x}-"
 
 
 def save_array(path: str | os.PathLike, array: np.ndarray) -> None:
