@@ -59,6 +59,7 @@ LEARNING = {
     "--tol": "10",
     "--seed": "1",
     "--checkpoint": "run.safetensors",
+    "--checkpoint-seconds": "5",
 }
 LEARNING |= {
     "--resume": "",

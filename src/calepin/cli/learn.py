@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from calepin.cli.learning import Checkpoint, DictionaryOut, Resume, fit, read_init, report
+from calepin.cli.learning import Checkpoint, CheckpointSeconds, DictionaryOut, Resume, fit, read_init, report
 from calepin.cli.options import SEED, Default, Force, Seed, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
 
@@ -98,6 +98,7 @@ def learn(
         Default(LEARNER, "tol"),
     ] = None,
     checkpoint: Checkpoint = None,
+    checkpoint_seconds: CheckpointSeconds = None,
     resume: Resume = False,
     seed: Seed = SEED,
     force: Force = False,
@@ -117,6 +118,8 @@ def learn(
         refuse({"--alpha": alpha}, f"has no effect with --coder {coder}: --n-nonzero limits its codes")
     else:
         refuse({"--n-nonzero": n_nonzero}, "has an effect only with --coder omp or ols")
+    if checkpoint is None:
+        refuse({"--checkpoint-seconds": checkpoint_seconds}, "has no effect without --checkpoint")
     X = open_samples(data)
     from calepin.estimators.dictionary import DictionaryLearner
 
@@ -137,6 +140,7 @@ def learn(
             max_iter=max_iter,
             tol=tol,
             checkpoint=checkpoint,
+            checkpoint_seconds=checkpoint_seconds,
             resume=resume,
         ),
         random_state=seed,

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calepin.cli.options import Writes
+from calepin.cli.options import Default, Writes
 from calepin.cli.output import Output, peak_memory_mb
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Checkpoint", "DictionaryOut", "Resume", "fit", "read_init", "report"]
+__all__ = ["Checkpoint", "CheckpointSeconds", "DictionaryOut", "Resume", "fit", "read_init", "report"]
 
 DictionaryOut = Annotated[
     Path,
@@ -26,6 +26,11 @@ Checkpoint = Annotated[
         help="File for the state of the run, also written on Ctrl-C and SIGTERM.",
     ),
     Writes(".safetensors", checkpoint=True),
+]
+CheckpointSeconds = Annotated[
+    float | None,
+    typer.Option("--checkpoint-seconds", metavar="S", help="Time between two checkpoints."),
+    Default("calepin.learning.train:train", "checkpoint_seconds"),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")]
 
@@ -43,11 +48,11 @@ def read_init(init: str | None) -> "str | np.ndarray | None":
 
 
 def fit(learner: Any, X: "np.ndarray", output: Output) -> None:
-    """Learn; after Ctrl-C print the file with the state of the run."""
+    """Learn; after Ctrl-C or SIGTERM print the file with the state of the run."""
     try:
         learner.fit(X)
     except KeyboardInterrupt:
-        if learner.checkpoint is not None:
+        if learner.checkpoint is not None and Path(learner.checkpoint).exists():
             output.note(f"{learner.checkpoint} holds the state of the run; --resume continues it")
         raise
 

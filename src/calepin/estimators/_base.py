@@ -45,6 +45,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     max_iter: int
     tol: float
     checkpoint: str | os.PathLike | None
+    checkpoint_seconds: float
     resume: bool
     random_state: Any
     device: str | None
@@ -242,6 +243,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                     tol=self.tol,
                     callbacks=[*shown, *callbacks],
                     checkpoint=self.checkpoint,
+                    checkpoint_seconds=self.checkpoint_seconds,
                 )
         finally:
             self._publish(state)  # also after Ctrl-C, so that the result so far can be used
@@ -264,6 +266,9 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if not (isinstance(self.batch_size, str) and self.batch_size == "auto"):
             check_integer("batch_size", self.batch_size)
         check_number("tol", self.tol, least=0)
+        check_number("checkpoint_seconds", self.checkpoint_seconds, least=0)
+        if self.checkpoint is None:
+            self._refuse("checkpoint=None", "checkpoint_seconds")
         for name, methods in OBJECTS.items():
             value = getattr(self, name, None)
             if value is not None and not isinstance(value, str):

@@ -10,6 +10,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_one_of, is_number
 from calepin.core.errors import FileFormatError
 from calepin.core.files import load_arrays
@@ -76,7 +77,11 @@ class GenerativeDictionaryLearner(BaseLearner):
         Relative tolerance: stop when a pass changes the mean objective by at most this fraction. 0 disables
         this test.
     checkpoint : path, optional
-        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every minute.
+        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every
+        `checkpoint_seconds`. If it cannot be written, the run continues with a warning. It is not stored in
+        the file of the estimator.
+    checkpoint_seconds : float, default=60.0
+        Time between two checkpoints, in seconds.
     resume : bool, default=False
         Whether to resume the run from `checkpoint` if that file exists.
     random_state : int, RandomState, Generator or None, default=None
@@ -135,6 +140,7 @@ class GenerativeDictionaryLearner(BaseLearner):
         max_iter: int = 3,
         tol: float = 1e-3,
         checkpoint: str | os.PathLike | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         resume: bool = False,
         random_state: Any = None,
         device: str | None = None,
@@ -152,6 +158,7 @@ class GenerativeDictionaryLearner(BaseLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.checkpoint = checkpoint
+        self.checkpoint_seconds = checkpoint_seconds
         self.resume = resume
         self.random_state = random_state
         self.device = device
