@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -16,7 +16,7 @@ from calepin.core.errors import FileFormatError
 from calepin.core.files import load_arrays
 from calepin.core.random import numpy_generator, torch_generator
 from calepin.core.threads import single_threaded_blas, single_threaded_torch
-from calepin.estimators._base import BaseLearner
+from calepin.estimators._base import FITTED, BaseLearner, is_count
 from calepin.generators.base import Generator, check_generator, latent_dimension, like_generator
 from calepin.generators.files import arrays_of, describe, fingerprint, rebuild, same_generator
 from calepin.learning.batches import ArrayBatches
@@ -122,6 +122,9 @@ class GenerativeDictionaryLearner(BaseLearner):
     """
 
     _kind: ClassVar[str] = KIND
+    _fitted: ClassVar[Mapping[str, Callable[[Any], bool]]] = FITTED | dict.fromkeys(
+        ("latent_dim_", "n_determined_", "n_directions_"), is_count
+    )
 
     latent_dim_: int
 
@@ -256,11 +259,14 @@ class GenerativeDictionaryLearner(BaseLearner):
         if not {"components", "fingerprint"} <= arrays.keys():
             raise FileFormatError(f"{path} lacks the components or the fingerprint of its generator")
         if generator is None:
-            if parameters["generator"] is None:
+            if parameters.get("generator") is None:
                 raise ValueError(f"generator: expected one, because {path} does not contain it, got None")
             own = {k.removeprefix(_GENERATOR): v for k, v in arrays.items() if k.startswith(_GENERATOR)}
             generator = rebuild(parameters["generator"], own)
-        if not same_generator(generator, arrays["fingerprint"], parameters["fitted"]["latent_dim_"]):
+        latent_dim = cls._fitted_in(path, parameters).get("latent_dim_")
+        if latent_dim is None:
+            raise FileFormatError(f"{path} lacks the number of latents")
+        if not same_generator(generator, arrays["fingerprint"], latent_dim):
             raise ValueError(f"generator: expected the one {path} was learned with, got another")
         return super().load(path, generator=generator, **objects)
 
@@ -276,11 +282,6 @@ class GenerativeDictionaryLearner(BaseLearner):
     @property
     def _automatic_batch_size(self) -> int | None:
         return LARGEST_BATCH
-
-    @property
-    def _fitted_scalars(self) -> tuple[str, ...]:
-        own = ("latent_dim_", "n_determined_", "n_directions_")
-        return (*super()._fitted_scalars, *(name for name in own if hasattr(self, name)))
 
     @classmethod
     def _parameters_of(cls, components: np.ndarray) -> dict[str, Any]:
