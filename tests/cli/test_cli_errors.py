@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -230,3 +231,16 @@ def test_a_warning_is_one_line_and_silent_under_quiet(capsys):
     assert capsys.readouterr().err == "calepin: warning: not converged\n"
     assert run(app, ["--quiet"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(capsys, tmp_path):
+    from calepin.core.files import atomic_write
+
+    def app(**_):
+        with atomic_write(tmp_path / "a.npy"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = sorted(os.listdir(tmp_path))
+    assert run(app, []) == 130
+    assert capsys.readouterr().err == "calepin: interrupted\n"
+    assert sorted(os.listdir(tmp_path)) == before

@@ -117,6 +117,14 @@ def test_atoms_that_no_learner_has_are_refused(tmp_path, components):
             learner.load(path, **({"n_components": 4} if learner is ConvolutionalDictionaryLearner else {}))
 
 
+@pytest.mark.parametrize("learned", [{"alpha": np.ones(3)}, {"step_size": np.array([np.nan])}], ids=str)
+def test_learned_values_of_another_shape_are_refused(tmp_path, learned):
+    path = tmp_path / "atoms.safetensors"
+    save_arrays(path, "dictionary", {"components": np.eye(4)} | learned, {})
+    with pytest.raises(FileFormatError, match=f"{path}: {next(iter(learned))}: expected finite values"):
+        UnfoldedDictionaryLearner.load(path)
+
+
 def test_a_file_without_atoms_is_refused(tmp_path):
     save_arrays(tmp_path / "none.safetensors", "dictionary", {"weights": np.eye(2)}, {})
     with pytest.raises(FileFormatError, match="lacks components"):

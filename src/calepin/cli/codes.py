@@ -24,7 +24,7 @@ ENCODE_EXAMPLES = [
     ("calepin encode patches.npy --dict atoms.safetensors -o codes.npz", "as in learning"),
     ("calepin encode patches.npy --dict atoms.safetensors -o codes.npz --coder ols --n-nonzero 5", ""),
 ]
-DECODE_EXAMPLES = [("calepin decode codes.npz --dict atoms.safetensors -o patches.npy", "")]
+DECODE_EXAMPLES = [("calepin decode codes.npz --dict atoms.safetensors -o decoded.npy", "")]
 
 BLOCK = 16384  # samples coded or decoded at a time, to bound the memory
 SIGNALS = 256  # the same for signals, whose codes are dense

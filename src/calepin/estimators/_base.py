@@ -199,12 +199,12 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         learner = cls(**given | objects)
         try:
             cls._check_components(arrays["components"])
+            learner._adopt(arrays["components"])
+            learner._load_learned(arrays)
         except ValueError as error:
             raise FileFormatError(f"{path}: {error}") from None
-        learner._adopt(arrays["components"])
         for name, value in cls._fitted_in(path, parameters).items():
             setattr(learner, name, value)
-        learner._load_learned(arrays)
         return learner
 
     @classmethod

@@ -366,6 +366,9 @@ class UnfoldedDictionaryLearner(BaseLearner):
         return learned
 
     def _load_learned(self, arrays: dict[str, np.ndarray]) -> None:
+        for name, shape in {"step_size": (1,), "alpha": (len(self.components_),)}.items():
+            if name in arrays and (arrays[name].shape != shape or not np.isfinite(arrays[name]).all()):
+                raise ValueError(f"{name}: expected finite values of shape {shape}")
         if "step_size" in arrays:
             self.step_size_ = float(arrays["step_size"][0])
         if "alpha" in arrays:
