@@ -24,7 +24,7 @@ test: $(VENV)/.test ## the whole test suite
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 
 torture: $(VENV)/.test ## kill learners and commands $(KILLS) times at random moments; nothing may be lost
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python tests/torture/torture.py --kills $(KILLS)
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python tests/torture/torture.py --kills $(KILLS)
 
 lint: $(VENV)/.lint ## ruff, and pyright for the oldest and the newest Python
 	$(BIN)/ruff check .

@@ -230,3 +230,21 @@ def test_a_temporary_that_another_process_takes_for_stale_is_made_anew(saved, mo
         assert path.name not in taken
         path.write_bytes(b"whole")
     assert saved.read_bytes() == b"whole"
+
+
+FULL = """
+import resource, sys
+import numpy as np
+from calepin.core.files import save_array
+resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+save_array(sys.argv[1], np.eye(8))
+"""
+
+
+def test_the_last_bytes_of_an_array_are_not_lost_on_a_full_disk(tmp_path):
+    # NumPy writes into a buffer of C, whose last error nobody sees
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, tmp_path / "a.npy"], capture_output=True, text=True, check=False
+    )
+    assert "File too large" in done.stderr
+    assert os.listdir(tmp_path) == []

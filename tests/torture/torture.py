@@ -1,9 +1,9 @@
 """Kill learners and commands at random moments, and see whether anything is lost, half written or different.
 
 ``make torture`` runs this file. A victim is a command, or a learner called from Python, in its own folder.
-It is a fork of this process, which has imported calepin and computes nothing, so that a victim starts in
-milliseconds. One disturbance is drawn after another: a signal (SIGKILL, SIGTERM, SIGINT) at a random moment
-or in a write, a disk that is full after some bytes, a read-only folder, a second writer of the same files.
+It is a fork of this process, which has run everything once, so that nothing is imported or compiled any
+more. One disturbance is drawn after another: a signal (SIGKILL, SIGTERM, SIGINT) at a random moment or in a
+write, a disk that is full after some bytes, a read-only folder, a second writer of the same files.
 Afterwards each output is the old one or the finished one, inputs are as before, and no temporary file is
 left (after SIGKILL: until the next start). Then the victim runs to its end, resuming where it can, and its
 outputs equal those of an undisturbed run bit for bit.
@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import safe_open
 
 import calepin
@@ -169,22 +168,26 @@ def begin(job: Job, folder: Path, prepare: Callable[[], None] = lambda: None) ->
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(folder)
         prepare()
-        status = main(job.run.split()) if isinstance(job.run, str) else _call(job.run)
+        status = call(job)
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(status)
 
 
-def _call(function: Callable[[], None]) -> int:
-    warnings.simplefilter("ignore")
-    try:
-        function()
-    except KeyboardInterrupt:
-        return 130
-    except OSError as error:
-        print(f"calepin: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, PermissionError) else 1
+def call(job: Job) -> int:
+    """Run a job here and return its exit status."""
+    if isinstance(job.run, str):
+        return main(job.run.split())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            job.run()
+        except KeyboardInterrupt:
+            return 130
+        except OSError as error:
+            print(f"calepin: error: {error}", file=sys.stderr)
+            return 2 if isinstance(error, PermissionError) else 1
     return 0
 
 
@@ -233,23 +236,6 @@ def make_inputs(folder: Path) -> None:
         assert main([*command.split(), "-q"]) == 0
 
 
-def in_fork(function: Callable[..., None], *arguments: Any) -> None:
-    """Call a function in a fork, so that this process computes nothing."""
-    process = os.fork()
-    if not process:
-        status = 1
-        try:
-            warnings.simplefilter("ignore")
-            function(*arguments)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    if os.waitpid(process, 0)[1]:
-        sys.exit("torture: the preparations failed")
-
-
 def write_old(path: Path) -> None:
     """Write an older file of the kind of an output."""
     if path.suffix == ".safetensors":
@@ -274,7 +260,7 @@ class Rack:
         self.root, self.random = root, random.Random(seed)
         self.inputs = root / "inputs"
         self.inputs.mkdir()
-        in_fork(make_inputs, self.inputs)
+        make_inputs(self.inputs)
         self.bytes = {path.name: path.read_bytes() for path in self.inputs.iterdir()}
         self.seconds: dict[str, float] = {}
         self.wanted: dict[str, dict[str, Any]] = {}
@@ -284,15 +270,16 @@ class Rack:
         self.exact = 0
         for name in jobs:
             folder = self.new_folder()
-            for _ in range(2):  # the first run may compile
-                begun = time.monotonic()
-                status, said = self.complete(name, folder)
-                if status:
-                    sys.exit(f"torture: {name} fails undisturbed: {said}")
-                self.seconds[name] = time.monotonic() - begun
-                self.wanted[name] = {path: contents(folder / path) for path in JOBS[name].outputs}
-                self.largest[name] = max((folder / path).stat().st_size for path in JOBS[name].outputs)
-                (folder / CHECKPOINT).unlink(missing_ok=True)
+            os.chdir(folder)
+            status = call(JOBS[name])  # here, for the modules and the kernels that it loads
+            begun = time.monotonic()
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+            again, said = self.complete(name, folder)
+            if status or again:
+                sys.exit(f"torture: {name} fails undisturbed: {said}")
+            self.seconds[name] = time.monotonic() - begun
+            self.wanted[name] = {path: contents(folder / path) for path in JOBS[name].outputs}
+            self.largest[name] = max((folder / path).stat().st_size for path in JOBS[name].outputs)
 
     def new_folder(self) -> Path:
         """Return a new folder with the inputs."""
@@ -317,8 +304,13 @@ class Rack:
         for _ in range(self.random.randint(1, 3)):
             how = self.random.choice(list(WAYS))
             self.done[how] += 1
+            known = temporaries(folder)
             status, said, allowed = WAYS[how](self, name, folder)
-            self.check(f"{name}, {how}, {folder.name}", folder, before, name, status, said, allowed)
+            what = f"{name}, {how}, {folder.name}"
+            self.check(what, folder, before, name, status, said, allowed)
+            left = set(temporaries(folder)) - set(known)
+            if left and "SIGKILL" not in how and how != "second writer":
+                self.failed.append(f"{what}: left {sorted(left)}")
         status, said = self.complete(name, folder)
         what = f"{name}, run to its end, {folder.name}"
         self.check(what, folder, before, name, status, said, {0})
@@ -361,8 +353,6 @@ class Rack:
                 self.failed.append(f"{what}: {path} is neither old nor finished")
         if status == 0 and not all(finished):
             self.failed.append(f"{what}: status 0, and the outputs are not finished")
-        if status != -signal.SIGKILL and temporaries(folder) and "second writer" not in what:
-            self.failed.append(f"{what}: left {temporaries(folder)}")
 
     def moment(self, name: str) -> float:
         """Return a random moment of a run."""
@@ -475,11 +465,13 @@ def torture() -> int:
     )
     parser.add_argument("--jobs", nargs="*", choices=list(JOBS), default=list(JOBS), metavar="JOB")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     begun = time.monotonic()
     root = Path(tempfile.mkdtemp(prefix="calepin-torture-"))
     root.chmod(0o755)
-    rack = Rack(root, arguments.jobs, arguments.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rack = Rack(root, arguments.jobs, arguments.seed)
+    os.chdir(root)
     order: list[str] = []
     runs = 0
     while rack.done.total() < arguments.kills:

@@ -212,7 +212,7 @@ def _decode_samples(codes_path: Path, dictionary: Path, path: Path) -> tuple[dic
 def _decode_signals(codes_path: Path, dictionary: Path, path: Path) -> tuple[dict[str, Any], str]:
     import numpy as np
 
-    from calepin.core.files import atomic_write
+    from calepin.core.files import save_array
     from calepin.datasets.arrays import open_filter_codes
     from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
 
@@ -226,8 +226,7 @@ def _decode_signals(codes_path: Path, dictionary: Path, path: Path) -> tuple[dic
             for start in range(0, len(codes), SIGNALS)
         ]
     )
-    with atomic_write(path) as temporary:
-        np.save(temporary, means, allow_pickle=False)
+    save_array(path, means)
     said = f"{len(means)} signals of shape {means.shape[1:]}"
     return {"n_signals": len(means), "shape": list(means.shape)}, said
 

@@ -22,6 +22,7 @@ import typer
 from typer.core import TyperCommand
 
 from calepin.core.paths import IMAGE_FILES, check_output, check_replaced, check_separate
+from calepin.core.temporaries import remove_stale
 
 __all__ = [
     "FIGURE_FILES",
@@ -164,6 +165,8 @@ class Command(TyperCommand):
                     check_replaced(value)
                 written[str(shown)] = Path(value)
         check_separate(written, read)
+        for path in written.values():
+            remove_stale(path)  # of killed commands
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options; the modules of their defaults are imported."""

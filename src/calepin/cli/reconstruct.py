@@ -264,12 +264,9 @@ def _write(
         write_image(output_path, Image(found.image))
         written.append(str(output_path))
     if complex_path is not None:
-        import numpy as np
+        from calepin.core.files import save_array
 
-        from calepin.core.files import atomic_write
-
-        with atomic_write(complex_path) as temporary, temporary.open("wb") as file:
-            np.save(file, (found.x[0] * scan.scale).numpy())
+        save_array(complex_path, (found.x[0] * scan.scale).numpy())
         written.append(str(complex_path))
     if figure is not None:
         from calepin.report.figures import before_after, save_figure

@@ -18,8 +18,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from calepin.core.checks import check_number
-from calepin.core.files import load_arrays, remove_stale, save_arrays
+from calepin.core.files import load_arrays, save_arrays
 from calepin.core.paths import check_checkpoint
+from calepin.core.temporaries import remove_stale
 
 __all__ = ["CHECKPOINT_SECONDS", "Checkpoint", "describe", "load_checkpoint"]
 

@@ -6,10 +6,8 @@ A model is one safetensors file: its arrays, and a JSON header with its kind and
 
 import json
 import os
-import tempfile
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,11 @@ from safetensors.numpy import save as serialise
 
 from calepin.core.errors import FileFormatError
 from calepin.core.paths import target_of
+from calepin.core.temporaries import is_temporary, locked_temporary, remove_stale
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
-__all__ = ["atomic_write", "load_arrays", "read_header", "remove_stale", "save_array", "save_arrays"]
+__all__ = ["atomic_write", "load_arrays", "read_header", "save_array", "save_arrays"]
 
 FORMAT_VERSION = "2"
-_LONGEST_SUFFIX = 16  # bytes
 
 
 @contextmanager
@@ -49,7 +42,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     target = target_of(path)
     remove_stale(target)
     try:
-        with _locked_temporary(target) as temporary:
+        with locked_temporary(target) as temporary:
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
@@ -58,67 +51,24 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
             temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~umask)
             os.replace(temporary, target)
     except OSError as error:
-        if error.filename is not None and not _is_temporary(error.filename, target):
+        if error.filename is not None and not is_temporary(error.filename, target):
             raise
         if error.errno is None:  # NumPy tells neither number nor file
             raise OSError(f"cannot write {path}: {error}") from error
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
-def remove_stale(path: str | os.PathLike) -> None:
-    """Remove temporaries that killed writers of a file left: those that no process has locked."""
-    if fcntl is None:
-        return
-    target = Path(os.path.realpath(path))
-    with suppress(OSError), os.scandir(target.parent) as entries:
-        for left in [entry.path for entry in entries if _is_temporary(entry.name, target)]:
-            with suppress(OSError), open(left, "r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(left)
-
-
-@contextmanager
-def _locked_temporary(target: Path) -> Iterator[Path]:
-    """Yield a new empty file beside `target`, locked as long as its writer lives; remove it at the end."""
-    # short, because `target` may have the longest name that a file can have
-    suffix = target.suffix.lower() if len(os.fsencode(target.suffix)) <= _LONGEST_SUFFIX else ""
-    while True:
-        handle, name = tempfile.mkstemp(suffix=suffix, prefix=_prefix(target), dir=target.parent)
-        try:
-            if _is_locked(handle):
-                yield Path(name)
-                return
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(name)
-            os.close(handle)
-
-
-def _is_locked(handle: int) -> bool:
-    """Lock a file and return True; return False if another process removed it as stale before that."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks, where nothing is taken for stale
-        return True
-    return os.fstat(handle).st_nlink > 0
-
-
-def _is_temporary(name: str | os.PathLike, target: Path) -> bool:
-    return Path(name).name.startswith(_prefix(target))
-
-
-def _prefix(target: Path) -> str:
-    return f".calepin-{zlib.crc32(os.fsencode(target.name)):08x}-"
-
-
 def save_array(path: str | os.PathLike, array: np.ndarray) -> None:
     """Write one array as an .npy file, atomically."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.save(_Checked(file.write), array, allow_pickle=False)  # pyright: ignore[reportArgumentType]
+
+
+class _Checked:
+    """A file for NumPy whose errors are raised: into a real file it writes by C, and loses the last error."""
+
+    def __init__(self, write: Callable[[Any], int]) -> None:
+        self.write = write
 
 
 def save_arrays(
