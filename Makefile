@@ -7,9 +7,10 @@ TORCH  := torch==2.13.0
 OUT    ?= demo
 OLDEST := 3.11
 NEWEST := 3.13
+KILLS  ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean clean-cache
+.PHONY: help demo test torture lint format bench clean clean-cache
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  	/p' $(MAKEFILE_LIST)
@@ -21,6 +22,9 @@ demo: $(VENV)/.package ## denoise a photograph with a dictionary learned from it
 
 test: $(VENV)/.test ## the whole test suite
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+
+torture: $(VENV)/.test ## kill learners and commands $(KILLS) times at random moments; nothing may be lost
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python tests/torture/torture.py --kills $(KILLS)
 
 lint: $(VENV)/.lint ## ruff, and pyright for the oldest and the newest Python
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -177,10 +178,13 @@ def test_a_full_disk_is_a_failure_and_the_old_file_stays(capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    Path("a.png").write_bytes(b"old")
+    old = b"\x89PNG\r\n\x1a\n and the rest"
+    Path("a.png").write_bytes(old)
     monkeypatch.setattr(os, "fsync", full)
-    assert "No space left" in fails(capsys, "show", "dict.safetensors", "-o", "a.png", status=1)
-    assert Path("a.png").read_bytes() == b"old"
+    assert "No space left on device: a.png" in fails(
+        capsys, "show", "dict.safetensors", "-o", "a.png", status=1
+    )
+    assert Path("a.png").read_bytes() == old
     assert sorted(os.listdir()) == ["a.png", "data.npy", "dict.safetensors"]
 
 
@@ -227,3 +231,16 @@ def test_a_warning_is_one_line_and_silent_under_quiet(capsys):
     assert capsys.readouterr().err == "calepin: warning: not converged\n"
     assert run(app, ["--quiet"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(capsys, tmp_path):
+    from calepin.core.files import atomic_write
+
+    def app(**_):
+        with atomic_write(tmp_path / "a.npy"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = sorted(os.listdir(tmp_path))
+    assert run(app, []) == 130
+    assert capsys.readouterr().err == "calepin: interrupted\n"
+    assert sorted(os.listdir(tmp_path)) == before

@@ -70,7 +70,8 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_ends_as_if_never_stopped(
     settings = ["--max-iter", "3", "--tol", "0", "--batch-size", "100"]
     said(capsys, *LEARN, *settings)
     whole = DictionaryLearner.load("D.safetensors").components_
-    Path("D.safetensors").write_bytes(b"old")
+    save_arrays("D.safetensors", "dictionary", {"components": np.eye(2)}, {})
+    old = Path("D.safetensors").read_bytes()
 
     step, steps = Online.step, []
 
@@ -86,7 +87,7 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_ends_as_if_never_stopped(
     assert out == ""
     assert "run.safetensors holds the state of the run; --resume continues it" in err
     assert err.endswith("calepin: interrupted\n")
-    assert Path("D.safetensors").read_bytes() == b"old"
+    assert Path("D.safetensors").read_bytes() == old
 
     resumed = said(capsys, *LEARN, *settings, "--checkpoint", "run.safetensors", "--resume")
     assert len(steps) == 18
@@ -129,3 +130,41 @@ def test_an_option_that_does_nothing_is_refused_by_name(capsys, options, refused
 def test_options_of_filters_are_none_of_atoms(capsys, option):
     assert main(["learn", "X.npy", "-o", "E.safetensors", option, "3"]) == 2
     assert f"No such option: {option}" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_full_disk_for_the_checkpoint_loses_no_dictionary(capsys, monkeypatch):
+    from calepin.core.checkpoint import Checkpoint
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Checkpoint, "save", full)
+    settings = ["--max-iter", "2", "--checkpoint", "run.safetensors", "--checkpoint-seconds", "0"]
+    assert main([*LEARN, *settings]) == 0
+    err = capsys.readouterr().err
+    assert "warning: checkpoint: run.safetensors could not be written: No space left on device" in err
+    assert DictionaryLearner.load("D.safetensors").n_iter_ == 2
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_state_of_a_run_that_was_not_written_is_not_promised(capsys, monkeypatch):
+    from calepin.core.checkpoint import Checkpoint
+    from calepin.learning.rules.classical import Online
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    def interrupted(*_):
+        signal.raise_signal(signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", full)
+    monkeypatch.setattr(Online, "step", interrupted)
+    assert main([*LEARN, "--checkpoint", "run.safetensors"]) == 130
+    assert "holds the state of the run" not in capsys.readouterr().err
+
+
+def test_the_interval_of_checkpoints_needs_a_checkpoint(capsys):
+    assert main([*LEARN, "--checkpoint-seconds", "5"]) == 2
+    assert "--checkpoint-seconds: has no effect without --checkpoint" in capsys.readouterr().err

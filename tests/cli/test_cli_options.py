@@ -29,7 +29,7 @@ from calepin.spikes import simulate_spikes
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 
 # what every command has, and what names its files: tests of the commands see to them
-EVERYWHERE = {"--help", "--quiet", "--json", "--debug", "--output", "--dict"}
+EVERYWHERE = {"--help", "--quiet", "--json", "--debug", "--force", "--output", "--dict"}
 # whose options other tests go through
 ELSEWHERE = {"denoise", "denoise-samples", "transfer", "compress", "decompress", "info", "reproduce"}
 
@@ -59,6 +59,7 @@ LEARNING = {
     "--tol": "10",
     "--seed": "1",
     "--checkpoint": "run.safetensors",
+    "--checkpoint-seconds": "5",
 }
 LEARNING |= {
     "--resume": "",

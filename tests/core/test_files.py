@@ -3,6 +3,8 @@ import json
 import os
 import pickle
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -122,3 +124,127 @@ def test_a_written_file_has_the_usual_permissions(saved):
     saved.chmod(0o600)
     save_arrays(saved, "dictionary", {}, {})
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "name", ["n" * 240 + ".safetensors", "n" * 255, "a." + "n" * 253, "ä" * 121 + ".tiff"]
+)
+def test_the_longest_names_of_files_can_be_written(tmp_path, name):
+    for _ in range(2):
+        with atomic_write(tmp_path / name) as path:
+            assert len(os.fsencode(path.name)) < 60
+            path.write_bytes(b"new")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_link_is_written_through(saved, tmp_path):
+    os.symlink(saved.name, tmp_path / "link")
+    save_arrays(tmp_path / "link", "dictionary", {"components": np.ones((1, 1))}, {})
+    assert os.readlink(tmp_path / "link") == saved.name
+    assert load_arrays(saved)[0]["components"].shape == (1, 1)
+
+
+def test_a_pipe_is_refused_and_stays(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        pytest.raises(ValueError, match="it is a device, a pipe or a socket"),
+        atomic_write(tmp_path / "pipe"),
+    ):
+        pass
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_error_of_a_writer_names_the_path_and_not_the_temporary(tmp_path, named):
+    with (
+        pytest.raises(PermissionError, match=r"Permission denied: '.*a.npy'"),
+        atomic_write(tmp_path / "a.npy") as path,
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied", *([str(path)] if named else []))
+    with pytest.raises(OSError, match=r"cannot write .*a.npy: 9 requested"), atomic_write(tmp_path / "a.npy"):
+        raise OSError("9 requested and 3 written")  # NumPy's
+    with pytest.raises(FileNotFoundError, match="other"), atomic_write(tmp_path / "a.npy"):
+        (tmp_path / "other").read_bytes()
+
+
+WRITER = """
+import sys, time
+from calepin.core.files import atomic_write
+with atomic_write(sys.argv[1]) as path:
+    path.write_bytes(b"half")
+    print(path.name, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def begin():
+    """Return a function that starts an endless writer of a file and returns it and its temporary."""
+    begun = []
+
+    def start(path):
+        begun.append(
+            subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True)
+        )
+        return begun[-1], path.parent / begun[-1].stdout.readline().strip()
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(saved, begin):
+    killed, left = begin(saved)
+    killed.kill()
+    killed.wait()
+    assert left.read_bytes() == b"half"
+    save_arrays(saved.parent / "other.safetensors", "dictionary", {}, {})
+    assert left.exists()  # of another output
+    save_arrays(saved, "dictionary", {}, {})
+    assert sorted(os.listdir(saved.parent)) == ["model.safetensors", "other.safetensors"]
+
+
+def test_what_a_living_writer_writes_is_not_removed(saved, begin):
+    _, living = begin(saved)
+    save_arrays(saved, "dictionary", {}, {})
+    assert living.read_bytes() == b"half"
+    assert len(os.listdir(saved.parent)) == 2
+
+
+def test_a_temporary_that_another_process_takes_for_stale_is_made_anew(saved, monkeypatch):
+    import fcntl
+
+    lock, taken = fcntl.flock, []
+
+    def steal(handle, how):
+        if not taken:
+            (name,) = [name for name in os.listdir(saved.parent) if name != saved.name]
+            taken.append(name)
+            os.unlink(saved.parent / name)
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", steal)
+    with atomic_write(saved) as path:
+        assert path.name not in taken
+        path.write_bytes(b"whole")
+    assert saved.read_bytes() == b"whole"
+
+
+FULL = """
+import resource, sys
+import numpy as np
+from calepin.core.files import save_array
+resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+save_array(sys.argv[1], np.eye(8))
+"""
+
+
+def test_the_last_bytes_of_an_array_are_not_lost_on_a_full_disk(tmp_path):
+    # NumPy writes into a buffer of C, whose last error nobody sees
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, tmp_path / "a.npy"], capture_output=True, text=True, check=False
+    )
+    assert "File too large" in done.stderr
+    assert os.listdir(tmp_path) == []

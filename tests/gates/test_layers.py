@@ -47,14 +47,7 @@ AT_TOP: dict[str, tuple[str, ...]] = {
     "PIL": (),
     "h5py": (),
     "pynwb": (),
-    "numba": (
-        "calepin/solvers/kernels/",
-        "calepin/learning/rules/_kernels.py",
-        "calepin/networks/_upsampling.py",
-        "calepin/imaging/groups.py",
-        "calepin/imaging/patches.py",
-        "calepin/spikes/_kernels.py",
-    ),
+    "numba": ("calepin/core/compiled.py",),  # kernels use its njit
 }
 # These may not be imported elsewhere at all.
 NOWHERE_ELSE: dict[str, tuple[str, ...]] = {

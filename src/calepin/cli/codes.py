@@ -10,9 +10,8 @@ import typer
 
 from calepin.cli.learn import Coder
 from calepin.cli.learn_filters import FilterCoder
-from calepin.cli.options import given, refuse
+from calepin.cli.options import Force, Writes, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
-from calepin.core.paths import check_output
 
 if TYPE_CHECKING:
     from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
@@ -25,7 +24,7 @@ ENCODE_EXAMPLES = [
     ("calepin encode patches.npy --dict atoms.safetensors -o codes.npz", "as in learning"),
     ("calepin encode patches.npy --dict atoms.safetensors -o codes.npz --coder ols --n-nonzero 5", ""),
 ]
-DECODE_EXAMPLES = [("calepin decode codes.npz --dict atoms.safetensors -o patches.npy", "")]
+DECODE_EXAMPLES = [("calepin decode codes.npz --dict atoms.safetensors -o decoded.npy", "")]
 
 BLOCK = 16384  # samples coded or decoded at a time, to bound the memory
 SIGNALS = 256  # the same for signals, whose codes are dense
@@ -61,7 +60,9 @@ def encode(
     ],
     dictionary: DictionaryFile,
     output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="CODES.npz", help="File for the codes.")
+        Path,
+        typer.Option("--output", "-o", metavar="CODES.npz", help="File for the codes."),
+        Writes(".npz"),
     ],
     coder: Annotated[
         AnyCoder | None, typer.Option(help="How samples are coded. [default: as in learning]")
@@ -75,6 +76,7 @@ def encode(
             metavar="N", help="Largest number of nonzeros in a code, for a pursuit. [default: as in learning]"
         ),
     ] = None,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -85,7 +87,6 @@ def encode(
     scipy.sparse.load_npz; for filters, read the arrays codes and offset with numpy.load.
     """
     output = Output(quiet, as_json)
-    check_output(output_path, ".npz")
     name = None if coder is None else coder.value
     begun = time.perf_counter()
     if _holds_filters(dictionary):
@@ -103,15 +104,17 @@ def decode(
     codes_path: Annotated[Path, typer.Argument(metavar="CODES.npz", help="Codes from encode.")],
     dictionary: DictionaryFile,
     output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DATA.npy", help="File for the samples.")
+        Path,
+        typer.Option("--output", "-o", metavar="DATA.npy", help="File for the samples."),
+        Writes(".npy"),
     ],
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write the samples of codes: codes times atoms, or for filters the mean signals."""
     output = Output(quiet, as_json)
-    check_output(output_path, ".npy")
     of = _decode_signals if _holds_filters(dictionary) else _decode_samples
     result, said = of(codes_path, dictionary, output_path)
     output.line(f"{said}\n{output_path}")
@@ -195,12 +198,13 @@ def _decode_samples(codes_path: Path, dictionary: Path, path: Path) -> tuple[dic
         )
     n_samples = codes.shape[0]
     dtype = np.result_type(codes.dtype, learner.components_.dtype)
-    with atomic_write(path) as temporary:
-        samples = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=(n_samples, n_features))
+    header = {"descr": dtype.str, "fortran_order": False, "shape": (n_samples, n_features)}
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        # in blocks, and not through a memory map: on a full disk that ends in a bus error
+        np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, n_samples, BLOCK):
-            samples[start : start + BLOCK] = learner.inverse_transform(codes[start : start + BLOCK])
-        samples.flush()
-        del samples
+            block = learner.inverse_transform(codes[start : start + BLOCK])
+            file.write(np.ascontiguousarray(block, dtype).data)
     said = f"{n_samples} samples of {n_features} features from {n_components} atoms"
     return {"n_samples": n_samples, "n_features": n_features}, said
 
@@ -208,7 +212,7 @@ def _decode_samples(codes_path: Path, dictionary: Path, path: Path) -> tuple[dic
 def _decode_signals(codes_path: Path, dictionary: Path, path: Path) -> tuple[dict[str, Any], str]:
     import numpy as np
 
-    from calepin.core.files import atomic_write
+    from calepin.core.files import save_array
     from calepin.datasets.arrays import open_filter_codes
     from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
 
@@ -222,8 +226,7 @@ def _decode_signals(codes_path: Path, dictionary: Path, path: Path) -> tuple[dic
             for start in range(0, len(codes), SIGNALS)
         ]
     )
-    with atomic_write(path) as temporary:
-        np.save(temporary, means, allow_pickle=False)
+    save_array(path, means)
     said = f"{len(means)} signals of shape {means.shape[1:]}"
     return {"n_signals": len(means), "shape": list(means.shape)}, said
 

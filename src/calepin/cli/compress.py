@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calepin.cli.models import ModelFile, ShownModel, load_model
-from calepin.cli.options import Default, given, refuse
+from calepin.cli.options import FIGURE_FILES, Default, Force, Writes, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
-from calepin.core.paths import check_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +28,11 @@ DECOMPRESS_EXAMPLES = [("calepin decompress digits.clp --model model.safetensors
 def compress(
     data: Annotated[Path, typer.Argument(metavar="DATA.npy", help="Samples (n_samples, ...), one per row.")],
     model_path: ModelFile,
-    output_path: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.clp", help="Compressed file.")],
+    output_path: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE.clp", help="Compressed file."),
+        Writes(".clp"),
+    ],
     digits: Annotated[
         int | None,
         typer.Option(metavar="N", help="Decimals of a latent, unless --bits is given."),
@@ -44,11 +47,13 @@ def compress(
         typer.Option(
             "--rate-distortion", metavar="PNG", help="Plot PSNR against bits, with JPEG, PCA and OMP."
         ),
+        Writes(*FIGURE_FILES),
     ] = None,
     training: Annotated[
         Path | None,
         typer.Option(metavar="NPY", help="Training data of PCA and OMP. [default: DATA, which favours them]"),
     ] = None,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -61,10 +66,7 @@ def compress(
     from calepin.datasets.arrays import load_samples
 
     output = Output(quiet, as_json)
-    check_output(output_path, ".clp")
-    if curve is not None:
-        check_output(curve)
-    else:
+    if curve is None:
         refuse({"--training": training}, "has no effect without --rate-distortion")
     X, model = load_samples(data), load_model(model_path, shown=not quiet)
     known = None if training is None else load_samples(training).reshape(-1, X[0].size)
@@ -92,8 +94,11 @@ def decompress(
     file: Annotated[Path, typer.Argument(metavar="FILE.clp", help="File from compress.")],
     model_path: ModelFile,
     output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DATA.npy", help="File for the samples.")
+        Path,
+        typer.Option("--output", "-o", metavar="DATA.npy", help="File for the samples."),
+        Writes(".npy"),
     ],
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -103,7 +108,6 @@ def decompress(
     from calepin.core.files import save_array
 
     output = Output(quiet, as_json)
-    check_output(output_path, ".npy")
     samples = read_clp(file, load_model(model_path, shown=not quiet))
     save_array(output_path, samples)
     output.line(f"{' x '.join(map(str, samples.shape))} {samples.dtype}: {output_path}")

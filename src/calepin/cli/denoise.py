@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calepin.cli.measures import Measure, measure, measure_rows
-from calepin.cli.options import Default, given, refuse
+from calepin.cli.options import FIGURE_FILES, IMAGE_FILES, Default, Force, Writes, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def denoise(
     output_path: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="OUT", help="Denoised image, with the bit depth of IMAGE."),
+        Writes(*IMAGE_FILES),
     ] = None,
     sample: Annotated[
         str | None,
@@ -139,15 +140,20 @@ def denoise(
         typer.Option(help="How atoms of the dictionary are updated."),
         Default(_DICTIONARY, "rule"),
     ] = None,
-    atoms_image: Annotated[Path | None, typer.Option(metavar="PNG", help="Plot the atoms.")] = None,
+    atoms_image: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Plot the atoms."), Writes(*IMAGE_FILES)
+    ] = None,
     figure: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Plot noisy and denoised image, with a detail.")
+        Path | None,
+        typer.Option(metavar="PNG", help="Plot noisy and denoised image, with a detail."),
+        Writes(*FIGURE_FILES),
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, metavar="N", help="Seed of the added noise and of learning."),
         Default(_DENOISE, "random_state"),
     ] = None,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -160,7 +166,8 @@ def denoise(
     """
     output = Output(quiet, as_json)
     measured = reference is not None or add_noise is not None
-    _check_paths([path for path in (output_path, atoms_image, figure) if path is not None], measured)
+    if not measured and output_path is None and atoms_image is None and figure is None:
+        raise typer.BadParameter("expected a file for the denoised image, got none", param_hint="--output")
     poisson = noise is Noise.poisson
     added, assumed = _noise_models(poisson, add_noise, sigma, peak)
     chosen = _choose_method(method, implied=poisson or model is not None)
@@ -187,15 +194,6 @@ def denoise(
     measures = measure(scene.noisy.pixels, scene.clean), measure(denoised.pixels, scene.clean)
     written = _write(output, scene, denoised, result, (output_path, atoms_image, figure), measures)
     _report(output, scene, result, measures, seconds, written)
-
-
-def _check_paths(paths: list[Path], measured: bool) -> None:
-    from calepin.datasets.images import check_image_path
-
-    if not paths and not measured:
-        raise typer.BadParameter("expected a file for the denoised image, got none", param_hint="--output")
-    for path in paths:
-        check_image_path(path)
 
 
 def _noise_models(

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calepin.cli.models import ModelFile, load_model
+from calepin.cli.options import FIGURE_FILES, Force, Writes
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
-from calepin.core.paths import check_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,14 +29,19 @@ def denoise_samples(
     ],
     model_path: ModelFile,
     output_path: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT.npy", help="File for the denoised samples.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT.npy", help="File for the denoised samples."),
+        Writes(".npy"),
     ] = None,
     reference: Annotated[
         Path | None, typer.Option(metavar="CLEAN.npy", help="The clean samples, to measure distances to.")
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Plot noisy and denoised samples that are images.")
+        Path | None,
+        typer.Option(metavar="PNG", help="Plot noisy and denoised samples that are images."),
+        Writes(*FIGURE_FILES),
     ] = None,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -50,7 +55,8 @@ def denoise_samples(
     from calepin.datasets.arrays import load_samples
 
     output = Output(quiet, as_json)
-    _check_paths(output_path, figure, measured=reference is not None)
+    if output_path is None and figure is None and reference is None:
+        raise typer.BadParameter("expected a file for the denoised samples, got none", param_hint="--output")
     noisy = load_samples(data)
     clean = None if reference is None else load_samples(reference)
     if clean is not None and clean.shape != noisy.shape:
@@ -81,15 +87,6 @@ def denoise_samples(
             "written": written,
         }
     )
-
-
-def _check_paths(output_path: Path | None, figure: Path | None, *, measured: bool) -> None:
-    if output_path is None and figure is None and not measured:
-        raise typer.BadParameter("expected a file for the denoised samples, got none", param_hint="--output")
-    if output_path is not None:
-        check_output(output_path, ".npy")
-    if figure is not None:
-        check_output(figure)
 
 
 def _write(

@@ -1,7 +1,7 @@
 """Every error becomes one line on stderr and the exit status that shells expect.
 
 0: success. 1: failure, or a reproduced claim does not hold. 2: an invalid argument, option or input file.
-130: Ctrl-C. ``--debug`` shows the traceback instead.
+130: Ctrl-C or SIGTERM. ``--debug`` shows the traceback instead.
 """
 
 import errno
@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from calepin.core.errors import IncompatibleError
+from calepin.core.interrupt import sigterm_as_ctrl_c
 
 __all__ = ["FAILED", "INTERRUPTED", "USAGE", "one_line", "run"]
 
@@ -36,7 +37,7 @@ BAD_INPUT = (
 def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
     """Call a Typer app and return the exit status."""
     debug, quiet = "--debug" in arguments, "--quiet" in arguments or "-q" in arguments
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), sigterm_as_ctrl_c():
         warnings.showwarning = lambda message, *_, **__: (
             None if quiet else _say(f"warning: {one_line(message)}")
         )

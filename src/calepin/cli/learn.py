@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from calepin.cli.learning import Checkpoint, DictionaryOut, Resume, fit, read_init, report
-from calepin.cli.options import SEED, Default, Seed, given, refuse
+from calepin.cli.learning import Checkpoint, CheckpointSeconds, DictionaryOut, Resume, fit, read_init, report
+from calepin.cli.options import SEED, Default, Force, Seed, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
-from calepin.core.paths import check_output
 
 __all__ = ["EXAMPLES", "Coder", "learn"]
 
@@ -99,8 +98,10 @@ def learn(
         Default(LEARNER, "tol"),
     ] = None,
     checkpoint: Checkpoint = None,
+    checkpoint_seconds: CheckpointSeconds = None,
     resume: Resume = False,
     seed: Seed = SEED,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -117,8 +118,9 @@ def learn(
         refuse({"--alpha": alpha}, f"has no effect with --coder {coder}: --n-nonzero limits its codes")
     else:
         refuse({"--n-nonzero": n_nonzero}, "has an effect only with --coder omp or ols")
+    if checkpoint is None:
+        refuse({"--checkpoint-seconds": checkpoint_seconds}, "has no effect without --checkpoint")
     X = open_samples(data)
-    check_output(output_path, ".safetensors")
     from calepin.estimators.dictionary import DictionaryLearner
 
     start = read_init(init)
@@ -138,6 +140,7 @@ def learn(
             max_iter=max_iter,
             tol=tol,
             checkpoint=checkpoint,
+            checkpoint_seconds=checkpoint_seconds,
             resume=resume,
         ),
         random_state=seed,

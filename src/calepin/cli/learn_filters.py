@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from calepin.cli.learning import Checkpoint, DictionaryOut, Resume, fit, read_init, report
-from calepin.cli.options import SEED, Default, Seed, given, refuse
+from calepin.cli.learning import Checkpoint, CheckpointSeconds, DictionaryOut, Resume, fit, read_init, report
+from calepin.cli.options import SEED, Default, Force, Seed, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
-from calepin.core.paths import check_output
 
 __all__ = ["EXAMPLES", "FilterCoder", "learn_filters"]
 
@@ -123,8 +122,10 @@ def learn_filters(
         Default(LEARNER, "tol"),
     ] = None,
     checkpoint: Checkpoint = None,
+    checkpoint_seconds: CheckpointSeconds = None,
     resume: Resume = False,
     seed: Seed = SEED,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -145,9 +146,10 @@ def learn_filters(
         refuse({"--n-nonzero": n_nonzero}, "has an effect only with --coder bcomp or --debias")
     if coder in (FilterCoder.exact, FilterCoder.bcomp):
         refuse({"--stride": stride}, f"has no effect with --coder {coder}, which uses every position")
+    if checkpoint is None:
+        refuse({"--checkpoint-seconds": checkpoint_seconds}, "has no effect without --checkpoint")
     sizes = None if kernel_size is None else parse_sizes(kernel_size, "--kernel-size")
     X = open_signals(data)
-    check_output(output_path, ".safetensors")
     from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
 
     start = read_init(init)
@@ -174,6 +176,7 @@ def learn_filters(
             max_iter=max_iter,
             tol=tol,
             checkpoint=checkpoint,
+            checkpoint_seconds=checkpoint_seconds,
             resume=resume,
         ),
         random_state=seed,

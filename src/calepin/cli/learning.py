@@ -5,21 +5,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calepin.cli.options import Default, Writes
 from calepin.cli.output import Output, peak_memory_mb
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Checkpoint", "DictionaryOut", "Resume", "fit", "read_init", "report"]
+__all__ = ["Checkpoint", "CheckpointSeconds", "DictionaryOut", "Resume", "fit", "read_init", "report"]
 
 DictionaryOut = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DICT.safetensors", help="File for the dictionary.")
+    Path,
+    typer.Option("--output", "-o", metavar="DICT.safetensors", help="File for the dictionary."),
+    Writes(".safetensors"),
 ]
 Checkpoint = Annotated[
     Path | None,
     typer.Option(
-        "--checkpoint", metavar="FILE", help="File for the state of the run, every minute and on Ctrl-C."
+        "--checkpoint",
+        metavar="FILE.safetensors",
+        help="File for the state of the run, also written on Ctrl-C and SIGTERM.",
     ),
+    Writes(".safetensors", checkpoint=True),
+]
+CheckpointSeconds = Annotated[
+    float | None,
+    typer.Option("--checkpoint-seconds", metavar="S", help="Time between two checkpoints."),
+    Default("calepin.learning.train:train", "checkpoint_seconds"),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")]
 
@@ -37,11 +48,11 @@ def read_init(init: str | None) -> "str | np.ndarray | None":
 
 
 def fit(learner: Any, X: "np.ndarray", output: Output) -> None:
-    """Learn; after Ctrl-C print the file with the state of the run."""
+    """Learn; after Ctrl-C or SIGTERM print the file with the state of the run."""
     try:
         learner.fit(X)
     except KeyboardInterrupt:
-        if learner.checkpoint is not None:
+        if learner.checkpoint is not None and Path(learner.checkpoint).exists():
             output.note(f"{learner.checkpoint} holds the state of the run; --resume continues it")
         raise
 

@@ -1,8 +1,12 @@
-"""Defaults of options, and errors for options without effect.
+"""Defaults of options, checks of the files they name, and errors for options without effect.
 
 An option that is not given is None, a flag False. Options that are given are passed to the function that the
 command calls; all others keep the default in the signature of that function, which is the only place where it
 is written. `Default` names this place, so that ``calepin COMMAND --help`` can show it.
+
+An option that names a file to write is marked by `Writes`. Before a command runs, `Command` checks that these
+files can be written, that none of them is also read, and that no file of another kind is replaced without
+--force.
 """
 
 import copy
@@ -11,16 +15,38 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, get_args, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
-__all__ = ["SEED", "Command", "Default", "Seed", "defaults", "given", "refuse"]
+from calepin.core.paths import IMAGE_FILES, check_output, check_replaced, check_separate
+from calepin.core.temporaries import remove_stale
+
+__all__ = [
+    "FIGURE_FILES",
+    "IMAGE_FILES",
+    "SEED",
+    "Command",
+    "Default",
+    "Force",
+    "Seed",
+    "Writes",
+    "defaults",
+    "given",
+    "refuse",
+    "written_by",
+]
+
+T = TypeVar("T")
 
 SEED = 0  # by default a command draws the same numbers in each run, even if its function does not
 
 Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of all randomness.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files of another kind.")]
+
+FIGURE_FILES = (*IMAGE_FILES, ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
@@ -49,11 +75,35 @@ class Default:
         return inspect.signature(function).parameters[self.parameter].default
 
 
+class Writes:
+    """The suffixes of a file that a command writes; it stands in the annotation of the option, as `Default`.
+
+    Parameters
+    ----------
+    *suffixes
+        The suffixes that the name of the file may have.
+    checkpoint
+        Whether it is a checkpoint, which `calepin.core.checkpoint` checks: it replaces checkpoints only.
+    """
+
+    def __init__(self, *suffixes: str, checkpoint: bool = False) -> None:
+        self.suffixes, self.checkpoint = suffixes, checkpoint
+
+
 def defaults(command: Callable[..., Any]) -> dict[str, Default]:
     """Return the places of the defaults of a command's options, by the name of the parameter."""
+    return _marked(command, Default)
+
+
+def written_by(command: Callable[..., Any]) -> dict[str, Writes]:
+    """Return the files that a command writes, by the name of the parameter."""
+    return _marked(command, Writes)
+
+
+def _marked(command: Callable[..., Any], mark: type[T]) -> dict[str, T]:
     hints = get_type_hints(inspect.unwrap(command), include_extras=True)
-    found = {name: [a for a in get_args(hint) if isinstance(a, Default)] for name, hint in hints.items()}
-    return {name: places[0] for name, places in found.items() if places}
+    found = {name: [a for a in get_args(hint) if isinstance(a, mark)] for name, hint in hints.items()}
+    return {name: marks[0] for name, marks in found.items() if marks}
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -90,7 +140,33 @@ def _was_given(value: Any) -> bool:
 
 
 class Command(TyperCommand):
-    """A command whose help shows the defaults in signatures."""
+    """A command that checks the files it will write, and whose help shows the defaults in signatures."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Check the files and run the command."""
+        self._check_files(ctx.params)
+        return super().invoke(ctx)
+
+    def _check_files(self, values: Mapping[str, Any]) -> None:
+        assert self.callback is not None
+        marks = written_by(self.callback)
+        written: dict[str, Path] = {}
+        read: list[tuple[str, Path]] = []
+        for option in self.params:
+            value, mark = values.get(option.name or ""), marks.get(option.name or "")
+            shown = option.metavar if option.param_type_name == "argument" else max(option.opts, key=len)
+            if mark is None:
+                # any text may name a file: --init takes a word or a file
+                files = value if isinstance(value, list | tuple) else [value]
+                read += [(str(shown), Path(file)) for file in files if isinstance(file, str | Path)]
+            elif value is not None:
+                check_output(value, *mark.suffixes)
+                if not (mark.checkpoint or values["force"]):
+                    check_replaced(value)
+                written[str(shown)] = Path(value)
+        check_separate(written, read)
+        for path in written.values():
+            remove_stale(path)  # of killed commands
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options; the modules of their defaults are imported."""

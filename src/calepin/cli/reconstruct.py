@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calepin.cli.measures import Measure, measure, measure_rows
-from calepin.cli.options import SEED, Default, given, refuse
+from calepin.cli.options import FIGURE_FILES, IMAGE_FILES, SEED, Default, Force, Writes, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
-from calepin.core.paths import check_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,17 +115,24 @@ def reconstruct(
         Default(FIT, "n_starts"),
     ] = None,
     output_path: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Reconstructed image.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT", help="Reconstructed image."),
+        Writes(*IMAGE_FILES),
     ] = None,
     complex_path: Annotated[
-        Path | None, typer.Option("--complex", metavar="OUT.npy", help="Complex coil images.")
+        Path | None,
+        typer.Option("--complex", metavar="OUT.npy", help="Complex coil images."),
+        Writes(".npy"),
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Plot original, adjoint and reconstruction.")
+        Path | None,
+        typer.Option(metavar="PNG", help="Plot original, adjoint and reconstruction."),
+        Writes(*FIGURE_FILES),
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="Seed of the measurements and the fit.")
     ] = SEED,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -157,7 +163,6 @@ def reconstruct(
         raise typer.BadParameter("expected a file of k-space", param_hint="KSPACE")
     if not mri and (source is None) == (sample is None):
         raise typer.BadParameter("give one of IMAGE and --sample NAME", param_hint="IMAGE")
-    _check_paths(output_path, complex_path, figure)
     known = None if mask is None else _open(mask)
     if mri:
         from calepin.reconstruction.scans import scan_kspace
@@ -188,16 +193,6 @@ def reconstruct(
     measures = {name: measure(pixels, scan.truth) for name, pixels in images.items()}
     written = _write(scan, found, measures, output_path, complex_path, figure)
     _report(output, scan, found, measures, seconds, written)
-
-
-def _check_paths(output_path: Path | None, complex_path: Path | None, figure: Path | None) -> None:
-    from calepin.datasets.images import check_image_path
-
-    for path in (output_path, figure):
-        if path is not None:
-            check_image_path(path)
-    if complex_path is not None:
-        check_output(complex_path, ".npy")
 
 
 def _open(path: Path) -> "np.ndarray":
@@ -269,12 +264,9 @@ def _write(
         write_image(output_path, Image(found.image))
         written.append(str(output_path))
     if complex_path is not None:
-        import numpy as np
+        from calepin.core.files import save_array
 
-        from calepin.core.files import atomic_write
-
-        with atomic_write(complex_path) as temporary, temporary.open("wb") as file:
-            np.save(file, (found.x[0] * scan.scale).numpy())
+        save_array(complex_path, (found.x[0] * scan.scale).numpy())
         written.append(str(complex_path))
     if figure is not None:
         from calepin.report.figures import before_after, save_figure

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calepin.cli.options import refuse
+from calepin.cli.options import IMAGE_FILES, Force, Writes, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
 
 if TYPE_CHECKING:
@@ -21,22 +21,23 @@ EXAMPLES = [
 
 def show(
     dictionary: Annotated[Path, typer.Argument(metavar="DICT", help="Dictionary file.")],
-    output_path: Annotated[Path, typer.Option("--output", "-o", metavar="PNG", help="File for the image.")],
+    output_path: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PNG", help="File for the image."), Writes(*IMAGE_FILES)
+    ],
     shape: Annotated[
         str | None,
         typer.Option(metavar="HxW", help="Shape of an atom. [default: square patches, else curves]"),
     ] = None,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Plot the atoms of a dictionary as one image; the channels of filters are side by side."""
     from calepin.core.files import load_arrays
-    from calepin.datasets.images import check_image_path
 
     output = Output(quiet, as_json)
     components = load_arrays(dictionary, "dictionary")[0]["components"]
-    check_image_path(output_path)
     if components.ndim > 2:
         refuse({"--shape": shape}, f"has no effect: the file {dictionary} has the shape of its filters")
         drawn_as = _draw_filters(components, output_path)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calepin.cli.options import FIGURE_FILES, Force, Writes
 from calepin.cli.output import Debug, Json, Output, Quiet
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ def spectrum(
     error: Annotated[
         float, typer.Option(metavar="E", help="Relative squared error of the reconstruction.")
     ] = 0.1,
-    figure: Annotated[Path | None, typer.Option(metavar="PNG", help="Plot the weights.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Plot the weights."), Writes(*FIGURE_FILES)
+    ] = None,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -61,12 +65,9 @@ def spectrum(
     equal energy in the first p of them. The number of Gaussian measurements follows from the bound of
     Theorems 1 and 2, with a constant from experiments, since the theory does not give it.
     """
-    from calepin.datasets.images import check_image_path
     from calepin.reconstruction.spectrum import kernel_weights, measurements_needed, trigonometric_basis
 
     output = Output(quiet, as_json)
-    if figure is not None:
-        check_image_path(figure)
     if smooth is not None and smooth > length:
         raise typer.BadParameter(f"expected 1 to {length}, got {smooth}", param_hint="--smooth")
     weights = kernel_weights(_kernel(kernel, width), length)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calepin.cli.options import SEED, Default, given, refuse
+from calepin.cli.options import FIGURE_FILES, SEED, Default, Force, Writes, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 
 if TYPE_CHECKING:
@@ -46,10 +46,14 @@ def spikes(
         ),
     ],
     output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="MODEL.safetensors", help="File for the model.")
+        Path,
+        typer.Option("--output", "-o", metavar="MODEL.safetensors", help="File for the model."),
+        Writes(".safetensors"),
     ],
     figure: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Plot raster, events, filter and KS test.")
+        Path | None,
+        typer.Option(metavar="PNG", help="Plot raster, events, filter and KS test."),
+        Writes(*FIGURE_FILES),
     ] = None,
     kernel_size: Annotated[
         int | None,
@@ -118,6 +122,7 @@ def spikes(
         Default(NWB, "window"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the KS test's correction.")] = SEED,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -128,13 +133,9 @@ def spikes(
     has its own history. Held-out trials test the goodness of fit, and that of a regression (GLM) on history
     and on the velocity of the stimulus, if the file has one. Bits per spike are a gain over a constant rate.
     """
-    from calepin.core.paths import check_output
     from calepin.core.progress import progress_bar
 
     output = Output(quiet, as_json)
-    check_output(output_path, ".safetensors")
-    if figure is not None:
-        check_output(figure)
     if coder is Coder.pursuit:
         refuse({"--alpha": alpha}, "has no effect with --coder pursuit")
     data = _read(files, variable, unit, bin_width, align, window)

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from calepin.cli.options import SEED, Default, Seed, given
+from calepin.cli.options import SEED, Default, Force, Seed, Writes, given
 from calepin.cli.output import Debug, Json, Output, Quiet
-from calepin.core.paths import check_output
 
 __all__ = ["EXAMPLES", "transfer"]
 
@@ -33,7 +32,9 @@ def transfer(
         Path, typer.Option("--data", metavar="NEW.npy", help="Samples (n_samples, ...), one per row.")
     ],
     output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="MODEL.safetensors", help="File for the model.")
+        Path,
+        typer.Option("--output", "-o", metavar="MODEL.safetensors", help="File for the model."),
+        Writes(".safetensors"),
     ],
     n_starts: Annotated[
         int | None,
@@ -51,6 +52,7 @@ def transfer(
         Default(_LEARNER, "max_iter"),
     ] = None,
     seed: Seed = SEED,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -65,7 +67,6 @@ def transfer(
     from calepin.networks.pretrained_networks import open_generator
 
     output = Output(quiet, as_json)
-    check_output(output_path, ".safetensors")
     X = load_samples(data)
     settings = given(n_starts=n_starts, prior=prior, max_iter=max_iter)
     learner = GenerativeDictionaryLearner(

@@ -6,6 +6,7 @@ The caller decides which tensors and scalars are saved; this module does not dep
 import json
 import os
 import time
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -16,9 +17,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from calepin.core.checks import check_number
 from calepin.core.files import load_arrays, save_arrays
+from calepin.core.paths import check_checkpoint
+from calepin.core.temporaries import remove_stale
 
-__all__ = ["Checkpoint", "describe", "load_checkpoint"]
+__all__ = ["CHECKPOINT_SECONDS", "Checkpoint", "describe", "load_checkpoint"]
+
+CHECKPOINT_SECONDS = 60.0
+"""Default time between two checkpoints, in seconds."""
 
 _COMPLEX = ":complex"  # suffix of the name of a complex array, stored with a last axis (real, imaginary)
 _LARGEST_LISTED = 64  # a description lists the entries of arrays up to this size, else a checksum
@@ -35,23 +42,32 @@ class Checkpoint:
         Kind of the run; a run of another kind cannot resume from the file.
     settings : mapping
         Settings that a resumed run must share; see `describe`.
-    seconds : float, default 60
+    seconds : float, default 60.0
         Time between two checkpoints, in seconds.
 
     Raises
     ------
-    FileNotFoundError
-        If the folder of `path` does not exist.
+    FileNotFoundError, IsADirectoryError, PermissionError
+        If `path` cannot be written.
+    ValueError
+        If `path` is a file other than a checkpoint of this kind, which is not replaced, or `seconds` is
+        negative.
     """
 
     def __init__(
-        self, path: str | os.PathLike, kind: str, settings: Mapping[str, Any], *, seconds: float = 60.0
+        self,
+        path: str | os.PathLike,
+        kind: str,
+        settings: Mapping[str, Any],
+        *,
+        seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
+        check_number("checkpoint_seconds", seconds, least=0)
+        check_checkpoint(path, kind)
+        remove_stale(path)
         self.path, self.kind, self.seconds = Path(path), kind, seconds
         self.settings = describe(settings)
         self._saved = time.monotonic()
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(f"checkpoint: the folder {self.path.parent} does not exist")
 
     def is_due(self) -> bool:
         """Return whether more than `seconds` have passed since the last checkpoint."""
@@ -62,6 +78,19 @@ class Checkpoint:
         arrays = dict(_as_real(name, value) for name, value in tensors.items())
         save_arrays(self.path, self.kind, arrays, {"settings": self.settings, "scalars": dict(scalars)})
         self._saved = time.monotonic()
+
+    def save_or_warn(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> None:
+        """Do what `save` does; warn if the file cannot be written, because the run is worth more than it."""
+        try:
+            self.save(tensors, scalars)
+        except OSError as error:
+            self._saved = time.monotonic()
+            reason = error.strerror or error
+            warnings.warn(
+                f"checkpoint: {self.path} could not be written: {reason}; the run continues without it",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Return the saved tensors and scalars, or None if there is no file. See `load_checkpoint`."""

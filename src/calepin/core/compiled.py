@@ -1,10 +1,18 @@
-"""Settings and helpers of compiled kernels: numba's options, vector width, bits of floating-point numbers."""
+"""Settings and helpers of compiled kernels: numba's options, its cache, vector width, bits of numbers."""
 
+import os
+import stat
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 
-__all__ = ["FAST", "LANES", "LEAF", "bits_of", "padded"]
+__all__ = ["FAST", "LANES", "LEAF", "bits_of", "njit", "padded"]
 
 
 LANES = 16
@@ -23,6 +31,54 @@ FAST: dict[str, Any] = {
 # Kernels that only access arrays of their callers need no reference counting: each count is an atomic
 # operation, and ten steps of a path need about a hundred of them.
 LEAF: dict[str, Any] = {**FAST, "_nrt": False}
+
+
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return `numba.njit` with these options, whose cache is elsewhere if numba finds no folder for it.
+
+    numba uses the folder in NUMBA_CACHE_DIR, the one of the source or the cache of the user, and fails if it
+    can write none of them. Then it is a folder of the user in that for temporary files, or nothing is cached.
+    """
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(**options)(function)
+        except RuntimeError as error:
+            if "no locator available" not in str(error):
+                raise
+        return numba.njit(**options | {"cache": _cache_elsewhere()})(function)
+
+    return compiled
+
+
+@cache
+def _cache_elsewhere() -> bool:
+    """Let numba cache in a temporary folder; return whether there is one. The first call warns."""
+    folder = _temporary_cache()
+    where = "nowhere: compiling takes time in each run" if folder is None else f"in {folder}"
+    warnings.warn(
+        f"numba found no folder for compiled kernels: they are kept {where}; NUMBA_CACHE_DIR names another",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    if folder is not None:
+        numba.config.CACHE_DIR = str(folder)  # pyright: ignore[reportAttributeAccessIssue]
+    return folder is not None
+
+
+def _temporary_cache() -> Path | None:
+    """Return a folder that only this user can write, since code is loaded from it; None if there is none."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    try:
+        folder = Path(tempfile.gettempdir()) / f"calepin-kernels-{user}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:
+        return None
+    mine = found.st_uid == user or user == "user"
+    return folder if stat.S_ISDIR(found.st_mode) and mine and not found.st_mode & 0o022 else None
 
 
 def padded(size: int) -> int:

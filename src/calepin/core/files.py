@@ -6,9 +6,8 @@ A model is one safetensors file: its arrays, and a JSON header with its kind and
 
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 from calepin.core.errors import FileFormatError
+from calepin.core.paths import target_of
+from calepin.core.temporaries import is_temporary, locked_temporary, remove_stale
 
 __all__ = ["atomic_write", "load_arrays", "read_header", "save_array", "save_arrays"]
 
@@ -28,33 +29,46 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any error it is removed.
 
     The suffix is kept, because many writers choose the format by it. After an error (such as a full disk)
-    or Ctrl-C, the old file is unchanged.
+    or Ctrl-C, the old file is unchanged. A link stays: its target is replaced. Temporaries of `path` that
+    killed writers left are removed first, those of living writers stay.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the message names `path`.
+    ValueError
+        If it is a device, a pipe, a socket, or a link to itself.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: it is a folder")
-    handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    target = target_of(path)
+    remove_stale(target)
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        with locked_temporary(target) as temporary:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~umask)
+            os.replace(temporary, target)
+    except OSError as error:
+        if error.filename is not None and not is_temporary(error.filename, target):
+            raise
+        if error.errno is None:  # NumPy tells neither number nor file
+            raise OSError(f"cannot write {path}: {error}") from error
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def save_array(path: str | os.PathLike, array: np.ndarray) -> None:
     """Write one array as an .npy file, atomically."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.save(_Checked(file.write), array, allow_pickle=False)  # pyright: ignore[reportArgumentType]
+
+
+class _Checked:
+    """A file for NumPy whose errors are raised: into a real file it writes by C, and loses the last error."""
+
+    def __init__(self, write: Callable[[Any], int]) -> None:
+        self.write = write
 
 
 def save_arrays(

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from calepin.core.errors import FileFormatError
 from calepin.core.files import atomic_write
+from calepin.core.paths import IMAGE_FILES, check_output
 
 __all__ = ["SUFFIXES", "Image", "check_image_path", "read_image", "write_image"]
 
 BAND = 256
-SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+SUFFIXES = IMAGE_FILES
 
 
 @dataclass(frozen=True)
@@ -210,19 +211,15 @@ def check_image_path(path: str | os.PathLike) -> None:
     Raises
     ------
     ValueError
-        If the suffix is unknown.
+        If the suffix is unknown, or the path is a device, a pipe or a socket.
     IsADirectoryError
         If the path is a folder.
     FileNotFoundError
         If the folder of the file does not exist.
+    PermissionError
+        If the file or its folder is read-only.
     """
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"cannot write {path}: expected a name that ends in {', '.join(SUFFIXES)}")
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: it is a folder")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")
+    check_output(path, *SUFFIXES)
 
 
 def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:

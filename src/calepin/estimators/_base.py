@@ -2,7 +2,8 @@
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -12,7 +13,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from calepin.core.checks import check_integer, check_methods, check_number, check_one_of
+from calepin.core.checks import check_integer, check_methods, check_number, check_one_of, is_integer
 from calepin.core.errors import FileFormatError
 from calepin.core.files import load_arrays, read_header, save_arrays
 from calepin.core.random import numpy_generator
@@ -31,7 +32,28 @@ OBJECTS = {
     "coder": ("encode",),
     "rule": ("init", "step"),
 }
-FITTED = ("n_iter_", "n_steps_", "converged_", "history_")
+OF_A_RUN = ("checkpoint", "checkpoint_seconds", "resume")  # a file never says where to write
+
+
+def is_count(value: Any) -> bool:
+    """Return whether a value of a file is a number of things."""
+    return is_integer(value) and value >= 0
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(record, dict) and all(isinstance(entry, int | float) for entry in record.values())
+        for record in value
+    )
+
+
+# what `load` sets from the header of a file, with a check of each value
+FITTED: dict[str, Callable[[Any], bool]] = {
+    "n_iter_": is_count,
+    "n_steps_": is_count,
+    "converged_": lambda value: isinstance(value, bool),
+    "history_": _is_history,
+}
 
 
 class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -45,6 +67,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     max_iter: int
     tol: float
     checkpoint: str | os.PathLike | None
+    checkpoint_seconds: float
     resume: bool
     random_state: Any
     device: str | None
@@ -52,6 +75,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     _kind: ClassVar[str] = KIND
     _n_axes: ClassVar[int | None] = 2  # of the components; None: 3 or more
+    _fitted: ClassVar[Mapping[str, Callable[[Any], bool]]] = FITTED
 
     components_: np.ndarray
     history_: list[dict[str, float]]
@@ -83,13 +107,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             The atoms are not finite or have the wrong number of axes, or a parameter is out of range.
         """
         components = np.asarray(components)
-        n_axes = "3 or more" if cls._n_axes is None else str(cls._n_axes)
-        if components.dtype.kind != "f" or not components.size or not np.isfinite(components).all():
-            raise ValueError("components: expected finite floating-point numbers, at least one")
-        if components.ndim < 3 if cls._n_axes is None else components.ndim != cls._n_axes:
-            raise ValueError(
-                f"components: expected an array with {n_axes} axes, got shape {components.shape}"
-            )
+        cls._check_components(components)
         determined = cls._parameters_of(components)
         for name in determined.keys() & parameters.keys():
             raise ValueError(f"{name}: expected none, because the components determine it")
@@ -97,6 +115,16 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         learner._adopt(components)
         learner._check_parameters()
         return learner
+
+    @classmethod
+    def _check_components(cls, components: np.ndarray) -> None:
+        n_axes = "3 or more" if cls._n_axes is None else str(cls._n_axes)
+        if components.dtype.kind != "f" or not components.size or not np.isfinite(components).all():
+            raise ValueError("components: expected finite floating-point numbers, at least one")
+        if components.ndim < 3 if cls._n_axes is None else components.ndim != cls._n_axes:
+            raise ValueError(
+                f"components: expected an array with {n_axes} axes, got shape {components.shape}"
+            )
 
     @classmethod
     def _parameters_of(cls, components: np.ndarray) -> dict[str, Any]:
@@ -107,20 +135,20 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Write the fitted dictionary to one safetensors file, atomically.
 
         Objects, such as a coder, are not stored: pass them to `load` again. Objects that only `fit` needs
-        (`random_state` and `optimizer`) are replaced by their defaults in the loaded estimator.
+        (`random_state` and `optimizer`) are replaced by their defaults in the loaded estimator, as is
+        everything about checkpoints: a file never says where to write.
         """
         check_is_fitted(self, "components_")
-        parameters = {k: v for k, v in self.get_params(deep=False).items() if _fits_a_file(v)}
+        given = {k: v for k, v in self.get_params(deep=False).items() if k not in OF_A_RUN}
+        parameters = {k: v for k, v in given.items() if _fits_a_file(v)}
         arrays = {"components": self.components_}
         if not isinstance(self.init, str):
             arrays["init"] = np.asarray(self.init)
-        if self.checkpoint is not None:
-            parameters["checkpoint"] = os.fspath(self.checkpoint)
-        fitted = {name: getattr(self, name) for name in self._fitted_scalars}
+        fitted = {name: getattr(self, name) for name in self._fitted if hasattr(self, name)}
         names = getattr(self, "feature_names_in_", None)
         if names is not None:
             fitted["feature_names_in_"] = list(names)
-        missing = self.get_params(deep=False).keys() - parameters.keys() - set(_OF_FIT_ALONE)
+        missing = given.keys() - parameters.keys() - set(_OF_FIT_ALONE)
         header = {
             "class": type(self).__name__,
             "estimator": _plain(parameters),
@@ -144,27 +172,58 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Raises
         ------
         FileNotFoundError, calepin.FileFormatError
-            If the file does not exist, holds no dictionary, or was written by another estimator.
+            If the file does not exist, holds no dictionary, was written by another estimator, or holds what
+            no estimator writes.
         ValueError
             If a required object is missing.
+
+        Warns
+        -----
+        UserWarning
+            If the device of the file is not available here; the CPU is used in its place.
         """
         arrays, parameters = load_arrays(path, cls._kind)
         made_by = parameters.get("class", cls.__name__)
         if made_by != cls.__name__:
             raise FileFormatError(f"{path} holds a {made_by}, expected a {cls.__name__}")
-        known = cls._get_param_names()
-        given = {k: v for k, v in parameters.get("estimator", {}).items() if k in known}
+        if "components" not in arrays:
+            raise FileFormatError(f"{path} lacks components: it holds {', '.join(arrays) or 'no array'}")
+        given = cls._given_in(path, parameters)
         if "init" in arrays:
             given["init"] = arrays["init"]
-        for name in parameters.get("objects", []):
-            if name not in objects:
+        for name in _names_in(path, parameters, "objects"):
+            if name not in objects and name not in OF_A_RUN:
                 raise ValueError(f"{name}: expected the object that {path} was learned with, got none")
+        if "device" not in objects:
+            given["device"] = _usable_device(path, given.get("device"))
         learner = cls(**given | objects)
-        learner._adopt(arrays["components"])
-        for name, value in parameters.get("fitted", {}).items():
-            setattr(learner, name, np.asarray(value, object) if name == "feature_names_in_" else value)
-        learner._load_learned(arrays)
+        try:
+            cls._check_components(arrays["components"])
+            learner._adopt(arrays["components"])
+            learner._load_learned(arrays)
+        except ValueError as error:
+            raise FileFormatError(f"{path}: {error}") from None
+        for name, value in cls._fitted_in(path, parameters).items():
+            setattr(learner, name, value)
         return learner
+
+    @classmethod
+    def _given_in(cls, path: str | os.PathLike, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters of the estimator in the header of a file."""
+        given = _mapping_in(path, parameters, "estimator")
+        known = set(cls._get_param_names()) - set(OF_A_RUN)
+        return {name: value for name, value in given.items() if name in known}
+
+    @classmethod
+    def _fitted_in(cls, path: str | os.PathLike, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return the fitted attributes in the header of a file: known names with values of their types."""
+        fitted = dict(_mapping_in(path, parameters, "fitted"))
+        names = _names_in(path, fitted, "feature_names_in_")
+        fitted.pop("feature_names_in_", None)
+        for name, value in fitted.items():
+            if name not in cls._fitted or not cls._fitted[name](value):
+                raise FileFormatError(f"{path}: expected no fitted attribute {name!r} = {value!r:.40}")
+        return fitted | ({"feature_names_in_": np.asarray(names, object)} if names else {})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -185,11 +244,6 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _automatic_batch_size(self) -> int | None:
         """Number of samples of a batch for batch_size "auto"; None for all samples."""
         return BATCH_SIZE
-
-    @property
-    def _fitted_scalars(self) -> tuple[str, ...]:
-        """Names of the fitted attributes that are stored in the header of a file."""
-        return tuple(name for name in FITTED if hasattr(self, name))
 
     def _make_rule(self, n_steps: int | None) -> Any:
         """Return the update rule; `n_steps` is the number of batches of a pass, or None if unknown."""
@@ -242,6 +296,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                     tol=self.tol,
                     callbacks=[*shown, *callbacks],
                     checkpoint=self.checkpoint,
+                    checkpoint_seconds=self.checkpoint_seconds,
                 )
         finally:
             self._publish(state)  # also after Ctrl-C, so that the result so far can be used
@@ -264,6 +319,9 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if not (isinstance(self.batch_size, str) and self.batch_size == "auto"):
             check_integer("batch_size", self.batch_size)
         check_number("tol", self.tol, least=0)
+        check_number("checkpoint_seconds", self.checkpoint_seconds, least=0)
+        if self.checkpoint is None:
+            self._refuse("checkpoint=None", "checkpoint_seconds")
         for name, methods in OBJECTS.items():
             value = getattr(self, name, None)
             if value is not None and not isinstance(value, str):
@@ -411,6 +469,34 @@ def _progress(shown: bool, data: Batches, state: TrainState, max_iter: int) -> I
 def _is_stream(X: Any) -> bool:
     """Return whether X is an iterable of batches and not convertible to an array."""
     return hasattr(X, "__iter__") and not hasattr(X, "__array__") and not hasattr(X, "__getitem__")
+
+
+def _mapping_in(path: str | os.PathLike, parameters: dict[str, Any], name: str) -> dict[str, Any]:
+    value = parameters.get(name, {})
+    if not isinstance(value, dict):
+        raise FileFormatError(f"{path}: {name}: expected values by name, got {value!r:.40}")
+    return value
+
+
+def _names_in(path: str | os.PathLike, parameters: dict[str, Any], name: str) -> list[str]:
+    value = parameters.get(name, [])
+    if not (isinstance(value, list) and all(isinstance(entry, str) for entry in value)):
+        raise FileFormatError(f"{path}: {name}: expected a list of names, got {value!r:.40}")
+    return value
+
+
+def _usable_device(path: str | os.PathLike, device: Any) -> str | None:
+    """Return the device of a file if this machine has it, else None with a warning."""
+    if device is None:
+        return None
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, TypeError, ValueError):
+        warnings.warn(
+            f"{path} was learned on device {device!r}, which is not available: the CPU is used", stacklevel=3
+        )
+        return None
+    return device
 
 
 def _fits_a_file(value: Any) -> bool:

@@ -13,6 +13,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_number, check_one_of, is_integer, is_number
 from calepin.core.random import numpy_generator
 from calepin.estimators._base import BaseLearner
@@ -119,7 +120,11 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         Relative tolerance: stop when a pass changes the mean objective by at most this fraction. 0 disables
         this test.
     checkpoint : path, optional
-        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every minute.
+        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every
+        `checkpoint_seconds`. If it cannot be written, the run continues with a warning. It is not stored in
+        the file of the estimator.
+    checkpoint_seconds : float, default=60.0
+        Time between two checkpoints, in seconds.
     resume : bool, default=False
         Whether to resume the run from `checkpoint` if that file exists.
     random_state : int, RandomState, Generator or None, default=None
@@ -205,6 +210,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         max_iter: int = 30,
         tol: float = 1e-4,
         checkpoint: str | os.PathLike | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         resume: bool = False,
         random_state: Any = None,
         device: str | None = None,
@@ -233,6 +239,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.checkpoint = checkpoint
+        self.checkpoint_seconds = checkpoint_seconds
         self.resume = resume
         self.random_state = random_state
         self.device = device

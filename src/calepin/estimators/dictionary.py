@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.estimators._base import BaseLearner, on_device
 from calepin.learning.atoms import AtomSet
@@ -70,7 +71,11 @@ class DictionaryLearner(BaseLearner):
     missing : {"error", "allow"}, default="error"
         Whether NaN in X is an error or marks a missing entry.
     checkpoint : path, optional
-        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every minute.
+        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every
+        `checkpoint_seconds`. If it cannot be written, the run continues with a warning. It is not stored in
+        the file of the estimator.
+    checkpoint_seconds : float, default=60.0
+        Time between two checkpoints, in seconds.
     resume : bool, default=False
         Whether to resume the run from `checkpoint` if that file exists.
     random_state : int, RandomState, Generator or None, default=None
@@ -123,6 +128,7 @@ class DictionaryLearner(BaseLearner):
         tol: float = 1e-3,
         missing: Literal["error", "allow"] = "error",
         checkpoint: str | os.PathLike | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         resume: bool = False,
         random_state: Any = None,
         device: str | None = None,
@@ -142,6 +148,7 @@ class DictionaryLearner(BaseLearner):
         self.tol = tol
         self.missing = missing
         self.checkpoint = checkpoint
+        self.checkpoint_seconds = checkpoint_seconds
         self.resume = resume
         self.random_state = random_state
         self.device = device

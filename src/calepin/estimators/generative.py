@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -10,12 +10,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_one_of, is_number
 from calepin.core.errors import FileFormatError
 from calepin.core.files import load_arrays
 from calepin.core.random import numpy_generator, torch_generator
 from calepin.core.threads import single_threaded_blas, single_threaded_torch
-from calepin.estimators._base import BaseLearner
+from calepin.estimators._base import FITTED, BaseLearner, is_count
 from calepin.generators.base import Generator, check_generator, latent_dimension, like_generator
 from calepin.generators.files import arrays_of, describe, fingerprint, rebuild, same_generator
 from calepin.learning.batches import ArrayBatches
@@ -76,7 +77,11 @@ class GenerativeDictionaryLearner(BaseLearner):
         Relative tolerance: stop when a pass changes the mean objective by at most this fraction. 0 disables
         this test.
     checkpoint : path, optional
-        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every minute.
+        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every
+        `checkpoint_seconds`. If it cannot be written, the run continues with a warning. It is not stored in
+        the file of the estimator.
+    checkpoint_seconds : float, default=60.0
+        Time between two checkpoints, in seconds.
     resume : bool, default=False
         Whether to resume the run from `checkpoint` if that file exists.
     random_state : int, RandomState, Generator or None, default=None
@@ -117,6 +122,9 @@ class GenerativeDictionaryLearner(BaseLearner):
     """
 
     _kind: ClassVar[str] = KIND
+    _fitted: ClassVar[Mapping[str, Callable[[Any], bool]]] = FITTED | dict.fromkeys(
+        ("latent_dim_", "n_determined_", "n_directions_"), is_count
+    )
 
     latent_dim_: int
 
@@ -135,6 +143,7 @@ class GenerativeDictionaryLearner(BaseLearner):
         max_iter: int = 3,
         tol: float = 1e-3,
         checkpoint: str | os.PathLike | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         resume: bool = False,
         random_state: Any = None,
         device: str | None = None,
@@ -152,6 +161,7 @@ class GenerativeDictionaryLearner(BaseLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.checkpoint = checkpoint
+        self.checkpoint_seconds = checkpoint_seconds
         self.resume = resume
         self.random_state = random_state
         self.device = device
@@ -249,11 +259,14 @@ class GenerativeDictionaryLearner(BaseLearner):
         if not {"components", "fingerprint"} <= arrays.keys():
             raise FileFormatError(f"{path} lacks the components or the fingerprint of its generator")
         if generator is None:
-            if parameters["generator"] is None:
+            if parameters.get("generator") is None:
                 raise ValueError(f"generator: expected one, because {path} does not contain it, got None")
             own = {k.removeprefix(_GENERATOR): v for k, v in arrays.items() if k.startswith(_GENERATOR)}
             generator = rebuild(parameters["generator"], own)
-        if not same_generator(generator, arrays["fingerprint"], parameters["fitted"]["latent_dim_"]):
+        latent_dim = cls._fitted_in(path, parameters).get("latent_dim_")
+        if latent_dim is None:
+            raise FileFormatError(f"{path} lacks the number of latents")
+        if not same_generator(generator, arrays["fingerprint"], latent_dim):
             raise ValueError(f"generator: expected the one {path} was learned with, got another")
         return super().load(path, generator=generator, **objects)
 
@@ -269,11 +282,6 @@ class GenerativeDictionaryLearner(BaseLearner):
     @property
     def _automatic_batch_size(self) -> int | None:
         return LARGEST_BATCH
-
-    @property
-    def _fitted_scalars(self) -> tuple[str, ...]:
-        own = ("latent_dim_", "n_determined_", "n_directions_")
-        return (*super()._fitted_scalars, *(name for name in own if hasattr(self, name)))
 
     @classmethod
     def _parameters_of(cls, components: np.ndarray) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.estimators._base import BaseLearner, on_device
 from calepin.learning.atoms import AtomSet
@@ -109,7 +110,11 @@ class UnfoldedDictionaryLearner(BaseLearner):
         Relative tolerance: stop when a pass changes the mean objective by at most this fraction. 0 disables
         this test.
     checkpoint : path, optional
-        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every minute.
+        File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every
+        `checkpoint_seconds`. If it cannot be written, the run continues with a warning. It is not stored in
+        the file of the estimator.
+    checkpoint_seconds : float, default=60.0
+        Time between two checkpoints, in seconds.
     resume : bool, default=False
         Whether to resume the run from `checkpoint` if that file exists.
     random_state : int, RandomState, Generator or None, default=None
@@ -182,6 +187,7 @@ class UnfoldedDictionaryLearner(BaseLearner):
         max_iter: int = 30,
         tol: float = 1e-3,
         checkpoint: str | os.PathLike | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         resume: bool = False,
         random_state: Any = None,
         device: str | None = None,
@@ -212,6 +218,7 @@ class UnfoldedDictionaryLearner(BaseLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.checkpoint = checkpoint
+        self.checkpoint_seconds = checkpoint_seconds
         self.resume = resume
         self.random_state = random_state
         self.device = device
@@ -359,6 +366,9 @@ class UnfoldedDictionaryLearner(BaseLearner):
         return learned
 
     def _load_learned(self, arrays: dict[str, np.ndarray]) -> None:
+        for name, shape in {"step_size": (1,), "alpha": (len(self.components_),)}.items():
+            if name in arrays and (arrays[name].shape != shape or not np.isfinite(arrays[name]).all()):
+                raise ValueError(f"{name}: expected finite values of shape {shape}")
         if "step_size" in arrays:
             self.step_size_ = float(arrays["step_size"][0])
         if "alpha" in arrays:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numba import njit
 
+from calepin.core.compiled import njit
 from calepin.core.threads import run_blocks
 
 __all__ = ["GroupFilter"]

@@ -8,9 +8,9 @@ that only the patches of one band are in memory.
 from collections.abc import Iterator
 
 import numpy as np
-from numba import njit
 from scipy import sparse
 
+from calepin.core.compiled import njit
 from calepin.core.random import RandomState, numpy_generator
 from calepin.core.threads import run_blocks
 

@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_one_of
 from calepin.core.random import randn, torch_generator
 from calepin.datasets.noise import GaussianNoise
@@ -105,6 +106,7 @@ def train_denoiser(
     start: UnfoldedAutoencoder | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: str | os.PathLike | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> tuple[UnfoldedAutoencoder, TrainState]:
     """Train a denoising network on clean images.
 
@@ -121,6 +123,8 @@ def train_denoiser(
         Called with the state after each step; a true result ends the training.
     checkpoint : path, optional
         File for the state of the run; an existing one is continued. See `calepin.learning.train`.
+    checkpoint_seconds : float, default 60.0
+        Time between two checkpoints, in seconds.
 
     Returns
     -------
@@ -144,5 +148,12 @@ def train_denoiser(
         seed=seed,
     )
     data = ArrayBatches(images, settings.batch_size, seed=seed)
-    state = train_steps(rule, data, settings.n_steps, callbacks=callbacks, checkpoint=checkpoint)
+    state = train_steps(
+        rule,
+        data,
+        settings.n_steps,
+        callbacks=callbacks,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+    )
     return state.learned.network, state

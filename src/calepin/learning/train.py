@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from calepin.core.checkpoint import Checkpoint
+from calepin.core.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from calepin.core.checkpoint import load_checkpoint as read_checkpoint
 from calepin.core.interrupt import between_steps
 from calepin.learning.batches import ArrayBatches, Batches
@@ -73,7 +73,7 @@ def train(
     tol: float = 0.0,
     callbacks: Sequence[Callback] = (),
     checkpoint: str | os.PathLike | None = None,
-    checkpoint_seconds: float = 60.0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> TrainState:
     """Train for `max_iter` passes over the data, or until convergence or a stop by a callback.
 
@@ -115,8 +115,9 @@ def train(
     file = None if checkpoint is None else _file(checkpoint, rule, data, checkpoint_seconds)
     begun, before = time.monotonic(), state.seconds
     sound = True
-    try:
-        with between_steps() as interruption:
+    with between_steps() as interruption:
+        try:
+            stopped = False
             while state.n_passes < max_iter and not state.converged:
                 for batch in data.walk(state.n_passes, state.step_in_pass):
                     sound = False
@@ -125,21 +126,25 @@ def train(
                     state.seconds = before + time.monotonic() - begun
                     results = [callback(state) for callback in callbacks]
                     interruption.check()
-                    if any(results):
-                        return state
+                    stopped = any(results)
+                    if stopped:
+                        break
                     if file is not None and file.is_due():
-                        _save(file, state)
+                        _save_or_warn(file, state)
+                if stopped:
+                    break
                 if state.step_in_pass == 0:
                     raise ValueError("X gave no batch: expected an iterable that can be iterated over again")
                 sound = False
                 _end_pass(rule, state, tol)
                 sound = True
                 interruption.check()
-        return state
-    finally:
-        # An error inside a step leaves the state inconsistent: keep the last checkpoint in that case.
-        if file is not None and sound:
-            _save(file, state)
+        finally:
+            # An error inside a step leaves the state inconsistent: keep the last checkpoint in that case.
+            if file is not None and sound:
+                _save_or_warn(file, state)
+        interruption.check()  # a signal may have arrived while the state was written
+    return state
 
 
 def train_steps(
@@ -149,6 +154,7 @@ def train_steps(
     *,
     callbacks: Sequence[Callback] = (),
     checkpoint: str | os.PathLike | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     device: torch.device | str | None = None,
 ) -> TrainState:
     """Train a network for a number of steps, and resume from the checkpoint if that file exists.
@@ -165,6 +171,8 @@ def train_steps(
     callbacks : sequence of callables, default ()
         See `train`.
     checkpoint : path, optional
+        See `train`.
+    checkpoint_seconds : float, default 60.0
         See `train`.
     device : torch.device or str, optional
         Device of the training. Default: that of the rule's network.
@@ -186,7 +194,15 @@ def train_steps(
 
     if not enough(state):
         passes = -(-n_steps // (data.n_steps or 1))
-        train(rule, data, state, max_iter=passes, callbacks=[*callbacks, enough], checkpoint=checkpoint)
+        train(
+            rule,
+            data,
+            state,
+            max_iter=passes,
+            callbacks=[*callbacks, enough],
+            checkpoint=checkpoint,
+            checkpoint_seconds=checkpoint_seconds,
+        )
     if enough(state):
         rule.finish(state.learned)
     return state
@@ -194,7 +210,7 @@ def train_steps(
 
 def save_checkpoint(path: str | os.PathLike, rule: Any, data: Batches, state: TrainState) -> None:
     """Write the state of a run to one safetensors file, atomically."""
-    _save(_file(path, rule, data), state)
+    _file(path, rule, data).save(*_contents(state))
 
 
 def load_checkpoint(
@@ -214,7 +230,9 @@ def load_checkpoint(
     return TrainState(learned=learned, **scalars)
 
 
-def _file(path: str | os.PathLike, rule: Any, data: Batches, seconds: float = 60.0) -> Checkpoint:
+def _file(
+    path: str | os.PathLike, rule: Any, data: Batches, seconds: float = CHECKPOINT_SECONDS
+) -> Checkpoint:
     return Checkpoint(path, CHECKPOINT, _settings(rule, data), seconds=seconds)
 
 
@@ -222,9 +240,13 @@ def _settings(rule: Any, data: Batches) -> dict[str, Any]:
     return {**rule.settings(), "data": data.fingerprint()}
 
 
-def _save(file: Checkpoint, state: TrainState) -> None:
+def _save_or_warn(file: Checkpoint, state: TrainState) -> None:
+    file.save_or_warn(*_contents(state))
+
+
+def _contents(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
     scalars = {name: value for name, value in vars(state).items() if name != "learned"}
-    file.save(state.learned.tensors(), {**scalars, "learned": state.learned.scalars()})
+    return state.learned.tensors(), {**scalars, "learned": state.learned.scalars()}
 
 
 def _count(state: TrainState, objective: np.ndarray) -> None:

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calepin.core.compiled import FAST
+from calepin.core.compiled import FAST, njit
 from calepin.core.threads import n_threads, run_blocks
 
 __all__ = ["interpolation_matrix", "rectified_moments"]

@@ -19,7 +19,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from calepin.core.checkpoint import Checkpoint
+from calepin.core.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from calepin.core.checks import check_integer, check_methods, check_number, check_tensor
 from calepin.core.errors import IncompatibleError
 from calepin.core.interrupt import between_steps
@@ -125,7 +125,7 @@ def fit_untrained(
     callback: Callable[[FitProgress], bool | None] | None = None,
     generator: torch.Generator | None = None,
     checkpoint: str | os.PathLike | None = None,
-    checkpoint_seconds: float = 60.0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     resume: bool = False,
     verbose: bool = False,
 ) -> UntrainedSolution:
@@ -168,7 +168,8 @@ def fit_untrained(
     checkpoint : path, optional
         File for the state of the fit, written at the end, on Ctrl-C and SIGTERM (after the current
         iteration), and every `checkpoint_seconds`.
-    checkpoint_seconds : float, default 60
+    checkpoint_seconds : float, default 60.0
+        Time between two checkpoints, in seconds.
     resume : bool, default False
         Continue from `checkpoint` if that file exists; the result is that of an uninterrupted run.
     verbose : bool, default False
@@ -319,10 +320,10 @@ class _Run:
         self.state = state
 
     def save(self, file: Checkpoint) -> None:
-        """Write the last complete state."""
+        """Write the last complete state; warn if that fails."""
         histories = {f"history.{name}": values for name, values in self._whole_history().items()}
         scalars = {"n_iter": self.state.n_iter, "seconds": self.seconds}
-        file.save(self.state.tensors() | histories, scalars)
+        file.save_or_warn(self.state.tensors() | histories, scalars)
 
     def resume(self, file: Checkpoint) -> None:
         """Continue from the state in a file, if there is one."""

@@ -81,7 +81,7 @@ def write_cfl(path: str | os.PathLike, samples: NDArray) -> None:
     sizes = [ky, kx, 1, n_coils, *[1] * 9, n_slices, 1, 1]
     with atomic_write(path) as temporary:
         # Fortran order of (ky, kx, coils, slices): the first index varies fastest
-        samples.astype(np.complex64).transpose(2, 3, 1, 0).ravel(order="F").tofile(temporary)
+        temporary.write_bytes(samples.astype(np.complex64).transpose(2, 3, 1, 0).tobytes(order="F"))
     with atomic_write(path.with_suffix(".hdr")) as temporary:
         temporary.write_text("# Dimensions\n" + " ".join(map(str, sizes)) + "\n")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
+from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.random import torch_generator
 from calepin.likelihoods import Likelihood
 from calepin.networks.deep_decoder import DeepDecoder
@@ -56,7 +57,10 @@ class UntrainedReconstructor(BaseEstimator):
     consistent : bool, default=False
         Whether to replace the signals by the nearest ones that agree with the measurements.
     checkpoint : path, optional
-        File for the state of the run, also written on Ctrl-C and SIGTERM.
+        File for the state of the run, written at the end, on Ctrl-C and SIGTERM, and every
+        `checkpoint_seconds`.
+    checkpoint_seconds : float, default=60.0
+        Time between two checkpoints, in seconds.
     resume : bool, default=False
         Continue from `checkpoint` if that file exists.
     random_state : int, RandomState, Generator or None, default=None
@@ -106,6 +110,7 @@ class UntrainedReconstructor(BaseEstimator):
         held_out: float = 0.0,
         consistent: bool = False,
         checkpoint: str | os.PathLike | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         resume: bool = False,
         random_state: Any = None,
         device: str | None = None,
@@ -122,6 +127,7 @@ class UntrainedReconstructor(BaseEstimator):
         self.held_out = held_out
         self.consistent = consistent
         self.checkpoint = checkpoint
+        self.checkpoint_seconds = checkpoint_seconds
         self.resume = resume
         self.random_state = random_state
         self.device = device
@@ -165,6 +171,7 @@ class UntrainedReconstructor(BaseEstimator):
             consistent=self.consistent,
             generator=torch_generator(self.random_state),
             checkpoint=self.checkpoint,
+            checkpoint_seconds=self.checkpoint_seconds,
             resume=self.resume,
             verbose=self.verbose,
         )

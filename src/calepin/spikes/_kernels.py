@@ -6,7 +6,8 @@ The cost of the sums is proportional to the number of spikes, not to bins times 
 import math
 
 import numpy as np
-from numba import njit
+
+from calepin.core.compiled import njit
 
 __all__ = ["add_history", "history_products", "logistic"]
 

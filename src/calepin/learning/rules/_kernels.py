@@ -5,7 +5,8 @@ number of nonzeros. Each kernel runs on one thread with a fixed order of summati
 """
 
 import numpy as np
-from numba import njit
+
+from calepin.core.compiled import njit
 
 # The compiler may reorder sums (once, at compile time); NaN and infinity are handled as usual.
 FAST = {"reassoc", "contract", "nsz", "arcp"}

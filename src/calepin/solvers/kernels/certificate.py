@@ -10,9 +10,8 @@ Residuals and sums are float64 for samples of any precision.
 """
 
 import numpy as np
-from numba import njit
 
-from calepin.core.compiled import FAST
+from calepin.core.compiled import FAST, njit
 from calepin.solvers.kernels.support import largest, position
 
 

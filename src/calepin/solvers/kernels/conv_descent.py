@@ -12,9 +12,8 @@ which is kept up to date.
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
 
-from calepin.core.compiled import FAST, LEAF
+from calepin.core.compiled import FAST, LEAF, njit
 from calepin.solvers.kernels.support import enlarged
 
 LANES = 8

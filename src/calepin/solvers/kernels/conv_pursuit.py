@@ -9,9 +9,8 @@ event changes only those that it overlaps, directly or through others, and the c
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
 
-from calepin.core.compiled import FAST, LEAF
+from calepin.core.compiled import FAST, LEAF, njit
 from calepin.solvers.kernels.conv_descent import correlate, correlate_all, observed_norm, subtract
 
 GAUSSIAN, BINOMIAL, POISSON = 0, 1, 2

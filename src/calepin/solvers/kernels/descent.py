@@ -7,9 +7,8 @@ given codes and stops at a duality gap.
 """
 
 import numpy as np
-from numba import njit
 
-from calepin.core.compiled import FAST, LANES, LEAF
+from calepin.core.compiled import FAST, LANES, LEAF, njit
 from calepin.solvers.kernels.support import counting, fill_gram_row, grow_inverse, inverse_column
 
 SWEEPS = 8  # between steps on the support

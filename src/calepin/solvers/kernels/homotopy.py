@@ -11,9 +11,8 @@ u = G_SS^-1 s, and the correlations D (x - z D) by -t G u.
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
 
-from calepin.core.compiled import FAST, LANES, LEAF
+from calepin.core.compiled import FAST, LANES, LEAF, njit
 from calepin.solvers.kernels.support import (
     combine_rows,
     counting,

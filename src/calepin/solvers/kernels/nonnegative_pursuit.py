@@ -9,9 +9,8 @@ The inverse Gram matrix of the support is updated in each step.
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
 
-from calepin.core.compiled import FAST, LANES, LEAF
+from calepin.core.compiled import FAST, LANES, LEAF, njit
 from calepin.solvers.kernels.pursuit import best_atom
 from calepin.solvers.kernels.support import (
     combine_rows,

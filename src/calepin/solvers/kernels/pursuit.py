@@ -11,9 +11,8 @@ Section II).
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
 
-from calepin.core.compiled import FAST, LEAF
+from calepin.core.compiled import FAST, LEAF, njit
 from calepin.solvers.kernels.support import (
     combine_rows,
     counting,

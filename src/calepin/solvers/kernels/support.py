@@ -7,9 +7,8 @@ instructions without a scalar remainder. Padding is zero and remains zero.
 """
 
 import numpy as np
-from numba import njit
 
-from calepin.core.compiled import FAST, LANES, LEAF
+from calepin.core.compiled import FAST, LANES, LEAF, njit
 
 
 @njit(**LEAF)
