@@ -88,7 +88,8 @@ def test_every_command_has_help_with_examples(capsys, command, flag):
         (["nonsense"], "No such command 'nonsense'"),
         (["info"], "Missing argument 'FILE'"),
         (["info", "--nonsense", "data.npy"], "No such option"),
-        (["denoise"], "--output"),
+        (["denoise"], "give one of IMAGE and --sample NAME"),
+        (["denoise", "a.png"], "--output"),
         (["denoise", "-o", "out.png"], "IMAGE"),
         (["denoise", "a.png", "--sample", "camera", "-o", "out.png"], "IMAGE"),
         (["denoise", "--sample", "lena", "-o", "out.png"], "sample: expected one of"),
@@ -196,6 +197,26 @@ def test_debug_shows_where(capsys):
     [
         (KeyboardInterrupt(), 130, "calepin: interrupted"),
         (MemoryError(), 1, "calepin: error: not enough memory"),
+        (
+            MemoryError("Unable to allocate 7 TiB"),
+            1,
+            "calepin: error: not enough memory: Unable to allocate 7 TiB",
+        ),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+                "you tried to allocate 40000000000000 bytes. Error code 12 (Cannot allocate memory)"
+            ),
+            1,
+            "calepin: error: not enough memory: 3.725e+04 GiB could not be allocated",
+        ),
+        (
+            RuntimeError(
+                "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of ..."
+            ),
+            1,
+            "calepin: error: not enough memory: 20 GiB could not be allocated",
+        ),
         (ArithmeticError("diverged"), 1, "calepin: error: diverged"),
         (RuntimeError("two\nlines"), 1, "calepin: error: RuntimeError: two lines (--debug shows where)"),
         (OSError(5, "Input/output error", "a.png"), 1, "calepin: error: Input/output error: a.png"),

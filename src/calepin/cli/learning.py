@@ -33,7 +33,7 @@ def read_init(init: str | None) -> "str | np.ndarray | None":
         return init
     if not Path(init or "").exists():
         raise ValueError(f"init: expected data, dct, random or the file of a dictionary, got {init!r}")
-    return load_arrays(init or "", "dictionary")[0]["components"]
+    return load_arrays(init or "", "dictionary", ["components"])[0]["components"]
 
 
 def fit(learner: Any, X: "np.ndarray", output: Output) -> None:

@@ -35,7 +35,7 @@ def show(
     from calepin.datasets.images import check_image_path
 
     output = Output(quiet, as_json)
-    components = load_arrays(dictionary, "dictionary")[0]["components"]
+    components = load_arrays(dictionary, "dictionary", ["components"])[0]["components"]
     check_image_path(output_path)
     if components.ndim > 2:
         refuse({"--shape": shape}, f"has no effect: the file {dictionary} has the shape of its filters")

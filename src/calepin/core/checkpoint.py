@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from calepin.core.files import load_arrays, save_arrays
+from calepin.core.reading import reading
 
 __all__ = ["Checkpoint", "describe", "load_checkpoint"]
 
@@ -81,8 +82,11 @@ def load_checkpoint(
         If the run had other settings; the message names the first difference.
     """
     arrays, parameters = load_arrays(path, kind)
-    _require_equal(path, parameters["settings"], describe(settings))
-    return dict(_as_written(name, array) for name, array in arrays.items()), parameters["scalars"]
+    with reading(path, "checkpoint"):
+        saved, scalars = parameters["settings"], dict(parameters["scalars"])
+        tensors = dict(_as_written(name, array) for name, array in arrays.items())
+    _require_equal(path, saved, describe(settings))
+    return tensors, scalars
 
 
 def _as_real(name: str, value: Any) -> tuple[str, np.ndarray]:

@@ -1,8 +1,11 @@
-"""Check of output paths, before a computation starts and without importing numerical libraries."""
+"""Checks of paths, before a computation starts and without importing numerical libraries."""
 
+import os
 from pathlib import Path
 
-__all__ = ["check_output"]
+from calepin.core.errors import FileFormatError
+
+__all__ = ["check_input", "check_output"]
 
 
 def check_output(path: Path, suffix: str | None = None) -> None:
@@ -13,3 +16,25 @@ def check_output(path: Path, suffix: str | None = None) -> None:
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")
+
+
+def check_input(path: str | os.PathLike, expected: str) -> Path:
+    """Return the path of a file to read, if it is a regular file.
+
+    Pipes, sockets and devices are refused, because reading from them can block or never end.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FileFormatError
+        If the path is a folder or a special file; the message says that `expected` was expected.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FileFormatError(f"{path} is a folder, expected {expected}")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    if not path.is_file():
+        raise FileFormatError(f"{path} is a pipe, socket or device, expected {expected}")
+    return path

@@ -16,6 +16,7 @@ from calepin.core.checks import check_integer, check_methods, check_number, chec
 from calepin.core.errors import FileFormatError
 from calepin.core.files import load_arrays, read_header, save_arrays
 from calepin.core.random import numpy_generator
+from calepin.core.reading import reading
 from calepin.learning.atoms import AtomSet, initial_atoms
 from calepin.learning.batches import ArrayBatches, Batches, IterableBatches
 from calepin.learning.train import Callback, TrainState, load_checkpoint, train
@@ -148,22 +149,28 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         ValueError
             If a required object is missing.
         """
-        arrays, parameters = load_arrays(path, cls._kind)
+        arrays, parameters = load_arrays(path, cls._kind, ["components"])
         made_by = parameters.get("class", cls.__name__)
         if made_by != cls.__name__:
             raise FileFormatError(f"{path} holds a {made_by}, expected a {cls.__name__}")
         known = cls._get_param_names()
-        given = {k: v for k, v in parameters.get("estimator", {}).items() if k in known}
+        with reading(path, cls._kind):
+            given = {k: v for k, v in parameters.get("estimator", {}).items() if k in known}
+            needed = [str(name) for name in parameters.get("objects", [])]
         if "init" in arrays:
             given["init"] = arrays["init"]
-        for name in parameters.get("objects", []):
+        for name in needed:
             if name not in objects:
                 raise ValueError(f"{name}: expected the object that {path} was learned with, got none")
         learner = cls(**given | objects)
-        learner._adopt(arrays["components"])
-        for name, value in parameters.get("fitted", {}).items():
-            setattr(learner, name, np.asarray(value, object) if name == "feature_names_in_" else value)
-        learner._load_learned(arrays)
+        with reading(path, cls._kind):
+            components = arrays["components"]
+            if components.dtype.kind != "f" or components.ndim < 2 or 0 in components.shape:
+                raise ValueError(f"components are {components.dtype} of shape {components.shape}")
+            learner._adopt(components)
+            for name, value in parameters.get("fitted", {}).items():
+                setattr(learner, name, np.asarray(value, object) if name == "feature_names_in_" else value)
+            learner._load_learned(arrays)
         return learner
 
     def __sklearn_tags__(self) -> Any:

@@ -37,7 +37,7 @@ Report = Callable[[float], None]
 def natural_atoms() -> np.ndarray:
     """Return the shipped dictionary (256, 64) of 8x8 patches of natural images; see its .md card."""
     with as_file(files("calepin") / "weights" / NATURAL) as path:
-        return load_arrays(path, "dictionary")[0]["components"]
+        return load_arrays(path, "dictionary", ["components"])[0]["components"]
 
 
 def start_atoms(n_components: int, patch_size: int, random_state: RandomState) -> np.ndarray:
