@@ -126,7 +126,7 @@ def decompress(content: bytes, model: Model, *, trusted: bool = False) -> NDArra
 def _restore(header: dict[str, Any], latents: NDArray[np.float64], model: Model, name: str) -> NDArray:
     if header["model"] != model_hash(model):
         raise ValueError(
-            "model: expected the one the data were compressed with, "
+            f"model: expected the one {name} was compressed with, "
             f"{header['model'][:12]}..., got {model_hash(model)[:12]}..."
         )
     samples = np.asarray(model.inverse_transform(latents))
@@ -213,7 +213,9 @@ def _unpack(content: bytes, name: str, trusted: bool) -> tuple[dict[str, Any], N
             raise FileFormatError(f"{name} has format version {version}, this calepin reads {VERSION}")
         n, k = shape[0], header["n_latents"]
         for size in (*shape, k):
-            check_integer("shape", size, least=1)
+            check_integer("shape", size)
+        if not isinstance(header["model"], str):
+            raise ValueError("its model is not the text of a hash")
         samples = math.prod(shape) * np.dtype(header["dtype"]).itemsize
         check_declared(name, samples + 8 * n * k, len(content), trusted=trusted)
         encoded = EncodedIntegers(header["integers"], header["coding"], body[8 + length :], (n, k))

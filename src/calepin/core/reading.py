@@ -39,8 +39,12 @@ def reading(path: str | os.PathLike, what: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged metadata, for example
             yield
-    except (FileFormatError, FileNotFoundError, PermissionError, MemoryError):
+    except (FileNotFoundError, PermissionError, MemoryError):
         raise
+    except FileFormatError as error:
+        if os.fspath(path) in str(error):
+            raise
+        raise FileFormatError(f"{path} is not a readable {what}: {error}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise FileFormatError(f"{path} is not a readable {what}: {reason}") from error

@@ -136,11 +136,13 @@ def read_image(
         if start[: len(NPY)] == NPY:
             return scale(read_npy(path))
         read = _read_deep_png if is_deep(start) else _read_by_pillow
+        is_tiff = start[:2] in {b"II", b"MM"}
         with _quiet_tifffile(), _any_size(trusts(trusted)):
-            if start[:2] in {b"II", b"MM"} and _is_deep_tiff(file):
+            if is_tiff and _is_deep_tiff(file):
                 read = _read_deep_tiff
             file.seek(0)
-            return read(file, partial(check_declared, path, trusted=trusted), scale)
+            with _quiet_stderr(is_tiff and read is _read_by_pillow):
+                return read(file, partial(check_declared, path, trusted=trusted), scale)
 
 
 def _check_range(value_range: Any) -> None:
@@ -162,7 +164,30 @@ def _quiet_tifffile() -> Iterator[None]:
     yield
 
 
-_pillow_limit = threading.Lock()
+_one_at_a_time = threading.RLock()  # for what is changed in the whole process
+
+
+@contextmanager
+def _quiet_stderr(quiet: bool) -> Iterator[None]:
+    """Keep the lines that libtiff, in Pillow, writes about damaged files away from stderr.
+
+    They come from C, without a logger, so that stderr of the whole process is closed for a moment.
+    """
+    try:
+        before = os.dup(2) if quiet else None
+    except OSError:  # this process has no stderr
+        before = None
+    if before is None:
+        yield
+        return
+    with _one_at_a_time:
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 @contextmanager
@@ -173,7 +198,7 @@ def _any_size(lifted: bool) -> Iterator[None]:
         return
     from PIL import Image as PILImage
 
-    with _pillow_limit:
+    with _one_at_a_time:
         before, PILImage.MAX_IMAGE_PIXELS = PILImage.MAX_IMAGE_PIXELS, None
         try:
             yield
@@ -398,9 +423,9 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
         raise ValueError("pixels holds NaN or infinite values, expected numbers in [0, 1]")
     losses = []
     if levels is not None and not _stores(suffix, levels.dtype):
-        top = 255 if suffix in {".jpg", ".jpeg"} else 65535
+        name, top = ("JPEG", 255) if suffix in {".jpg", ".jpeg"} else ("PNG", 65535)
         losses.append(
-            f"{suffix[1:].upper()} cannot store {levels.dtype}, {levels.black:g} to {levels.white:g} "
+            f"{name} cannot store {levels.dtype}, {levels.black:g} to {levels.white:g} "
             f"was scaled to 0 to {top}"
         )
         levels, bits = None, 8 if top == 255 else 16

@@ -334,22 +334,23 @@ class UnfoldedAutoencoder(nn.Module):
             If one of the two files does not exist, or has other contents. The message says which.
         """
         arrays, settings = read_reference(path)
-        network = cls(
-            torch.from_numpy(arrays["atoms"]),
-            NonNegativeL1(0.0),
-            n_unfold=settings["T"],
-            stride=settings["stride"],
-            step_size=1.0,
-            likelihood=Poisson(),
-            tied=settings["model"] == "tied",
-            learn_threshold=True,
-            residual_bound=settings["elu_alpha"],
-        )
-        # set directly, because a penalty would refuse the negative biases of some released networks
-        with torch.no_grad():
-            for name, array in arrays.items():
-                network.get_parameter(name).copy_(torch.from_numpy(array))
-        return network
+        with reading(path, "network"):
+            network = cls(
+                torch.from_numpy(arrays["atoms"]),
+                NonNegativeL1(0.0),
+                n_unfold=settings["T"],
+                stride=settings["stride"],
+                step_size=1.0,
+                likelihood=Poisson(),
+                tied=settings["model"] == "tied",
+                learn_threshold=True,
+                residual_bound=settings["elu_alpha"],
+            )
+            # set directly, because a penalty would refuse the negative biases of some released networks
+            with torch.no_grad():
+                for name, array in arrays.items():
+                    network.get_parameter(name).copy_(torch.from_numpy(array))
+            return network
 
     def extra_repr(self) -> str:
         """Return the main settings, for ``repr``."""
