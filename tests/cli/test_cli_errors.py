@@ -174,6 +174,26 @@ def test_truncated_files_are_refused(capsys):
         assert name in fails(capsys, "info", name)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "pipe.npy"],
+        ["denoise", "pipe.png", "-o", "out.png"],
+        ["learn", "pipe.npy", "-o", "d.safetensors"],
+        ["encode", "data.npy", "--dict", "pipe.safetensors", "--alpha", "1", "-o", "c.npz"],
+        ["spikes", "pipe.mat", "-o", "m.safetensors"],
+        ["reconstruct", "pipe.h5", "--mri", "-o", "out.png"],
+        ["reconstruct", "pipe.cfl", "--mri", "-o", "out.png"],
+    ],
+)
+def test_a_pipe_is_refused_instead_of_waited_for(capsys, arguments):
+    names = [name for name in arguments if name.startswith("pipe")]
+    for name in [*names, "pipe.hdr"]:
+        os.mkfifo(name)
+    line = fails(capsys, *arguments)
+    assert f"{names[0]} is a pipe, socket or device" in line
+
+
 def test_a_full_disk_is_a_failure_and_the_old_file_stays(capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -1,6 +1,7 @@
 """What a file declares is checked against what it holds, special files are refused, errors name the file."""
 
 import gzip
+import json
 import os
 import socket
 import zipfile
@@ -12,7 +13,7 @@ from scipy import sparse
 
 from calepin.core import reading
 from calepin.core.errors import FileFormatError
-from calepin.core.files import load_arrays, read_header, save_arrays
+from calepin.core.files import load_arrays, load_atoms, read_header, save_arrays
 from calepin.core.paths import check_input
 from calepin.core.reading import check_declared, read_npy
 from calepin.datasets import Image, read_idx, read_image, write_image
@@ -128,3 +129,39 @@ def test_arrays_that_a_caller_needs_are_named(tmp_path):
     save_arrays(tmp_path / "a.safetensors", "dictionary", {"atoms": np.eye(2)}, {})
     with pytest.raises(FileFormatError, match=r"a\.safetensors lacks components: it holds atoms"):
         load_arrays(tmp_path / "a.safetensors", "dictionary", ["components"])
+
+
+@pytest.mark.parametrize(
+    ("atoms", "message"),
+    [
+        (np.ones(3), r"float64 of shape \(3,\)"),
+        (np.ones((2, 2), np.int64), "int64"),
+        (np.ones((0, 2)), r"shape \(0, 2\)"),
+        (np.full((2, 2), np.nan), "NaN or infinity"),
+    ],
+)
+def test_atoms_of_a_file_are_finite_floats(tmp_path, atoms, message):
+    from calepin import DictionaryLearner
+
+    save_arrays(tmp_path / "a.safetensors", "dictionary", {"components": atoms}, {})
+    for read in (load_atoms, DictionaryLearner.load):
+        with pytest.raises(FileFormatError, match=rf"a\.safetensors: expected components to be .*{message}"):
+            read(tmp_path / "a.safetensors")
+
+
+def test_settings_cannot_declare_layers_that_the_file_does_not_hold(tmp_path):
+    from calepin.generators import ReLUNet
+    from calepin.generators.files import load_generator, save_generator
+    from calepin.networks import VAE
+
+    VAE(2, 3, 4).save(tmp_path / "vae.safetensors")
+    save_generator(tmp_path / "net.safetensors", ReLUNet((2, 3, 4)))
+    for name, key, read in (("vae", '"n_hidden": 3', VAE.load), ("net", "[2, 3, 4]", load_generator)):
+        path = tmp_path / f"{name}.safetensors"
+        arrays, parameters = load_arrays(path)
+        kind = read_header(path)["kind"]
+        text = json.dumps(parameters)
+        assert key in text
+        save_arrays(path, kind, arrays, json.loads(text.replace(key, key.replace("3", "300000"))))
+        with pytest.raises(FileFormatError, match=rf"{name}\.safetensors.*settings contain 300000"):
+            read(path)

@@ -33,8 +33,12 @@ def info(
         found = _codes(file)
     else:
         found = _image(file)
+    from calepin.core.reading import reading
+
     output = Output(quiet, as_json)
-    output.table(["", ""], [(file.name, found["kind"]), *_rows(found)])
+    with reading(file, "file of calepin"):
+        rows = _rows(found)
+    output.table(["", ""], [(file.name, found["kind"]), *rows])
     output.result({"file": str(file), **found})
 
 

@@ -31,11 +31,11 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Plot the atoms of a dictionary as one image; the channels of filters are side by side."""
-    from calepin.core.files import load_arrays
+    from calepin.core.files import load_atoms
     from calepin.datasets.images import check_image_path
 
     output = Output(quiet, as_json)
-    components = load_arrays(dictionary, "dictionary", ["components"])[0]["components"]
+    components = load_atoms(dictionary)
     check_image_path(output_path)
     if components.ndim > 2:
         refuse({"--shape": shape}, f"has no effect: the file {dictionary} has the shape of its filters")

@@ -20,7 +20,15 @@ from calepin.core.errors import FileFormatError
 from calepin.core.paths import check_input
 from calepin.core.reading import reading
 
-__all__ = ["atomic_write", "load_arrays", "read_header", "save_array", "save_arrays"]
+__all__ = [
+    "atomic_write",
+    "check_atoms",
+    "load_arrays",
+    "load_atoms",
+    "read_header",
+    "save_array",
+    "save_arrays",
+]
 
 FORMAT_VERSION = "2"
 
@@ -119,6 +127,29 @@ def load_arrays(
         if missing:
             raise FileFormatError(f"{path} lacks {', '.join(missing)}: it holds {', '.join(arrays)}")
         return arrays, _parameters(metadata)
+
+
+def load_atoms(path: str | os.PathLike) -> np.ndarray:
+    """Return the atoms, or filters, of the file of a dictionary; see `check_atoms` and `load_arrays`."""
+    return check_atoms(path, load_arrays(path, "dictionary", ["components"])[0]["components"])
+
+
+def check_atoms(path: str | os.PathLike, atoms: np.ndarray) -> np.ndarray:
+    """Return atoms (n_components, n_features), or filters with more axes, if they are finite floats.
+
+    Raises
+    ------
+    FileFormatError
+        If they are something else.
+    """
+    if atoms.dtype.kind != "f" or not 2 <= atoms.ndim <= 5 or 0 in atoms.shape:
+        raise FileFormatError(
+            f"{path}: expected components to be floats with 2 to 5 axes, "
+            f"got {atoms.dtype} of shape {atoms.shape}"
+        )
+    if not np.isfinite(atoms).all():
+        raise FileFormatError(f"{path}: expected components to be finite, got NaN or infinity")
+    return atoms
 
 
 @contextmanager

@@ -58,6 +58,8 @@ def open_codes(path: Path) -> Any:
 
     with _opened_npz(path, "sparse matrix (.npz of scipy.sparse)") as file:
         stored: Any = sparse.load_npz(file)
+        if stored.ndim != 2 or stored.dtype.kind not in "fiu":
+            raise ValueError(f"expected real numbers in two axes, got {stored.dtype} of shape {stored.shape}")
         # conversion to CSR allocates an index for each row
         check_declared(path, 8 * (stored.shape[0] + 1) + 16 * stored.nnz)
         codes: Any = sparse.csr_array(stored)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from calepin.core.checks import check_integer, check_methods, check_number, check_one_of
 from calepin.core.errors import FileFormatError
-from calepin.core.files import load_arrays, read_header, save_arrays
+from calepin.core.files import check_atoms, load_arrays, read_header, save_arrays
 from calepin.core.random import numpy_generator
 from calepin.core.reading import reading
 from calepin.learning.atoms import AtomSet, initial_atoms
@@ -164,10 +164,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 raise ValueError(f"{name}: expected the object that {path} was learned with, got none")
         learner = cls(**given | objects)
         with reading(path, cls._kind):
-            components = arrays["components"]
-            if components.dtype.kind != "f" or components.ndim < 2 or 0 in components.shape:
-                raise ValueError(f"components are {components.dtype} of shape {components.shape}")
-            learner._adopt(components)
+            learner._adopt(check_atoms(path, arrays["components"]))
             for name, value in parameters.get("fitted", {}).items():
                 setattr(learner, name, np.asarray(value, object) if name == "feature_names_in_" else value)
             learner._load_learned(arrays)
