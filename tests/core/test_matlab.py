@@ -92,6 +92,18 @@ def test_hdf5_cannot_show_the_bytes_of_another_file(tmp_path, way):
             read_nwb_spikes(tmp_path / "a.nwb")
 
 
+def test_groups_that_contain_themselves_and_links_within_a_file_are_followed_once(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("group")
+        group["itself"], group["root"] = group, file["/"]
+        group["data"] = np.ones((8, 8), np.complex64)
+        file["kspace"] = h5py.SoftLink("/group/data")
+        file["nowhere"] = h5py.SoftLink("/gone")
+    with pytest.raises(FileFormatError, match=r"a\.h5 holds no 'kspace', but group/data"):
+        read_kspace(tmp_path / "a.h5")
+    assert read_kspace(tmp_path / "a.h5", variable="group/data").shape == (1, 1, 8, 8)
+
+
 def test_hdf5_that_declares_gigabytes_is_refused(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("kspace", (4, 10_000, 10_000), np.complex64, chunks=(1, 100, 100))

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_special_files_are_refused_instead_of_read_for_ever(tmp_path):
     os.mkfifo(tmp_path / "pipe.npy")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.fspath(tmp_path / "socket"))
-    for path in (tmp_path / "pipe.npy", tmp_path / "socket", "/dev/zero", "/dev/null"):
+    for path in (tmp_path / "pipe.npy", tmp_path / "socket", Path("/dev/zero"), Path("/dev/null")):
         with pytest.raises(FileFormatError, match="is a pipe, socket or device, expected an image"):
             check_input(path, "an image")
         for read in (read_npy, read_image, read_idx, load_arrays, open_codes):

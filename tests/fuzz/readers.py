@@ -391,7 +391,7 @@ KINDS = (
 
 def main() -> int:
     """Check seeds for some time, and return the number of failures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Damage files and read them.")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--isolate", action="store_true", help="find crashes: check in a child process")

@@ -50,10 +50,9 @@ def check_hdf5(path: Path, file: Any, *, trusted: bool) -> None:
             if isinstance(link, h5py.SoftLink):
                 continue  # its target is in this file and is checked there
             node = group[name]
-            key = h5py.h5o.get_info(node.id).addr
-            if key in seen:
+            if node in seen:  # a group can contain itself
                 continue
-            seen.add(key)
+            seen.add(node)
             if isinstance(node, h5py.Group):
                 groups.append(node)
             elif isinstance(node, h5py.Dataset):

@@ -47,7 +47,7 @@ def read_idx(path: str | os.PathLike, *, trusted: bool = False) -> NDArray:
             return _read(opened, path, trusted)
 
 
-def _read(file: IO[bytes], path: Path, trusted: bool) -> NDArray:
+def _read(file: IO[bytes] | gzip.GzipFile, path: Path, trusted: bool) -> NDArray:
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in DTYPES:
         raise FileFormatError(f"{path} is not an idx file: it starts with {start.hex(' ') or 'nothing'}")
