@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 import calepin
@@ -226,6 +227,77 @@ def test_the_help_shows_the_defaults_of_the_functions(capsys):
     words = " ".join(capsys.readouterr().out.split())
     for option, default in (("--patch-size N", "8"), ("--n-components N", "256"), ("--rule", "ksvd")):
         assert f"[default: {default}]" in words[words.index(option) :][:120]
+
+
+HOUNSFIELD = (-1000.0, 3000.0)
+
+
+def write_hounsfield(path, dtype, sigma=200):
+    """Write a noisy image in units of its own; return the clean one."""
+    black, white = HOUNSFIELD
+    clean = black + (white - black) * crop("camera").astype(np.float64)
+    noisy = clean + np.random.default_rng(0).normal(0, sigma, clean.shape)
+    samples = noisy.astype(dtype) if np.dtype(dtype).kind == "f" else np.rint(noisy).astype(dtype)
+    if path.endswith(".npy"):
+        np.save(path, samples)
+    else:
+        tifffile.imwrite(path, samples)
+    return clean
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("a.tif", "float32"), ("a.tif", "int16"), ("a.npy", "float64")])
+def test_images_with_units_of_their_own_keep_them(capsys, name, dtype):
+    clean = write_hounsfield(name, dtype)
+    np.save("clean.npy", clean)
+    out = f"out{name[1:]}"
+    options = ["--range=-1000:3000", "--reference", "clean.npy", "--figure", "figure.png"]
+    said = denoise_json(capsys, name, "-o", out, *options)
+    assert said["sigma"] == pytest.approx(200, rel=0.2)
+    assert said["range"] == [-1000, 3000]
+    assert said["psnr"] > said["psnr_noisy"] + 3
+    denoised = np.load(out) if name == "a.npy" else tifffile.imread(out)
+    assert denoised.dtype == dtype
+    assert np.sqrt(np.mean((denoised - clean) ** 2)) < 0.7 * 200
+    assert read_image("figure.png").pixels.std() > 0.1
+    known = denoise_json(capsys, name, "-o", out, "--range", "data", "--sigma", "200")
+    assert known["sigma"] == pytest.approx(200)
+
+
+def test_noise_is_added_in_the_units_of_the_range(capsys):
+    write_hounsfield("a.npy", "float32", sigma=0)
+    said = denoise_json(capsys, "a.npy", "-o", "out.png", "--range=-1000:3000", "--add-noise", "400")
+    assert said["sigma"] == pytest.approx(400)
+    assert said["psnr_noisy"] == pytest.approx(20, abs=0.3)  # a tenth of the range
+
+
+def test_units_of_their_own_need_a_range_and_pixels_need_values(capsys):
+    write_hounsfield("a.tif", "int16")
+    write_hounsfield("b.npy", "float64")
+    np.save("nan.npy", np.where(np.eye(20), np.nan, 0.5))
+    for arguments, message in [
+        (["a.tif"], "a.tif is not a readable image: its samples are int16 from -"),
+        (["b.npy"], "--range LO:HI or --range data"),
+        (
+            ["nan.npy"],
+            "nan.npy is not a readable image: 20 of its samples are NaN or infinite: missing pixels",
+        ),
+        (["b.npy", "--range", "5"], "--range: expected LO:HI with LO < HI, or 'data', got '5'"),
+        (["b.npy", "--range", "5:5"], "--range: expected LO:HI with LO < HI"),
+        (["b.npy", "--range", "nan:5"], "--range: expected LO:HI with LO < HI"),
+        (["--sample", "camera", "--range", "data"], "--range: is for IMAGE, not for a sample"),
+        (["b.npy", "--range", "data", *PHOTONS], "image: expected counts and a range from 0"),
+    ]:
+        assert main(["denoise", *arguments, "-o", "out.npy"]) == 2
+        err = capsys.readouterr().err
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_counts_of_any_type_are_denoised_to_expected_counts(capsys, counts):
+    np.save("counts.npy", counts.astype(np.int32))
+    assert main(["denoise", "counts.npy", *PHOTONS, "--range", "0:4", "-o", "out.npy"]) == 0
+    result = calepin.denoise(counts, method="network", noise=calepin.PoissonNoise(4))
+    np.testing.assert_allclose(np.load("out.npy"), result.image, atol=1e-4)
 
 
 @pytest.fixture

@@ -89,7 +89,8 @@ def test_every_command_has_help_with_examples(capsys, command, flag):
         (["nonsense"], "No such command 'nonsense'"),
         (["info"], "Missing argument 'FILE'"),
         (["info", "--nonsense", "data.npy"], "No such option"),
-        (["denoise"], "--output"),
+        (["denoise"], "give one of IMAGE and --sample NAME"),
+        (["denoise", "a.png"], "--output"),
         (["denoise", "-o", "out.png"], "IMAGE"),
         (["denoise", "a.png", "--sample", "camera", "-o", "out.png"], "IMAGE"),
         (["denoise", "--sample", "lena", "-o", "out.png"], "sample: expected one of"),
@@ -174,6 +175,26 @@ def test_truncated_files_are_refused(capsys):
         assert name in fails(capsys, "info", name)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "pipe.npy"],
+        ["denoise", "pipe.png", "-o", "out.png"],
+        ["learn", "pipe.npy", "-o", "d.safetensors"],
+        ["encode", "data.npy", "--dict", "pipe.safetensors", "--alpha", "1", "-o", "c.npz"],
+        ["spikes", "pipe.mat", "-o", "m.safetensors"],
+        ["reconstruct", "pipe.h5", "--mri", "-o", "out.png"],
+        ["reconstruct", "pipe.cfl", "--mri", "-o", "out.png"],
+    ],
+)
+def test_a_pipe_is_refused_instead_of_waited_for(capsys, arguments):
+    names = [name for name in arguments if name.startswith("pipe")]
+    for name in [*names, "pipe.hdr"]:
+        os.mkfifo(name)
+    line = fails(capsys, *arguments)
+    assert f"{names[0]} is a pipe, socket or device" in line
+
+
 def test_a_full_disk_is_a_failure_and_the_old_file_stays(capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -200,6 +221,26 @@ def test_debug_shows_where(capsys):
     [
         (KeyboardInterrupt(), 130, "calepin: interrupted"),
         (MemoryError(), 1, "calepin: error: not enough memory"),
+        (
+            MemoryError("Unable to allocate 7 TiB"),
+            1,
+            "calepin: error: not enough memory: Unable to allocate 7 TiB",
+        ),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+                "you tried to allocate 40000000000000 bytes. Error code 12 (Cannot allocate memory)"
+            ),
+            1,
+            "calepin: error: not enough memory: 3.725e+04 GiB could not be allocated",
+        ),
+        (
+            RuntimeError(
+                "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of ..."
+            ),
+            1,
+            "calepin: error: not enough memory: 20 GiB could not be allocated",
+        ),
         (ArithmeticError("diverged"), 1, "calepin: error: diverged"),
         (RuntimeError("two\nlines"), 1, "calepin: error: RuntimeError: two lines (--debug shows where)"),
         (OSError(5, "Input/output error", "a.png"), 1, "calepin: error: Input/output error: a.png"),

@@ -153,6 +153,7 @@ CALLS = {
                 "out.png",
                 {"--size": "12 --mask Q.npy"},
             ),
+            "file": Method("image.npy", "--max-iter 3 --n-starts 1", "out.png"),
             "k-space": Method("K.npy --mri --acceleration 2", "--max-iter 3 --n-starts 1", "out.png"),
             "k-space, mask": Method(
                 "K.npy --mri --mask M.npy",
@@ -165,7 +166,7 @@ CALLS = {
         {"--operator": "dct", "--ratio": "0.5", "--acceleration": "3"}
         | {"--pattern": "columns", "--mask": "L.npy", "--columns": "2:14", "--slice": "0", "--size": "12"}
         | {"--max-iter": "4", "--n-starts": "2", "--complex": "coils.npy", "--figure": "figure.png"}
-        | {"--seed": "1"},
+        | {"--seed": "1", "--range": "0:0.8"},
         frozenset({"--sample", "--mri"}),
     ),
     "spectrum": Calls(
@@ -195,6 +196,7 @@ def inputs(tmp_path_factory) -> Path:
         ("Q", rng.random((9, 12)) < 0.5),
     ):
         np.save(folder / f"{name}.npy", array)
+    np.save(folder / "image.npy", np.outer(np.hanning(16), np.hanning(16)))
     _write_kspace(folder, rng)
     _write_spikes(folder)
     lasso = DictionaryLearner(20, alpha=0.1, max_iter=1, random_state=0).fit(X)

@@ -85,7 +85,7 @@ def test_another_model_is_refused(model, data):
         data.reshape(40, -1)
     )
     with pytest.raises(
-        ValueError, match=r"model: expected the one the data were compressed with, [0-9a-f]{12}"
+        ValueError, match=r"model: expected the one content was compressed with, [0-9a-f]{12}"
     ):
         decompress(compress(data, model), other)
 

@@ -3,6 +3,7 @@
 import os
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -222,3 +223,120 @@ def test_what_cannot_be_written_is_refused_and_the_old_file_stays(tmp_path, monk
         write_image(path, good)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.png"]
+
+
+UNITS = [("int16", -1000, 3000), ("uint16", 100, 4095), ("int32", -70000, 70000), ("uint32", 0, 3e9)]
+UNITS += [("float32", -1.5, 40.0), ("float64", 1e-9, 2e-9), ("float16", -2.0, 2.0), ("uint8", 10, 200)]
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+@pytest.mark.parametrize(("dtype", "black", "white"), UNITS)
+@pytest.mark.parametrize("kind", SHAPES)
+def test_samples_in_units_of_their_own_come_back(tmp_path, suffix, dtype, black, white, kind):
+    import tifffile
+
+    samples = (black + (white - black) * np.random.default_rng(0).random(SHAPES[kind])).astype(dtype)
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npy":
+        np.save(path, samples)
+    else:
+        tifffile.imwrite(path, samples, photometric="rgb" if kind == "colour" else "minisblack")
+    image = read_image(path, value_range=(black, white))
+    assert (image.levels.black, image.levels.white, image.levels.dtype) == (black, white, dtype)
+    np.testing.assert_allclose(image.pixels * (white - black) + black, samples, rtol=1e-3, atol=1e-6 * white)
+    assert write_image(path, image) == ()
+    back = read_image(path, value_range="data")
+    assert back.levels.dtype == dtype
+    tolerance = 1 if np.dtype(dtype).kind in "iu" else 2e-7 * (white - black)
+    assert back.levels.black == pytest.approx(float(samples.min()), abs=tolerance)
+    assert back.levels.white == pytest.approx(float(samples.max()), abs=tolerance)
+
+
+def test_floats_in_units_of_their_own_are_not_clipped_and_integers_are(tmp_path):
+    from calepin.datasets.images import Levels
+
+    pixels = np.array([[-1.0, 0.5, 2.0]])
+    for dtype, expected in (("float32", [-100, 50, 200]), ("int8", [-100, 50, 127])):
+        image = Image(pixels, levels=Levels(0, 100, dtype))
+        write_image(tmp_path / "a.npy", image)
+        assert_array_equal(np.load(tmp_path / "a.npy"), [expected])
+    (loss,) = write_image(tmp_path / "a.png", Image(pixels, levels=Levels(0, 100, "float32")))
+    assert loss == "PNG cannot store float32, 0 to 100 was scaled to 0 to 65535"
+    assert_array_equal(np.rint(read_image(tmp_path / "a.png").pixels * 65535), [[0, 32768, 65535]])
+    (loss,) = write_image(tmp_path / "a.jpg", Image(pixels, levels=Levels(0, 100, "int16")))
+    assert loss == "JPEG cannot store int16, 0 to 100 was scaled to 0 to 255"
+
+
+def test_a_16_bit_png_with_a_range_keeps_its_units_and_alpha(tmp_path):
+    values, alpha = levels("gray", 12), levels("gray", 16, seed=1) / 65535
+    write_image(tmp_path / "a.png", Image(values / 65535, 16, alpha))
+    image = read_image(tmp_path / "a.png", value_range=(0, 4095))
+    assert image.pixels.max() == 1
+    assert write_image(tmp_path / "b.png", image) == ()
+    back = read_image(tmp_path / "b.png")
+    assert_array_equal(np.rint(back.pixels * 65535), values)
+    assert_array_equal(np.rint(back.alpha * 65535), np.rint(alpha * 65535))
+
+
+def test_arrays_with_the_usual_samples_need_no_range(tmp_path):
+    for samples, bits in (
+        (levels("gray", 8).astype("u1"), 8),
+        (np.random.default_rng(0).random((5, 6, 3)), 32),
+    ):
+        np.save(tmp_path / "a.npy", samples)
+        image = read_image(tmp_path / "a.npy")
+        assert (image.bits, image.levels) == (bits, None)
+        write_image(tmp_path / "b.npy", image)
+        np.testing.assert_allclose(np.load(tmp_path / "b.npy"), samples, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (
+            np.zeros((4, 4), np.int16),
+            "samples are int16 from 0 to 0, expected .* --range LO:HI or --range data",
+        ),
+        (np.full((4, 4), 7.0), r"floats lie in \[7, 7\], expected \[0, 1\], or a range of samples"),
+        (np.array([[0.5, np.nan], [np.inf, 1]]), "2 of its samples are NaN or infinite"),
+        (np.zeros((4, 4), bool), "samples are bool"),
+        (np.zeros((4, 4), complex), "samples are complex128"),
+        (np.zeros(4), r"shape \(4,\)"),
+        (np.array([[-1.7e308, 1.7e308]]), "too large"),
+    ],
+)
+def test_what_an_array_lacks_as_an_image_is_said(tmp_path, samples, message):
+    np.save(tmp_path / "a.npy", samples)
+    with pytest.raises(FileFormatError, match=rf"a\.npy is not a readable image: .*{message}"):
+        read_image(tmp_path / "a.npy", value_range="data" if message == "too large" else None)
+
+
+@pytest.mark.parametrize("value_range", [(1, 0), (0, 0), (0,), "all", (0, np.nan), 3])
+def test_a_range_is_an_increasing_pair(tmp_path, value_range):
+    np.save(tmp_path / "a.npy", np.zeros((4, 4)))
+    with pytest.raises(ValueError, match="value_range: expected"):
+        read_image(tmp_path / "a.npy", value_range=value_range)
+
+
+def test_a_program_is_not_run_as_an_image(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    with pytest.raises(FileFormatError, match=r"a\.png is not a readable image: it is a program"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_damaged_tiff_files_write_nothing_to_stderr(tmp_path, capfd, compression):
+    import tifffile
+
+    path = tmp_path / "a.tif"
+    for samples in (levels("gray", 8).astype(np.uint8), levels("colour", 16).astype(np.uint16)):
+        tifffile.imwrite(
+            path, samples, compression=compression, photometric="rgb" if samples.ndim == 3 else None
+        )
+        content = path.read_bytes()
+        for cut in (12, 150, len(content) - 40):
+            for damaged in (content[:cut], content[:cut] + b"\xff" * 8 + content[cut + 8 :]):
+                path.write_bytes(damaged)
+                with suppress(FileFormatError):
+                    read_image(path)
+    assert capfd.readouterr() == ("", "")

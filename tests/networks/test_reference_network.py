@@ -102,7 +102,7 @@ def test_what_was_loaded_is_saved_and_loaded_again(tmp_path, rng):
         ({"b": np.zeros(3, dtype=np.float32)}, r"holds .* b \(3,\): expected filters .* n biases"),
         ({"Wd": np.zeros((4, 1, 3, 3), dtype=np.float32)}, r"Wd \(4, 1, 3, 3\).* of one shape"),
         ({"H": np.full((4, 1, 5, 5), np.nan, dtype=np.float32)}, "holds H of float32, expected finite"),
-        ({"H": np.array([{}], dtype=object)}, "is not an npz file of plain arrays"),
+        ({"H": np.array([{}], dtype=object)}, "is not a readable npz file of plain arrays"),
     ],
 )
 def test_what_is_missing_in_a_file_is_named(tmp_path, changes, message):
@@ -116,10 +116,10 @@ def test_files_that_are_no_network_are_refused(tmp_path):
         UnfoldedAutoencoder.load_reference(tmp_path / "net.npz")
     path, _ = write_release(tmp_path)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(FileFormatError, match="is not an npz file of plain arrays"):
+    with pytest.raises(FileFormatError, match="is not a readable npz file of plain arrays"):
         UnfoldedAutoencoder.load_reference(path)
     (tmp_path / "net.json").write_text("{")
-    with pytest.raises(FileFormatError, match="net.json is not JSON"):
+    with pytest.raises(FileFormatError, match="net.json is not a readable JSON file"):
         UnfoldedAutoencoder.load_reference(path)
     (tmp_path / "net.json").unlink()
     with pytest.raises(FileNotFoundError, match="needs its settings in the same folder"):

@@ -88,7 +88,7 @@ def test_what_is_no_k_space_is_refused(tmp_path, samples, message):
 @pytest.mark.parametrize("name", ["a.npy", "a.mat", "a.h5"])
 def test_a_damaged_file_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"no such thing")
-    with pytest.raises(FileFormatError, match=f"{name} is not a readable"):
+    with pytest.raises(FileFormatError, match=f"{name} is not (a readable|an .npy)"):
         read_kspace(tmp_path / name)
 
 
@@ -104,7 +104,7 @@ def test_other_errors_name_the_file(tmp_path, slices):
     with pytest.raises(FileNotFoundError, match=r"b.hdr \(BART stores"):
         read_kspace(tmp_path / "b.cfl")
     (tmp_path / "b.hdr").write_text("# Dimensions\n4 4 1 1\n")
-    with pytest.raises(FileFormatError, match=r"holds 1 samples, b.hdr says 16"):
+    with pytest.raises(FileFormatError, match=r"holds 1 samples, b.hdr says 4 4 1 1"):
         read_kspace(tmp_path / "b.cfl")
     with pytest.raises(ValueError, match="samples: expected four axes"):
         write_cfl(tmp_path / "c.cfl", slices[0])

@@ -81,3 +81,12 @@ def test_a_sheet_has_a_column_for_each_kind_and_a_row_for_each_sample(rng):
     assert len(figure.axes) == 6
     np.testing.assert_array_equal(figure.axes[5].images[0].get_array(), 1 - pictures[2])
     assert len(sheet({"noisy": pictures[:1]}).axes) == 1
+
+
+@pytest.mark.parametrize(("black", "white"), [(-1000, 3000), (0, 65535), (0, 1e-3), (5, 7)])
+def test_data_of_any_range_are_neither_black_nor_white(rng, black, white):
+    image = black + (white - black) * rng.random((40, 60))
+    for figure in (before_after({"noisy": image, "denoised": image}), sheet({"noisy": image[None]})):
+        shown = figure.axes[0].images[0].get_array()
+        assert 0.4 < shown.mean() < 0.6
+        assert shown.std() > 0.2

@@ -299,8 +299,10 @@ def _of_coding(coder: str | None) -> set[str]:
 def _load(learner: Any, path: Path, *, unused: set[str]) -> Any:
     """Return the learner of a file; objects that are not used here take their defaults."""
     from calepin.core.files import read_header
+    from calepin.core.reading import reading
 
-    objects = set(read_header(path)["parameters"].get("objects", []))
+    with reading(path, "dictionary"):
+        objects = {str(name) for name in read_header(path)["parameters"].get("objects", [])}
     if objects - unused:
         name = min(objects - unused)
         raise ValueError(

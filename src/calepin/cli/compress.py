@@ -71,7 +71,7 @@ def compress(
     X, model = load_samples(data), load_model(model_path, shown=not quiet)
     known = None if training is None else load_samples(training).reshape(-1, X[0].size)
     size = write_clp(output_path, X, model, **given(digits=digits, bits=bits))
-    error = _relative_error(read_clp(output_path, model), X)
+    error = _relative_error(read_clp(output_path, model, trusted=True), X)
     values: dict[str, Any] = {
         "n_bytes": size,
         "bits_per_sample": 8 * size / len(X),

@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calepin.cli.measures import Measure, measure, measure_rows
-from calepin.cli.options import FIGURE_FILES, IMAGE_FILES, Default, Force, Writes, given, refuse
+from calepin.cli.options import (
+    ARRAY_FILES,
+    FIGURE_FILES,
+    IMAGE_FILES,
+    Default,
+    Force,
+    Writes,
+    given,
+    parse_range,
+    refuse,
+)
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 
 if TYPE_CHECKING:
+    from calepin.datasets.images import Image
     from calepin.datasets.noise import GaussianNoise, PoissonNoise
     from calepin.imaging.denoising import Denoiser
     from calepin.imaging.result import DenoiseResult
@@ -31,6 +42,7 @@ EXAMPLES = [
         "with simulated photon counts",
     ),
     ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
+    ("calepin denoise ct.tif -o out.tif --range=-1000:3000 --sigma 40", "in Hounsfield units"),
 ]
 
 RANGE = 255  # from black to white, on the scale of noise levels on the command line
@@ -64,16 +76,26 @@ class Rule(StrEnum):
 
 def denoise(
     image: Annotated[
-        Path | None, typer.Argument(metavar="IMAGE", help="Noisy image: PNG, TIFF or JPEG.")
+        Path | None, typer.Argument(metavar="IMAGE", help="Noisy image: PNG, TIFF, JPEG or .npy.")
     ] = None,
     output_path: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="OUT", help="Denoised image, with the bit depth of IMAGE."),
-        Writes(*IMAGE_FILES),
+        Writes(*IMAGE_FILES, *ARRAY_FILES),
     ] = None,
     sample: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="A bundled image instead of IMAGE: camera, coins, cat ..."),
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="LO:HI",
+            help="Samples of IMAGE for black and white, or 'data' for the smallest and largest; noise levels "
+            "and results are then in the units of IMAGE. [default: the whole range of 8 or 16 bits, 0:1 for "
+            "floats]",
+        ),
     ] = None,
     reference: Annotated[
         Path | None,
@@ -162,24 +184,31 @@ def denoise(
 
     Gray or colour, 8 or 16 bits; bit depth, colour, alpha channel and profile are kept. Noise levels are on
     the scale 0..255 for any bit depth, as in the literature: 25 means 25/255 of the range from black to
-    white. PSNR (peak 1) and SSIM are printed if the clean image is known.
+    white. Floats outside [0, 1], signed and 32-bit integers need --range; noise levels and samples keep
+    their units. PSNR (white is 1) and SSIM are printed if the clean image is known.
     """
     output = Output(quiet, as_json)
+    if (image is None) == (sample is None):
+        raise typer.BadParameter("give one of IMAGE and --sample NAME", param_hint="IMAGE")
+    if image is None:
+        refuse({"--range": value_range}, "is for IMAGE, not for a sample")
     measured = reference is not None or add_noise is not None
     if not measured and output_path is None and atoms_image is None and figure is None:
         raise typer.BadParameter("expected a file for the denoised image, got none", param_hint="--output")
     poisson = noise is Noise.poisson
-    added, assumed = _noise_models(poisson, add_noise, sigma, peak)
+    _check_noise(poisson, add_noise, sigma, peak)
     chosen = _choose_method(method, implied=poisson or model is not None)
     learning = {"--patch-size": patch_size, "--n-components": n_components, "--rule": rule}
     if chosen is Method.dictionary:
         refuse({"--model": model}, "has no effect with --method dictionary")
     else:
         refuse(learning, "has no effect with --method network")
-        if added is None:
+        if add_noise is None:
             refuse({"--seed": seed}, "has no effect with --method network and no --add-noise")
 
-    scene = _load(image, sample, reference, assumed, added, seed)
+    source = _read(image, sample, reference, poisson=poisson, added=add_noise is not None, text=value_range)
+    added, assumed = _noise_models(poisson, add_noise, sigma, peak, _unit(source))
+    scene = _scene(source, reference, assumed, added, seed)
     for note in scene.noisy.notes:
         output.note(f"{image or sample}: {note}")
     settings = given(patch_size=patch_size, n_components=n_components, rule=rule)
@@ -188,7 +217,7 @@ def denoise(
     result = _run(output, scene, denoiser, assumed, seed)
     seconds = time.perf_counter() - begun
     if chosen is Method.network and result.sigma is not None:
-        _note_level(output, model, denoiser, result)
+        _note_level(output, model, denoiser, result, _unit(scene.noisy))
 
     denoised = replace(scene.noisy, pixels=scene.unit * result.image)
     measures = measure(scene.noisy.pixels, scene.clean), measure(denoised.pixels, scene.clean)
@@ -196,26 +225,37 @@ def denoise(
     _report(output, scene, result, measures, seconds, written)
 
 
+def _check_noise(poisson: bool, add_noise: float | None, sigma: str | None, peak: float | None) -> None:
+    """Raise an error for options of noise that do not go together, before anything is read."""
+    if poisson:
+        refuse({"--sigma": sigma}, "has no effect with --noise poisson")
+        if add_noise is None and peak is None:
+            raise typer.BadParameter("give the expected count of the brightest pixel", param_hint="--peak")
+    else:
+        refuse({"--peak": peak}, "has no effect with --noise gaussian")
+        _parse_sigma(sigma)
+
+
 def _noise_models(
-    poisson: bool, add_noise: float | None, sigma: str | None, peak: float | None
+    poisson: bool, add_noise: float | None, sigma: str | None, peak: float | None, unit: float
 ) -> "tuple[GaussianNoise | PoissonNoise | None, GaussianNoise | PoissonNoise | None]":
     """Return the noise to add, or None, and the noise to assume, or None for an estimated level."""
     from calepin.datasets.noise import GaussianNoise, PoissonNoise
 
     if not poisson:
-        refuse({"--peak": peak}, "has no effect with --noise gaussian")
-        added = None if add_noise is None else GaussianNoise(add_noise / RANGE)
+        added = None if add_noise is None else GaussianNoise(add_noise / unit)
         if sigma is None:
             return added, added
-        return added, None if sigma == "estimated" else GaussianNoise(_parse_sigma(sigma) / RANGE)
-    refuse({"--sigma": sigma}, "has no effect with --noise poisson")
+        level = _parse_sigma(sigma)
+        return added, None if level is None else GaussianNoise(level / unit)
     added = None if add_noise is None else PoissonNoise(add_noise)
-    if added is None and peak is None:
-        raise typer.BadParameter("give the expected count of the brightest pixel", param_hint="--peak")
     return added, added if peak is None else PoissonNoise(peak)
 
 
-def _parse_sigma(sigma: str) -> float:
+def _parse_sigma(sigma: str | None) -> float | None:
+    """Return a level of noise, or None if it is to be estimated."""
+    if sigma is None or sigma == "estimated":
+        return None
     try:
         level = float(sigma)
     except ValueError:
@@ -234,31 +274,49 @@ def _choose_method(method: Method | None, *, implied: bool) -> Method:
     return method or Method.network
 
 
-def _load(
+def _read(
     image: Path | None,
     sample: str | None,
+    reference: Path | None,
+    *,
+    poisson: bool,
+    added: bool,
+    text: str | None,
+) -> "Image":
+    from calepin.datasets.images import read_image
+    from calepin.datasets.samples import load_sample
+
+    if added:
+        refuse({"--reference": reference}, "goes with a noisy IMAGE, not with --add-noise")
+    elif image is None and poisson:
+        raise typer.BadParameter(
+            "a sample image holds no counts: use --add-noise PEAK", param_hint="--sample"
+        )
+    return load_sample(str(sample)) if image is None else read_image(image, value_range=parse_range(text))
+
+
+def _unit(image: "Image") -> float:
+    """Return the difference of white and black, in the units of noise levels on the command line."""
+    return RANGE if image.levels is None else image.levels.unit
+
+
+def _scene(
+    source: "Image",
     reference: Path | None,
     assumed: "GaussianNoise | PoissonNoise | None",
     added: "GaussianNoise | PoissonNoise | None",
     seed: int | None,
 ) -> "Scene":
     from calepin.datasets.images import read_image
-    from calepin.datasets.noise import PoissonNoise
-    from calepin.datasets.samples import load_sample
     from calepin.imaging.scenes import noisy_scene, observed_scene
 
-    if (image is None) == (sample is None):
-        raise typer.BadParameter("give one of IMAGE and --sample NAME", param_hint="IMAGE")
-    if added is not None:
-        refuse({"--reference": reference}, "goes with a noisy IMAGE, not with --add-noise")
-    elif image is None and isinstance(assumed, PoissonNoise):
-        raise typer.BadParameter(
-            "a sample image holds no counts: use --add-noise PEAK", param_hint="--sample"
-        )
-    source = read_image(image) if image is not None else load_sample(str(sample))
     if added is not None:
         return noisy_scene(source, added, **given(random_state=seed))
-    return observed_scene(source, assumed, reference=None if reference is None else read_image(reference))
+    if reference is None:
+        return observed_scene(source, assumed)
+    levels = source.levels
+    units = None if levels is None else (levels.black, levels.white)
+    return observed_scene(source, assumed, reference=read_image(reference, value_range=units))
 
 
 def _denoiser(
@@ -295,15 +353,17 @@ def _run(
         )
 
 
-def _note_level(output: Output, model: str | None, denoiser: Any, result: "DenoiseResult") -> None:
+def _note_level(
+    output: Output, model: str | None, denoiser: Any, result: "DenoiseResult", unit: float
+) -> None:
     """Print a note if the network was trained for another noise level than that of the image, in [0, 1]."""
     name, trained, sigma = model or "the network", denoiser.model.card.get("sigma"), result.sigma
     if trained is None:
         output.note(f"{name} has no noise level of its training: the image is not scaled")
     elif sigma and abs(sigma - trained) > TOLERANCE * trained:
         output.note(
-            f"{name} was trained for noise of sigma {trained * RANGE:.4g}, "
-            f"the image has {sigma * RANGE:.4g}: it is scaled, with a worse result than at that level"
+            f"{name} was trained for noise of sigma {trained * unit:.4g}, "
+            f"the image has {sigma * unit:.4g}: it is scaled, with a worse result than at that level"
         )
 
 
@@ -353,7 +413,9 @@ def _report(
     sigma, peak = result.sigma, getattr(result.noise, "peak", None)
     height, width = scene.noisy.pixels.shape[:2]
     colour = "colour" if scene.noisy.pixels.ndim == 3 else "gray"
-    level = f"of peak {peak:g}" if sigma is None else f"sigma {sigma * RANGE:.4g} of {RANGE}"
+    unit, levels = _unit(scene.noisy), scene.noisy.levels
+    scale = f"of {RANGE}" if levels is None else f"in the range {levels.black:g} to {levels.white:g}"
+    level = f"of peak {peak:g}" if sigma is None else f"sigma {sigma * unit:.4g} {scale}"
     output.line(f"{width} x {height} {colour}, {scene.noisy.bits} bits, noise {level}")
     if scene.clean is not None:
         output.table(["", "PSNR (dB)", "SSIM"], measure_rows({"noisy": noisy, "denoised": denoised}))
@@ -362,7 +424,8 @@ def _report(
     output.line(", ".join([*written, spent]))
     output.result(
         {
-            "sigma": None if sigma is None else sigma * RANGE,
+            "sigma": None if sigma is None else sigma * unit,
+            "range": None if levels is None else [levels.black, levels.white],
             "peak": peak,
             "psnr_noisy": noisy.psnr,
             "psnr": denoised.psnr,

@@ -6,6 +6,7 @@
 
 import errno
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -79,8 +80,8 @@ def _failure(error: BaseException, debug: bool) -> int:
     if isinstance(error, BAD_INPUT):
         _say(f"error: {one_line(error)}")
         return USAGE
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error):
-        _say("error: not enough memory")
+    if _is_out_of_memory(error):
+        _say(f"error: {': '.join(['not enough memory', *_memory_wanted(error)])}")
         return FAILED
     if isinstance(error, OSError | ArithmeticError):
         _say(f"error: {one_line(error)}")
@@ -88,6 +89,27 @@ def _failure(error: BaseException, debug: bool) -> int:
     hint = "" if debug else " (--debug shows where)"
     _say(f"error: {type(error).__name__}: {one_line(error)}{hint}")
     return FAILED
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: torch raises RuntimeError for it, with the text of its allocator."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(words in text for words in ("DefaultCPUAllocator", "out of memory", "bad_alloc"))
+    )
+
+
+def _memory_wanted(error: BaseException) -> list[str]:
+    """Return what could not be allocated, as one text, or nothing if the error does not tell."""
+    text = one_line(error)
+    wanted = re.search(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMGT]iB)", text)
+    if wanted is None:
+        return [text] if text and isinstance(error, MemoryError) else []
+    amount, unit = float(wanted[1]), wanted[2]
+    if unit == "bytes":
+        amount, unit = (amount / 2**30, "GiB") if amount >= 2**30 else (amount / 2**20, "MiB")
+    return [f"{amount:.4g} {unit} could not be allocated"]
 
 
 def _say(text: str) -> None:

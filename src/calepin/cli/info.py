@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from calepin.cli.output import Debug, Json, Output, Quiet
+from calepin.core.paths import check_input
 
 __all__ = ["info"]
 
@@ -22,10 +23,7 @@ def info(
     debug: Debug = False,
 ) -> None:
     """Show the content of a file, without loading large arrays."""
-    if file.is_dir():
-        raise ValueError(f"{file} is a folder, expected a file")
-    if not file.exists():
-        raise FileNotFoundError(f"no such file: {file}")
+    check_input(file, "a file")
     suffix = file.suffix.lower()
     if suffix == ".safetensors":
         found = _model(file)
@@ -35,8 +33,12 @@ def info(
         found = _codes(file)
     else:
         found = _image(file)
+    from calepin.core.reading import reading
+
     output = Output(quiet, as_json)
-    output.table(["", ""], [(file.name, found["kind"]), *_rows(found)])
+    with reading(file, "file of calepin"):
+        rows = _rows(found)
+    output.table(["", ""], [(file.name, found["kind"]), *rows])
     output.result({"file": str(file), **found})
 
 
@@ -97,16 +99,25 @@ def _codes(file: Path) -> dict[str, Any]:
 def _members(file: Path) -> set[str]:
     import zipfile
 
-    if not zipfile.is_zipfile(file):
-        return set()
-    with zipfile.ZipFile(file) as archive:
-        return set(archive.namelist())
+    from calepin.core.reading import reading
+
+    with reading(file, ".npz archive"):
+        if not zipfile.is_zipfile(file):
+            return set()
+        with zipfile.ZipFile(file) as archive:
+            return set(archive.namelist())
 
 
 def _image(file: Path) -> dict[str, Any]:
+    from calepin.core.errors import FileFormatError
     from calepin.datasets.images import read_image
 
-    image = read_image(file)
+    try:
+        image = read_image(file)
+    except FileFormatError:  # samples without a place between black and white have units of their own
+        image = read_image(file, value_range="data")
+    levels = image.levels
+    mean = float(image.pixels.mean())
     return {
         "kind": "image",
         "height": image.pixels.shape[0],
@@ -114,5 +125,7 @@ def _image(file: Path) -> dict[str, Any]:
         "colour": image.pixels.ndim == 3,
         "bits": image.bits,
         "alpha": image.alpha is not None,
-        "mean": float(image.pixels.mean()),
+        "mean": mean if levels is None else levels.black + levels.unit * mean,
+        "dtype": None if levels is None else levels.dtype,
+        "range": None if levels is None else [levels.black, levels.white],
     }

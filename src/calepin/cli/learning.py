@@ -37,14 +37,14 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkp
 
 def read_init(init: str | None) -> "str | np.ndarray | None":
     """Return the word for the initial atoms, or the atoms of a file."""
-    from calepin.core.files import load_arrays
+    from calepin.core.files import load_atoms
 
     ways = {None, "data", "dct", "random"}
     if init in ways:
         return init
     if not Path(init or "").exists():
         raise ValueError(f"init: expected data, dct, random or the file of a dictionary, got {init!r}")
-    return load_arrays(init or "", "dictionary")[0]["components"]
+    return load_atoms(init or "")
 
 
 def fit(learner: Any, X: "np.ndarray", output: Output) -> None:

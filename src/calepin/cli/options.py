@@ -15,16 +15,18 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
-from calepin.core.paths import IMAGE_FILES, check_output, check_replaced, check_separate
+from calepin.core.paths import ARRAY_FILES, IMAGE_FILES, check_output, check_replaced, check_separate
 from calepin.core.temporaries import remove_stale
 
 __all__ = [
+    "ARRAY_FILES",
     "FIGURE_FILES",
     "IMAGE_FILES",
     "SEED",
@@ -35,6 +37,7 @@ __all__ = [
     "Writes",
     "defaults",
     "given",
+    "parse_range",
     "refuse",
     "written_by",
 ]
@@ -133,6 +136,21 @@ def refuse(options: Mapping[str, Any], why: str) -> None:
     for name, value in options.items():
         if _was_given(value):
             raise typer.BadParameter(why, param_hint=name)
+
+
+def parse_range(text: str | None) -> tuple[float, float] | str | None:
+    """Return the value of an option --range: LO:HI, 'data', or None if it is not given."""
+    if text is None or text == "data":
+        return text
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        low = high = 0.0
+    if not low < high or low == -inf or high == inf:
+        raise typer.BadParameter(
+            f"expected LO:HI with LO < HI, or 'data', got {text!r}", param_hint="--range"
+        )
+    return low, high
 
 
 def _was_given(value: Any) -> bool:

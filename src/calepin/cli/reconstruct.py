@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calepin.cli.measures import Measure, measure, measure_rows
-from calepin.cli.options import FIGURE_FILES, IMAGE_FILES, SEED, Default, Force, Writes, given, refuse
+from calepin.cli.options import (
+    FIGURE_FILES,
+    IMAGE_FILES,
+    SEED,
+    Default,
+    Force,
+    Writes,
+    given,
+    parse_range,
+    refuse,
+)
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from calepin.datasets.images import Levels
     from calepin.reconstruction.scans import Reconstruction, Scan
 
 __all__ = ["EXAMPLES", "reconstruct"]
@@ -63,6 +74,15 @@ def reconstruct(
     sample: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="A bundled image instead of IMAGE: camera, coins, cat ..."),
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="LO:HI",
+            help="Samples of IMAGE for black and white, or 'data' for the smallest and largest. "
+            "[default: the whole range of 8 or 16 bits, 0:1 for floats]",
+        ),
     ] = None,
     operator: Annotated[
         Kind | None, typer.Option(help="Measurement operator of an image."), Default(IMAGES, "kind")
@@ -146,7 +166,7 @@ def reconstruct(
     """
     output = Output(quiet, as_json)
     if mri:
-        images = {"--sample": sample, "--operator": operator, "--ratio": ratio}
+        images = {"--sample": sample, "--range": value_range, "--operator": operator, "--ratio": ratio}
         refuse(images, "is for images, not for k-space")
     else:
         kspace = {"--acceleration": acceleration, "--pattern": pattern, "--columns": columns}
@@ -163,7 +183,11 @@ def reconstruct(
         raise typer.BadParameter("expected a file of k-space", param_hint="KSPACE")
     if not mri and (source is None) == (sample is None):
         raise typer.BadParameter("give one of IMAGE and --sample NAME", param_hint="IMAGE")
+    if source is None:
+        refuse({"--range": value_range}, "is for IMAGE, not for a sample")
+    units = parse_range(value_range)
     known = None if mask is None else _open(mask)
+    levels = None
     if mri:
         from calepin.reconstruction.scans import scan_kspace
 
@@ -176,7 +200,9 @@ def reconstruct(
         from calepin.datasets.samples import load_sample
         from calepin.reconstruction.scans import scan_image
 
-        image, notes = read_image(source) if source is not None else load_sample(str(sample)), []
+        notes = []
+        image = load_sample(str(sample)) if source is None else read_image(source, value_range=units)
+        levels = image.levels
         settings = given(kind=operator, ratio=ratio, size=size)
         scan = scan_image(image, mask=known, seed=seed, **settings)
     if scan.truth is None and not (output_path or complex_path or figure):
@@ -191,7 +217,7 @@ def reconstruct(
     seconds = time.perf_counter() - begun
     images = {"adjoint": found.adjoint, "reconstruction": found.image}
     measures = {name: measure(pixels, scan.truth) for name, pixels in images.items()}
-    written = _write(scan, found, measures, output_path, complex_path, figure)
+    written = _write(scan, found, measures, levels, output_path, complex_path, figure)
     _report(output, scan, found, measures, seconds, written)
 
 
@@ -253,6 +279,7 @@ def _write(
     scan: "Scan",
     found: "Reconstruction",
     measures: dict[str, Measure],
+    levels: "Levels | None",
     output_path: Path | None,
     complex_path: Path | None,
     figure: Path | None,
@@ -261,7 +288,7 @@ def _write(
 
     written = []
     if output_path is not None:
-        write_image(output_path, Image(found.image))
+        write_image(output_path, Image(found.image, levels=levels))
         written.append(str(output_path))
     if complex_path is not None:
         from calepin.core.files import save_array

@@ -34,10 +34,10 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Plot the atoms of a dictionary as one image; the channels of filters are side by side."""
-    from calepin.core.files import load_arrays
+    from calepin.core.files import load_atoms
 
     output = Output(quiet, as_json)
-    components = load_arrays(dictionary, "dictionary")[0]["components"]
+    components = load_atoms(dictionary)
     if components.ndim > 2:
         refuse({"--shape": shape}, f"has no effect: the file {dictionary} has the shape of its filters")
         drawn_as = _draw_filters(components, output_path)

@@ -14,18 +14,21 @@ checksum, so that a wrong model or a damaged file is an error.
 
 import hashlib
 import json
+import math
 import os
 import struct
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calepin.compression.coding import EncodedIntegers, Quantiser, encode_integers
+from calepin.core.checks import check_integer
 from calepin.core.errors import FileFormatError
 from calepin.core.files import atomic_write
+from calepin.core.paths import check_input
+from calepin.core.reading import check_declared, reading
 
 __all__ = [
     "Model",
@@ -97,24 +100,38 @@ def compress(X: ArrayLike, model: Model, *, digits: int | None = None, bits: int
     return _pack(quantiser, quantiser.encode(latents), model_hash(model), samples.shape, dtype)
 
 
-def decompress(content: bytes, model: Model) -> NDArray[np.floating]:
+def decompress(content: bytes, model: Model, *, trusted: bool = False) -> NDArray[np.floating]:
     """Return the samples of the content of a .clp file, in their original shape.
+
+    Parameters
+    ----------
+    content : bytes
+        The content of the file.
+    model : GenerativeDictionaryLearner
+        The model used for compression.
+    trusted : bool, default False
+        Return samples that are far larger than the content; see `calepin.core.reading`.
 
     Raises
     ------
     FileFormatError
-        Not the content of a .clp file, truncated or altered content, or another version.
+        Not the content of a .clp file, truncated or altered content, another version, or content that
+        declares far more samples than it holds.
     ValueError
         Another model than the one used for compression.
     """
-    header, latents = _unpack(content, "content")
+    return _restore(*_unpack(content, "content", trusted), model, "content")
+
+
+def _restore(header: dict[str, Any], latents: NDArray[np.float64], model: Model, name: str) -> NDArray:
     if header["model"] != model_hash(model):
         raise ValueError(
-            "model: expected the one the data were compressed with, "
+            f"model: expected the one {name} was compressed with, "
             f"{header['model'][:12]}..., got {model_hash(model)[:12]}..."
         )
     samples = np.asarray(model.inverse_transform(latents))
-    return samples.reshape(header["shape"]).astype(header["dtype"])
+    with reading(name, ".clp file"):
+        return samples.reshape(header["shape"]).astype(header["dtype"])
 
 
 def write_clp(
@@ -127,14 +144,10 @@ def write_clp(
     return len(content)
 
 
-def read_clp(path: str | os.PathLike, model: Model) -> NDArray[np.floating]:
+def read_clp(path: str | os.PathLike, model: Model, *, trusted: bool = False) -> NDArray[np.floating]:
     """Return the samples of a .clp file; see `decompress`."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    content = path.read_bytes()
-    _unpack(content, str(path))  # an error names the file
-    return decompress(content, model)
+    path = check_input(path, "a .clp file")
+    return _restore(*_unpack(path.read_bytes(), str(path), trusted), model, str(path))
 
 
 def model_hash(model: Model) -> str:
@@ -183,7 +196,7 @@ def _pack(
     return body + hashlib.sha256(body).digest()
 
 
-def _unpack(content: bytes, name: str) -> tuple[dict[str, Any], NDArray[np.float64]]:
+def _unpack(content: bytes, name: str, trusted: bool) -> tuple[dict[str, Any], NDArray[np.float64]]:
     """Return header and rounded latents, after checking the content."""
     if content[:3] != MAGIC[:3]:
         raise FileFormatError(f"{name} is not a .clp file: it does not begin with {MAGIC.decode()}")
@@ -192,15 +205,22 @@ def _unpack(content: bytes, name: str) -> tuple[dict[str, Any], NDArray[np.float
     body, checksum = content[:-_HASH_BYTES], content[-_HASH_BYTES:]
     if len(content) < 8 + _HASH_BYTES or hashlib.sha256(body).digest() != checksum:
         raise FileFormatError(f"{name} is truncated or was altered: its checksum does not match")
-    (length,) = struct.unpack("<I", body[4:8])
-    header = json.loads(body[8 : 8 + length])
-    if header["version"] != VERSION:
-        raise FileFormatError(f"{name} has format version {header['version']}, this calepin reads {VERSION}")
-    encoded = EncodedIntegers(
-        header["integers"], header["coding"], body[8 + length :], (header["shape"][0], header["n_latents"])
-    )
-    settings = header["quantiser"]
-    quantiser = Quantiser(
-        settings["digits"], settings["bits"], tuple(settings["low"]), tuple(settings["high"])
-    )
-    return header, quantiser.decode(encoded.decode())
+    with reading(name, ".clp file"):
+        (length,) = struct.unpack("<I", body[4:8])
+        header = json.loads(body[8 : 8 + length])
+        version, shape = header["version"], header["shape"]
+        if version != VERSION:
+            raise FileFormatError(f"{name} has format version {version}, this calepin reads {VERSION}")
+        n, k = shape[0], header["n_latents"]
+        for size in (*shape, k):
+            check_integer("shape", size)
+        if not isinstance(header["model"], str):
+            raise ValueError("its model is not the text of a hash")
+        samples = math.prod(shape) * np.dtype(header["dtype"]).itemsize
+        check_declared(name, samples + 8 * n * k, len(content), trusted=trusted)
+        encoded = EncodedIntegers(header["integers"], header["coding"], body[8 + length :], (n, k))
+        settings = header["quantiser"]
+        quantiser = Quantiser(
+            settings["digits"], settings["bits"], tuple(settings["low"]), tuple(settings["high"])
+        )
+        return header, quantiser.decode(encoded.decode())

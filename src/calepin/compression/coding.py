@@ -119,14 +119,26 @@ class EncodedIntegers:
     shape: tuple[int, int]
 
     def decode(self) -> NDArray[np.int64]:
-        """Return the integers (n, k)."""
-        raw = {
-            "lzma": lambda: lzma.decompress(self.payload, format=lzma.FORMAT_RAW, filters=LZMA),
-            "zlib": lambda: zlib.decompress(self.payload),
-            "none": lambda: self.payload,
-        }[self.coding]()
+        """Return the integers (n, k).
+
+        Raises
+        ------
+        ValueError
+            If the payload has another length than that of n k integers.
+        """
         n, k = self.shape
         kind = np.dtype(self.kind).newbyteorder("<")
+        expected = n * k * kind.itemsize
+        # at most one byte more is decompressed than expected, which tells a payload that is too long
+        raw = {
+            "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=LZMA).decompress(
+                self.payload, expected + 1
+            ),
+            "zlib": lambda: zlib.decompressobj().decompress(self.payload, expected + 1),
+            "none": lambda: self.payload,
+        }[self.coding]()
+        if len(raw) != expected:
+            raise ValueError(f"payload: expected {expected} bytes of integers, got {len(raw)}")
         planes = np.frombuffer(raw, np.uint8).reshape(k, kind.itemsize, n)
         integers = np.ascontiguousarray(planes.transpose(0, 2, 1)).view(kind)[..., 0].T
         return integers.astype(np.int64)

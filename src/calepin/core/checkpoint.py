@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from calepin.core.checks import check_number
 from calepin.core.files import load_arrays, save_arrays
 from calepin.core.paths import check_checkpoint
+from calepin.core.reading import reading
 from calepin.core.temporaries import remove_stale
 
 __all__ = ["CHECKPOINT_SECONDS", "Checkpoint", "describe", "load_checkpoint"]
@@ -110,8 +111,11 @@ def load_checkpoint(
         If the run had other settings; the message names the first difference.
     """
     arrays, parameters = load_arrays(path, kind)
-    _require_equal(path, parameters["settings"], describe(settings))
-    return dict(_as_written(name, array) for name, array in arrays.items()), parameters["scalars"]
+    with reading(path, "checkpoint"):
+        saved, scalars = parameters["settings"], dict(parameters["scalars"])
+        tensors = dict(_as_written(name, array) for name, array in arrays.items())
+    _require_equal(path, saved, describe(settings))
+    return tensors, scalars
 
 
 def _as_real(name: str, value: Any) -> tuple[str, np.ndarray]:

@@ -6,7 +6,7 @@ A model is one safetensors file: its arrays, and a JSON header with its kind and
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 from calepin.core.errors import FileFormatError
-from calepin.core.paths import target_of
+from calepin.core.paths import check_input, target_of
+from calepin.core.reading import reading
 from calepin.core.temporaries import is_temporary, locked_temporary, remove_stale
 
-__all__ = ["atomic_write", "load_arrays", "read_header", "save_array", "save_arrays"]
+__all__ = [
+    "atomic_write",
+    "check_atoms",
+    "load_arrays",
+    "load_atoms",
+    "read_header",
+    "save_array",
+    "save_arrays",
+]
 
 FORMAT_VERSION = "2"
 
@@ -94,10 +103,11 @@ def save_arrays(
 def read_header(path: str | os.PathLike) -> dict[str, Any]:
     """Return the kind, parameters and array shapes of a calepin file without reading its arrays."""
     with _open(path) as file:
+        metadata = _metadata(file, path)
         return {
-            "kind": _metadata(file, path)["kind"],
-            "version": _metadata(file, path)["version"],
-            "parameters": json.loads(_metadata(file, path)["parameters"]),
+            "kind": metadata["kind"],
+            "version": metadata["version"],
+            "parameters": _parameters(metadata),
             "arrays": {
                 name: {
                     "shape": list(file.get_slice(name).get_shape()),
@@ -109,7 +119,7 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def load_arrays(
-    path: str | os.PathLike, kind: str | None = None
+    path: str | os.PathLike, kind: str | None = None, required: Sequence[str] = ()
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays and the parameters of a calepin file.
 
@@ -118,30 +128,52 @@ def load_arrays(
     FileNotFoundError
         If there is no such file.
     FileFormatError
-        If the file is not a safetensors file, is truncated, was not written by calepin, or is of another
-        kind.
+        If the file is not a safetensors file, is truncated, was not written by calepin, is of another
+        kind, or lacks one of the `required` arrays.
     """
     with _open(path) as file:
         metadata = _metadata(file, path)
         if kind is not None and metadata["kind"] != kind:
             raise FileFormatError(f"{path} holds a {metadata['kind']!r}, expected a {kind!r}")
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return arrays, json.loads(metadata["parameters"])
+        missing = [name for name in required if name not in arrays]
+        if missing:
+            raise FileFormatError(f"{path} lacks {', '.join(missing)}: it holds {', '.join(arrays)}")
+        return arrays, _parameters(metadata)
+
+
+def load_atoms(path: str | os.PathLike) -> np.ndarray:
+    """Return the atoms, or filters, of the file of a dictionary; see `check_atoms` and `load_arrays`."""
+    return check_atoms(path, load_arrays(path, "dictionary", ["components"])[0]["components"])
+
+
+def check_atoms(path: str | os.PathLike, atoms: np.ndarray) -> np.ndarray:
+    """Return atoms (n_components, n_features), or filters with more axes, if they are finite floats.
+
+    Raises
+    ------
+    FileFormatError
+        If they are something else.
+    """
+    if atoms.dtype.kind != "f" or not 2 <= atoms.ndim <= 5 or 0 in atoms.shape:
+        raise FileFormatError(
+            f"{path}: expected components to be floats with 2 to 5 axes, "
+            f"got {atoms.dtype} of shape {atoms.shape}"
+        )
+    if not np.isfinite(atoms).all():
+        raise FileFormatError(f"{path}: expected components to be finite, got NaN or infinity")
+    return atoms
 
 
 @contextmanager
 def _open(path: str | os.PathLike) -> Iterator[Any]:
-    path = Path(path)
-    if path.is_dir():
-        raise FileFormatError(f"{path} is a folder, expected a safetensors file")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
+    path = check_input(path, "a safetensors file")
     try:
         file = safe_open(str(path), framework="numpy")
     except (SafetensorError, OSError) as error:
         what = _describe(path)
         raise FileFormatError(f"{path} is not a readable safetensors file ({what}: {error})") from None
-    with file as opened:
+    with reading(path, "file of calepin"), file as opened:
         yield opened
 
 
@@ -158,6 +190,13 @@ def _describe(path: Path) -> str:
     if start[:6] == b"\x93NUMPY":
         return "it looks like an .npy array"
     return "truncated, or of another format"
+
+
+def _parameters(metadata: Mapping[str, str]) -> dict[str, Any]:
+    parameters = json.loads(metadata["parameters"])
+    if not isinstance(parameters, dict):
+        raise ValueError(f"its parameters are a {type(parameters).__name__}, expected a JSON object")
+    return parameters
 
 
 def _metadata(file: Any, path: str | os.PathLike) -> dict[str, str]:

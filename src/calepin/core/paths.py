@@ -1,4 +1,4 @@
-"""Checks of output paths, before a computation starts and without importing numerical libraries."""
+"""Checks of paths, before a computation starts and without importing numerical libraries."""
 
 import errno
 import json
@@ -8,9 +8,13 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from calepin.core.errors import FileFormatError
+
 __all__ = [
+    "ARRAY_FILES",
     "IMAGE_FILES",
     "check_checkpoint",
+    "check_input",
     "check_output",
     "check_replaced",
     "check_separate",
@@ -20,6 +24,9 @@ __all__ = [
 
 IMAGE_FILES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 """The suffixes of images that can be written."""
+
+ARRAY_FILES = (".npy",)
+"""The suffixes of arrays that can be written, images in units of their own among them."""
 
 _MODEL = ".safetensors"
 _CODES = ".npz"
@@ -165,3 +172,25 @@ def _is_same(a: str | os.PathLike, b: str | os.PathLike) -> bool:
         return os.path.samefile(a, b)
     except OSError:
         return os.path.realpath(a) == os.path.realpath(b)
+
+
+def check_input(path: str | os.PathLike, expected: str) -> Path:
+    """Return the path of a file to read, if it is a regular file.
+
+    Pipes, sockets and devices are refused, because reading from them can block or never end.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FileFormatError
+        If the path is a folder or a special file; the message says that `expected` was expected.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FileFormatError(f"{path} is a folder, expected {expected}")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    if not path.is_file():
+        raise FileFormatError(f"{path} is a pipe, socket or device, expected {expected}")
+    return path

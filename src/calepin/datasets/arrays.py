@@ -1,9 +1,9 @@
 """Opening of data files with clear errors, and without loading pickles."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from calepin.core.errors import FileFormatError
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,23 +13,9 @@ __all__ = ["load_samples", "open_array", "open_codes", "open_filter_codes", "ope
 
 def open_array(path: Path) -> "np.ndarray":
     """Memory-map the array of an .npy file."""
-    import numpy as np
+    from calepin.core.reading import read_npy
 
-    _check_input(path, "an .npy file")
-    with path.open("rb") as file:
-        start = file.read(6)
-    if start != b"\x93NUMPY":
-        looks = {b"\x80": "a pickle, which calepin never loads", b"P": "an archive of several arrays"}
-        hint = looks.get(start[:1])
-        raise FileFormatError(f"{path} is not an .npy array" + (f": it looks like {hint}" if hint else ""))
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
-        if "objects" in str(error):
-            raise FileFormatError(
-                f"{path} holds Python objects, which are pickles: calepin never loads them"
-            ) from error
-        raise FileFormatError(f"{path} is not a readable .npy array: {error}") from error
+    return read_npy(path, memory_map=True)
 
 
 def open_samples(path: Path) -> "np.ndarray":
@@ -66,46 +52,45 @@ def load_samples(path: Path) -> "np.ndarray":
 
 def open_codes(path: Path) -> Any:
     """Return a CSR array from a file of scipy.sparse.save_npz, after a check of its indices."""
-    import zipfile
-    import zlib
-
     from scipy import sparse
 
-    _check_input(path, "an .npz file")
-    try:
-        # Opened here, because NumPy does not close the file of a damaged archive.
-        with path.open("rb") as file:
-            if file.read(2) != b"PK":
-                raise ValueError("not an .npz archive")
-            file.seek(0)
-            codes: Any = sparse.csr_array(sparse.load_npz(file))
+    from calepin.core.reading import check_declared
+
+    with _opened_npz(path, "sparse matrix (.npz of scipy.sparse)") as file:
+        stored: Any = sparse.load_npz(file)
+        if stored.ndim != 2 or stored.dtype.kind not in "fiu":
+            raise ValueError(f"expected real numbers in two axes, got {stored.dtype} of shape {stored.shape}")
+        # conversion to CSR allocates an index for each row
+        check_declared(path, 8 * (stored.shape[0] + 1) + 16 * stored.nnz)
+        codes: Any = sparse.csr_array(stored)
         codes.check_format(full_check=True)
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise FileFormatError(
-            f"{path} is not a readable sparse matrix (.npz of scipy.sparse): {error}"
-        ) from error
     return codes
 
 
 def open_filter_codes(path: Path) -> "tuple[np.ndarray, np.ndarray]":
     """Return codes (n, n_components, *positions) of a convolutional dictionary, and their offsets."""
-    import zipfile
-    import zlib
-
     import numpy as np
 
-    _check_input(path, "an .npz file")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return archive["codes"], archive["offset"]
-    except (ValueError, EOFError, OSError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise FileFormatError(
-            f"{path} does not hold codes of a convolutional dictionary in the format of encode: {error}"
-        ) from error
+    with _opened_npz(path, "file of codes of a convolutional dictionary") as file:
+        with np.load(file, allow_pickle=False) as archive:
+            codes, offset = archive["codes"], archive["offset"]
+        if codes.ndim < 3 or codes.dtype.kind != "f" or offset.dtype.kind != "f":
+            raise ValueError(
+                f"codes: expected floats of shape (n, n_components, *positions), got {codes.dtype} "
+                f"of shape {codes.shape}"
+            )
+    return codes, offset
 
 
-def _check_input(path: Path, expected: str) -> None:
-    if path.is_dir():
-        raise FileFormatError(f"{path} is a folder, expected {expected}")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
+@contextmanager
+def _opened_npz(path: Path, what: str) -> Iterator[IO[bytes]]:
+    """Open an .npz archive after a check of its sizes; an error in the body becomes one of the file."""
+    from calepin.core.paths import check_input
+    from calepin.core.reading import check_npz, reading
+
+    # Opened here, because NumPy does not close the file of a damaged archive.
+    with check_input(path, "an .npz file").open("rb") as file, reading(path, what):
+        if file.read(2) != b"PK":
+            raise ValueError("it is not an .npz archive")
+        check_npz(file, path)
+        yield file

@@ -1,12 +1,18 @@
 """Reading and writing of images; bit depth, colour, alpha and colour profile are preserved.
 
-Pixels are float32 between 0 (black) and 1 (white). An 8-bit value v becomes v / 255, a 16-bit value
-v / 65535. Floating-point TIFF files must have values in [0, 1].
+Pixels are floats between 0 (black) and 1 (white). An 8-bit value v becomes v / 255, a 16-bit value v / 65535.
+Files with other samples (floats outside [0, 1], signed or 32-bit integers) need a range (black, white), and a
+sample v becomes (v - black) / (white - black); `Image.levels` keeps these units for writing.
 """
 
+import logging
 import os
-from collections.abc import Callable
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -14,14 +20,47 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calepin.core.checks import is_number
 from calepin.core.errors import FileFormatError
-from calepin.core.files import atomic_write
-from calepin.core.paths import IMAGE_FILES, check_output
+from calepin.core.files import atomic_write, save_array
+from calepin.core.paths import ARRAY_FILES, IMAGE_FILES, check_input, check_output
+from calepin.core.reading import NPY, check_declared, read_npy, reading, trusts
 
-__all__ = ["SUFFIXES", "Image", "check_image_path", "read_image", "write_image"]
+__all__ = ["SUFFIXES", "Image", "Levels", "check_image_path", "read_image", "write_image"]
 
 BAND = 256
 SUFFIXES = IMAGE_FILES
+INTERPRETED = {"EPS", "WMF"}  # formats that Pillow decodes by running other programs
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The units of a file: its samples of black and white, and their type.
+
+    Attributes
+    ----------
+    black, white : float
+        Samples that become pixels 0 and 1.
+    dtype : str
+        NumPy type of the samples.
+    """
+
+    black: float
+    white: float
+    dtype: str
+
+    @property
+    def unit(self) -> float:
+        """Difference of samples between black and white."""
+        return self.white - self.black
+
+    def samples(self, pixels: NDArray[np.floating]) -> NDArray[Any]:
+        """Return pixels as samples of the file; integers are rounded and clipped, floats are not."""
+        values = self.black + self.unit * pixels.astype(np.float64)
+        if np.dtype(self.dtype).kind == "f":
+            return values.astype(self.dtype)
+        limits = np.iinfo(self.dtype)
+        return np.clip(np.rint(values), limits.min, limits.max).astype(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -32,15 +71,17 @@ class Image:
     ----------
     pixels : float array, shape (h, w) or (h, w, 3)
         Gray or colour pixels. Values outside [0, 1], for example after adding noise, are clipped when the
-        image is written.
+        image is written, unless `levels` are of floating point.
     bits : int, default 8
-        Bits per channel in a file: 8, 16, or 32 for floating point (TIFF only).
+        Bits per channel in a file: 8, 16, or 32 and more for floating point and other samples.
     alpha : float array, shape (h, w), optional
         Opacity in [0, 1].
     icc_profile : bytes, optional
         Colour profile.
     notes : tuple of str, default ()
         Descriptions of the conversions that were made when the image was read.
+    levels : Levels, optional
+        Units of the file, if it was read with a range. Default: black is 0, white the largest integer or 1.
     """
 
     pixels: NDArray[np.floating]
@@ -48,70 +89,151 @@ class Image:
     alpha: NDArray[np.floating] | None = None
     icc_profile: bytes | None = None
     notes: tuple[str, ...] = ()
+    levels: Levels | None = None
 
 
-def read_image(path: str | os.PathLike) -> Image:
-    """Read a gray or colour image (PNG, TIFF, JPEG, and other formats of Pillow).
+def read_image(
+    path: str | os.PathLike,
+    *,
+    value_range: tuple[float, float] | str | None = None,
+    trusted: bool = False,
+) -> Image:
+    """Return a gray or colour image from a file (PNG, TIFF, JPEG, .npy, and other formats of Pillow).
 
     Palettes and CMYK are converted to RGB, the orientation tag of a camera is applied, and of several pages
     the first is read. `Image.notes` describes these conversions.
+
+    Parameters
+    ----------
+    path : path
+        The file to read.
+    value_range : (float, float) or "data", optional
+        Samples of black and white; "data" takes the smallest and the largest sample. Needed for floats
+        outside [0, 1] and for integers other than those of 8 or 16 bits without a sign.
+    trusted : bool, default False
+        Read a file that declares far more pixels than it holds; see `calepin.core.reading`.
 
     Raises
     ------
     FileNotFoundError
         If the file does not exist.
     FileFormatError
-        If the path is a folder, the file is empty, truncated or of an unknown format, or its samples cannot
-        be scaled to [0, 1] (signed integers, complex numbers, floats outside [0, 1]).
+        If the path is a folder or a special file, the file is empty, damaged or of an unknown format, holds
+        NaN or declares far more than it holds, or its samples need a `value_range`.
+    ValueError
+        If `value_range` is not an increasing pair of numbers.
     """
     from calepin.datasets._png16 import is_deep
 
-    path = Path(path)
-    if path.is_dir():
-        raise FileFormatError(f"{path} is a folder, expected an image")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    with path.open("rb") as file:
+    _check_range(value_range)
+    path = check_input(path, "an image")
+    with path.open("rb") as file, reading(path, "image"):
         start = file.read(26)
         if not start:
             raise FileFormatError(f"{path} is empty, expected an image")
+        scale = partial(_image, value_range=value_range)
+        if start[: len(NPY)] == NPY:
+            return scale(read_npy(path))
         read = _read_deep_png if is_deep(start) else _read_by_pillow
-        if start[:2] in {b"II", b"MM"} and _is_deep_tiff(file, path):
-            read = _read_deep_tiff
-        file.seek(0)
-        return _decode(read, file, path)
+        is_tiff = start[:2] in {b"II", b"MM"}
+        with _quiet_tifffile(), _any_size(trusts(trusted)):
+            if is_tiff and _is_deep_tiff(file):
+                read = _read_deep_tiff
+            file.seek(0)
+            with _quiet_stderr(is_tiff and read is _read_by_pillow):
+                return read(file, partial(check_declared, path, trusted=trusted), scale)
 
 
-def _decode(read: Callable[[IO[bytes]], Image], file: IO[bytes], path: Path) -> Image:
-    """Call a decoder, and raise FileFormatError with the name of the file if it fails."""
-    import warnings
+def _check_range(value_range: Any) -> None:
+    if value_range is None or (isinstance(value_range, str) and value_range == "data"):
+        return
+    pair = tuple(value_range) if isinstance(value_range, tuple | list | np.ndarray) else ()
+    if len(pair) != 2 or not all(map(is_number, pair)) or not pair[0] < pair[1]:
+        raise ValueError(
+            f"value_range: expected (black, white) with black < white, or 'data', got {value_range!r}"
+        )
 
+
+@contextmanager
+def _quiet_tifffile() -> Iterator[None]:
+    """Keep the lines that tifffile logs about damaged files away from stderr."""
+    logger = logging.getLogger("tifffile")
+    if not logger.handlers:  # without any handler, Python prints warnings to stderr
+        logger.addHandler(logging.NullHandler())
+    yield
+
+
+_one_at_a_time = threading.RLock()  # for what is changed in the whole process
+
+
+@contextmanager
+def _quiet_stderr(quiet: bool) -> Iterator[None]:
+    """Keep the lines that libtiff, in Pillow, writes about damaged files away from stderr.
+
+    They come from C, without a logger, so that stderr of the whole process is closed for a moment.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata that does not affect the pixels
-            return read(file)
-    except MemoryError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if type(error).__name__ == "UnidentifiedImageError":
-            reason = "no known image format"
-        raise FileFormatError(f"{path} is not a readable image: {reason}") from error
+        before = os.dup(2) if quiet else None
+    except OSError:  # this process has no stderr
+        before = None
+    if before is None:
+        yield
+        return
+    with _one_at_a_time:
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
-def _read_deep_png(file: IO[bytes]) -> Image:
+@contextmanager
+def _any_size(lifted: bool) -> Iterator[None]:
+    """Lift Pillow's own limit of pixels, which belongs to the whole process, for a trusted file."""
+    if not lifted:
+        yield
+        return
+    from PIL import Image as PILImage
+
+    with _one_at_a_time:
+        before, PILImage.MAX_IMAGE_PIXELS = PILImage.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            PILImage.MAX_IMAGE_PIXELS = before
+
+
+# A reader takes the open file, a function that checks the number of declared bytes, and `_image` or the like.
+Check = Callable[[int], None]
+Scale = Callable[..., Image]
+
+
+def _read_deep_png(file: IO[bytes], check: Check, scale: Scale) -> Image:
     from calepin.datasets._png16 import read_deep
 
+    file.seek(16)
+    width, height = struct.unpack(">II", file.read(8))
+    check(8 * width * height)
     channels, profile = read_deep(file)
-    return _image(channels, icc_profile=profile)
+    return scale(channels, icc_profile=profile)
 
 
-def _read_by_pillow(file: IO[bytes]) -> Image:
+def _read_by_pillow(file: IO[bytes], check: Check, scale: Scale) -> Image:
     from PIL import Image as PILImage
-    from PIL import ImageOps
+    from PIL import ImageOps, UnidentifiedImageError
 
     notes = []
-    with PILImage.open(file) as image:
+    try:
+        opened = PILImage.open(file)
+    except UnidentifiedImageError:
+        raise ValueError("no known image format") from None
+    with opened as image:
+        if image.format in INTERPRETED:
+            raise ValueError(f"it is a program in the format {image.format}, expected pixels")
+        sample = 4 if image.mode in {"I", "F"} else 2 if "16" in image.mode else 1
+        check(image.width * image.height * len(image.getbands()) * sample)
         if getattr(image, "n_frames", 1) > 1:
             notes.append(f"the first of {image.n_frames} pages was read")  # pyright: ignore[reportAttributeAccessIssue]
         profile = image.info.get("icc_profile")
@@ -129,18 +251,17 @@ def _read_by_pillow(file: IO[bytes]) -> Image:
             notes.append(f"{upright.mode} was converted to RGB")
             upright, profile = upright.convert("RGB"), None
         channels = np.asarray(upright)
-    if channels.dtype == np.int32:  # 16-bit gray in some versions of Pillow
-        if channels.min() < 0 or channels.max() > 65535:
-            raise ValueError("its samples are 32-bit integers, expected 8 or 16 bits or floats in [0, 1]")
+    # 16-bit gray is of 32 bits in some versions of Pillow
+    if channels.dtype == np.int32 and channels.size and channels.min() >= 0 and channels.max() <= 65535:
         channels = channels.astype(np.uint16)
-    return _image(channels, icc_profile=profile, notes=tuple(notes))
+    return scale(channels, icc_profile=profile, notes=tuple(notes))
 
 
 # Compressions that tifffile supports without further packages: none, deflate, PackBits.
 PLAIN_COMPRESSIONS = {1, 8, 32946, 32773}
 
 
-def _is_deep_tiff(file: IO[bytes], path: Path) -> bool:
+def _is_deep_tiff(file: IO[bytes]) -> bool:
     """Return whether a TIFF needs tifffile, because Pillow would reduce its colours to 8 bits."""
     import tifffile
 
@@ -150,14 +271,13 @@ def _is_deep_tiff(file: IO[bytes], path: Path) -> bool:
             page: Any = tiff.pages.first
             pillow_can = page.samplesperpixel == 1 and page.compression not in PLAIN_COMPRESSIONS
             return page.bitspersample > 8 and not pillow_can
-    except tifffile.TiffFileError as error:
-        reason = " ".join(str(error).split())
-        raise FileFormatError(f"{path} is not a readable image: {reason}") from error
+    except (tifffile.TiffFileError, MemoryError):
+        raise
     except Exception:
         return False  # Pillow may be able to read the file, and raises an error if not
 
 
-def _read_deep_tiff(file: IO[bytes]) -> Image:
+def _read_deep_tiff(file: IO[bytes], check: Check, scale: Scale) -> Image:
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
@@ -168,6 +288,7 @@ def _read_deep_tiff(file: IO[bytes]) -> Image:
                 f"{page.bitspersample}-bit colour with {page.compression.name} compression needs "
                 "the package imagecodecs (pip install imagecodecs)"
             )
+        check(page.size * -(-page.bitspersample // 8))
         channels = np.squeeze(page.asarray())
         if channels.ndim == 3 and page.planarconfig == 2:
             channels = np.moveaxis(channels, 0, -1)
@@ -177,36 +298,89 @@ def _read_deep_tiff(file: IO[bytes]) -> Image:
             channels = np.iinfo(channels.dtype).max - channels
         profile = page.tags.get(34675)
         notes = (f"the first of {n_pages} pages was read",) if n_pages > 1 else ()
-        return _image(channels, icc_profile=profile and profile.value, notes=notes)
+        return scale(channels, icc_profile=profile and profile.value, notes=notes)
 
 
-def _image(channels: NDArray[Any], *, icc_profile: bytes | None = None, notes: tuple[str, ...] = ()) -> Image:
+def _image(
+    channels: NDArray[Any],
+    *,
+    value_range: tuple[float, float] | str | None,
+    icc_profile: bytes | None = None,
+    notes: tuple[str, ...] = (),
+) -> Image:
     """Scale the samples of a file to [0, 1] and split off the alpha channel."""
     if channels.ndim == 2:
         channels = channels[:, :, None]
     if channels.ndim != 3 or channels.shape[2] not in {1, 2, 3, 4} or 0 in channels.shape:
         raise ValueError(f"it holds an array of shape {channels.shape}, expected one gray or colour image")
-    if channels.dtype in (np.uint8, np.uint16):
-        bits = channels.dtype.itemsize * 8
-        scaled = channels.astype(np.float32) / np.float32(2**bits - 1)
-    elif channels.dtype.kind == "f":
-        bits = 32
-        scaled = channels.astype(np.float32)
-        if not np.isfinite(scaled).all():
-            raise ValueError("it holds NaN or infinite pixels")
-        if scaled.min() < 0 or scaled.max() > 1:
-            low, high = scaled.min(), scaled.max()
-            raise ValueError(f"its floats lie in [{low:.4g}, {high:.4g}], expected [0, 1]")
-    else:
-        raise ValueError(f"its samples are {channels.dtype}, expected 8 or 16 bits or floats in [0, 1]")
+    if channels.dtype.kind not in "iuf" or channels.dtype.itemsize > 8:
+        raise ValueError(f"its samples are {channels.dtype}, expected integers or floats of up to 64 bits")
+    channels = channels.astype(channels.dtype.newbyteorder("="), copy=False)
+    if channels.dtype.kind == "f" and not np.isfinite(channels).all():
+        n = np.count_nonzero(~np.isfinite(channels))
+        raise ValueError(
+            f"{n} of its samples are NaN or infinite: missing pixels must be filled or cut off first"
+        )
+    bits = channels.dtype.itemsize * 8
     n_colours = 1 if channels.shape[2] <= 2 else 3
-    alpha = None if channels.shape[2] == n_colours else np.ascontiguousarray(scaled[:, :, -1])
-    pixels = scaled[:, :, 0] if n_colours == 1 else scaled[:, :, :3]
-    return Image(np.ascontiguousarray(pixels), bits, alpha, icc_profile, notes)
+    has_alpha = channels.shape[2] != n_colours
+    levels = None
+    if value_range is None:
+        scaled = _in_full_range(channels)
+        bits = 32 if channels.dtype.kind == "f" else bits
+        pixels, alpha = scaled[:, :, :n_colours], scaled[:, :, -1]
+    else:
+        levels = _levels(channels[:, :, :n_colours], value_range)
+        precise = (
+            np.float64
+            if channels.dtype.name in {"float64", "int32", "uint32", "int64", "uint64"}
+            else np.float32
+        )
+        scaled = (channels[:, :, :n_colours].astype(np.float64) - levels.black) / levels.unit
+        pixels = scaled.astype(precise)
+        alpha = _in_full_range(channels[:, :, -1]) if has_alpha else pixels
+    pixels = pixels[:, :, 0] if n_colours == 1 else pixels
+    kept = np.ascontiguousarray(alpha) if has_alpha else None
+    return Image(np.ascontiguousarray(pixels), bits, kept, icc_profile, notes, levels)
 
 
-def check_image_path(path: str | os.PathLike) -> None:
+def _in_full_range(channels: NDArray[Any]) -> NDArray[np.float32]:
+    """Return samples between 0 and the largest integer, or 1, as numbers in [0, 1]."""
+    if channels.dtype in (np.uint8, np.uint16):
+        return channels.astype(np.float32) / np.float32(2 ** (8 * channels.dtype.itemsize) - 1)
+    scaled = channels.astype(np.float32)
+    low, high = scaled.min(), scaled.max()
+    way_out = "a range of samples (value_range, on the command line --range LO:HI or --range data)"
+    if channels.dtype.kind != "f":
+        raise ValueError(
+            f"its samples are {channels.dtype} from {low:.9g} to {high:.9g}, expected 8 or 16 bits without "
+            f"a sign, floats in [0, 1], or {way_out}"
+        )
+    if low < 0 or high > 1:
+        raise ValueError(f"its floats lie in [{low:.4g}, {high:.4g}], expected [0, 1], or {way_out}")
+    return scaled
+
+
+def _levels(samples: NDArray[Any], value_range: tuple[float, float] | str) -> Levels:
+    if isinstance(value_range, str):
+        black, white = float(samples.min()), float(samples.max())
+        white = white if white > black else black + 1  # a constant image is black
+    else:
+        black, white = (float(value) for value in value_range)
+    if not np.isfinite(white - black):
+        raise ValueError(f"its samples from {black:.4g} to {white:.4g} are too large")
+    return Levels(black, white, samples.dtype.name)
+
+
+def check_image_path(path: str | os.PathLike, *, arrays: bool = False) -> None:
     """Raise the errors of `write_image` for an invalid path, to be called before a long computation.
+
+    Parameters
+    ----------
+    path : path
+        The file to write.
+    arrays : bool, default False
+        Whether .npy is allowed.
 
     Raises
     ------
@@ -219,28 +393,36 @@ def check_image_path(path: str | os.PathLike) -> None:
     PermissionError
         If the file or its folder is read-only.
     """
-    check_output(path, *SUFFIXES)
+    check_output(path, *SUFFIXES, *(ARRAY_FILES if arrays else ()))
 
 
 def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
     """Write an image in the format of its suffix, and return descriptions of what the format cannot store.
 
-    PNG stores 8 and 16 bits, TIFF 8 and 16 bits and floating point, JPEG 8 bits without alpha (quality 95,
-    full colour resolution). An existing file is replaced only after the new one is complete.
+    PNG stores 8 and 16 bits, TIFF and .npy all samples, JPEG 8 bits without alpha (quality 95, full colour
+    resolution). Samples in units of their own (`Image.levels`) keep them where the format can store their
+    type. An existing file is replaced only after the new one is complete.
 
     Raises
     ------
     ValueError
         If the suffix is unknown, the shape is not that of an image, or pixels are NaN or infinite.
     """
-    check_image_path(path)
+    check_image_path(path, arrays=True)
     suffix = Path(path).suffix.lower()
-    pixels, alpha, bits = image.pixels, image.alpha, image.bits
+    pixels, alpha, bits, levels = image.pixels, image.alpha, image.bits, image.levels
     if pixels.ndim not in {2, 3} or (pixels.ndim == 3 and pixels.shape[2] != 3) or 0 in pixels.shape:
         raise ValueError(f"pixels: expected shape (h, w) or (h, w, 3), got {pixels.shape}")
     if not np.isfinite(pixels).all():
         raise ValueError("pixels holds NaN or infinite values, expected numbers in [0, 1]")
     losses = []
+    if levels is not None and not _stores(suffix, levels.dtype):
+        name, top = ("JPEG", 255) if suffix in {".jpg", ".jpeg"} else ("PNG", 65535)
+        losses.append(
+            f"{name} cannot store {levels.dtype}, {levels.black:g} to {levels.white:g} "
+            f"was scaled to 0 to {top}"
+        )
+        levels, bits = None, 8 if top == 255 else 16
     if suffix in {".jpg", ".jpeg"}:
         if bits > 8:
             losses.append(f"JPEG stores 8 bits per channel, the image has {bits}")
@@ -250,17 +432,39 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
     elif suffix == ".png" and bits == 32:
         losses.append("PNG cannot store floating point, 16 bits were written")
         bits = 16
-    channels = _quantise(pixels, alpha, bits)
+    channels = _quantise(pixels, alpha, bits) if levels is None else _in_units(pixels, alpha, levels)
+    if suffix in ARRAY_FILES:
+        save_array(path, channels[:, :, 0] if channels.shape[2] == 1 else channels)
+        return tuple(losses)
     with atomic_write(path) as temporary:
         if suffix in {".tif", ".tiff"}:
             _write_tiff(temporary, channels, alpha is not None, image.icc_profile)
-        elif bits == 16:
+        elif channels.dtype == np.uint16:
             from calepin.datasets._png16 import write_deep
 
             write_deep(temporary, channels, image.icc_profile)
         else:
             _write_by_pillow(temporary, channels, image.icc_profile)
     return tuple(losses)
+
+
+def _stores(suffix: str, dtype: str) -> bool:
+    """Return whether a format stores samples of a type."""
+    if suffix == ".png":
+        return dtype in {"uint8", "uint16"}
+    return dtype == "uint8" if suffix in {".jpg", ".jpeg"} else True
+
+
+def _in_units(
+    pixels: NDArray[np.floating], alpha: NDArray[np.floating] | None, levels: Levels
+) -> NDArray[Any]:
+    """Return the samples (h, w, channels) in the units of the file; opacity in the full range of the type."""
+    channels = levels.samples(pixels.reshape(*pixels.shape[:2], -1))
+    if alpha is None:
+        return channels
+    top = 1 if channels.dtype.kind == "f" else np.iinfo(channels.dtype).max
+    opacity = Levels(0, top, levels.dtype).samples(alpha[:, :, None])
+    return np.concatenate([channels, opacity], axis=2)
 
 
 def _quantise(pixels: NDArray[np.floating], alpha: NDArray[np.floating] | None, bits: int) -> NDArray[Any]:

@@ -15,8 +15,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from calepin.core.checks import check_integer, check_methods, check_number, check_one_of, is_integer
 from calepin.core.errors import FileFormatError
-from calepin.core.files import load_arrays, read_header, save_arrays
+from calepin.core.files import check_atoms, load_arrays, read_header, save_arrays
 from calepin.core.random import numpy_generator
+from calepin.core.reading import reading
 from calepin.learning.atoms import AtomSet, initial_atoms
 from calepin.learning.batches import ArrayBatches, Batches, IterableBatches
 from calepin.learning.train import Callback, TrainState, load_checkpoint, train
@@ -182,12 +183,10 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         UserWarning
             If the device of the file is not available here; the CPU is used in its place.
         """
-        arrays, parameters = load_arrays(path, cls._kind)
+        arrays, parameters = load_arrays(path, cls._kind, ["components"])
         made_by = parameters.get("class", cls.__name__)
         if made_by != cls.__name__:
             raise FileFormatError(f"{path} holds a {made_by}, expected a {cls.__name__}")
-        if "components" not in arrays:
-            raise FileFormatError(f"{path} lacks components: it holds {', '.join(arrays) or 'no array'}")
         given = cls._given_in(path, parameters)
         if "init" in arrays:
             given["init"] = arrays["init"]
@@ -197,12 +196,11 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if "device" not in objects:
             given["device"] = _usable_device(path, given.get("device"))
         learner = cls(**given | objects)
-        try:
-            cls._check_components(arrays["components"])
-            learner._adopt(arrays["components"])
+        with reading(path, cls._kind):
+            components = check_atoms(path, arrays["components"])
+            cls._check_components(components)
+            learner._adopt(components)
             learner._load_learned(arrays)
-        except ValueError as error:
-            raise FileFormatError(f"{path}: {error}") from None
         for name, value in cls._fitted_in(path, parameters).items():
             setattr(learner, name, value)
         return learner

@@ -441,6 +441,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     def _likelihood(self) -> Likelihood:
         if not isinstance(self.likelihood, str):
             return self.likelihood
+        check_one_of("likelihood", self.likelihood, FAMILIES)
         family = FAMILIES[self.likelihood]
         return family(self.trials) if family is Binomial else family()
 

@@ -15,6 +15,7 @@ from calepin.core.checks import check_integer, check_one_of, is_number
 from calepin.core.errors import FileFormatError
 from calepin.core.files import load_arrays
 from calepin.core.random import numpy_generator, torch_generator
+from calepin.core.reading import check_sizes, reading
 from calepin.core.threads import single_threaded_blas, single_threaded_torch
 from calepin.estimators._base import FITTED, BaseLearner, is_count
 from calepin.generators.base import Generator, check_generator, latent_dimension, like_generator
@@ -258,14 +259,16 @@ class GenerativeDictionaryLearner(BaseLearner):
         arrays, parameters = load_arrays(path, KIND)
         if not {"components", "fingerprint"} <= arrays.keys():
             raise FileFormatError(f"{path} lacks the components or the fingerprint of its generator")
+        with reading(path, "generative dictionary"):
+            stored, latent_dim = parameters["generator"], cls._fitted_in(path, parameters)["latent_dim_"]
+            check_sizes([stored, latent_dim], arrays)
         if generator is None:
-            if parameters.get("generator") is None:
+            if stored is None:
                 raise ValueError(f"generator: expected one, because {path} does not contain it, got None")
             own = {k.removeprefix(_GENERATOR): v for k, v in arrays.items() if k.startswith(_GENERATOR)}
-            generator = rebuild(parameters["generator"], own)
-        latent_dim = cls._fitted_in(path, parameters).get("latent_dim_")
-        if latent_dim is None:
-            raise FileFormatError(f"{path} lacks the number of latents")
+            with reading(path, "generative dictionary"):
+                generator = rebuild(stored, own)
+                latent_dimension(generator, latent_dim)
         if not same_generator(generator, arrays["fingerprint"], latent_dim):
             raise ValueError(f"generator: expected the one {path} was learned with, got another")
         return super().load(path, generator=generator, **objects)

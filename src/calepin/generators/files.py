@@ -14,6 +14,7 @@ from torch import nn
 
 from calepin.core.errors import FileFormatError
 from calepin.core.files import load_arrays, save_arrays
+from calepin.core.reading import check_sizes, reading
 from calepin.generators.base import Generator, latent_dimension, like_generator
 from calepin.generators.families import GroupSparse, KSparse, PolynomialSine, ReLUNet, Sine
 from calepin.generators.truncate import Truncated
@@ -58,6 +59,7 @@ def rebuild(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) ->
         If the class is unknown to this version of calepin, or arrays have other shapes.
     """
     try:
+        check_sizes(description, arrays)
         if "family" in description:
             generator = FAMILIES[description["family"]](**description["settings"])
         else:
@@ -101,7 +103,8 @@ def load_generator(path: str | os.PathLike) -> nn.Module:
         If there is no such file, or it does not contain a generator.
     """
     arrays, parameters = load_arrays(path, KIND)
-    return rebuild(parameters["generator"], arrays)
+    with reading(path, "generator"):
+        return rebuild(parameters["generator"], arrays)
 
 
 def arrays_of(generator: Generator) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from importlib.resources import as_file, files
 import numpy as np
 import torch
 
-from calepin.core.files import load_arrays
+from calepin.core.files import load_atoms
 from calepin.core.random import RandomState, numpy_generator
 from calepin.imaging.patches import add_patches, bands, centred_patches, random_patches
 from calepin.learning.atoms import AtomSet, dct_atoms
@@ -37,7 +37,7 @@ Report = Callable[[float], None]
 def natural_atoms() -> np.ndarray:
     """Return the shipped dictionary (256, 64) of 8x8 patches of natural images; see its .md card."""
     with as_file(files("calepin") / "weights" / NATURAL) as path:
-        return load_arrays(path, "dictionary")[0]["components"]
+        return load_atoms(path)
 
 
 def start_atoms(n_components: int, patch_size: int, random_state: RandomState) -> np.ndarray:

@@ -61,6 +61,7 @@ def observed_scene(
 
     For `PoissonNoise` the integer samples of the image are the counts. The pixel value of one count is
     ``max(x) / peak`` with the reference x; without a reference it is ``1 / peak``, so that the peak is white.
+    If the image was read with a range from 0, it is that of the range, and results are expected counts.
 
     Raises
     ------
@@ -72,10 +73,25 @@ def observed_scene(
         raise ValueError(f"reference: expected the image's shape {image.pixels.shape}, got {clean.shape}")
     if not isinstance(noise, PoissonNoise):
         return Scene(image.pixels, image, 1.0, clean)
+    if image.levels is not None:
+        return _counted_in_units(image, clean)
     if image.bits > 16:
-        raise ValueError("image: expected counts in 8 or 16 bits, got floating-point samples")
+        raise ValueError(
+            "image: expected counts in 8 or 16 bits, or with a range, got floating-point samples"
+        )
     counts = np.round(image.pixels.astype(np.float64) * (2**image.bits - 1))
     return _counted(counts, image, noise.unit(np.ones(1) if clean is None else clean), clean)
+
+
+def _counted_in_units(image: Image, clean: NDArray[np.floating] | None) -> Scene:
+    """Return the scene of counts that were read with a range; their estimates are written as floats."""
+    levels = image.levels
+    assert levels is not None
+    samples = levels.unit * image.pixels.astype(np.float64)
+    counts = np.round(samples)
+    if levels.black != 0 or not np.allclose(counts, samples, rtol=1e-5, atol=1e-2):
+        raise ValueError(f"image: expected counts and a range from 0, got a range from {levels.black:g}")
+    return Scene(counts, replace(image, levels=replace(levels, dtype="float32")), 1 / levels.unit, clean)
 
 
 def _counted(

@@ -18,6 +18,7 @@ import torch
 from calepin.core.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from calepin.core.checkpoint import load_checkpoint as read_checkpoint
 from calepin.core.interrupt import between_steps
+from calepin.core.reading import reading
 from calepin.learning.batches import ArrayBatches, Batches
 from calepin.learning.rule import DivergedError, Rule
 
@@ -226,8 +227,9 @@ def load_checkpoint(
         If the checkpoint is from another rule, other settings or other data. The message says what differs.
     """
     tensors, scalars = read_checkpoint(path, CHECKPOINT, _settings(rule, data))
-    learned = rule.restore(tensors, scalars.pop("learned")).to(device)
-    return TrainState(learned=learned, **scalars)
+    with reading(path, CHECKPOINT):
+        learned = rule.restore(tensors, scalars.pop("learned")).to(device)
+        return TrainState(learned=learned, **scalars)
 
 
 def _file(

@@ -10,7 +10,6 @@ negative. a is the peak count that the network was trained for. A tied network h
 
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calepin.core.errors import FileFormatError
+from calepin.core.paths import check_input
+from calepin.core.reading import check_npz, reading
 
 __all__ = ["read_reference"]
 
@@ -35,7 +36,7 @@ def read_reference(path: str | os.PathLike) -> tuple[dict[str, NDArray[np.floati
     FileFormatError
         If the files have other contents. The message says what is missing.
     """
-    path = Path(path)
+    path = check_input(path, "a network")
     settings = _settings(path)
     wanted = ["H", "b"] if settings["model"] == "tied" else ["H", "We", "Wd", "b"]
     arrays = _arrays(path, wanted)
@@ -50,15 +51,12 @@ def read_reference(path: str | os.PathLike) -> tuple[dict[str, NDArray[np.floati
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
     beside = path.with_suffix(".json")
     if not beside.exists():
         raise FileNotFoundError(f"{path} needs its settings in the same folder: no such file: {beside}")
-    try:
-        settings = json.loads(beside.read_text())
-    except ValueError as error:
-        raise FileFormatError(f"{beside} is not JSON: {error}") from None
+    check_input(beside, "settings in JSON")
+    with reading(beside, "JSON file"):
+        settings = json.loads(beside.read_bytes())
     missing = [name for name in SETTINGS if not isinstance(settings, dict) or name not in settings]
     if missing:
         raise FileFormatError(f"{beside} lacks {', '.join(missing)}")
@@ -71,15 +69,14 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _arrays(path: Path, wanted: list[str]) -> dict[str, NDArray[np.floating]]:
-    try:
-        # opened here, because numpy does not close a file that it cannot read
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+    # opened here, because numpy does not close a file that it cannot read
+    with path.open("rb") as opened, reading(path, "npz file of plain arrays"):
+        check_npz(opened, path)
+        with np.load(opened, allow_pickle=False) as file:
             missing = [name for name in wanted if name not in file.files]
             if missing:
                 raise FileFormatError(f"{path} lacks {', '.join(missing)}: it holds {', '.join(file.files)}")
             arrays = {name: file[name] for name in wanted}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise FileFormatError(f"{path} is not an npz file of plain arrays: {error}") from None
     for name, array in arrays.items():
         if array.dtype.kind != "f" or not np.isfinite(array).all():
             raise FileFormatError(f"{path} holds {name} of {array.dtype}, expected finite floating numbers")

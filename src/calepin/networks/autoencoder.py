@@ -26,6 +26,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ from torch.utils.checkpoint import checkpoint
 from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.core.errors import FileFormatError, IncompatibleError
 from calepin.core.files import load_arrays, save_arrays
+from calepin.core.reading import check_sizes, reading
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.networks._grids import Shift, continue_by_reflection, cover, local_mean, window
 from calepin.networks._reference import read_reference
@@ -290,7 +292,16 @@ class UnfoldedAutoencoder(nn.Module):
             version of calepin does not know.
         """
         arrays, parameters = load_arrays(path, KIND)
+        with reading(path, "unfolded network"):
+            return cls._rebuild(path, arrays, parameters)
+
+    @classmethod
+    def _rebuild(
+        cls, path: str | os.PathLike, arrays: Mapping[str, np.ndarray], parameters: Mapping[str, Any]
+    ) -> Self:
+        """Return the network of the content of a file."""
         settings = dict(parameters["settings"])
+        check_sizes(settings, arrays)
         penalty, likelihood = settings.pop("penalty"), settings.pop("likelihood")
         for name, known in ((penalty, PENALTIES), (likelihood["name"], LIKELIHOODS)):
             if name not in known:
@@ -323,22 +334,23 @@ class UnfoldedAutoencoder(nn.Module):
             If one of the two files does not exist, or has other contents. The message says which.
         """
         arrays, settings = read_reference(path)
-        network = cls(
-            torch.from_numpy(arrays["atoms"]),
-            NonNegativeL1(0.0),
-            n_unfold=settings["T"],
-            stride=settings["stride"],
-            step_size=1.0,
-            likelihood=Poisson(),
-            tied=settings["model"] == "tied",
-            learn_threshold=True,
-            residual_bound=settings["elu_alpha"],
-        )
-        # set directly, because a penalty would refuse the negative biases of some released networks
-        with torch.no_grad():
-            for name, array in arrays.items():
-                network.get_parameter(name).copy_(torch.from_numpy(array))
-        return network
+        with reading(path, "network"):
+            network = cls(
+                torch.from_numpy(arrays["atoms"]),
+                NonNegativeL1(0.0),
+                n_unfold=settings["T"],
+                stride=settings["stride"],
+                step_size=1.0,
+                likelihood=Poisson(),
+                tied=settings["model"] == "tied",
+                learn_threshold=True,
+                residual_bound=settings["elu_alpha"],
+            )
+            # set directly, because a penalty would refuse the negative biases of some released networks
+            with torch.no_grad():
+                for name, array in arrays.items():
+                    network.get_parameter(name).copy_(torch.from_numpy(array))
+            return network
 
     def extra_repr(self) -> str:
         """Return the main settings, for ``repr``."""

@@ -18,6 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from calepin.core.files import load_arrays, save_arrays
 from calepin.core.random import randn, torch_generator
+from calepin.core.reading import check_sizes, reading
 from calepin.generators.truncate import Truncated, truncate
 
 __all__ = ["VAE"]
@@ -99,9 +100,11 @@ class VAE(nn.Module):
             If the file does not exist, or is not a VAE.
         """
         arrays, parameters = load_arrays(path, KIND)
-        network = cls(**parameters["settings"])
-        network.load_state_dict({name: torch.from_numpy(array).float() for name, array in arrays.items()})
-        return network.eval()
+        with reading(path, "VAE"):
+            check_sizes(parameters["settings"], arrays)
+            network = cls(**parameters["settings"])
+            network.load_state_dict({name: torch.from_numpy(array).float() for name, array in arrays.items()})
+            return network.eval()
 
     def settings(self) -> dict[str, Any]:
         """Return the three sizes: latent_dim, n_hidden, n_features."""

@@ -24,6 +24,7 @@ from calepin.core.checks import check_integer, check_methods, check_number, chec
 from calepin.core.errors import IncompatibleError
 from calepin.core.interrupt import between_steps
 from calepin.core.progress import Bar, progress_bar
+from calepin.core.reading import reading
 from calepin.likelihoods import Gaussian, Likelihood
 from calepin.networks.untrained import UntrainedNetwork
 from calepin.operators.base import LinearOperator
@@ -332,14 +333,15 @@ class _Run:
             return
         arrays, scalars = saved
         device = self.fit.problem.y.device
-        tensors = {
-            name: torch.as_tensor(value, device=device)
-            for name, value in arrays.items()
-            if not name.startswith("history.")
-        }
-        self.state = replace(self.state.with_tensors(tensors), n_iter=scalars["n_iter"])
-        self._history = {name: list(arrays[f"history.{name}"]) for name in self._history}
-        self._begun = time.monotonic() - scalars["seconds"]
+        with reading(file.path, "checkpoint"):
+            tensors = {
+                name: torch.as_tensor(value, device=device)
+                for name, value in arrays.items()
+                if not name.startswith("history.")
+            }
+            self.state = replace(self.state.with_tensors(tensors), n_iter=scalars["n_iter"])
+            self._history = {name: list(arrays[f"history.{name}"]) for name in self._history}
+            self._begun = time.monotonic() - scalars["seconds"]
 
     def solution(self, consistent: bool) -> UntrainedSolution:
         """Return the best iterates."""

@@ -1,7 +1,7 @@
 """Read and write k-space, in the common file formats.
 
     .npy          complex, (n_coils, ky, kx) or (n_slices, n_coils, ky, kx)
-    .mat          MATLAB 5, complex, coils on the last axis: (ky, kx, n_coils), or (ky, kx)
+    .mat          MATLAB 4 to 7.3, complex, coils on the last axis: (ky, kx, n_coils), or (ky, kx)
     .h5, .hdf5    fastMRI: `kspace`, (n_slices, n_coils, ky, kx) or (n_slices, ky, kx) (needs the extra
                   ``calepin[mri]``)
     .cfl + .hdr   BART: dimensions readout, phase 1, phase 2, coils, ... in Fortran order
@@ -9,20 +9,31 @@
 Arrays have shape (n_slices, n_coils, ky, kx), with the zero frequency in the centre.
 """
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calepin.core.errors import FileFormatError
 from calepin.core.files import atomic_write
+from calepin.core.hdf5 import opened_hdf5
+from calepin.core.isolated import read_isolated
+from calepin.core.matlab import read_mat
+from calepin.core.paths import check_input
+from calepin.core.reading import read_npy
 
 __all__ = ["read_kspace", "write_cfl"]
 
+_LARGEST_HEADER = 65536  # characters; BART also writes the history of commands to a .hdr file
 
-def read_kspace(path: str | os.PathLike, *, variable: str | None = None) -> NDArray[np.complexfloating]:
+
+def read_kspace(
+    path: str | os.PathLike, *, variable: str | None = None, trusted: bool = False
+) -> NDArray[np.complexfloating]:
     """Return k-space (n_slices, n_coils, ky, kx) from a file; its suffix determines the format.
 
     Parameters
@@ -32,14 +43,16 @@ def read_kspace(path: str | os.PathLike, *, variable: str | None = None) -> NDAr
     variable : str, optional
         Name of the array in a .mat or HDF5 file. Default: in a .mat file the only complex array with at
         least two axes, in an HDF5 file ``kspace``.
+    trusted : bool, default False
+        Read files that declare far more data than they hold; see `calepin.core.reading`.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     FileFormatError
-        Another format or a damaged file; no array or several that could be k-space (the message lists the
-        arrays of the file); real samples, NaN, or only zeros.
+        Another format or a damaged file, or one that refers to other files; no array or several that could be
+        k-space (the message lists the arrays of the file); real samples, NaN, or only zeros.
     ValueError
         `variable` given for a format that holds one array.
     ModuleNotFoundError
@@ -49,13 +62,12 @@ def read_kspace(path: str | os.PathLike, *, variable: str | None = None) -> NDAr
     suffix = path.suffix.lower()
     if suffix not in _READERS:
         raise FileFormatError(f"{path} has suffix {suffix!r}, expected one of {', '.join(_READERS)}")
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
+    path = check_input(path, "k-space")
     if variable is not None and suffix not in (".mat", ".h5", ".hdf5"):
         raise ValueError(
             f"variable: expected None for a {suffix} file, which holds one array, got {variable!r}"
         )
-    samples = _READERS[suffix](path, variable)
+    samples = _READERS[suffix](path, variable, trusted)
     if samples.ndim not in (2, 3, 4):
         raise FileFormatError(f"{path} holds k-space of shape {samples.shape}, expected two to four axes")
     return _check(path, samples.reshape((1,) * (4 - samples.ndim) + samples.shape))
@@ -86,62 +98,51 @@ def write_cfl(path: str | os.PathLike, samples: NDArray) -> None:
         temporary.write_text("# Dimensions\n" + " ".join(map(str, sizes)) + "\n")
 
 
-def _read_npy(path: Path, variable: str | None) -> NDArray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise FileFormatError(f"{path} is not a readable .npy array: {error}") from None
+def _read_npy(path: Path, variable: str | None, trusted: bool) -> NDArray:
+    return read_npy(path)
 
 
-def _read_mat(path: Path, variable: str | None) -> NDArray:
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path)
-    except NotImplementedError:
-        raise FileFormatError(f"{path} is a MATLAB 7.3 file: save it with -v7, or as .h5") from None
-    except Exception as error:
-        raise FileFormatError(f"{path} is not a readable MATLAB file: {error}") from error
-    arrays = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
+def _read_mat(path: Path, variable: str | None, trusted: bool) -> NDArray:
+    arrays = read_mat(path, trusted=trusted)
     samples = arrays[_choose(path, variable, {n: (a.shape, a.dtype) for n, a in arrays.items()})]
     return np.moveaxis(samples, -1, 0) if samples.ndim == 3 else samples
 
 
-def _read_hdf5(path: Path, variable: str | None) -> NDArray:
-    try:
-        import h5py
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("reading HDF5 needs h5py: pip install 'calepin[mri]'") from None
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise FileFormatError(f"{path} is not a readable HDF5 file: {error}") from None
-    with file:
-        found: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
-
-        def note(name: str, node: object) -> None:
-            if isinstance(node, h5py.Dataset):
-                found[name] = node.shape, node.dtype
-
-        file.visititems(note)
-        samples = np.asarray(file[_choose(path, variable or "kspace", found)])
+def _read_hdf5(path: Path, variable: str | None, trusted: bool) -> NDArray:
+    function = f"{__name__}:{_from_hdf5.__name__}"
+    samples = read_isolated(function, path, trusted=trusted, variable=variable or "kspace")["samples"]
     # single-coil files of fastMRI have no coil axis
     return samples[:, None] if samples.ndim == 3 else samples
 
 
-def _read_cfl(path: Path, variable: str | None) -> NDArray:
+def _from_hdf5(path: Path, *, trusted: bool, variable: str) -> dict[str, NDArray]:
+    with opened_hdf5(path, "HDF5 file", trusted=trusted) as file:
+        found: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
+
+        def note(name: str, node: Any) -> None:
+            if hasattr(node, "dtype"):
+                found[name] = node.shape, node.dtype
+
+        file.visititems(note)
+        return {"samples": np.asarray(file[_choose(path, variable, found)])}
+
+
+def _read_cfl(path: Path, variable: str | None, trusted: bool) -> NDArray:
     data, header = path.with_suffix(".cfl"), path.with_suffix(".hdr")
     for file in (data, header):
-        if not file.is_file():
+        if not file.exists():
             raise FileNotFoundError(f"no such file: {file} (BART stores samples in .cfl, sizes in .hdr)")
-    lines = [line for line in header.read_text(errors="replace").splitlines() if not line.startswith("#")]
+        check_input(file, "k-space")
+    with header.open(errors="replace") as opened:
+        lines = [line for line in opened.read(_LARGEST_HEADER).splitlines() if not line.startswith("#")]
     try:
         sizes = [int(word) for word in lines[0].split()]
     except (ValueError, IndexError):
         raise FileFormatError(f"{header} does not begin with the dimensions of a .cfl file") from None
+    held = data.stat().st_size / np.dtype(np.complex64).itemsize
+    if held != math.prod(sizes) or min(sizes) < 1 or len(sizes) > 16:
+        raise FileFormatError(f"{data} holds {held:.10g} samples, {header.name} says {lines[0][:80]}")
     samples = np.fromfile(data, np.complex64)
-    if samples.size != np.prod(sizes):
-        raise FileFormatError(f"{data} holds {samples.size} samples, {header.name} says {np.prod(sizes)}")
     sizes = (sizes + [1] * 16)[:16]
     other = {axis: size for axis, size in enumerate(sizes) if size > 1 and axis not in (0, 1, 2, 3, 13)}
     if other or min(sizes[:3]) != 1:
@@ -154,7 +155,7 @@ def _read_cfl(path: Path, variable: str | None) -> NDArray:
     return samples.reshape((*plane, sizes[3], sizes[13]), order="F").transpose(3, 2, 0, 1)
 
 
-_READERS: dict[str, Callable[[Path, str | None], NDArray]] = {
+_READERS: dict[str, Callable[[Path, str | None, bool], NDArray]] = {
     ".npy": _read_npy,
     ".mat": _read_mat,
     ".h5": _read_hdf5,

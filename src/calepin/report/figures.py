@@ -4,7 +4,7 @@ They use matplotlib's Figure directly, without global state and without windows,
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 DASHES = ("-", "--", ":")  # for more lines than colours
 MARK = "#E69F00"
+FAINT = 0.02  # images in [0, 1] of less contrast would be seen as one gray
 PANEL_PIXELS = 900  # images are subsampled to this size, because more pixels are not visible in a panel
 
 
@@ -42,7 +43,8 @@ def before_after(
     Parameters
     ----------
     images : mapping of str to array (h, w) or (h, w, 3)
-        Pixels in [0, 1] by title ("noisy", "denoised", "clean"); all images have the same size.
+        Pixels by title ("noisy", "denoised", "clean"), in [0, 1] or, with one gray scale for all images, of
+        any other range; all images have the same size.
     captions : mapping of str to str, optional
         Text to append to a title, such as the PSNR.
     window : (slice, slice), optional
@@ -66,15 +68,16 @@ def before_after(
     )
     axes = figure.subplots(2, len(images), squeeze=False, height_ratios=[panel * height / width, detail])
     step = max(1, round(max(height, width) / PANEL_PIXELS))
+    shown = _limits([image[::step, ::step] for image in images.values()])
     for (title, image), top, bottom in zip(images.items(), axes[0], axes[1], strict=True):
-        _show(top, image[::step, ::step], (0, width, height, 0))
+        _show(top, image[::step, ::step], shown, (0, width, height, 0))
         caption = captions.get(title)
         top.set_title(title if caption is None else f"{title}   {caption}", fontsize=13)
         rows, columns = window
         corner = (columns.start, rows.start)
         size = (columns.stop - columns.start, rows.stop - rows.start)
         top.add_patch(Rectangle(corner, *size, fill=False, edgecolor=MARK, linewidth=1.8))
-        _show(bottom, image[window], None)
+        _show(bottom, image[window], shown)
         for side in bottom.spines.values():
             side.set(visible=True, color=MARK, linewidth=1.8)
     return figure
@@ -160,23 +163,39 @@ def sheet(columns: Mapping[str, NDArray[np.floating]], *, n_rows: int = 6) -> Fi
     Parameters
     ----------
     columns : mapping of str to array (n, h, w)
-        Images in [0, 1] of n samples, by the title of their column.
+        Images of n samples, by the title of their column, in [0, 1] or, with one gray scale for all, of any
+        other range.
     n_rows : int, default 6
         Number of samples to show, from the first.
     """
     n_rows = min(n_rows, *(len(images) for images in columns.values()))
     figure = Figure(figsize=(1.2 * len(columns), 1.15 * n_rows + 0.3), layout="constrained")
     axes = figure.subplots(n_rows, len(columns), squeeze=False)
+    shown = _limits([images[:n_rows] for images in columns.values()])
     for line, (title, images) in zip(axes.T, columns.items(), strict=True):
         line[0].set_title(title.replace("_", "\n"), fontsize=9)
         for place, image in zip(line, images, strict=False):
-            _show(place, image, None)
+            _show(place, image, shown)
     return figure
 
 
-def _show(axes, image: NDArray[np.floating], extent: tuple[float, float, float, float] | None) -> None:
+def _limits(images: Sequence[NDArray[np.floating]]) -> tuple[float, float]:
+    """Return the values of black and white: 0 and 1 for (noisy) images in [0, 1], else by quantiles."""
+    values = np.concatenate([np.asarray(image, np.float64).ravel() for image in images])
+    low, high = np.quantile(values, [0.005, 0.995]) if np.isfinite(values).all() else (0.0, 1.0)
+    usual = low >= -1 and high <= 2 and high - low >= FAINT
+    return (0.0, 1.0) if usual or not high > low else (float(low), float(high))
+
+
+def _show(
+    axes,
+    image: NDArray[np.floating],
+    limits: tuple[float, float],
+    extent: tuple[float, float, float, float] | None = None,
+) -> None:
+    low, high = limits
     axes.imshow(
-        np.clip(image, 0, 1),
+        np.clip((image - low) / (high - low), 0, 1),
         cmap="gray",
         vmin=0,
         vmax=1,

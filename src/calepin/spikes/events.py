@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.core.files import load_arrays, save_arrays
+from calepin.core.reading import reading
 from calepin.core.threads import single_threaded_blas
 from calepin.likelihoods import Binomial, Poisson
 from calepin.operators.conv import ConvDictionary
@@ -135,18 +136,20 @@ class EventModel:
     def load(cls, path: str | os.PathLike) -> "EventModel":
         """Read a model that `save` wrote."""
         arrays, parameters = load_arrays(path, KIND)
-        likelihood = Poisson() if parameters["likelihood"] == "poisson" else Binomial(parameters["trials"])
-        fit = GLMFit(
-            arrays["coefficients"],
-            arrays["covariance"],
-            tuple(parameters["names"]),
-            parameters["log_likelihood"],
-            parameters["deviance"],
-            parameters["n_iter"],
-        )
-        a, x, g = np.split(fit.coefficients, [1, len(fit.coefficients) - parameters["order"]])
-        glm = SpikeGLM(float(a[0]), x, g, fit, likelihood)
-        return cls(arrays["filter"], arrays["onsets"], arrays["code"], glm, parameters["n_bins"])
+        with reading(path, "model of events"):
+            is_poisson = parameters["likelihood"] == "poisson"
+            likelihood = Poisson() if is_poisson else Binomial(parameters["trials"])
+            fit = GLMFit(
+                arrays["coefficients"],
+                arrays["covariance"],
+                tuple(parameters["names"]),
+                parameters["log_likelihood"],
+                parameters["deviance"],
+                parameters["n_iter"],
+            )
+            a, x, g = np.split(fit.coefficients, [1, len(fit.coefficients) - parameters["order"]])
+            glm = SpikeGLM(float(a[0]), x, g, fit, likelihood)
+            return cls(arrays["filter"], arrays["onsets"], arrays["code"], glm, parameters["n_bins"])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 
 from calepin.core.checks import check_number
 from calepin.core.errors import FileFormatError
+from calepin.core.matlab import read_mat
+from calepin.core.paths import check_input
+from calepin.core.reading import check_declared, read_npy
 from calepin.likelihoods import Poisson
+from calepin.spikes.nwb import listed, read_unit
 
 __all__ = ["SpikeTrains", "join_trials", "read_nwb_spikes", "read_spikes"]
 
@@ -44,7 +48,9 @@ class SpikeTrains:
     trials: NDArray[np.intp] | None = None
 
 
-def read_spikes(path: str | os.PathLike, *, variable: str | None = None) -> SpikeTrains:
+def read_spikes(
+    path: str | os.PathLike, *, variable: str | None = None, trusted: bool = False
+) -> SpikeTrains:
     """Return the spike trains of a .mat or .npy file; `read_nwb_spikes` reads .nwb.
 
     Parameters
@@ -55,6 +61,8 @@ def read_spikes(path: str | os.PathLike, *, variable: str | None = None) -> Spik
         `idxtr` or `idxts` and the stimulus in `t`.
     variable
         Name of another variable of a .mat file, (n_trials, n_bins).
+    trusted
+        Read a file that declares far more data than it holds; see `calepin.core.reading`.
 
     Raises
     ------
@@ -64,19 +72,11 @@ def read_spikes(path: str | os.PathLike, *, variable: str | None = None) -> Spik
         Another format, a damaged file, values that are not counts, or none of the variables above: the
         message lists the variables of the file.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise FileFormatError(f"{path} is a folder, expected spike trains")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
+    path = check_input(path, "spike trains")
     if path.suffix.lower() == ".mat":
-        return _read_mat(path, variable)
+        return _read_mat(path, variable, trusted)
     if path.suffix.lower() == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise FileFormatError(f"{path} is not a readable .npy array: {error}") from error
-        return SpikeTrains(_counts(path, "the array", np.atleast_2d(array)))
+        return SpikeTrains(_counts(path, "the array", np.atleast_2d(read_npy(path))))
     raise FileFormatError(f"{path}: expected a name that ends in .mat, .npy or .nwb")
 
 
@@ -113,13 +113,14 @@ def read_nwb_spikes(
     bin_width: float = 0.001,
     align: str = "start_time",
     window: tuple[float, float] | None = None,
+    trusted: bool = False,
 ) -> SpikeTrains:
     """Return the spikes of a unit of an NWB file, binned around the times of its trials.
 
     Parameters
     ----------
     path
-        File of Neurodata Without Borders, version 2. Needs pynwb: ``pip install 'calepin[neuro]'``.
+        File of Neurodata Without Borders, version 2. Needs h5py: ``pip install 'calepin[neuro]'``.
     unit
         Id of the unit in the units table; by default the only unit.
     bin_width
@@ -130,43 +131,31 @@ def read_nwb_spikes(
     window
         Start and end in seconds relative to time zero. Default: from zero to the end of the shortest
         trial; in a file without trials, to the last spike.
+    trusted
+        Read a file that declares far more data than it holds; see `calepin.core.reading`.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     FileFormatError
-        Not a readable NWB file, no units or spike times in it, or pynwb is missing.
+        Not a readable NWB file, links to other files, or no units or spike times in it.
     ValueError
         A unit or column that does not exist (the message lists those that do), or an empty window.
+    ModuleNotFoundError
+        h5py is missing.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        import pynwb
-    except ImportError as error:
-        raise FileFormatError(
-            f"{path} is an NWB file, which needs pynwb: pip install 'calepin[neuro]'"
-        ) from error
+    path = check_input(path, "an NWB file")
     check_number("bin_width", bin_width, above=0)
-    try:
-        io: Any = pynwb.NWBHDF5IO(path=str(path), mode="r")
-    except Exception as error:
-        raise FileFormatError(f"{path} is not a readable NWB file: {' '.join(str(error).split())}") from error
-    with io:
-        try:
-            file: Any = io.read()
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise FileFormatError(f"{path} is not a readable NWB file: {reason}") from error
-        spikes = _unit_spikes(path, file, unit)
-        zeros, length = _alignment(path, file, align)
+    spikes, zeros, length = read_unit(path, unit, align, trusted=trusted)
+    whole = window is None
     if window is None:
         window = (0.0, length if length is not None else float(spikes.max(initial=0)) + bin_width)
     n_bins = round((window[1] - window[0]) / bin_width)
     if n_bins < 1:
         raise ValueError(f"window: expected at least one bin of {bin_width} s, got {window}")
+    if whole:
+        check_declared(path, 8 * len(zeros) * n_bins, trusted=trusted)
     counts = np.zeros((len(zeros), n_bins))
     for row, zero in zip(counts, zeros, strict=True):
         # a spike on the border of two bins (up to rounding) counts in the later one
@@ -175,19 +164,11 @@ def read_nwb_spikes(
     return SpikeTrains(counts, bin_width, trials=np.arange(len(zeros)))
 
 
-def _read_mat(path: Path, variable: str | None) -> SpikeTrains:
-    from scipy.io import loadmat
-
-    try:
-        found = {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
-    except NotImplementedError as error:
-        raise FileFormatError(f"{path} has MATLAB's format 7.3, expected 7: save it with -v7") from error
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FileFormatError(f"{path} is not a readable MATLAB file: {reason}") from error
+def _read_mat(path: Path, variable: str | None, trusted: bool) -> SpikeTrains:
+    found = read_mat(path, trusted=trusted)
     if variable is not None:
         if variable not in found:
-            raise FileFormatError(f"{path} holds no variable {variable!r}: there are {_list(found)}")
+            raise FileFormatError(f"{path} holds no variable {variable!r}: there are {listed(found)}")
         return SpikeTrains(_counts(path, variable, found[variable]))
     if "train" in found:
         counts = _counts(path, "train", found["train"])
@@ -195,7 +176,7 @@ def _read_mat(path: Path, variable: str | None) -> SpikeTrains:
     numbers = next((np.ravel(found[name]) for name in ("idxtr", "idxts") if name in found), None)
     if "y" not in found or numbers is None:
         raise FileFormatError(
-            f"{path}: expected the variable train, or y with idxtr or idxts, got {_list(found)}: "
+            f"{path}: expected the variable train, or y with idxtr or idxts, got {listed(found)}: "
             "give the name of another one"
         )
     y = _counts(path, "y", np.atleast_2d(np.ravel(found["y"])))[0]
@@ -243,41 +224,3 @@ def _same(first: Floats | None, second: Floats | None) -> bool:
     if first is None or second is None:
         return first is second
     return bool(np.array_equal(first, second))
-
-
-def _unit_spikes(path: Path, file: Any, unit: int | None) -> Floats:
-    if file.units is None or "spike_times" not in file.units.colnames:
-        tables = [] if file.units is None else file.units.colnames
-        raise FileFormatError(
-            f"{path}: expected a units table with spike_times, got "
-            + (f"one with {_list(tables)}" if tables else "none")
-        )
-    ids = [int(i) for i in file.units.id[:]]
-    if unit is None and len(ids) != 1:
-        raise ValueError(f"unit: expected the id of one of {len(ids)} units: {_list(ids)}")
-    if unit is not None and unit not in ids:
-        raise ValueError(f"unit: expected the id of a unit in {path}, {_list(ids)}, got {unit}")
-    return np.asarray(file.units.get_unit_spike_times(0 if unit is None else ids.index(unit)), np.float64)
-
-
-def _alignment(path: Path, file: Any, align: str) -> tuple[Floats, float | None]:
-    """Return time zero of each trial, and the shortest time from there to the end of a trial."""
-    if file.trials is None:
-        return np.zeros(1), None
-    if align not in file.trials.colnames:
-        raise ValueError(
-            f"align: expected a column of the trials of {path}, {_list(file.trials.colnames)}, got {align!r}"
-        )
-    zeros = np.asarray(file.trials[align][:])
-    if zeros.ndim != 1 or zeros.dtype.kind not in "fiu":
-        raise ValueError(f"align: expected a column of times, got {align!r} of {zeros.dtype}")
-    known = np.isfinite(zeros)
-    if not known.any():
-        raise ValueError(f"align: expected a column with times, got {align!r} without any")
-    stops = np.asarray(file.trials["stop_time"][:], np.float64)
-    return zeros[known].astype(np.float64), float((stops - zeros)[known].min())
-
-
-def _list(names: Any) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"
