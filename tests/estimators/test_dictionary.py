@@ -300,7 +300,8 @@ def test_bad_parameters_are_named(X, settings, message):
         (np.zeros(4), "2D array"),
         (np.zeros((5, 4), dtype=complex), "Complex"),
         (np.array([["a", "b"]]), "convert|numeric"),
-        (sparse.csr_array(np.eye(4)), "[Ss]parse"),
+        (sparse.csr_array(np.full((5, 4), np.nan)), "NaN"),
+        (sparse.csr_array(np.eye(4) * 1j), "Complex"),
     ],
 )
 def test_bad_data_is_named(data, message):

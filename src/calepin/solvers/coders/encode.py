@@ -27,7 +27,7 @@ from calepin.solvers.coders.proximal import ProximalCoder
 from calepin.solvers.coders.pursuit import PursuitCoder
 from calepin.solvers.kernels.checks import check_finite, check_mask, check_matrix
 
-__all__ = ["dense_problem", "sparse_encode"]
+__all__ = ["codes_as", "dense_problem", "sparse_encode"]
 
 METHODS = ("lasso", "omp", "ols")
 OUTPUTS = ("dense", "csr")
@@ -113,14 +113,15 @@ def sparse_encode(
         raise ValueError("output: expected 'dense' for tensors, got 'csr'")
     with _names_samples():
         found = coder.encode(_problem(X, atoms, likelihood or Gaussian(), mask))
-    values = found.values
-    if isinstance(X, Tensor):
-        values = found.dense()
-    elif output == "dense":
-        values = values.toarray() if sparse.issparse(values) else values.detach().cpu().numpy()
-    elif not sparse.issparse(values):
-        values = sparse.csr_array(values.detach().cpu().numpy())
+    values = found.dense() if isinstance(X, Tensor) else codes_as(output, found.values)
     return (values, like_input(found, values)) if return_info else values
+
+
+def codes_as(output: str, values: Any) -> Any:
+    """Return the values of `Codes` as an array ("dense") or as a CSR array ("csr")."""
+    if output == "dense":
+        return values.toarray() if sparse.issparse(values) else values.detach().cpu().numpy()
+    return values if sparse.issparse(values) else sparse.csr_array(values.detach().cpu().numpy())
 
 
 def dense_problem(y: Tensor, atoms: Tensor, observed: Tensor | None = None) -> Problem:
