@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 from torch import Tensor
 
-__all__ = ["StoredRows", "as_array", "is_stored", "read_rows"]
+__all__ = ["StoredRows", "as_array", "is_stored", "read_rows", "unmasked"]
 
 
 def as_array(values: Any) -> Any:
@@ -25,6 +25,12 @@ def as_array(values: Any) -> Any:
         values = [as_array(value) for value in values]
     values = np.asanyarray(values) if isinstance(values, np.ndarray) else np.asarray(values)
     return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def unmasked(values: np.ma.MaskedArray, mask: Any) -> tuple[np.ndarray, Any]:
+    """Return the data of a masked array, and where they are known: not masked, and True in a given mask."""
+    known = ~np.ma.getmaskarray(values)
+    return values.data, mask if known.all() else known if mask is None else known & mask
 
 
 def is_stored(values: Any) -> bool:

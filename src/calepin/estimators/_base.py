@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from calepin.core.arrays import as_array, is_stored
+from calepin.core.arrays import as_array, is_stored, unmasked
 from calepin.core.checks import check_integer, check_methods, check_number, check_one_of
 from calepin.core.errors import FileFormatError
 from calepin.core.files import load_arrays, read_header, save_arrays
@@ -293,7 +293,11 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Return samples (n, n_features), dense or sparse, as float32 or float64, and their mask."""
         dense = not sparse.issparse(X)
         if isinstance(X, np.ma.MaskedArray):
-            X, mask = self._unmasked(X, mask)
+            if np.ma.is_masked(X) and not hasattr(self, "missing"):
+                raise ValueError(
+                    f"X: expected no masked entries, {type(self).__name__} does not support them"
+                )
+            X, mask = unmasked(X, self._check_mask(mask, X.shape))
         finite = "allow-nan" if self._takes_missing or (mask is not None and dense) else True
         try:
             X = validate_data(
@@ -313,15 +317,6 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             if missing.any():
                 mask = ~missing if mask is None else mask & ~missing
         return X, mask
-
-    def _unmasked(self, X: np.ma.MaskedArray, mask: Any) -> tuple[np.ndarray, Any]:
-        known = ~np.ma.getmaskarray(X)
-        if known.all():
-            return X.data, mask
-        if not hasattr(self, "missing"):
-            raise ValueError(f"X: expected no masked entries, {type(self).__name__} does not support them")
-        mask = self._check_mask(mask, X.shape)
-        return X.data, known if mask is None else known & mask
 
     def _check_mask(self, mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
         if mask is None:

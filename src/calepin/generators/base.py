@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calepin.core.checks import is_integer
+from calepin.core.checks import check_tensor, is_integer
 
 __all__ = [
     "Generator",
@@ -47,6 +47,7 @@ def linearise(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
     z : Tensor, shape (n, k)
         Latents.
     """
+    check_tensor("z", z)
     own = getattr(generator, "linearise", None)
     if own is not None:
         return own(z)
@@ -193,7 +194,7 @@ def check_generator(
     generator : callable
         Maps latents (n, k) to coefficients (n, n_coefficients).
     latent_dim : int, optional
-        Latent dimension k, for a generator without this attribute.
+        Latent dimension k, for a generator without this attribute or a first linear layer.
     n_coefficients : int, optional
         Number of coefficients that the dictionary takes.
     n_features : int, optional
@@ -220,7 +221,7 @@ def check_generator(
             "its latents are not determined"
         )
     _refuse_training_mode(generator)
-    like = like_generator(generator) if like is None else like
+    like = like_generator(generator) if like is None else check_tensor("like", like)
     draw = torch.Generator().manual_seed(0)
     z = torch.randn((_N_PROBES, k), generator=draw, dtype=like.dtype).to(like.device)
     coefficients = _call(generator, z)
