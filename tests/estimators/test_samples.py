@@ -178,6 +178,23 @@ def test_atoms_codes_and_reconstructions_have_the_dtype_of_the_samples(name, giv
         assert fitted.inverse_transform(codes).dtype == expected
 
 
+@pytest.mark.filterwarnings("ignore::calepin.estimators.UnderdeterminedWarning")
+@LEARNERS
+def test_later_samples_are_learned_from_in_the_dtype_of_the_first(name, X):
+    single = X.astype(np.float32)
+    for first, then in ((X, single), (single, X), (single, [X[:9], X[9:]]), (single, Stored(X))):
+        fitted = learner(name, max_iter=1).fit(first)
+        assert fitted.partial_fit(then).components_.dtype == first.dtype
+
+
+@LEARNERS
+def test_an_iterable_without_a_batch_is_refused(name, X):
+    fitted = learner(name, max_iter=1).fit(X)
+    for call in (fitted.transform, fitted.score, fitted.partial_fit, learner(name, max_iter=1).fit):
+        with pytest.raises(ValueError, match="X is an iterable without any batch"):
+            call(iter([]))
+
+
 def test_a_network_of_another_dtype_is_not_changed(X):
     generator = torch.nn.Sequential(torch.nn.Linear(2, 6), torch.nn.Tanh())
     fitted = GenerativeDictionaryLearner(generator, random_state=0).fit(X)
@@ -214,7 +231,13 @@ def test_an_iterator_is_refused_for_several_passes_before_it_is_read(X):
         (lambda X: Stored(X * 1j), "Complex data not supported"),
         (lambda X: Stored(X[0]), "2D array"),
         (lambda X: Stored(X[:0]), "0 sample"),
-        (lambda X: DictionaryLearner, "X|array|number"),
+        (lambda X: [np.ma.masked_greater(X, 1)], "got a batch with NaN"),
+        (lambda X: X * 1j, "^X: Complex data not supported$"),
+        (lambda X: X[0], "^X: Expected 2D array, got 1D array instead; Reshape your data.*$"),
+        (lambda X: DictionaryLearner, "^X: expected samples .* or an iterable of batches, got type$"),
+        (lambda X: None, "^X: expected samples .* or an iterable of batches, got NoneType$"),
+        (lambda X: "X.npy", "^X: expected samples .* or an iterable of batches, got str$"),
+        (lambda X: {"X": X}, "^X: expected samples .* or an iterable of batches, got dict$"),
     ],
 )
 def test_what_is_no_batch_is_refused_by_name(make, message, X):
@@ -229,6 +252,9 @@ def test_initial_atoms_tell_their_number(X, rng):
         assert make(init=torch.from_numpy(start), max_iter=1).fit(X).components_.shape == (5, M)
         with pytest.raises(ValueError, match=r"init: expected shape .* = \(6, 12\), got \(5, 12\)"):
             make(6, init=start).fit(X)
+        for bad in (None, 3, start[0]):
+            with pytest.raises(ValueError, match="init: expected a name or atoms"):
+                make(init=bad).fit(X)
 
 
 def test_codes_may_be_sparse(X):
@@ -251,6 +277,8 @@ def test_a_latent_dimension_is_asked_for_once(X):
     for given in ({"latent_dim": 2, "rule": LeastSquares(generator)}, {"rule": LeastSquares(generator, 2)}):
         fitted = GenerativeDictionaryLearner(generator, max_iter=1, random_state=0, **given).fit(X)
         assert fitted.transform(X).shape == (N, 2)
+    with pytest.raises(ValueError, match="generator: expected it to return a Tensor, got ndarray"):
+        GenerativeDictionaryLearner(lambda z: z.numpy(), latent_dim=2).fit(X)
     with pytest.raises(ValueError, match="latent_dim: expected 2, that of the rule, got 3"):
         GenerativeDictionaryLearner(generator, latent_dim=3, rule=LeastSquares(generator, 2)).fit(X)
 
@@ -297,6 +325,9 @@ def test_batches_of_signals_are_learned_from_coded_and_scored(make, signals):
     np.testing.assert_allclose(fitted.transform(make(signals)), fitted.transform(signals), atol=1e-10)
     assert fitted.score(make(signals)) == pytest.approx(fitted.score(signals))
     assert fitted.partial_fit(make(signals)).partial_fit(make(signals)).n_steps_ == 9
+    assert (
+        filters().fit(signals.astype(np.float32)).partial_fit(make(signals)).components_.dtype == np.float32
+    )
 
 
 def test_batches_of_counts_are_checked_as_signals_are(rng):

@@ -230,6 +230,8 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self._check_parameters()
         rng = numpy_generator(self.random_state)
         data = self._batches(X, mask, int(rng.integers(2**31)), reset=not hasattr(self, "components_"))
+        if hasattr(self, "components_"):
+            data.dtype = self.components_.dtype  # of the first samples
         return self._pass_over(data, self._make_rule(None), rng)
 
     def _run(self, data: Any, rule: Any, rng: np.random.Generator, callbacks: Sequence[Callback]) -> Self:
@@ -305,8 +307,10 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 ensure_all_finite=finite,
             )  # fmt: skip
         except ValueError as error:
-            if "contains NaN" not in str(error):
-                raise
+            text, *more = str(error).splitlines()
+            if "contains NaN" not in text:
+                hints = [line for line in more if line.startswith("Reshape")]  # without a print of X
+                raise ValueError("; ".join([f"X: {text.rstrip(':')}", *hints]) if more else text) from None
             hint = "; missing='allow' or a mask marks missing entries" if hasattr(self, "missing") else ""
             raise ValueError(f"X: expected finite values, it contains NaN{hint}") from None
         mask = self._check_mask(mask, X.shape)
@@ -383,6 +387,10 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         given = self.get_params(deep=False)["n_components"]
         if given is not None:
             return given
+        if not isinstance(self.init, str) and np.ndim(self.init) != 2:
+            raise ValueError(
+                f"init: expected a name or atoms (n_components, n_features), got {self.init!r:.60}"
+            )
         return self.n_features_in_ if isinstance(self.init, str) else len(self.init)
 
     def _check_size(self, name: str, size: Any, resumed: Any) -> None:

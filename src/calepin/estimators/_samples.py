@@ -1,6 +1,6 @@
 """What estimators of dense dictionaries take as X: arrays, sparse matrices, files, iterables of batches."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,16 @@ def as_samples(X: Any, **settings: Any) -> Any:
         return X
     if sparse.issparse(X):
         return X.tocsr()
+    array_like = hasattr(X, "__array__") or hasattr(X, "__getitem__")
+    if isinstance(X, str | bytes | Mapping) or not (array_like or is_stream(X)):
+        kind = type(X).__name__
+        raise TypeError(f"X: expected samples (n_samples, n_features) or an iterable of batches, got {kind}")
     if isinstance(X, Tensor) or (isinstance(X, np.ndarray) and X.dtype == np.float16):
         return as_array(X)
     if is_stored(X):
-        known = len(X.shape) == 2 and np.dtype(X.dtype).kind in "fiub"
-        return X if known else as_array(X[:1])  # scikit-learn says what is wrong with it
+        if len(X.shape) == 2 and np.dtype(X.dtype).kind in "fiub":
+            return X
+        return as_array(X[:1]) if X.shape else np.asarray(X)  # scikit-learn says what is wrong with it
     if isinstance(X, list | tuple):
         if len(X) and _is_batch(X[0]):
             return IterableBatches(X, **settings)
@@ -87,6 +92,8 @@ def require_no_mask(mask: Any) -> None:
 def joined(parts: Iterable[Any]) -> Any:
     """Return results of blocks, dense or sparse, one below the other."""
     found = list(parts)
+    if not found:
+        raise ValueError("X is an iterable without any batch, expected at least 1")
     if len(found) == 1:
         return found[0]
     return sparse.csr_array(sparse.vstack(found)) if sparse.issparse(found[0]) else np.concatenate(found)

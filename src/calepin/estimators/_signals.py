@@ -42,6 +42,7 @@ class SignalStream:
         self.batches = batches if known else IterableBatches(batches, device=device or "cpu")
         self.likelihood, self.offset, self.baseline = likelihood, offset, baseline
         self.n_steps: int | None = self.batches.n_steps
+        self.dtype: torch.dtype | None = None  # by default that of the batches
 
     def walk(self, n_pass: int, skip: int = 0) -> Iterator[Batch]:
         """Yield the batches of a new iteration, without the first `skip` of them."""
@@ -63,7 +64,7 @@ class SignalStream:
         }  # fmt: skip
 
     def _signals(self, batch: Batch) -> Batch:
-        y = torch.as_tensor(batch.X)
+        y = torch.as_tensor(batch.X, dtype=self.dtype)
         _check_axes(tuple(y.shape))
         signals = Signals(y, self.likelihood, self.offset)
         try:

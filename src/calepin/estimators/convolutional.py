@@ -295,6 +295,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         rng = numpy_generator(self.random_state)
         seed, first = int(rng.integers(2**31)), not hasattr(self, "components_")
         data = self._signals(X, offset, trials, seed=seed, reset=first, learning=True)
+        if not first:
+            data.dtype = torch.from_numpy(self.components_[:0]).dtype
         return self._pass_over(data, self._make_rule(self._fits_baseline(offset)), rng)
 
     def transform(self, X: Any, *, offset: Any = None, trials: Any = None) -> Any:

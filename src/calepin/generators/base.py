@@ -158,9 +158,12 @@ def in_dtype(generator: Generator, dtype: torch.dtype, latent_dim: int | None = 
         return generator if same else copy.deepcopy(generator).to(dtype)
     z = torch.zeros((1, latent_dimension(generator, latent_dim)), dtype=dtype)
     try:
-        same = getattr(generator(z), "dtype", dtype) == dtype
+        found = generator(z)
+        same = not isinstance(found, Tensor) or found.dtype == dtype
     except RuntimeError:  # torch does not multiply tensors of different dtypes
         same = False
+    except (TypeError, ValueError, IndexError):
+        same = True  # `check_generator` reports the error
 
     @wraps(generator)
     def converted(z: Tensor) -> Tensor:

@@ -300,6 +300,8 @@ def only_array(batch: Any) -> Any:
 def real_rows(values: Any, dtype: Any = None) -> np.ndarray:
     """Return samples as a writable array of `dtype`; by default float32 stays, others become float64."""
     values = as_array(values)
+    if np.ma.is_masked(values):
+        values = values.astype(np.result_type(values.dtype, np.float32)).filled(np.nan)
     if values.dtype.kind not in "fiub":
         raise ValueError(f"X: expected batches of real numbers, got {values.dtype}")
     return _writable(values, dtype or (np.float32 if values.dtype == np.float32 else np.float64))
