@@ -12,6 +12,7 @@ do not depend on `eta` are omitted.
 """
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from calepin.core.checks import check_tensor
 from calepin.core.random import randn
 from calepin.core.samples import inner, take_rows
 
@@ -75,25 +77,32 @@ class Gaussian:
 
     def nll(self, eta: Tensor, y: Tensor) -> Tensor:
         """Half the squared distance of each sample from its mean, shape (n,)."""
+        check_tensor("eta", eta)
+        check_tensor("y", y)
         residual = y - eta
         return 0.5 * inner(residual, residual)
 
     def mean(self, eta: Tensor) -> Tensor:
         """Return `eta`: the link is the identity."""
+        check_tensor("eta", eta)
         return eta
 
     def score(self, eta: Tensor, y: Tensor) -> Tensor:
         """Return the residual y - eta."""
+        check_tensor("eta", eta)
+        check_tensor("y", y)
         return y - eta
 
     def sample(self, eta: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Return `eta` plus noise."""
+        check_tensor("eta", eta)
         # torch's complex normal splits a unit variance between the two parts
         scale = 2**0.5 if eta.is_complex() else 1.0
         return eta + scale * randn(eta.shape, like=eta, generator=generator)
 
     def check(self, y: Tensor) -> None:
         """Raise ValueError unless every entry is finite."""
+        check_tensor("y", y)
         if not _all_finite(y):
             _refuse(y, ~torch.isfinite(y), expected="finite values")
 
@@ -116,7 +125,9 @@ class Binomial:
     trials: int | Tensor = 1
 
     def __post_init__(self) -> None:
-        trials = torch.as_tensor(self.trials)
+        trials = torch.as_tensor(
+            self.trials if isinstance(self.trials, numbers.Number) else check_tensor("trials", self.trials)
+        )
         bad = ~((trials >= 1) & torch.isfinite(trials) & (trials == trials.round()))
         if bad.any():
             raise ValueError(
@@ -136,18 +147,24 @@ class Binomial:
 
     def nll(self, eta: Tensor, y: Tensor) -> Tensor:
         """Negative log-likelihood of each sample without its binomial coefficients, shape (n,)."""
+        check_tensor("eta", eta)
+        check_tensor("y", y)
         return (self.trials * F.softplus(eta) - y * eta).flatten(1).sum(1)
 
     def mean(self, eta: Tensor) -> Tensor:
         """Return ``trials * p``, the expected number of successes."""
+        check_tensor("eta", eta)
         return self.trials * torch.sigmoid(eta)
 
     def score(self, eta: Tensor, y: Tensor) -> Tensor:
         """Return the residual ``y - trials * p``."""
+        check_tensor("eta", eta)
+        check_tensor("y", y)
         return y - self.mean(eta)
 
     def sample(self, eta: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw the number of successes of every entry."""
+        check_tensor("eta", eta)
         device = eta.device if generator is None else generator.device
         trials = torch.as_tensor(self.trials, dtype=eta.dtype).expand(eta.shape)
         drawn = torch.binomial(trials.to(device), torch.sigmoid(eta).to(device), generator=generator)
@@ -155,6 +172,7 @@ class Binomial:
 
     def check(self, y: Tensor) -> None:
         """Raise ValueError unless every entry is a whole number from 0 to its number of trials."""
+        check_tensor("y", y)
         trials = torch.as_tensor(self.trials, device=y.device)
         try:
             fits = torch.broadcast_shapes(trials.shape, y.shape) == y.shape
@@ -188,24 +206,31 @@ class Poisson:
 
     def nll(self, eta: Tensor, y: Tensor) -> Tensor:
         """Negative log-likelihood of each sample without log(y!), shape (n,)."""
+        check_tensor("eta", eta)
+        check_tensor("y", y)
         return (self.mean(eta) - y * eta).flatten(1).sum(1)
 
     def mean(self, eta: Tensor) -> Tensor:
         """Return the rate ``exp(eta)``."""
+        check_tensor("eta", eta)
         # half of the exponent's range, so that sums and squares of rates are finite too
         return eta.clamp_max(0.5 * math.log(torch.finfo(eta.dtype).max)).exp()
 
     def score(self, eta: Tensor, y: Tensor) -> Tensor:
         """Return the residual ``y - exp(eta)``."""
+        check_tensor("eta", eta)
+        check_tensor("y", y)
         return y - self.mean(eta)
 
     def sample(self, eta: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw the counts of every entry."""
+        check_tensor("eta", eta)
         device = eta.device if generator is None else generator.device
         return torch.poisson(self.mean(eta).to(device), generator=generator).to(eta.device)
 
     def check(self, y: Tensor) -> None:
         """Raise ValueError unless every entry is a whole number of at least 0."""
+        check_tensor("y", y)
         _refuse_all_but_counts(y)
 
 

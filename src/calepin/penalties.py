@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from calepin.core.checks import check_tensor
+
 __all__ = ["L1", "GroupL1", "HardThreshold", "NonNegativeL1", "Penalty"]
 
 
@@ -53,10 +55,12 @@ class L1:
 
     def value(self, z: Tensor) -> Tensor:
         """Weighted sum of magnitudes, shape (n,)."""
+        check_tensor("z", z)
         return (self.alpha * z.abs()).flatten(1).sum(1)
 
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """Soft threshold at ``step_size * alpha``."""
+        check_tensor("v", v)
         threshold = step_size * self.alpha
         if v.is_complex():
             return v * _shrinkage(v.abs(), threshold)
@@ -85,11 +89,13 @@ class NonNegativeL1:
 
     def value(self, z: Tensor) -> Tensor:
         """Weighted sum, infinite for a sample with a negative entry, shape (n,)."""
+        check_tensor("z", z)
         total = (self.alpha * z).flatten(1).sum(1)
         return total.masked_fill((z < 0).flatten(1).any(1), math.inf)
 
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """One-sided soft threshold at ``step_size * alpha``."""
+        check_tensor("v", v)
         return (v - step_size * self.alpha).relu()
 
 
@@ -122,11 +128,13 @@ class HardThreshold:
 
     def value(self, z: Tensor) -> Tensor:
         """``b^2 / 2`` for each nonzero entry, shape (n,)."""
+        check_tensor("z", z)
         total = (0.5 * self.threshold**2 * (z != 0).to(z.abs().dtype)).flatten(1).sum(1)
         return total.masked_fill((z < 0).flatten(1).any(1), math.inf) if self.nonnegative else total
 
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """Hard threshold at b; `step_size` is not used."""
+        check_tensor("v", v)
         # every comparison is False for NaN: NaN is kept, and reported by the caller
         if not isinstance(self.threshold, Tensor) and not v.is_complex():  # one pass, and one backward
             return F.threshold(v, self.threshold, 0) if self.nonnegative else F.hardshrink(v, self.threshold)
@@ -160,10 +168,12 @@ class GroupL1:
 
     def value(self, z: Tensor) -> Tensor:
         """Weighted sum of group norms, shape (n,)."""
+        check_tensor("z", z)
         return (self.alpha * self._norms(self._split(z))).flatten(1).sum(1)
 
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """Block soft threshold at ``step_size * alpha``."""
+        check_tensor("v", v)
         groups = self._split(v)
         shrinkage = _shrinkage(self._norms(groups), step_size * self.alpha)
         return (groups * shrinkage.unsqueeze(2)).flatten(1, 2)
@@ -187,6 +197,8 @@ def _shrinkage(norm: Tensor, threshold: float | Tensor) -> Tensor:
 
 def _check_nonnegative(name: str, weight: float | Tensor) -> None:
     expected = f"{name}: expected a finite number, or a real tensor of them, of at least 0"
+    if hasattr(weight, "__array__") and not isinstance(weight, numbers.Number):
+        check_tensor(name, weight)
     if isinstance(weight, Tensor) and not weight.is_complex():
         bad = ~((weight >= 0) & torch.isfinite(weight))
         if bad.any():

@@ -114,7 +114,7 @@ class Problem:
 
     def eta(self, z: Tensor) -> Tensor:
         """Return the linear predictor of codes z, shape of y."""
-        eta = self.operator(z)
+        eta = self.operator(check_tensor("z", z))
         return eta + self.offset if isinstance(self.offset, Tensor) or self.offset else eta
 
     def nll(self, z: Tensor) -> Tensor:

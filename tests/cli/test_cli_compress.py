@@ -19,7 +19,7 @@ def test_what_comes_back_is_made_of_the_rounded_latents(transferred, run):
     assert "40 x 8 x 8" in out
     model = GenerativeDictionaryLearner.load(model_path)
     X = np.load(data)
-    latents = np.round(model.transform(X.reshape(40, -1).astype(np.float64)).astype(np.float64), 4)
+    latents = np.round(model.transform(X.reshape(40, -1)).astype(np.float64), 4)
     expected = model.inverse_transform(latents).reshape(40, 8, 8).astype(X.dtype)
     np.testing.assert_array_equal(np.load(transferred / "b.npy"), expected)
     error = np.linalg.norm(expected - X) / np.linalg.norm(X)

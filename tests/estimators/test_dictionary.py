@@ -276,7 +276,6 @@ def test_copies_keep_learning_on_their_own(X):
         ({"alpha": np.nan}, "alpha"),
         ({"rule": "svd"}, "rule: expected one of .*, got 'svd'"),
         ({"coder": "ista"}, "coder: expected one of .*, got 'ista'"),
-        ({"coder": "omp", "n_nonzero": 13, "n_components": 12}, "n_nonzero"),
         ({"batch_size": 0}, "batch_size: expected a positive integer, got 0"),
         ({"max_iter": 0}, "max_iter: expected a positive integer, got 0"),
         ({"tol": -1}, "tol: expected a finite number of at least 0, got -1"),
@@ -300,12 +299,21 @@ def test_bad_parameters_are_named(X, settings, message):
         (np.zeros(4), "2D array"),
         (np.zeros((5, 4), dtype=complex), "Complex"),
         (np.array([["a", "b"]]), "convert|numeric"),
-        (sparse.csr_array(np.eye(4)), "[Ss]parse"),
+        (sparse.csr_array(np.full((5, 4), np.nan)), "NaN"),
+        (sparse.csr_array(np.eye(4) * 1j), "Complex"),
     ],
 )
 def test_bad_data_is_named(data, message):
     with pytest.raises((ValueError, TypeError), match=message):
         DictionaryLearner(3).fit(data)
+
+
+def test_more_nonzeros_than_atoms_are_all_atoms_with_a_warning(X):
+    settings = {"coder": "omp", "max_iter": 1, "random_state": 0}
+    expected = DictionaryLearner(5, n_nonzero=5, **settings).fit(X)
+    with pytest.warns(RuntimeWarning, match="n_nonzero: expected at most 5, the number of atoms, got 9"):
+        fitted = DictionaryLearner(5, n_nonzero=9, **settings).fit(X)
+    np.testing.assert_array_equal(fitted.components_, expected.components_)
 
 
 def test_constant_data_is_learned_without_a_warning():

@@ -18,7 +18,7 @@ from calepin.generators import (
     truncate,
 )
 from calepin.generators._nonnegative import nonnegative_least_squares
-from calepin.generators.base import is_layered
+from calepin.generators.base import in_dtype, is_layered, like_generator
 from calepin.likelihoods import Gaussian
 from calepin.operators import Dense
 from calepin.problem import Problem
@@ -143,11 +143,54 @@ def test_more_latents_than_features_are_refused():
         check_generator(PolynomialSine(3), n_features=2)
 
 
-def test_batch_norm_in_training_mode_is_warned_of():
-    network = nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6))
-    with pytest.warns(RuntimeWarning, match="BatchNorm1d '1' is in training mode"):
-        check_generator(network, 3)
-    assert check_generator(network.eval(), 3) == 6
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(6), nn.Dropout()])
+def test_a_network_in_training_mode_is_refused(layer):
+    network = nn.Sequential(nn.Linear(3, 6), layer)
+    with pytest.raises(
+        ValueError, match=rf"{type(layer).__name__} '1' in training mode.*call generator\.eval"
+    ):
+        check_generator(network)
+    assert check_generator(network.eval()) == 6
+
+
+def test_the_first_linear_layer_declares_the_latent_dimension():
+    linear = nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(3, 6), nn.Tanh()), nn.Linear(6, 9))
+    assert latent_dimension(linear) == 3
+    assert latent_dimension(nn.Sequential(PolynomialSine(2), nn.Flatten())) == 2
+    with pytest.raises(ValueError, match="latent_dim: expected a positive integer for a generator without"):
+        latent_dimension(nn.Sequential(nn.Conv1d(4, 2, 1), nn.Flatten(), nn.Linear(7, 2)))
+    with pytest.raises(
+        TypeError, match="generator: expected a function of latents or an nn.Module, got ndarray"
+    ):
+        latent_dimension(np.ones((3, 4)), 3)
+
+
+def test_images_of_a_generator_have_a_way_to_become_coefficients():
+    images = nn.Sequential(nn.Linear(3, 16), nn.Unflatten(1, (1, 4, 4)))
+    with pytest.raises(
+        ValueError, match=r"got \(4, 1, 4, 4\); torch.nn.Sequential\(generator, torch.nn.Flatten"
+    ):
+        check_generator(images)
+    assert check_generator(nn.Sequential(images, nn.Flatten())) == 16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "generator",
+    [
+        nn.Sequential(nn.Linear(3, 6), nn.Tanh()),
+        Sine(3, 6, dtype=torch.float64),
+        PolynomialSine(3),
+        lambda z: z @ torch.ones(3, 6),
+        lambda z: z.float().sin(),
+    ],
+)
+def test_a_generator_follows_the_dtype_of_latents(generator, dtype):
+    z = torch.randn(4, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    converted = in_dtype(generator, dtype, 3)
+    assert converted(z).dtype == dtype
+    own = like_generator(generator)
+    torch.testing.assert_close(converted(z), generator(z.to(own)).to(dtype), rtol=1e-5, atol=1e-6)
 
 
 def test_truncation_keeps_the_first_layers_frozen():

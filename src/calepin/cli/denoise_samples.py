@@ -64,9 +64,9 @@ def denoise_samples(
     if figure is not None:
         _images(noisy)  # an error before the work rather than after it
     model = load_model(model_path, shown=not quiet)
-    flat = np.asarray(noisy, dtype=np.float64).reshape(len(noisy), -1)
-    denoised = model.inverse_transform(model.transform(flat)).reshape(noisy.shape)
-    denoised = denoised.astype(noisy.dtype if noisy.dtype.kind == "f" else np.float32)
+    dtype = noisy.dtype if noisy.dtype.kind == "f" else np.float32
+    flat = np.asarray(noisy, dtype=dtype).reshape(len(noisy), -1)
+    denoised = model.inverse_transform(model.transform(flat)).reshape(noisy.shape).astype(dtype)
 
     written = _write(noisy, denoised, clean, output_path, figure)
     moved = _distance(denoised, noisy)

@@ -92,7 +92,7 @@ def compress(X: ArrayLike, model: Model, *, digits: int | None = None, bits: int
             f"X: expected {n_features} features per sample, those of the model, got {flat.shape[1]}"
         )
     dtype = samples.dtype if samples.dtype.kind == "f" else np.dtype(np.float32)
-    flat = flat.astype(np.float64)
+    flat = flat.astype(dtype)
     if not np.isfinite(flat).all():
         raise ValueError("X: expected finite numbers, got NaN or infinity")
     latents = np.asarray(model.transform(flat))

@@ -13,13 +13,15 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from calepin.core.arrays import as_array, is_stored, unmasked
 from calepin.core.checks import check_integer, check_methods, check_number, check_one_of, is_integer
 from calepin.core.errors import FileFormatError
 from calepin.core.files import check_atoms, load_arrays, read_header, save_arrays
 from calepin.core.random import numpy_generator
 from calepin.core.reading import reading
+from calepin.estimators._samples import as_samples, require_no_mask, row_blocks
 from calepin.learning.atoms import AtomSet, initial_atoms
-from calepin.learning.batches import ArrayBatches, Batches, IterableBatches
+from calepin.learning.batches import ArrayBatches, Batches, BlockBatches, IterableBatches
 from calepin.learning.train import Callback, TrainState, load_checkpoint, train
 
 __all__ = ["BaseLearner", "choose", "on_device"]
@@ -86,7 +88,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Return the reconstruction (n_samples, n_features) of samples from dense or sparse codes."""
         check_is_fitted(self, "components_")
         if not sparse.issparse(codes):
-            codes = np.asarray(codes)
+            codes = as_array(codes)
         if codes.ndim != 2 or codes.shape[1] != len(self.components_):
             raise ValueError(f"codes: expected shape (n_samples, {len(self.components_)}), got {codes.shape}")
         return codes @ self.components_
@@ -107,7 +109,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         ValueError
             The atoms are not finite or have the wrong number of axes, or a parameter is out of range.
         """
-        components = np.asarray(components)
+        components = as_array(components)
         cls._check_components(components)
         determined = cls._parameters_of(components)
         for name in determined.keys() & parameters.keys():
@@ -144,7 +146,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         parameters = {k: v for k, v in given.items() if _fits_a_file(v)}
         arrays = {"components": self.components_}
         if not isinstance(self.init, str):
-            arrays["init"] = np.asarray(self.init)
+            arrays["init"] = as_array(self.init)
         fitted = {name: getattr(self, name) for name in self._fitted if hasattr(self, name)}
         names = getattr(self, "feature_names_in_", None)
         if names is not None:
@@ -226,6 +228,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self._takes_missing
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -279,10 +282,14 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self._check_parameters()
         rng = numpy_generator(self.random_state)
         data = self._batches(X, mask, int(rng.integers(2**31)), reset=not hasattr(self, "components_"))
+        if hasattr(self, "components_"):
+            data.dtype = self.components_.dtype  # of the first samples
         return self._pass_over(data, self._make_rule(None), rng)
 
     def _run(self, data: Any, rule: Any, rng: np.random.Generator, callbacks: Sequence[Callback]) -> Self:
         """Train from the initial atoms, or from the checkpoint if the run is resumed."""
+        if hasattr(data, "check_passes") and not callbacks:  # a callback may stop the run in the first pass
+            data.check_passes(self.max_iter)
         state = self._begin(data, rule, rng)
         try:
             with _progress(self.verbose, data, state, self.max_iter) as shown:
@@ -340,28 +347,54 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             if value is not default and value != default:
                 raise ValueError(f"{other}: expected the default {default!r} with {given}, got {value!r}")
 
-    def _validate(self, X: Any, mask: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        finite = "allow-nan" if self._takes_missing or mask is not None else True
+    def _validate(self, X: Any, mask: Any, *, reset: bool) -> tuple[Any, np.ndarray | None]:
+        """Return samples (n, n_features), dense or sparse, as float32 or float64, and their mask."""
+        dense = not sparse.issparse(X)
+        if isinstance(X, np.ma.MaskedArray):
+            if np.ma.is_masked(X) and not hasattr(self, "missing"):
+                raise ValueError(
+                    f"X: expected no masked entries, {type(self).__name__} does not support them"
+                )
+            X, mask = unmasked(X, self._check_mask(mask, X.shape))
+        finite = "allow-nan" if self._takes_missing or (mask is not None and dense) else True
         try:
-            X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=finite)
+            X = validate_data(
+                self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32],
+                ensure_all_finite=finite,
+            )  # fmt: skip
         except ValueError as error:
-            if "contains NaN" not in str(error):
-                raise
+            text, *more = str(error).splitlines()
+            if "contains NaN" not in text:
+                hints = [line for line in more if line.startswith("Reshape")]  # without a print of X
+                raise ValueError("; ".join([f"X: {text.rstrip(':')}", *hints]) if more else text) from None
             hint = "; missing='allow' or a mask marks missing entries" if hasattr(self, "missing") else ""
             raise ValueError(f"X: expected finite values, it contains NaN{hint}") from None
-        if mask is not None:
-            mask = np.asarray(mask)
-            if mask.dtype != bool or mask.shape != X.shape:
-                raise ValueError(
-                    f"mask: expected a boolean array of X's shape {X.shape}, got {mask.dtype} {mask.shape}"
-                )
-            if np.isnan(X[mask]).any() and not self._takes_missing:
-                raise ValueError("X contains NaN where mask says it was observed")
-        if self._takes_missing:
+        mask = self._check_mask(mask, X.shape)
+        if mask is not None and dense and np.isnan(X[mask]).any() and not self._takes_missing:
+            raise ValueError("X contains NaN where mask says it was observed")
+        if self._takes_missing and dense:
             missing = np.isnan(X)
             if missing.any():
                 mask = ~missing if mask is None else mask & ~missing
         return X, mask
+
+    def _check_mask(self, mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+        if mask is None:
+            return None
+        mask = as_array(mask)
+        if mask.dtype != bool or mask.shape != shape:
+            raise ValueError(
+                f"mask: expected a boolean array of X's shape {shape}, got {mask.dtype} {mask.shape}"
+            )
+        return mask
+
+    def _blocks(self, X: Any, mask: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield validated samples and masks: at once if X is in memory, otherwise block by block."""
+        X = as_samples(X, missing=self._takes_missing)
+        if mask is not None and (sparse.issparse(X) or is_stored(X)):
+            mask = self._check_mask(mask, tuple(X.shape))
+        for rows, known in row_blocks(X, mask):
+            yield self._validate(rows, known, reset=False)
 
     def _seed(self, rng: np.random.Generator) -> int:
         seed = int(rng.integers(2**31))
@@ -378,20 +411,20 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self.resume and self.checkpoint is not None and os.path.exists(self.checkpoint)
 
     def _batches(self, X: Any, mask: Any, seed: int, *, reset: bool) -> Batches:
-        if isinstance(X, IterableBatches) or _is_stream(X):
-            if mask is not None:
-                raise ValueError("mask: expected None if X is an iterable, whose missing entries are NaN")
-            stream = (
-                X
-                if isinstance(X, IterableBatches)
-                else IterableBatches(X, missing=self._takes_missing, device=self.device)
-            )
-            head = stream.head(1, np.random.default_rng(seed)).X
-            self._validate(np.nan_to_num(np.asarray(head)), None, reset=reset)
-            return stream
-        X, mask = self._validate(X, mask, reset=reset)
+        settings = {"missing": self._takes_missing, "device": self.device}
+        X = as_samples(X, **settings)
+        if isinstance(X, IterableBatches):
+            require_no_mask(mask)
+            head = as_array(X.head(1, np.random.default_rng(seed)).X)
+            self._validate(np.nan_to_num(head), None, reset=reset)
+            return X
         size = self._automatic_batch_size if isinstance(self.batch_size, str) else self.batch_size
-        return ArrayBatches(X, size, seed=seed, mask=mask, device=self.device)
+        if is_stored(X):
+            self._validate(np.nan_to_num(as_array(X[:1])), None, reset=reset)
+            return BlockBatches(X, size, seed=seed, mask=self._check_mask(mask, tuple(X.shape)), **settings)
+        X, mask = self._validate(X, mask, reset=reset)
+        settings["missing"] &= sparse.issparse(X)  # of dense samples the mask knows
+        return ArrayBatches(X, size, seed=seed, mask=mask, **settings)
 
     def _begin(self, data: Batches, rule: Any, rng: np.random.Generator) -> TrainState:
         if self._resumes():
@@ -403,8 +436,18 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _check_resumed(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError unless the atoms of a checkpoint have the shape that the parameters ask for."""
         if "n_components" in self._get_param_names():
-            n_components = self.get_params(deep=False)["n_components"] or self.n_features_in_
-            self._check_size("n_components", n_components, shape[0])
+            self._check_size("n_components", self._number_of_atoms(), shape[0])
+
+    def _number_of_atoms(self) -> int:
+        """Return n_components; by default the number of given initial atoms, or of features."""
+        given = self.get_params(deep=False)["n_components"]
+        if given is not None:
+            return given
+        if not isinstance(self.init, str) and np.ndim(self.init) != 2:
+            raise ValueError(
+                f"init: expected a name or atoms (n_components, n_features), got {self.init!r:.60}"
+            )
+        return self.n_features_in_ if isinstance(self.init, str) else len(self.init)
 
     def _check_size(self, name: str, size: Any, resumed: Any) -> None:
         if size != resumed:
@@ -414,7 +457,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _fresh(self, data: Batches, rule: Any, rng: np.random.Generator) -> TrainState:
         atoms = initial_atoms(
-            getattr(self, "n_components", None) or self.n_features_in_,
+            self._number_of_atoms(),
             data,
             init=self.init,
             atom_set=getattr(rule, "atom_set", AtomSet("sphere")),
@@ -462,11 +505,6 @@ def _progress(shown: bool, data: Batches, state: TrainState, max_iter: int) -> I
             bar.update(state.n_steps, f"pass {state.n_passes + 1} {objective}")
 
         yield [advance]
-
-
-def _is_stream(X: Any) -> bool:
-    """Return whether X is an iterable of batches and not convertible to an array."""
-    return hasattr(X, "__iter__") and not hasattr(X, "__array__") and not hasattr(X, "__getitem__")
 
 
 def _mapping_in(path: str | os.PathLike, parameters: dict[str, Any], name: str) -> dict[str, Any]:

@@ -1,15 +1,86 @@
 """Checks of the signals, offsets and trials that are passed to estimators."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
+from calepin.core.arrays import StoredRows, as_array, is_stored
+from calepin.core.checkpoint import describe
+from calepin.estimators._samples import tensor_of_dataset
+from calepin.learning.batches import Batch, IterableBatches
 from calepin.learning.signals import SignalBatches, Signals
 from calepin.likelihoods import Binomial, Poisson
 
-__all__ = ["check_observations", "check_signals", "one_each"]
+__all__ = ["SignalStream", "check_observations", "check_signals", "one_each", "shapes_of"]
 
 _BLOCK = 256  # signals checked together: bounds the memory
+
+
+class SignalStream:
+    """Batches of signals of one size from an iterable of arrays (n, channels, *spatial).
+
+    Parameters
+    ----------
+    batches : iterable of arrays, or function that returns one
+        The batches; see `IterableBatches`.
+    likelihood : Likelihood
+        Family of all signals.
+    offset : float
+        Known part of the linear predictor.
+    baseline : bool
+        Whether a baseline of each signal is estimated, which needs counts that vary.
+    device : str, optional
+        The device of the batches. Default: the CPU.
+    """
+
+    def __init__(
+        self, batches: Any, *, likelihood: Any, offset: float, baseline: bool, device: str | None
+    ) -> None:
+        known = isinstance(batches, IterableBatches)
+        self.batches = batches if known else IterableBatches(batches, device=device or "cpu")
+        self.likelihood, self.offset, self.baseline = likelihood, offset, baseline
+        self.n_steps: int | None = self.batches.n_steps
+        self.dtype: torch.dtype | None = None  # by default that of the batches
+
+    def walk(self, n_pass: int, skip: int = 0) -> Iterator[Batch]:
+        """Yield the batches of a new iteration, without the first `skip` of them."""
+        for batch in self.batches.walk(n_pass, skip):
+            yield self._signals(batch)
+
+    def head(self, n_samples: int, generator: np.random.Generator) -> Batch:
+        """Return at most `n_samples` signals of the first batches."""
+        return self._signals(self.batches.head(n_samples, generator))
+
+    def check_passes(self, n_passes: int) -> None:
+        """Raise ValueError if the batches cannot be iterated over so often."""
+        self.batches.check_passes(n_passes)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the number of batches, which is known without reading them, and the model."""
+        return {
+            **self.batches.fingerprint(), "likelihood": describe(self.likelihood), "offset": self.offset,
+        }  # fmt: skip
+
+    def _signals(self, batch: Batch) -> Batch:
+        y = torch.as_tensor(batch.X, dtype=self.dtype)
+        _check_axes(tuple(y.shape))
+        signals = Signals(y, self.likelihood, self.offset)
+        try:
+            self.likelihood.check(y)
+        except ValueError as error:
+            raise _named(error) from None
+        if self.baseline and isinstance(self.likelihood, Binomial | Poisson):
+            _require_variation(np.arange(len(y)), signals)
+        return Batch([signals])
+
+
+def shapes_of(signals: Any) -> list[tuple[int, ...]]:
+    """Return the shape of each signal, without reading signals of a file."""
+    if hasattr(signals, "shape"):
+        return [tuple(signals.shape[1:])] * signals.shape[0]
+    return [tuple(signal.shape) for signal in signals]
 
 
 def check_signals(X: Any) -> tuple[Any, np.dtype]:
@@ -18,8 +89,9 @@ def check_signals(X: Any) -> tuple[Any, np.dtype]:
     The signals are an array (n, channels, *spatial) or a list of arrays (channels, *spatial). The dtype is
     float32 if all signals are float32, otherwise float64.
     """
+    X = tensor_of_dataset(X)
     if isinstance(X, list | tuple):
-        signals: Any = [np.asarray(x) for x in X]
+        signals: Any = [as_array(x) for x in X]
         kinds = {(x.ndim, x.shape[:1]) for x in signals}
         if len(kinds) != 1 or not 2 <= signals[0].ndim <= 4:
             raise ValueError(
@@ -28,20 +100,26 @@ def check_signals(X: Any) -> tuple[Any, np.dtype]:
             )
         dtypes = {x.dtype for x in signals}
     else:
-        signals = X if isinstance(X, np.ndarray) else np.asarray(X)
-        if not 3 <= signals.ndim <= 5:
-            hint = ": X[:, None] has one channel" if signals.ndim == 2 else ""
-            raise ValueError(
-                "X: expected shape (n_signals, channels, *spatial) with one to three spatial axes, "
-                f"got {signals.shape}{hint}"
-            )
-        dtypes = {signals.dtype}
+        signals = StoredRows(X) if is_stored(X) else as_array(X)
+        _check_axes(signals.shape)
+        dtypes = {np.dtype(np.float32) if signals.dtype == np.float16 else signals.dtype}
+    if any(np.ma.is_masked(x) for x in ([signals] if hasattr(signals, "shape") else signals)):
+        raise ValueError("X: expected no masked entries, signals with missing entries are not supported")
     if len(signals) == 0 or any(0 in x.shape for x in signals[:1]):
         raise ValueError(f"X: expected at least one nonempty signal, got shape {np.shape(signals)}")
     for dtype in dtypes:
         if dtype.kind not in "fiub":
             raise ValueError(f"X: expected real numbers, got {dtype}")
     return signals, np.dtype(np.float32 if dtypes == {np.dtype(np.float32)} else np.float64)
+
+
+def _check_axes(shape: tuple[int, ...]) -> None:
+    if not 3 <= len(shape) <= 5:
+        hint = ": X[:, None] has one channel" if len(shape) == 2 else ""
+        raise ValueError(
+            "X: expected shape (n_signals, channels, *spatial) with one to three spatial axes, "
+            f"got {shape}{hint}"
+        )
 
 
 def one_each(name: str, values: Any, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
@@ -116,9 +194,13 @@ def _located(error: ValueError, data: SignalBatches, rows: np.ndarray) -> ValueE
         try:
             signals.likelihood.check(signals.y)
         except ValueError as found:
-            text = str(found).replace("at index (0,", f"at index ({row},")
-            return ValueError("X" + text[1:] if text.startswith("y:") else text)
+            return _named(ValueError(str(found).replace("at index (0,", f"at index ({row},")))
     return error
+
+
+def _named(error: ValueError) -> ValueError:
+    """Return an error about y, the name of signals in a problem, as an error about X."""
+    return ValueError("X" + str(error)[1:]) if str(error).startswith("y:") else error
 
 
 def _is_list(values: Any) -> bool:

@@ -1,9 +1,10 @@
 """Estimator of convolutional dictionary learning, in scikit-learn's conventions as far as possible."""
 
 import copy
+import inspect
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
@@ -13,16 +14,24 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from calepin.core.arrays import as_array
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_number, check_one_of, is_integer, is_number
 from calepin.core.random import numpy_generator
 from calepin.estimators._base import BaseLearner
-from calepin.estimators._signals import check_observations, check_signals, one_each
+from calepin.estimators._samples import is_stream
+from calepin.estimators._signals import (
+    SignalStream,
+    check_observations,
+    check_signals,
+    one_each,
+    shapes_of,
+)
 from calepin.learning.filters import initial_filters
 from calepin.learning.optimizers import Optimizer
 from calepin.learning.rule import Rule
 from calepin.learning.rules.convolutional import Convolutional, code_signals
-from calepin.learning.signals import SignalBatches
+from calepin.learning.signals import SignalBatches, Signals
 from calepin.learning.train import Callback, TrainState
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.operators.conv import ConvDictionary
@@ -65,9 +74,10 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     Parameters
     ----------
     n_components : int, default=8
-        Number of filters.
+        Number of filters. An array as `init` replaces the default by its own number.
     kernel_size : int or tuple of int, default=16
-        Spatial size of the filters, in samples: one number for each axis, or one for all axes.
+        Spatial size of the filters, in samples: one number for each axis, or one for all axes. An array as
+        `init` replaces the default by its own size.
     likelihood : {"gaussian", "binomial", "poisson"} or Likelihood, default="gaussian"
         Family of the data, with identity, logit or log link, or a likelihood object.
     trials : int, default=1
@@ -258,13 +268,16 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
         Parameters
         ----------
-        X : array (n_signals, channels, *spatial), or list of arrays (channels, *spatial)
-            Signals. Those of a list may have different lengths. An array may be memory-mapped.
+        X : array (n_signals, channels, *spatial), list of arrays (channels, *spatial), or iterable of batches
+            Signals. Those of a list may have different lengths. An array may be memory-mapped, or a dataset
+            of h5py or zarr. An iterable that is no list, such as a DataLoader or a function that returns a
+            generator, gives batches (n, channels, *spatial) and is iterated over once in each pass.
         y : ignored
             Present for scikit-learn's conventions.
         offset, trials : array, optional
-            Offset and number of trials of each signal, in place of the parameters of the estimator. For each
-            signal: a number, one number for each channel, or an array that broadcasts against the signal.
+            Offset and number of trials of each signal, in place of the parameters of the estimator; not with
+            an iterable of batches. For each signal: a number, one number for each channel, or an array that
+            broadcasts against the signal.
         callbacks : sequence of callables, default ()
             Functions that are called with the `TrainState` after every batch. If one returns True, the fit
             stops.
@@ -289,6 +302,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         rng = numpy_generator(self.random_state)
         seed, first = int(rng.integers(2**31)), not hasattr(self, "components_")
         data = self._signals(X, offset, trials, seed=seed, reset=first, learning=True)
+        if not first:
+            data.dtype = torch.from_numpy(self.components_[:0]).dtype
         return self._pass_over(data, self._make_rule(self._fits_baseline(offset)), rng)
 
     def transform(self, X: Any, *, offset: Any = None, trials: Any = None) -> Any:
@@ -312,7 +327,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         """
         check_is_fitted(self, "components_")
         as_list = isinstance(codes, list | tuple)
-        given = [np.asarray(z) for z in codes]
+        given = [as_array(z) for z in codes]
         kernel = self.components_.shape[2:]
         for z in given:
             if z.ndim != 1 + len(kernel) or len(z) != len(self.components_):
@@ -388,6 +403,11 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             check_integer(name, getattr(self, name))
         for name in ("n_nonzero", "n_updates"):
             check_integer(name, getattr(self, name), optional=True)
+        if not isinstance(self.init, str) and np.ndim(self.init) < 3:
+            raise ValueError(
+                "init: expected filters (n_components, channels, *kernel_size), "
+                f"got shape {np.shape(self.init)}"
+            )
         if not self._sizes() or not all(is_integer(n) and n >= 1 for n in self._sizes()):
             raise ValueError(
                 f"kernel_size: expected a positive integer or a tuple of them, got {self.kernel_size!r}"
@@ -426,17 +446,26 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
     def _sizes(self) -> tuple[Any, ...]:
         """Return the sizes of a filter: one for each axis, or one for all axes."""
-        return tuple(self.kernel_size) if isinstance(self.kernel_size, tuple | list) else (self.kernel_size,)
+        size = self._or_of_init("kernel_size", lambda filters: filters[2:])
+        return tuple(size) if isinstance(size, tuple | list) else (size,)
 
     def _kernel(self, n_axes: int) -> tuple[int, ...]:
-        if isinstance(self.kernel_size, tuple | list):
-            if len(self.kernel_size) != n_axes:
-                raise ValueError(
-                    f"kernel_size: expected {n_axes} numbers, one for each spatial axis of X, "
-                    f"got {tuple(self.kernel_size)}"
-                )
-            return tuple(self.kernel_size)
-        return (self.kernel_size,) * n_axes
+        sizes = self._sizes()
+        if len(sizes) == 1 and not isinstance(self.kernel_size, tuple | list):
+            return sizes * n_axes
+        if len(sizes) != n_axes:
+            raise ValueError(
+                f"kernel_size: expected {n_axes} numbers, one for each spatial axis of X, got {sizes}"
+            )
+        return sizes
+
+    def _number_of_atoms(self) -> int:
+        return self._or_of_init("n_components", lambda filters: filters[0])
+
+    def _or_of_init(self, name: str, read: Callable[[tuple[int, ...]], Any]) -> Any:
+        """Return a parameter, or what the shape of given initial filters says if it is the default."""
+        given, default = getattr(self, name), inspect.signature(type(self).__init__).parameters[name].default
+        return given if isinstance(self.init, str) or given != default else read(np.shape(self.init))
 
     def _likelihood(self) -> Likelihood:
         if not isinstance(self.likelihood, str):
@@ -492,7 +521,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
     def _signals(
         self, X: Any, offset: Any, trials: Any, *, seed: int, reset: bool, learning: bool
-    ) -> SignalBatches:
+    ) -> SignalBatches | SignalStream:
         """Return the checked signals, with their offsets and trials, as batches."""
         family = self._likelihood()
         if isinstance(family, Binomial) and np.ndim(family.trials):
@@ -501,19 +530,11 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             )
         if trials is not None and not isinstance(family, Binomial):
             raise ValueError("trials: expected None unless the likelihood is binomial")
+        if is_stream(X):
+            return self._stream(X, offset, trials, reset=reset)
         signals, dtype = check_signals(X)
-        shapes = [tuple(signal.shape) for signal in signals]
-        kernel = self._kernel(len(shapes[0]) - 1)
-        shortest = min(shapes, key=lambda shape: min(n - k for n, k in zip(shape[1:], kernel, strict=True)))
-        if any(n < k for n, k in zip(shortest[1:], kernel, strict=True)):
-            raise ValueError(f"kernel_size: expected at most the signal's size {shortest[1:]}, got {kernel}")
-        if reset:
-            self.n_features_in_ = shapes[0][0]
-        elif shapes[0][0] != self.n_features_in_:
-            raise ValueError(
-                f"X has {shapes[0][0]} channels, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} channels as input"
-            )
+        shapes = shapes_of(signals)
+        kernel = self._check_shapes(shapes, reset=reset)
         data = SignalBatches(
             signals,
             self._signals_at_once(shapes, kernel),
@@ -527,6 +548,36 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         check_observations(data, baseline=self._fits_baseline(offset), learning=learning)
         return data
 
+    def _stream(self, X: Any, offset: Any, trials: Any, *, reset: bool) -> SignalStream:
+        for name, value in (("offset", offset), ("trials", trials)):
+            if value is not None:
+                raise ValueError(f"{name}: expected None if X is an iterable of batches, got {value!r:.60}")
+        data = SignalStream(
+            X,
+            likelihood=self._likelihood(),
+            offset=self._constant_offset(),
+            baseline=self._fits_baseline(None),
+            device=self.device,
+        )
+        (first,) = data.head(1, np.random.default_rng(0)).X
+        self._check_shapes([tuple(first.y.shape[1:])], reset=reset)
+        return data
+
+    def _check_shapes(self, shapes: list[tuple[int, ...]], *, reset: bool) -> tuple[int, ...]:
+        """Return the kernel for signals of these shapes, which are checked."""
+        kernel = self._kernel(len(shapes[0]) - 1)
+        shortest = min(shapes, key=lambda shape: min(n - k for n, k in zip(shape[1:], kernel, strict=True)))
+        if any(n < k for n, k in zip(shortest[1:], kernel, strict=True)):
+            raise ValueError(f"kernel_size: expected at most the signal's size {shortest[1:]}, got {kernel}")
+        if reset:
+            self.n_features_in_ = shapes[0][0]
+        elif shapes[0][0] != self.n_features_in_:
+            raise ValueError(
+                f"X has {shapes[0][0]} channels, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} channels as input"
+            )
+        return kernel
+
     def _signals_at_once(self, shapes: list[tuple[int, ...]], kernel: tuple[int, ...]) -> int:
         if not isinstance(self.batch_size, str):
             return self.batch_size
@@ -534,15 +585,15 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             math.prod((n - k) // self.stride + 1 for n, k in zip(shape[1:], kernel, strict=True))
             for shape in set(shapes)
         )
-        return max(1, min(_BATCH, _BATCH_ENTRIES // (self.n_components * longest)))
+        return max(1, min(_BATCH, _BATCH_ENTRIES // (self._number_of_atoms() * longest)))
 
     def _check_resumed(self, shape: tuple[int, ...]) -> None:
         super()._check_resumed(shape)
         self._check_size("kernel_size", self._kernel(len(shape) - 2), shape[2:])
 
     def _fresh(self, data: Any, rule: Any, rng: np.random.Generator) -> TrainState:
-        kernel = self._kernel(data.signals[0].ndim - 1)
-        filters = initial_filters(self.n_components, kernel, data, init=self.init, generator=rng)
+        kernel = self._kernel(data.head(1, np.random.default_rng(0)).X[0].y.ndim - 2)
+        filters = initial_filters(self._number_of_atoms(), kernel, data, init=self.init, generator=rng)
         return TrainState(rule.init(filters).to(self.device))
 
     def _code(
@@ -553,21 +604,20 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         self._check_parameters()
         data = self._signals(X, known_offset, trials, seed=0, reset=False, learning=False)
         rule = self._descent(self._fits_baseline(known_offset))
-        n = len(data.signals)
-        codes: list[Any] = [None] * n
-        offsets: list[Any] = [None] * n
-        objectives = np.empty(n)
-        filters = self._filters(data.dtype)
-        for start in range(0, n, data.batch_size):
-            for rows, signals in data.take(np.arange(start, min(start + data.batch_size, n))):
-                problem, found = code_signals(rule, signals, filters)
-                objectives[rows] = objective(problem, Codes(found, problem.offset), rule.coder.penalty)
-                found = rule.debiased(problem, found)
-                offset = torch.as_tensor(problem.offset, dtype=found.dtype)
-                offset = offset.expand(len(rows), *[1] * (found.ndim - 1)) if offset.ndim == 0 else offset
-                for row, z, b in zip(rows.tolist(), found.cpu().numpy(), offset.cpu().numpy(), strict=True):
-                    codes[row], offsets[row] = z, b
-        return codes, offsets, objectives
+        found: dict[int, tuple[np.ndarray, np.ndarray, float]] = {}
+        for rows, signals in _groups(data):
+            problem, codes = code_signals(rule, signals, self._filters(signals.y.dtype))
+            objectives = objective(problem, Codes(codes, problem.offset), rule.coder.penalty)
+            codes = rule.debiased(problem, codes)
+            offset = torch.as_tensor(problem.offset, dtype=codes.dtype)
+            offset = offset.expand(len(rows), *[1] * (codes.ndim - 1)) if offset.ndim == 0 else offset
+            found |= zip(
+                rows.tolist(),
+                zip(codes.cpu().numpy(), offset.cpu().numpy(), objectives, strict=True),
+                strict=True,
+            )
+        codes, offsets, objectives = zip(*(found[row] for row in range(len(found))), strict=True)
+        return list(codes), list(offsets), np.array(objectives)
 
     def _filters(self, dtype: torch.dtype) -> Tensor:
         return torch.as_tensor(self.components_, dtype=dtype, device=self.device)
@@ -583,3 +633,17 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         eta = dictionary(z) + torch.as_tensor(offset, dtype=z.dtype, device=z.device)
         family = self._likelihood() if trials is None else Binomial(torch.as_tensor(trials).to(eta))
         return family.mean(eta)[0].cpu().numpy()
+
+
+def _groups(data: SignalBatches | SignalStream) -> Iterator[tuple[np.ndarray, Signals]]:
+    """Yield the signals of the same size that are coded together, each group with the rows of its signals."""
+    if isinstance(data, SignalBatches):
+        n = len(data.signals)
+        for start in range(0, n, data.batch_size):
+            yield from data.take(np.arange(start, min(start + data.batch_size, n)))
+        return
+    n = 0
+    for batch in data.walk(0):
+        (signals,) = batch.X
+        yield np.arange(n, n + len(signals.y)), signals
+        n += len(signals.y)

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.estimators._base import BaseLearner, on_device
+from calepin.estimators._samples import joined
 from calepin.learning.atoms import AtomSet
 from calepin.learning.rule import Rule
 from calepin.learning.rules.classical import KSVD, MOD, NOODL, ClassicalRule, Online
@@ -17,7 +18,7 @@ from calepin.learning.train import Callback
 from calepin.penalties import Penalty
 from calepin.problem import Problem
 from calepin.solvers.coders.coder import Coder, objective
-from calepin.solvers.coders.encode import dense_problem
+from calepin.solvers.coders.encode import OUTPUTS, codes_as, dense_problem
 from calepin.solvers.coders.lasso import LassoCoder
 from calepin.solvers.coders.proximal import ProximalCoder
 from calepin.solvers.coders.pursuit import PursuitCoder
@@ -39,7 +40,7 @@ class DictionaryLearner(BaseLearner):
     Parameters
     ----------
     n_components : int, optional
-        Number of atoms. Default: the number of features.
+        Number of atoms. Default: that of `init` if it is an array, otherwise the number of features.
     alpha : float, default=1.0
         Weight of the l1 norm for coder "lasso". For coder "iht", the threshold: coefficients of at most
         this magnitude are set to zero.
@@ -159,8 +160,10 @@ class DictionaryLearner(BaseLearner):
 
         Parameters
         ----------
-        X : array (n_samples, n_features), or iterable of such arrays
-            Samples, in memory or memory-mapped. An iterable is iterated over once in each pass.
+        X : array or sparse matrix (n_samples, n_features), or iterable of batches
+            Samples: an array or tensor, in memory, memory-mapped, or a dataset of h5py or zarr; or batches of
+            them, such as a list of arrays, a DataLoader, or a function that returns a generator. An iterable
+            is iterated over once in each pass.
         y : ignored
             Present for scikit-learn's conventions.
         mask : bool array of X's shape, optional
@@ -185,8 +188,8 @@ class DictionaryLearner(BaseLearner):
 
         Parameters
         ----------
-        X : array (n_samples, n_features)
-            New samples.
+        X : array or sparse matrix (n_samples, n_features), or iterable of batches
+            New samples; see `fit`.
         y : ignored
             Present for scikit-learn's conventions.
         mask : bool array of X's shape, optional
@@ -195,30 +198,41 @@ class DictionaryLearner(BaseLearner):
         return self._partial_fit(X, mask)
 
     def transform(
-        self, X: Any, *, mask: Any = None, alpha: float | None = None, n_nonzero: int | None = None
-    ) -> np.ndarray:
+        self,
+        X: Any,
+        *,
+        mask: Any = None,
+        alpha: float | None = None,
+        n_nonzero: int | None = None,
+        output: Literal["dense", "csr"] = "dense",
+    ) -> Any:
         """Return the codes (n_samples, n_components) of samples, from the coder and the penalty of `fit`.
 
         Parameters
         ----------
-        X : array (n_samples, n_features)
-            Samples.
+        X : array or sparse matrix (n_samples, n_features), or iterable of batches
+            Samples; see `fit`.
         mask : bool array of X's shape, optional
             True where X was observed. Default: everywhere.
         alpha, n_nonzero : optional
             Values to use in place of the estimator's parameters of the same name.
+        output : {"dense", "csr"}, default "dense"
+            "csr" gives a SciPy CSR array.
         """
         check_is_fitted(self, "components_")
-        X, mask = self._validate(X, mask, reset=False)
+        check_one_of("output", output, OUTPUTS)
         coder = self._coder(alpha=alpha, n_nonzero=n_nonzero)
-        return coder.encode(self._problem(X, mask)).dense().detach().cpu().numpy()
+        return joined(
+            codes_as(output, coder.encode(self._problem(*block)).values) for block in self._blocks(X, mask)
+        )
 
     def score(self, X: Any, y: Any = None, *, mask: Any = None) -> float:
         """Return minus the mean objective of samples: larger is better."""
         check_is_fitted(self, "components_")
-        X, mask = self._validate(X, mask, reset=False)
-        problem, coder = self._problem(X, mask), self._coder()
-        return -float(objective(problem, coder.encode(problem), coder.penalty).mean())
+        coder = self._coder()
+        problems = (self._problem(*block) for block in self._blocks(X, mask))
+        values = joined(objective(problem, coder.encode(problem), coder.penalty) for problem in problems)
+        return -float(values.mean())
 
     @property
     def _takes_missing(self) -> bool:

@@ -3,13 +3,15 @@
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from calepin.core.arrays import as_array
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_one_of, is_number
 from calepin.core.errors import FileFormatError
@@ -18,7 +20,14 @@ from calepin.core.random import numpy_generator, torch_generator
 from calepin.core.reading import check_sizes, reading
 from calepin.core.threads import single_threaded_blas, single_threaded_torch
 from calepin.estimators._base import FITTED, BaseLearner, is_count
-from calepin.generators.base import Generator, check_generator, latent_dimension, like_generator
+from calepin.estimators._samples import joined
+from calepin.generators.base import (
+    Generator,
+    check_generator,
+    in_dtype,
+    latent_dimension,
+    like_generator,
+)
 from calepin.generators.files import arrays_of, describe, fingerprint, rebuild, same_generator
 from calepin.learning.batches import ArrayBatches
 from calepin.learning.rules.generative import Algorithm1, AltMin, Autodiff, GenerativeRule, LeastSquares
@@ -51,8 +60,9 @@ class GenerativeDictionaryLearner(BaseLearner):
     ----------
     generator : callable
         G, a torch function from latents (n, k) to coefficients (n, n_coefficients); see `calepin.generators`.
+        It is evaluated in the dtype of X.
     latent_dim : int, optional
-        Number k of latents. Needed if the generator has no such attribute.
+        Number k of latents. Needed if the generator has neither such an attribute nor a first linear layer.
     rule : {"least-squares", "algorithm1", "altmin", "autodiff"} or GenerativeRule, default="least-squares"
         Update rule of A; see `calepin.learning.rules.generative`. A rule object is also used in `transform`,
         with its own `n_starts`, `prior` and `radius`.
@@ -173,8 +183,8 @@ class GenerativeDictionaryLearner(BaseLearner):
 
         Parameters
         ----------
-        X : array (n_samples, n_features), or iterable of such arrays
-            Samples, in memory or memory-mapped. An iterable is iterated over once in each pass.
+        X : array or sparse matrix (n_samples, n_features), or iterable of batches
+            Samples; see `DictionaryLearner.fit`. An iterable is iterated over once in each pass.
         y : ignored
             Present for scikit-learn's conventions.
         callbacks : sequence of callables, default ()
@@ -193,46 +203,52 @@ class GenerativeDictionaryLearner(BaseLearner):
         """
         self._check_parameters()
         rng = numpy_generator(self.random_state)
-        rule = self._make_generative(self._rule_seed(rng))
+        seed = self._rule_seed(rng)
         data = self._batches(X, None, self._seed(rng), reset=True)
         with single_threaded_torch():
-            self._run(data, rule, rng, callbacks)
-            self._count_directions(data)
+            first = self._first_samples(data)
+            self._run(data, self._make_generative(seed, first.dtype), rng, callbacks)
+            self._count_directions(first)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Do one pass over new samples, continuing from the last call of `partial_fit` or `fit`."""
         self._check_parameters()
         rng = numpy_generator(self.random_state)
-        rule = self._make_generative(int(rng.integers(2**31)))
+        seed = int(rng.integers(2**31))
         data = self._batches(X, None, int(rng.integers(2**31)), reset=not hasattr(self, "components_"))
         with single_threaded_torch():
-            self._pass_over(data, rule, rng)
-            self._count_directions(data)
+            first = self._first_samples(data)
+            dtype = self._state.learned.atoms.dtype if hasattr(self, "_state") else first.dtype
+            self._pass_over(data, self._make_generative(seed, dtype), rng)
+            self._count_directions(first)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the latents (n_samples, latent_dim) of samples."""
+        """Return the latents (n_samples, latent_dim) of samples; X as in `fit`."""
         check_is_fitted(self, "components_")
-        X, _ = self._validate(X, None, reset=False)
-        return self._decoded(self._tensor(X)).cpu().numpy()
+        return joined(self._decoded(self._tensor(rows)).cpu().numpy() for rows, _ in self._blocks(X))
 
     @single_threaded_torch()
     def inverse_transform(self, Z: Any) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the reconstruction (n_samples, n_features) of samples from their latents."""
         check_is_fitted(self, "components_")
-        Z = np.asarray(Z)
+        Z = as_array(Z)
         if Z.ndim != 2 or Z.shape[1] != self.latent_dim_:
             raise ValueError(f"Z: expected shape (n_samples, {self.latent_dim_}), got {Z.shape}")
+        latents = self._tensor(Z if Z.dtype == np.float32 else np.asarray(Z, np.float64))
+        generator = in_dtype(self.generator, latents.dtype, self.latent_dim_)
         with torch.no_grad(), single_threaded_blas():
-            return self.generator(self._tensor(Z)).cpu().numpy() @ self.components_
+            return generator(latents).cpu().numpy() @ self.components_
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the negative mean over samples of half the squared error; larger is better."""
         check_is_fitted(self, "components_")
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        residual = X - self.inverse_transform(self.transform(X))
-        return -0.5 * float((residual * residual).sum(1).mean())
+        errors = []
+        for rows, _ in self._blocks(X):
+            residual = rows - self.inverse_transform(self._decoded(self._tensor(rows)).cpu().numpy())
+            errors.append((residual * residual).sum(1))
+        return -0.5 * float(joined(errors).mean())
 
     @classmethod
     def load(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -277,11 +293,6 @@ class GenerativeDictionaryLearner(BaseLearner):
     def _n_features_out(self) -> int:
         return self.latent_dim_
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []  # latents have the dtype of the generator
-        return tags
-
     @property
     def _automatic_batch_size(self) -> int | None:
         return LARGEST_BATCH
@@ -292,7 +303,7 @@ class GenerativeDictionaryLearner(BaseLearner):
 
     def _adopt(self, components: np.ndarray) -> None:
         super()._adopt(components)
-        self.latent_dim_ = latent_dimension(self.generator, self.latent_dim)
+        self.latent_dim_ = latent_dimension(self.generator, self._latent_dim)
 
     def _header_to_save(self) -> dict[str, Any]:
         return {"generator": describe(self.generator)}
@@ -303,12 +314,21 @@ class GenerativeDictionaryLearner(BaseLearner):
             return arrays
         return arrays | {_GENERATOR + name: array for name, array in arrays_of(self.generator).items()}
 
-    def _validate(self, X: Any, mask: Any, *, reset: bool) -> tuple[np.ndarray, None]:
+    def _validate(self, X: Any, mask: Any, *, reset: bool) -> tuple[Any, None]:
         X, _ = super()._validate(X, mask, reset=reset)
-        self.latent_dim_ = latent_dimension(self.generator, self.latent_dim)
+        self.latent_dim_ = latent_dimension(self.generator, self._latent_dim)
         if reset:
-            self._n_coefficients = check_generator(self.generator, self.latent_dim, n_features=X.shape[1])
+            like = self._tensor(X[:0])
+            self._n_coefficients = check_generator(
+                in_dtype(self.generator, like.dtype, self.latent_dim_),
+                self.latent_dim_, n_features=X.shape[1], like=like,
+            )  # fmt: skip
         return X, None
+
+    @property
+    def _latent_dim(self) -> int | None:
+        """Return the number of latents that this learner or its rule was given."""
+        return getattr(self.rule, "latent_dim", None) if self.latent_dim is None else self.latent_dim
 
     def _rule_seed(self, rng: np.random.Generator) -> int:
         """Return the seed of the random starts; a resumed run keeps its seed if `random_state` is None."""
@@ -317,47 +337,58 @@ class GenerativeDictionaryLearner(BaseLearner):
             return self._checkpoint_settings().get("seed", seed)
         return seed
 
-    def _make_generative(self, seed: int) -> GenerativeRule:
+    def _make_generative(self, seed: int, dtype: torch.dtype) -> GenerativeRule:
+        """Return the rule, with a generator of the samples' dtype."""
+        if isinstance(self.rule, GenerativeRule):
+            k = self.latent_dim if self.rule.latent_dim is None else self.rule.latent_dim
+            return replace(self.rule, generator=in_dtype(self.rule.generator, dtype, k), latent_dim=k)
         if not isinstance(self.rule, str):
             return self.rule
         more = {"ridge": self.ridge} if self.rule == "least-squares" else {}
+        generator = in_dtype(self.generator, dtype, self._latent_dim)
         return RULES[self.rule](
-            self.generator, self.latent_dim, n_starts=self.n_starts, prior=self.prior, radius=self.radius,
+            generator, self._latent_dim, n_starts=self.n_starts, prior=self.prior, radius=self.radius,
             seed=seed, **more,
         )  # fmt: skip
 
     def _decoded(self, X: Tensor) -> Tensor:
         """Return the latents of samples for the current A, from random starts with a fixed seed."""
         atoms = torch.from_numpy(self.components_).to(X)
-        return self._make_generative(0).decode(atoms, X, generator=torch_generator(0)).z
+        return self._make_generative(0, X.dtype).decode(atoms, X, generator=torch_generator(0)).z
 
     def _fresh(self, data: Any, rule: Any, rng: np.random.Generator) -> TrainState:
         return TrainState(rule.init(self._first_atoms(data, rng)).to(self.device))
 
     def _first_atoms(self, data: Any, rng: np.random.Generator) -> Tensor:
-        X = self._tensor(data.X if isinstance(data, ArrayBatches) else data.head(LARGEST_BATCH, rng).X)
+        if isinstance(data, ArrayBatches):  # no draw of rng: rows of a file start as the array in memory
+            X = self._first_samples(data, LARGEST_BATCH)
+        else:
+            X = self._tensor(data.head(LARGEST_BATCH, rng).X)
         shape = (self._n_coefficients, X.shape[1])
         if not isinstance(self.init, str):
-            init = torch.as_tensor(np.asarray(self.init)).to(X)
+            init = torch.as_tensor(as_array(self.init)).to(X)
             if init.shape != shape or not torch.isfinite(init).all():
                 raise ValueError(f"init: expected finite atoms of shape {shape}, got {tuple(init.shape)}")
             return init
         drawn = torch.from_numpy(rng.standard_normal(shape)).to(X)
-        energy = self._probe(1000).square().sum(1).mean() * X.shape[1]
+        energy = self._probe(1000, X).square().sum(1).mean() * X.shape[1]
         scale = (X.square().sum(1).mean() / energy.clamp_min(torch.finfo(X.dtype).tiny)).sqrt()
         return drawn * (scale if scale > 0 else 1.0)
 
-    def _count_directions(self, data: Any) -> None:
-        """Compare the span of the samples' coefficients with that of all coefficients of the generator.
+    def _first_samples(self, data: Any, least: int = 0) -> Tensor:
+        """Return all samples of an array in memory, otherwise a few times as many samples as atoms."""
+        if _in_memory(data):
+            return self._tensor(data.X)
+        n = getattr(self, "_n_coefficients", None) or len(self.components_)
+        enough = max(least, _SAMPLES_PER_DIRECTION * n)
+        return self._tensor(data.head(enough, np.random.default_rng(0)).X)
 
-        For an iterable only the first batches are used, with a few times as many samples as atoms.
-        """
-        enough = _SAMPLES_PER_DIRECTION * len(self.components_)
-        X = self._tensor(data.X) if isinstance(data, ArrayBatches) else self._first_samples(data, enough)
+    def _count_directions(self, X: Tensor) -> None:
+        """Compare the span of the samples' coefficients with that of all coefficients of the generator."""
         with torch.no_grad():
-            spanned = self.generator(self._decoded(X))
+            spanned = in_dtype(self.generator, X.dtype, self.latent_dim_)(self._decoded(X))
         self.n_determined_ = int(torch.linalg.matrix_rank(spanned))
-        all_of_it = self._probe(2 * self.components_.shape[0] + 10)
+        all_of_it = self._probe(2 * self.components_.shape[0] + 10, X)
         self.n_directions_ = max(self.n_determined_, int(torch.linalg.matrix_rank(all_of_it)))
         if self.n_determined_ < self.n_directions_:
             warnings.warn(
@@ -367,31 +398,32 @@ class GenerativeDictionaryLearner(BaseLearner):
                 stacklevel=3,
             )
 
-    def _first_samples(self, data: Any, enough: int) -> Tensor:
-        parts: list[Tensor] = []
-        for batch in data.walk(0):
-            parts.append(self._tensor(batch.X))
-            if sum(len(part) for part in parts) >= enough:
-                break
-        return torch.cat(parts)
-
     @torch.no_grad()
-    def _probe(self, n: int) -> Tensor:
-        """Return the coefficients of n standard normal latents."""
-        draws = np.random.default_rng(0).standard_normal((n, self.latent_dim_))
-        return self.generator(self._tensor(draws))
+    def _probe(self, n: int, like: Tensor) -> Tensor:
+        """Return the coefficients of n standard normal latents, in the dtype of a tensor."""
+        draws = torch.from_numpy(np.random.default_rng(0).standard_normal((n, self.latent_dim_)))
+        return in_dtype(self.generator, like.dtype, self.latent_dim_)(draws.to(like))
 
     def _tensor(self, values: Any) -> Tensor:
-        like = like_generator(self.generator, torch.get_default_dtype())
-        return torch.from_numpy(np.array(values)).to(like)
+        """Return a copy as a tensor on the generator's device."""
+        found = torch.from_numpy(np.array(as_array(values)))
+        return found.to(like_generator(self.generator, found.dtype).device)
 
     def _check_parameters(self) -> None:
         if isinstance(self.rule, str):
             check_one_of("rule", self.rule, sorted(RULES))
         self._check_unused("rule", "ridge", "n_starts", "prior", "radius")
         check_integer("n_starts", self.n_starts)
+        if getattr(self.rule, "latent_dim", None) not in (None, self._latent_dim):
+            raise ValueError(
+                f"latent_dim: expected {self.rule.latent_dim}, that of the rule, got {self.latent_dim}"  # type: ignore[union-attr]
+            )
         if self.ridge != "evidence" and not (is_number(self.ridge) and self.ridge >= 0):
             raise ValueError(f"ridge: expected a number of at least 0 or 'evidence', got {self.ridge!r}")
         if isinstance(self.init, str):
             check_one_of("init", self.init, ("random",))
         super()._check_parameters()
+
+
+def _in_memory(data: Any) -> bool:
+    return isinstance(data, ArrayBatches) and isinstance(data.X, np.ndarray)

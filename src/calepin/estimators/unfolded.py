@@ -1,7 +1,7 @@
 """Estimator of dictionary learning through unfolded sparse coding, in scikit-learn's conventions."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, Self, get_args
 
@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.estimators._base import BaseLearner, on_device
+from calepin.estimators._samples import joined
 from calepin.learning.atoms import AtomSet
 from calepin.learning.optimizers import Optimizer
 from calepin.learning.rule import Rule
@@ -53,7 +54,7 @@ class UnfoldedDictionaryLearner(BaseLearner):
     Parameters
     ----------
     n_components : int, optional
-        Number of atoms. Default: the number of features.
+        Number of atoms. Default: that of `init` if it is an array, otherwise the number of features.
     alpha : float, default=0.1
         Weight of the l1 norm. With penalty "hard", the threshold: in every layer, coefficients of at most
         this magnitude are set to zero.
@@ -229,8 +230,8 @@ class UnfoldedDictionaryLearner(BaseLearner):
 
         Parameters
         ----------
-        X : array (n_samples, n_features), or iterable of such arrays
-            Samples, in memory or memory-mapped. An iterable is iterated over once in each pass.
+        X : array or sparse matrix (n_samples, n_features), or iterable of batches
+            Samples; see `DictionaryLearner.fit`. An iterable is iterated over once in each pass.
         y : ignored
             Present for scikit-learn's conventions.
         callbacks : sequence of callables, default ()
@@ -256,8 +257,8 @@ class UnfoldedDictionaryLearner(BaseLearner):
 
         Parameters
         ----------
-        X : array (n_samples, n_features)
-            New samples.
+        X : array or sparse matrix (n_samples, n_features), or iterable of batches
+            New samples; see `DictionaryLearner.fit`.
         y : ignored
             Present for scikit-learn's conventions.
         """
@@ -272,11 +273,10 @@ class UnfoldedDictionaryLearner(BaseLearner):
 
         Parameters
         ----------
-        X : array (n_samples, n_features)
-            Samples.
+        X : array or sparse matrix (n_samples, n_features), or iterable of batches
+            Samples; see `DictionaryLearner.fit`.
         """
-        codes, _ = self._encode(X)
-        return codes
+        return joined(codes for codes, _ in self._encode(X))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the negative mean objective of samples; larger is better.
@@ -284,14 +284,16 @@ class UnfoldedDictionaryLearner(BaseLearner):
         The objective is half the squared error (in general the negative log-likelihood) plus the penalty. A
         hard threshold has no penalty.
         """
-        _, objective = self._encode(X)
-        return -float(objective.mean())
+        return -float(joined(objective for _, objective in self._encode(X)).mean())
 
-    def _encode(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return codes and objectives of samples."""
+    def _encode(self, X: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield codes and objectives of samples, block by block."""
         check_is_fitted(self, "components_")
-        X, _ = self._validate(X, None, reset=False)
         self._check_parameters()
+        for rows, _ in self._blocks(X):
+            yield self._encode_rows(rows)
+
+    def _encode_rows(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rule = self._unfolded()
         state = rule.init(torch.from_numpy(self.components_.astype(X.dtype)))
         self._resume_learned(state)

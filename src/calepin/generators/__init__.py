@@ -5,7 +5,7 @@
 A generator is any callable that maps latents (n, k) to coefficients (n, n_coefficients), each sample
 on its own: a plain function of tensors or an ``nn.Module``. Three attributes are optional:
 
-- ``latent_dim`` (int), k; without it, k is passed as an argument;
+- ``latent_dim`` (int), k; without it, k is that of the first linear layer, or passed as an argument;
 - ``linearise(z)``, which returns G(z) and its Jacobian (n, k, n_coefficients) in closed form;
 - ``initial_latents(problem)``, which returns a better start for the latent solvers than a random one.
 """

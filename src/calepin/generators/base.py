@@ -1,19 +1,22 @@
 """The Jacobian, latent dimension and validity check of a generator."""
 
-import numbers
+import copy
 import warnings
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from calepin.core.checks import check_tensor, is_integer
 
 __all__ = [
     "Generator",
     "by_layers",
     "check_generator",
     "forward_mode",
+    "in_dtype",
     "is_layered",
     "latent_dimension",
     "like_generator",
@@ -44,6 +47,7 @@ def linearise(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
     z : Tensor, shape (n, k)
         Latents.
     """
+    check_tensor("z", z)
     own = getattr(generator, "linearise", None)
     if own is not None:
         return own(z)
@@ -103,20 +107,69 @@ def _prepare_forward_mode() -> None:
 def latent_dimension(generator: Generator, latent_dim: int | None = None) -> int:
     """Return the latent dimension k: the given number, or that of the generator.
 
+    A generator declares k by the attribute ``latent_dim``. Without it, k is that of the first layer of a
+    network that has this attribute or is linear.
+
     Raises
     ------
+    TypeError
+        If the generator is not callable.
     ValueError
         If neither is known, or if they differ.
     """
+    if not callable(generator):
+        raise TypeError(
+            f"generator: expected a function of latents or an nn.Module, got {type(generator).__name__}"
+        )
     own: Any = getattr(generator, "latent_dim", None)
-    k = own if latent_dim is None else latent_dim
-    if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 1:
+    k = latent_dim
+    if k is None:
+        k = _of_first_layer(generator) if own is None else own
+    if not is_integer(k) or k < 1:
         raise ValueError(
-            f"latent_dim: expected a positive integer for a generator without this attribute, got {k!r}"
+            "latent_dim: expected a positive integer for a generator without this attribute or a first "
+            f"linear layer, got {k!r}"
         )
     if own is not None and own != k:
         raise ValueError(f"latent_dim: expected {own}, that of the generator, got {k}")
     return int(k)
+
+
+def _of_first_layer(generator: Generator) -> int | None:
+    """Return the latent dimension that the first layers of a network declare, or None."""
+    for layer in generator.modules() if isinstance(generator, nn.Module) else ():
+        known = getattr(layer, "latent_dim", None) or getattr(layer, "in_features", None)
+        if known is not None:
+            return known
+        if next(layer.children(), None) is None and next(layer.parameters(), None) is not None:
+            return None  # a layer of another kind, such as a convolution
+    return None
+
+
+@torch.no_grad()
+def in_dtype(generator: Generator, dtype: torch.dtype, latent_dim: int | None = None) -> Generator:
+    """Return a generator that takes latents of a dtype and returns coefficients of the same dtype.
+
+    A network with parameters or buffers of another dtype is copied and converted. A function that does not
+    keep the dtype computes in torch's default dtype, and its coefficients are converted.
+    """
+    if isinstance(generator, nn.Module):
+        same = like_generator(generator, dtype).dtype == dtype
+        return generator if same else copy.deepcopy(generator).to(dtype)
+    z = torch.zeros((1, latent_dimension(generator, latent_dim)), dtype=dtype)
+    try:
+        found = generator(z)
+        same = not isinstance(found, Tensor) or found.dtype == dtype
+    except RuntimeError:  # torch does not multiply tensors of different dtypes
+        same = False
+    except (TypeError, ValueError, IndexError):
+        same = True  # `check_generator` reports the error
+
+    @wraps(generator)
+    def converted(z: Tensor) -> Tensor:
+        return generator(z.to(torch.get_default_dtype())).to(z.dtype)
+
+    return generator if same else converted
 
 
 def like_generator(generator: Generator, default: torch.dtype = torch.float32) -> Tensor:
@@ -144,7 +197,7 @@ def check_generator(
     generator : callable
         Maps latents (n, k) to coefficients (n, n_coefficients).
     latent_dim : int, optional
-        Latent dimension k, for a generator without this attribute.
+        Latent dimension k, for a generator without this attribute or a first linear layer.
     n_coefficients : int, optional
         Number of coefficients that the dictionary takes.
     n_features : int, optional
@@ -161,12 +214,8 @@ def check_generator(
     ------
     ValueError
         If the generator does not return one finite vector of the expected size per sample, if its value for
-        one sample depends on other samples, if it is not differentiable, or if k exceeds n_features.
-
-    Warns
-    -----
-    RuntimeWarning
-        If batch normalisation or dropout is in training mode.
+        one sample depends on other samples, if it is not differentiable, if batch normalisation or dropout is
+        in training mode, or if k exceeds n_features.
     """
     k = latent_dimension(generator, latent_dim)
     if n_features is not None and k > n_features:
@@ -174,14 +223,12 @@ def check_generator(
             f"latent_dim: expected at most the {n_features} features of an observation, got {k}: "
             "its latents are not determined"
         )
-    fickle = _warn_of_training_mode(generator)
-    like = like_generator(generator) if like is None else like
+    _refuse_training_mode(generator)
+    like = like_generator(generator) if like is None else check_tensor("like", like)
     draw = torch.Generator().manual_seed(0)
     z = torch.randn((_N_PROBES, k), generator=draw, dtype=like.dtype).to(like.device)
     coefficients = _call(generator, z)
     _check_values(coefficients, n_coefficients)
-    if fickle:
-        return coefficients.shape[1]  # the checks below would not apply to evaluation mode
     alone = _call(generator, z[:1])
     if not torch.allclose(alone, coefficients[:1], rtol=1e-3, atol=1e-5 * float(coefficients.abs().max())):
         raise ValueError(
@@ -206,9 +253,11 @@ def _call(generator: Generator, z: Tensor) -> Tensor:
 
 def _check_values(coefficients: Tensor, n_coefficients: int | None) -> None:
     if coefficients.ndim != 2 or len(coefficients) != _N_PROBES or not coefficients.shape[1]:
+        images = coefficients.ndim > 2 and len(coefficients) == _N_PROBES
+        hint = "; torch.nn.Sequential(generator, torch.nn.Flatten()) flattens them" if images else ""
         raise ValueError(
             f"generator: expected coefficients of shape ({_N_PROBES}, n_coefficients) for {_N_PROBES} "
-            f"latents, got {tuple(coefficients.shape)}"
+            f"latents, got {tuple(coefficients.shape)}{hint}"
         )
     if n_coefficients not in (None, coefficients.shape[1]):
         raise ValueError(
@@ -235,17 +284,14 @@ def _check_derivative(generator: Generator, z: Tensor, coefficients: Tensor) -> 
         raise ValueError("generator: expected finite derivatives, got NaN or infinity for a normal latent")
 
 
-def _warn_of_training_mode(generator: Generator) -> bool:
+def _refuse_training_mode(generator: Generator) -> None:
     if not isinstance(generator, nn.Module):
-        return False
+        return
     fickle = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
     for name, module in generator.named_modules():
         if module.training and isinstance(module, fickle):
-            warnings.warn(
-                f"generator: {type(module).__name__} {name!r} is in training mode, so that the coefficients "
-                "of a sample depend on the other samples or on chance; call generator.eval()",
-                RuntimeWarning,
-                stacklevel=3,
+            raise ValueError(
+                f"generator: expected evaluation mode, got {type(module).__name__} {name!r} in training "
+                "mode, where the coefficients of a sample depend on the other samples or on chance; call "
+                "generator.eval()"
             )
-            return True
-    return False

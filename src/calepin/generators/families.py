@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from calepin.core.checks import check_tensor
 from calepin.generators._nonnegative import nonnegative_least_squares
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class _Family(nn.Module):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}: expected a positive integer, got {value!r}")
         self.latent_dim, self.n_coefficients = latent_dim, n_coefficients
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Map latents (n, k) to coefficients (n, n_coefficients)."""
+        return super().__call__(check_tensor("z", z))
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments of the constructor that the buffers do not determine, as JSON."""

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from calepin.core.arrays import as_array
 from calepin.generators.base import Generator, latent_dimension, linearise
 
 __all__ = ["Identifiability", "identifiability", "samples_needed"]
@@ -119,7 +120,7 @@ def identifiability(
     latents : array of shape (n, k), optional
         Samples of the prior; by default standard normal.
     latent_dim : int, optional
-        Latent dimension k, for a generator without this attribute.
+        Latent dimension k, for a generator without this attribute or a first linear layer.
     n_samples : int, optional
         Number of latents to draw; by default four times the number that determines the dictionary.
     n_directions : int, default 20
@@ -135,7 +136,7 @@ def identifiability(
     ValueError
         If shapes do not match, values are not finite, or there are too few latents for the spectrum.
     """
-    rows = torch.as_tensor(np.asarray(atoms), dtype=torch.float64)
+    rows = torch.as_tensor(as_array(atoms), dtype=torch.float64)
     if rows.ndim != 2 or not torch.isfinite(rows).all() or not rows.any():
         raise ValueError(
             "atoms: expected finite numbers of shape (n_coefficients, n_features), not all zero, "
@@ -192,7 +193,7 @@ def _latents(
 
     like = like_generator(generator, default=torch.float64)
     if latents is not None:
-        return torch.as_tensor(np.asarray(latents), dtype=like.dtype, device=like.device)
+        return torch.as_tensor(as_array(latents), dtype=like.dtype, device=like.device)
     k = latent_dimension(generator, latent_dim)
     if n_samples is None:
         need = samples_needed(min(rows.shape), len(rows), k)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calepin.core.checks import check_number
+from calepin.core.checks import check_number, check_tensor
 from calepin.core.errors import IncompatibleError
 from calepin.core.samples import Rows, inner, norm
 from calepin.generators.base import Generator, latent_dimension, linearise, push_forward
@@ -84,7 +84,7 @@ class LatentProblem:
         Maps latents (n, k) to coefficients (n, n_coefficients), where n_coefficients is the number of
         entries of ``problem.operator.in_shape``.
     latent_dim : int, optional
-        Latent dimension k, for a generator without this attribute.
+        Latent dimension k, for a generator without this attribute or a first linear layer.
     prior : float, default 0
         Precision of a normal prior on z, in the units of the nll: sigma^2 for Gaussian noise of
         standard deviation sigma and latents of unit variance.
@@ -159,11 +159,12 @@ class LatentProblem:
 
     def project(self, z: Tensor) -> Tensor:
         """Return the projection of latents onto the ball ``||z|| <= radius``."""
+        check_tensor("z", z)
         return z if self.radius is None else z * (self.radius / norm(z).clamp_min(self.radius))[:, None]
 
     def eta(self, z: Tensor) -> Tensor:
         """Return the linear predictor of latents z, shape of y."""
-        return self._predict(self.generator(z))
+        return self._predict(self.generator(check_tensor("z", z)))
 
     def objective(self, z: Tensor) -> Tensor:
         """Return the sum of nll and prior of latents z, (n,)."""
@@ -175,12 +176,12 @@ class LatentProblem:
 
     def evaluate(self, z: Tensor) -> Evaluation:
         """Return objective and gradient at the projection of z onto the ball, without a graph."""
-        z = self.project(z.detach())
+        z = self.project(check_tensor("z", z).detach())
         return Evaluation(z, *self._objective_and_gradient(z))
 
     def at(self, z: Tensor) -> Point:
         """Return the `Point` of latents z."""
-        coefficients = self.generator(z)
+        coefficients = self.generator(check_tensor("z", z))
         eta = self._predict(coefficients)
         value = self._with_prior(self._nll(eta), z)
         return Point(z, value, coefficients, eta if self.gram is None else self._pull(eta))
@@ -221,6 +222,7 @@ class LatentProblem:
 
     def _objective_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return objective and gradient, by one reverse-mode pass through the generator."""
+        check_tensor("z", z)
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
             coefficients = self.generator(leaf)

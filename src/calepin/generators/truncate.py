@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from calepin.core.checks import check_tensor
 from calepin.generators.base import by_layers, forward_mode, is_layered
 
 __all__ = ["Truncated", "truncate"]
@@ -28,7 +29,7 @@ class Truncated(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
         """Map latents (n, k) to coefficients, (n, n_coefficients); further axes are flattened."""
-        return super().forward(input).flatten(1)
+        return super().forward(check_tensor("z", input)).flatten(1)
 
     def linearise(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return G(z) and its Jacobian, layer by layer if all layers are linear layers or activations."""

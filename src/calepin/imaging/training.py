@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
-from calepin.core.checks import check_one_of
+from calepin.core.checks import check_one_of, check_tensor
 from calepin.core.random import randn, torch_generator
 from calepin.datasets.noise import GaussianNoise
 from calepin.learning.batches import ArrayBatches
@@ -132,6 +132,7 @@ def train_denoiser(
     state : TrainState
         Steps, seconds and history of the run.
     """
+    check_tensor("images", images)
     network = new_denoiser(settings, seed=seed) if start is None else copy.deepcopy(start)
     network = network.to(images.device, images.dtype)
     network.shifts_at_once = settings.n_shifts  # one batch: a step is small

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from calepin.core.arrays import as_array
 from calepin.learning.batches import Batches
 
 __all__ = ["AtomSet", "dct_atoms", "initial_atoms"]
@@ -72,7 +73,7 @@ def initial_atoms(
         If `init` is an unknown name, or an array of the wrong shape or with NaN or infinity.
     """
     head = data.head(4 * n_components, generator)
-    samples = np.asarray(head.X if isinstance(head.X, np.ndarray) else head.X.cpu().numpy())
+    samples = as_array(head.X)
     n_features = samples.shape[1]
     if isinstance(init, str):
         makers = {"data": _from_samples, "dct": _from_cosines, "random": _from_directions}
@@ -82,7 +83,7 @@ def initial_atoms(
             samples = np.where(np.asarray(head.mask), samples, 0)
         atoms = makers[init](n_components, n_features, samples, generator)
     else:
-        atoms = np.array(init, dtype=np.float64)
+        atoms = np.array(as_array(init), dtype=np.float64)
         if atoms.shape != (n_components, n_features):
             raise ValueError(
                 f"init: expected shape (n_components, n_features) = {(n_components, n_features)}, "

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from calepin.core.arrays import as_array
 from calepin.learning.atoms import AtomSet
 from calepin.learning.signals import SignalBatches, Signals
 from calepin.problem import Problem
@@ -64,7 +65,7 @@ def initial_filters(
             dead = ~filters.flatten(1).any(1)
             filters[dead] = torch.from_numpy(generator.standard_normal(shape)).to(filters)[dead]
     else:
-        filters = torch.as_tensor(np.array(init))
+        filters = torch.as_tensor(np.array(as_array(init)))
         if tuple(filters.shape) != shape:
             raise ValueError(
                 f"init: expected shape (n_components, channels, *kernel_size) = {shape}, "

@@ -49,7 +49,8 @@ class SignalBatches:
     Parameters
     ----------
     signals : array (n, channels, *spatial), or list of arrays (channels, *spatial)
-        The signals. An array may be memory-mapped: only the signals of one batch are read at a time.
+        The signals. An array may be memory-mapped or a `StoredRows`: only the signals of one batch are read
+        at a time.
     batch_size : int or None
         Number of signals of a batch. None: one batch of all signals, not shuffled.
     likelihood : Likelihood
@@ -103,6 +104,8 @@ class SignalBatches:
 
     def take(self, rows: np.ndarray) -> list[tuple[np.ndarray, Signals]]:
         """Return the signals of the given rows in groups of one size, each with the rows of the group."""
+        if hasattr(self.signals, "shape"):
+            return [(rows, self._group(rows.tolist()))]
         groups: dict[tuple[int, ...], list[int]] = {}
         for row in rows.tolist():
             groups.setdefault(tuple(self.signals[row].shape), []).append(row)
@@ -125,7 +128,7 @@ class SignalBatches:
         }
 
     def _group(self, rows: list[int]) -> Signals:
-        if isinstance(self.signals, np.ndarray):
+        if hasattr(self.signals, "shape"):
             y = self._tensor(self.signals[rows])
         else:
             y = torch.stack([self._tensor(self.signals[row]) for row in rows])

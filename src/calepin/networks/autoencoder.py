@@ -32,7 +32,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from calepin.core.checks import check_integer, check_number, check_one_of
+from calepin.core.checks import check_integer, check_number, check_one_of, check_tensor
 from calepin.core.errors import FileFormatError, IncompatibleError
 from calepin.core.files import load_arrays, save_arrays
 from calepin.core.reading import check_sizes, reading
@@ -137,7 +137,7 @@ class UnfoldedAutoencoder(nn.Module):
         likelihood = _checked_likelihood(Gaussian() if likelihood is None else likelihood)
         _check_local_mean(local_mean, likelihood)
         # built only for its checks of the atoms and the stride
-        ConvDictionary(atoms, signal_shape=tuple(atoms.shape[2:]), stride=stride)
+        ConvDictionary(atoms, signal_shape=tuple(check_tensor("atoms", atoms).shape[2:]), stride=stride)
         self.penalty: Any = type(penalty) if known else penalty
         self.likelihood, self.padding = likelihood, padding
         self.n_unfold, self.stride, self.decay = n_unfold, stride, decay
@@ -219,6 +219,7 @@ class UnfoldedAutoencoder(nn.Module):
 
     def decode(self, codes: Tensor, *, signal_shape: tuple[int, ...], shift: Shift | None = None) -> Tensor:
         """Return W_d z, (n, channels, *signal_shape), without offset, for codes from `encode`."""
+        check_tensor("codes", codes)
         shifts = self._checked([shift or (0,) * len(self.kernel)])
         return self._crop(from_phases(self._synthesise(codes), self.stride), shifts[0], signal_shape)
 
@@ -448,6 +449,7 @@ class UnfoldedAutoencoder(nn.Module):
     def _observed(self, y: Tensor) -> Tensor:
         """Return y as a floating tensor; raise ValueError for a wrong shape, dtype or value."""
         channels, kernel = self.atoms.shape[1], self.kernel
+        check_tensor("y", y)
         if y.ndim != 2 + len(kernel) or y.shape[1] != channels:
             axes = ", ".join(["n", str(channels), *["size"] * len(kernel)])
             raise ValueError(f"y: expected shape ({axes}), got {tuple(y.shape)}")
@@ -466,6 +468,8 @@ class UnfoldedAutoencoder(nn.Module):
         """Return the offset in the shape of y, or None if it is zero."""
         if offset is None:
             return None if self.local_mean is None else local_mean(y, self.local_mean)
+        if not isinstance(offset, Tensor) and not isinstance(offset, numbers.Number):
+            check_tensor("offset", offset)
         if not isinstance(offset, Tensor) and offset == 0:
             return None
         offset = torch.as_tensor(offset, dtype=self.atoms.dtype, device=y.device)

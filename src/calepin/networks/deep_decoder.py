@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.checks import check_tensor
 from calepin.core.random import torch_generator
 from calepin.networks._upsampling import interpolation_matrix, moments, rectified_moments, upsample
 from calepin.networks.untrained import UntrainedNetwork
@@ -99,6 +100,7 @@ class DeepDecoder(UntrainedNetwork):
 
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw the weights of n problems: convolutions as in torch, scales 1 and shifts 0."""
+        check_tensor("like", like)
         generator = generator or torch.Generator().manual_seed(0)
         drawn = []
         for name, shape in self.shapes.items():

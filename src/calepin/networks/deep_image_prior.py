@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from calepin.core.checks import check_tensor
 from calepin.core.random import torch_generator
 from calepin.networks.untrained import UntrainedNetwork
 
@@ -96,6 +97,7 @@ class DeepImagePrior(UntrainedNetwork):
 
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw the weights of n problems: convolutions as in torch, scales 1 and shifts 0."""
+        check_tensor("like", like)
         generator = generator or torch.Generator().manual_seed(0)
         drawn = []
         for name, shape in self.shapes.items():

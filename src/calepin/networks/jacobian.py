@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from calepin.core.checks import check_tensor
 from calepin.networks.untrained import UntrainedNetwork
 from calepin.operators.base import LinearOperator
 
@@ -27,6 +28,7 @@ class Jacobian(LinearOperator):
     weights: Tensor
 
     def __init__(self, network: UntrainedNetwork, weights: Tensor) -> None:
+        check_tensor("weights", weights)
         if weights.shape != (network.n_parameters,):
             raise ValueError(f"weights: expected shape ({network.n_parameters},), got {tuple(weights.shape)}")
         super().__init__((network.n_parameters,), network.out_shape)

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from calepin.core.checks import check_tensor
 from calepin.core.random import randn
 from calepin.networks.untrained import UntrainedNetwork
 
@@ -77,6 +78,7 @@ class TwoLayerGenerator(UntrainedNetwork):
 
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw standard normal coefficients. Theorem 2 requires a smaller scale, see `initial_scale`."""
+        check_tensor("like", like)
         like = torch.empty(0, dtype=like.dtype.to_real(), device=like.device)
         return randn((n, self.n_parameters), like=like, generator=generator)
 
@@ -87,6 +89,7 @@ class TwoLayerGenerator(UntrainedNetwork):
 
             J J^T = (U U^T) o (D D^T) / k,      D the derivative of the rectifier at U C, (pixels, k)
         """
+        check_tensor("weights", weights)
         axes = tuple(range(1, 1 + len(self.pixels)))
         spectrum = self.spectrum.to(torch.complex128)
         c = self.unpack(weights[None])["coefficients"][0].double()
@@ -102,7 +105,7 @@ class TwoLayerGenerator(UntrainedNetwork):
 
         It is ``error ||y|| / (2 sqrt(n) ||U||)`` for observations y and n pixels.
         """
-        norm = torch.linalg.vector_norm(y.flatten(1), dim=1, keepdim=True)
+        norm = torch.linalg.vector_norm(check_tensor("y", y).flatten(1), dim=1, keepdim=True)
         return error * norm / (2 * math.sqrt(math.prod(self.pixels)) * self.jacobian_norm_squared() ** 0.5)
 
     def jacobian_norm_squared(self) -> float:
@@ -112,6 +115,7 @@ class TwoLayerGenerator(UntrainedNetwork):
 
 def embed_kernel(kernel: Tensor, pixels: tuple[int, ...]) -> Tensor:
     """Return the kernel padded with zeros to a grid, with its middle entry at the origin."""
+    check_tensor("kernel", kernel)
     if kernel.ndim != len(pixels) or any(k > n for k, n in zip(kernel.shape, pixels, strict=True)):
         raise ValueError(
             f"kernel: expected {len(pixels)} axes of at most {pixels}, got {tuple(kernel.shape)}"

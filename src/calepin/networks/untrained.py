@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from calepin.core.checks import check_tensor
 from calepin.core.random import randn
 
 __all__ = ["ComplexPair", "LinearGenerator", "UntrainedNetwork"]
@@ -66,6 +67,7 @@ class UntrainedNetwork(nn.Module):
         generator : torch.Generator, optional
             Random generator of the weights.
         """
+        check_tensor("like", like)
         like = torch.empty(0, dtype=like.dtype.to_real(), device=like.device)
         drawn = [
             randn((n, math.prod(shape)), like=like, generator=generator) / math.sqrt(math.prod(shape[1:]))
@@ -83,6 +85,7 @@ class UntrainedNetwork(nn.Module):
 
     def unpack(self, weights: Tensor) -> dict[str, Tensor]:
         """Return the weight tensors, each (n, *shape), as views of the vectors."""
+        check_tensor("weights", weights)
         if weights.ndim != 2 or weights.shape[1] != self.n_parameters:
             raise ValueError(
                 f"weights: {type(self).__name__} expected shape (n, {self.n_parameters}), "
@@ -114,6 +117,7 @@ class LinearGenerator(UntrainedNetwork):
     matrix: Tensor
 
     def __init__(self, matrix: Tensor) -> None:
+        check_tensor("matrix", matrix)
         if matrix.ndim != 2 or not matrix.numel():
             raise ValueError(
                 f"matrix: expected shape (n_features, n_coefficients), got {tuple(matrix.shape)}"
@@ -127,6 +131,7 @@ class LinearGenerator(UntrainedNetwork):
 
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return zero coefficients for n problems, (n, n_coefficients)."""
+        check_tensor("like", like)
         return torch.zeros(n, self.n_parameters, dtype=like.dtype.to_real(), device=like.device)
 
     def jacobian_norm_squared(self) -> float:

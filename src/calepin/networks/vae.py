@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from calepin.core.checks import check_tensor
 from calepin.core.files import load_arrays, save_arrays
 from calepin.core.random import randn, torch_generator
 from calepin.core.reading import check_sizes, reading
@@ -67,6 +68,7 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean and the log variance of q(z | x), each of shape (n, latent_dim)."""
+        check_tensor("x", x)
         if x.ndim != 2 or x.shape[1] != self.n_features:
             raise ValueError(f"x: expected shape (n, {self.n_features}), got {tuple(x.shape)}")
         mean, log_variance = self.encoder(x).chunk(2, dim=1)

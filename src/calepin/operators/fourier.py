@@ -68,7 +68,7 @@ class MultiCoilMRI(LinearOperator):
         if sensitivities is not None:
             if n_coils is not None:
                 raise ValueError(f"n_coils: expected None with sensitivities, got {n_coils}")
-            _check_sensitivities(sensitivities, size)
+            _check_sensitivities(check_tensor("sensitivities", sensitivities), size)
         coils = (n_coils or 1) if sensitivities is None else sensitivities.shape[0]
         super().__init__((coils if sensitivities is None else 1, *size), (coils, *size))
         self.register_buffer("acquired", acquired)
@@ -99,18 +99,21 @@ class MultiCoilMRI(LinearOperator):
 
 def centred_fft(x: Tensor) -> Tensor:
     """Return the orthonormal Fourier transform over the last two axes, zero frequency in the middle."""
+    check_tensor("x", x)
     spectrum = torch.fft.fft2(torch.fft.ifftshift(x, dim=_AXES), norm="ortho")
     return torch.fft.fftshift(spectrum, dim=_AXES)
 
 
 def centred_ifft(y: Tensor) -> Tensor:
     """Return the inverse, and adjoint, of `centred_fft`."""
+    check_tensor("y", y)
     image = torch.fft.ifft2(torch.fft.ifftshift(y, dim=_AXES), norm="ortho")
     return torch.fft.fftshift(image, dim=_AXES)
 
 
 def root_sum_of_squares(images: Tensor) -> Tensor:
     """Return the magnitude (n, 1, height, width) of the images of all coils, (n, n_coils, ...)."""
+    check_tensor("images", images)
     return torch.linalg.vector_norm(images, dim=1, keepdim=True)
 
 
@@ -142,6 +145,7 @@ def estimate_sensitivities(kspace: Tensor, *, n_center: int | tuple[int, int], f
     ValueError
         If k-space is real, not finite, all zero or of another shape, or if the middle is larger than it.
     """
+    check_tensor("kspace", kspace)
     if kspace.ndim != 3 or not kspace.is_complex():
         raise ValueError(
             "kspace: expected a complex tensor of shape (n_coils, height, width), "

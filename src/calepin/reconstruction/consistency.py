@@ -37,6 +37,8 @@ def data_consistent(
     """
     if not weight >= 0:
         raise ValueError(f"weight: expected at least 0, got {weight}")
+    operator.check_input(x)
+    operator.check_output(y)
     move, miss = torch.zeros_like(x), y - operator(x)
     direction = gradient = operator.adjoint(miss)
     energy = inner(gradient, gradient)

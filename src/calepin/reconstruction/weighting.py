@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from calepin.core.checks import check_tensor
 from calepin.operators.base import LinearOperator
 from calepin.operators.diagonal import Diagonal
 
@@ -39,7 +40,7 @@ def weighted(operator: LinearOperator, y: Tensor, weights: Tensor) -> Weighted:
     ValueError
         All measurements are zero.
     """
-    target = weights * y
+    target = check_tensor("weights", weights) * check_tensor("y", y)
     scale = float(operator.adjoint(target).abs().square().mean().sqrt())
     if not scale > 0:
         raise ValueError("y: expected measurements that are not all zero, got only zeros")

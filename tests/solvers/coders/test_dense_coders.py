@@ -59,7 +59,7 @@ def test_tensors_give_the_tensor_that_arrays_give(samples, options):
     [
         (np.float32, np.float32),
         (np.float64, np.float64),
-        (np.float16, np.float64),
+        (np.float16, np.float32),
         (np.int32, np.float64),
         (np.uint8, np.float64),
         (bool, np.float64),
@@ -205,7 +205,6 @@ def test_bad_input_is_named(X, atoms, options, message):
         ({"n_nonzero": 0}, r"n_nonzero: expected a positive integer or None, got 0"),
         ({"n_nonzero": 2.0}, r"n_nonzero: expected a positive integer"),
         ({"n_nonzero": True}, r"n_nonzero: expected a positive integer"),
-        ({"n_nonzero": 5}, r"n_nonzero: expected an integer from 1 to 4 or None, got 5"),
         ({"tol": -1.0}, r"tol: expected finite numbers"),
         ({"tol": [1.0, 2.0]}, r"tol: expected one number or one per sample, \(3,\), got shape \(2,\)"),
         ({"tol": np.nan}, r"tol: expected finite"),
@@ -216,6 +215,64 @@ def test_bad_input_is_named(X, atoms, options, message):
 def test_bad_limits_of_pursuits_are_named(method, options, message):
     with pytest.raises(ValueError, match=message):
         sparse_encode(X, D, method=method, **options)
+
+
+@pytest.mark.parametrize("method", ["omp", "ols"])
+def test_more_nonzeros_than_atoms_are_all_atoms_with_a_warning(samples, method):
+    X, atoms = samples
+    with pytest.warns(RuntimeWarning, match="n_nonzero: expected at most 5, the number of atoms, got 9"):
+        found = sparse_encode(X, atoms[:5], method=method, n_nonzero=9)
+    np.testing.assert_array_equal(found, sparse_encode(X, atoms[:5], method=method, n_nonzero=5))
+
+
+@pytest.mark.parametrize("options", METHODS)
+def test_sparse_samples_are_coded_in_blocks_as_dense_ones(samples, options, monkeypatch):
+    X, atoms = samples
+    X[np.abs(X) < 0.5] = 0
+    expected, known = sparse_encode(X, atoms, return_info=True, **options)
+    monkeypatch.setattr("calepin.solvers.coders.encode._BLOCK", 7)
+    for given in (sparse.csr_array(X), sparse.csc_matrix(X)):
+        for output in ("dense", "csr"):
+            codes, info = sparse_encode(
+                given, sparse.csr_array(atoms), output=output, return_info=True, **options
+            )
+            codes = codes if output == "dense" else codes.toarray()
+            np.testing.assert_allclose(codes, expected, atol=1e-12)
+            for name in ("gap", "residual"):
+                ours, theirs = getattr(info, name), getattr(known, name)
+                assert (ours is None) == (theirs is None)
+                if theirs is not None:
+                    np.testing.assert_allclose(ours, theirs, atol=1e-9)
+    observed = np.random.default_rng(0).random(X.shape) > 0.2
+    np.testing.assert_allclose(
+        sparse_encode(sparse.csr_array(X), atoms, mask=observed, **options),
+        sparse_encode(X, atoms, mask=observed, **options),
+        atol=1e-12,
+    )
+    np.testing.assert_array_equal(
+        sparse_encode(np.ma.masked_array(X, ~observed), atoms, **options),
+        sparse_encode(X, atoms, mask=observed, **options),
+    )
+
+
+def test_the_tolerance_of_each_sparse_sample_is_its_own(samples, monkeypatch):
+    X, atoms = samples
+    monkeypatch.setattr("calepin.solvers.coders.encode._BLOCK", 7)
+    tol = np.linspace(0.1, 3, len(X))
+    np.testing.assert_array_equal(
+        sparse_encode(sparse.csr_array(X), atoms, method="omp", tol=tol),
+        sparse_encode(X, atoms, method="omp", tol=tol),
+    )
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_is_coded_in_float32(samples, half):
+    X, atoms = (torch.from_numpy(values).to(half) for values in samples)
+    codes = sparse_encode(X.requires_grad_(), atoms, alpha=0.2)
+    assert codes.dtype == torch.float32
+    torch.testing.assert_close(codes, sparse_encode(X.detach().float(), atoms.float(), alpha=0.2))
+    if half is torch.float16:
+        assert sparse_encode(X.detach().numpy(), atoms.numpy(), alpha=0.2).dtype == np.float32
 
 
 def test_tensors_give_no_csr():

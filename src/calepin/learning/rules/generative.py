@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.checks import check_tensor
 from calepin.core.random import randn, torch_generator
 from calepin.core.threads import single_threaded_torch
 from calepin.generators.base import Generator, latent_dimension
@@ -103,7 +104,7 @@ class GenerativeRule(BaseRule):
     generator : callable
         G, from latents (n, k) to coefficients (n, n_coefficients); one coefficient for each atom.
     latent_dim : int, optional
-        Number k of latents. Needed if the generator has no such attribute.
+        Number k of latents. Needed if the generator has neither such an attribute nor a first linear layer.
     n_starts : int, default 1
         Number of random starts of the decoder. For each sample the best result is kept.
     prior : float, default 0.0
@@ -378,6 +379,9 @@ def algorithm1_step(
     delta : float, default infinity
         Radius of the balls.
     """
+    given = {"atoms": atoms, "coefficients": coefficients, "y": y, "inverse": inverse}
+    for name, value in given.items():
+        check_tensor(name, value)
     gradient = coefficients.mT @ (coefficients @ atoms - y) / len(y)
     moved = atoms - step_size * (inverse @ gradient)
     if first is None or delta == math.inf:
@@ -396,6 +400,7 @@ def preconditioner(
     It is a pseudo-inverse: zero on directions that G does not reach.
     """
     k = latent_dimension(generator, latent_dim)
+    check_tensor("like", like)
     coefficients = generator(randn((n, k), like=like, generator=torch_generator(seed)))
     moment = (coefficients.mT @ coefficients).double() / n
     return torch.linalg.pinv(moment, hermitian=True, rtol=1e-6).to(like)

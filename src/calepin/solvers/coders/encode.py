@@ -7,6 +7,7 @@ a coder    its own objective and likelihood
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,24 +15,26 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from calepin.core.checks import check_boolean, check_methods, check_one_of
+from calepin.core.arrays import as_array, is_stored, unmasked
+from calepin.core.checks import check_boolean, check_methods, check_one_of, check_tensor
 from calepin.likelihoods import Gaussian, Likelihood
 from calepin.operators.base import LinearOperator
 from calepin.operators.dense import Dense
 from calepin.operators.mask import Mask
 from calepin.penalties import Penalty
 from calepin.problem import Problem
-from calepin.solvers.coders.coder import Coder, like_input
+from calepin.solvers.coders.coder import Coder, Codes, like_input
 from calepin.solvers.coders.lasso import LassoCoder
 from calepin.solvers.coders.proximal import ProximalCoder
 from calepin.solvers.coders.pursuit import PursuitCoder
 from calepin.solvers.kernels.checks import check_finite, check_mask, check_matrix
 
-__all__ = ["dense_problem", "sparse_encode"]
+__all__ = ["codes_as", "dense_problem", "sparse_encode"]
 
 METHODS = ("lasso", "omp", "ols")
 OUTPUTS = ("dense", "csr")
 _MAX_ITER, _TOL = 10_000, 1e-6  # of FISTA
+_BLOCK = 4096  # rows of a sparse matrix or of a file that become dense together
 
 
 def sparse_encode(
@@ -60,9 +63,10 @@ def sparse_encode(
 
     Parameters
     ----------
-    X : array or tensor of shape (n_samples, n_features)
-        Samples. Codes are float32 if X and atoms are float32, and float64 otherwise.
-    atoms : array or tensor of shape (n_components, n_features), or LinearOperator
+    X : array, tensor or sparse matrix of shape (n_samples, n_features)
+        Samples. A sparse matrix, or a dataset of h5py or zarr, becomes dense block by block. Codes are
+        float32 if X and atoms are float32 or half precision, and float64 otherwise.
+    atoms : array, tensor or sparse matrix of shape (n_components, n_features), or LinearOperator
         Rows are atoms, of any norm; an operator maps codes to samples.
     method : {"lasso", "omp", "ols"} or Coder, default "lasso"
         Method by name, or a coder with its own settings.
@@ -111,16 +115,29 @@ def sparse_encode(
         check_methods("likelihood", likelihood, "nll", "score", "mean")
     if output == "csr" and isinstance(X, Tensor):
         raise ValueError("output: expected 'dense' for tensors, got 'csr'")
+    X = _single_precision(X)
+    if isinstance(X, np.ma.MaskedArray):
+        X, mask = unmasked(X, None if mask is None else check_mask(mask, X.shape))
+    if not isinstance(atoms, LinearOperator):
+        atoms = _single_precision(as_array(atoms) if sparse.issparse(atoms) else atoms)
+    # settings of each sample belong to all samples at once
+    whole = np.ndim(getattr(coder, "tol", None)) > 0 or hasattr(likelihood, "take")
     with _names_samples():
-        found = coder.encode(_problem(X, atoms, likelihood or Gaussian(), mask))
-    values = found.values
-    if isinstance(X, Tensor):
-        values = found.dense()
-    elif output == "dense":
-        values = values.toarray() if sparse.issparse(values) else values.detach().cpu().numpy()
-    elif not sparse.issparse(values):
-        values = sparse.csr_array(values.detach().cpu().numpy())
+        found = _joined(
+            [
+                coder.encode(_problem(rows, atoms, likelihood or Gaussian(), known))
+                for rows, known in _blocks(X, mask, whole=whole)
+            ]
+        )
+    values = found.dense() if isinstance(X, Tensor) else codes_as(output, found.values)
     return (values, like_input(found, values)) if return_info else values
+
+
+def codes_as(output: str, values: Any) -> Any:
+    """Return the values of `Codes` as an array ("dense") or as a CSR array ("csr")."""
+    if output == "dense":
+        return values.toarray() if sparse.issparse(values) else values.detach().cpu().numpy()
+    return values if sparse.issparse(values) else sparse.csr_array(values.detach().cpu().numpy())
 
 
 def dense_problem(y: Tensor, atoms: Tensor, observed: Tensor | None = None) -> Problem:
@@ -130,8 +147,48 @@ def dense_problem(y: Tensor, atoms: Tensor, observed: Tensor | None = None) -> P
     """
     if observed is None:
         return Problem(Dense(atoms), Gaussian(), y)
+    check_tensor("y", y)
     operator = Mask(observed, per_sample=True) @ Dense(atoms)
     return Problem(operator, Gaussian(), torch.where(observed, y, 0))
+
+
+def _single_precision(values: Any) -> Any:
+    """Return half precision as float32, and anything else unchanged."""
+    if isinstance(values, Tensor):
+        return values.float() if values.is_floating_point() and values.element_size() < 4 else values
+    half = isinstance(values, np.ndarray) and values.dtype == np.float16
+    return as_array(values) if half or isinstance(values, list | tuple) else values
+
+
+def _blocks(X: Any, mask: Any, *, whole: bool) -> Iterator[tuple[Any, Any]]:
+    """Yield samples and their masks, sparse and stored ones as dense blocks unless the `whole` is needed."""
+    if not sparse.issparse(X) and not is_stored(X):
+        yield X, mask
+        return
+    shape = tuple(X.shape)
+    if len(shape) != 2:
+        raise ValueError(f"X: expected shape (n_samples, n_features), got {shape}")
+    X = X.tocsr() if sparse.issparse(X) else X
+    mask = None if mask is None else check_mask(as_array(mask), shape)
+    size = max(1, shape[0] if whole else _BLOCK)
+    for start in range(0, max(1, shape[0]), size):
+        rows = slice(start, start + size)
+        yield as_array(X[rows]), None if mask is None else mask[rows]
+
+
+def _joined(parts: list[Codes]) -> Codes:
+    """Return the codes of blocks as those of all samples."""
+    if len(parts) == 1:
+        return parts[0]
+    values = [part.values for part in parts]
+    dense = not sparse.issparse(values[0])
+    known = {
+        name: None if getattr(parts[0], name) is None else torch.cat([getattr(part, name) for part in parts])
+        for name in ("gap", "residual", "converged")
+    }
+    return replace(
+        parts[0], values=torch.cat(values) if dense else sparse.csr_array(sparse.vstack(values)), **known
+    )
 
 
 def _coder(

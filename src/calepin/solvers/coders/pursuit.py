@@ -1,5 +1,6 @@
 """Greedy codes, for dense dictionaries."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -68,11 +69,17 @@ class PursuitCoder:
         """Return codes, with squared residual norms if they are computed."""
         require_constants("PursuitCoder", gradient)
         terms = dense_terms(problem, "PursuitCoder")
-        check_integer("n_nonzero", self.n_nonzero, most=len(terms.atoms), optional=True)
+        if self.n_nonzero is not None and self.n_nonzero > len(terms.atoms):
+            warnings.warn(
+                f"n_nonzero: expected at most {len(terms.atoms)}, the number of atoms, got {self.n_nonzero}; "
+                "all atoms may be used",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         tol = None if self.tol is None else check_tol(self.tol, len(terms.y))
         found = pursuit_codes(
             terms,
-            n_nonzero=self.n_nonzero,
+            n_nonzero=None if self.n_nonzero is None else min(self.n_nonzero, len(terms.atoms)),
             tol=tol,
             selection=self.selection,
             nonnegative=bool(self.nonnegative),

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from calepin.core.arrays import as_array
+
 __all__ = [
     "array_of",
     "check_convolutional",
@@ -27,9 +29,7 @@ def common_dtype(X: np.ndarray, atoms: np.ndarray) -> np.dtype:
 
 def check_matrix(values: Any, name: str, shape: str) -> np.ndarray:
     """Return a nonempty real matrix as an array; entries may still be NaN or infinite."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().numpy(force=True)
-    array = np.asarray(values)
+    array = np.asarray(as_array(values))
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
     if array.ndim != 2:
