@@ -128,7 +128,8 @@ def test_what_a_format_loses_is_said_and_quiet_says_nothing(capsys):
 
 
 def test_failures_leave_the_old_output(capsys):
-    Path("out.png").write_bytes(b"old")
+    write_noisy("out.png", "coins")
+    old = Path("out.png").read_bytes()
     write_noisy("in.png", "camera")
     write_image("other.png", Image(crop("camera")[:32]))
     content = Path("in.png").read_bytes()
@@ -147,7 +148,7 @@ def test_failures_leave_the_old_output(capsys):
         err = capsys.readouterr().err
         assert message in err
         assert err.count("\n") == 1
-        assert Path("out.png").read_bytes() == b"old"
+        assert Path("out.png").read_bytes() == old
 
 
 def test_a_trained_network_denoises_colour_files_and_samples(capsys):

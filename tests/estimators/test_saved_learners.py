@@ -113,7 +113,7 @@ def test_atoms_that_no_learner_has_are_refused(tmp_path, components):
     path = tmp_path / "atoms.safetensors"
     save_arrays(path, "dictionary", {"components": components}, {})
     for learner in (DictionaryLearner, UnfoldedDictionaryLearner, ConvolutionalDictionaryLearner):
-        with pytest.raises(FileFormatError, match=f"{path}: components: expected"):
+        with pytest.raises(FileFormatError, match=f"{path}: expected components to be"):
             learner.load(path, **({"n_components": 4} if learner is ConvolutionalDictionaryLearner else {}))
 
 
@@ -121,7 +121,7 @@ def test_atoms_that_no_learner_has_are_refused(tmp_path, components):
 def test_learned_values_of_another_shape_are_refused(tmp_path, learned):
     path = tmp_path / "atoms.safetensors"
     save_arrays(path, "dictionary", {"components": np.eye(4)} | learned, {})
-    with pytest.raises(FileFormatError, match=f"{path}: {next(iter(learned))}: expected finite values"):
+    with pytest.raises(FileFormatError, match=f"{path} is not a readable dictionary: {next(iter(learned))}: expected finite"):
         UnfoldedDictionaryLearner.load(path)
 
 
