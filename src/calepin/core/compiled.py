@@ -11,6 +11,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core import config
 
 __all__ = ["FAST", "LANES", "LEAF", "bits_of", "njit", "padded"]
 
@@ -46,7 +47,8 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         except RuntimeError as error:
             if "no locator available" not in str(error):
                 raise
-        return numba.njit(**options | {"cache": _cache_elsewhere()})(function)
+        elsewhere: dict[str, Any] = options | {"cache": _cache_elsewhere()}
+        return numba.njit(**elsewhere)(function)
 
     return compiled
 
@@ -62,7 +64,7 @@ def _cache_elsewhere() -> bool:
         stacklevel=2,
     )
     if folder is not None:
-        numba.config.CACHE_DIR = str(folder)  # pyright: ignore[reportAttributeAccessIssue]
+        config.CACHE_DIR = str(folder)  # pyright: ignore[reportAttributeAccessIssue]
     return folder is not None
 
 
