@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,18 @@ def test_compressed_files_that_grow_without_measure_are_refused(tmp_path):
             read(tmp_path / name)
     np.testing.assert_array_equal(read_idx(tmp_path / "a.gz", trusted=True), big)
     assert read_image(tmp_path / "a.png", trusted=True).pixels.shape == (400, 500)
+
+
+@pytest.mark.usefixtures("small_limit")
+def test_a_strip_that_grows_beyond_its_image_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("calepin.datasets.images.LARGE_STRIP", 100)
+    strip = zlib.compress(bytes(200_000))
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        tile = iter([strip])
+        shape = {"shape": (16, 16), "dtype": np.uint16, "tile": (16, 16)}
+        file.write(tile, **shape, compression="zlib", photometric="minisblack")
+    with pytest.raises(FileFormatError, match=rf"a\.tif {BOMB}"):
+        read_image(tmp_path / "a.tif")
 
 
 def test_a_trusted_image_may_exceed_the_limit_of_pillow(tmp_path, monkeypatch):

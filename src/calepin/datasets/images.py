@@ -9,6 +9,7 @@ import logging
 import os
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -259,6 +260,8 @@ def _read_by_pillow(file: IO[bytes], check: Check, scale: Scale) -> Image:
 
 # Compressions that tifffile supports without further packages: none, deflate, PackBits.
 PLAIN_COMPRESSIONS = {1, 8, 32946, 32773}
+DEFLATE = {8, 32946}
+LARGE_STRIP = 2**18  # bytes of a compressed strip: smaller ones become less than 256 MiB
 
 
 def _is_deep_tiff(file: IO[bytes]) -> bool:
@@ -277,6 +280,15 @@ def _is_deep_tiff(file: IO[bytes]) -> bool:
         return False  # Pillow may be able to read the file, and raises an error if not
 
 
+def _check_inflated(data: bytes, check: Check) -> None:
+    """Check the size of deflated data, without holding it: tifffile inflates a strip whatever its size."""
+    inflate, total = zlib.decompressobj(), 0
+    while data and not inflate.eof:
+        total += len(inflate.decompress(data, 2**20))
+        data = inflate.unconsumed_tail
+        check(total)
+
+
 def _read_deep_tiff(file: IO[bytes], check: Check, scale: Scale) -> Image:
     import tifffile
 
@@ -289,6 +301,11 @@ def _read_deep_tiff(file: IO[bytes], check: Check, scale: Scale) -> Image:
                 "the package imagecodecs (pip install imagecodecs)"
             )
         check(page.size * -(-page.bitspersample // 8))
+        if page.compression in DEFLATE:
+            for offset, n_bytes in zip(page.dataoffsets, page.databytecounts, strict=True):
+                if n_bytes > LARGE_STRIP:
+                    file.seek(offset)
+                    _check_inflated(file.read(n_bytes), check)
         channels = np.squeeze(page.asarray())
         if channels.ndim == 3 and page.planarconfig == 2:
             channels = np.moveaxis(channels, 0, -1)
