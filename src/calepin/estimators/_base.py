@@ -281,9 +281,9 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _partial_fit(self, X: Any, mask: Any) -> Self:
         self._check_parameters()
         rng = numpy_generator(self.random_state)
-        data = self._batches(X, mask, int(rng.integers(2**31)), reset=not hasattr(self, "components_"))
+        data: Any = self._batches(X, mask, int(rng.integers(2**31)), reset=not hasattr(self, "components_"))
         if hasattr(self, "components_"):
-            data.dtype = self.components_.dtype  # of the first samples
+            data.dtype = self.components_.dtype  # that of the first samples
         return self._pass_over(data, self._make_rule(None), rng)
 
     def _run(self, data: Any, rule: Any, rng: np.random.Generator, callbacks: Sequence[Callback]) -> Self:

@@ -73,8 +73,11 @@ def row_blocks(X: Any, mask: Any) -> Iterable[tuple[Any, Any]]:
     """Yield what `as_samples` returns as arrays with masks: in blocks if it is not in memory or sparse."""
     if isinstance(X, IterableBatches):
         require_no_mask(mask)
+        batch = None
         for batch in X.walk(0):
             yield as_array(batch.X), None if batch.mask is None else as_array(batch.mask)
+        if batch is None:
+            raise X.empty()
     elif sparse.issparse(X) or is_stored(X):
         for start in range(0, max(X.shape[0], 1), _BLOCK):
             rows = slice(start, start + _BLOCK)
@@ -92,8 +95,6 @@ def require_no_mask(mask: Any) -> None:
 def joined(parts: Iterable[Any]) -> Any:
     """Return results of blocks, dense or sparse, one below the other."""
     found = list(parts)
-    if not found:
-        raise ValueError("X is an iterable without any batch, expected at least 1")
     if len(found) == 1:
         return found[0]
     return sparse.csr_array(sparse.vstack(found)) if sparse.issparse(found[0]) else np.concatenate(found)

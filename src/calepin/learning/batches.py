@@ -243,7 +243,7 @@ class IterableBatches:
             self._ahead.append(rows)
             batches.append(self._batch(rows))
         if not batches:
-            raise ValueError("X is an iterable without any batch, expected at least 1")
+            raise self.empty()
         n = sum(len(batch.X) for batch in batches)
         chosen = np.sort(generator.choice(n, size=min(n_samples, n), replace=False))
         mask = _joined([batch.mask for batch in batches])[chosen] if self.missing else None
@@ -256,6 +256,11 @@ class IterableBatches:
                 "X is an iterator, which gives its batches only once: pass max_iter=1, or an iterable that "
                 "can be iterated over again (a list, a DataLoader, a generator function)"
             )
+
+    def empty(self) -> ValueError:
+        """Return the error of an iterable that gave no batch."""
+        hint = "; an iterator gives its batches only once" if self.once else ""
+        return ValueError(f"X is an iterable without any batch, expected at least 1{hint}")
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the number of batches, which is known without reading them."""

@@ -121,7 +121,8 @@ def sparse_encode(
     if not isinstance(atoms, LinearOperator):
         atoms = _single_precision(as_array(atoms) if sparse.issparse(atoms) else atoms)
     # settings of each sample belong to all samples at once
-    whole = np.ndim(getattr(coder, "tol", None)) > 0 or hasattr(likelihood, "take")
+    own: Any = getattr(coder, "tol", None)
+    whole = np.ndim(own) > 0 or hasattr(likelihood, "take")
     with _names_samples():
         found = _joined(
             [
