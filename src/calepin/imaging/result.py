@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calepin.core.errors import IncompatibleError
-from calepin.datasets.noise import GaussianNoise, PoissonNoise
+from calepin.datasets.noise import GaussianNoise
 
 __all__ = ["DenoiseResult", "check_image", "check_size", "from_planes", "sigma_of", "to_planes"]
 
@@ -97,9 +97,9 @@ def sigma_of(noise: object, method: str) -> float:
     """
     if isinstance(noise, GaussianNoise) and noise.sigma_max in (None, noise.sigma):
         return noise.sigma
-    way_out = '; method="network" denoises counts' if isinstance(noise, PoissonNoise) else ""
     raise IncompatibleError(
-        f"noise: {method} removes Gaussian noise of one level, GaussianNoise(sigma), got {noise!r}{way_out}"
+        f"noise: {method} removes Gaussian noise of one level, GaussianNoise(sigma), and PoissonNoise(), "
+        f"got {noise!r}"
     )
 
 
