@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 from numpy.typing import NDArray
 
 from calepin.core.checks import check_integer, check_one_of
@@ -43,8 +42,8 @@ class DictionaryDenoiser:
     groups found on the mean. The memory is bounded by a few copies of the image in float32, and there are no
     tiles, hence no seams. The same seed gives the same result, bit for bit, for any number of threads.
 
-    Photon counts are transformed to values whose noise has the standard deviation 1, denoised, and transformed
-    back by the exact unbiased inverse (`calepin.imaging.counts`; Makitalo and Foi 2011). No peak is needed.
+    Photon counts are transformed to values whose noise has the standard deviation 1, denoised, and
+    transformed back by the exact unbiased inverse (Makitalo and Foi 2011). No peak is needed.
 
     Parameters
     ----------

@@ -38,7 +38,8 @@ PEAKS = (1, 2, 4)
 SUITED = (0.2, 5.0)
 """Peaks between which the shipped networks denoise counts better than the dictionary.
 
-Mean PSNR of the network less that of the dictionary in dB, on nine 160x160 crops of scikit-image's images: MEASURED
+PSNR of the network of the nearest peak less that of the dictionary in dB, the mean and the smallest of eight
+160x160 crops of photographs of scikit-image: MEASURED
 """
 
 TILE = 768  # side of the squares that are denoised one by one, to bound the memory
@@ -93,9 +94,9 @@ class NetworkDenoiser:
         Number of shifts of the grid to average over. Default: all, 16 for stride 4. Fewer are faster and less
         accurate: "bsd-gaussian" loses .5 dB with four shifts and 1.7 dB with one.
     fallback : bool, default=True
-        Whether the dictionary denoises the image instead, with a warning, where the network is no good: if the
-        residual has a larger variance than the noise, on the whole or twice as large in some place, or for
-        counts of a peak that no shipped network suits. False returns what the network returns, to measure it.
+        Whether the dictionary denoises the image instead, with a warning, if the residual of the network has
+        a larger variance than the noise (on the whole, or twice as large in some place), or if no network is
+        shipped for counts of this peak. False returns what the network returns, for example to measure it.
     """
 
     model: str | os.PathLike | UnfoldedAutoencoder | None = None

@@ -66,13 +66,13 @@ def denoise(
     method : {"dictionary", "network"} or Denoiser, optional
         "dictionary": a dictionary learned from the patches of the image. "network": a network trained on
         other images. These are `calepin.imaging.DictionaryDenoiser` and `calepin.imaging.NetworkDenoiser`
-        with their defaults; any object with the same method `denoise` is accepted. Default: "dictionary";
-        for counts with a peak from 0.2 to 5 photons, "network".
+        with their defaults; any object with the same method `denoise` is accepted. Default: "dictionary",
+        but "network" for counts with a peak from 0.2 to 5 photons, for which it is better.
     noise : GaussianNoise, PoissonNoise or another noise model, optional
         The noise model: ``GaussianNoise(sigma)`` with the standard deviation in the units of the image, or
-        ``PoissonNoise()`` for counts, whose peak, the expected count of the brightest pixel, is estimated unless
-        it is given. Default: Gaussian noise with the level estimated by `calepin.imaging.estimate_noise`. With level 0 the
-        image is returned unchanged.
+        ``PoissonNoise()`` for counts; ``PoissonNoise(peak)`` if the expected count of the brightest pixel is
+        known, else it is estimated. Default: Gaussian noise with the level estimated by
+        `calepin.imaging.estimate_noise`. With level 0 the image is returned unchanged.
     random_state : int, Generator, RandomState or None, default=0
         Seed of everything random.
     callback : callable, optional

@@ -106,7 +106,7 @@ def code_planes(
 def _keep_dense(
     coder: PursuitCoder, codes: sparse.csr_array, patches: np.ndarray, atoms: np.ndarray
 ) -> sparse.csr_array:
-    """Return the codes; those of patches that are not sparse are replaced by their pixels, p^2 more columns."""
+    """Return the codes, with p^2 more columns for the pixels of patches that are not sparse."""
     counts = np.diff(codes.indptr)
     dense = counts == coder.n_nonzero
     dense[dense] = np.square(patches[dense] - codes[dense] @ atoms).sum(axis=1) > coder.tol

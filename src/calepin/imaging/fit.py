@@ -1,7 +1,7 @@
 """Whether a denoised image fits the noisy one: a test of the residual, which needs no clean image.
 
-The residual y - x of the true image x is the noise n. Where a denoiser removes more than that, it removes parts of the
-image, and the squares of its residual sum to more than those of the noise, whose mean and variance are
+The residual y - x of the true image x is the noise n. Where a denoiser removes more than that, it removes
+parts of the image, and the squares of its residual sum to more than those of the noise, for which
 
     E[sum n^2] = sum v,   Var[sum n^2] = sum (2 v^2 + k)
 

@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 from calepin.core.errors import IncompatibleError
 from calepin.datasets.noise import GaussianNoise
 
-__all__ = ["DenoiseResult", "check_image", "check_size", "from_planes", "sigma_of", "to_planes"]
+__all__ = [
+    "DenoiseResult",
+    "check_image",
+    "check_size",
+    "from_planes",
+    "refuse_masked",
+    "sigma_of",
+    "to_planes",
+]
 
 # Rows are orthonormal, so that white noise stays white with the same sigma: the mean of the channels
 # times sqrt(3), then two differences of colours.
@@ -62,9 +70,9 @@ def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
     Raises
     ------
     ValueError
-        Another shape, another dtype, NaN or infinity.
+        Another shape, another dtype, NaN, infinity or masked entries.
     """
-    image = np.asarray(image)
+    image = refuse_masked(image)
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ValueError(f"image: expected shape (h, w) or (h, w, 3), got {image.shape}")
     if image.dtype.kind not in ("iuf" if integers else "f"):
@@ -78,6 +86,17 @@ def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
             f"image: expected finite values, got {np.count_nonzero(~np.isfinite(image))} NaN or infinities"
         )
     return image
+
+
+def refuse_masked(image: NDArray) -> NDArray:
+    """Return an image as an array; raise ValueError for masked entries, which would be taken for pixels."""
+    n_masked = np.ma.count_masked(image) if isinstance(image, np.ma.MaskedArray) else 0
+    if n_masked:
+        raise ValueError(
+            f"image: expected all pixels, got a mask that leaves out {n_masked}; fill them, for example by "
+            "skimage.restoration.inpaint_biharmonic(image.data, image.mask)"
+        )
+    return np.asarray(image)
 
 
 def check_size(image: NDArray, least: Sequence[int]) -> None:
