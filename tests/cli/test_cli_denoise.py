@@ -166,9 +166,9 @@ def test_a_trained_network_denoises_colour_files_and_samples(capsys):
 
 
 def test_a_model_that_tells_no_level_is_applied_as_it_is(capsys):
-    write_noisy("in.png", "camera", sigma=10)
+    write_image("in.png", Image(0.5 + np.random.default_rng(0).normal(0, 10 / 255, (40, 40))))
     atoms = 0.3 * torch.randn(8, 1, 5, 5, generator=torch.Generator().manual_seed(0))
-    UnfoldedAutoencoder(atoms, L1(0.05), stride=2, n_unfold=2).save("mine.safetensors")
+    UnfoldedAutoencoder(atoms, L1(5.0), stride=2, n_unfold=2, local_mean=9).save("mine.safetensors")
     assert main(["denoise", "in.png", "-o", "out.png", "--sigma", "10", "--model", "mine.safetensors"]) == 0
     assert "mine.safetensors has no noise level of its training" in capsys.readouterr().err
 

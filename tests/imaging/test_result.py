@@ -43,7 +43,7 @@ def test_a_result_has_a_sigma_where_the_noise_is_gaussian():
         (np.full((40, 40), np.inf), "image: expected finite"),
         (
             np.ma.masked_equal(np.eye(4), 1),
-            "image: expected all pixels, got a mask that leaves out 4; fill them",
+            "image: expected no mask, got one that hides 4 of 16 entries; fill them",
         ),
     ],
 )

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calepin.core.checks import check_number
+from calepin.core.checks import check_number, check_unmasked
 from calepin.core.random import RandomState, numpy_generator, randn
 
 __all__ = ["GaussianNoise", "Noise", "PoissonNoise", "add_noise"]
@@ -142,7 +142,7 @@ def add_noise(
     Raises
     ------
     ValueError
-        If the noise is Poisson and the image has negative or NaN entries.
+        If the noise is Poisson and the image has negative or NaN entries, or if entries are masked.
 
     Examples
     --------
@@ -153,4 +153,4 @@ def add_noise(
     >>> counts.shape, noise.unit(image)
     ((2, 3), 0.125)
     """
-    return noise.draw(np.asarray(image), random_state)
+    return noise.draw(np.asarray(check_unmasked("image", image)), random_state)

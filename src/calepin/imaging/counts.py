@@ -6,8 +6,8 @@ For counts y ~ Poisson(x), the values of
 
 have a standard deviation near 1 for means of about 3 and more (Anscombe 1948). A denoiser of Gaussian noise
 estimates D = E[f(y) | x]; the exact unbiased inverse is the x of this D. The algebraic inverse
-(D / 2)^2 - 3/8 is too small, because f is concave. Source: Makitalo and Foi (2011), Optimal inversion of the Anscombe
-transformation in low-count Poisson image denoising.
+(D / 2)^2 - 3/8 is too small, because f is concave. Source: Makitalo and Foi (2011), Optimal inversion of the
+Anscombe transformation in low-count Poisson image denoising.
 """
 
 from functools import cache

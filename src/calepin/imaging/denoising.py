@@ -67,7 +67,7 @@ def denoise(
         "dictionary": a dictionary learned from the patches of the image. "network": a network trained on
         other images. These are `calepin.imaging.DictionaryDenoiser` and `calepin.imaging.NetworkDenoiser`
         with their defaults; any object with the same method `denoise` is accepted. Default: "dictionary",
-        but "network" for counts with a peak from 0.2 to 5 photons, for which it is better.
+        but "network" for counts with a peak from 0.25 to 5 photons, for which it is better.
     noise : GaussianNoise, PoissonNoise or another noise model, optional
         The noise model: ``GaussianNoise(sigma)`` with the standard deviation in the units of the image, or
         ``PoissonNoise()`` for counts; ``PoissonNoise(peak)`` if the expected count of the brightest pixel is

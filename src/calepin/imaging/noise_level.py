@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage, stats
 
-from calepin.imaging.result import refuse_masked
+from calepin.core.checks import check_unmasked
 
 __all__ = ["estimate_noise"]
 
@@ -55,7 +55,7 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     UserWarning
         The estimate is 0, or the patches do not have the covariance of white noise.
     """
-    image = refuse_masked(image)
+    image = np.asarray(check_unmasked("image", image))
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 16:
         raise ValueError(
             f"image: expected shape (h, w) or (h, w, channels) with at least 16 pixels per side, "
@@ -73,8 +73,8 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
         return 0.0
     if not all(level.white for level in levels):
         warnings.warn(
-            f"the estimated noise level {sigma:.3g} may be wrong: the noise is not white (that of neighbouring "
-            "pixels is correlated), or there is texture everywhere",
+            f"the estimated noise level {sigma:.3g} may be wrong: the noise is not white (neighbouring "
+            "pixels are correlated), or there is texture everywhere",
             stacklevel=2,
         )
     return sigma
@@ -182,8 +182,8 @@ def _is_white(patches: np.ndarray, variance: float) -> bool:
 def _unclipped(variance: float, means: np.ndarray, low: float, high: float) -> float:
     """Return the variance of normal noise that has the given mean variance once it is clipped.
 
-    `means` are the means of patches of the clipped noise. The mean and variance of a normal variable clipped at
-    both limits are functions of its mean and deviation; the deviation is found by fixed-point iteration.
+    `means` are the means of patches of the clipped noise. The mean and variance of a clipped normal variable
+    are functions of its mean and deviation before; the deviation is found by fixed-point iteration.
     """
     if variance == 0 or (np.isinf(low) and np.isinf(high)):
         return variance

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from calepin.core.checks import check_unmasked
 from calepin.core.errors import IncompatibleError
 from calepin.datasets.noise import GaussianNoise
 
@@ -14,7 +15,6 @@ __all__ = [
     "check_image",
     "check_size",
     "from_planes",
-    "refuse_masked",
     "sigma_of",
     "to_planes",
 ]
@@ -72,7 +72,7 @@ def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
     ValueError
         Another shape, another dtype, NaN, infinity or masked entries.
     """
-    image = refuse_masked(image)
+    image = np.asarray(check_unmasked("image", image))
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ValueError(f"image: expected shape (h, w) or (h, w, 3), got {image.shape}")
     if image.dtype.kind not in ("iuf" if integers else "f"):
@@ -86,17 +86,6 @@ def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
             f"image: expected finite values, got {np.count_nonzero(~np.isfinite(image))} NaN or infinities"
         )
     return image
-
-
-def refuse_masked(image: NDArray) -> NDArray:
-    """Return an image as an array; raise ValueError for masked entries, which would be taken for pixels."""
-    n_masked = np.ma.count_masked(image) if isinstance(image, np.ma.MaskedArray) else 0
-    if n_masked:
-        raise ValueError(
-            f"image: expected all pixels, got a mask that leaves out {n_masked}; fill them, for example by "
-            "skimage.restoration.inpaint_biharmonic(image.data, image.mask)"
-        )
-    return np.asarray(image)
 
 
 def check_size(image: NDArray, least: Sequence[int]) -> None:
