@@ -180,6 +180,11 @@ def test_fewer_shifts_do_for_counts_too(rng):
     np.testing.assert_array_equal(every, expected_counts(counts, 4).image)
 
 
+def test_no_network_is_chosen_without_a_peak():
+    with pytest.raises(ValueError, match="peak: expected a number, for which a network is chosen"):
+        NetworkDenoiser().network(PoissonNoise())
+
+
 @pytest.mark.parametrize(("peak", "bound"), [(0.5, 1), (1.3, 1), (1.5, 2), (2.9, 4), (40.0, 4)])
 def test_the_nearest_peak_is_taken_on_a_logarithmic_scale(peak, bound):
     assert NetworkDenoiser().network(PoissonNoise(peak)).residual_bound == bound

@@ -168,7 +168,11 @@ class NetworkDenoiser:
             return self.model
         if self.model is not None:
             return load_network(self.model)
-        return network_for_peak(noise.peak) if isinstance(noise, PoissonNoise) else pretrained(GAUSSIAN)
+        if not isinstance(noise, PoissonNoise):
+            return pretrained(GAUSSIAN)
+        if noise.peak is None:
+            raise ValueError("peak: expected a number, for which a network is chosen, got None")
+        return network_for_peak(noise.peak)
 
 
 def _ignore(stage: str, fraction: float) -> None:

@@ -35,7 +35,7 @@ def estimate_peak(counts: NDArray) -> float:
 
     The quantile .99 of these means is within 20 % of the peak on photographs, from 0.5 to 100 photons.
     """
-    means = uniform_filter(counts.astype(np.float64), (9, 9, *[0] * (counts.ndim - 2)))
+    means = uniform_filter(counts.astype(np.float64), 9, axes=(0, 1))
     return float(np.quantile(means, 0.99))
 
 
