@@ -46,7 +46,7 @@ def contenders(model: str) -> dict[str, Denoiser]:
     network = load_network(model)
 
     def apply(noisy: np.ndarray, sigma: float, n_shifts: int | None) -> np.ndarray:
-        method = NetworkDenoiser(network, n_shifts)
+        method = NetworkDenoiser(network, n_shifts, fallback=False)
         return calepin.denoise(noisy, method=method, noise=GaussianNoise(sigma)).image
 
     known: dict[str, Denoiser] = {

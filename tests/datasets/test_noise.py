@@ -82,6 +82,7 @@ def test_they_stand_at_the_top():
             lambda: GaussianNoise(0.3, 0.1),
             "sigma_max: expected a finite number of at least 0.3 or None",
         ),
+        (lambda: add_noise(np.ma.masked_equal([1.0, 2.0], 1), PoissonNoise(4)), "image: expected no mask"),
         (lambda: PoissonNoise(0.0), "peak: expected a finite number above 0"),
         (lambda: add_noise(np.full(3, -1.0), PoissonNoise(4)), "image: expected no negative entries"),
         (lambda: add_noise(np.full(3, np.nan), PoissonNoise(4)), "image: expected no negative entries"),

@@ -121,7 +121,9 @@ def test_atoms_that_no_learner_has_are_refused(tmp_path, components):
 def test_learned_values_of_another_shape_are_refused(tmp_path, learned):
     path = tmp_path / "atoms.safetensors"
     save_arrays(path, "dictionary", {"components": np.eye(4)} | learned, {})
-    with pytest.raises(FileFormatError, match=f"{path} is not a readable dictionary: {next(iter(learned))}: expected finite"):
+    with pytest.raises(
+        FileFormatError, match=f"{path} is not a readable dictionary: {next(iter(learned))}: expected finite"
+    ):
         UnfoldedDictionaryLearner.load(path)
 
 

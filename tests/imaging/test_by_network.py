@@ -20,9 +20,9 @@ def noisy(clean: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
     return clean + np.random.default_rng(0).normal(0, sigma, clean.shape)
 
 
-def denoise(y, sigma=SIGMA, *, model=None, n_shifts=None, callback=None) -> DenoiseResult:
+def denoise(y, sigma=SIGMA, *, callback=None, **settings) -> DenoiseResult:
     noise = None if sigma is None else GaussianNoise(sigma)
-    return calepin.denoise(y, method=NetworkDenoiser(model, n_shifts), noise=noise, callback=callback)
+    return calepin.denoise(y, method=NetworkDenoiser(**settings), noise=noise, callback=callback)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,10 @@ def test_other_levels_of_noise_are_scaled_to_the_one_the_network_knows(photograp
     sigma = level / 255
     y = noisy(clean, sigma)
     network = pretrained("bsd-gaussian")
-    scaled = psnr(denoise(y, sigma, model=network, n_shifts=2).image, clean)
+    settings = {"model": network, "n_shifts": 2, "fallback": False}
+    scaled = psnr(denoise(y, sigma, **settings).image, clean)
     network.card = {}
-    assert scaled > psnr(denoise(y, sigma, model=network, n_shifts=2).image, clean) + 0.5
+    assert scaled > psnr(denoise(y, sigma, **settings).image, clean) + 0.5
 
 
 def test_the_units_of_an_image_do_not_matter(photograph):
@@ -96,8 +97,8 @@ def test_a_network_from_a_file_is_the_network(tmp_path, photograph):
     _, y = photograph
     network = small_network(local_mean=9)
     network.save(tmp_path / "mine.safetensors", card={"sigma": SIGMA})
-    loaded = denoise(y, model=tmp_path / "mine.safetensors")
-    np.testing.assert_array_equal(loaded.image, denoise(y, model=network).image)
+    loaded = denoise(y, model=tmp_path / "mine.safetensors", fallback=False)
+    np.testing.assert_array_equal(loaded.image, denoise(y, model=network, fallback=False).image)
 
 
 def test_the_shipped_networks_are_known_by_name():
@@ -179,16 +180,14 @@ def test_fewer_shifts_do_for_counts_too(rng):
     np.testing.assert_array_equal(every, expected_counts(counts, 4).image)
 
 
-@pytest.mark.parametrize(("peak", "bound"), [(0.5, 1), (1.3, 1), (1.5, 2), (2.9, 4), (8.0, 4)])
+def test_no_network_is_chosen_without_a_peak():
+    with pytest.raises(ValueError, match="peak: expected a number, for which a network is chosen"):
+        NetworkDenoiser().network(PoissonNoise())
+
+
+@pytest.mark.parametrize(("peak", "bound"), [(0.5, 1), (1.3, 1), (1.5, 2), (2.9, 4), (40.0, 4)])
 def test_the_nearest_peak_is_taken_on_a_logarithmic_scale(peak, bound):
     assert NetworkDenoiser().network(PoissonNoise(peak)).residual_bound == bound
-
-
-@pytest.mark.parametrize(("peak", "bound"), [(0.3, 1), (40.0, 4)])
-def test_a_peak_far_from_those_of_training_warns(peak, bound):
-    with pytest.warns(UserWarning, match=f"peak {peak:g} is far from the peaks"):
-        network = NetworkDenoiser().network(PoissonNoise(peak))
-    assert network.residual_bound == bound
 
 
 @pytest.mark.parametrize(
@@ -204,3 +203,68 @@ def test_a_peak_far_from_those_of_training_warns(peak, bound):
 def test_what_is_wrong_with_counts_is_named(counts, message):
     with pytest.raises(ValueError, match=message):
         expected_counts(counts, 1)
+
+
+CROPS = {
+    "camera": data.camera()[60:108, 180:228] / 255,
+    "page": data.page()[20:68, 100:148] / 255,
+    "checkerboard": data.checkerboard()[30:78, 30:78] / 255,
+    "gravel": data.gravel()[100:148, 100:148] / 255,
+    "colour": data.astronaut()[60:92, 150:182] / 255,
+    "white noise": np.random.default_rng(1).random((48, 48)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the network removes more than the noise")
+@pytest.mark.parametrize("unit", [1, 255])
+@pytest.mark.parametrize("level", [0, 0.5, 2, 10, 25, 75, 100])
+@pytest.mark.parametrize("method", ["network", "dictionary"])
+def test_no_result_is_worse_than_the_noisy_image(method, level, unit):
+    for name in CROPS if unit == 1 else ["camera"]:
+        clean, sigma = unit * CROPS[name], unit * level / 255
+        y = noisy(clean, sigma)
+        error = np.mean((calepin.denoise(y, method=method, noise=GaussianNoise(sigma)).image - clean) ** 2)
+        assert error <= 1.001 * np.mean((y - clean) ** 2), name
+
+
+def test_the_dictionary_takes_over_where_the_network_diverges(photograph):
+    clean, _ = photograph
+    y, noise = noisy(clean, 5 / 255), GaussianNoise(5 / 255)
+    heard = []
+    with pytest.warns(UserWarning, match="removes more than the noise .* denoised by the dictionary"):
+        result = denoise(y, 5 / 255, callback=lambda stage, fraction: heard.append(fraction))
+    np.testing.assert_array_equal(result.image, calepin.denoise(y, noise=noise).image)
+    assert heard == sorted(heard)
+    assert heard[-1] == 1
+    assert psnr(denoise(y, 5 / 255, fallback=False).image, clean) < 0
+
+
+def test_one_bad_tile_is_enough_for_the_dictionary(photograph, monkeypatch):
+    clean, _ = photograph
+    monkeypatch.setattr(by_network, "TILE", 48)
+    half = np.where(np.arange(96) < 48, 0.5, clean)  # flat on the left: nothing diverges there
+    with pytest.warns(UserWarning, match="denoised by the dictionary"):
+        result = denoise(noisy(half, 5 / 255), 5 / 255)
+    assert psnr(result.image, half) > 36
+
+
+def test_an_image_too_small_for_the_dictionary_is_returned_as_it_is(photograph):
+    y = noisy(photograph[0][:12, :40], 1 / 255)
+    with pytest.warns(UserWarning, match="the dictionary needs 16 pixels per side: the image is returned"):
+        np.testing.assert_array_equal(denoise(y, 1 / 255).image, y)
+
+
+@pytest.mark.parametrize("peak", [0.1, 10.0, 1000.0])
+def test_counts_of_another_peak_are_denoised_by_the_dictionary(peak, rng):
+    counts = rng.poisson(rates(peak))
+    with pytest.warns(UserWarning, match=f"no network is shipped for counts of peak {peak:g}"):
+        result = expected_counts(counts, peak)
+    by_dictionary = calepin.denoise(counts, method="dictionary", noise=PoissonNoise())
+    np.testing.assert_array_equal(result.image, by_dictionary.image)
+
+
+def test_counts_that_a_network_does_not_fit_are_denoised_by_the_dictionary(rng):
+    counts = rng.poisson(rates(100))
+    with pytest.warns(UserWarning, match="denoised by the dictionary"):
+        result = expected_counts(counts, 4)  # not the peak of these counts
+    assert np.mean((result.image - rates(100)) ** 2) < 0.5 * rates(100).mean()

@@ -91,7 +91,7 @@ def test_a_noise_model_that_calepin_does_not_know_reaches_the_method(noisy):
             denoise(noisy, method=method, noise=Uniform(0.2))
 
 
-@pytest.mark.parametrize("method", ["bm3d", None, DictionaryDenoiser])
+@pytest.mark.parametrize("method", ["bm3d", 3, DictionaryDenoiser])
 def test_what_is_no_method_is_named(noisy, method):
     with pytest.raises(ValueError, match="method: expected one of 'dictionary', 'network', or an object"):
         denoise(noisy, method=method)

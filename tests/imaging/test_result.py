@@ -41,11 +41,20 @@ def test_a_result_has_a_sigma_where_the_noise_is_gaussian():
         (np.zeros(40), r"image: expected shape \(h, w\) or \(h, w, 3\)"),
         (np.where(np.eye(40) == 1, np.nan, 0.5), "image: expected finite values, got 40 NaN"),
         (np.full((40, 40), np.inf), "image: expected finite"),
+        (
+            np.ma.masked_equal(np.eye(4), 1),
+            "image: expected no mask, got one that hides 4 of 16 entries; fill them",
+        ),
     ],
 )
 def test_bad_images_are_named(image, message):
     with pytest.raises(ValueError, match=message):
         check_image(image)
+
+
+def test_a_mask_that_leaves_nothing_out_is_no_mask():
+    image = check_image(np.ma.masked_array(np.eye(4), mask=False))
+    assert type(image) is np.ndarray
 
 
 def test_counts_may_be_integers():

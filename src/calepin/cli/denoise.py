@@ -36,7 +36,7 @@ EXAMPLES = [
     ("calepin denoise scan.tif -o clean.tif --sigma 12 --atoms-image atoms.png", ""),
     ("calepin denoise --sample camera --add-noise 25 -o out.png --figure before-after.png", ""),
     ("calepin denoise photo.png -o clean.png --method network", "by a trained network"),
-    ("calepin denoise counts.png -o out.png --noise poisson --peak 4", "photon counts"),
+    ("calepin denoise counts.png -o out.png --noise poisson", "photon counts"),
     (
         "calepin denoise --sample camera --noise poisson --add-noise 4 -o out.png",
         "with simulated photon counts",
@@ -128,16 +128,16 @@ def denoise(
         float | None,
         typer.Option(
             metavar="P",
-            help="Expected count of the brightest pixel, for Poisson noise. [default: that of --add-noise]",
+            help="Expected count of the brightest pixel, for Poisson noise. "
+            "[default: that of --add-noise, else estimated]",
         ),
     ] = None,
     method: Annotated[
         Method | None,
         typer.Option(
-            help="A dictionary learned from the image, or a trained network; --model and Poisson noise "
-            "imply network."
+            help="A dictionary learned from the image, or a trained network; --model implies network. "
+            "[default: dictionary; for Poisson noise, what is better for the peak]"
         ),
-        Default(_DENOISE, "method"),
     ] = None,
     model: Annotated[
         str | None,
@@ -196,15 +196,17 @@ def denoise(
     if not measured and output_path is None and atoms_image is None and figure is None:
         raise typer.BadParameter("expected a file for the denoised image, got none", param_hint="--output")
     poisson = noise is Noise.poisson
-    _check_noise(poisson, add_noise, sigma, peak)
-    chosen = _choose_method(method, implied=poisson or model is not None)
+    _check_noise(poisson, sigma, peak)
+    chosen = Method.network if method is None and model is not None else method
     learning = {"--patch-size": patch_size, "--n-components": n_components, "--rule": rule}
     if chosen is Method.dictionary:
         refuse({"--model": model}, "has no effect with --method dictionary")
-    else:
+    elif chosen is Method.network:
         refuse(learning, "has no effect with --method network")
         if add_noise is None:
             refuse({"--seed": seed}, "has no effect with --method network and no --add-noise")
+    elif poisson:
+        refuse(learning, "goes with --method dictionary")
 
     source = _read(image, sample, reference, poisson=poisson, added=add_noise is not None, text=value_range)
     added, assumed = _noise_models(poisson, add_noise, sigma, peak, _unit(source))
@@ -216,7 +218,8 @@ def denoise(
     begun = time.perf_counter()
     result = _run(output, scene, denoiser, assumed, seed)
     seconds = time.perf_counter() - begun
-    if chosen is Method.network and result.sigma is not None:
+    gave_way = bool(result.history)  # to the dictionary, which learns
+    if chosen is Method.network and not gave_way and result.sigma is not None:
         _note_level(output, model, denoiser, result, _unit(scene.noisy))
 
     denoised = replace(scene.noisy, pixels=scene.unit * result.image)
@@ -225,12 +228,10 @@ def denoise(
     _report(output, scene, result, measures, seconds, written)
 
 
-def _check_noise(poisson: bool, add_noise: float | None, sigma: str | None, peak: float | None) -> None:
+def _check_noise(poisson: bool, sigma: str | None, peak: float | None) -> None:
     """Raise an error for options of noise that do not go together, before anything is read."""
     if poisson:
         refuse({"--sigma": sigma}, "has no effect with --noise poisson")
-        if add_noise is None and peak is None:
-            raise typer.BadParameter("give the expected count of the brightest pixel", param_hint="--peak")
     else:
         refuse({"--peak": peak}, "has no effect with --noise gaussian")
         _parse_sigma(sigma)
@@ -249,7 +250,7 @@ def _noise_models(
         level = _parse_sigma(sigma)
         return added, None if level is None else GaussianNoise(level / unit)
     added = None if add_noise is None else PoissonNoise(add_noise)
-    return added, added if peak is None else PoissonNoise(peak)
+    return added, added if added is not None and peak is None else PoissonNoise(peak)
 
 
 def _parse_sigma(sigma: str | None) -> float | None:
@@ -265,13 +266,6 @@ def _parse_sigma(sigma: str | None) -> float | None:
             f"expected a number of at least 0 or 'estimated', got {sigma!r}", param_hint="--sigma"
         )
     return level
-
-
-def _choose_method(method: Method | None, *, implied: bool) -> Method:
-    """Return the given method, or the network if other options imply it, else the default."""
-    if method is None and not implied:
-        return Method(Default(_DENOISE, "method").value())
-    return method or Method.network
 
 
 def _read(
@@ -320,23 +314,30 @@ def _scene(
 
 
 def _denoiser(
-    method: Method,
+    method: Method | None,
     model: str | None,
     settings: dict[str, Any],
     noise: "GaussianNoise | PoissonNoise | None",
-) -> "Denoiser":
+) -> "Denoiser | None":
+    """Return the denoiser, or None for the default for counts."""
+    from calepin.datasets.noise import PoissonNoise
     from calepin.imaging.by_dictionary import DictionaryDenoiser
     from calepin.imaging.by_network import NetworkDenoiser
 
-    if method is Method.dictionary:
+    counts = isinstance(noise, PoissonNoise)
+    if method is None and counts:
+        return None
+    if method is not Method.network:
         return DictionaryDenoiser(**settings)
+    if counts and model is None:
+        return NetworkDenoiser()  # the counts decide which network
     return NetworkDenoiser(NetworkDenoiser(model).network(noise))  # loaded once, before the work starts
 
 
 def _run(
     output: Output,
     scene: "Scene",
-    denoiser: "Denoiser",
+    denoiser: "Denoiser | None",
     noise: "GaussianNoise | PoissonNoise | None",
     seed: int | None,
 ) -> "DenoiseResult":
@@ -415,7 +416,10 @@ def _report(
     colour = "colour" if scene.noisy.pixels.ndim == 3 else "gray"
     unit, levels = _unit(scene.noisy), scene.noisy.levels
     scale = f"of {RANGE}" if levels is None else f"in the range {levels.black:g} to {levels.white:g}"
-    level = f"of peak {peak:g}" if sigma is None else f"sigma {sigma * unit:.4g} {scale}"
+    if sigma is not None:
+        level = f"sigma {sigma * unit:.4g} {scale}"
+    else:
+        level = "of counts" if peak is None else f"of peak {peak:g}"
     output.line(f"{width} x {height} {colour}, {scene.noisy.bits} bits, noise {level}")
     if scene.clean is not None:
         output.table(["", "PSNR (dB)", "SSIM"], measure_rows({"noisy": noisy, "denoised": denoised}))

@@ -5,6 +5,7 @@ import numbers
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ __all__ = [
     "check_number",
     "check_one_of",
     "check_tensor",
+    "check_unmasked",
     "is_integer",
     "is_number",
 ]
@@ -103,6 +105,17 @@ def check_methods(name: str, value: Any, *methods: str) -> None:
     if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
         got = f"the class {value.__name__}" if isinstance(value, type) else f"{value!r:.60}"
         raise TypeError(f"{name}: expected an object with {' and '.join(methods)}, got {got}")
+
+
+def check_unmasked(name: str, value: Any) -> Any:
+    """Return the value; raise ValueError for a masked array, whose masked entries would be taken for data."""
+    n_masked = np.ma.count_masked(value) if isinstance(value, np.ma.MaskedArray) else 0
+    if n_masked:
+        raise ValueError(
+            f"{name}: expected no mask, got one that hides {n_masked} of {value.size} entries; fill them "
+            "first, with skimage.restoration.inpaint_biharmonic, or with a number by its method filled"
+        )
+    return value
 
 
 def check_tensor(name: str, value: Any) -> Tensor:

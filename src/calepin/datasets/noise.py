@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calepin.core.checks import check_number
+from calepin.core.checks import check_number, check_unmasked
 from calepin.core.random import RandomState, numpy_generator, randn
 
 __all__ = ["GaussianNoise", "Noise", "PoissonNoise", "add_noise"]
@@ -81,14 +81,15 @@ class PoissonNoise:
 
     Parameters
     ----------
-    peak : float
-        Expected count at the brightest entry of a sample.
+    peak : float, optional
+        Expected count at the brightest entry of a sample. Default: unknown, for denoising alone, which
+        estimates it from the counts where it needs it.
     """
 
-    peak: float
+    peak: float | None = None
 
     def __post_init__(self) -> None:
-        check_number("peak", self.peak, above=0)
+        check_number("peak", self.peak, above=0, optional=True)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return counts for nonnegative x, (n, ...)."""
@@ -97,6 +98,8 @@ class PoissonNoise:
 
     def scale(self, x: Tensor) -> Tensor:
         """Return the unit q of the counts of each sample, (n, 1, ...); 1 for a sample of zeros."""
+        if self.peak is None:
+            raise ValueError("peak: expected a number, to draw counts or to find their unit, got None")
         brightest = x.flatten(1).amax(1).view(-1, *[1] * (x.ndim - 1))
         return torch.where(brightest > 0, brightest / self.peak, 1.0)
 
@@ -139,7 +142,7 @@ def add_noise(
     Raises
     ------
     ValueError
-        If the noise is Poisson and the image has negative or NaN entries.
+        If the noise is Poisson and the image has negative or NaN entries, or if entries are masked.
 
     Examples
     --------
@@ -150,4 +153,4 @@ def add_noise(
     >>> counts.shape, noise.unit(image)
     ((2, 3), 0.125)
     """
-    return noise.draw(np.asarray(image), random_state)
+    return noise.draw(np.asarray(check_unmasked("image", image)), random_state)

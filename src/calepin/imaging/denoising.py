@@ -6,9 +6,10 @@ from typing import Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from calepin.core.random import RandomState
-from calepin.datasets.noise import GaussianNoise, Noise
+from calepin.datasets.noise import GaussianNoise, Noise, PoissonNoise
 from calepin.imaging.by_dictionary import DictionaryDenoiser
-from calepin.imaging.by_network import NetworkDenoiser
+from calepin.imaging.by_network import NetworkDenoiser, suits_network
+from calepin.imaging.counts import estimate_peak
 from calepin.imaging.noise_level import estimate_noise
 from calepin.imaging.result import DenoiseResult, check_image
 
@@ -50,7 +51,7 @@ class Denoiser(Protocol):
 def denoise(
     image: NDArray,
     *,
-    method: str | Denoiser = "dictionary",
+    method: str | Denoiser | None = None,
     noise: Noise | None = None,
     random_state: RandomState = 0,
     callback: Callable[[str, float], object] | None = None,
@@ -62,15 +63,16 @@ def denoise(
     image : array (h, w) or (h, w, 3)
         Noisy image, gray or colour: floating-point numbers of any range for Gaussian noise, counts for
         Poisson noise.
-    method : {"dictionary", "network"} or Denoiser, default="dictionary"
+    method : {"dictionary", "network"} or Denoiser, optional
         "dictionary": a dictionary learned from the patches of the image. "network": a network trained on
         other images. These are `calepin.imaging.DictionaryDenoiser` and `calepin.imaging.NetworkDenoiser`
-        with their defaults; any object with the same method `denoise` is accepted.
+        with their defaults; any object with the same method `denoise` is accepted. Default: "dictionary",
+        but "network" for counts with a peak from 0.25 to 5 photons, for which it is better.
     noise : GaussianNoise, PoissonNoise or another noise model, optional
         The noise model: ``GaussianNoise(sigma)`` with the standard deviation in the units of the image, or
-        ``PoissonNoise(peak)`` with the expected count of the brightest pixel (for method "network").
-        Default: Gaussian noise with the level estimated by `calepin.imaging.estimate_noise`. With level 0 the
-        image is returned unchanged.
+        ``PoissonNoise()`` for counts; ``PoissonNoise(peak)`` if the expected count of the brightest pixel is
+        known, else it is estimated. Default: Gaussian noise with the level estimated by
+        `calepin.imaging.estimate_noise`. With level 0 the image is returned unchanged.
     random_state : int, Generator, RandomState or None, default=0
         Seed of everything random.
     callback : callable, optional
@@ -99,18 +101,27 @@ def denoise(
     >>> bool(np.std(result.image - clean) < 0.45 * np.std(noisy - clean))
     True
 
-    Photon counts, by a trained network:
+    Photon counts:
 
     >>> counts = np.random.default_rng(0).poisson(4 * clean)
-    >>> result = calepin.denoise(counts, method="network", noise=calepin.PoissonNoise(peak=4))
+    >>> result = calepin.denoise(counts, noise=calepin.PoissonNoise())
     >>> bool(np.mean((result.image - 4 * clean) ** 2) < 0.2 * np.mean((counts - 4 * clean) ** 2))
     True
     """
-    denoiser = _instance(method)
+    denoiser = None if method is None else _instance(method)
     image = check_image(image, integers=not (noise is None or isinstance(noise, GaussianNoise)))
     if noise is None:
         noise = GaussianNoise(estimate_noise(image))
+    if denoiser is None:
+        denoiser = _instance(_best_method(image, noise))
     return denoiser.denoise(image, noise, random_state=random_state, callback=callback)
+
+
+def _best_method(image: NDArray, noise: Noise) -> str:
+    if not isinstance(noise, PoissonNoise):
+        return "dictionary"
+    peak = estimate_peak(image) if noise.peak is None else noise.peak
+    return "network" if suits_network(peak) else "dictionary"
 
 
 def _instance(method: str | Denoiser) -> Denoiser:

@@ -13,6 +13,7 @@ from importlib.resources import as_file, files
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from calepin.core.files import load_atoms
 from calepin.core.random import RandomState, numpy_generator
@@ -70,7 +71,7 @@ def learn_atoms(
     data = ArrayBatches(
         samples, BATCH_SIZE if rule == "online" else None, seed=int(generator.integers(2**31))
     )
-    learner = RULES[rule](_coder(patch_size), AtomSet("sphere"))
+    learner = RULES[rule](_coder(start), AtomSet("sphere"))
     state = TrainState(learner.init(torch.from_numpy(start.copy())))
     total = n_iter * (data.n_steps or 1)
     train(learner, data, state, max_iter=n_iter, callbacks=[lambda state: report(state.n_steps / total)])
@@ -80,9 +81,13 @@ def learn_atoms(
 def code_planes(
     planes: np.ndarray, atoms: np.ndarray, *, report: Report = lambda fraction: None
 ) -> np.ndarray:
-    """Return the planes (c, h, w) decoded from sparse codes of their patches, which are averaged."""
-    patch_size = int(np.sqrt(atoms.shape[1]))
-    coder = _coder(patch_size)
+    """Return the planes (c, h, w) decoded from sparse codes of their patches, which are averaged.
+
+    A patch whose residual is above the noise even with the largest number of atoms is not sparse in them. It
+    stays as it is, with a code of p^2 unit vectors: decoded, it would lose more texture than noise.
+    """
+    patch_size, coder = int(np.sqrt(atoms.shape[1])), _coder(atoms)
+    with_pixels = np.concatenate([atoms, np.eye(atoms.shape[1], dtype=atoms.dtype)])
     estimate = np.empty_like(planes)
     weight = np.empty(planes.shape[1:], dtype=planes.dtype)
     walk = list(bands(planes.shape[1:], patch_size))
@@ -91,15 +96,33 @@ def code_planes(
         for k, (first, last) in enumerate(walk):
             patches, means = centred_patches(plane, patch_size, first, last)
             problem = dense_problem(torch.from_numpy(patches), torch.from_numpy(atoms))
-            codes = coder.encode(problem).values
-            add_patches(estimate[c], weight, codes, atoms, means, first)
+            codes = _keep_dense(coder, coder.encode(problem).values, patches, atoms)
+            add_patches(estimate[c], weight, codes, with_pixels, means, first)
             report((c + (k + 1) / len(walk)) / len(planes))
         estimate[c] /= weight
     return estimate
 
 
-def _coder(patch_size: int) -> PursuitCoder:
-    n_features = patch_size**2
+def _keep_dense(
+    coder: PursuitCoder, codes: sparse.csr_array, patches: np.ndarray, atoms: np.ndarray
+) -> sparse.csr_array:
+    """Return the codes, with p^2 more columns for the pixels of patches that are not sparse."""
+    counts = np.diff(codes.indptr)
+    dense = counts == coder.n_nonzero
+    dense[dense] = np.square(patches[dense] - codes[dense] @ atoms).sum(axis=1) > coder.tol
+    if not dense.any():
+        return codes
+    n, q = patches.shape
+    kept = ~np.repeat(dense, counts)
+    n_coded, n_pixels = np.where(dense, 0, counts), np.where(dense, q, 0)
+    coded = (codes.data[kept], codes.indices[kept], np.append(0, np.cumsum(n_coded)))
+    pixels = (patches[dense].ravel(), np.tile(np.arange(q), dense.sum()), np.append(0, np.cumsum(n_pixels)))
+    blocks = [sparse.csr_array(coded, shape=codes.shape), sparse.csr_array(pixels, shape=(n, q))]
+    return sparse.csr_array(sparse.hstack(blocks, format="csr"))
+
+
+def _coder(atoms: np.ndarray) -> PursuitCoder:
+    n_components, n_features = atoms.shape
     # A patch that needs more atoms than half its pixels is noise for the dictionary: stop there.
-    tol = n_features * ERROR_CONSTANT**2
-    return PursuitCoder(max(1, n_features // 2), tol, selection="ols", certify=False)
+    most = min(max(1, n_features // 2), n_components)
+    return PursuitCoder(most, n_features * ERROR_CONSTANT**2, selection="ols", certify=False)

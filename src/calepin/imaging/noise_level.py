@@ -1,13 +1,22 @@
 """Estimate of the noise level of an image, from flat patches."""
 
+import warnings
+from dataclasses import dataclass
+
 import numpy as np
-from scipy import stats
+from scipy import ndimage, stats
+
+from calepin.core.checks import check_unmasked
 
 __all__ = ["estimate_noise"]
 
 PATCH_SIZE = 7
 MAX_PATCHES = 250_000
+FEWEST = 4 * PATCH_SIZE**2  # patches for a covariance
 CONFIDENCE = 0.99  # probability that a flat patch is accepted; closer to 1, faint texture is accepted, too
+CLIPPED = 0.6  # largest fraction of clipped pixels of a patch
+REPEATED = 1e-3  # fraction of pixels with the smallest or largest value that makes it a limit of the range
+WHITE = 2.5  # upper quartile of the eigenvalues, over that of white noise, above which noise is not white
 
 
 def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
@@ -19,11 +28,15 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     previous round (Liu, Tanaka and Okutomi 2013). The smallest of q sample eigenvalues of n patches is near
     sigma^2 (1 - sqrt(q / n))^2 (Marchenko and Pastur 1967); this factor is divided out.
 
+    Patches in exactly constant areas (margins, saturated areas) are left out, because they have no noise, and
+    so are patches with more than 60 % of clipped pixels. For the others, sigma is that of normal noise
+    which has the variance found after it was clipped.
+
     Parameters
     ----------
     image : float array (h, w) or (h, w, channels)
-        The noisy image, at least 16 pixels per side. If all values lie in [0, 1], patches with a pixel
-        of 0 or 1 are left out, because their noise is clipped.
+        The noisy image, at least 16 pixels per side. If all values lie in [0, 1], pixels of 0 or 1 are
+        clipped; otherwise those of the smallest or largest value, if there are many of them.
     n_iter : int
         Rounds of selecting flat patches.
 
@@ -35,9 +48,14 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     Raises
     ------
     ValueError
-        An image that is too small, not real and finite, or of another shape.
+        An image that is too small, not real and finite, or of another shape; a mask.
+
+    Warns
+    -----
+    UserWarning
+        The estimate is 0, or the patches do not have the covariance of white noise.
     """
-    image = np.asarray(image)
+    image = np.asarray(check_unmasked("image", image))
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 16:
         raise ValueError(
             f"image: expected shape (h, w) or (h, w, channels) with at least 16 pixels per side, "
@@ -45,40 +63,97 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
         )
     if image.dtype.kind != "f" or not np.isfinite(image).all():
         raise ValueError(f"image: expected finite floating-point numbers, got {image.dtype}")
-    planes = np.moveaxis(np.atleast_3d(image), 2, 0)
-    return float(np.sqrt(np.mean([_plane_variance(plane, n_iter) for plane in planes])))
+    levels = [_plane_level(plane, n_iter) for plane in np.moveaxis(np.atleast_3d(image), 2, 0)]
+    sigma = float(np.sqrt(np.mean([level.variance for level in levels])))
+    if sigma <= np.finfo(image.dtype).eps * np.abs(image).max():
+        warnings.warn(
+            "the noise level of the image is estimated as 0; give the level if the image has noise",
+            stacklevel=2,
+        )
+        return 0.0
+    if not all(level.white for level in levels):
+        warnings.warn(
+            f"the estimated noise level {sigma:.3g} may be wrong: the noise is not white (neighbouring "
+            "pixels are correlated), or there is texture everywhere",
+            stacklevel=2,
+        )
+    return sigma
 
 
-def _plane_variance(plane: np.ndarray, n_iter: int) -> float:
-    patches = _unclipped(_some_patches(plane.astype(np.float64) - plane.mean(dtype=np.float64)), plane)
+@dataclass(frozen=True)
+class _Level:
+    """Variance of the noise of a plane, and whether the patches have the covariance of white noise."""
+
+    variance: float
+    white: bool
+
+
+def _plane_level(plane: np.ndarray, n_iter: int) -> _Level:
+    low, high = _limits(plane)
+    step = int(np.ceil(np.sqrt(plane.size / MAX_PATCHES)))  # about MAX_PATCHES patches, on a grid
+    constant = _touches_constant_area(plane)[::step, ::step].ravel()
+    usable = ~constant & (_clipped_fraction(plane, low, high)[::step, ::step].ravel() <= CLIPPED)
+    centre = plane.mean(dtype=np.float64)
+    patches = _windows(plane.astype(np.float64) - centre)[::step, ::step].reshape(-1, PATCH_SIZE**2)
+    if np.count_nonzero(usable) >= FEWEST:
+        patches = patches[usable]
+    flat, variance = _flat_patches(patches, n_iter)
+    if flat is None and constant.any():
+        return _Level(0.0, True)  # a drawing: nothing but constant areas and edges
+    chosen = patches if flat is None else flat
+    variance = _unclipped(variance, chosen.mean(axis=1), low - centre, high - centre)
+    return _Level(variance, _is_white(chosen, variance))
+
+
+def _flat_patches(patches: np.ndarray, n_iter: int) -> tuple[np.ndarray | None, float]:
+    """Return the flat patches, None if there are too few, and the variance of their noise."""
     gradients = _gradient_operator(PATCH_SIZE)
     energy = np.square(patches @ gradients.T).sum(axis=1)
     # The energy of a flat patch with unit noise is approximately gamma distributed, with equal mean and rank.
     rank, trace = np.linalg.matrix_rank(gradients), np.square(gradients).sum()
     ceiling = float(stats.gamma.ppf(CONFIDENCE, rank / 2, scale=2 * trace / rank))
-    variance = _smallest_eigenvalue(patches)
+    flat, variance = None, _smallest_eigenvalue(patches)
     for _ in range(n_iter):
-        flat = patches[energy < ceiling * variance]
-        if len(flat) < 4 * patches.shape[1]:
+        selected = patches[energy < ceiling * variance]
+        if len(selected) < FEWEST:
             break  # too few for a covariance: keep the last estimate
-        variance = _smallest_eigenvalue(flat)
-    return variance
+        flat, variance = selected, _smallest_eigenvalue(selected)
+    return flat, variance
 
 
-def _some_patches(plane: np.ndarray) -> np.ndarray:
-    """Return all patches, or about MAX_PATCHES of them on a grid."""
-    step = int(np.ceil(np.sqrt(plane.size / MAX_PATCHES)))
-    windows = np.lib.stride_tricks.sliding_window_view(plane, (PATCH_SIZE, PATCH_SIZE))
-    return windows[::step, ::step].reshape(-1, PATCH_SIZE**2)
+def _windows(plane: np.ndarray) -> np.ndarray:
+    return np.lib.stride_tricks.sliding_window_view(plane, (PATCH_SIZE, PATCH_SIZE))
 
 
-def _unclipped(patches: np.ndarray, plane: np.ndarray) -> np.ndarray:
-    if plane.min() < 0 or plane.max() > 1:
-        return patches
-    centre = plane.mean(dtype=np.float64)
-    low, high = -centre, 1 - centre
-    inside = ((patches > low) & (patches < high)).all(axis=1)
-    return patches[inside] if inside.sum() >= 4 * PATCH_SIZE**2 else patches
+def _limits(plane: np.ndarray) -> tuple[float, float]:
+    """Return the values at which the noise is clipped, or infinities."""
+    low, high = plane.min(), plane.max()
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    many = REPEATED * plane.size
+    return (
+        float(low) if np.count_nonzero(plane == low) > many else -np.inf,
+        float(high) if np.count_nonzero(plane == high) > many else np.inf,
+    )
+
+
+def _clipped_fraction(plane: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return the fraction of clipped pixels of each patch."""
+    clipped = ((plane <= low) | (plane >= high)).astype(np.float32)
+    half = PATCH_SIZE // 2
+    return ndimage.uniform_filter(clipped, PATCH_SIZE)[half:-half, half:-half]
+
+
+def _touches_constant_area(plane: np.ndarray) -> np.ndarray:
+    """Return which patches have a pixel in common with a patch that is exactly constant."""
+    half = PATCH_SIZE // 2
+    size = (PATCH_SIZE, PATCH_SIZE)
+    constant = ndimage.maximum_filter(plane, size) == ndimage.minimum_filter(plane, size)
+    constant = constant[half:-half, half:-half]
+    # patches have a pixel in common if their positions differ by less than their size along both axes
+    return (
+        ndimage.maximum_filter(constant, 2 * PATCH_SIZE - 1, mode="constant") if constant.any() else constant
+    )
 
 
 def _gradient_operator(p: int) -> np.ndarray:
@@ -91,3 +166,46 @@ def _smallest_eigenvalue(patches: np.ndarray) -> float:
     n, q = patches.shape
     smallest = np.linalg.eigvalsh(np.cov(patches, rowvar=False))[0]
     return max(float(smallest), 0.0) / (1 - np.sqrt(q / n)) ** 2
+
+
+def _is_white(patches: np.ndarray, variance: float) -> bool:
+    """Return whether most eigenvalues of the covariance of patches are near the variance of the noise.
+
+    Those of white noise are below variance (1 + sqrt(q / n))^2 but for the few of edges and slopes; those of
+    correlated noise fall off over orders of magnitude.
+    """
+    n, q = patches.shape
+    eigenvalues = np.linalg.eigvalsh(np.cov(patches, rowvar=False))
+    return bool(eigenvalues[3 * q // 4] <= WHITE * variance * (1 + np.sqrt(q / n)) ** 2)
+
+
+def _unclipped(variance: float, means: np.ndarray, low: float, high: float) -> float:
+    """Return the variance of normal noise that has the given mean variance once it is clipped.
+
+    `means` are the means of patches of the clipped noise. The mean and variance of a clipped normal variable
+    are functions of its mean and deviation before; the deviation is found by fixed-point iteration.
+    """
+    if variance == 0 or (np.isinf(low) and np.isinf(high)):
+        return variance
+    sigma = np.sqrt(variance)
+    for _ in range(30):
+        grid = np.linspace(max(low, means.min()) - 2 * sigma, min(high, means.max()) + 2 * sigma, 512)
+        clipped_means, clipped_variances = _clipped_moments(grid, sigma, low, high)
+        remaining = np.interp(means, clipped_means, clipped_variances).mean() / sigma**2
+        sigma = np.sqrt(variance / max(remaining, 0.1))  # bounded where nearly all pixels are clipped
+    return float(sigma**2)
+
+
+def _clipped_moments(
+    mean: np.ndarray, sigma: float, low: float, high: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and variances of normal variables clipped at two limits, one of which may be infinite."""
+    below, above = (low - mean) / sigma, (high - mean) / sigma
+    density = stats.norm.pdf(below), stats.norm.pdf(above)
+    p_low, p_high = stats.norm.cdf(below), stats.norm.sf(above)
+    inside = 1 - p_low - p_high
+    # moments of the standardised variable: the limits are 0 where they have no probability
+    a, b = np.where(np.isinf(below), 0, below), np.where(np.isinf(above), 0, above)
+    first = density[0] - density[1] + a * p_low + b * p_high
+    second = inside + a * density[0] - b * density[1] + a**2 * p_low + b**2 * p_high
+    return mean + sigma * first, sigma**2 * (second - first**2)

@@ -6,10 +6,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from calepin.core.checks import check_unmasked
 from calepin.core.errors import IncompatibleError
-from calepin.datasets.noise import GaussianNoise, PoissonNoise
+from calepin.datasets.noise import GaussianNoise
 
-__all__ = ["DenoiseResult", "check_image", "check_size", "from_planes", "sigma_of", "to_planes"]
+__all__ = [
+    "DenoiseResult",
+    "check_image",
+    "check_size",
+    "from_planes",
+    "sigma_of",
+    "to_planes",
+]
 
 # Rows are orthonormal, so that white noise stays white with the same sigma: the mean of the channels
 # times sqrt(3), then two differences of colours.
@@ -62,9 +70,9 @@ def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
     Raises
     ------
     ValueError
-        Another shape, another dtype, NaN or infinity.
+        Another shape, another dtype, NaN, infinity or masked entries.
     """
-    image = np.asarray(image)
+    image = np.asarray(check_unmasked("image", image))
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ValueError(f"image: expected shape (h, w) or (h, w, 3), got {image.shape}")
     if image.dtype.kind not in ("iuf" if integers else "f"):
@@ -97,9 +105,9 @@ def sigma_of(noise: object, method: str) -> float:
     """
     if isinstance(noise, GaussianNoise) and noise.sigma_max in (None, noise.sigma):
         return noise.sigma
-    way_out = '; method="network" denoises counts' if isinstance(noise, PoissonNoise) else ""
     raise IncompatibleError(
-        f"noise: {method} removes Gaussian noise of one level, GaussianNoise(sigma), got {noise!r}{way_out}"
+        f"noise: {method} removes Gaussian noise of one level, GaussianNoise(sigma), and PoissonNoise(), "
+        f"got {noise!r}"
     )
 
 

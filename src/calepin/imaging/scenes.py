@@ -61,7 +61,9 @@ def observed_scene(
 
     For `PoissonNoise` the integer samples of the image are the counts. The pixel value of one count is
     ``max(x) / peak`` with the reference x; without a reference it is ``1 / peak``, so that the peak is white.
-    If the image was read with a range from 0, it is that of the range, and results are expected counts.
+    If the image was read with a range from 0, it is that of the range, and results are expected counts. For an
+    unknown peak it is that of the largest likelihood, ``sum(x) / sum(counts)``; without a reference the
+    largest count is white.
 
     Raises
     ------
@@ -80,7 +82,13 @@ def observed_scene(
             "image: expected counts in 8 or 16 bits, or with a range, got floating-point samples"
         )
     counts = np.round(image.pixels.astype(np.float64) * (2**image.bits - 1))
-    return _counted(counts, image, noise.unit(np.ones(1) if clean is None else clean), clean)
+    if noise.peak is not None:
+        unit = noise.unit(np.ones(1) if clean is None else clean)
+    elif clean is None:
+        unit = 1 / max(counts.max(), 1.0)
+    else:
+        unit = float(clean.sum(dtype=np.float64)) / max(counts.sum(), 1.0)
+    return _counted(counts, image, unit, clean)
 
 
 def _counted_in_units(image: Image, clean: NDArray[np.floating] | None) -> Scene:

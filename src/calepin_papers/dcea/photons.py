@@ -55,7 +55,8 @@ def psnr_of_each(
     reached = []
     for index, image in enumerate(clean):
         counts, unit = draw_counts(image, peak, index)
-        estimate = denoise(counts, method=NetworkDenoiser(network), noise=PoissonNoise(peak)).image
+        method = NetworkDenoiser(network, fallback=False)
+        estimate = denoise(counts, method=method, noise=PoissonNoise(peak)).image
         reached.append(psnr(unit * estimate, image, peak=float(image.max())))
         done(index + 1)
     return np.array(reached)

@@ -162,7 +162,7 @@ def noisy_pairs(n: int) -> list[tuple[NDArray[np.floating], NDArray[np.floating]
 
 
 def _denoised(network: UnfoldedAutoencoder, noisy: NDArray[np.floating], n_shifts: int | None):
-    method = NetworkDenoiser(network, n_shifts)
+    method = NetworkDenoiser(network, n_shifts, fallback=False)
     return np.clip(denoise(noisy, method=method, noise=GaussianNoise(SIGMA)).image, 0, 1)
 
 
