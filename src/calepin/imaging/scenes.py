@@ -61,9 +61,9 @@ def observed_scene(
 
     For `PoissonNoise` the integer samples of the image are the counts. The pixel value of one count is
     ``max(x) / peak`` with the reference x; without a reference it is ``1 / peak``, so that the peak is white.
-    If the image was read with a range from 0, it is that of the range, and results are expected counts. For an
-    unknown peak it is that of the largest likelihood, ``sum(x) / sum(counts)``; without a reference the
-    largest count is white.
+    If the image was read with a range from 0, it is that of the range, and results are expected counts.
+    For an unknown peak it is that of the largest likelihood, ``sum(x) / sum(counts)``; without a reference
+    the largest count is white.
 
     Raises
     ------
