@@ -8,10 +8,11 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from calepin.core.checks import check_integer, check_number, check_one_of
+from calepin.core.errors import FileFormatError
 from calepin.estimators._base import BaseLearner, on_device
 from calepin.learning.atoms import AtomSet
-from calepin.learning.rule import Rule
-from calepin.learning.rules.classical import KSVD, MOD, NOODL, ClassicalRule, Online
+from calepin.learning.rule import Rule, within
+from calepin.learning.rules.classical import KSVD, MOD, NOODL, ClassicalRule, ClassicalState, Online
 from calepin.learning.train import Callback
 from calepin.penalties import Penalty
 from calepin.problem import Problem
@@ -174,7 +175,9 @@ class DictionaryLearner(BaseLearner):
     def partial_fit(self, X: Any, y: Any = None, *, mask: Any = None) -> Self:
         """Do one pass over `X`, continuing from the last call of `partial_fit` or `fit`.
 
-        Rule "online" accumulates statistics over all calls and is therefore suited to streams.
+        Calls are parts of a stream, down to single samples: statistics are accumulated over all calls, and
+        idle atoms are replaced when there were enough uses to tell. Rule "online" moves the atoms in every
+        call, "mod" when there were enough uses, "ksvd" and "noodl" in small steps.
 
         Parameters
         ----------
@@ -243,6 +246,26 @@ class DictionaryLearner(BaseLearner):
         if self.coder is None and hasattr(self.rule, "coder"):
             self._check_unused("rule", "alpha", "n_nonzero", "nonnegative", "penalty")
         super()._check_parameters()
+
+    def _read_learned(self, learned: Any) -> None:
+        self._past = learned.past() if isinstance(learned, ClassicalState) else {}
+
+    def _resume_learned(self, learned: Any) -> None:
+        if isinstance(learned, ClassicalState):
+            learned.recall(self._past)
+
+    def _adopt(self, components: np.ndarray) -> None:
+        super()._adopt(components)
+        self._past: dict[str, np.ndarray] = {}
+
+    def _arrays_to_save(self) -> dict[str, np.ndarray]:
+        return {f"past.{name}": values for name, values in self._past.items()}
+
+    def _load_learned(self, arrays: dict[str, np.ndarray]) -> None:
+        self._past = within("past", arrays)
+        shapes = {name: values.shape for name, values in self._past.items()}
+        if self._past and shapes != {"energy": (len(self.components_),), "n_samples": (1,)}:
+            raise FileFormatError(f"past: expected an energy for each atom, got the shapes {shapes}")
 
     def _make_rule(self, n_steps: int | None) -> Any:
         if not isinstance(self.rule, str):
