@@ -82,6 +82,7 @@ CALLS = {
             "--coder": "omp",
             "--batch-size": "16",
             "--nonnegative-atoms": "",
+            "--center": "",
             "--init": "dct",
         },
     ),

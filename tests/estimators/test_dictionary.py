@@ -16,6 +16,7 @@ from calepin.metrics.atoms import dictionary_error
 RULES = ("online", "mod", "ksvd", "noodl")
 
 
+@pytest.mark.filterwarnings("ignore:the means of the features")
 @parametrize_with_checks(
     [
         DictionaryLearner(5, alpha=0.1, max_iter=3, random_state=0),
@@ -341,6 +342,20 @@ def test_constant_data_is_learned_without_a_warning():
     assert np.isfinite(learner.components_).all()
     empty = DictionaryLearner(3, alpha=0.1, max_iter=2, random_state=0).fit(np.zeros((20, 4)))
     assert not empty.transform(np.zeros((2, 4))).any()
+
+
+@pytest.mark.parametrize("settings", [{"rule": rule} for rule in RULES] + [{"coder": "iht"}])
+def test_a_penalty_that_leaves_no_code_is_named(settings, X):
+    learner = DictionaryLearner(3, alpha=1e6, max_iter=1, random_state=0, **settings)
+    with pytest.warns(RuntimeWarning, match="all codes of a pass are zero.*alpha.*too large"):
+        learner.fit(X)
+    with pytest.warns(RuntimeWarning, match="all codes of a pass are zero"):
+        clone(learner).partial_fit(X)
+
+
+def test_a_single_sample_without_a_code_is_no_fault(X):
+    learner = DictionaryLearner(3, alpha=1.0, random_state=0).partial_fit(X)
+    learner.partial_fit(1e-6 * X[:1])
 
 
 def test_a_mask_of_the_wrong_shape_or_type_is_named(X):

@@ -89,8 +89,9 @@ class Case:
     scalars: tuple[str, ...]
 
 
-COUNTED = ("idle.n_checks", "idle.n_replaced", "n_steps")
-CLASSICAL = (*COUNTED[:2], "n_samples", "n_steps")
+IDLE = ("idle.n_checks", "idle.n_replaced", "idle.n_samples")
+COUNTED = (*IDLE, "n_steps")
+CLASSICAL = (*IDLE, "n_samples", "n_steps")
 CASES = {
     "online": Case(Online(LassoCoder(0.2)), samples, unit(12, 8), CLASSICAL),
     "mod": Case(MOD(PursuitCoder(2), AtomSet("sphere")), samples, unit(12, 8), (*CLASSICAL, "solved")),
@@ -108,7 +109,7 @@ CASES = {
     ),
     "convolutional": Case(
         Convolutional(ProximalCoder(NonNegativeL1(0.2), n_iter=5, nonnegative=True), centre=True),
-        signals, unit(2, 1, 8), ("idle.n_checks", "idle.n_replaced"),
+        signals, unit(2, 1, 8), IDLE,
     ),
     "algorithm1": Case(Algorithm1(SINE, delta=0.5), samples, draw(8, 8, seed=5), ("n_steps",)),
     "altmin": Case(AltMin(SINE, n_iter=20), samples, draw(8, 8, seed=5), ("n_steps",)),

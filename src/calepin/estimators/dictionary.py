@@ -7,10 +7,12 @@ from typing import Any, Literal, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from calepin.core.checks import check_integer, check_number, check_one_of
+from calepin.core.checks import check_boolean, check_integer, check_number, check_one_of
 from calepin.core.errors import FileFormatError
 from calepin.estimators._base import BaseLearner, on_device
 from calepin.learning.atoms import AtomSet
+from calepin.learning.batches import Batches
+from calepin.learning.centring import CentredBatches, feature_means, warn_if_means_dominate
 from calepin.learning.rule import Rule, within
 from calepin.learning.rules.classical import KSVD, MOD, NOODL, ClassicalRule, ClassicalState, Online
 from calepin.learning.train import Callback
@@ -68,6 +70,11 @@ class DictionaryLearner(BaseLearner):
     tol : float, default=1e-3
         Relative tolerance: stop when a pass changes the mean objective by at most this fraction. 0 disables
         this test.
+    center : bool, default=False
+        Whether the mean of each feature, over its observed entries, is subtracted from the samples, and added
+        to reconstructions. It is that of the data of `fit`, or of the first call of `partial_fit`, and takes
+        a pass of its own. Data with a large mean give atoms that all point towards it. The mean is a part of
+        the model of nonnegative codes or atoms, which should not be centred.
     missing : {"error", "allow"}, default="error"
         Whether NaN in X is an error or marks a missing entry.
     checkpoint : path, optional
@@ -85,6 +92,8 @@ class DictionaryLearner(BaseLearner):
     ----------
     components_ : ndarray (n_components, n_features)
         The atoms.
+    mean_ : ndarray (n_features,) or None
+        The mean of the features with `center`, otherwise None.
     n_iter_ : int
         Number of passes.
     n_steps_ : int
@@ -122,6 +131,7 @@ class DictionaryLearner(BaseLearner):
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 30,
         tol: float = 1e-3,
+        center: bool = False,
         missing: Literal["error", "allow"] = "error",
         checkpoint: str | os.PathLike | None = None,
         resume: bool = False,
@@ -141,6 +151,7 @@ class DictionaryLearner(BaseLearner):
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
+        self.center = center
         self.missing = missing
         self.checkpoint = checkpoint
         self.resume = resume
@@ -169,6 +180,12 @@ class DictionaryLearner(BaseLearner):
             If a parameter or the data are invalid.
         calepin.learning.DivergedError
             If the objective becomes NaN or infinite.
+
+        Warns
+        -----
+        RuntimeWarning
+            If `alpha` is so large that all codes of a pass are zero, or if the means of the features
+            dominate data that are not centred.
         """
         return self._fit(X, mask, callbacks)
 
@@ -209,6 +226,11 @@ class DictionaryLearner(BaseLearner):
         coder = self._coder(alpha=alpha, n_nonzero=n_nonzero)
         return coder.encode(self._problem(X, mask)).dense().detach().cpu().numpy()
 
+    def inverse_transform(self, codes: Any) -> np.ndarray:
+        """Return the reconstruction (n_samples, n_features) of samples from dense or sparse codes."""
+        found = super().inverse_transform(codes)
+        return found if self.mean_ is None else found + self.mean_.astype(found.dtype)
+
     def score(self, X: Any, y: Any = None, *, mask: Any = None) -> float:
         """Return minus the mean objective of samples: larger is better."""
         check_is_fitted(self, "components_")
@@ -230,6 +252,7 @@ class DictionaryLearner(BaseLearner):
         if isinstance(self.coder, str):
             check_one_of("coder", self.coder, CODERS)
         check_one_of("missing", self.missing, ("error", "allow"))
+        check_boolean("center", self.center)
         check_integer("n_components", self.n_components, optional=True)
         check_integer("n_nonzero", self.n_nonzero, optional=True)
         if self.penalty is not None and self.coder not in (None, "lasso"):
@@ -257,11 +280,30 @@ class DictionaryLearner(BaseLearner):
     def _adopt(self, components: np.ndarray) -> None:
         super()._adopt(components)
         self._past: dict[str, np.ndarray] = {}
+        self.mean_: np.ndarray | None = None
+
+    @classmethod
+    def _parameters_of(cls, components: np.ndarray) -> dict[str, Any]:
+        return {**super()._parameters_of(components), "center": False}
+
+    def _batches(self, X: Any, mask: Any, seed: int, *, reset: bool) -> Batches:
+        data = super()._batches(X, mask, seed, reset=reset)
+        if reset:
+            self.mean_ = feature_means(data) if self.center else None
+            if not self.center and not (self.nonnegative_atoms or self._coder().nonnegative):
+                warn_if_means_dominate(data, "center=True subtracts them")
+        return data if self.mean_ is None else CentredBatches(data, self.mean_)
 
     def _arrays_to_save(self) -> dict[str, np.ndarray]:
-        return {f"past.{name}": values for name, values in self._past.items()}
+        mean = {} if self.mean_ is None else {"mean": self.mean_}
+        return mean | {f"past.{name}": values for name, values in self._past.items()}
 
     def _load_learned(self, arrays: dict[str, np.ndarray]) -> None:
+        self.mean_ = arrays.get("mean")
+        if self.mean_ is not None and self.mean_.shape != (self.n_features_in_,):
+            raise FileFormatError(
+                f"mean: expected shape {(self.n_features_in_,)} as for the atoms, got {self.mean_.shape}"
+            )
         self._past = within("past", arrays)
         shapes = {name: values.shape for name, values in self._past.items()}
         if self._past and shapes != {"energy": (len(self.components_),), "n_samples": (1,)}:
@@ -300,4 +342,6 @@ class DictionaryLearner(BaseLearner):
 
     def _problem(self, X: np.ndarray, mask: np.ndarray | None) -> Problem:
         atoms = self.components_.astype(X.dtype, copy=False)
+        if self.mean_ is not None:
+            X = X - self.mean_.astype(X.dtype)
         return dense_problem(*(on_device(self.device, values) for values in (X, atoms, mask)))

@@ -61,7 +61,8 @@ def energy(codes: Any) -> Tensor:
     if isinstance(codes, Tensor):
         return codes.double().square().sum(0)
     squares = np.square(codes.data, dtype=np.float64)
-    return torch.from_numpy(np.bincount(codes.indices, squares, minlength=codes.shape[1]))
+    sums = np.bincount(codes.indices, squares, minlength=codes.shape[1])
+    return torch.from_numpy(sums.astype(np.float64, copy=False))  # of integers if there is no code
 
 
 def descend(atoms: Tensor, A: Tensor, B: Tensor, atom_set: AtomSet, *, n_sweeps: int = 1) -> None:

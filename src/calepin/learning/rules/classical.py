@@ -29,7 +29,7 @@ from torch import Tensor
 from calepin.core.threads import single_threaded_blas
 from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batch
-from calepin.learning.rule import AtomState, BaseRule, tensor_of
+from calepin.learning.rule import AtomState, BaseRule, tensor_of, warn_if_vanished
 from calepin.learning.rules import _statistics as statistics
 from calepin.learning.rules.idle import Idle, IdleReplacement
 from calepin.solvers.coders.coder import Coder, penalty_of
@@ -38,6 +38,7 @@ from calepin.solvers.coders.encode import dense_problem
 __all__ = ["KSVD", "MOD", "NOODL", "ClassicalRule", "ClassicalState", "MomentState", "Online"]
 
 IDLE = IdleReplacement(pool=64, rare=0.05, coherence=0.98)
+_SILENT = 32  # samples of a stream that may have no codes
 _STREAMED = 512  # samples that together move the atoms of noodl as far as one batch
 
 
@@ -178,6 +179,7 @@ class ClassicalRule(BaseRule):
         error = (E * E).sum(-1).double().cpu().numpy()
         value = 0.5 * error + penalty_of(self.coder.penalty, codes)
         state.idle.usage += statistics.usage(codes)
+        state.idle.n_samples += len(X)
         worst = int(error.argmax())
         IDLE.keep(state.idle, X[worst], error[worst])
         self.move(state, codes, X, E)
@@ -192,7 +194,17 @@ class ClassicalRule(BaseRule):
         raise NotImplementedError(f"{type(self).__name__} does not define move")
 
     def end_pass(self, state: Any) -> dict[str, float]:
-        """Replace idle atoms, and return the number of atoms replaced during the pass."""
+        """Replace idle atoms, and return the number of atoms replaced during the pass.
+
+        Warns
+        -----
+        RuntimeWarning
+            All codes of the pass, in a stream of some passes, are zero because of the penalty.
+        """
+        idle = state.idle
+        if self.coder.penalty is not None and not (self.stream and idle.n_samples < _SILENT):
+            is_coded = idle.n_checks > 0 or bool(idle.usage.any())
+            warn_if_vanished(is_coded or idle.pool_error.max() <= 0, of="pass")
         self._forget(state, IDLE.end_pass(state.idle, state.atoms, self._unit, stream=self.stream))
         n_replaced, state.idle.n_replaced = state.idle.n_replaced, 0
         return {"n_replaced": n_replaced}

@@ -27,6 +27,8 @@ class Idle(State):
         Number of atoms replaced in the current pass.
     n_checks : int
         Number of times that idle atoms were replaced, if there were any, in the current pass.
+    n_samples : int
+        Number of samples since the last replacement, where the rule counts them.
     """
 
     usage: np.ndarray
@@ -34,6 +36,7 @@ class Idle(State):
     pool_error: np.ndarray
     n_replaced: int = 0
     n_checks: int = 0
+    n_samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class IdleReplacement:
             replaced.append(j)
         idle.n_replaced += len(replaced)
         idle.n_checks += 1
+        idle.n_samples = 0
         idle.usage[:] = 0
         idle.pool_error[:] = -1.0
         return replaced
