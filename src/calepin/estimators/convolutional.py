@@ -26,7 +26,14 @@ from calepin.learning.train import Callback, TrainState
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.operators.conv import ConvDictionary
 from calepin.penalties import L1, NonNegativeL1, Penalty
-from calepin.solvers.coders.coder import Coder, Codes, GradientRule, objective
+from calepin.solvers.coders.coder import (
+    Coder,
+    Codes,
+    GradientRule,
+    objective,
+    violation,
+    warn_if_far,
+)
 from calepin.solvers.coders.convolutional_lasso import ConvolutionalLassoCoder
 from calepin.solvers.coders.convolutional_pursuit import ConvolutionalPursuitCoder
 from calepin.solvers.coders.proximal import ProximalCoder
@@ -87,7 +94,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     n_nonzero : int, optional
         Number of events of a signal, for coder "bcomp". With `debias`, the maximal number of peaks.
     n_unfold : int, default=100
-        Number of iterations of "fista" and "ista".
+        Number of iterations of "fista" and "ista". `transform` warns if they are too few.
     debias : bool, default=False
         Whether to re-fit the codes without the penalty on their peaks: entries that are the largest within
         a tenth of the kernel.
@@ -116,8 +123,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     max_iter : int, default=30
         Maximal number of passes over the signals.
     tol : float, default=1e-4
-        Relative tolerance: stop when a pass changes the mean objective by at most this fraction. 0 disables
-        this test.
+        Relative tolerance: stop when the mean objective changes by at most this fraction in a pass, judged by
+        five passes: by five times this fraction in all. 0 disables this test.
     checkpoint : path, optional
         File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every minute.
     resume : bool, default=False
@@ -176,6 +183,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     """
 
     _n_axes: ClassVar[int | None] = None
+    _window: ClassVar[int] = 5  # optimisers of filters are stochastic: a single pass may change little
 
     gradient: GradientRule
 
@@ -288,6 +296,13 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         """Return the codes (n_signals, n_components, *positions) of signals, from the coder of `fit`.
 
         With `debias` the codes are re-fitted. For a list of signals a list of codes is returned.
+
+        Warns
+        -----
+        ConvergenceWarning
+            `n_unfold` iterations of coder "fista" or "ista" end far from the minimiser, and the codes are too
+            small. With another gradient than "dec" the iterations are the layers of a network, whose output
+            is what is asked for.
         """
         return self.encode(X, offset=offset, trials=trials).codes
 
@@ -548,17 +563,27 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         n = len(data.signals)
         codes: list[Any] = [None] * n
         offsets: list[Any] = [None] * n
-        objectives = np.empty(n)
+        objectives, violations = np.empty(n), np.zeros(n)
+        promises = (
+            self.coder in ("fista", "ista")
+            and self.rule is None
+            and self.gradient == "dec"
+            and not self.debias
+        )
         filters = self._filters(data.dtype)
         for start in range(0, n, data.batch_size):
             for rows, signals in data.take(np.arange(start, min(start + data.batch_size, n))):
                 problem, found = code_signals(rule, signals, filters)
-                objectives[rows] = objective(problem, Codes(found, problem.offset), rule.coder.penalty)
+                coded = Codes(found, problem.offset)
+                objectives[rows] = objective(problem, coded, rule.coder.penalty)
+                if promises:
+                    violations[rows] = violation(problem, coded, rule.coder.penalty)
                 found = rule.debiased(problem, found)
                 offset = torch.as_tensor(problem.offset, dtype=found.dtype)
                 offset = offset.expand(len(rows), *[1] * (found.ndim - 1)) if offset.ndim == 0 else offset
                 for row, z, b in zip(rows.tolist(), found.cpu().numpy(), offset.cpu().numpy(), strict=True):
                     codes[row], offsets[row] = z, b
+        warn_if_far(violations, f"n_unfold = {self.n_unfold}")
         return codes, offsets, objectives
 
     def _filters(self, dtype: torch.dtype) -> Tensor:

@@ -18,7 +18,7 @@ from calepin.learning.rules.classical import KSVD, MOD, NOODL, ClassicalRule, Cl
 from calepin.learning.train import Callback
 from calepin.penalties import Penalty
 from calepin.problem import Problem
-from calepin.solvers.coders.coder import Coder, objective
+from calepin.solvers.coders.coder import Coder, Codes, objective, violation, warn_if_far
 from calepin.solvers.coders.encode import dense_problem
 from calepin.solvers.coders.lasso import LassoCoder
 from calepin.solvers.coders.proximal import ProximalCoder
@@ -220,11 +220,16 @@ class DictionaryLearner(BaseLearner):
             True where X was observed. Default: everywhere.
         alpha, n_nonzero : optional
             Values to use in place of the estimator's parameters of the same name.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The iterations for a `penalty` end far from the minimiser.
         """
         check_is_fitted(self, "components_")
         X, mask = self._validate(X, mask, reset=False)
         coder = self._coder(alpha=alpha, n_nonzero=n_nonzero)
-        return coder.encode(self._problem(X, mask)).dense().detach().cpu().numpy()
+        return self._encode(self._problem(X, mask), coder).dense().detach().cpu().numpy()
 
     def inverse_transform(self, codes: Any) -> np.ndarray:
         """Return the reconstruction (n_samples, n_features) of samples from dense or sparse codes."""
@@ -236,7 +241,7 @@ class DictionaryLearner(BaseLearner):
         check_is_fitted(self, "components_")
         X, mask = self._validate(X, mask, reset=False)
         problem, coder = self._problem(X, mask), self._coder()
-        return -float(objective(problem, coder.encode(problem), coder.penalty).mean())
+        return -float(objective(problem, self._encode(problem, coder), coder.penalty).mean())
 
     @property
     def _takes_missing(self) -> bool:
@@ -339,6 +344,14 @@ class DictionaryLearner(BaseLearner):
             n_nonzero = max(1, self.n_features_in_ // 10)
         selection = "ols" if coder == "ols" else "omp"
         return PursuitCoder(n_nonzero, nonnegative=self.nonnegative, selection=selection, certify=False)
+
+    def _encode(self, problem: Problem, coder: Coder) -> Codes:
+        """Return codes, and warn if the iterations for a penalty end far from the minimiser."""
+        codes = coder.encode(problem)
+        is_ours = self.penalty is not None and isinstance(coder, ProximalCoder)
+        if is_ours and codes.converged is not None and not bool(codes.converged.all()):
+            warn_if_far(violation(problem, codes, coder.penalty), f"n_iter = {coder.n_iter}")
+        return codes
 
     def _problem(self, X: np.ndarray, mask: np.ndarray | None) -> Problem:
         atoms = self.components_.astype(X.dtype, copy=False)
