@@ -41,12 +41,26 @@ def test_learn_writes_what_the_estimator_learns(capsys, X):
 
 @pytest.mark.parametrize("rule", ["online", "mod", "ksvd", "noodl"])
 def test_every_rule_and_coder_is_passed_on(capsys, rule):
-    coder = [] if rule == "noodl" else ["--coder", "omp", "--n-nonzero", "2"]
+    coder = ["--alpha", "0.2"] if rule == "noodl" else ["--coder", "omp", "--n-nonzero", "2"]
     settings = ["--max-iter", "2", "--batch-size", "100", "--init", "dct"]
     said(capsys, *SMALL, "--rule", rule, *coder, *settings)
     learner = DictionaryLearner.load("D.safetensors")
     assert (learner.rule, learner.batch_size, learner.init) == (rule, 100, "dct")
     assert (learner.coder, learner.n_nonzero) == ((None, None) if rule == "noodl" else ("omp", 2))
+
+
+def test_the_mean_goes_through_files_to_codes_and_back(capsys, X):
+    np.save("X.npy", X + 5)
+    said(capsys, *SMALL, "--coder", "omp", "--n-nonzero", "3", "--center", "--max-iter", "4")
+    learner = DictionaryLearner.load("D.safetensors")
+    np.testing.assert_allclose(learner.mean_, X.mean(0) + 5, rtol=1e-5)
+    result = said(capsys, "encode", "X.npy", "--dict", "D.safetensors", "-o", "codes.npz")
+    said(capsys, "decode", "codes.npz", "--dict", "D.safetensors", "-o", "Y.npy")
+    error = np.load("Y.npy") - (X + 5)
+    np.testing.assert_allclose(
+        (error**2).sum() / ((X + 5) ** 2).sum(), result["relative_error"] ** 2, rtol=1e-3
+    )
+    assert (error**2).sum() < 0.5 * (X**2).sum()
 
 
 def test_learning_goes_on_from_a_dictionary(capsys, X):

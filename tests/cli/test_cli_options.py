@@ -83,6 +83,7 @@ CALLS = {
             "--coder": "omp",
             "--batch-size": "16",
             "--nonnegative-atoms": "",
+            "--center": "",
             "--init": "dct",
         },
     ),

@@ -7,13 +7,15 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils import estimator_checks
 
 from calepin import ConvolutionalDictionaryLearner, DictionaryLearner, FileFormatError
 from calepin.datasets import simulate_convolutional
 from calepin.likelihoods import Binomial, Poisson
 from calepin.metrics import filter_error
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*far from the minimiser")  # of 20 iterations
 
 SMALL = {"max_iter": 2, "random_state": 0, "nonnegative": True}
 FAMILIES = {
@@ -261,3 +263,36 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
 def test_what_is_known_of_signals_must_fit_them(known, message):
     with pytest.raises(ValueError, match=message):
         learner().fit(data_for().X, **known)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("coder", ["fista", "ista"])
+def test_codes_far_from_the_minimiser_are_named_once(coder):
+    data = data_for("gaussian")
+    few = learner("gaussian", coder=coder, n_unfold=10, batch_size=5).fit(data.X)
+    with pytest.warns(ConvergenceWarning, match="of 12 codes are far .* n_unfold = 10 iterations") as found:
+        few.transform(data.X)
+    assert len(found) == 1
+    with pytest.warns(ConvergenceWarning, match="far from the minimiser"):
+        few.score(data.X)
+    near = few.set_params(coder="fista", n_unfold=1000).transform(data.X)
+    few.set_params(coder="exact", n_unfold=100).transform(data.X)
+    np.testing.assert_allclose(near, few.transform(data.X), atol=0.1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("settings", [{"gradient": "ae-ls"}, {"gradient": "ae-lasso"}, {"debias": True}])
+def test_layers_of_a_network_and_refitted_codes_promise_no_minimiser(settings):
+    data = data_for("gaussian")
+    learner("gaussian", n_unfold=5, **settings).fit(data.X).transform(data.X)
+
+
+def test_a_fit_ends_by_five_passes_and_not_by_one():
+    data = data_for("gaussian")
+    found = learner("gaussian", max_iter=40, tol=1e-2).fit(data.X)
+    objectives = [record["objective"] for record in found.history_]
+    assert found.converged_
+    assert found.n_iter_ >= 6
+    assert max(objectives[-6:]) - min(objectives[-6:]) <= 5e-2 * objectives[-6]
+    changes = np.abs(np.diff(objectives)) / objectives[:-1]
+    assert (changes[:-1] <= 1e-2).any()  # where the fit would have ended before

@@ -16,6 +16,7 @@ from calepin.metrics.atoms import dictionary_error
 RULES = ("online", "mod", "ksvd", "noodl")
 
 
+@pytest.mark.filterwarnings("ignore:the means of the features")
 @parametrize_with_checks(
     [
         DictionaryLearner(5, alpha=0.1, max_iter=3, random_state=0),
@@ -193,6 +194,34 @@ def test_partial_fit_learns_from_a_stream(rng):
     assert dictionary_error(learner.components_, atoms) < 0.7 * first
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_single_samples_do_not_undo_what_batches_taught(rule, rng):
+    X, _ = planted(rng, 1700)
+    X += 0.05 * rng.standard_normal(X.shape)
+    learner = DictionaryLearner(32, rule=rule, alpha=0.1, random_state=1)
+    for start, stop in ((0, 10), (10, 510), (510, 547), (547, 1547)):
+        learner.partial_fit(X[start:stop])
+    before = learner.score(X)
+    scores = []
+    for k in range(1547, 1627):
+        learner.partial_fit(X[k : k + 1])
+        if k % 20 == 7:
+            scores.append(learner.score(X))
+    assert len(scores) == 4
+    assert min(scores) > 1.003 * before  # scores are negative
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_stream_goes_on_after_a_file(rule, rng, tmp_path):
+    X, _ = planted(rng, 1500)
+    DictionaryLearner(32, rule=rule, alpha=0.1, random_state=1).fit(X[:1400]).save(tmp_path / "d.safetensors")
+    learner = DictionaryLearner.load(tmp_path / "d.safetensors")
+    before = learner.score(X)
+    for k in range(1400, 1420):
+        learner.partial_fit(X[k : k + 1])
+    assert learner.score(X) > 1.003 * before  # scores are negative
+
+
 def test_transform_uses_the_fits_penalty_unless_told_otherwise(X):
     learner = DictionaryLearner(12, alpha=0.3, max_iter=2, random_state=0).fit(X)
     atoms = learner.components_
@@ -321,6 +350,20 @@ def test_constant_data_is_learned_without_a_warning():
     assert np.isfinite(learner.components_).all()
     empty = DictionaryLearner(3, alpha=0.1, max_iter=2, random_state=0).fit(np.zeros((20, 4)))
     assert not empty.transform(np.zeros((2, 4))).any()
+
+
+@pytest.mark.parametrize("settings", [{"rule": rule} for rule in RULES] + [{"coder": "iht"}])
+def test_a_penalty_that_leaves_no_code_is_named(settings, X):
+    learner = DictionaryLearner(3, alpha=1e6, max_iter=1, random_state=0, **settings)
+    with pytest.warns(RuntimeWarning, match="all codes of a pass are zero.*alpha.*too large"):
+        learner.fit(X)
+    with pytest.warns(RuntimeWarning, match="all codes of a pass are zero"):
+        clone(learner).partial_fit(X)
+
+
+def test_a_single_sample_without_a_code_is_no_fault(X):
+    learner = DictionaryLearner(3, alpha=1.0, random_state=0).partial_fit(X)
+    learner.partial_fit(1e-6 * X[:1])
 
 
 def test_a_mask_of_the_wrong_shape_or_type_is_named(X):

@@ -14,6 +14,7 @@ from calepin.metrics.atoms import dictionary_error
 QUICK = {"n_unfold": 4, "max_iter": 2, "random_state": 0}
 
 
+@pytest.mark.filterwarnings("ignore:the means of the features")
 @parametrize_with_checks(
     [
         UnfoldedDictionaryLearner(4, **QUICK),

@@ -89,12 +89,19 @@ class Case:
     scalars: tuple[str, ...]
 
 
-CLASSICAL = ("idle.n_replaced", "n_steps")
+IDLE = ("idle.n_checks", "idle.n_replaced", "idle.n_samples")
+COUNTED = (*IDLE, "n_steps")
+CLASSICAL = (*IDLE, "n_samples", "n_steps")
 CASES = {
     "online": Case(Online(LassoCoder(0.2)), samples, unit(12, 8), CLASSICAL),
-    "mod": Case(MOD(PursuitCoder(2), AtomSet("sphere")), samples, unit(12, 8), CLASSICAL),
+    "mod": Case(MOD(PursuitCoder(2), AtomSet("sphere")), samples, unit(12, 8), (*CLASSICAL, "solved")),
     "ksvd": Case(KSVD(PursuitCoder(2)), samples, unit(12, 8), CLASSICAL),
-    "noodl": Case(NOODL(IHTCoder(0.3)), samples, unit(12, 8), CLASSICAL),
+    "noodl": Case(NOODL(IHTCoder(0.3)), samples, unit(12, 8), COUNTED),
+    "online, stream": Case(Online(LassoCoder(0.2), stream=True), samples, unit(12, 8), CLASSICAL),
+    "mod, stream": Case(
+        MOD(PursuitCoder(2), AtomSet("sphere"), stream=True), samples, unit(12, 8), (*CLASSICAL, "solved")
+    ),
+    "ksvd, stream": Case(KSVD(PursuitCoder(2), stream=True), samples, unit(12, 8), CLASSICAL),
     "unfolded": Case(Unfolded(L1(0.1), n_unfold=5, optimizer=ADAM), samples, unit(12, 8), ("n_steps",)),
     "unfolded, learned layers": Case(
         Unfolded(L1(0.1), n_unfold=5, optimizer=MOMENTUM, learn_step=True, learn_threshold=True),
@@ -102,7 +109,7 @@ CASES = {
     ),
     "convolutional": Case(
         Convolutional(ProximalCoder(NonNegativeL1(0.2), n_iter=5, nonnegative=True), centre=True),
-        signals, unit(2, 1, 8), ("idle.n_replaced",),
+        signals, unit(2, 1, 8), IDLE,
     ),
     "algorithm1": Case(Algorithm1(SINE, delta=0.5), samples, draw(8, 8, seed=5), ("n_steps",)),
     "altmin": Case(AltMin(SINE, n_iter=20), samples, draw(8, 8, seed=5), ("n_steps",)),

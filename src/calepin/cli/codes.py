@@ -137,7 +137,7 @@ def _encode_samples(
         for start in range(0, len(X), BLOCK):
             block = np.asarray(X[start : start + BLOCK])
             codes = sparse.csr_array(learner.transform(block))
-            error += float(((block - codes @ learner.components_) ** 2).sum())
+            error += float(((block - learner.inverse_transform(codes)) ** 2).sum())
             energy += float((block.astype(np.float64) ** 2).sum())
             blocks.append(codes)
             bar.update(start + len(block))

@@ -77,6 +77,11 @@ def learn(
         typer.Option("--nonnegative-atoms", help="Keep atoms nonnegative."),
         Default(LEARNER, "nonnegative_atoms"),
     ] = False,
+    center: Annotated[
+        bool,
+        typer.Option("--center", help="Subtract the mean of each feature, which is kept with the atoms."),
+        Default(LEARNER, "center"),
+    ] = False,
     init: Annotated[
         str | None,
         typer.Option(metavar="HOW", help="Initial atoms: data, dct, random, or the file of a dictionary."),
@@ -135,6 +140,7 @@ def learn(
             n_nonzero=n_nonzero,
             nonnegative=nonnegative,
             nonnegative_atoms=nonnegative_atoms,
+            center=center,
             init=start,
             batch_size=batch_size,
             max_iter=max_iter,

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from calepin.core.reading import reading
 from calepin.estimators._samples import as_samples, require_no_mask, row_blocks
 from calepin.learning.atoms import AtomSet, initial_atoms
 from calepin.learning.batches import ArrayBatches, Batches, BlockBatches, IterableBatches
+from calepin.learning.rule import BaseRule
 from calepin.learning.train import Callback, TrainState, load_checkpoint, train
 
 __all__ = ["BaseLearner", "choose", "on_device"]
@@ -77,6 +79,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     verbose: bool
 
     _kind: ClassVar[str] = KIND
+    _window: ClassVar[int] = 1  # passes for the test with `tol`
     _n_axes: ClassVar[int | None] = 2  # of the components; None: 3 or more
     _fitted: ClassVar[Mapping[str, Callable[[Any], bool]]] = FITTED
 
@@ -299,6 +302,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                     state,
                     max_iter=self.max_iter,
                     tol=self.tol,
+                    window=self._window,
                     callbacks=[*shown, *callbacks],
                     checkpoint=self.checkpoint,
                     checkpoint_seconds=self.checkpoint_seconds,
@@ -308,7 +312,9 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self
 
     def _pass_over(self, data: Any, rule: Any, rng: np.random.Generator) -> Self:
-        """Do one pass over the data, starting from the current state."""
+        """Do one pass over the data, a part of a stream, starting from the current state."""
+        if isinstance(rule, BaseRule) and hasattr(rule, "stream"):
+            rule = replace(rule, stream=True)
         if not hasattr(self, "components_"):
             self._state = self._fresh(data, rule, rng)
         elif not hasattr(self, "_state"):  # loaded from a file, which has no state of the rule

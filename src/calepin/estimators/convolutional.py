@@ -36,7 +36,14 @@ from calepin.learning.train import Callback, TrainState
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.operators.conv import ConvDictionary
 from calepin.penalties import L1, NonNegativeL1, Penalty
-from calepin.solvers.coders.coder import Coder, Codes, GradientRule, objective
+from calepin.solvers.coders.coder import (
+    Coder,
+    Codes,
+    GradientRule,
+    objective,
+    violation,
+    warn_if_far,
+)
 from calepin.solvers.coders.convolutional_lasso import ConvolutionalLassoCoder
 from calepin.solvers.coders.convolutional_pursuit import ConvolutionalPursuitCoder
 from calepin.solvers.coders.proximal import ProximalCoder
@@ -98,7 +105,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     n_nonzero : int, optional
         Number of events of a signal, for coder "bcomp". With `debias`, the maximal number of peaks.
     n_unfold : int, default=100
-        Number of iterations of "fista" and "ista".
+        Number of iterations of "fista" and "ista". `transform` warns if they are too few.
     debias : bool, default=False
         Whether to re-fit the codes without the penalty on their peaks: entries that are the largest within
         a tenth of the kernel.
@@ -127,8 +134,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     max_iter : int, default=30
         Maximal number of passes over the signals.
     tol : float, default=1e-4
-        Relative tolerance: stop when a pass changes the mean objective by at most this fraction. 0 disables
-        this test.
+        Relative tolerance: stop when the mean objective changes by at most this fraction in a pass, judged by
+        five passes: by five times this fraction in all. 0 disables this test.
     checkpoint : path, optional
         File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every
         `checkpoint_seconds`. If it cannot be written, the run continues with a warning. It is not stored in
@@ -191,6 +198,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     """
 
     _n_axes: ClassVar[int | None] = None
+    _window: ClassVar[int] = 5  # optimisers of filters are stochastic: a single pass may change little
 
     gradient: GradientRule
 
@@ -310,6 +318,13 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         """Return the codes (n_signals, n_components, *positions) of signals, from the coder of `fit`.
 
         With `debias` the codes are re-fitted. For a list of signals a list of codes is returned.
+
+        Warns
+        -----
+        ConvergenceWarning
+            `n_unfold` iterations of coder "fista" or "ista" end far from the minimiser, and the codes are too
+            small. With another gradient than "dec" the iterations are the layers of a network, whose output
+            is what is asked for.
         """
         return self.encode(X, offset=offset, trials=trials).codes
 
@@ -604,19 +619,28 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         self._check_parameters()
         data = self._signals(X, known_offset, trials, seed=0, reset=False, learning=False)
         rule = self._descent(self._fits_baseline(known_offset))
-        found: dict[int, tuple[np.ndarray, np.ndarray, float]] = {}
+        promises = (
+            self.coder in ("fista", "ista")
+            and self.rule is None
+            and self.gradient == "dec"
+            and not self.debias
+        )
+        found: dict[int, tuple[np.ndarray, np.ndarray, float, float]] = {}
         for rows, signals in _groups(data):
             problem, codes = code_signals(rule, signals, self._filters(signals.y.dtype))
-            objectives = objective(problem, Codes(codes, problem.offset), rule.coder.penalty)
+            coded = Codes(codes, problem.offset)
+            objectives = objective(problem, coded, rule.coder.penalty)
+            violations = violation(problem, coded, rule.coder.penalty) if promises else np.zeros(len(rows))
             codes = rule.debiased(problem, codes)
             offset = torch.as_tensor(problem.offset, dtype=codes.dtype)
             offset = offset.expand(len(rows), *[1] * (codes.ndim - 1)) if offset.ndim == 0 else offset
             found |= zip(
                 rows.tolist(),
-                zip(codes.cpu().numpy(), offset.cpu().numpy(), objectives, strict=True),
+                zip(codes.cpu().numpy(), offset.cpu().numpy(), objectives, violations, strict=True),
                 strict=True,
             )
-        codes, offsets, objectives = zip(*(found[row] for row in range(len(found))), strict=True)
+        codes, offsets, objectives, far = zip(*(found[row] for row in range(len(found))), strict=True)
+        warn_if_far(np.array(far), f"n_unfold = {self.n_unfold}")
         return list(codes), list(offsets), np.array(objectives)
 
     def _filters(self, dtype: torch.dtype) -> Tensor:

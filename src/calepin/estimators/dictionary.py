@@ -1,23 +1,26 @@
 """Estimator of dictionary learning with a dense dictionary, in scikit-learn's conventions."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
-from calepin.core.checks import check_integer, check_number, check_one_of
+from calepin.core.checks import check_boolean, check_integer, check_number, check_one_of
+from calepin.core.errors import FileFormatError
 from calepin.estimators._base import BaseLearner, on_device
 from calepin.estimators._samples import joined
 from calepin.learning.atoms import AtomSet
-from calepin.learning.rule import Rule
-from calepin.learning.rules.classical import KSVD, MOD, NOODL, ClassicalRule, Online
+from calepin.learning.batches import Batches
+from calepin.learning.centring import CentredBatches, feature_means, warn_if_means_dominate
+from calepin.learning.rule import Rule, within
+from calepin.learning.rules.classical import KSVD, MOD, NOODL, ClassicalRule, ClassicalState, Online
 from calepin.learning.train import Callback
 from calepin.penalties import Penalty
 from calepin.problem import Problem
-from calepin.solvers.coders.coder import Coder, objective
+from calepin.solvers.coders.coder import Coder, Codes, objective, violation, warn_if_far
 from calepin.solvers.coders.encode import OUTPUTS, codes_as, dense_problem
 from calepin.solvers.coders.lasso import LassoCoder
 from calepin.solvers.coders.proximal import ProximalCoder
@@ -69,6 +72,11 @@ class DictionaryLearner(BaseLearner):
     tol : float, default=1e-3
         Relative tolerance: stop when a pass changes the mean objective by at most this fraction. 0 disables
         this test.
+    center : bool, default=False
+        Whether the mean of each feature, over its observed entries, is subtracted from the samples, and added
+        to reconstructions. It is that of the data of `fit`, or of the first call of `partial_fit`, and takes
+        a pass of its own. Data with a large mean give atoms that all point towards it. The mean is a part of
+        the model of nonnegative codes or atoms, which should not be centred.
     missing : {"error", "allow"}, default="error"
         Whether NaN in X is an error or marks a missing entry.
     checkpoint : path, optional
@@ -90,6 +98,8 @@ class DictionaryLearner(BaseLearner):
     ----------
     components_ : ndarray (n_components, n_features)
         The atoms.
+    mean_ : ndarray (n_features,) or None
+        The mean of the features with `center`, otherwise None.
     n_iter_ : int
         Number of passes.
     n_steps_ : int
@@ -127,6 +137,7 @@ class DictionaryLearner(BaseLearner):
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 30,
         tol: float = 1e-3,
+        center: bool = False,
         missing: Literal["error", "allow"] = "error",
         checkpoint: str | os.PathLike | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -147,6 +158,7 @@ class DictionaryLearner(BaseLearner):
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
+        self.center = center
         self.missing = missing
         self.checkpoint = checkpoint
         self.checkpoint_seconds = checkpoint_seconds
@@ -178,13 +190,21 @@ class DictionaryLearner(BaseLearner):
             If a parameter or the data are invalid.
         calepin.learning.DivergedError
             If the objective becomes NaN or infinite.
+
+        Warns
+        -----
+        RuntimeWarning
+            If `alpha` is so large that all codes of a pass are zero, or if the means of the features
+            dominate data that are not centred.
         """
         return self._fit(X, mask, callbacks)
 
     def partial_fit(self, X: Any, y: Any = None, *, mask: Any = None) -> Self:
         """Do one pass over `X`, continuing from the last call of `partial_fit` or `fit`.
 
-        Rule "online" accumulates statistics over all calls and is therefore suited to streams.
+        Calls are parts of a stream, down to single samples: statistics are accumulated over all calls, and
+        idle atoms are replaced when there were enough uses to tell. Rule "online" moves the atoms in every
+        call, "mod" when there were enough uses, "ksvd" and "noodl" in small steps.
 
         Parameters
         ----------
@@ -218,20 +238,28 @@ class DictionaryLearner(BaseLearner):
             Values to use in place of the estimator's parameters of the same name.
         output : {"dense", "csr"}, default "dense"
             "csr" gives a SciPy CSR array.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The iterations for a `penalty` end far from the minimiser.
         """
         check_is_fitted(self, "components_")
         check_one_of("output", output, OUTPUTS)
         coder = self._coder(alpha=alpha, n_nonzero=n_nonzero)
-        return joined(
-            codes_as(output, coder.encode(self._problem(*block)).values) for block in self._blocks(X, mask)
-        )
+        return joined(codes_as(output, codes.values) for _, codes in self._coded(X, mask, coder))
+
+    def inverse_transform(self, codes: Any) -> np.ndarray:
+        """Return the reconstruction (n_samples, n_features) of samples from dense or sparse codes."""
+        found = super().inverse_transform(codes)
+        return found if self.mean_ is None else found + self.mean_.astype(found.dtype)
 
     def score(self, X: Any, y: Any = None, *, mask: Any = None) -> float:
         """Return minus the mean objective of samples: larger is better."""
         check_is_fitted(self, "components_")
         coder = self._coder()
-        problems = (self._problem(*block) for block in self._blocks(X, mask))
-        values = joined(objective(problem, coder.encode(problem), coder.penalty) for problem in problems)
+        coded = self._coded(X, mask, coder)
+        values = joined(objective(problem, codes, coder.penalty) for problem, codes in coded)
         return -float(values.mean())
 
     @property
@@ -248,6 +276,7 @@ class DictionaryLearner(BaseLearner):
         if isinstance(self.coder, str):
             check_one_of("coder", self.coder, CODERS)
         check_one_of("missing", self.missing, ("error", "allow"))
+        check_boolean("center", self.center)
         check_integer("n_components", self.n_components, optional=True)
         check_integer("n_nonzero", self.n_nonzero, optional=True)
         if self.penalty is not None and self.coder not in (None, "lasso"):
@@ -264,6 +293,45 @@ class DictionaryLearner(BaseLearner):
         if self.coder is None and hasattr(self.rule, "coder"):
             self._check_unused("rule", "alpha", "n_nonzero", "nonnegative", "penalty")
         super()._check_parameters()
+
+    def _read_learned(self, learned: Any) -> None:
+        self._past = learned.past() if isinstance(learned, ClassicalState) else {}
+
+    def _resume_learned(self, learned: Any) -> None:
+        if isinstance(learned, ClassicalState):
+            learned.recall(self._past)
+
+    def _adopt(self, components: np.ndarray) -> None:
+        super()._adopt(components)
+        self._past: dict[str, np.ndarray] = {}
+        self.mean_: np.ndarray | None = None
+
+    @classmethod
+    def _parameters_of(cls, components: np.ndarray) -> dict[str, Any]:
+        return {**super()._parameters_of(components), "center": False}
+
+    def _batches(self, X: Any, mask: Any, seed: int, *, reset: bool) -> Batches:
+        data = super()._batches(X, mask, seed, reset=reset)
+        if reset:
+            self.mean_ = feature_means(data) if self.center else None
+            if not self.center and not (self.nonnegative_atoms or self._coder().nonnegative):
+                warn_if_means_dominate(data, "center=True subtracts them")
+        return data if self.mean_ is None else CentredBatches(data, self.mean_)
+
+    def _arrays_to_save(self) -> dict[str, np.ndarray]:
+        mean = {} if self.mean_ is None else {"mean": self.mean_}
+        return mean | {f"past.{name}": values for name, values in self._past.items()}
+
+    def _load_learned(self, arrays: dict[str, np.ndarray]) -> None:
+        self.mean_ = arrays.get("mean")
+        if self.mean_ is not None and self.mean_.shape != (self.n_features_in_,):
+            raise FileFormatError(
+                f"mean: expected shape {(self.n_features_in_,)} as for the atoms, got {self.mean_.shape}"
+            )
+        self._past = within("past", arrays)
+        shapes = {name: values.shape for name, values in self._past.items()}
+        if self._past and shapes != {"energy": (len(self.components_),), "n_samples": (1,)}:
+            raise FileFormatError(f"past: expected an energy for each atom, got the shapes {shapes}")
 
     def _make_rule(self, n_steps: int | None) -> Any:
         if not isinstance(self.rule, str):
@@ -296,6 +364,20 @@ class DictionaryLearner(BaseLearner):
         selection = "ols" if coder == "ols" else "omp"
         return PursuitCoder(n_nonzero, nonnegative=self.nonnegative, selection=selection, certify=False)
 
+    def _coded(self, X: Any, mask: Any, coder: Coder) -> Iterator[tuple[Problem, Codes]]:
+        """Yield problem and codes of each block; warn once if the iterations for a penalty were too few."""
+        far = [np.empty(0)]
+        for block in self._blocks(X, mask):
+            problem = self._problem(*block)
+            codes = coder.encode(problem)
+            if self.penalty is not None and codes.converged is not None and not bool(codes.converged.all()):
+                far.append(violation(problem, codes, coder.penalty))
+            yield problem, codes
+        if isinstance(coder, ProximalCoder):
+            warn_if_far(np.concatenate(far), f"n_iter = {coder.n_iter}")
+
     def _problem(self, X: np.ndarray, mask: np.ndarray | None) -> Problem:
         atoms = self.components_.astype(X.dtype, copy=False)
+        if self.mean_ is not None:
+            X = X - self.mean_.astype(X.dtype)
         return dense_problem(*(on_device(self.device, values) for values in (X, atoms, mask)))

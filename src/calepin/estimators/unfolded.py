@@ -14,6 +14,8 @@ from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.estimators._base import BaseLearner, on_device
 from calepin.estimators._samples import joined
 from calepin.learning.atoms import AtomSet
+from calepin.learning.batches import Batches
+from calepin.learning.centring import warn_if_means_dominate
 from calepin.learning.optimizers import Optimizer
 from calepin.learning.rule import Rule
 from calepin.learning.rules.unrolled import Unfolded
@@ -307,6 +309,13 @@ class UnfoldedDictionaryLearner(BaseLearner):
             found, objective[rows] = rule.encode(state, on_device(self.device, X[rows]))
             codes[rows] = found.cpu().numpy()
         return codes, objective
+
+    def _batches(self, X: Any, mask: Any, seed: int, *, reset: bool) -> Batches:
+        data = super()._batches(X, mask, seed, reset=reset)
+        rule = self._unfolded()
+        if reset and isinstance(rule.likelihood, Gaussian) and isinstance(rule.penalty, L1):
+            warn_if_means_dominate(data, "subtract them from X")
+        return data
 
     def _check_parameters(self) -> None:
         if isinstance(self.penalty, str):

@@ -175,11 +175,11 @@ def require_finite(name: str, values: Tensor) -> None:
         )
 
 
-def warn_if_vanished(any_nonzero: bool) -> None:
-    """Warn if all codes of a batch are zero, because nothing is learned from such a batch."""
+def warn_if_vanished(any_nonzero: bool, of: str = "batch") -> None:
+    """Warn if all codes of a batch, or of a pass, are zero, because nothing is learned from it."""
     if not any_nonzero:
         warnings.warn(
-            "all codes of a batch are zero, so nothing is learned from it: the penalty's alpha, or "
+            f"all codes of a {of} are zero, so nothing is learned from it: the penalty's alpha, or "
             "threshold, is too large for X",
             RuntimeWarning,
             stacklevel=4,

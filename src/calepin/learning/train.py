@@ -72,6 +72,7 @@ def train(
     *,
     max_iter: int,
     tol: float = 0.0,
+    window: int = 1,
     callbacks: Sequence[Callback] = (),
     checkpoint: str | os.PathLike | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -89,8 +90,11 @@ def train(
     max_iter : int
         Maximal number of passes over the data, including those already in `state`.
     tol : float, default 0.0
-        Relative tolerance: training stops when a pass changes the mean objective by at most `tol` times its
-        value. 0 disables this test.
+        Relative tolerance: training stops when the mean objective changes by at most `tol` times its value
+        in a pass. 0 disables this test.
+    window : int, default 1
+        Number of passes for this test: the objective must stay within ``window * tol`` times its value. A
+        single pass may by chance change the objective of a stochastic rule by little.
     callbacks : sequence of callables, default ()
         Functions that are called with the state after every step. If one returns True, training stops.
     checkpoint : path, optional
@@ -137,7 +141,7 @@ def train(
                 if state.step_in_pass == 0:
                     raise ValueError("X gave no batch: expected an iterable that can be iterated over again")
                 sound = False
-                _end_pass(rule, state, tol)
+                _end_pass(rule, state, tol, window)
                 sound = True
                 interruption.check()
         finally:
@@ -264,7 +268,7 @@ def _count(state: TrainState, objective: np.ndarray) -> None:
     state.step_in_pass += 1
 
 
-def _end_pass(rule: Any, state: TrainState, tol: float) -> None:
+def _end_pass(rule: Any, state: TrainState, tol: float, window: int) -> None:
     report = rule.end_pass(state.learned)
     state.n_passes += 1
     record = {
@@ -273,8 +277,8 @@ def _end_pass(rule: Any, state: TrainState, tol: float) -> None:
         "seconds": state.seconds,
         **report,
     }
-    if state.history and tol > 0:
-        before = state.history[-1]["objective"]
-        state.converged = abs(before - record["objective"]) <= tol * abs(before)
     state.history.append(record)
+    if len(state.history) > window and tol > 0:
+        recent = [record["objective"] for record in state.history[-window - 1 :]]
+        state.converged = max(recent) - min(recent) <= window * tol * abs(recent[0])
     state.step_in_pass, state.total, state.n_samples = 0, 0.0, 0

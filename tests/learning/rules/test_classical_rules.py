@@ -1,11 +1,20 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy import sparse
 
-from calepin.learning import KSVD, MOD, ArrayBatches, AtomSet, Batch, Online, TrainState, train
+from calepin.learning import KSVD, MOD, NOODL, ArrayBatches, AtomSet, Batch, Online, TrainState, train
 from calepin.learning.rules import _statistics as statistics
-from calepin.solvers import LassoCoder, PursuitCoder, dense_problem
+from calepin.solvers import IHTCoder, LassoCoder, PursuitCoder, dense_problem
+
+RULES_OF_STREAMS = (
+    Online(LassoCoder(0.3)),
+    MOD(LassoCoder(0.3)),
+    KSVD(LassoCoder(0.3)),
+    NOODL(IHTCoder(0.3)),
+)
 
 
 @pytest.fixture
@@ -121,7 +130,9 @@ def test_mod_ends_a_pass_with_the_least_squares_atoms(problem):
     solved = torch.linalg.lstsq(codes, X).solution
     expected = solved / torch.linalg.vector_norm(solved, dim=1, keepdim=True)
     torch.testing.assert_close(state.atoms, expected, rtol=0, atol=1e-6)
-    assert not state.A.any()
+    new = rule.coder.encode(dense_problem(X[:15], state.atoms)).dense()
+    rule.step(state, Batch(X[:15]))  # the next pass begins with empty moments
+    torch.testing.assert_close(state.A, new.T @ new)
 
 
 def test_online_forgets_the_past_by_its_exponent(problem):
@@ -156,15 +167,15 @@ def test_unused_and_twin_atoms_are_replaced_by_the_worst_samples(rng):
 
 
 def test_idle_atoms_are_looked_for_within_a_pass_too_and_their_moments_forgotten(rng):
-    X = np.zeros((40, 8))
-    X[:, :5] = rng.standard_normal((40, 5))
+    X = np.zeros((80, 8))
+    X[:, :5] = rng.standard_normal((80, 5))
     start = np.eye(8)  # the last three meet no sample
     states = {}
     for every in (4, None):
         rule = Online(LassoCoder(0.3), replace_every=every)
         states[every] = state = rule.init(start)
-        for k in range(0, 40, 10):
-            rule.step(state, Batch(X[k : k + 10]))
+        for k in range(0, 80, 20):
+            rule.step(state, Batch(X[k : k + 20]))
     assert states[4].idle.n_replaced == 3
     assert not states[4].atoms[:, 5:].any()
     assert torch.equal(states[None].atoms[5:], torch.eye(8, dtype=torch.float64)[5:])
@@ -182,6 +193,36 @@ def test_idle_atoms_are_counted_in_the_history(rng):
     state = train(rule, ArrayBatches(X, 20), TrainState(rule.init(atoms)), max_iter=3)
     assert [record["n_replaced"] for record in state.history] == [3, 0, 0]
     assert not state.learned.atoms[:, 5:].any()
+
+
+def test_few_uses_at_the_end_of_a_pass_make_no_atom_idle(rng):
+    """The last batch of a pass may be a single sample, counted after the last replacement."""
+    X = rng.standard_normal((161, 8))
+    rule = Online(LassoCoder(0.3), replace_every=4)
+    state = rule.init(np.eye(8))
+    for k in range(0, 161, 40):
+        rule.step(state, Batch(X[k : k + 40]))
+    assert state.idle.n_checks == 1
+    counted = state.idle.usage.copy()
+    assert (counted == 0).any()
+    assert rule.end_pass(state)["n_replaced"] == 0
+    np.testing.assert_array_equal(state.idle.usage, counted)
+
+
+@pytest.mark.parametrize("rule", RULES_OF_STREAMS, ids=lambda rule: rule.name)
+def test_in_a_stream_idle_atoms_wait_for_enough_uses(rule, rng):
+    X = np.zeros((400, 8))
+    X[:, :5] = rng.standard_normal((400, 5))
+    stream = replace(rule, stream=True)
+    state = stream.init(np.eye(8))  # the last three meet no sample
+    replaced = []
+    for sample in X:
+        stream.step(state, Batch(sample[None]))
+        replaced.append(stream.end_pass(state)["n_replaced"])
+    first = np.flatnonzero(replaced)[0]
+    assert replaced[first] == 3
+    assert first + 1 >= 20 * 8 / 5  # 20 uses of each atom on average, at most 5 uses of a sample
+    assert sum(replaced) <= 4
 
 
 @pytest.mark.parametrize(

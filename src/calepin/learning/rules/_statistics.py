@@ -14,7 +14,7 @@ from torch import Tensor
 from calepin.core.threads import single_threaded_blas
 from calepin.learning.atoms import AtomSet
 
-__all__ = ["add_moments", "descend", "ksvd_update", "moments", "residual", "usage"]
+__all__ = ["add_moments", "descend", "energy", "ksvd_update", "moments", "residual", "usage"]
 
 
 def moments(atoms: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,6 +54,15 @@ def usage(codes: Any) -> np.ndarray:
     if isinstance(codes, Tensor):
         return (codes != 0).sum(0).cpu().numpy()
     return np.bincount(codes.indices[codes.data != 0], minlength=codes.shape[1])
+
+
+def energy(codes: Any) -> Tensor:
+    """Return the sum of the squared codes of each atom, shape (p,), in float64."""
+    if isinstance(codes, Tensor):
+        return codes.double().square().sum(0)
+    squares = np.square(codes.data, dtype=np.float64)
+    sums = np.bincount(codes.indices, squares, minlength=codes.shape[1])
+    return torch.from_numpy(sums.astype(np.float64, copy=False))  # of integers if there is no code
 
 
 def descend(atoms: Tensor, A: Tensor, B: Tensor, atom_set: AtomSet, *, n_sweeps: int = 1) -> None:

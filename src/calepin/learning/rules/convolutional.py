@@ -101,6 +101,9 @@ class Convolutional(BaseRule):
     replace : bool, default True
         Whether filters that are rarely used, or nearly equal to another one, are replaced at the end of a
         pass by windows with large residuals.
+    stream : bool, default False
+        Whether a pass is a part of a stream, such as a call of `partial_fit`, and not a pass over all data.
+        Use is then counted over several passes if these have few events.
     """
 
     name: ClassVar[str] = "convolutional"
@@ -117,6 +120,7 @@ class Convolutional(BaseRule):
     tangent: bool = True
     centre: bool = False
     replace: bool = True
+    stream: bool = False
 
     def __post_init__(self) -> None:
         check_one_of("gradient", self.gradient, get_args(GradientRule))
@@ -177,10 +181,11 @@ class Convolutional(BaseRule):
             for j in centre_(state.atoms):
                 _forget(state, j)
         if self.replace and state.idle.usage.any():
-            for j in IDLE.replace(state.idle, state.atoms, unit):
+            for j in IDLE.end_pass(state.idle, state.atoms, unit, stream=self.stream):
                 _forget(state, j)
-        state.idle.usage[:] = 0
-        state.idle.pool_error[:] = -1.0
+        if not self.stream:
+            state.idle.usage[:] = 0
+            state.idle.pool_error[:] = -1.0
         n_replaced, state.idle.n_replaced = state.idle.n_replaced, 0
         return {"n_replaced": n_replaced}
 

@@ -25,12 +25,18 @@ class Idle(State):
         Squared errors of the samples in the pool; -1 marks an empty slot.
     n_replaced : int
         Number of atoms replaced in the current pass.
+    n_checks : int
+        Number of times that idle atoms were replaced, if there were any, in the current pass.
+    n_samples : int
+        Number of samples since the last replacement, where the rule counts them.
     """
 
     usage: np.ndarray
     pool: Tensor
     pool_error: np.ndarray
     n_replaced: int = 0
+    n_checks: int = 0
+    n_samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,11 @@ class IdleReplacement:
         An atom is idle if its usage is at most this fraction of the mean usage.
     coherence : float
         If the absolute cosine of two atoms is above this value, the less used one is idle.
+
+    Notes
+    -----
+    An atom that is used as often as the others may by chance be missing from a few samples. Atoms are
+    therefore called idle after a pass over all data, or when the mean usage is at least ``1 / rare``.
     """
 
     pool: int
@@ -69,6 +80,22 @@ class IdleReplacement:
             idle.pool[weakest] = sample
             idle.pool_error[weakest] = error
 
+    def has_enough(self, idle: Idle) -> bool:
+        """Return whether enough uses were counted to tell an idle atom from a rare one."""
+        return self.rare * float(idle.usage.mean()) >= 1
+
+    def end_pass(
+        self, idle: Idle, atoms: Tensor, project: Callable[[Tensor], Tensor], *, stream: bool
+    ) -> list[int]:
+        """Replace idle atoms if the count covers a whole pass or enough uses; otherwise it is continued.
+
+        In a `stream` a pass is a part of the data, which may be a single sample.
+        """
+        whole = idle.n_checks == 0 and not stream
+        replaced = self.replace(idle, atoms, project) if whole or self.has_enough(idle) else []
+        idle.n_checks = 0
+        return replaced
+
     def replace(self, idle: Idle, atoms: Tensor, project: Callable[[Tensor], Tensor]) -> list[int]:
         """Replace idle atoms by the worst samples of the pool, in place; return the indices of these atoms.
 
@@ -87,6 +114,8 @@ class IdleReplacement:
             atoms[j] = new
             replaced.append(j)
         idle.n_replaced += len(replaced)
+        idle.n_checks += 1
+        idle.n_samples = 0
         idle.usage[:] = 0
         idle.pool_error[:] = -1.0
         return replaced

@@ -5,6 +5,7 @@
 A coder is a frozen dataclass of settings. `calepin.testing.check_coder` tests a new coder.
 """
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self
 
@@ -16,7 +17,20 @@ from torch import Tensor
 from calepin.penalties import L1, HardThreshold, NonNegativeL1, Penalty
 from calepin.problem import Problem
 
-__all__ = ["Coder", "Codes", "GradientRule", "like_input", "objective", "penalty_of"]
+__all__ = [
+    "FAR",
+    "Coder",
+    "Codes",
+    "GradientRule",
+    "like_input",
+    "objective",
+    "penalty_of",
+    "violation",
+    "warn_if_far",
+]
+
+FAR = 0.05
+"""Violation of the optimality conditions above which codes are called far from the minimiser."""
 
 GradientRule = Literal["dec", "ae-lasso", "ae-ls"]
 """The kind of gradient of a dictionary: see `calepin.learning.dictionary_gradient`."""
@@ -122,3 +136,43 @@ def objective(problem: Problem, codes: Codes, penalty: Penalty | None) -> np.nda
     z = codes.dense().to(problem.y.device)
     nll = problem.likelihood.nll(problem.operator(z) + codes.offset, problem.y)
     return nll.double().cpu().numpy() + penalty_of(penalty, codes.values)
+
+
+@torch.no_grad()
+def violation(problem: Problem, codes: Codes, penalty: Penalty | None) -> np.ndarray:
+    """Return how much codes violate the conditions of a minimiser of nll + penalty, (n,) in float64.
+
+    With the gradient g of the nll at z, and a step size s,
+
+        max |z - prox(z - s g, s)| / (s max |g|)
+
+    is 0 for a minimiser of a convex problem, and at most about 1. For the l1 norm it is the largest
+    difference between a correlation with the residual and the value that it has in the solution, in units of
+    alpha. The measure takes one gradient. Without a penalty, or with a hard threshold, whose result is not a
+    minimiser, it is 0.
+    """
+    z = codes.dense().to(problem.y.device)
+    if penalty is None or isinstance(penalty, HardThreshold):
+        return np.zeros(len(z))
+    problem = replace(problem, offset=codes.offset)
+    lipschitz = (problem.likelihood.curvature or 1.0) * problem.operator.norm_squared()
+    step = 1 / lipschitz if lipschitz > 0 else 1.0
+    gradient = problem.gradient(z)
+    residual = (z - penalty.prox(z - step * gradient, step)) / step
+    largest, scale = (values.abs().flatten(1).amax(1).double() for values in (residual, gradient))
+    return (largest / scale.clamp_min(torch.finfo(scale.dtype).tiny)).cpu().numpy()
+
+
+def warn_if_far(violations: np.ndarray, iterations: str) -> None:
+    """Warn if codes are far from the minimiser; `iterations` is the parameter that was too small."""
+    far = violations > FAR
+    if far.any():
+        from sklearn.exceptions import ConvergenceWarning
+
+        warnings.warn(
+            f"{int(far.sum())} of {len(far)} codes are far from the minimiser after {iterations} iterations: "
+            f"their optimality conditions are violated by up to {violations.max():.2g} times the gradient "
+            f"(expected at most {FAR:g}), and their largest entries are too small",
+            ConvergenceWarning,
+            stacklevel=4,
+        )

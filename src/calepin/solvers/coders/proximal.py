@@ -9,9 +9,9 @@ from torch import Tensor
 
 from calepin.core.checks import check_boolean, check_integer, check_number, check_one_of
 from calepin.likelihoods import Likelihood
-from calepin.penalties import Penalty
+from calepin.penalties import HardThreshold, Penalty
 from calepin.problem import Problem
-from calepin.solvers.coders.coder import Codes, GradientRule
+from calepin.solvers.coders.coder import FAR, Codes, GradientRule, violation
 from calepin.solvers.iterate import Solver
 from calepin.solvers.proximal import FISTA, ISTA
 from calepin.solvers.solve import solve
@@ -43,7 +43,7 @@ class ProximalCoder:
         Whether the penalty keeps codes nonnegative; used only when codes are refitted.
     tol : float, optional
         Relative change of a code below which it has converged. Without it, exactly `n_iter` iterations are
-        done, and convergence is unknown.
+        done; a code has converged if the violation of its optimality conditions is at most 0.05.
     differentiate : {"unroll", "last-k", "implicit"}, default "unroll"
         How the encoder is differentiated, for gradients that need it.
     last_k, checkpoint_every : int, optional
@@ -71,6 +71,8 @@ class ProximalCoder:
     ) -> Codes:
         """Return codes as a tensor, with their graph if the gradient is not "dec".
 
+        Without a gradient the codes say which of them have converged.
+
         Warns
         -----
         ConvergenceWarning
@@ -88,7 +90,11 @@ class ProximalCoder:
                 last_k=self.last_k,
                 checkpoint_every=self.checkpoint_every,
             )
-            return Codes(values, problem.offset)
+            codes = Codes(values, problem.offset)
+            if gradient is not None or isinstance(self.penalty, HardThreshold):
+                return codes
+            converged = violation(problem, codes, self.penalty) <= FAR
+            return replace(codes, converged=torch.from_numpy(converged).to(values.device))
         differentiate = "none" if gradient in (None, "dec") else self.differentiate
         found = solve(
             problem, solver, n_iter=self.n_iter, z0=z0, tol=self.tol, differentiate=differentiate,
