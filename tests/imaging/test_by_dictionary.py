@@ -199,3 +199,16 @@ def test_a_patch_that_is_not_sparse_is_not_worsened():
 def test_few_atoms_denoise_too(photograph, n_components):
     clean, y = photograph
     assert psnr(denoise(y, n_components=n_components).image, clean) > psnr(y, clean) + 7
+
+
+@pytest.mark.parametrize(("sigma", "offset"), [(1e-5, 0), (1e-7, 0), (1e-3, 2000)])
+def test_noise_beyond_single_precision_is_left(photograph, sigma, offset):
+    y = noisy(photograph[0][:40, :40] + offset, sigma)
+    with pytest.warns(UserWarning, match=f"noise of sigma {sigma:.3g} is below single precision"):
+        np.testing.assert_array_equal(denoise(y, sigma).image, y)
+
+
+def test_an_offset_is_no_obstacle(photograph):
+    clean = 100 + photograph[0]
+    y = noisy(clean)
+    assert np.mean((denoise(y).image - clean) ** 2) < 0.2 * np.mean((y - clean) ** 2)

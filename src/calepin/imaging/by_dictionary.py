@@ -1,8 +1,10 @@
 """Denoise an image with a dictionary learned from its own patches, and with groups of similar patches."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 from numpy.typing import NDArray
 
 from calepin.core.checks import check_integer, check_one_of
@@ -24,6 +26,10 @@ GROUP_PASSES = (
 )
 
 SMALLEST = 16  # pixels per side
+
+# Smallest noise that single precision resolves, as parts of the range of the image, whose squares are summed
+# over a patch, and of its largest value.
+OF_RANGE, OF_VALUE = 2.0**-13, 2.0**-18
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,11 @@ class DictionaryDenoiser:
             Another noise model than `GaussianNoise` with one level or `PoissonNoise`.
         ValueError
             Fewer than 16 pixels per side, or fewer than in a patch; no counts for `PoissonNoise`.
+
+        Warns
+        -----
+        UserWarning
+            The noise is too weak for single precision; the image is returned as it is.
         """
         if isinstance(noise, PoissonNoise):
             check_counts(image)
@@ -107,7 +118,7 @@ class DictionaryDenoiser:
         check_size(image, [max(self.patch_size, SMALLEST)] * 2)
         generator = numpy_generator(random_state)
         start = start_atoms(self.n_components, self.patch_size, generator)
-        if sigma == 0:
+        if _beyond_precision(image, sigma):
             return DenoiseResult(image.copy(), noise, start)
 
         noisy = to_planes(image, sigma)
@@ -134,3 +145,15 @@ class DictionaryDenoiser:
             return report
 
         return of_stage
+
+
+def _beyond_precision(image: NDArray[np.floating], sigma: float) -> bool:
+    """Return whether the noise is too weak to be removed in single precision, and warn if there is any."""
+    least = max(OF_RANGE * np.ptp(image), OF_VALUE * np.abs(image).max())
+    if sigma > 0 and sigma <= least:
+        warnings.warn(
+            f"noise of sigma {sigma:.3g} is below single precision ({least:.3g} for this image): the image "
+            "is returned as it is",
+            stacklevel=4,
+        )
+    return bool(sigma <= least)

@@ -141,19 +141,21 @@ def _clipped_fraction(plane: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return the fraction of clipped pixels of each patch."""
     clipped = ((plane <= low) | (plane >= high)).astype(np.float32)
     half = PATCH_SIZE // 2
+    if not clipped.any():
+        return np.zeros(_windows(plane).shape[:2])
     return ndimage.uniform_filter(clipped, PATCH_SIZE)[half:-half, half:-half]
 
 
 def _touches_constant_area(plane: np.ndarray) -> np.ndarray:
     """Return which patches have a pixel in common with a patch that is exactly constant."""
     half = PATCH_SIZE // 2
-    size = (PATCH_SIZE, PATCH_SIZE)
-    constant = ndimage.maximum_filter(plane, size) == ndimage.minimum_filter(plane, size)
-    constant = constant[half:-half, half:-half]
+    if not (plane[:, 1:] == plane[:, :-1]).any():  # most floating-point images: the filters would take longer
+        return np.zeros(_windows(plane).shape[:2], dtype=bool)
+    highest, lowest = (f(plane, PATCH_SIZE) for f in (ndimage.maximum_filter, ndimage.minimum_filter))
+    constant = (highest == lowest)[half:-half, half:-half]
     # patches have a pixel in common if their positions differ by less than their size along both axes
-    return (
-        ndimage.maximum_filter(constant, 2 * PATCH_SIZE - 1, mode="constant") if constant.any() else constant
-    )
+    reach = 2 * PATCH_SIZE - 1
+    return ndimage.maximum_filter(constant, reach, mode="constant") if constant.any() else constant
 
 
 def _gradient_operator(p: int) -> np.ndarray:
