@@ -294,7 +294,7 @@ SIGNALS = {
 
 
 def filters(**settings):
-    common = {"alpha": 0.2, "n_unfold": 10, "max_iter": 1, "random_state": 0, "batch_size": 20}
+    common = {"alpha": 0.2, "n_unfold": 200, "max_iter": 1, "random_state": 0, "batch_size": 20}
     return ConvolutionalDictionaryLearner(2, 5, **(common | settings))
 
 

@@ -22,7 +22,7 @@ LEARNERS = {
         4, n_unfold=2, max_iter=1, random_state=0, learn_step=True, learn_threshold=True, **given
     ),
     "convolutional": lambda **given: ConvolutionalDictionaryLearner(
-        2, 4, alpha=0.1, n_unfold=3, max_iter=1, random_state=0, **given
+        2, 4, alpha=0.1, n_unfold=100, max_iter=1, random_state=0, **given
     ),
     "generative": lambda **given: GenerativeDictionaryLearner(
         PolynomialSine(3), max_iter=1, random_state=0, **given
