@@ -332,6 +332,7 @@ def test_batches_of_signals_are_learned_from_coded_and_scored(make, signals):
     )
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of one signal
 def test_batches_of_counts_are_checked_as_signals_are(rng):
     counts = rng.poisson(2.0, (40, 1, 30)).astype(np.float32)
     settings = {"likelihood": "poisson", "max_iter": 3, "tol": 0}
