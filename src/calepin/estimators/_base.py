@@ -4,7 +4,6 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,7 +18,7 @@ from calepin.core.files import load_arrays, read_header, save_arrays
 from calepin.core.random import numpy_generator
 from calepin.learning.atoms import AtomSet, initial_atoms
 from calepin.learning.batches import ArrayBatches, Batches, IterableBatches
-from calepin.learning.rule import BaseRule
+from calepin.learning.rule import in_a_stream
 from calepin.learning.train import Callback, TrainState, load_checkpoint, train
 
 __all__ = ["BaseLearner", "choose", "on_device"]
@@ -253,8 +252,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _pass_over(self, data: Any, rule: Any, rng: np.random.Generator) -> Self:
         """Do one pass over the data, a part of a stream, starting from the current state."""
-        if isinstance(rule, BaseRule) and hasattr(rule, "stream"):
-            rule = replace(rule, stream=True)
+        rule = in_a_stream(rule)
         if not hasattr(self, "components_"):
             self._state = self._fresh(data, rule, rng)
         elif not hasattr(self, "_state"):  # loaded from a file, which has no state of the rule

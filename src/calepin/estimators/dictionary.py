@@ -348,8 +348,8 @@ class DictionaryLearner(BaseLearner):
     def _encode(self, problem: Problem, coder: Coder) -> Codes:
         """Return codes, and warn if the iterations for a penalty end far from the minimiser."""
         codes = coder.encode(problem)
-        is_ours = self.penalty is not None and isinstance(coder, ProximalCoder)
-        if is_ours and codes.converged is not None and not bool(codes.converged.all()):
+        missed = codes.converged is not None and not bool(codes.converged.all())
+        if missed and self.penalty is not None and isinstance(coder, ProximalCoder):
             warn_if_far(violation(problem, codes, coder.penalty), f"n_iter = {coder.n_iter}")
         return codes
 

@@ -224,7 +224,7 @@ class ClassicalRule(BaseRule):
 class _MomentRule(ClassicalRule):
     """A rule that accumulates moments of the codes."""
 
-    state: ClassVar[type[ClassicalState]] = MomentState
+    state: ClassVar[type[MomentState]] = MomentState
 
     def init(self, atoms: Any) -> MomentState:
         """Return the initial state with these atoms and zero moments."""
