@@ -5,7 +5,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,7 +22,7 @@ from calepin.core.reading import reading
 from calepin.estimators._samples import as_samples, require_no_mask, row_blocks
 from calepin.learning.atoms import AtomSet, initial_atoms
 from calepin.learning.batches import ArrayBatches, Batches, BlockBatches, IterableBatches
-from calepin.learning.rules.classical import ClassicalRule
+from calepin.learning.rule import in_a_stream
 from calepin.learning.train import Callback, TrainState, load_checkpoint, train
 
 __all__ = ["BaseLearner", "choose", "on_device"]
@@ -313,8 +312,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _pass_over(self, data: Any, rule: Any, rng: np.random.Generator) -> Self:
         """Do one pass over the data, a part of a stream, starting from the current state."""
-        if isinstance(rule, ClassicalRule):
-            rule = replace(rule, stream=True)
+        rule = in_a_stream(rule)
         if not hasattr(self, "components_"):
             self._state = self._fresh(data, rule, rng)
         elif not hasattr(self, "_state"):  # loaded from a file, which has no state of the rule

@@ -23,6 +23,7 @@ __all__ = [
     "DivergedError",
     "Rule",
     "State",
+    "in_a_stream",
     "require_finite",
     "tensor_of",
     "warn_if_vanished",
@@ -165,6 +166,12 @@ class BaseRule:
     def settings(self) -> dict[str, Any]:
         """Return the name and the fields of the rule for JSON."""
         return {"rule": self.name, **describe(self)}
+
+
+def in_a_stream(rule: Any) -> Any:
+    """Return a rule for passes that are parts of a stream; a rule without ``stream`` is returned itself."""
+    is_known = isinstance(rule, BaseRule) and hasattr(rule, "stream")
+    return replace(rule, **{"stream": True}) if is_known else rule
 
 
 def require_finite(name: str, values: Tensor) -> None:
