@@ -5,11 +5,13 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH  := torch==2.13.0
 OUT    ?= demo
+SECONDS ?= 3600
+JOBS   ?= 2
 OLDEST := 3.11
 NEWEST := 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean clean-cache
+.PHONY: help demo test fuzz lint format bench clean clean-cache
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  	/p' $(MAKEFILE_LIST)
@@ -21,6 +23,9 @@ demo: $(VENV)/.package ## denoise a photograph with a dictionary learned from it
 
 test: $(VENV)/.test ## the whole test suite
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+
+fuzz: $(VENV)/.test ## mutated calls, command lines and files, for SECONDS on JOBS processes
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --jobs $(JOBS)
 
 lint: $(VENV)/.lint ## ruff, and pyright for the oldest and the newest Python
 	$(BIN)/ruff check .

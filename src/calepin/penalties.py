@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from calepin.core.arguments import check_fields, takes_tensors
+
 __all__ = ["L1", "GroupL1", "HardThreshold", "NonNegativeL1", "Penalty"]
 
 
@@ -50,11 +52,14 @@ class L1:
 
     def __post_init__(self) -> None:
         _check_nonnegative("alpha", self.alpha)
+        check_fields(self)
 
+    @takes_tensors
     def value(self, z: Tensor) -> Tensor:
         """Weighted sum of magnitudes, shape (n,)."""
         return (self.alpha * z.abs()).flatten(1).sum(1)
 
+    @takes_tensors
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """Soft threshold at ``step_size * alpha``."""
         threshold = step_size * self.alpha
@@ -82,12 +87,15 @@ class NonNegativeL1:
 
     def __post_init__(self) -> None:
         _check_nonnegative("alpha", self.alpha)
+        check_fields(self)
 
+    @takes_tensors
     def value(self, z: Tensor) -> Tensor:
         """Weighted sum, infinite for a sample with a negative entry, shape (n,)."""
         total = (self.alpha * z).flatten(1).sum(1)
         return total.masked_fill((z < 0).flatten(1).any(1), math.inf)
 
+    @takes_tensors
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """One-sided soft threshold at ``step_size * alpha``."""
         return (v - step_size * self.alpha).relu()
@@ -119,12 +127,15 @@ class HardThreshold:
 
     def __post_init__(self) -> None:
         _check_nonnegative("threshold", self.threshold)
+        check_fields(self)
 
+    @takes_tensors
     def value(self, z: Tensor) -> Tensor:
         """``b^2 / 2`` for each nonzero entry, shape (n,)."""
         total = (0.5 * self.threshold**2 * (z != 0).to(z.abs().dtype)).flatten(1).sum(1)
         return total.masked_fill((z < 0).flatten(1).any(1), math.inf) if self.nonnegative else total
 
+    @takes_tensors
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """Hard threshold at b; `step_size` is not used."""
         # every comparison is False for NaN: NaN is kept, and reported by the caller
@@ -155,13 +166,16 @@ class GroupL1:
 
     def __post_init__(self) -> None:
         _check_nonnegative("alpha", self.alpha)
+        check_fields(self)
         if not isinstance(self.group_size, numbers.Integral) or self.group_size < 1:
             raise ValueError(f"group_size: expected a positive integer, got {self.group_size!r}")
 
+    @takes_tensors
     def value(self, z: Tensor) -> Tensor:
         """Weighted sum of group norms, shape (n,)."""
         return (self.alpha * self._norms(self._split(z))).flatten(1).sum(1)
 
+    @takes_tensors
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """Block soft threshold at ``step_size * alpha``."""
         groups = self._split(v)

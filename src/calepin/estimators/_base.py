@@ -12,7 +12,8 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from calepin.core.checks import check_integer, check_methods, check_number, check_one_of
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_device, check_integer, check_methods, check_number, check_one_of
 from calepin.core.errors import FileFormatError
 from calepin.core.files import load_arrays, read_header, save_arrays
 from calepin.core.random import numpy_generator
@@ -264,12 +265,14 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if not (isinstance(self.batch_size, str) and self.batch_size == "auto"):
             check_integer("batch_size", self.batch_size)
         check_number("tol", self.tol, least=0)
+        check_device("device", self.device)
         for name, methods in OBJECTS.items():
             value = getattr(self, name, None)
             if value is not None and not isinstance(value, str):
                 check_methods(name, value, *methods)
         if self.resume and self.checkpoint is None:
             raise ValueError("resume=True needs the path of a checkpoint, got checkpoint=None")
+        check_arguments(type(self).__init__, self.get_params(deep=False))
 
     def _check_unused(self, name: str, *unused: str) -> None:
         """Raise ValueError for a parameter that has no effect beside the object given as parameter `name`."""

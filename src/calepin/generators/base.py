@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from calepin.core.arguments import check_arguments, takes_tensors
+from calepin.core.checks import check_floating
+
 __all__ = [
     "Generator",
     "by_layers",
@@ -31,6 +34,7 @@ ENTRYWISE: tuple[type[nn.Module], ...] = (
 _N_PROBES = 4
 
 
+@takes_tensors
 def linearise(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
     """Return G(z), (n, p), and its Jacobian, (n, k, p): row i is the derivative along latent i.
 
@@ -43,7 +47,14 @@ def linearise(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
         Maps latents (n, k) to coefficients (n, p).
     z : Tensor, shape (n, k)
         Latents.
+
+    Raises
+    ------
+    TypeError
+        If the generator is not a function.
     """
+    if isinstance(generator, type) or not callable(generator):
+        raise TypeError(f"generator: expected a function of latents, got {generator!r:.60}")
     own = getattr(generator, "linearise", None)
     if own is not None:
         return own(z)
@@ -108,7 +119,10 @@ def latent_dimension(generator: Generator, latent_dim: int | None = None) -> int
     ValueError
         If neither is known, or if they differ.
     """
+    check_arguments(latent_dimension, locals())
     own: Any = getattr(generator, "latent_dim", None)
+    if isinstance(generator, type) or not callable(generator):
+        raise TypeError(f"generator: expected a function of latents, got {generator!r:.60}")
     k = own if latent_dim is None else latent_dim
     if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 1:
         raise ValueError(
@@ -168,6 +182,9 @@ def check_generator(
     RuntimeWarning
         If batch normalisation or dropout is in training mode.
     """
+    check_arguments(check_generator, locals())
+    if like is not None:
+        check_floating("like", like)
     k = latent_dimension(generator, latent_dim)
     if n_features is not None and k > n_features:
         raise ValueError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calepin.core.arguments import check_fields
 from calepin.core.checks import check_integer, check_one_of
 from calepin.core.random import RandomState, numpy_generator
 from calepin.imaging.first_pass import RULES, code_planes, learn_atoms, start_atoms
@@ -72,6 +73,7 @@ class DictionaryDenoiser:
         check_one_of("rule", self.rule, sorted(RULES))
         check_integer("n_iter", self.n_iter, least=0)
         check_integer("group_passes", self.group_passes, least=0, most=len(GROUP_PASSES))
+        check_fields(self)
 
     def denoise(
         self,

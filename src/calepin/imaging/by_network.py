@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from calepin.core.arguments import check_fields
 from calepin.core.checks import check_integer, check_number
 from calepin.core.random import RandomState
 from calepin.datasets.noise import PoissonNoise
@@ -87,6 +88,7 @@ class NetworkDenoiser:
 
     def __post_init__(self) -> None:
         check_integer("n_shifts", self.n_shifts, optional=True)
+        check_fields(self)
 
     def denoise(
         self,

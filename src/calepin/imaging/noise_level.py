@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import stats
 
+from calepin.core.arguments import check_arguments
+
 __all__ = ["estimate_noise"]
 
 PATCH_SIZE = 7
@@ -37,6 +39,7 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     ValueError
         An image that is too small, not real and finite, or of another shape.
     """
+    check_arguments(estimate_noise, locals())
     image = np.asarray(image)
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 16:
         raise ValueError(

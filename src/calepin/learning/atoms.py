@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
+from calepin.core.arguments import check_arguments, check_fields
+from calepin.core.checks import check_integer
 from calepin.learning.batches import Batches
 
 __all__ = ["AtomSet", "dct_atoms", "initial_atoms"]
@@ -29,11 +32,16 @@ class AtomSet:
     shape: Literal["ball", "sphere"] = "ball"
     nonnegative: bool = False
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def project(self, atoms: Any) -> Any:
         """Return the projection of atoms (n_components, n_features) onto the set, a new array or tensor.
 
         A zero atom stays zero. In a nonnegative set an atom without positive entries becomes zero.
         """
+        if not isinstance(atoms, Tensor | np.ndarray) or atoms.ndim == 0:
+            raise TypeError(f"atoms: expected an array or a tensor of atoms, got {atoms!r:.60}")
         if self.nonnegative:
             atoms = atoms.clip(min=0)
         norms = (atoms * atoms).sum(-1, keepdims=True) ** 0.5
@@ -71,6 +79,7 @@ def initial_atoms(
     ValueError
         If `init` is an unknown name, or an array of the wrong shape or with NaN or infinity.
     """
+    check_arguments(initial_atoms, locals())
     head = data.head(4 * n_components, generator)
     samples = np.asarray(head.X if isinstance(head.X, np.ndarray) else head.X.cpu().numpy())
     n_features = samples.shape[1]
@@ -104,6 +113,8 @@ def dct_atoms(n_components: int, n_features: int) -> np.ndarray:
     cosines along one axis. All cosines but the constant one have zero mean (Aharon, Elad and Bruckstein
     2006).
     """
+    check_integer("n_components", n_components)
+    check_integer("n_features", n_features)
     side = math.isqrt(n_features)
     if side * side == n_features and side > 1:
         per_axis = int(np.ceil(np.sqrt(n_components)))

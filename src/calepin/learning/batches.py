@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from calepin.core.arguments import check_arguments
+
 __all__ = ["ArrayBatches", "Batch", "Batches", "IterableBatches", "permuted"]
 
 Array = np.ndarray | torch.Tensor
@@ -92,6 +94,7 @@ class ArrayBatches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
+        check_arguments(ArrayBatches.__init__, locals())
         if len(X) == 0:
             raise ValueError("X has 0 samples, expected at least 1")
         if batch_size is not None and batch_size < 1:
@@ -174,6 +177,7 @@ class IterableBatches:
         dtype: Any = None,
         device: torch.device | str | None = None,
     ) -> None:
+        check_arguments(IterableBatches.__init__, locals())
         self.batches, self.missing = batches, missing
         self.dtype, self.device = dtype, device
         self.n_steps: int | None = len(batches) if hasattr(batches, "__len__") else None  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
 from calepin.likelihoods import Gaussian, Likelihood
 from calepin.operators.dense import Dense
 from calepin.penalties import HardThreshold, Penalty
@@ -88,6 +89,7 @@ def dictionary_gradient(
         If "implicit" is combined with a penalty without an implicit gradient, or a hard threshold with
         decay.
     """
+    check_arguments(dictionary_gradient, locals())
     leaf = _tensor("atoms", atoms, "(n_components, n_features)")
     samples = _tensor("y", y, "(n, n_features)")
     if samples.device != leaf.device:

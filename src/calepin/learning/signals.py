@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checkpoint import describe
 from calepin.learning.batches import Batch, permuted
 from calepin.likelihoods import Binomial, Likelihood
@@ -80,6 +81,7 @@ class SignalBatches:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:
+        check_arguments(SignalBatches.__init__, locals())
         self.signals, self.likelihood, self.trials = signals, likelihood, trials
         self.offset: Any = offset
         self.batch_size = len(signals) if batch_size is None else min(batch_size, len(signals))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
 from calepin.core.random import torch_generator
 from calepin.networks.untrained import UntrainedNetwork
 
@@ -61,6 +62,7 @@ class DeepImagePrior(UntrainedNetwork):
         output: str = "sigmoid",
         input_generator: torch.Generator | None = None,
     ) -> None:
+        check_arguments(DeepImagePrior.__init__, locals())
         if len(out_size) != 2:
             raise ValueError(f"out_size: expected two axes, got {tuple(out_size)}")
         if kernel % 2 == 0 or kernel < 1:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_floating, check_integer
 from calepin.core.random import randn
 
 __all__ = ["ComplexPair", "LinearGenerator", "UntrainedNetwork"]
@@ -114,6 +116,8 @@ class LinearGenerator(UntrainedNetwork):
     matrix: Tensor
 
     def __init__(self, matrix: Tensor) -> None:
+        if check_floating("matrix", matrix).is_complex():
+            raise ValueError(f"matrix: expected real numbers, got {matrix.dtype}")
         if matrix.ndim != 2 or not matrix.numel():
             raise ValueError(
                 f"matrix: expected shape (n_features, n_coefficients), got {tuple(matrix.shape)}"
@@ -127,6 +131,7 @@ class LinearGenerator(UntrainedNetwork):
 
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return zero coefficients for n problems, (n, n_coefficients)."""
+        check_integer("n", n)
         return torch.zeros(n, self.n_parameters, dtype=like.dtype.to_real(), device=like.device)
 
     def jacobian_norm_squared(self) -> float:
@@ -144,6 +149,7 @@ class ComplexPair(UntrainedNetwork):
     """
 
     def __init__(self, network: UntrainedNetwork) -> None:
+        check_arguments(ComplexPair.__init__, locals())
         channels = network.out_shape[0]
         if channels % 2 or len(network.out_shape) < 2:
             raise ValueError(

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_floating
 from calepin.operators.base import LinearOperator
 from calepin.operators.diagonal import Diagonal
 
@@ -39,6 +41,16 @@ def weighted(operator: LinearOperator, y: Tensor, weights: Tensor) -> Weighted:
     ValueError
         All measurements are zero.
     """
+    check_arguments(weighted, locals())
+    operator.check_output(y)
+    check_floating("y", y)
+    check_floating("weights", weights)
+    try:
+        weights.expand(operator.out_shape)
+    except RuntimeError:
+        raise ValueError(
+            f"weights: expected a shape that broadcasts to {operator.out_shape}, got {tuple(weights.shape)}"
+        ) from None
     target = weights * y
     scale = float(operator.adjoint(target).abs().square().mean().sqrt())
     if not scale > 0:

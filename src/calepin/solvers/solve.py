@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_integer, check_number, check_one_of, check_tensor
 from calepin.core.errors import IncompatibleError
 from calepin.generators.latent_problem import LatentProblem
@@ -89,6 +90,7 @@ def solve(
     ValueError
         If an argument is out of range, or if the codes diverged because of the solver's step size.
     """
+    check_arguments(solve, locals())
     _check_arguments(problem, n_iter, z0, differentiate, tol)
     _check_modes(differentiate, last_k, checkpoint_every, tol)
     check_requirements(problem, solver)

@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments, check_fields, takes_tensors
+from calepin.core.checks import check_floating, check_integer
 from calepin.core.random import randn, torch_generator
 from calepin.core.threads import single_threaded_torch
 from calepin.generators.base import Generator, latent_dimension
@@ -124,6 +126,9 @@ class GenerativeRule(BaseRule):
     prior: float = 0.0
     radius: float | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def init(self, atoms: Any) -> Any:
         """Return the initial state with this A."""
@@ -349,6 +354,7 @@ class LeastSquares(GenerativeRule):
             atoms.copy_(torch.cholesky_solve(torch.add(B, before, alpha=ridge), factor))
 
 
+@takes_tensors
 def algorithm1_step(
     atoms: Tensor,
     coefficients: Tensor,
@@ -378,6 +384,9 @@ def algorithm1_step(
     delta : float, default infinity
         Radius of the balls.
     """
+    for name, values in (("atoms", atoms), ("coefficients", coefficients), ("y", y), ("inverse", inverse)):
+        check_floating(name, values)
+    check_arguments(algorithm1_step, locals())
     gradient = coefficients.mT @ (coefficients @ atoms - y) / len(y)
     moved = atoms - step_size * (inverse @ gradient)
     if first is None or delta == math.inf:
@@ -395,6 +404,9 @@ def preconditioner(
 
     It is a pseudo-inverse: zero on directions that G does not reach.
     """
+    check_arguments(preconditioner, locals())
+    check_floating("like", like)
+    check_integer("n", n)
     k = latent_dimension(generator, latent_dim)
     coefficients = generator(randn((n, k), like=like, generator=torch_generator(seed)))
     moment = (coefficients.mT @ coefficients).double() / n

@@ -14,6 +14,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_boolean, check_methods, check_one_of
 from calepin.likelihoods import Gaussian, Likelihood
 from calepin.operators.base import LinearOperator
@@ -109,6 +110,7 @@ def sparse_encode(
     check_one_of("output", output, OUTPUTS)
     if likelihood is not None:
         check_methods("likelihood", likelihood, "nll", "score", "mean")
+    check_arguments(sparse_encode, locals())
     if output == "csr" and isinstance(X, Tensor):
         raise ValueError("output: expected 'dense' for tensors, got 'csr'")
     with _names_samples():
@@ -128,6 +130,11 @@ def dense_problem(y: Tensor, atoms: Tensor, observed: Tensor | None = None) -> P
 
     Where `observed` is False, y is ignored and may be NaN.
     """
+    check_arguments(dense_problem, locals())
+    if not bool(torch.isfinite(atoms).all()):
+        raise ValueError("atoms: expected finite values, got NaN or infinity")
+    if observed is not None and observed.shape != y.shape:
+        raise ValueError(f"observed: expected the shape of y, {tuple(y.shape)}, got {tuple(observed.shape)}")
     if observed is None:
         return Problem(Dense(atoms), Gaussian(), y)
     operator = Mask(observed, per_sample=True) @ Dense(atoms)
