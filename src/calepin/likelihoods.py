@@ -125,7 +125,7 @@ class Binomial:
         if not isinstance(self.trials, Tensor) and not is_number(self.trials):
             raise ValueError(f"trials: expected whole numbers of at least 1, got {self.trials!r}")
         trials = torch.as_tensor(self.trials)
-        if trials.is_complex() or not trials.numel():
+        if trials.is_complex() or trials.dtype == torch.bool or not trials.numel():
             raise ValueError(
                 f"trials: expected whole numbers of at least 1, got {trials.dtype} of {tuple(trials.shape)}"
             )

@@ -63,6 +63,8 @@ class Problem:
         for name, tensor in self.operator.state_dict().items():
             _check_same_kind(self.y, f"operator.{name}", tensor)
         self.likelihood.check(self.y)
+        if not bool(torch.isfinite(torch.as_tensor(self.offset)).all()):
+            raise ValueError("offset: expected finite values, got NaN or infinity")
         if isinstance(self.offset, Tensor) and not _broadcasts(self.offset, self.y):
             raise ValueError(
                 f"offset: expected a shape that broadcasts to that of y, {tuple(self.y.shape)}, "

@@ -40,10 +40,21 @@ FREE = {"title", "xlabel", "ylabel", "names", "checkpoint", "random_state", "par
 MAPS = re.compile(
     r"(operators\.\w+\.(forward|adjoint)|operators\.(centred|root|estimate)\w*|likelihoods\.\w+\.(nll|mean|score|sample)"
     r"|penalties\.\w+\.(value|prox)|Problem\.\w+|generators\.\w+\.(forward|eta|objective|gradient|evaluate)"
-    r"|generators\.linearise|networks\.\w+\.\w+|\w*Noise\.\w+|learning\.AtomSet\.project)$"
+    r"|generators\.linearise|networks\.\w+\.\w+|operators\.(Dense|Diagonal|ConvDictionary)|\w*Noise\.\w+|learning\.AtomSet\.project|solve)$"
 )
 INFINITE = re.compile(
-    r"(metrics\.(psnr|duality_gap)|penalties\.\w+\.value|reconstruction\.recovery_bound|generators\.samples_needed)"
+    r"metrics\.(psnr|duality_gap)|penalties\.\w+\.value|reconstruction\.(recovery_bound|fit_untrained)"
+    r"|generators\.samples_needed"
+)
+# Complex tensors are meant there.
+COMPLEX = re.compile(
+    r"operators\.(Dense|Diagonal)|Problem|likelihoods\.Gaussian|solvers\.dense_problem|.*(kspace|consistent)"
+)
+# What comes in batches is looked at by the rule that learns from it, a name by what reads the file, an
+# initial code by the coders that use it; `iterate` takes any problem.
+LATE = re.compile(
+    r"learning\.(Array|Iterable|Signal)Batches|solvers\.iterate|learning\.preconditioner|sparse_encode"
+    r"|imaging\.NetworkDenoiser|solvers\.\w+Coder\.encode|solvers\.(convolutional_\w+|refit_codes)"
 )
 
 
@@ -99,12 +110,16 @@ def _judge_error(
 ) -> None:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     text = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+    if argument == "X" and "sklearn" in frame.filename and isinstance(error, ERRORS):
+        return  # scikit-learn's checks of the data of an estimator
+    if LATE.match(name) and isinstance(error, (*ERRORS, AttributeError, RuntimeError)):
+        return
     if not frame.filename.startswith(HERE) or not isinstance(error, ERRORS):
         origin = "/".join(Path(frame.filename).parts[-2:])
         raise FaultError(f"{place}: raised inside {origin}:{frame.lineno}: {text}")
     if isinstance(error, calepin.IncompatibleError | DivergedError):
         return
-    named = re.match(r"[\w.\[\]]+: ", str(error))  # of a function behind this one
+    named = re.match(r"\w[\w.\[\]']*( and \w+)*: ", str(error))  # of a function behind this one
     if not named and not any(re.search(rf"\b{re.escape(known)}\b", str(error)) for known in arguments):
         raise FaultError(f"{place}: names no argument: {text}")
 
@@ -114,13 +129,13 @@ def _judge_result(
 ) -> None:
     plain = name.partition(":")[0]
     last = mutation.rpartition(": ")[2]
-    passes_on = MAPS.match(plain) and not _is_finite(arguments.get(argument))
+    passes_on = MAPS.match(plain) and (last == "huge" or not _is_finite(arguments.get(argument)))
     for value in _numbers(result):
-        if np.isnan(value).any() and not passes_on:
+        if np.isnan(value).any() and not passes_on and not LATE.match(plain):
             raise FaultError(f"{place}: returned NaN")
         if np.isinf(value).any() and not passes_on and not INFINITE.match(plain):
             raise FaultError(f"{place}: returned infinity")
-    if MAPS.match(plain):
+    if MAPS.match(plain) or LATE.match(plain) or (last == "complex" and COMPLEX.match(plain)):
         return
     if (last in REFUSED or _is_fraction(mutation, name, argument)) and argument not in FREE:
         raise FaultError(f"{place}: accepted")

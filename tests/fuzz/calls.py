@@ -6,7 +6,7 @@ without "calepin."; a method follows its class. Names that are not called are in
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -921,8 +921,7 @@ add("learning.preconditioner", learning.preconditioner, generator=NET, latent_di
 add("learning.CosineDecay", learning.CosineDecay, n_steps=10, warm_up=0.1, last=0.01)
 add(
     "learning.SOAP",
-    learning.SOAP,
-    params=[nn.Parameter(torch.rand(3, 4))],
+    partial(learning.SOAP, [nn.Parameter(torch.rand(3, 4))]),
     lr=0.002,
     betas=(0.9, 0.99),
     statistics=0.95,
@@ -1276,6 +1275,12 @@ add(
     stimulus=ETA[0],
     bin_width=0.001,
 )
+
+
+@late("spikes.session_figure")
+def _() -> Call:
+    settings = dict(kernel_size=6, n_events=2, order=2, n_rounds=1)
+    return spikes.session_figure, dict(session=spikes.analyse_spikes(TRAINS, **settings))
 
 
 @cache

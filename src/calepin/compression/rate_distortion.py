@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from calepin.compression.clp import Model
 from calepin.compression.coding import Quantiser, encode_integers
 from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array
 
 __all__ = ["RateDistortion", "components_instead", "rate_distortion"]
 
@@ -58,10 +59,17 @@ def rate_distortion(
         Shape of a sample in [0, 1], for JPEG. Default: a square if n_features is one, else there is no JPEG.
     seed : int
         Seed of the learned dictionary.
+
+    Raises
+    ------
+    ValueError
+        Data that are not a matrix of finite numbers, or no number of bits.
     """
     check_arguments(rate_distortion, locals())
-    X = np.asarray(X, np.float64)
-    known = X if training is None else np.asarray(training, np.float64)
+    if not bits:
+        raise ValueError("bits: expected at least one number of bits, got none")
+    X = check_array("X", X, ndim=2)
+    known = X if training is None else check_array("training", training, ndim=2)
     points = {
         "latents": _latents(X, model, bits),
         "PCA": _pca(X, known, bits),

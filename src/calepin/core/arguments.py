@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from calepin.core.checks import is_integer, is_number
+from calepin.core.errors import IncompatibleError
 
 __all__ = ["check_arguments", "check_fields", "takes_tensors"]
 
@@ -52,7 +53,7 @@ def _kinds(function: Callable[..., Any]) -> dict[str, tuple[tuple[Any, ...], boo
         kinds = _members(_resolved(parameter.annotation, function))
         if not variadic and all(_is_known(kind) for kind in kinds):
             default = parameter.default
-            found[name] = kinds, isinstance(default, float) and math.isinf(default)
+            found[name] = kinds, isinstance(default, float) and math.isinf(default) and default > 0
     return found
 
 
@@ -113,7 +114,7 @@ def _is_of(value: Any, kind: Any, unbounded: bool) -> bool:
     if kind is int:
         return is_integer(value)
     if kind is float:
-        return is_number(value) or (unbounded and isinstance(value, float) and math.isinf(value))
+        return is_number(value) or (unbounded and isinstance(value, float) and value == math.inf)
     if kind is bool:
         return isinstance(value, bool | np.bool_)
     if kind is ArrayLike:
@@ -130,7 +131,7 @@ def _is_of(value: Any, kind: Any, unbounded: bool) -> bool:
     if origin is None:
         return _is_instance(value, kind)
     if origin is np.ndarray:
-        return isinstance(value, np.ndarray) and value.dtype.kind in "biufc"
+        return _is_instance(value, np.ndarray)
     if origin is collections.abc.Callable:
         return callable(value)
     if issubclass(origin, Sequence):
@@ -139,6 +140,8 @@ def _is_of(value: Any, kind: Any, unbounded: bool) -> bool:
 
 
 def _is_instance(value: Any, kind: type) -> bool:
+    if kind is np.ndarray:
+        return isinstance(value, kind) and value.dtype.kind in "biufc"
     if not getattr(kind, "_is_protocol", False):
         return isinstance(value, kind)
     # a class of one's own need not have all: what a solver needs is its own check
@@ -193,7 +196,7 @@ def _described(kind: Any) -> str:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return f"one of {', '.join(map(repr, parts))}"
-    if origin is np.ndarray:
+    if np.ndarray in (kind, origin):
         return "an array of numbers"
     if origin is collections.abc.Callable:
         return "a function"
@@ -243,7 +246,7 @@ def _explained(
         if not any(_is_of(given[name], kind, False) for kind in some):
             return TypeError(f"{name}: expected a torch.Tensor, got {_shown(given[name])}")
     tensors = {name: given[name] for name in kinds if isinstance(given[name], Tensor)}
-    if not tensors or not isinstance(error, RuntimeError | IndexError):
+    if not tensors:
         return None
     shapes = ", ".join(f"{value.dtype} of shape {tuple(value.shape)}" for value in tensors.values())
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -252,4 +255,7 @@ def _explained(
 
 def _is_own(error: Exception) -> bool:
     """Return whether calepin raised an error itself: then it names an argument already."""
-    return isinstance(error, TypeError | ValueError) and re.match(r"[\w.]+: ", str(error)) is not None
+    if isinstance(error, IncompatibleError):
+        return True
+    named = re.match(r"\w[\w.]*( and \w+)*: ", str(error)) is not None
+    return named and isinstance(error, TypeError | ValueError)

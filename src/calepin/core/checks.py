@@ -23,6 +23,8 @@ __all__ = [
     "is_number",
 ]
 
+_HUGE = 1e140  # the sum of the squares of larger numbers overflows
+
 
 def is_integer(value: Any) -> TypeGuard[int]:
     """Return whether a value is an integer, of Python or NumPy, and not a bool."""
@@ -153,8 +155,10 @@ def check_array(
     if not array.size and not empty:
         raise ValueError(f"{name}: expected at least one entry, got shape {array.shape}")
     array = array.astype(np.float64, copy=False)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+    if array.size and not max(-array.min(), array.max()) < _HUGE:  # also False for NaN
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+        raise ValueError(f"{name}: expected values below {_HUGE:g}, got {np.abs(array).max():.3g}")
     return array
 
 
@@ -163,6 +167,8 @@ def check_device(name: str, value: Any) -> None:
     if value is None or isinstance(value, torch.device):
         return
     try:
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise TypeError
         torch.empty(0, device=value)
     except (RuntimeError, TypeError, AssertionError, NotImplementedError):
         raise ValueError(

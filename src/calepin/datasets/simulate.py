@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_array, check_integer, check_shape
+from calepin.core.random import numpy_generator
 
 __all__ = [
     "ConvolutionalData",
@@ -74,7 +75,7 @@ def simulate_sparse(
         raise ValueError(f"amplitude: expected a range 0 <= low <= high, got {amplitude}")
     if noise < 0:
         raise ValueError(f"noise: expected at least 0, got {noise}")
-    rng = np.random.default_rng(random_state)
+    rng = numpy_generator(random_state)
     atoms = rng.standard_normal((n_components, n_features))
     atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
     support = rng.permuted(np.tile(np.arange(n_components), (n_samples, 1)), axis=1)[:, :n_nonzero]
@@ -125,7 +126,7 @@ def smooth_filters(
     check_arguments(smooth_filters, locals())
     from scipy.ndimage import gaussian_filter
 
-    rng = np.random.default_rng(random_state)
+    rng = numpy_generator(random_state)
     noise = rng.standard_normal((n_components, n_channels, *kernel_size))
     filters = gaussian_filter(noise, [0, 0, *(size / 16 for size in kernel_size)], mode="constant")
     for axis, size in enumerate(kernel_size, start=2):
@@ -192,7 +193,7 @@ def simulate_convolutional(
         likelihood is unknown, or a range is empty or negative.
     """
     check_arguments(simulate_convolutional, locals())
-    rng = np.random.default_rng(random_state)
+    rng = numpy_generator(random_state)
     if atoms is None:
         atoms = smooth_filters(n_components, kernel_size, random_state=rng)
     atoms = check_array("atoms", atoms)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from calepin.core.arguments import check_arguments, takes_tensors
+from calepin.core.checks import check_number
 from calepin.generators._nonnegative import nonnegative_least_squares
 
 if TYPE_CHECKING:
@@ -237,6 +238,7 @@ class Sine(_Family):
         seed: int = 0,
         dtype: torch.dtype | None = None,
     ) -> None:
+        check_number("scale", scale, most=1e30)
         check_arguments(Sine.__init__, locals())
         super().__init__(latent_dim, n_coefficients)
         draw = torch.Generator().manual_seed(seed)

@@ -155,6 +155,8 @@ def identifiability(
         raise ValueError(
             f"atoms: expected {coefficients.shape[1]} rows, one per coefficient, got {len(rows)}"
         )
+    if not bool(torch.isfinite(coefficients.square().sum()) & torch.isfinite(jacobian.square().sum())):
+        raise ValueError("latents: expected ones with finite coefficients, got values that overflow")
     whiten = _whitening(coefficients, tol)
     basis = _row_space(rows)
     flat, width = coefficients @ whiten, basis.shape[1]
@@ -203,7 +205,7 @@ def _latents(
 
     like = like_generator(generator, default=torch.float64)
     if latents is not None:
-        return torch.as_tensor(np.asarray(latents), dtype=like.dtype, device=like.device)
+        return torch.tensor(check_array("latents", latents, ndim=2)).to(like)
     k = latent_dimension(generator, latent_dim)
     if n_samples is None:
         need = samples_needed(min(rows.shape), len(rows), k)

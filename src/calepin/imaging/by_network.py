@@ -89,6 +89,8 @@ class NetworkDenoiser:
     def __post_init__(self) -> None:
         check_integer("n_shifts", self.n_shifts, optional=True)
         check_fields(self)
+        if isinstance(self.model, str) and not self.model:
+            raise ValueError("model: expected a name or a file, got an empty text")
 
     def denoise(
         self,

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from calepin.core.arguments import check_arguments, check_fields
-from calepin.core.checks import check_one_of
+from calepin.core.checks import check_floating, check_one_of
 from calepin.core.random import randn, torch_generator
 from calepin.datasets.noise import GaussianNoise
 from calepin.learning.batches import ArrayBatches
@@ -134,6 +134,7 @@ def train_denoiser(
         Steps, seconds and history of the run.
     """
     check_arguments(train_denoiser, locals())
+    check_floating("images", images)
     network = new_denoiser(settings, seed=seed) if start is None else copy.deepcopy(start)
     network = network.to(images.device, images.dtype)
     network.shifts_at_once = settings.n_shifts  # one batch: a step is small

@@ -42,6 +42,8 @@ class AtomSet:
         """
         if not isinstance(atoms, Tensor | np.ndarray) or atoms.ndim == 0:
             raise TypeError(f"atoms: expected an array or a tensor of atoms, got {atoms!r:.60}")
+        if isinstance(atoms, Tensor) and atoms.is_complex():
+            raise ValueError(f"atoms: expected real numbers, got {atoms.dtype}")
         if self.nonnegative:
             atoms = atoms.clip(min=0)
         norms = (atoms * atoms).sum(-1, keepdims=True) ** 0.5
@@ -80,6 +82,7 @@ def initial_atoms(
         If `init` is an unknown name, or an array of the wrong shape or with NaN or infinity.
     """
     check_arguments(initial_atoms, locals())
+    check_integer("n_components", n_components)
     head = data.head(4 * n_components, generator)
     samples = np.asarray(head.X if isinstance(head.X, np.ndarray) else head.X.cpu().numpy())
     n_features = samples.shape[1]
@@ -91,6 +94,8 @@ def initial_atoms(
             samples = np.where(np.asarray(head.mask), samples, 0)
         atoms = makers[init](n_components, n_features, samples, generator)
     else:
+        if np.iscomplexobj(init):
+            raise ValueError("init: expected real atoms, got complex ones")
         atoms = np.array(init, dtype=np.float64)
         if atoms.shape != (n_components, n_features):
             raise ValueError(

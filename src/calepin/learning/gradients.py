@@ -153,6 +153,8 @@ def decoder_loss(
 
 def _tensor(name: str, values: Any, shape: str) -> Tensor:
     """Return an array as a tensor; raise ValueError unless it is real, finite and has two axes."""
+    if not isinstance(values, Tensor) and np.asarray(values).dtype.kind not in "biufc":
+        raise ValueError(f"{name}: expected real numbers of shape {shape}, got {values!r:.60}")
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
     if tensor.ndim != 2 or not tensor.numel() or tensor.is_complex():
         raise ValueError(

@@ -22,7 +22,7 @@ def psnr(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
         If shapes differ, or `peak` is not positive.
     """
     pixels, clean = _same_shape(pixels, clean)
-    check_number("peak", peak, above=0)
+    check_number("peak", peak, above=0, most=1e140)
     total = sum(
         float(((pixels[i : i + BAND].astype(np.float64) - clean[i : i + BAND]) ** 2).sum())
         for i in range(0, len(clean), BAND)
@@ -45,7 +45,7 @@ def ssim(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
     from skimage.metrics import structural_similarity
 
     pixels, clean = _same_shape(pixels, clean)
-    check_number("peak", peak, above=0)
+    check_number("peak", peak, above=0, most=1e140)
     if clean.ndim not in {2, 3} or min(clean.shape[:2]) < WINDOW:
         raise ValueError(f"pixels: expected at least {WINDOW} rows and columns, got shape {clean.shape}")
     margin = WINDOW // 2

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from calepin.core.arguments import check_arguments, takes_tensors
-from calepin.core.checks import check_integer, check_number, check_one_of
+from calepin.core.checks import check_floating, check_integer, check_number, check_one_of
 from calepin.core.errors import FileFormatError, IncompatibleError
 from calepin.core.files import load_arrays, save_arrays
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
@@ -127,6 +127,7 @@ class UnfoldedAutoencoder(nn.Module):
         if local_mean is not None:
             _check_local_mean(local_mean, Gaussian())
         check_arguments(UnfoldedAutoencoder.__init__, locals())
+        check_floating("atoms", atoms)
         known = type(penalty) in PENALTIES.values()
         if learn_threshold and not known:
             raise IncompatibleError(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_floating
 from calepin.core.random import randn
 from calepin.networks.untrained import UntrainedNetwork
 
@@ -37,8 +38,8 @@ def box_kernel(width: int, *, ndim: int = 1) -> Tensor:
 def gaussian_kernel(sigma: float, *, ndim: int = 1) -> Tensor:
     """Return a Gaussian kernel of standard deviation `sigma` pixels, truncated at 4 sigma, of unit sum."""
     check_arguments(gaussian_kernel, locals())
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma: expected a positive number, got {sigma!r}")
+    if not 0 < sigma < 1e6:
+        raise ValueError(f"sigma: expected a positive number below 1e6, got {sigma!r}")
     reach = math.ceil(4 * sigma)
     place = torch.arange(-reach, reach + 1, dtype=torch.float64)
     return _product(torch.exp(-0.5 * (place / sigma) ** 2), ndim)
@@ -62,6 +63,7 @@ class TwoLayerGenerator(UntrainedNetwork):
 
     def __init__(self, size: int | tuple[int, ...], *, kernel: Tensor, channels: int = 256) -> None:
         check_arguments(TwoLayerGenerator.__init__, locals())
+        check_floating("kernel", kernel)
         pixels = (size,) if isinstance(size, int) else tuple(size)
         if channels < 2 or channels % 2:
             raise ValueError(f"channels: expected an even number of at least 2, got {channels}")

@@ -226,6 +226,8 @@ def scan_kspace(
     """
     check_arguments(scan_kspace, locals())
     check_number("acceleration", acceleration, least=1, optional=True)
+    if np.ndim(kspace) != 3:
+        raise ValueError(f"kspace: expected shape (n_coils, height, width), got {np.shape(kspace)}")
     if not np.isfinite(kspace).all():
         raise ValueError("kspace: expected finite samples, got NaN or infinity")
     check_one_of("pattern", pattern, get_args(Pattern))

@@ -146,6 +146,8 @@ def jacobian_spectrum(
     check_integer("n_iter", n_iter, least=0)
     if n * p <= _DENSE_ENTRIES:
         rows = jacobian.adjoint(torch.eye(n).to(jacobian.weights).view(n, *network.out_shape))
+        if not bool(torch.isfinite(rows).all()):
+            raise ValueError("weights: expected ones with a finite Jacobian, got NaN or infinity in it")
         vectors, values, _ = torch.linalg.svd(rows.double(), full_matrices=False)
         vectors = vectors.T[:rank]
     elif rank is None:
@@ -272,6 +274,7 @@ def low_frequency_energy(signal: ArrayLike, p: int) -> float:
     check_integer("p", p, most=x.size)
     if not x.any():
         raise ValueError("signal: expected one that is not all zero, got zeros")
+    x = x / np.abs(x).max() if np.abs(x).max() < 1e-140 else x  # squares of such numbers are zero
     spectrum = x
     squared = np.zeros(x.shape)
     for axis, n in enumerate(x.shape):

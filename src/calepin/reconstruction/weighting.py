@@ -1,5 +1,6 @@
 """Weighted measurements."""
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor
@@ -53,6 +54,8 @@ def weighted(operator: LinearOperator, y: Tensor, weights: Tensor) -> Weighted:
         ) from None
     target = weights * y
     scale = float(operator.adjoint(target).abs().square().mean().sqrt())
+    if scale == math.inf:
+        raise ValueError("weights: expected smaller numbers, got products with y that overflow")
     if not scale > 0:
         raise ValueError("y: expected measurements that are not all zero, got only zeros")
     expanded = weights.expand(operator.out_shape).clone()

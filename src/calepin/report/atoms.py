@@ -21,7 +21,7 @@ def patch_shape(n_features: int) -> tuple[int, ...] | None:
 
     The shape is unique, because no number is both a square and three times a square.
     """
-    check_arguments(patch_shape, locals())
+    check_integer("n_features", n_features)
     side = math.isqrt(n_features)
     if side * side == n_features:
         return (side, side)

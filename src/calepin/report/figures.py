@@ -142,6 +142,9 @@ def curves(
 ) -> Figure:
     """Return a figure of named curves with their bands."""
     check_arguments(curves, locals())
+    for label, line in lines.items():
+        if not isinstance(line, Curve):
+            raise TypeError(f"lines[{label!r}]: expected a Curve, got {line!r:.60}")
     for name, scale in (("xscale", xscale), ("yscale", yscale)):
         check_one_of(name, scale, ("linear", "log", "symlog", "logit"))
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -176,7 +179,7 @@ def sheet(columns: Mapping[str, NDArray[np.floating]], *, n_rows: int = 6) -> Fi
     check_arguments(sheet, locals())
     check_integer("n_rows", n_rows)
     for title, images in columns.items():
-        check_array(f"columns[{title!r}]", images)
+        check_array(f"columns[{title!r}]", images, ndim=3)
     n_rows = min(n_rows, *(len(images) for images in columns.values()))
     figure = Figure(figsize=(1.2 * len(columns), 1.15 * n_rows + 0.3), layout="constrained")
     axes = figure.subplots(n_rows, len(columns), squeeze=False)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from calepin.core.arguments import check_arguments
-from calepin.core.checks import check_integer
+from calepin.core.checks import check_integer, check_methods
 from calepin.core.errors import IncompatibleError
 from calepin.core.samples import expand, norm
 from calepin.generators.latent_problem import LatentProblem
@@ -191,6 +191,7 @@ def iterate(
     """
     check_arguments(iterate, locals())
     check_integer("n_iter", n_iter, least=0)
+    check_methods("iteration", iteration, "step")
     if not isinstance(getattr(state, "z", None), Tensor):
         raise TypeError(f"state: expected a state with a tensor z, got {state!r:.60}")
     first = before = state.z

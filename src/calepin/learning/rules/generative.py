@@ -26,7 +26,7 @@ from calepin.core.arguments import check_arguments, check_fields, takes_tensors
 from calepin.core.checks import check_floating, check_integer
 from calepin.core.random import randn, torch_generator
 from calepin.core.threads import single_threaded_torch
-from calepin.generators.base import Generator, latent_dimension
+from calepin.generators.base import Generator, latent_dimension, like_generator
 from calepin.generators.latent_problem import LatentProblem
 from calepin.learning.batches import Batch
 from calepin.learning.rule import AtomState, BaseRule, tensor_of
@@ -129,6 +129,8 @@ class GenerativeRule(BaseRule):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if isinstance(self.generator, type):
+            raise TypeError(f"generator: expected a function, got the class {self.generator.__name__}")
 
     def init(self, atoms: Any) -> Any:
         """Return the initial state with this A."""
@@ -339,7 +341,7 @@ class LeastSquares(GenerativeRule):
         if scale == 0:
             return  # all coefficients are zero: the batches say nothing about the atoms
         before = atoms.to(M)
-        if self.ridge == "evidence":
+        if isinstance(self.ridge, str):
             change = B - M @ before
             residual = energy[0] - ((B + change) * before).sum()
             ridge = _most_probable_ridge(M, change, residual, energy[1])
@@ -406,6 +408,9 @@ def preconditioner(
     """
     check_arguments(preconditioner, locals())
     check_floating("like", like)
+    own = like_generator(generator, like.dtype)
+    if like.dtype != own.dtype:
+        raise ValueError(f"like: expected the dtype of the generator, {own.dtype}, got {like.dtype}")
     check_integer("n", n)
     k = latent_dimension(generator, latent_dim)
     coefficients = generator(randn((n, k), like=like, generator=torch_generator(seed)))

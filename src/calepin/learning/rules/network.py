@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from calepin.core.arguments import check_arguments
 from calepin.core.checkpoint import describe
-from calepin.core.checks import check_integer, check_number, check_one_of
+from calepin.core.checks import check_integer, check_methods, check_number, check_one_of
 from calepin.core.random import torch_generator
 from calepin.learning.batches import Batch
 from calepin.learning.optimizers import Optimizer, tensor_state
@@ -226,6 +226,9 @@ class NetworkRule(ModuleRule):
         average: int | None = None,
         seed: int = 0,
     ) -> None:
+        check_methods("network", network, "parameters", "random_shifts")
+        if noise is not None:
+            check_methods("noise", noise, "scale")
         check_one_of("target", target, TARGETS)
         check_integer("crop", crop, least=max(network.kernel), optional=True)
         check_number("max_norm", max_norm, above=0, optional=True)
