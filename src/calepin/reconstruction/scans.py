@@ -228,8 +228,8 @@ def scan_kspace(
     check_number("acceleration", acceleration, least=1, optional=True)
     if np.ndim(kspace) != 3:
         raise ValueError(f"kspace: expected shape (n_coils, height, width), got {np.shape(kspace)}")
-    if not np.isfinite(kspace).all():
-        raise ValueError("kspace: expected finite samples, got NaN or infinity")
+    if not np.isfinite(kspace).all() or not np.any(kspace):
+        raise ValueError("kspace: expected finite samples that are not all zero")
     check_one_of("pattern", pattern, get_args(Pattern))
     if acceleration is not None and mask is not None:
         raise ValueError("mask: expected one of mask and acceleration, got both")

@@ -206,7 +206,7 @@ def recovery_bound(
     """
     x, sigma = check_array("signal", signal).ravel(), check_array("sigma", sigma).ravel()
     check_integer("n_measurements", n_measurements, least=0)
-    check_number("xi", xi)
+    check_number("xi", xi, least=-1e100, most=1e100)
     rows = trigonometric_basis(len(x)) if basis is None else check_array("basis", basis)
     if rows.shape != (len(sigma), len(x)):
         raise ValueError(f"sigma: expected one value for each of {len(rows)} rows of basis, got {len(sigma)}")
