@@ -5,12 +5,14 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH  := torch==2.13.0
 OUT    ?= demo
+SECONDS ?= 3600
+JOBS   ?= 2
 OLDEST := 3.11
 NEWEST := 3.13
 KILLS  ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture lint format bench clean clean-cache
+.PHONY: help demo test torture fuzz lint format bench clean clean-cache
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  	/p' $(MAKEFILE_LIST)
@@ -25,6 +27,9 @@ test: $(VENV)/.test ## the whole test suite
 
 torture: $(VENV)/.test ## kill learners and commands $(KILLS) times at random moments; nothing may be lost
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python tests/torture/torture.py --kills $(KILLS)
+
+fuzz: $(VENV)/.test ## mutated calls, command lines and files, for SECONDS on JOBS processes
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --jobs $(JOBS)
 
 lint: $(VENV)/.lint ## ruff, and pyright for the oldest and the newest Python
 	$(BIN)/ruff check .

@@ -12,7 +12,6 @@ do not depend on `eta` are omitted.
 """
 
 import math
-import numbers
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments, takes_tensors
 from calepin.core.checks import check_tensor
 from calepin.core.random import randn
 from calepin.core.samples import inner, take_rows
@@ -75,6 +75,7 @@ class Gaussian:
         """Return 1, the second derivative of `nll`."""
         return 1.0
 
+    @takes_tensors
     def nll(self, eta: Tensor, y: Tensor) -> Tensor:
         """Half the squared distance of each sample from its mean, shape (n,)."""
         check_tensor("eta", eta)
@@ -82,17 +83,20 @@ class Gaussian:
         residual = y - eta
         return 0.5 * inner(residual, residual)
 
+    @takes_tensors
     def mean(self, eta: Tensor) -> Tensor:
         """Return `eta`: the link is the identity."""
         check_tensor("eta", eta)
         return eta
 
+    @takes_tensors
     def score(self, eta: Tensor, y: Tensor) -> Tensor:
         """Return the residual y - eta."""
         check_tensor("eta", eta)
         check_tensor("y", y)
         return y - eta
 
+    @takes_tensors
     def sample(self, eta: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Return `eta` plus noise."""
         check_tensor("eta", eta)
@@ -102,8 +106,7 @@ class Gaussian:
 
     def check(self, y: Tensor) -> None:
         """Raise ValueError unless every entry is finite."""
-        check_tensor("y", y)
-        if not _all_finite(y):
+        if not _all_finite(check_tensor("y", y)):
             _refuse(y, ~torch.isfinite(y), expected="finite values")
 
 
@@ -125,9 +128,13 @@ class Binomial:
     trials: int | Tensor = 1
 
     def __post_init__(self) -> None:
-        trials = torch.as_tensor(
-            self.trials if isinstance(self.trials, numbers.Number) else check_tensor("trials", self.trials)
-        )
+        if not isinstance(self.trials, int | float):
+            check_tensor("trials", self.trials)
+        trials = torch.as_tensor(self.trials)
+        if trials.is_complex() or trials.dtype == torch.bool or not trials.numel():
+            raise ValueError(
+                f"trials: expected whole numbers of at least 1, got {trials.dtype} of {tuple(trials.shape)}"
+            )
         bad = ~((trials >= 1) & torch.isfinite(trials) & (trials == trials.round()))
         if bad.any():
             raise ValueError(
@@ -139,29 +146,35 @@ class Binomial:
         """Return a quarter of the largest number of trials: the variance at p = 1/2."""
         return float(torch.as_tensor(self.trials).max()) / 4
 
+    @takes_tensors
     def take(self, rows: Tensor, ndim: int) -> "Binomial":
         """Return the family for some samples of a batch with `ndim` axes."""
+        check_arguments(Binomial.take, {"rows": rows, "ndim": ndim})
         if not isinstance(self.trials, Tensor):
             return self
         return Binomial(take_rows(self.trials, rows, ndim))
 
+    @takes_tensors
     def nll(self, eta: Tensor, y: Tensor) -> Tensor:
         """Negative log-likelihood of each sample without its binomial coefficients, shape (n,)."""
         check_tensor("eta", eta)
         check_tensor("y", y)
         return (self.trials * F.softplus(eta) - y * eta).flatten(1).sum(1)
 
+    @takes_tensors
     def mean(self, eta: Tensor) -> Tensor:
         """Return ``trials * p``, the expected number of successes."""
         check_tensor("eta", eta)
         return self.trials * torch.sigmoid(eta)
 
+    @takes_tensors
     def score(self, eta: Tensor, y: Tensor) -> Tensor:
         """Return the residual ``y - trials * p``."""
         check_tensor("eta", eta)
         check_tensor("y", y)
         return y - self.mean(eta)
 
+    @takes_tensors
     def sample(self, eta: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw the number of successes of every entry."""
         check_tensor("eta", eta)
@@ -172,8 +185,7 @@ class Binomial:
 
     def check(self, y: Tensor) -> None:
         """Raise ValueError unless every entry is a whole number from 0 to its number of trials."""
-        check_tensor("y", y)
-        trials = torch.as_tensor(self.trials, device=y.device)
+        trials = torch.as_tensor(self.trials, device=check_tensor("y", y).device)
         try:
             fits = torch.broadcast_shapes(trials.shape, y.shape) == y.shape
         except RuntimeError:
@@ -204,24 +216,28 @@ class Poisson:
         """Return None: the second derivative, exp(eta), has no bound."""
         return None
 
+    @takes_tensors
     def nll(self, eta: Tensor, y: Tensor) -> Tensor:
         """Negative log-likelihood of each sample without log(y!), shape (n,)."""
         check_tensor("eta", eta)
         check_tensor("y", y)
         return (self.mean(eta) - y * eta).flatten(1).sum(1)
 
+    @takes_tensors
     def mean(self, eta: Tensor) -> Tensor:
         """Return the rate ``exp(eta)``."""
         check_tensor("eta", eta)
         # half of the exponent's range, so that sums and squares of rates are finite too
         return eta.clamp_max(0.5 * math.log(torch.finfo(eta.dtype).max)).exp()
 
+    @takes_tensors
     def score(self, eta: Tensor, y: Tensor) -> Tensor:
         """Return the residual ``y - exp(eta)``."""
         check_tensor("eta", eta)
         check_tensor("y", y)
         return y - self.mean(eta)
 
+    @takes_tensors
     def sample(self, eta: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw the counts of every entry."""
         check_tensor("eta", eta)
@@ -243,7 +259,7 @@ def _all_finite(y: Tensor) -> bool:
 
 
 def _refuse_all_but_counts(y: Tensor) -> None:
-    if y.is_complex():
+    if check_tensor("y", y).is_complex() or y.dtype == torch.bool:
         raise ValueError(f"y: expected real counts, got {y.dtype}")
     _refuse(y, ~torch.isfinite(y), expected="finite counts")
     _refuse(y, y < 0, expected="counts of at least 0")

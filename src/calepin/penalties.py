@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from calepin.core.arguments import check_fields, takes_tensors
 from calepin.core.checks import check_tensor
 
 __all__ = ["L1", "GroupL1", "HardThreshold", "NonNegativeL1", "Penalty"]
@@ -52,12 +53,15 @@ class L1:
 
     def __post_init__(self) -> None:
         _check_nonnegative("alpha", self.alpha)
+        check_fields(self)
 
+    @takes_tensors
     def value(self, z: Tensor) -> Tensor:
         """Weighted sum of magnitudes, shape (n,)."""
         check_tensor("z", z)
         return (self.alpha * z.abs()).flatten(1).sum(1)
 
+    @takes_tensors
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """Soft threshold at ``step_size * alpha``."""
         check_tensor("v", v)
@@ -86,13 +90,16 @@ class NonNegativeL1:
 
     def __post_init__(self) -> None:
         _check_nonnegative("alpha", self.alpha)
+        check_fields(self)
 
+    @takes_tensors
     def value(self, z: Tensor) -> Tensor:
         """Weighted sum, infinite for a sample with a negative entry, shape (n,)."""
         check_tensor("z", z)
         total = (self.alpha * z).flatten(1).sum(1)
         return total.masked_fill((z < 0).flatten(1).any(1), math.inf)
 
+    @takes_tensors
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """One-sided soft threshold at ``step_size * alpha``."""
         check_tensor("v", v)
@@ -125,13 +132,16 @@ class HardThreshold:
 
     def __post_init__(self) -> None:
         _check_nonnegative("threshold", self.threshold)
+        check_fields(self)
 
+    @takes_tensors
     def value(self, z: Tensor) -> Tensor:
         """``b^2 / 2`` for each nonzero entry, shape (n,)."""
         check_tensor("z", z)
         total = (0.5 * self.threshold**2 * (z != 0).to(z.abs().dtype)).flatten(1).sum(1)
         return total.masked_fill((z < 0).flatten(1).any(1), math.inf) if self.nonnegative else total
 
+    @takes_tensors
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """Hard threshold at b; `step_size` is not used."""
         check_tensor("v", v)
@@ -163,14 +173,17 @@ class GroupL1:
 
     def __post_init__(self) -> None:
         _check_nonnegative("alpha", self.alpha)
+        check_fields(self)
         if not isinstance(self.group_size, numbers.Integral) or self.group_size < 1:
             raise ValueError(f"group_size: expected a positive integer, got {self.group_size!r}")
 
+    @takes_tensors
     def value(self, z: Tensor) -> Tensor:
         """Weighted sum of group norms, shape (n,)."""
         check_tensor("z", z)
         return (self.alpha * self._norms(self._split(z))).flatten(1).sum(1)
 
+    @takes_tensors
     def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
         """Block soft threshold at ``step_size * alpha``."""
         check_tensor("v", v)

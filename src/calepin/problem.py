@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_fields, takes_tensors
 from calepin.core.checks import check_tensor
 from calepin.core.errors import IncompatibleError
 from calepin.core.samples import take_rows
@@ -55,12 +56,15 @@ class Problem:
             check_tensor("offset", self.offset)
         if not (self.y.is_floating_point() or self.y.is_complex()):
             raise ValueError(f"y: expected a floating or complex dtype, got {self.y.dtype}")
+        check_fields(self)
         self.operator.check_output(self.y)
         if self.y.shape[0] == 0:
             raise ValueError(f"y: expected at least one sample, got shape {tuple(self.y.shape)}")
         for name, tensor in self.operator.state_dict().items():
             _check_same_kind(self.y, f"operator.{name}", tensor)
         self.likelihood.check(self.y)
+        if not bool(torch.isfinite(torch.as_tensor(self.offset)).all()):
+            raise ValueError("offset: expected finite values, got NaN or infinity")
         if isinstance(self.offset, Tensor) and not _broadcasts(self.offset, self.y):
             raise ValueError(
                 f"offset: expected a shape that broadcasts to that of y, {tuple(self.y.shape)}, "
@@ -87,6 +91,7 @@ class Problem:
         """Whether some of the samples form a problem too: the operator is the same for all samples."""
         return self.operator.n_samples is None
 
+    @takes_tensors
     def take(self, rows: Tensor) -> "Problem":
         """Return the problem of some of the samples, which may be repeated.
 
@@ -112,15 +117,18 @@ class Problem:
         """Return codes that are all zero."""
         return self.y.new_zeros(self.code_shape)
 
+    @takes_tensors
     def eta(self, z: Tensor) -> Tensor:
         """Return the linear predictor of codes z, shape of y."""
         eta = self.operator(check_tensor("z", z))
         return eta + self.offset if isinstance(self.offset, Tensor) or self.offset else eta
 
+    @takes_tensors
     def nll(self, z: Tensor) -> Tensor:
         """Return the negative log-likelihood of codes z, one number per sample, (n,)."""
         return self.likelihood.nll(self.eta(z), self.y)
 
+    @takes_tensors
     def gradient(self, z: Tensor) -> Tensor:
         """Return the gradient of `nll` in z: ``-A^H score(eta(z), y)``, shape of z."""
         return -self.operator.adjoint(self.likelihood.score(self.eta(z), self.y))

@@ -49,6 +49,20 @@ def test_the_rate_distortion_curve_is_drawn_beside_its_peers(transferred, run):
     assert (transferred / "curve.png").stat().st_size > 1000
 
 
+def test_it_says_where_principal_components_would_be_smaller(transferred, run):
+    rng = np.random.default_rng(0)
+    line = rng.random((40, 1)) * np.linspace(0, 1, 64)  # one component explains all
+    np.save(transferred / "line.npy", line.reshape(40, 8, 8).astype(np.float32))
+    arguments = ["-m", transferred / "model.safetensors", "-o", transferred / "line.clp"]
+    status, out, _ = run("compress", transferred / "line.npy", *arguments)
+    assert status == 0
+    assert "principal components of these samples would need" in out
+    out = run("compress", transferred / "line.npy", *arguments, "--json")[1]
+    said = json.loads(out)
+    needed = float(said["principal_components"].split()[0])
+    assert needed < said["n_bytes"] / 4
+
+
 def test_what_goes_wrong_is_one_line(transferred, run):
     (transferred / "cut.clp").write_bytes(b"CLP1" + bytes(50))
     np.save(transferred / "flat.npy", np.ones(5))

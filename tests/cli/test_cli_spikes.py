@@ -153,6 +153,7 @@ def test_bad_input_is_one_line(capsys):
         ("a.npy", ["--unit", "1"], "--unit"),
         ("a.mat", ["--bin-width", "0.001"], "--bin-width"),
         ("a.mat", ["--align", "cue"], "--align"),
+        ("a.npy", ["--align", "cue"], "--align"),
         ("a.npy", ["--window", "0:1"], "--window"),
     ],
 )

@@ -121,7 +121,7 @@ def test_other_files_and_versions_are_named(model, tmp_path):
         (np.zeros(12), {}, "X: expected real numbers of shape"),
         (np.zeros((0, 12)), {}, "X: expected real numbers of shape"),
         (np.zeros((3, 5)), {}, "X: expected 12 features per sample, those of the model, got 5"),
-        (np.full((3, 12), np.nan), {}, "X: expected finite numbers"),
+        (np.full((3, 12), np.nan), {}, "X: expected finite"),
         (np.zeros((3, 12), complex), {}, "X: expected real numbers"),
         (np.ones((3, 12)), {"digits": -1}, "digits: expected an integer from 0 to 15 or None, got -1"),
         (np.ones((3, 12)), {"digits": 2.5}, "digits: expected an integer from 0 to 15"),

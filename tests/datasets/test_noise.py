@@ -85,7 +85,7 @@ def test_they_stand_at_the_top():
         (lambda: add_noise(np.ma.masked_equal([1.0, 2.0], 1), PoissonNoise(4)), "image: expected no mask"),
         (lambda: PoissonNoise(0.0), "peak: expected a finite number above 0"),
         (lambda: add_noise(np.full(3, -1.0), PoissonNoise(4)), "image: expected no negative entries"),
-        (lambda: add_noise(np.full(3, np.nan), PoissonNoise(4)), "image: expected no negative entries"),
+        (lambda: add_noise(np.full(3, np.nan), PoissonNoise(4)), "image: expected finite values"),
     ],
 )
 def test_what_is_wrong_is_named(make, message):

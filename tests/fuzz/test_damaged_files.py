@@ -1,7 +1,8 @@
 """A damaged file of any kind gives a result or one error that names it, and nothing on stderr."""
 
 import pytest
-import readers
+
+from . import readers
 
 SEEDS = 40
 

@@ -112,7 +112,7 @@ def test_samples_needed_counts_equations():
     ("arguments", "message"),
     [
         ({"atoms": np.ones(3)}, "atoms: expected finite numbers of shape"),
-        ({"atoms": np.full((9, 5), np.nan)}, "atoms: expected finite numbers"),
+        ({"atoms": np.full((9, 5), np.nan)}, "atoms: expected finite"),
         ({"atoms": atoms_of(8, 12)}, "atoms: expected 9 rows, one per coefficient, got 8"),
         ({"n_samples": 5}, "n_samples: expected at least"),
     ],

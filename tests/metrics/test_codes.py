@@ -68,9 +68,12 @@ def test_coherence_is_the_cosine_of_the_smallest_angle():
     ("call", "message"),
     [
         (lambda: support_recovery([[1.0]], [[1.0, 2.0]]), "codes: expected the shape of reference"),
-        (lambda: support_recovery([[1.0]], [[1.0]], threshold=-1), "threshold: expected at least 0"),
+        (
+            lambda: support_recovery([[1.0]], [[1.0]], threshold=-1),
+            "threshold: expected a finite number of at least 0",
+        ),
         (lambda: code_error([[1.0]], [[np.nan]]), "reference: expected finite"),
-        (lambda: duality_gap([[1.0]], [[1.0]], [[1.0]], alpha=0), "alpha: expected a finite positive"),
+        (lambda: duality_gap([[1.0]], [[1.0]], [[1.0]], alpha=0), "alpha: expected a finite number above 0"),
         (lambda: duality_gap([[1.0]], [[1.0, 2.0]], [[1.0]], alpha=1), r"codes: expected shape \(1, 1\)"),
         (lambda: duality_gap([[1.0]], [[1.0]], [[1.0, 1.0]], alpha=1), r"atoms: expected shape \(1, 1\)"),
         (lambda: mutual_coherence([[1.0, 0.0]]), "atoms: expected at least two"),

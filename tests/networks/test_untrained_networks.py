@@ -156,7 +156,7 @@ def test_complex_channels_are_real_then_imaginary():
         (lambda: DeepDecoder((4, 4, 4)), "out_size: expected one or two axes"),
         (lambda: DeepDecoder((8, 8), in_size=9), "in_size: expected 1 to"),
         (lambda: DeepDecoder((32, 32), channels=0), "channels: expected at least 1, got 0"),
-        (lambda: DeepDecoder((32, 32), output="tanh"), "output: expected 'sigmoid' or 'none'"),
+        (lambda: DeepDecoder((32, 32), output="tanh"), "output: expected one of 'sigmoid', 'none'"),
         (
             lambda: DeepDecoder((32, 32), upsampling=torch.ones(4)),
             "upsampling: expected 'linear'",

@@ -384,7 +384,7 @@ def test_missing_capabilities_are_named():
 
 
 def test_a_negative_weight_is_named():
-    with pytest.raises(ValueError, match="weight: expected at least 0"):
+    with pytest.raises(ValueError, match="weight: expected a finite number of at least 0"):
         data_consistent(SKETCH, images(), Y, weight=-1.0)
 
 

@@ -136,16 +136,16 @@ def test_drift_is_a_ratio_whichever_comes_first():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: trigonometric_basis(0), "n: expected at least 1"),
+        (lambda: trigonometric_basis(0), "n: expected a positive integer"),
         (lambda: kernel_weights(np.zeros(3), 8), "kernel: expected an entry"),
         (lambda: recovery_bound(np.ones(4), np.ones(3), 2), "sigma: expected one value"),
-        (lambda: measurements_needed(np.ones(4), np.ones(4), 0.0), "error: expected a positive"),
-        (lambda: low_frequency_energy(np.ones(4), 5), "p: expected 1 to 4"),
+        (lambda: measurements_needed(np.ones(4), np.ones(4), 0.0), "error: expected a finite number above 0"),
+        (lambda: low_frequency_energy(np.ones(4), 5), "p: expected an integer from 1 to 4"),
         (lambda: low_frequency_energy(np.ones((2, 2, 2)), 1), "signal: expected one or two axes"),
         (lambda: spectral_drift(np.ones(3), np.ones(4)), "after: expected shape"),
         (
             lambda: jacobian_spectrum(LinearGenerator(torch.ones(2, 3)), torch.zeros(3), rank=4),
-            "rank: expected 1 to 2",
+            "rank: expected an integer from 1 to 2",
         ),
     ],
 )

@@ -63,6 +63,7 @@ def compress(
     The file holds a hash of the model and a checksum: another model, or a damaged file, is an error.
     """
     from calepin.compression.clp import read_clp, write_clp
+    from calepin.compression.rate_distortion import components_instead
     from calepin.datasets.arrays import load_samples
 
     output = Output(quiet, as_json)
@@ -71,7 +72,8 @@ def compress(
     X, model = load_samples(data), load_model(model_path, shown=not quiet)
     known = None if training is None else load_samples(training).reshape(-1, X[0].size)
     size = write_clp(output_path, X, model, **given(digits=digits, bits=bits))
-    error = _relative_error(read_clp(output_path, model, trusted=True), X)
+    restored = read_clp(output_path, model, trusted=True)
+    error = _relative_error(restored, X)
     values: dict[str, Any] = {
         "n_bytes": size,
         "bits_per_sample": 8 * size / len(X),
@@ -79,6 +81,9 @@ def compress(
         "relative_error": error,
         "written": [str(output_path)],
     }
+    instead = components_instead(X, output_path.read_bytes(), restored)
+    if instead is not None:
+        values["principal_components"] = instead
     if curve is not None:
         values["rate_distortion"] = _draw_curve(X, model, known, curve)
         values["written"].append(str(curve))
@@ -86,6 +91,8 @@ def compress(
         f"{len(X)} samples in {size} bytes: {8 * size / len(X):.1f} bits per sample, "
         f"1/{X.nbytes / size:.0f} of {data}; relative error {error:.4f}"
     )
+    if instead is not None:
+        output.line(f"principal components of these samples would need {instead}")
     output.line(", ".join(values["written"]))
     output.result(values)
 

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calepin.compression.coding import EncodedIntegers, Quantiser, encode_integers
-from calepin.core.checks import check_integer
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array, check_integer, check_methods
 from calepin.core.errors import FileFormatError
 from calepin.core.files import atomic_write
 from calepin.core.paths import check_input
@@ -79,6 +80,8 @@ def compress(X: ArrayLike, model: Model, *, digits: int | None = None, bits: int
     ValueError
         No samples, NaN, another number of features, or digits or bits out of range.
     """
+    check_array("X", X, empty=True)
+    check_methods("model", model, "transform", "inverse_transform")
     samples = np.asarray(X)
     if samples.ndim < 2 or 0 in samples.shape or samples.dtype.kind not in "fiub":
         raise ValueError(
@@ -120,6 +123,7 @@ def decompress(content: bytes, model: Model, *, trusted: bool = False) -> NDArra
     ValueError
         Another model than the one used for compression.
     """
+    check_arguments(decompress, locals())
     return _restore(*_unpack(content, "content", trusted), model, "content")
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calepin.core.checks import check_integer
+from calepin.core.arguments import check_fields
+from calepin.core.checks import check_array, check_integer
 
 __all__ = ["EncodedIntegers", "Quantiser", "encode_integers"]
 
@@ -47,6 +48,9 @@ class Quantiser:
             )
         check_integer("digits", self.digits, least=0, most=15, optional=True)
         check_integer("bits", self.bits, most=32, optional=True)
+        check_fields(self)
+        if len(self.low) != len(self.high):
+            raise ValueError(f"high: expected as many as low, {len(self.low)}, got {len(self.high)}")
 
     @classmethod
     def fit(
@@ -68,30 +72,35 @@ class Quantiser:
         """
         if bits is None:
             return cls() if digits is None else cls(digits)
-        z = latents.astype(np.float64)
+        z = check_array("latents", latents, ndim=2)
         return cls(digits, bits, tuple(z.min(0).tolist()), tuple(z.max(0).tolist()))
 
     def encode(self, latents: NDArray[np.floating]) -> NDArray[np.int64]:
         """Return latents (n, k) as integers."""
-        z = latents.astype(np.float64)
+        z = check_array("latents", latents, ndim=2)
         if self.digits is not None:
             if np.abs(z).max() * 10.0**self.digits >= 2.0**62:
                 raise ValueError(
                     f"digits: expected fewer for latents up to {np.abs(z).max():.3g}, got {self.digits}"
                 )
             return np.rint(z * 10.0**self.digits).astype(np.int64)
-        low, width = self._grid()
+        low, width = self._grid(z)
         return np.rint((z - low) / width).astype(np.int64)
 
     def decode(self, integers: NDArray[np.integer]) -> NDArray[np.float64]:
         """Return the rounded latents of integers (n, k)."""
+        whole = check_array("integers", integers, ndim=2)
         if self.digits is not None:
-            return integers / 10.0**self.digits
-        low, width = self._grid()
-        return low + integers * width
+            return whole / 10.0**self.digits
+        low, width = self._grid(whole)
+        return low + whole * width
 
-    def _grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the lowest value and the step size of the quantiser in each dimension."""
+    def _grid(self, values: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the lowest value and the step size of the quantiser in each dimension of the values."""
+        if values.shape[1] != len(self.low):
+            raise ValueError(
+                f"low: expected one for each of {values.shape[1]} dimensions, got {len(self.low)}"
+            )
         low, high = np.array(self.low), np.array(self.high)
         # a constant dimension has only the lowest value, so its step size does not matter
         return low, np.where(high > low, (high - low) / (2.0 ** (self.bits or 0) - 1), 1.0)

@@ -20,8 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from calepin.compression.clp import Model
 from calepin.compression.coding import Quantiser, encode_integers
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array
 
-__all__ = ["RateDistortion", "rate_distortion"]
+__all__ = ["RateDistortion", "components_instead", "rate_distortion"]
+
+_MOST_SAMPLES = 2000  # of the comparison with principal components
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,17 @@ def rate_distortion(
         Shape of a sample in [0, 1], for JPEG. Default: a square if n_features is one, else there is no JPEG.
     seed : int
         Seed of the learned dictionary.
+
+    Raises
+    ------
+    ValueError
+        Data that are not a matrix of finite numbers, or no number of bits.
     """
-    X = np.asarray(X, np.float64)
-    known = X if training is None else np.asarray(training, np.float64)
+    check_arguments(rate_distortion, locals())
+    if not bits:
+        raise ValueError("bits: expected at least one number of bits, got none")
+    X = check_array("X", X, ndim=2)
+    known = X if training is None else check_array("training", training, ndim=2)
     points = {
         "latents": _latents(X, model, bits),
         "PCA": _pca(X, known, bits),
@@ -69,6 +81,31 @@ def rate_distortion(
         points["JPEG"] = _jpeg(X, shape)
     peak = float(X.max() - X.min()) or 1.0
     return {name: _frontier(found, len(X), peak) for name, found in points.items()}
+
+
+def components_instead(X: NDArray, content: bytes, restored: NDArray) -> str | None:
+    """Return what principal components of the samples would need, if that is less than the content of a file.
+
+    As in `rate_distortion`, they are quantised and coded like latents, and are known to both sides. The
+    comparison uses the first 2000 samples.
+
+    Parameters
+    ----------
+    X, restored : array of shape (n_samples, ...)
+        Samples, and what is left of them.
+    content : bytes
+        Content of a .clp file.
+    """
+    flat, back = (np.asarray(a, np.float64).reshape(len(X), -1)[:_MOST_SAMPLES] for a in (X, restored))
+    if len(flat) < 2:
+        return None
+    size, error = len(content) * len(flat) / len(X), float(np.mean((back - flat) ** 2))
+    fewer = [point for point in _pca(flat, flat, (4, 6, 8)) if point[0] < size and point[1] <= error]
+    if not fewer:
+        return None
+    least, its_error = min(fewer)
+    scale = max(float(np.linalg.norm(flat)), 1e-300) / math.sqrt(flat.size)
+    return f"{least * len(X) / len(flat):.0f} bytes at error {math.sqrt(its_error) / scale:.3f}"
 
 
 # Each function returns (bytes, mean squared error) for each of its settings.

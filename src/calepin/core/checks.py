@@ -7,18 +7,26 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = [
+    "CONVERSION",
+    "check_array",
     "check_boolean",
+    "check_device",
     "check_integer",
     "check_number",
     "check_one_of",
+    "check_shape",
     "check_tensor",
     "check_unmasked",
     "is_integer",
     "is_number",
 ]
+
+CONVERSION = "; torch.from_numpy converts an array"  # the end of an error about an array in place of a tensor
+_HUGE = 1e140  # the sum of the squares of larger numbers overflows
 
 
 def is_integer(value: Any) -> TypeGuard[int]:
@@ -122,6 +130,70 @@ def check_tensor(name: str, value: Any) -> Tensor:
     """Return the value if it is a tensor; raise TypeError otherwise."""
     if not isinstance(value, Tensor):
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-        hint = "; torch.from_numpy converts an array" if hasattr(value, "__array__") else ""
+        hint = CONVERSION if hasattr(value, "__array__") else ""
         raise TypeError(f"{name}: expected a torch.{torch.Tensor.__name__}, got {kind}{hint}")
     return value
+
+
+def check_floating(name: str, value: Any) -> Tensor:
+    """Return the value if it is a tensor of floating or complex numbers that are finite; raise otherwise."""
+    tensor = check_tensor(name, value)
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        raise ValueError(f"{name}: expected a floating or complex dtype, got {tensor.dtype}")
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+    return tensor
+
+
+def check_array(
+    name: str, value: Any, *, ndim: int | None = None, empty: bool = False
+) -> NDArray[np.float64]:
+    """Return a value as an array of finite real numbers in float64; raise ValueError for anything else.
+
+    Masked entries count as NaN. `ndim` is the number of axes. An array without entries is refused unless
+    `empty` is True.
+    """
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ma.MaskedArray):
+        value = np.ma.filled(value.astype(np.float64), np.nan)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError):
+        array = np.array(None)
+    if array.dtype.kind not in "biuf":
+        got = f"dtype {array.dtype}" if array.ndim else f"{value!r:.60}"
+        raise ValueError(f"{name}: expected real numbers, got {got}")
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name}: expected {ndim} axes, got shape {array.shape}")
+    if not array.size and not empty:
+        raise ValueError(f"{name}: expected at least one entry, got shape {array.shape}")
+    array = array.astype(np.float64, copy=False)
+    if array.size and not max(-array.min(), array.max()) < _HUGE:  # also False for NaN
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+        raise ValueError(f"{name}: expected values below {_HUGE:g}, got {np.abs(array).max():.3g}")
+    return array
+
+
+def check_device(name: str, value: Any) -> None:
+    """Raise ValueError unless a value is None or names a device that torch has."""
+    if value is None or isinstance(value, torch.device):
+        return
+    try:
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise TypeError
+        torch.empty(0, device=value)
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError):
+        raise ValueError(
+            f"{name}: expected a device of torch, such as 'cpu' or 'cuda', got {value!r}"
+        ) from None
+
+
+def check_shape(name: str, value: Any, *, least: int = 1, ndim: int | None = None) -> tuple[int, ...]:
+    """Return the value as a tuple of integers of at least `least`; raise ValueError for anything else."""
+    fits = isinstance(value, tuple | list) and bool(value) and ndim in (None, len(value))
+    if fits and all(is_integer(size) and size >= least for size in value):
+        return tuple(int(size) for size in value)
+    number = "integers" if ndim is None else f"{ndim} integers"
+    raise ValueError(f"{name}: expected a tuple of {number} of at least {least}, got {value!r:.60}")

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calepin.core.checks import check_number, check_unmasked
+from calepin.core.arguments import check_arguments, check_fields, takes_tensors
+from calepin.core.checks import check_array, check_number, check_unmasked
 from calepin.core.random import RandomState, numpy_generator, randn
 
 __all__ = ["GaussianNoise", "Noise", "PoissonNoise", "add_noise"]
@@ -51,6 +52,7 @@ class GaussianNoise:
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, least=0)
         check_number("sigma_max", self.sigma_max, least=self.sigma, optional=True)
+        check_fields(self)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return noisy observations of x, (n, ...)."""
@@ -64,10 +66,11 @@ class GaussianNoise:
 
     def draw(self, image: NDArray, random_state: RandomState) -> NDArray[np.float64]:
         """Return one noisy image, without clipping."""
+        clean = check_array("image", image)
         generator = numpy_generator(random_state)
         level = self.sigma if self._highest == self.sigma else generator.uniform(self.sigma, self._highest)
-        noisy = generator.normal(0, level, image.shape)
-        noisy += image
+        noisy = generator.normal(0, level, clean.shape)
+        noisy += clean
         return noisy
 
     @property
@@ -90,12 +93,14 @@ class PoissonNoise:
 
     def __post_init__(self) -> None:
         check_number("peak", self.peak, above=0, optional=True)
+        check_fields(self)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return counts for nonnegative x, (n, ...)."""
         rate = (x / self.scale(x)).to(generator.device)
         return torch.poisson(rate, generator=generator).to(x.device)
 
+    @takes_tensors
     def scale(self, x: Tensor) -> Tensor:
         """Return the unit q of the counts of each sample, (n, 1, ...); 1 for a sample of zeros."""
         if self.peak is None:
@@ -105,14 +110,14 @@ class PoissonNoise:
 
     def draw(self, image: NDArray, random_state: RandomState) -> NDArray[np.float64]:
         """Return counts for one nonnegative image."""
-        if not np.all(np.asarray(image) >= 0):
+        if not np.all(check_array("image", image) >= 0):
             raise ValueError("image: expected no negative entries and no NaN for Poisson noise")
         rate = np.asarray(image, np.float64) / self.unit(image)
         return numpy_generator(random_state).poisson(rate).astype(np.float64)
 
     def unit(self, image: NDArray) -> float:
         """Return the unit q of one image: ``q * counts`` has the units of the image."""
-        return float(self.scale(torch.from_numpy(np.asarray(image, np.float64))[None]))
+        return float(self.scale(torch.from_numpy(check_array("image", image))[None]))
 
 
 def add_noise(
@@ -153,4 +158,5 @@ def add_noise(
     >>> counts.shape, noise.unit(image)
     ((2, 3), 0.125)
     """
+    check_arguments(add_noise, locals())
     return noise.draw(np.asarray(check_unmasked("image", image)), random_state)

@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array, check_integer, check_shape
+from calepin.core.random import numpy_generator
+
 __all__ = [
     "ConvolutionalData",
     "SparseData",
@@ -59,6 +63,7 @@ def simulate_sparse(
         If a size is below 1, `n_nonzero` exceeds `n_components`, a range is empty or negative, or `noise` is
         negative.
     """
+    check_arguments(simulate_sparse, locals())
     sizes = {"n_samples": n_samples, "n_features": n_features, "n_components": n_components}
     for name, size in sizes.items():
         if size < 1:
@@ -70,7 +75,7 @@ def simulate_sparse(
         raise ValueError(f"amplitude: expected a range 0 <= low <= high, got {amplitude}")
     if noise < 0:
         raise ValueError(f"noise: expected at least 0, got {noise}")
-    rng = np.random.default_rng(random_state)
+    rng = numpy_generator(random_state)
     atoms = rng.standard_normal((n_components, n_features))
     atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
     support = rng.permuted(np.tile(np.arange(n_components), (n_samples, 1)), axis=1)[:, :n_nonzero]
@@ -115,9 +120,13 @@ def smooth_filters(
     A filter is white noise, smoothed by a Gaussian with a standard deviation of a sixteenth of the kernel and
     multiplied by a Hann window.
     """
+    check_integer("n_components", n_components)
+    check_integer("n_channels", n_channels)
+    check_shape("kernel_size", kernel_size)
+    check_arguments(smooth_filters, locals())
     from scipy.ndimage import gaussian_filter
 
-    rng = np.random.default_rng(random_state)
+    rng = numpy_generator(random_state)
     noise = rng.standard_normal((n_components, n_channels, *kernel_size))
     filters = gaussian_filter(noise, [0, 0, *(size / 16 for size in kernel_size)], mode="constant")
     for axis, size in enumerate(kernel_size, start=2):
@@ -183,10 +192,12 @@ def simulate_convolutional(
         If a size is below 1, the kernel is longer than the signal, there are more events than positions, the
         likelihood is unknown, or a range is empty or negative.
     """
-    rng = np.random.default_rng(random_state)
+    check_arguments(simulate_convolutional, locals())
+    rng = numpy_generator(random_state)
     if atoms is None:
         atoms = smooth_filters(n_components, kernel_size, random_state=rng)
-    atoms = np.asarray(atoms, np.float64)
+    atoms = check_array("atoms", atoms)
+    check_shape("signal_shape", tuple(signal_shape), ndim=atoms.ndim - 2)
     positions = tuple(n - k + 1 for n, k in zip(signal_shape, atoms.shape[2:], strict=True))
     if min(positions) < 1:
         raise ValueError(

@@ -13,8 +13,16 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from calepin.core.arguments import check_arguments
 from calepin.core.arrays import as_array, is_stored, unmasked
-from calepin.core.checks import check_integer, check_methods, check_number, check_one_of, is_integer
+from calepin.core.checks import (
+    check_device,
+    check_integer,
+    check_methods,
+    check_number,
+    check_one_of,
+    is_integer,
+)
 from calepin.core.errors import FileFormatError
 from calepin.core.files import check_atoms, load_arrays, read_header, save_arrays
 from calepin.core.random import numpy_generator
@@ -331,12 +339,14 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         check_number("checkpoint_seconds", self.checkpoint_seconds, least=0)
         if self.checkpoint is None:
             self._refuse("checkpoint=None", "checkpoint_seconds")
+        check_device("device", self.device)
         for name, methods in OBJECTS.items():
             value = getattr(self, name, None)
             if value is not None and not isinstance(value, str):
                 check_methods(name, value, *methods)
         if self.resume and self.checkpoint is None:
             raise ValueError("resume=True needs the path of a checkpoint, got checkpoint=None")
+        check_arguments(type(self).__init__, self.get_params(deep=False))
 
     def _check_unused(self, name: str, *unused: str) -> None:
         """Raise ValueError for a parameter that has no effect beside the object given as parameter `name`."""

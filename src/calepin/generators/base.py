@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calepin.core.checks import check_tensor, is_integer
+from calepin.core.arguments import check_arguments, takes_tensors
+from calepin.core.checks import check_floating, check_tensor, is_integer
 
 __all__ = [
     "Generator",
@@ -34,6 +35,7 @@ ENTRYWISE: tuple[type[nn.Module], ...] = (
 _N_PROBES = 4
 
 
+@takes_tensors
 def linearise(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
     """Return G(z), (n, p), and its Jacobian, (n, k, p): row i is the derivative along latent i.
 
@@ -46,8 +48,14 @@ def linearise(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
         Maps latents (n, k) to coefficients (n, p).
     z : Tensor, shape (n, k)
         Latents.
+
+    Raises
+    ------
+    TypeError
+        If the generator is not a function.
     """
-    check_tensor("z", z)
+    if isinstance(generator, type) or not callable(generator):
+        raise TypeError(f"generator: expected a function of latents, got {generator!r:.60}")
     own = getattr(generator, "linearise", None)
     if own is not None:
         return own(z)
@@ -117,10 +125,9 @@ def latent_dimension(generator: Generator, latent_dim: int | None = None) -> int
     ValueError
         If neither is known, or if they differ.
     """
-    if not callable(generator):
-        raise TypeError(
-            f"generator: expected a function of latents or an nn.Module, got {type(generator).__name__}"
-        )
+    check_arguments(latent_dimension, locals())
+    if isinstance(generator, type) or not callable(generator):
+        raise TypeError(f"generator: expected a function of latents or an nn.Module, got {generator!r:.60}")
     own: Any = getattr(generator, "latent_dim", None)
     k = latent_dim
     if k is None:
@@ -217,6 +224,9 @@ def check_generator(
         one sample depends on other samples, if it is not differentiable, if batch normalisation or dropout is
         in training mode, or if k exceeds n_features.
     """
+    check_arguments(check_generator, locals())
+    if like is not None:
+        check_floating("like", like)
     k = latent_dimension(generator, latent_dim)
     if n_features is not None and k > n_features:
         raise ValueError(

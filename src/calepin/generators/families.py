@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from calepin.core.checks import check_tensor
+from calepin.core.arguments import check_arguments, takes_tensors
+from calepin.core.checks import check_number, check_tensor
 from calepin.generators._nonnegative import nonnegative_least_squares
 
 if TYPE_CHECKING:
@@ -55,12 +56,15 @@ class PolynomialSine(_Family):
     """
 
     def __init__(self, latent_dim: int = 3) -> None:
+        check_arguments(PolynomialSine.__init__, locals())
         super().__init__(latent_dim, 3 * latent_dim)
 
+    @takes_tensors
     def forward(self, z: Tensor) -> Tensor:
         """Map latents (n, k) to (n, 3 k)."""
         return torch.cat([z, z * z, torch.sin(z)], dim=1)
 
+    @takes_tensors
     def linearise(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return G(z) and its Jacobian: three diagonals."""
         slopes = torch.stack([torch.ones_like(z), 2 * z, torch.cos(z)], dim=1)
@@ -91,16 +95,19 @@ class GroupSparse(_Family):
     def __init__(
         self, latent_dim: int = 5, n_coefficients: int = 300, *, density: float = 0.6, seed: int = 0
     ) -> None:
+        check_arguments(GroupSparse.__init__, locals())
         super().__init__(latent_dim, n_coefficients)
         if not 0 < density <= 1:
             raise ValueError(f"density: expected a probability above 0, got {density!r}")
         draws = torch.rand((latent_dim, n_coefficients), generator=torch.Generator().manual_seed(seed))
         self.register_buffer("groups", (draws < density).float())
 
+    @takes_tensors
     def forward(self, z: Tensor) -> Tensor:
         """Map latents (n, k) to (n, n_coefficients)."""
         return (z * z) @ self.groups.to(z.dtype)
 
+    @takes_tensors
     def linearise(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return G(z) and its Jacobian ``2 diag(z) M^T``."""
         return self(z), 2 * z[:, :, None] * self.groups.to(z.dtype)
@@ -134,9 +141,11 @@ class KSparse(_Family):
     """
 
     def __init__(self, n_nonzero: int, n_coefficients: int) -> None:
+        check_arguments(KSparse.__init__, locals())
         super().__init__(2 * n_nonzero, n_coefficients)
         self.n_nonzero = n_nonzero
 
+    @takes_tensors
     def forward(self, z: Tensor) -> Tensor:
         """Map latents (n, 2 n_nonzero), first the positions, then the values, to (n, n_coefficients)."""
         positions, values = z.chunk(2, dim=1)
@@ -168,6 +177,7 @@ class ReLUNet(_Family):
     """
 
     def __init__(self, widths: Sequence[int], *, seed: int = 0, dtype: torch.dtype | None = None) -> None:
+        check_arguments(ReLUNet.__init__, locals())
         if len(widths) < 2:
             raise ValueError(f"widths: expected at least two, k and n_coefficients, got {tuple(widths)}")
         super().__init__(widths[0], widths[-1])
@@ -182,12 +192,14 @@ class ReLUNet(_Family):
         """The weight matrices W_i, (width, next width), in order."""
         return [getattr(self, f"weight_{i}") for i in range(len(self.widths) - 1)]
 
+    @takes_tensors
     def forward(self, z: Tensor) -> Tensor:
         """Map latents (n, k) to (n, n_coefficients)."""
         for weight in self.weights:
             z = torch.relu(z @ weight)
         return z
 
+    @takes_tensors
     def linearise(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return G(z) and its Jacobian, the product of the weights of the active units."""
         jacobian = None
@@ -230,6 +242,8 @@ class Sine(_Family):
         seed: int = 0,
         dtype: torch.dtype | None = None,
     ) -> None:
+        check_number("scale", scale, most=1e30)
+        check_arguments(Sine.__init__, locals())
         super().__init__(latent_dim, n_coefficients)
         draw = torch.Generator().manual_seed(seed)
         kind = dtype or torch.get_default_dtype()
@@ -238,10 +252,12 @@ class Sine(_Family):
         self.register_buffer("weight", weight.to(kind))
         self.register_buffer("phase", phase.to(kind))
 
+    @takes_tensors
     def forward(self, z: Tensor) -> Tensor:
         """Map latents (n, k) to (n, n_coefficients)."""
         return torch.sin(z @ self.weight + self.phase)
 
+    @takes_tensors
     def linearise(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return G(z) and its Jacobian ``W diag(cos(z W + b))``."""
         angles = z @ self.weight + self.phase

@@ -26,7 +26,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from calepin.core.arrays import as_array
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array, check_integer, check_number
 from calepin.generators.base import Generator, latent_dimension, linearise
 
 __all__ = ["Identifiability", "identifiability", "samples_needed"]
@@ -136,7 +137,13 @@ def identifiability(
     ValueError
         If shapes do not match, values are not finite, or there are too few latents for the spectrum.
     """
-    rows = torch.as_tensor(as_array(atoms), dtype=torch.float64)
+    check_arguments(identifiability, locals())
+    check_integer("n_directions", n_directions, least=0)
+    check_number("tol", tol, above=0)
+    check_integer("n_samples", n_samples, optional=True)
+    if latents is not None:
+        check_array("latents", latents, ndim=2)
+    rows = torch.tensor(check_array("atoms", atoms))
     if rows.ndim != 2 or not torch.isfinite(rows).all() or not rows.any():
         raise ValueError(
             "atoms: expected finite numbers of shape (n_coefficients, n_features), not all zero, "
@@ -148,6 +155,8 @@ def identifiability(
         raise ValueError(
             f"atoms: expected {coefficients.shape[1]} rows, one per coefficient, got {len(rows)}"
         )
+    if not bool(torch.isfinite(coefficients.square().sum()) & torch.isfinite(jacobian.square().sum())):
+        raise ValueError("latents: expected ones with finite coefficients, got values that overflow")
     whiten = _whitening(coefficients, tol)
     basis = _row_space(rows)
     flat, width = coefficients @ whiten, basis.shape[1]
@@ -176,6 +185,9 @@ def samples_needed(n_features: int, n_seen: int, latent_dim: int) -> float:
     Each sample gives ``n_features`` equations and adds ``latent_dim`` unknowns, its own latent. The
     dictionary has ``n_features * n_seen`` unknowns.
     """
+    check_integer("n_features", n_features)
+    check_integer("n_seen", n_seen)
+    check_integer("latent_dim", latent_dim)
     left = n_features - latent_dim
     return ceil(n_features * n_seen / left) if left > 0 else inf
 
@@ -193,7 +205,7 @@ def _latents(
 
     like = like_generator(generator, default=torch.float64)
     if latents is not None:
-        return torch.as_tensor(as_array(latents), dtype=like.dtype, device=like.device)
+        return torch.tensor(check_array("latents", latents, ndim=2)).to(like)
     k = latent_dimension(generator, latent_dim)
     if n_samples is None:
         need = samples_needed(min(rows.shape), len(rows), k)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_fields, takes_tensors
 from calepin.core.checks import check_number, check_tensor
 from calepin.core.errors import IncompatibleError
 from calepin.core.samples import Rows, inner, norm
@@ -113,6 +114,7 @@ class LatentProblem:
             raise IncompatibleError(
                 f"LatentProblem needs a Problem(operator, likelihood, y), got {type(self.problem).__name__}"
             )
+        check_fields(self)
         object.__setattr__(self, "latent_dim", latent_dimension(self.generator, self.latent_dim))
         check_number("prior", self.prior, least=0)
         check_number("radius", self.radius, above=0, optional=True)
@@ -162,23 +164,28 @@ class LatentProblem:
         check_tensor("z", z)
         return z if self.radius is None else z * (self.radius / norm(z).clamp_min(self.radius))[:, None]
 
+    @takes_tensors
     def eta(self, z: Tensor) -> Tensor:
         """Return the linear predictor of latents z, shape of y."""
         return self._predict(self.generator(check_tensor("z", z)))
 
+    @takes_tensors
     def objective(self, z: Tensor) -> Tensor:
         """Return the sum of nll and prior of latents z, (n,)."""
         return self._with_prior(self._nll(self.eta(z)), z)
 
+    @takes_tensors
     def gradient(self, z: Tensor) -> Tensor:
         """Return the gradient of `objective` in z, (n, k)."""
         return self._objective_and_gradient(z)[1]
 
+    @takes_tensors
     def evaluate(self, z: Tensor) -> Evaluation:
         """Return objective and gradient at the projection of z onto the ball, without a graph."""
         z = self.project(check_tensor("z", z).detach())
         return Evaluation(z, *self._objective_and_gradient(z))
 
+    @takes_tensors
     def at(self, z: Tensor) -> Point:
         """Return the `Point` of latents z."""
         coefficients = self.generator(check_tensor("z", z))

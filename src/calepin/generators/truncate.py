@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_tensor
 from calepin.generators.base import by_layers, forward_mode, is_layered
 
@@ -54,6 +55,7 @@ def truncate(decoder: nn.Module, layers: int) -> Truncated:
     ValueError
         If no layer or every layer would be kept.
     """
+    check_arguments(truncate, locals())
     children = list(decoder.children())
     kept = layers if layers >= 0 else len(children) + layers
     if not 0 < kept < len(children):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from calepin.core.arguments import check_fields
 from calepin.core.checks import check_integer, check_one_of
 from calepin.core.random import RandomState, numpy_generator
 from calepin.datasets.noise import GaussianNoise, PoissonNoise
@@ -82,6 +83,7 @@ class DictionaryDenoiser:
         check_one_of("rule", self.rule, sorted(RULES))
         check_integer("n_iter", self.n_iter, least=0)
         check_integer("group_passes", self.group_passes, least=0, most=len(GROUP_PASSES))
+        check_fields(self)
 
     def denoise(
         self,

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from calepin.core.arguments import check_fields
 from calepin.core.checks import check_boolean, check_integer, check_number
 from calepin.core.random import RandomState
 from calepin.datasets.noise import PoissonNoise
@@ -112,6 +113,9 @@ class NetworkDenoiser:
     def __post_init__(self) -> None:
         check_integer("n_shifts", self.n_shifts, optional=True)
         check_boolean("fallback", self.fallback)
+        check_fields(self)
+        if isinstance(self.model, str) and not self.model:
+            raise ValueError("model: expected a name or a file, got an empty text")
 
     def denoise(
         self,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage, stats
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_unmasked
 
 __all__ = ["estimate_noise"]
@@ -55,6 +56,7 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     UserWarning
         The estimate is 0, or the patches do not have the covariance of white noise.
     """
+    check_arguments(estimate_noise, locals())
     image = np.asarray(check_unmasked("image", image))
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 16:
         raise ValueError(

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import sparse
 
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array, check_integer
 from calepin.core.compiled import njit
 from calepin.core.random import RandomState, numpy_generator
 from calepin.core.threads import run_blocks
@@ -41,6 +43,10 @@ def random_patches(
     planes: np.ndarray, patch_size: int, n_patches: int, random_state: RandomState
 ) -> np.ndarray:
     """Return patches (n, p * p) without their means from distinct random positions in planes (c, h, w)."""
+    check_arguments(random_patches, locals())
+    check_array("planes", planes, ndim=3)
+    check_integer("n_patches", n_patches)
+    check_integer("patch_size", patch_size)
     windows = np.lib.stride_tricks.sliding_window_view(planes, (patch_size, patch_size), axis=(1, 2))
     n_all = int(np.prod(windows.shape[:3]))
     chosen = np.sort(numpy_generator(random_state).choice(n_all, size=min(n_patches, n_all), replace=False))

@@ -8,8 +8,9 @@ from functools import partial
 
 import torch
 
+from calepin.core.arguments import check_arguments, check_fields
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
-from calepin.core.checks import check_one_of, check_tensor
+from calepin.core.checks import check_floating, check_one_of
 from calepin.core.random import randn, torch_generator
 from calepin.datasets.noise import GaussianNoise
 from calepin.learning.batches import ArrayBatches
@@ -77,9 +78,13 @@ class DenoiserSettings:
     max_norm: float | None = None
     average: int | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 def new_denoiser(settings: DenoiserSettings, *, seed: int = 0) -> UnfoldedAutoencoder:
     """Return a network with random atoms."""
+    check_arguments(new_denoiser, locals())
     check_one_of("penalty", settings.penalty, PENALTIES)
     shape = (settings.n_components, 1, settings.kernel, settings.kernel)
     atoms = randn(shape, like=torch.empty(0), generator=torch_generator(seed))
@@ -132,7 +137,8 @@ def train_denoiser(
     state : TrainState
         Steps, seconds and history of the run.
     """
-    check_tensor("images", images)
+    check_arguments(train_denoiser, locals())
+    check_floating("images", images)
     network = new_denoiser(settings, seed=seed) if start is None else copy.deepcopy(start)
     network = network.to(images.device, images.dtype)
     network.shifts_at_once = settings.n_shifts  # one batch: a step is small

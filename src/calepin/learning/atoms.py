@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
+from calepin.core.arguments import check_arguments, check_fields
 from calepin.core.arrays import as_array
+from calepin.core.checks import check_integer
 from calepin.learning.batches import Batches
 
 __all__ = ["AtomSet", "dct_atoms", "initial_atoms"]
@@ -30,14 +33,21 @@ class AtomSet:
     shape: Literal["ball", "sphere"] = "ball"
     nonnegative: bool = False
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def project(self, atoms: Any) -> Any:
         """Return the projection of atoms (n_components, n_features) onto the set, a new array or tensor.
 
         A zero atom stays zero. In a nonnegative set an atom without positive entries becomes zero.
         """
+        if not isinstance(atoms, Tensor | np.ndarray) or atoms.ndim == 0:
+            raise TypeError(f"atoms: expected an array or a tensor of atoms, got {atoms!r:.60}")
+        if isinstance(atoms, Tensor) and atoms.is_complex():
+            raise ValueError(f"atoms: expected real numbers, got {atoms.dtype}")
         if self.nonnegative:
             atoms = atoms.clip(min=0)
-        norms = (atoms * atoms).sum(-1, keepdims=True) ** 0.5
+        norms: Any = (atoms * atoms).sum(-1, keepdims=True) ** 0.5
         smallest = 1.0 if self.shape == "ball" else np.finfo(np.float32).tiny
         return atoms / norms.clip(min=smallest)
 
@@ -72,6 +82,8 @@ def initial_atoms(
     ValueError
         If `init` is an unknown name, or an array of the wrong shape or with NaN or infinity.
     """
+    check_arguments(initial_atoms, locals())
+    check_integer("n_components", n_components)
     head = data.head(4 * n_components, generator)
     samples = as_array(head.X)
     n_features = samples.shape[1]
@@ -83,6 +95,8 @@ def initial_atoms(
             samples = np.where(np.asarray(head.mask), samples, 0)
         atoms = makers[init](n_components, n_features, samples, generator)
     else:
+        if np.iscomplexobj(init):
+            raise ValueError("init: expected real atoms, got complex ones")
         atoms = np.array(as_array(init), dtype=np.float64)
         if atoms.shape != (n_components, n_features):
             raise ValueError(
@@ -105,6 +119,8 @@ def dct_atoms(n_components: int, n_features: int) -> np.ndarray:
     cosines along one axis. All cosines but the constant one have zero mean (Aharon, Elad and Bruckstein
     2006).
     """
+    check_integer("n_components", n_components)
+    check_integer("n_features", n_features)
     side = math.isqrt(n_features)
     if side * side == n_features and side > 1:
         per_axis = int(np.ceil(np.sqrt(n_components)))

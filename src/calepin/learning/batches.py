@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from calepin.core.arguments import check_arguments
 from calepin.core.arrays import as_array, read_rows
 
 __all__ = ["ArrayBatches", "Batch", "Batches", "BlockBatches", "IterableBatches", "permuted"]
@@ -98,6 +99,7 @@ class ArrayBatches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
+        check_arguments(ArrayBatches.__init__, locals())
         n = X.shape[0]
         if n == 0:
             raise ValueError("X has 0 samples, expected at least 1")
@@ -212,6 +214,7 @@ class IterableBatches:
         dtype: Any = None,
         device: torch.device | str | None = None,
     ) -> None:
+        check_arguments(IterableBatches.__init__, locals())
         self.batches, self.missing = batches, missing
         self.dtype, self.device = dtype, device
         self.once = isinstance(batches, Iterator)

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
 from calepin.core.arrays import as_array
+from calepin.core.checks import check_integer, check_shape
 from calepin.learning.atoms import AtomSet
 from calepin.learning.signals import SignalBatches, Signals
 from calepin.problem import Problem
@@ -51,6 +53,9 @@ def initial_filters(
         If `init` is an unknown name, or an array of the wrong shape, with a zero filter, or with NaN or
         infinity.
     """
+    check_arguments(initial_filters, locals())
+    check_integer("n_components", n_components)
+    check_shape("kernel_size", tuple(kernel_size))
     groups = data.head(4 * n_components, generator).X
     n_channels = groups[0].y.shape[1]
     shape = (n_components, n_channels, *kernel_size)

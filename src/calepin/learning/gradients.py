@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
 from calepin.likelihoods import Gaussian, Likelihood
 from calepin.operators.dense import Dense
 from calepin.penalties import HardThreshold, Penalty
@@ -88,6 +89,7 @@ def dictionary_gradient(
         If "implicit" is combined with a penalty without an implicit gradient, or a hard threshold with
         decay.
     """
+    check_arguments(dictionary_gradient, locals())
     leaf = _tensor("atoms", atoms, "(n_components, n_features)")
     samples = _tensor("y", y, "(n, n_features)")
     if samples.device != leaf.device:
@@ -151,6 +153,8 @@ def decoder_loss(
 
 def _tensor(name: str, values: Any, shape: str) -> Tensor:
     """Return an array as a tensor; raise ValueError unless it is real, finite and has two axes."""
+    if not isinstance(values, Tensor) and np.asarray(values).dtype.kind not in "biufc":
+        raise ValueError(f"{name}: expected real numbers of shape {shape}, got {values!r:.60}")
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
     if tensor.ndim != 2 or not tensor.numel() or tensor.is_complex():
         raise ValueError(

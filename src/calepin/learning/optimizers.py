@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_fields
 from calepin.core.checks import check_integer, check_number
 from calepin.core.errors import IncompatibleError
 
@@ -94,6 +95,7 @@ class CosineDecay:
         check_integer("n_steps", self.n_steps)
         check_number("warm_up", self.warm_up, least=0, most=1)
         check_number("last", self.last, least=0, most=1)
+        check_fields(self)
 
     def __call__(self, n_step: int) -> float:
         """Return the factor of the learning rate in the step with index `n_step`, counted from 0."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checkpoint import describe
 from calepin.learning.batches import Batch, permuted
 from calepin.likelihoods import Binomial, Likelihood
@@ -81,6 +82,9 @@ class SignalBatches:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:
+        check_arguments(SignalBatches.__init__, locals())
+        if not len(signals):
+            raise ValueError("signals: expected at least one, got none")
         self.signals, self.likelihood, self.trials = signals, likelihood, trials
         self.offset: Any = offset
         self.batch_size = len(signals) if batch_size is None else min(batch_size, len(signals))
@@ -142,7 +146,9 @@ class SignalBatches:
         return self._tensor(np.stack(np.broadcast_arrays(*[np.asarray(values[row]) for row in rows])))
 
     def _tensor(self, values: Any) -> Tensor:
-        return torch.as_tensor(np.array(values), dtype=self.dtype, device=self.device)
+        array = np.array(values)  # torch takes the byte order of the machine alone
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        return torch.as_tensor(array, dtype=self.dtype, device=self.device)
 
 
 def _summary(values: Any) -> Any:

@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
+
 __all__ = ["SOAP"]
 
 
@@ -64,6 +66,7 @@ class SOAP(torch.optim.Optimizer):
         eps: float = 1e-6,
         refresh: int = 10,
     ) -> None:
+        check_arguments(SOAP.__init__, locals())
         if not lr > 0:
             raise ValueError(f"lr: expected a number above 0, got {lr!r}")
         for name, value in (("betas", betas[0]), ("betas", betas[1]), ("statistics", statistics)):

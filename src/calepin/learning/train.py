@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from calepin.core.checkpoint import load_checkpoint as read_checkpoint
+from calepin.core.checks import check_integer, check_methods, check_number
 from calepin.core.interrupt import between_steps
 from calepin.core.reading import reading
 from calepin.learning.batches import ArrayBatches, Batches
@@ -117,6 +119,11 @@ def train(
     KeyboardInterrupt
         On Ctrl-C or SIGTERM, after the checkpoint is written.
     """
+    check_arguments(train, locals())
+    check_methods("rule", rule, "init", "step")
+    check_methods("data", data, "walk")
+    check_integer("max_iter", max_iter, least=0)
+    check_number("tol", tol, least=0)
     file = None if checkpoint is None else _file(checkpoint, rule, data, checkpoint_seconds)
     begun, before = time.monotonic(), state.seconds
     sound = True
@@ -187,6 +194,10 @@ def train_steps(
     TrainState
         The final state; the trained network is ``state.learned.network``.
     """
+    check_arguments(train_steps, locals())
+    check_methods("rule", rule, "init", "step")
+    check_methods("data", data, "walk")
+    check_integer("n_steps", n_steps)
     if device is None:
         device = next(rule.network.parameters()).device
     if checkpoint is not None and Path(checkpoint).exists():

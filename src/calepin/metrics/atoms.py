@@ -7,6 +7,8 @@ comparison.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from calepin.core.checks import check_array, check_number
+
 __all__ = ["dictionary_error", "match_atoms", "recovered_fraction"]
 
 
@@ -70,6 +72,7 @@ def recovered_fraction(atoms: ArrayLike, reference: ArrayLike, *, tolerance: flo
     ValueError
         If shapes differ, or entries are not finite.
     """
+    check_number("tolerance", tolerance, least=0, most=1)
     atoms, reference = _check(atoms, reference)
     order, _ = match_atoms(atoms, reference)
     products = np.abs((atoms[order] * reference).sum(axis=1))
@@ -78,13 +81,10 @@ def recovered_fraction(atoms: ArrayLike, reference: ArrayLike, *, tolerance: flo
 
 
 def _check(atoms: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    first, second = np.asarray(atoms, np.float64), np.asarray(reference, np.float64)
+    first, second = check_array("atoms", atoms), check_array("reference", reference)
     if first.ndim != 2 or first.shape != second.shape:
         raise ValueError(
             f"atoms and reference: expected the same shape (n_components, n_features), "
             f"got {first.shape} and {second.shape}"
         )
-    for name, values in (("atoms", first), ("reference", second)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name}: expected finite values, got NaN or infinity")
     return first, second

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from calepin.core.checks import check_array, check_boolean, check_number
+
 __all__ = ["SupportRecovery", "code_error", "duality_gap", "mutual_coherence", "support_recovery"]
 
 
@@ -40,8 +42,7 @@ def support_recovery(codes: ArrayLike, reference: ArrayLike, *, threshold: float
     codes, reference = _matrices(codes=codes, reference=reference)
     if codes.shape != reference.shape:
         raise ValueError(f"codes: expected the shape of reference, {reference.shape}, got {codes.shape}")
-    if not threshold >= 0:
-        raise ValueError(f"threshold: expected at least 0, got {threshold}")
+    check_number("threshold", threshold, least=0)
     found, true = np.abs(codes) > threshold, reference != 0
     hits, n_found, n_true = (s.sum(1) for s in (found & true, found, true))
     precision = np.where(n_found, hits / np.maximum(n_found, 1), 1.0)
@@ -105,8 +106,8 @@ def duality_gap(
     ):
         if found != expected:
             raise ValueError(f"{name}: expected shape {expected}, got {found}")
-    if not 0 < alpha < np.inf:
-        raise ValueError(f"alpha: expected a finite positive number, got {alpha}")
+    check_number("alpha", alpha, above=0)
+    check_boolean("nonnegative", nonnegative)
     R = X - codes @ atoms
     correlation = R @ atoms.T
     peak = (correlation if nonnegative else np.abs(correlation)).max(1)
@@ -141,10 +142,8 @@ def mutual_coherence(atoms: ArrayLike) -> float:
 def _matrices(**arrays: ArrayLike) -> list[NDArray[np.float64]]:
     found = []
     for name, values in arrays.items():
-        matrix = np.asarray(values, np.float64)
-        if matrix.ndim != 2 or not matrix.size:
+        matrix = check_array(name, values)
+        if matrix.ndim != 2:
             raise ValueError(f"{name}: expected a matrix with entries, got shape {matrix.shape}")
-        if not np.isfinite(matrix).all():
-            raise ValueError(f"{name}: expected finite values, got NaN or infinity")
         found.append(matrix)
     return found

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from calepin.core.checks import check_array, check_integer
+
 __all__ = ["FilterMatch", "filter_error", "match_filters"]
 
 
@@ -43,7 +45,12 @@ class FilterMatch:
 
         Entries that are shifted over an edge are lost. Zeros are inserted at the opposite edge.
         """
-        moved = np.asarray(filters, np.float64)[self.order]
+        moved = check_array("filters", filters)
+        if moved.ndim < 3 or len(moved) != len(self.order):
+            raise ValueError(
+                f"filters: expected {len(self.order)} of shape (channels, *kernel), got shape {moved.shape}"
+            )
+        moved = moved[self.order]
         moved = moved * self.signs.reshape(-1, *[1] * (moved.ndim - 1))
         return np.stack([_shift(h, shift) for h, shift in zip(moved, self.shifts, strict=True)])
 
@@ -70,8 +77,7 @@ def match_filters(filters: ArrayLike, reference: ArrayLike, *, max_shift: int | 
 
     filters, reference = _check(filters, reference)
     kernel = reference.shape[2:]
-    if max_shift is not None and max_shift < 0:
-        raise ValueError(f"max_shift: expected at least 0, or None, got {max_shift}")
+    check_integer("max_shift", max_shift, least=0, optional=True)
     products = _correlations(filters, reference)
     if max_shift is not None:
         reach = [min(max_shift, size - 1) for size in kernel]
@@ -129,13 +135,10 @@ def _shift(h: NDArray[np.float64], shift: NDArray[np.intp]) -> NDArray[np.float6
 
 
 def _check(filters: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    first, second = np.asarray(filters, np.float64), np.asarray(reference, np.float64)
+    first, second = check_array("filters", filters), check_array("reference", reference)
     if first.ndim < 3 or first.shape != second.shape:
         raise ValueError(
             "filters and reference: expected the same shape (n_components, channels, *kernel), "
             f"got {first.shape} and {second.shape}"
         )
-    for name, values in (("filters", first), ("reference", second)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name}: expected finite values, got NaN or infinity")
     return first, second

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from calepin.core.checks import check_array, check_number
+
 __all__ = ["psnr", "ssim"]
 
 BAND = 256  # rows processed together: bounds the memory, since SSIM needs ten arrays of the size of its input
@@ -20,8 +22,7 @@ def psnr(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
         If shapes differ, or `peak` is not positive.
     """
     pixels, clean = _same_shape(pixels, clean)
-    if not peak > 0:
-        raise ValueError(f"peak: expected a positive number, got {peak}")
+    check_number("peak", peak, above=0, most=1e140)
     total = sum(
         float(((pixels[i : i + BAND].astype(np.float64) - clean[i : i + BAND]) ** 2).sum())
         for i in range(0, len(clean), BAND)
@@ -44,6 +45,7 @@ def ssim(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
     from skimage.metrics import structural_similarity
 
     pixels, clean = _same_shape(pixels, clean)
+    check_number("peak", peak, above=0, most=1e140)
     if clean.ndim not in {2, 3} or min(clean.shape[:2]) < WINDOW:
         raise ValueError(f"pixels: expected at least {WINDOW} rows and columns, got shape {clean.shape}")
     margin = WINDOW // 2
@@ -64,6 +66,8 @@ def ssim(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
 
 
 def _same_shape(pixels: ArrayLike, clean: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    check_array("pixels", pixels)
+    check_array("clean", clean)
     pixels, clean = np.asarray(pixels), np.asarray(clean)
     if pixels.shape != clean.shape or clean.size == 0:
         raise ValueError(f"pixels and clean: expected the same shape, got {pixels.shape} and {clean.shape}")

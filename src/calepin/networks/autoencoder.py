@@ -32,7 +32,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from calepin.core.checks import check_integer, check_number, check_one_of, check_tensor
+from calepin.core.arguments import check_arguments, takes_tensors
+from calepin.core.checks import check_floating, check_integer, check_number, check_one_of, check_tensor
 from calepin.core.errors import FileFormatError, IncompatibleError
 from calepin.core.files import load_arrays, save_arrays
 from calepin.core.reading import check_sizes, reading
@@ -125,6 +126,10 @@ class UnfoldedAutoencoder(nn.Module):
         check_number("decay", decay, above=0, most=1)
         check_one_of("padding", padding, PADDINGS)
         check_number("residual_bound", residual_bound, above=0, optional=True)
+        if local_mean is not None:
+            _check_local_mean(local_mean, Gaussian())
+        check_arguments(UnfoldedAutoencoder.__init__, locals())
+        check_floating("atoms", atoms)
         known = type(penalty) in PENALTIES.values()
         if learn_threshold and not known:
             raise IncompatibleError(
@@ -161,6 +166,7 @@ class UnfoldedAutoencoder(nn.Module):
         """Spatial shape of an atom."""
         return tuple(self.atoms.shape[2:])
 
+    @takes_tensors
     def forward(
         self,
         y: Tensor,
@@ -209,6 +215,7 @@ class UnfoldedAutoencoder(nn.Module):
         mean = total / len(shifts)
         return mean if mu is None else mean + mu
 
+    @takes_tensors
     def encode(
         self, y: Tensor, *, offset: Tensor | float | None = None, shift: Shift | None = None
     ) -> Tensor:

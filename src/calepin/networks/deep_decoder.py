@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calepin.core.checks import check_tensor
+from calepin.core.arguments import check_arguments, takes_tensors
+from calepin.core.checks import check_floating, check_integer
 from calepin.core.random import torch_generator
 from calepin.networks._upsampling import interpolation_matrix, moments, rectified_moments, upsample
 from calepin.networks.untrained import UntrainedNetwork
@@ -72,6 +73,7 @@ class DeepDecoder(UntrainedNetwork):
         input_generator: torch.Generator | None = None,
         compiled: bool = True,
     ) -> None:
+        check_arguments(DeepDecoder.__init__, locals())
         if len(out_size) not in (1, 2):
             raise ValueError(f"out_size: expected one or two axes, got {tuple(out_size)}")
         for name, value in (("out_channels", out_channels), ("channels", channels), ("depth", depth)):
@@ -100,7 +102,9 @@ class DeepDecoder(UntrainedNetwork):
 
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw the weights of n problems: convolutions as in torch, scales 1 and shifts 0."""
-        check_tensor("like", like)
+        check_arguments(DeepDecoder.initial, locals())
+        check_integer("n", n)
+        check_floating("like", like)
         generator = generator or torch.Generator().manual_seed(0)
         drawn = []
         for name, shape in self.shapes.items():
@@ -111,6 +115,7 @@ class DeepDecoder(UntrainedNetwork):
             drawn.append((2 * uniform - 1) * bound + float(name.startswith("scale")))
         return torch.cat(drawn, 1).to(like.device)
 
+    @takes_tensors
     def forward(self, weights: Tensor) -> Tensor:
         """Map weight vectors (n, n_parameters) to signals (n, *out_shape)."""
         w = self.unpack(weights)

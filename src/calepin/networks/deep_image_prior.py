@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from calepin.core.checks import check_tensor
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_integer, check_tensor
 from calepin.core.random import torch_generator
 from calepin.networks.untrained import UntrainedNetwork
 
@@ -62,6 +63,14 @@ class DeepImagePrior(UntrainedNetwork):
         output: str = "sigmoid",
         input_generator: torch.Generator | None = None,
     ) -> None:
+        check_arguments(DeepImagePrior.__init__, locals())
+        for name, value in (
+            ("out_channels", out_channels),
+            ("channels", channels),
+            ("input_channels", input_channels),
+        ):
+            check_integer(name, value)
+        check_integer("skip_channels", skip_channels, least=0)
         if len(out_size) != 2:
             raise ValueError(f"out_size: expected two axes, got {tuple(out_size)}")
         if kernel % 2 == 0 or kernel < 1:

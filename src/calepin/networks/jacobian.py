@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from calepin.core.checks import check_tensor
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_floating
 from calepin.networks.untrained import UntrainedNetwork
 from calepin.operators.base import LinearOperator
 
@@ -28,7 +29,9 @@ class Jacobian(LinearOperator):
     weights: Tensor
 
     def __init__(self, network: UntrainedNetwork, weights: Tensor) -> None:
-        check_tensor("weights", weights)
+        check_arguments(Jacobian.__init__, locals())
+        if check_floating("weights", weights).is_complex():
+            raise ValueError(f"weights: expected real numbers, got {weights.dtype}")
         if weights.shape != (network.n_parameters,):
             raise ValueError(f"weights: expected shape ({network.n_parameters},), got {tuple(weights.shape)}")
         super().__init__((network.n_parameters,), network.out_shape)

@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from calepin.core.checks import check_tensor
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_floating, check_tensor
 from calepin.core.random import randn
 from calepin.networks.untrained import UntrainedNetwork
 
@@ -23,19 +24,22 @@ def triangular_kernel(width: int, *, ndim: int = 1) -> Tensor:
 
     In 2-D the kernel is the outer product of two kernels in 1-D.
     """
+    check_arguments(triangular_kernel, locals())
     place = torch.arange(_odd("width", width), dtype=torch.float64) - width // 2
     return _product(width // 2 + 1 - place.abs(), ndim)
 
 
 def box_kernel(width: int, *, ndim: int = 1) -> Tensor:
     """Return a constant kernel with `width` entries along each axis, of unit sum."""
+    check_arguments(box_kernel, locals())
     return _product(torch.ones(_odd("width", width), dtype=torch.float64), ndim)
 
 
 def gaussian_kernel(sigma: float, *, ndim: int = 1) -> Tensor:
     """Return a Gaussian kernel of standard deviation `sigma` pixels, truncated at 4 sigma, of unit sum."""
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma: expected a positive number, got {sigma!r}")
+    check_arguments(gaussian_kernel, locals())
+    if not 0 < sigma < 1e6:
+        raise ValueError(f"sigma: expected a positive number below 1e6, got {sigma!r}")
     reach = math.ceil(4 * sigma)
     place = torch.arange(-reach, reach + 1, dtype=torch.float64)
     return _product(torch.exp(-0.5 * (place / sigma) ** 2), ndim)
@@ -58,6 +62,8 @@ class TwoLayerGenerator(UntrainedNetwork):
     spectrum: Tensor
 
     def __init__(self, size: int | tuple[int, ...], *, kernel: Tensor, channels: int = 256) -> None:
+        check_arguments(TwoLayerGenerator.__init__, locals())
+        check_floating("kernel", kernel)
         pixels = (size,) if isinstance(size, int) else tuple(size)
         if channels < 2 or channels % 2:
             raise ValueError(f"channels: expected an even number of at least 2, got {channels}")

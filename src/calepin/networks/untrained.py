@@ -13,7 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from calepin.core.checks import check_tensor
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_floating, check_integer, check_tensor
 from calepin.core.random import randn
 
 __all__ = ["ComplexPair", "LinearGenerator", "UntrainedNetwork"]
@@ -117,7 +118,8 @@ class LinearGenerator(UntrainedNetwork):
     matrix: Tensor
 
     def __init__(self, matrix: Tensor) -> None:
-        check_tensor("matrix", matrix)
+        if check_floating("matrix", matrix).is_complex():
+            raise ValueError(f"matrix: expected real numbers, got {matrix.dtype}")
         if matrix.ndim != 2 or not matrix.numel():
             raise ValueError(
                 f"matrix: expected shape (n_features, n_coefficients), got {tuple(matrix.shape)}"
@@ -132,6 +134,7 @@ class LinearGenerator(UntrainedNetwork):
     def initial(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return zero coefficients for n problems, (n, n_coefficients)."""
         check_tensor("like", like)
+        check_integer("n", n)
         return torch.zeros(n, self.n_parameters, dtype=like.dtype.to_real(), device=like.device)
 
     def jacobian_norm_squared(self) -> float:
@@ -149,6 +152,7 @@ class ComplexPair(UntrainedNetwork):
     """
 
     def __init__(self, network: UntrainedNetwork) -> None:
+        check_arguments(ComplexPair.__init__, locals())
         channels = network.out_shape[0]
         if channels % 2 or len(network.out_shape) < 2:
             raise ValueError(

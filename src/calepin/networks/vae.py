@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from calepin.core.arguments import check_arguments, takes_tensors
 from calepin.core.checks import check_tensor
 from calepin.core.files import load_arrays, save_arrays
 from calepin.core.random import randn, torch_generator
@@ -45,6 +46,7 @@ class VAE(nn.Module):
     def __init__(
         self, latent_dim: int = 20, n_hidden: int = 400, n_features: int = 784, *, seed: int = 0
     ) -> None:
+        check_arguments(VAE.__init__, locals())
         super().__init__()
         sizes = {"latent_dim": latent_dim, "n_hidden": n_hidden, "n_features": n_features}
         for name, value in sizes.items():
@@ -62,6 +64,7 @@ class VAE(nn.Module):
         )
         _initialise(self, seed)
 
+    @takes_tensors
     def forward(self, x: Tensor) -> Tensor:
         """Return the reconstruction of x, (n, n_features), through the mean of q."""
         return self.decoder(self.encode(x)[0])

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_tensor
 from calepin.core.random import randn
 from calepin.core.samples import expand, inner, norm
@@ -201,6 +202,7 @@ class Compose(LinearOperator):
     """
 
     def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
+        check_arguments(Compose.__init__, locals())
         if outer.in_shape != inner.out_shape:
             raise ValueError(
                 f"inner: expected an operator with output shape {outer.in_shape}, the input shape of "

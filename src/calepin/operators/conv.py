@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from calepin.core.arguments import check_arguments, takes_tensors
 from calepin.core.checks import check_tensor
 from calepin.operators.base import LinearOperator, Prepared
 
@@ -74,6 +75,7 @@ class ConvDictionary(LinearOperator):
         boundary: str = "zero",
         implementation: str | None = None,
     ) -> None:
+        check_arguments(ConvDictionary.__init__, locals())
         signal_shape = tuple(signal_shape)
         _check_atoms(check_tensor("atoms", atoms), stride)
         kernel = tuple(atoms.shape[2:])
@@ -104,6 +106,7 @@ class ConvDictionary(LinearOperator):
         """Spatial shape of an atom."""
         return tuple(self.atoms.shape[2:])
 
+    @takes_tensors
     def forward(self, x: Tensor) -> Tensor:
         """Map codes (n, n_components, *code) to signals (n, channels, *signal)."""
         self.check_input(x)
@@ -118,6 +121,7 @@ class ConvDictionary(LinearOperator):
             return _fold(x, self.out_shape[1:], self._overhang())
         return _fit(x, self.out_shape[1:])
 
+    @takes_tensors
     def adjoint(self, y: Tensor) -> Tensor:
         """Correlate signals (n, channels, *signal) with the atoms: (n, n_components, *code)."""
         self.check_output(y)

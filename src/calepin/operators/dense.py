@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from calepin.core.arguments import check_arguments, takes_tensors
 from calepin.core.checks import check_tensor
 from calepin.operators.base import LinearOperator
 
@@ -26,6 +27,7 @@ class Dense(LinearOperator):
     atoms: Tensor
 
     def __init__(self, atoms: Tensor) -> None:
+        check_arguments(Dense.__init__, locals())
         check_tensor("atoms", atoms)
         if atoms.ndim != 2 or not atoms.numel():
             raise ValueError(
@@ -40,11 +42,13 @@ class Dense(LinearOperator):
         else:
             self.register_buffer("atoms", atoms)
 
+    @takes_tensors
     def forward(self, x: Tensor) -> Tensor:
         """Map codes (n, n_components) to signals (n, n_features)."""
         self.check_input(x)
         return x @ self.atoms
 
+    @takes_tensors
     def adjoint(self, y: Tensor) -> Tensor:
         """Correlate signals (n, n_features) with the atoms: (n, n_components)."""
         self.check_output(y)

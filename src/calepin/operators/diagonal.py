@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments, takes_tensors
 from calepin.core.checks import check_tensor
 from calepin.operators.base import LinearOperator
 
@@ -24,17 +25,20 @@ class Diagonal(LinearOperator):
     weights: Tensor
 
     def __init__(self, weights: Tensor) -> None:
+        check_arguments(Diagonal.__init__, locals())
         check_tensor("weights", weights)
         if not torch.isfinite(weights).all():
             raise ValueError("weights: expected finite values, got NaN or infinity")
         super().__init__(tuple(weights.shape), tuple(weights.shape))
         self.register_buffer("weights", weights)
 
+    @takes_tensors
     def forward(self, x: Tensor) -> Tensor:
         """Return the weighted sample."""
         self.check_input(x)
         return x * self.weights
 
+    @takes_tensors
     def adjoint(self, y: Tensor) -> Tensor:
         """Return y times the conjugate weights."""
         self.check_output(y)

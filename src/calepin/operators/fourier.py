@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments, takes_tensors
 from calepin.core.checks import check_tensor
 from calepin.operators.base import LinearOperator
 
@@ -56,6 +57,7 @@ class MultiCoilMRI(LinearOperator):
     def __init__(
         self, acquired: Tensor, *, sensitivities: Tensor | None = None, n_coils: int | None = None
     ) -> None:
+        check_arguments(MultiCoilMRI.__init__, locals())
         check_tensor("acquired", acquired)
         if acquired.dtype != torch.bool or acquired.ndim != 2:
             raise ValueError(
@@ -74,6 +76,7 @@ class MultiCoilMRI(LinearOperator):
         self.register_buffer("acquired", acquired)
         self.register_buffer("sensitivities", sensitivities)
 
+    @takes_tensors
     def forward(self, x: Tensor) -> Tensor:
         """Map images (n, 1 or n_coils, height, width) to k-space (n, n_coils, height, width)."""
         self.check_input(x)
@@ -81,6 +84,7 @@ class MultiCoilMRI(LinearOperator):
             x = x * self.sensitivities
         return centred_fft(x).masked_fill(~self.acquired, 0)
 
+    @takes_tensors
     def adjoint(self, y: Tensor) -> Tensor:
         """Map k-space to images: the zero-filled reconstruction, weighted by the sensitivities."""
         self.check_output(y)
@@ -97,23 +101,26 @@ class MultiCoilMRI(LinearOperator):
         return super()._compute_norm_squared(generator)
 
 
+@takes_tensors
 def centred_fft(x: Tensor) -> Tensor:
     """Return the orthonormal Fourier transform over the last two axes, zero frequency in the middle."""
-    check_tensor("x", x)
+    check_arguments(centred_fft, locals())
     spectrum = torch.fft.fft2(torch.fft.ifftshift(x, dim=_AXES), norm="ortho")
     return torch.fft.fftshift(spectrum, dim=_AXES)
 
 
+@takes_tensors
 def centred_ifft(y: Tensor) -> Tensor:
     """Return the inverse, and adjoint, of `centred_fft`."""
-    check_tensor("y", y)
+    check_arguments(centred_ifft, locals())
     image = torch.fft.ifft2(torch.fft.ifftshift(y, dim=_AXES), norm="ortho")
     return torch.fft.fftshift(image, dim=_AXES)
 
 
+@takes_tensors
 def root_sum_of_squares(images: Tensor) -> Tensor:
     """Return the magnitude (n, 1, height, width) of the images of all coils, (n, n_coils, ...)."""
-    check_tensor("images", images)
+    check_arguments(root_sum_of_squares, locals())
     return torch.linalg.vector_norm(images, dim=1, keepdim=True)
 
 
@@ -145,7 +152,7 @@ def estimate_sensitivities(kspace: Tensor, *, n_center: int | tuple[int, int], f
     ValueError
         If k-space is real, not finite, all zero or of another shape, or if the middle is larger than it.
     """
-    check_tensor("kspace", kspace)
+    check_arguments(estimate_sensitivities, locals())
     if kspace.ndim != 3 or not kspace.is_complex():
         raise ValueError(
             "kspace: expected a complex tensor of shape (n_coils, height, width), "
@@ -202,6 +209,7 @@ def column_mask(
     ValueError
         If a size or the acceleration is below 1, or the middle has more columns than are acquired.
     """
+    check_arguments(column_mask, locals())
     height, width = _check_size(shape)
     n_columns = _n_acquired(width, acceleration)
     n_center = max(1, n_columns // 3) if n_center is None else n_center
@@ -248,6 +256,7 @@ def variable_density_mask(
         If a size or the acceleration is below 1, the power is below 0, or the middle has more samples than
         are acquired.
     """
+    check_arguments(variable_density_mask, locals())
     height, width = _check_size(shape)
     if not 0 <= power < math.inf:
         raise ValueError(f"power: expected a finite number of at least 0, got {power!r}")
@@ -286,9 +295,12 @@ def density_weights(shape: tuple[int, int], *, power: float = 0.5) -> Tensor:
     ValueError
         If a size is below 1 or the power is below 0.
     """
+    check_arguments(density_weights, locals())
     if not 0 <= power < math.inf:
         raise ValueError(f"power: expected a finite number of at least 0, got {power!r}")
     weights = (_radius(_check_size(shape)) + _NEAREST) ** power
+    if not float(weights.max()) < math.inf or not float(weights.max()) > 0:
+        raise ValueError(f"power: expected a smaller number, got {power:g}: the weights overflow")
     return (weights / weights.max()).float()
 
 

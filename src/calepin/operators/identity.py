@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
 from calepin.operators.base import LinearOperator
 
 __all__ = ["Identity"]
@@ -18,6 +19,7 @@ class Identity(LinearOperator):
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
+        check_arguments(Identity.__init__, locals())
         super().__init__(shape, shape)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments, takes_tensors
 from calepin.core.checks import check_tensor
 from calepin.operators.base import LinearOperator
 
@@ -26,6 +27,7 @@ class Mask(LinearOperator):
     observed: Tensor
 
     def __init__(self, observed: Tensor, *, per_sample: bool = False) -> None:
+        check_arguments(Mask.__init__, locals())
         check_tensor("observed", observed)
         if observed.dtype != torch.bool:
             raise ValueError(f"observed: expected dtype torch.bool, got {observed.dtype}")
@@ -35,11 +37,13 @@ class Mask(LinearOperator):
         super().__init__(shape, shape, n_samples=observed.shape[0] if per_sample else None)
         self.register_buffer("observed", observed)
 
+    @takes_tensors
     def forward(self, x: Tensor) -> Tensor:
         """Return x with zeros at the missing entries, even where x is NaN."""
         self.check_input(x)
         return x.masked_fill(~self.observed, 0)
 
+    @takes_tensors
     def adjoint(self, y: Tensor) -> Tensor:
         """Return y with zeros at the missing entries: a mask is its own adjoint."""
         self.check_output(y)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments, takes_tensors
 from calepin.core.random import torch_generator
 from calepin.operators.base import LinearOperator
 
@@ -51,6 +52,7 @@ class GaussianSketch(LinearOperator):
         generator: torch.Generator | None = None,
         chunked: bool | None = None,
     ) -> None:
+        check_arguments(GaussianSketch.__init__, locals())
         n = check_counts(in_shape, n_measurements)
         super().__init__(in_shape, (n_measurements,))
         self.seed = draw_seed(generator)
@@ -58,12 +60,14 @@ class GaussianSketch(LinearOperator):
         matrix = torch.empty(0, n) if self.chunked else torch.cat(list(self._chunks()))
         self.register_buffer("matrix", matrix)
 
+    @takes_tensors
     def forward(self, x: Tensor) -> Tensor:
         """Measure signals (n, *in_shape): (n, m)."""
         self.check_input(x)
         flat = x.flatten(1)
         return Linear.apply(flat, self._measure, self._spread) if self.chunked else self._measure(flat)
 
+    @takes_tensors
     def adjoint(self, y: Tensor) -> Tensor:
         """Map measurements (n, m) to A^T y, (n, *in_shape)."""
         self.check_output(y)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments, takes_tensors
 from calepin.core.random import torch_generator
 from calepin.operators.base import LinearOperator
 from calepin.operators.sketch import check_counts, draw_seed
@@ -47,11 +48,13 @@ class _SubsampledTransform(LinearOperator):
         self.register_buffer("signs", signs)
         self.register_buffer("kept", kept)
 
+    @takes_tensors
     def forward(self, x: Tensor) -> Tensor:
         """Measure signals (n, *in_shape): (n, m)."""
         self.check_input(x)
         return self._transform(self.scale * self.signs * x).index_select(1, self.kept)
 
+    @takes_tensors
     def adjoint(self, y: Tensor) -> Tensor:
         """Map measurements (n, m) to A^T y, (n, *in_shape)."""
         self.check_output(y)
@@ -89,6 +92,7 @@ class SubsampledHadamard(_SubsampledTransform):
     def __init__(
         self, in_shape: tuple[int, ...], n_measurements: int, *, generator: torch.Generator | None = None
     ) -> None:
+        check_arguments(SubsampledHadamard.__init__, locals())
         n = check_counts(in_shape, n_measurements)
         super().__init__(in_shape, n_measurements, 1 << (n - 1).bit_length(), generator=generator)
 
@@ -124,6 +128,7 @@ class SubsampledDCT(_SubsampledTransform):
     def __init__(
         self, in_shape: tuple[int, ...], n_measurements: int, *, generator: torch.Generator | None = None
     ) -> None:
+        check_arguments(SubsampledDCT.__init__, locals())
         n = check_counts(in_shape, n_measurements)
         super().__init__(in_shape, n_measurements, n, generator=generator)
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments, takes_tensors
 from calepin.operators.base import LinearOperator
 
 __all__ = ["Wavelet"]
@@ -35,6 +36,7 @@ class Wavelet(LinearOperator):
     """
 
     def __init__(self, shape: tuple[int, ...], *, moments: int = 4, levels: int = 3) -> None:
+        check_arguments(Wavelet.__init__, locals())
         if not 1 <= moments <= 10:
             raise ValueError(f"moments: expected 1 to 10, got {moments}")
         if levels < 1:
@@ -57,6 +59,7 @@ class Wavelet(LinearOperator):
         height, width = self.in_shape[-2:]
         return height >> self.levels, width >> self.levels
 
+    @takes_tensors
     def forward(self, x: Tensor) -> Tensor:
         """Map coefficients to images."""
         self.check_input(x)
@@ -66,6 +69,7 @@ class Wavelet(LinearOperator):
             block.copy_(self._join(self._join(block.mT).mT))
         return x
 
+    @takes_tensors
     def adjoint(self, y: Tensor) -> Tensor:
         """Map images to coefficients."""
         self.check_output(y)

@@ -222,7 +222,7 @@ class FitIteration:
     def _judged(self, problem: FitProblem, state: FitState) -> FitState:
         """Mark the problems that are finished."""
         best = _score(problem, state.best)
-        reached = (state.best.residual <= self.tol) & (self.tol > 0)
+        reached = (state.best.residual <= self.tol) & bool(self.tol > 0)
         if problem.held is None:
             progress = best < state.reference - _PLATEAU_GAIN * state.reference.abs()
         else:

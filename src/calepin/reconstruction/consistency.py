@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_floating, check_integer, check_number
 from calepin.core.samples import expand, inner
 from calepin.operators.base import LinearOperator
 
@@ -35,10 +37,13 @@ def data_consistent(
     ValueError
         A negative weight.
     """
-    if not weight >= 0:
-        raise ValueError(f"weight: expected at least 0, got {weight}")
+    check_arguments(data_consistent, locals())
+    check_floating("x", x)
+    check_floating("y", y)
     operator.check_input(x)
     operator.check_output(y)
+    check_number("weight", weight, least=0)
+    check_integer("n_iter", n_iter, least=0)
     move, miss = torch.zeros_like(x), y - operator(x)
     direction = gradient = operator.adjoint(miss)
     energy = inner(gradient, gradient)

@@ -19,6 +19,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from calepin.core.checks import check_integer, check_methods, check_number, check_tensor
 from calepin.core.errors import IncompatibleError
@@ -198,8 +199,10 @@ def fit_untrained(
     check_methods("operator", operator, "forward", "adjoint")
     check_methods("likelihood", likelihood, "nll", "score", "mean")
     check_methods("optimizer", optimizer, "begin", "step")
-    problem = _checked_problem(network, operator, likelihood, check_tensor("y", y), offset)
+    check_tensor("y", y)
     _check_settings(max_iter, tol, patience, n_starts, held_out, consistent, likelihood)
+    check_arguments(fit_untrained, locals())
+    problem = _checked_problem(network, operator, likelihood, y, offset)
     fit = FitProblem(network, problem, n_starts, _hold_out(y, held_out, generator))
     file = None
     if checkpoint is not None:
@@ -261,7 +264,7 @@ def _check_settings(
     check_integer("patience", patience, optional=True)
     check_number("tol", tol, least=0)
     check_number("held_out", held_out, least=0, below=1)
-    if consistent and not isinstance(likelihood, Gaussian):
+    if consistent is True and not isinstance(likelihood, Gaussian):
         raise IncompatibleError(f"consistent needs Gaussian observations, got {type(likelihood).__name__}")
 
 
@@ -284,6 +287,8 @@ def _start(fit: FitProblem, start: Tensor | None, generator: torch.Generator | N
         return fit.network.initial(n, like=y, generator=generator)
     if check_tensor("start", start).shape != (n, fit.network.n_parameters):
         raise ValueError(f"start: expected shape {(n, fit.network.n_parameters)}, got {tuple(start.shape)}")
+    if start.dtype != y.dtype.to_real() or not bool(torch.isfinite(start).all()):
+        raise ValueError(f"start: expected finite numbers of {y.dtype.to_real()}, got {start.dtype}")
     return start
 
 

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
+from calepin.core.checks import check_device, check_methods
 from calepin.core.random import torch_generator
 from calepin.likelihoods import Likelihood
 from calepin.networks.deep_decoder import DeepDecoder
@@ -152,6 +153,10 @@ class UntrainedReconstructor(BaseEstimator):
         ConvergenceWarning
             A fit has not converged within `max_iter`; the message has its residual.
         """
+        check_methods("operator", self.operator, "forward", "adjoint")
+        if self.network is not None:
+            check_methods("network", self.network, "initial", "forward")
+        check_device("device", self.device)
         observed = self._tensor(y)
         alone = observed.shape == self.operator.out_shape
         observed = observed[None] if alone else observed

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_integer, check_number, check_one_of
 from calepin.core.random import torch_generator
 from calepin.datasets.images import Image
@@ -157,6 +158,7 @@ def scan_image(
     ValueError
         A setting out of range, or a mask of another shape or with another kind.
     """
+    check_arguments(scan_image, locals())
     check_one_of("kind", kind, get_args(Kind))
     check_number("ratio", ratio, above=0, most=1)
     check_integer("size", size)
@@ -222,6 +224,12 @@ def scan_kspace(
     ValueError
         An acceleration for k-space that is not fully sampled, no missing samples, or an invalid mask.
     """
+    check_arguments(scan_kspace, locals())
+    check_number("acceleration", acceleration, least=1, optional=True)
+    if np.ndim(kspace) != 3:
+        raise ValueError(f"kspace: expected shape (n_coils, height, width), got {np.shape(kspace)}")
+    if not np.isfinite(kspace).all() or not np.any(kspace):
+        raise ValueError("kspace: expected finite samples that are not all zero")
     check_one_of("pattern", pattern, get_args(Pattern))
     if acceleration is not None and mask is not None:
         raise ValueError("mask: expected one of mask and acceleration, got both")
@@ -305,6 +313,7 @@ def reconstruct_scan(
     >>> found.image.shape
     (32, 32)
     """
+    check_arguments(reconstruct_scan, locals())
     from sklearn.exceptions import ConvergenceWarning
 
     operator, y, scale = scan.operator, scan.y, 1.0

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array, check_integer, check_number, check_shape, is_integer
 from calepin.core.random import randn
 from calepin.networks.jacobian import Jacobian
 from calepin.networks.two_layer import embed_kernel
@@ -58,8 +60,7 @@ class Spectrum:
 
 def trigonometric_basis(n: int) -> NDArray[np.float64]:
     """Return the orthonormal trigonometric basis as rows, (n, n), lowest frequency first (eq. 10)."""
-    if n < 1:
-        raise ValueError(f"n: expected at least 1, got {n}")
+    check_integer("n", n)
     angle = 2 * np.pi * np.arange(n) / n
     rows = [np.ones(n) / np.sqrt(n)]
     for frequency in range(1, (n + 1) // 2):
@@ -91,15 +92,15 @@ def kernel_weights(kernel: ArrayLike, size: int | tuple[int, ...]) -> NDArray[np
     ValueError
         A kernel of zeros, or one larger than the signal.
     """
-    pixels = (size,) if isinstance(size, int) else tuple(size)
-    u = embed_kernel(torch.as_tensor(np.asarray(kernel, dtype=np.float64)), pixels).numpy()
+    pixels = (size,) if is_integer(size) else check_shape("size", size)
+    u = embed_kernel(torch.as_tensor(check_array("kernel", kernel)), pixels).numpy()
     energy = float((u**2).sum())
     if not energy > 0:
         raise ValueError("kernel: expected an entry that is not zero, got only zeros")
     # the autocorrelation, which is u * u for symmetric kernels
     z = np.clip(np.fft.ifftn(np.abs(np.fft.fftn(u)) ** 2).real / energy, -1, 1)
     sigma = np.sqrt(energy * np.abs(np.fft.fftn(0.5 * (1 - np.arccos(z) / np.pi) * z)))
-    return sigma[_frequencies(size)] if isinstance(size, int) else sigma
+    return sigma[_frequencies(pixels[0])] if is_integer(size) else sigma
 
 
 def _frequencies(n: int) -> NDArray[np.intp]:
@@ -136,14 +137,17 @@ def jacobian_spectrum(
     ValueError
         Complex signals, a rank out of range, or no rank for a large Jacobian.
     """
+    check_arguments(jacobian_spectrum, locals())
     jacobian = Jacobian(network, weights)
     n, p = math.prod(network.out_shape), network.n_parameters
     if network.is_complex:
         raise ValueError("network: expected real signals, got complex ones")
-    if rank is not None and not 1 <= rank <= min(n, p):
-        raise ValueError(f"rank: expected 1 to {min(n, p)}, got {rank}")
+    check_integer("rank", rank, most=min(n, p), optional=True)
+    check_integer("n_iter", n_iter, least=0)
     if n * p <= _DENSE_ENTRIES:
         rows = jacobian.adjoint(torch.eye(n).to(jacobian.weights).view(n, *network.out_shape))
+        if not bool(torch.isfinite(rows).all()):
+            raise ValueError("weights: expected ones with a finite Jacobian, got NaN or infinity in it")
         vectors, values, _ = torch.linalg.svd(rows.double(), full_matrices=False)
         vectors = vectors.T[:rank]
     elif rank is None:
@@ -200,8 +204,10 @@ def recovery_bound(
     ValueError
         The numbers of singular values and rows of the basis differ.
     """
-    x, sigma = np.asarray(signal, dtype=np.float64).ravel(), np.asarray(sigma, dtype=np.float64).ravel()
-    rows = trigonometric_basis(len(x)) if basis is None else np.asarray(basis, dtype=np.float64)
+    x, sigma = check_array("signal", signal).ravel(), check_array("sigma", sigma).ravel()
+    check_integer("n_measurements", n_measurements, least=0)
+    check_number("xi", xi, least=-1e100, most=1e100)
+    rows = trigonometric_basis(len(x)) if basis is None else check_array("basis", basis)
     if rows.shape != (len(sigma), len(x)):
         raise ValueError(f"sigma: expected one value for each of {len(rows)} rows of basis, got {len(sigma)}")
     order = np.argsort(-sigma, kind="stable")
@@ -239,9 +245,9 @@ def measurements_needed(
     ValueError
         An error that is not positive, or numbers of weights and pixels that differ.
     """
-    if not error > 0:
-        raise ValueError(f"error: expected a positive number, got {error}")
-    x = np.asarray(signal, dtype=np.float64).ravel()
+    check_number("error", error, above=0)
+    check_number("constant", constant, above=0)
+    x = check_array("signal", signal).ravel()
     allowed = error * float(x @ x)
     # the bound decreases with m: bisection
     low, high = 0, len(x)
@@ -262,11 +268,13 @@ def low_frequency_energy(signal: ArrayLike, p: int) -> float:
     In 1-D these are the first p functions of the trigonometric basis; in 2-D the p products of such functions
     whose frequency (kx / w)^2 + (ky / h)^2 is lowest.
     """
-    x = np.squeeze(np.asarray(signal, dtype=np.float64))
+    x = np.squeeze(check_array("signal", signal))
     if x.ndim not in (1, 2):
         raise ValueError(f"signal: expected one or two axes, got {x.shape}")
-    if not 1 <= p <= x.size:
-        raise ValueError(f"p: expected 1 to {x.size}, got {p}")
+    check_integer("p", p, most=x.size)
+    if not x.any():
+        raise ValueError("signal: expected one that is not all zero, got zeros")
+    x = x / np.abs(x).max() if np.abs(x).max() < 1e-140 else x  # squares of such numbers are zero
     spectrum = x
     squared = np.zeros(x.shape)
     for axis, n in enumerate(x.shape):
@@ -283,14 +291,18 @@ def subspace_energy(vectors: ArrayLike, basis: ArrayLike) -> float:
     Rows of both are orthonormal. Singular vectors of nearly equal singular values are determined only up to
     a rotation, so that subspaces have to be compared.
     """
-    vectors, basis = np.asarray(vectors), np.asarray(basis)
+    vectors, basis = check_array("vectors", vectors, ndim=2), check_array("basis", basis, ndim=2)
+    if vectors.shape[1] != basis.shape[1]:
+        raise ValueError(f"basis: expected rows of {vectors.shape[1]} entries, got {basis.shape[1]}")
     return float(((vectors @ basis.T) ** 2).sum() / len(vectors))
 
 
 def spectral_drift(before: ArrayLike, after: ArrayLike) -> float:
     """Return the median of |log(after / before)| of two spectra, a measure of their difference."""
-    before, after = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    before, after = check_array("before", before), check_array("after", after)
     if before.shape != after.shape:
         raise ValueError(f"after: expected shape {before.shape}, got {after.shape}")
     use = (before > 0) & (after > 0)
+    if not use.any():
+        raise ValueError("before and after: expected a value that is positive in both, got none")
     return float(np.median(np.abs(np.log(after[use] / before[use]))))

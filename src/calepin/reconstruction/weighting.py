@@ -1,10 +1,12 @@
 """Weighted measurements."""
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor
 
-from calepin.core.checks import check_tensor
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_floating
 from calepin.operators.base import LinearOperator
 from calepin.operators.diagonal import Diagonal
 
@@ -40,8 +42,20 @@ def weighted(operator: LinearOperator, y: Tensor, weights: Tensor) -> Weighted:
     ValueError
         All measurements are zero.
     """
-    target = check_tensor("weights", weights) * check_tensor("y", y)
+    check_arguments(weighted, locals())
+    operator.check_output(y)
+    check_floating("y", y)
+    check_floating("weights", weights)
+    try:
+        weights.expand(operator.out_shape)
+    except RuntimeError:
+        raise ValueError(
+            f"weights: expected a shape that broadcasts to {operator.out_shape}, got {tuple(weights.shape)}"
+        ) from None
+    target = weights * y
     scale = float(operator.adjoint(target).abs().square().mean().sqrt())
+    if scale == math.inf:
+        raise ValueError("weights: expected smaller numbers, got products with y that overflow")
     if not scale > 0:
         raise ValueError("y: expected measurements that are not all zero, got only zeros")
     expanded = weights.expand(operator.out_shape).clone()

@@ -7,6 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array, check_integer
+
 __all__ = ["atom_curves", "atom_tiles", "patch_shape"]
 
 BACKGROUND = 0.12
@@ -18,6 +21,7 @@ def patch_shape(n_features: int) -> tuple[int, ...] | None:
 
     The shape is unique, because no number is both a square and three times a square.
     """
+    check_integer("n_features", n_features)
     side = math.isqrt(n_features)
     if side * side == n_features:
         return (side, side)
@@ -47,6 +51,8 @@ def atom_tiles(
     ValueError
         If no patch has this number of entries, or entries are not finite.
     """
+    check_arguments(atom_tiles, locals())
+    check_integer("width", width)
     patches = _as_patches(atoms, shape)
     n_components, height, side = patches.shape[:3]
     columns = max(1, math.ceil(math.sqrt(n_components * height / side)))
@@ -66,10 +72,11 @@ def atom_tiles(
 
 def atom_curves(atoms: ArrayLike) -> Figure:
     """Return a figure of the atoms (n_components, n_features) as curves, each with its own scale."""
+    check_arguments(atom_curves, locals())
     from matplotlib.collections import LineCollection
 
-    values = np.asarray(atoms, np.float64)
-    if values.ndim != 2 or not np.isfinite(values).all():
+    values = check_array("atoms", atoms)
+    if values.ndim != 2:
         raise ValueError(f"atoms: expected finite values in 2 axes, got shape {values.shape}")
     n_components, n_features = values.shape
     columns = max(1, round(math.sqrt(n_components / 2)))
@@ -90,8 +97,8 @@ def atom_curves(atoms: ArrayLike) -> Figure:
 
 
 def _as_patches(atoms: ArrayLike, shape: Sequence[int] | None) -> NDArray[np.float32]:
-    values = np.asarray(atoms, np.float32)
-    if values.ndim < 2 or 0 in values.shape or not np.isfinite(values).all():
+    values = check_array("atoms", atoms).astype(np.float32)
+    if values.ndim < 2 or not np.isfinite(values).all():
         raise ValueError(f"atoms: expected finite values of at least one atom, got shape {values.shape}")
     n_features = values[0].size
     if shape is None:

@@ -13,6 +13,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array, check_integer, check_one_of
 from calepin.core.files import atomic_write
 
 __all__ = ["COLOURS", "Curve", "before_after", "curves", "detail_window", "save_figure", "sheet"]
@@ -55,6 +57,10 @@ def before_after(
     ValueError
         If the images have different sizes.
     """
+    check_arguments(before_after, locals())
+    for title, image in images.items():
+        if np.ndim(check_array(f"images[{title!r}]", image)) < 2:
+            raise ValueError(f"images: expected shape (h, w) or (h, w, 3), got {np.shape(image)}")
     captions = captions or {}
     shapes = {image.shape[:2] for image in images.values()}
     if len(shapes) != 1:
@@ -138,6 +144,12 @@ def curves(
     title: str | None = None,
 ) -> Figure:
     """Return a figure of named curves with their bands."""
+    check_arguments(curves, locals())
+    for label, line in lines.items():
+        if not isinstance(line, Curve):
+            raise TypeError(f"lines[{label!r}]: expected a Curve, got {line!r:.60}")
+    for name, scale in (("xscale", xscale), ("yscale", yscale)):
+        check_one_of(name, scale, ("linear", "log", "symlog", "logit"))
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for i, (name, line) in enumerate(lines.items()):
@@ -168,6 +180,10 @@ def sheet(columns: Mapping[str, NDArray[np.floating]], *, n_rows: int = 6) -> Fi
     n_rows : int, default 6
         Number of samples to show, from the first.
     """
+    check_arguments(sheet, locals())
+    check_integer("n_rows", n_rows)
+    for title, images in columns.items():
+        check_array(f"columns[{title!r}]", images, ndim=3)
     n_rows = min(n_rows, *(len(images) for images in columns.values()))
     figure = Figure(figsize=(1.2 * len(columns), 1.15 * n_rows + 0.3), layout="constrained")
     axes = figure.subplots(n_rows, len(columns), squeeze=False)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_integer, check_number, check_tensor
 from calepin.core.random import randn
 from calepin.core.threads import single_threaded_torch
@@ -108,6 +109,7 @@ def decode(
         If an argument is out of range, or if the sizes of generator and operator do not match.
     """
     problem = require_latent_problem("decode", problem)
+    check_arguments(decode, locals())
     solver = LevenbergMarquardt() if solver is None else solver
     n_iter = solver.n_iter if n_iter is None else n_iter
     check_requirements(problem, solver)

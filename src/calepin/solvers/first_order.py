@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_fields
 from calepin.core.checks import check_integer, check_number
 from calepin.core.errors import IncompatibleError
 from calepin.core.samples import Rows, inner
@@ -160,6 +161,7 @@ class GradientDescent(_FirstOrder):
         check_number("step_size", self.step_size, above=0, optional=True)
         check_number("momentum", self.momentum, least=0, below=1)
         check_number("factor", self.factor, above=0)
+        check_fields(self)
 
     @property
     def requires(self) -> Mapping[str, str]:
@@ -230,6 +232,7 @@ class Adam(_FirstOrder):
     def __post_init__(self) -> None:
         check_number("learning_rate", self.learning_rate, above=0)
         check_number("epsilon", self.epsilon, above=0)
+        check_fields(self)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas: expected two numbers in [0, 1), got {self.betas}")
 
@@ -279,6 +282,7 @@ class LBFGS(_FirstOrder):
 
     def __post_init__(self) -> None:
         check_integer("memory", self.memory)
+        check_fields(self)
 
     def init(self, problem: Objective[PointT], z0: Tensor) -> LBFGSState[PointT]:
         """Return the state at z0."""

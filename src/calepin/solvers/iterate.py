@@ -13,6 +13,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_integer, check_methods
 from calepin.core.errors import IncompatibleError
 from calepin.core.samples import expand, norm
 from calepin.generators.latent_problem import LatentProblem
@@ -181,7 +183,17 @@ def iterate(
     Returns
     -------
     Iterated
+
+    Raises
+    ------
+    TypeError
+        If the state has no tensor ``z``.
     """
+    check_arguments(iterate, locals())
+    check_integer("n_iter", n_iter, least=0)
+    check_methods("iteration", iteration, "step")
+    if not isinstance(getattr(state, "z", None), Tensor):
+        raise TypeError(f"state: expected a state with a tensor z, got {state!r:.60}")
     first = before = state.z
     batch = _Frozen(before) if freeze else _Batch(before)
     done = 0

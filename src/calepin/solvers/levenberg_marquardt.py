@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_fields
 from calepin.core.checks import check_number
 from calepin.core.samples import inner, norm
 from calepin.generators.latent_problem import LatentProblem, Point
@@ -53,6 +54,7 @@ class LevenbergMarquardt:
 
     def __post_init__(self) -> None:
         check_number("damping", self.damping, above=0)
+        check_fields(self)
 
     @property
     def requires(self) -> Mapping[str, str]:

@@ -29,6 +29,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_fields
 from calepin.core.errors import IncompatibleError
 from calepin.core.samples import expand, inner, norm
 from calepin.penalties import HardThreshold, Penalty
@@ -82,10 +83,11 @@ class _ProximalGradient:
                 "HardThreshold does not have"
             )
         s = self.step_size
-        if not (s is None or s == "backtracking" or _is_positive_number(s)):
+        if not (s is None or (isinstance(s, str) and s == "backtracking") or _is_positive_number(s)):
             raise ValueError(
                 f"step_size: expected None, 'backtracking' or a finite positive number, got {s!r}"
             )
+        check_fields(self)
 
     @property
     def requires(self) -> Mapping[str, str]:
@@ -271,6 +273,7 @@ class IHT(_Plain):
     penalty: Penalty = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         super().__post_init__()
         if self.nonnegative and self.threshold is None:
             raise ValueError("nonnegative: expected False without a threshold, got True")

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from calepin.core.checks import check_integer, check_number, check_one_of, check_tensor
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_integer, check_methods, check_number, check_one_of, check_tensor
 from calepin.core.errors import IncompatibleError
 from calepin.generators.latent_problem import LatentProblem
 from calepin.problem import Problem
@@ -89,9 +90,11 @@ def solve(
     ValueError
         If an argument is out of range, or if the codes diverged because of the solver's step size.
     """
+    check_methods("solver", solver, "init", "step")
     _check_arguments(problem, n_iter, z0, differentiate, tol)
     _check_modes(differentiate, last_k, checkpoint_every, tol)
     check_requirements(problem, solver)
+    check_arguments(solve, locals())
     if differentiate == "implicit":
         z = implicit_codes(_linear(problem), solver)
         converged = torch.ones(len(z), dtype=torch.bool, device=z.device)

@@ -27,7 +27,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from calepin.core.checks import check_integer, check_number, check_one_of
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array, check_integer, check_number, check_one_of
 from calepin.core.files import load_arrays, save_arrays
 from calepin.core.reading import reading
 from calepin.core.threads import single_threaded_blas
@@ -225,6 +226,7 @@ def fit_event_model(
     ValueError
         A kernel longer than a trial, no spikes, no counts, settings out of range, or no event found.
     """
+    check_arguments(fit_event_model, locals())
     y = check_trials(counts)
     likelihood = Binomial() if likelihood is None else likelihood
     check_counts(y, likelihood=likelihood)
@@ -404,8 +406,8 @@ def link(mean: float, likelihood: Binomial | Poisson) -> float:
 
 
 def _check_filter(start: ArrayLike, n_bins: int) -> Floats:
-    h = np.asarray(start, np.float64)
-    if h.ndim != 1 or not h.size or not np.isfinite(h).all() or not h.any():
+    h = check_array("start", start)
+    if h.ndim != 1 or not h.any():
         raise ValueError(f"start: expected a filter (kernel,) that is finite and not zero, got {h.shape}")
     if len(h) > n_bins:
         raise ValueError(f"start: expected a kernel of at most the {n_bins} bins of a trial, got {len(h)}")
@@ -427,3 +429,4 @@ def _check_settings(settings: _Settings, n_rounds: int) -> None:
     check_integer("n_iter", settings.n_iter)
     check_number("alpha", settings.alpha, above=0)
     check_number("ridge", settings.ridge, above=0)
+    check_number("history_ridge", settings.history_ridge, least=0)

@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array, check_integer, check_number
 from calepin.report.figures import COLOURS
 from calepin.spikes.rescaling import KSTest
 from calepin.spikes.session import SpikeSession
@@ -27,6 +29,8 @@ class Events:
 
 def ks_plot(tests: Mapping[str, KSTest]) -> Figure:
     """Return a plot of the quantiles of rescaled intervals against uniform ones, with 95 % bounds."""
+    check_arguments(ks_plot, locals())
+    _check_members("tests", tests, KSTest)
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     _draw_ks(figure.add_subplot(), tests)
     return figure
@@ -34,6 +38,7 @@ def ks_plot(tests: Mapping[str, KSTest]) -> Figure:
 
 def session_figure(session: SpikeSession) -> Figure:
     """Return a figure of a session: raster, stimulus, events, filter and KS plot."""
+    check_arguments(session_figure, locals())
     return spike_figure(
         session.data.counts,
         events={"events": Events(session.model.onsets, session.model.amplitudes)},
@@ -46,6 +51,10 @@ def session_figure(session: SpikeSession) -> Figure:
 
 def filter_panels(panels: Mapping[str, Mapping[str, ArrayLike]], *, n_columns: int = 3) -> Figure:
     """Return a figure with one panel of named filters for each unit."""
+    check_arguments(filter_panels, locals())
+    check_integer("n_columns", n_columns)
+    for title, filters in panels.items():
+        _check_filters(f"panels[{title!r}]", filters)
     n_rows = -(-len(panels) // n_columns)
     figure = Figure(figsize=(2.9 * n_columns, 1.6 * n_rows + 0.6), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True)
@@ -87,6 +96,14 @@ def spike_figure(
     onsets
         True onsets in bins, drawn as lines.
     """
+    check_arguments(spike_figure, locals())
+    check_array("counts", counts, ndim=2)
+    check_number("bin_width", bin_width, above=0, optional=True)
+    if stimulus is not None:
+        check_array("stimulus", stimulus, ndim=1)
+    _check_members("tests", tests, KSTest)
+    _check_members("events", events, Events)
+    _check_filters("filters", filters)
     unit, label = (1, "bins") if bin_width is None else (1000 * bin_width, "ms")
     figure = Figure(figsize=(9.6, 6.6), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.7, 1])[0]
@@ -140,3 +157,16 @@ def _draw_ks(axes: Any, tests: Mapping[str, KSTest]) -> None:
         title="KS plot, 95 % bounds",
     )
     axes.legend(frameon=False, fontsize=8)
+
+
+def _check_members(name: str, values: Mapping[str, Any], kind: type) -> None:
+    for key, value in values.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}[{key!r}]: expected a {kind.__name__}, got {value!r:.60}")
+
+
+def _check_filters(name: str, filters: Mapping[str, ArrayLike]) -> None:
+    if not isinstance(filters, Mapping):
+        raise TypeError(f"{name}: expected a mapping of names to filters, got {filters!r:.60}")
+    for key, values in filters.items():
+        check_array(f"{name}[{key!r}]", values, ndim=1)

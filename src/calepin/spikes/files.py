@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_number
 from calepin.core.errors import FileFormatError
 from calepin.core.matlab import read_mat
@@ -88,6 +89,9 @@ def join_trials(parts: Sequence[SpikeTrains]) -> SpikeTrains:
     ValueError
         Trials of different length, bin width or stimulus.
     """
+    check_arguments(join_trials, locals())
+    if not parts:
+        raise ValueError("parts: expected at least one, got none")
     first = parts[0]
     for part in parts[1:]:
         if part.counts.shape[1] != first.counts.shape[1] or part.bin_width != first.bin_width:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from calepin.core.checks import check_array, check_boolean
 from calepin.core.threads import single_threaded_blas
 from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes.goodness import check_counts, deviance, log_likelihood, moments
@@ -126,21 +127,33 @@ def fit_glm(
     IncompatibleError
         A Gaussian likelihood.
     """
-    counts, X = np.asarray(y, np.float64), np.asarray(covariates, np.float64)
+    counts, X = check_array("y", y), check_array("covariates", covariates)
+    check_boolean("intercept", intercept)
     if counts.ndim != 1 or X.ndim != 2 or len(X) != len(counts):
         raise ValueError(
             f"covariates: expected shape (n, p) with the n of y, got {X.shape} and y of shape {counts.shape}"
         )
-    if not np.isfinite(X).all():
-        raise ValueError("covariates: expected finite numbers, got NaN or infinity")
+    if names is not None and not all(isinstance(name, str) for name in names):
+        raise ValueError(f"names: expected a sequence of words, got {names!r:.60}")
     labels = tuple(names) if names is not None else tuple(f"covariate {j}" for j in range(X.shape[1]))
     if len(labels) != X.shape[1]:
         raise ValueError(f"names: expected one for each of {X.shape[1]} covariates, got {len(labels)}")
-    ridges = np.broadcast_to(np.asarray(ridge, np.float64), X.shape[1:])
+    ridges = np.broadcast_to(_scalar_or("ridge", ridge, X.shape[1]), X.shape[1:])
+    if (ridges < 0).any():
+        raise ValueError(f"ridge: expected numbers of at least 0, got {ridges.min():g}")
+    offset = _scalar_or("offset", offset, len(X))
     if intercept:
         X = np.column_stack([np.ones(len(X)), X])
         labels, ridges = ("intercept", *labels), np.concatenate([[0.0], ridges])
     return fit_design(DenseDesign(X, labels), counts, likelihood=likelihood, offset=offset, ridge=ridges)
+
+
+def _scalar_or(name: str, values: ArrayLike, n: int) -> Floats:
+    """Return one finite number, or n of them."""
+    array = check_array(name, values)
+    if array.shape not in ((), (n,)):
+        raise ValueError(f"{name}: expected a number or shape ({n},), got shape {array.shape}")
+    return array
 
 
 @dataclass(frozen=True)
@@ -238,6 +251,8 @@ def _solve(information: Floats, gradient: Floats) -> Floats:
 
 def _check_independent(design: Design, ones: Floats, ridge: Floats) -> None:
     gram = design.products(ones, ones)[1] + np.diag(ridge)
+    if not np.isfinite(gram).all():
+        raise ValueError("covariates: expected values whose squares have a finite sum; scale them")
     size = np.sqrt(np.diag(gram))
     if not size.all():
         empty = ", ".join(name for name, s in zip(design.names, size, strict=True) if s == 0)

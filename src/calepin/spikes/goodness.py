@@ -4,11 +4,14 @@ All functions take the linear predictor eta of each count, y ~ family(mean = f^{
 constants, so that models of different families can be compared.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, xlogy
 
+from calepin.core.checks import check_array, check_number, is_number
 from calepin.core.errors import IncompatibleError
 from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes._kernels import logistic
@@ -25,8 +28,15 @@ def log_likelihood(eta: ArrayLike, y: ArrayLike, *, likelihood: Binomial | Poiss
     ----------
     eta, y : arrays of equal shape
     likelihood : Binomial or Poisson
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, values that are not finite, no counts, or values that the family cannot produce.
+    IncompatibleError
+        Another likelihood.
     """
-    eta, y = np.asarray(eta, np.float64), np.asarray(y, np.float64)
+    eta, y = _checked(eta, y, likelihood)
     value = moments(eta, y, likelihood=likelihood)[0]
     if isinstance(likelihood, Poisson):
         return value - float(gammaln(y + 1).sum())
@@ -39,9 +49,9 @@ def log_likelihood(eta: ArrayLike, y: ArrayLike, *, likelihood: Binomial | Poiss
 def deviance(eta: ArrayLike, y: ArrayLike, *, likelihood: Binomial | Poisson) -> float:
     """Return twice the difference to the log-likelihood of the saturated model, whose mean equals the counts.
 
-    The parameters are those of `log_likelihood`.
+    The parameters, and what is refused, are those of `log_likelihood`.
     """
-    eta, y = np.asarray(eta, np.float64), np.asarray(y, np.float64)
+    eta, y = _checked(eta, y, likelihood)
     value = moments(eta, y, likelihood=likelihood)[0]
     if isinstance(likelihood, Poisson):
         return 2 * (float((xlogy(y, y) - y).sum()) - value)
@@ -59,8 +69,11 @@ def bits_per_spike(log_likelihood: float, reference: float, n_spikes: float) -> 
     ValueError
         No spikes.
     """
-    if n_spikes <= 0:
+    check_number("log_likelihood", log_likelihood)
+    check_number("reference", reference)
+    if is_number(n_spikes) and n_spikes <= 0:
         raise ValueError(f"n_spikes: expected at least one spike, got {n_spikes}")
+    check_number("n_spikes", n_spikes, above=0)
     return (log_likelihood - reference) / (n_spikes * np.log(2))
 
 
@@ -80,10 +93,7 @@ def moments(eta: Floats, y: Floats, *, likelihood: Binomial | Poisson) -> tuple[
 
 def check_counts(y: Floats, *, likelihood: Binomial | Poisson) -> None:
     """Raise ValueError unless y are counts, some above zero and some below the number of trials."""
-    if not isinstance(likelihood, Binomial | Poisson):
-        raise IncompatibleError(
-            f"a model of counts needs a Binomial or Poisson likelihood, got {type(likelihood).__name__}"
-        )
+    _check_family(likelihood)
     if not y.size:
         raise ValueError(f"y: expected counts, got an empty array of shape {y.shape}")
     likelihood.check(torch.tensor(y))
@@ -91,6 +101,23 @@ def check_counts(y: Floats, *, likelihood: Binomial | Poisson) -> None:
         raise ValueError(f"y: expected at least one spike, got none in {y.size} bins")
     if isinstance(likelihood, Binomial) and (y == _trials(likelihood, y)).all():
         raise ValueError(f"y: expected some counts below their trials, got none in {y.size} bins")
+
+
+def _checked(eta: ArrayLike, y: ArrayLike, likelihood: Binomial | Poisson) -> tuple[Floats, Floats]:
+    """Return predictors and counts that the family can produce, of equal shape."""
+    _check_family(likelihood)
+    predictors, counts = check_array("eta", eta), check_array("y", y)
+    if predictors.shape != counts.shape:
+        raise ValueError(f"eta: expected the shape of y, {counts.shape}, got {predictors.shape}")
+    likelihood.check(torch.tensor(counts))
+    return predictors, counts
+
+
+def _check_family(likelihood: Any) -> None:
+    if not isinstance(likelihood, Binomial | Poisson):
+        raise IncompatibleError(
+            f"a model of counts needs a Binomial or Poisson likelihood, got {type(likelihood).__name__}"
+        )
 
 
 def _trials(likelihood: Binomial, like: Floats) -> Floats:

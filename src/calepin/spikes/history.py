@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from calepin.core.checks import check_integer
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array, check_integer, check_number
 from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes._kernels import add_history, history_products
 from calepin.spikes.glm import GLMFit, fit_design
@@ -63,7 +64,10 @@ class SpikeGLM:
         """Return the predictor eta (n_trials, n_bins) given the spikes before each bin."""
         counts = check_trials(counts)
         eta = self.baseline + history_predictor(counts, self.history)
-        return eta + _check_stimulus(stimulus, counts.shape[1]) @ self.stimulus
+        S = _check_stimulus(stimulus, counts.shape[1])
+        if S.shape[1] != len(self.stimulus):
+            raise ValueError(f"stimulus: expected {len(self.stimulus)} covariates, got {S.shape[1]}")
+        return eta + S @ self.stimulus
 
     def mean(self, counts: ArrayLike, stimulus: ArrayLike | None = None) -> Floats:
         """Return the expected count of each bin given the spikes before it."""
@@ -106,10 +110,13 @@ def fit_spike_glm(
     ValueError
         See `calepin.spikes.fit_glm`; an order that leaves no bin without history.
     """
+    check_arguments(fit_spike_glm, locals())
     likelihood = Binomial() if likelihood is None else likelihood
     y = check_trials(counts)
     S = _check_stimulus(stimulus, y.shape[1])
     check_integer("order", order, least=0, most=y.shape[1] - 1)
+    check_number("ridge", ridge, least=0)
+    check_number("history_ridge", history_ridge, least=0)
     design = TrialDesign(y, S, order, _names(names, S.shape[1], order))
     ridges = np.concatenate([[0.0], np.full(S.shape[1], ridge), np.full(order, history_ridge)])
     fit = fit_design(
@@ -138,7 +145,10 @@ def select_order(
     Parameters are those of `fit_spike_glm`; orders longer than a trial are left out. `callback` is
     called with the number of finished fits.
     """
+    check_arguments(select_order, locals())
     y = check_trials(counts)
+    for order in orders:
+        check_integer("orders", order, least=0)
     orders = [order for order in orders if order < y.shape[1]]
     if not orders:
         raise ValueError(f"orders: expected one below the {y.shape[1]} bins of a trial, got none")
@@ -197,7 +207,7 @@ class TrialDesign:
 
 def check_trials(counts: ArrayLike) -> Floats:
     """Return counts as float64 (n_trials, n_bins); raise ValueError for another shape."""
-    y = np.ascontiguousarray(counts, np.float64)
+    y = np.ascontiguousarray(check_array("counts", counts, empty=True))
     if y.ndim != 2 or 0 in y.shape:
         raise ValueError(f"counts: expected shape (n_trials, n_bins), neither of them 0, got {y.shape}")
     return y
@@ -206,12 +216,14 @@ def check_trials(counts: ArrayLike) -> Floats:
 def _check_stimulus(stimulus: ArrayLike | None, n_bins: int) -> Floats:
     if stimulus is None:
         return np.zeros((n_bins, 0))
-    S = np.asarray(stimulus, np.float64)
+    S = (
+        np.asarray(stimulus, np.float64)
+        if getattr(stimulus, "shape", None) == (n_bins, 0)
+        else check_array("stimulus", stimulus)
+    )
     S = S[:, None] if S.ndim == 1 else S
     if S.ndim != 2 or len(S) != n_bins:
         raise ValueError(f"stimulus: expected shape (n_bins={n_bins}, p), got {np.shape(stimulus)}")
-    if not np.isfinite(S).all():
-        raise ValueError("stimulus: expected finite numbers, got NaN or infinity")
     return S
 
 

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array
 from calepin.core.random import RandomState, numpy_generator
 from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes.goodness import check_counts
@@ -73,6 +75,7 @@ def ks_test(
     Parameters and errors are those of `rescaled_intervals`; also a ValueError with fewer than two spikes,
     since there is no interval.
     """
+    check_arguments(ks_test, locals())
     intervals = rescaled_intervals(eta, counts, likelihood=likelihood, random_state=random_state)
     if not len(intervals):
         raise ValueError("counts: expected at least two spikes, for one interval, got one")
@@ -112,8 +115,9 @@ def rescaled_intervals(
     ValueError
         Shapes that differ, entries that are not counts, no spike, or a binomial with more than one trial.
     """
+    check_arguments(rescaled_intervals, locals())
     likelihood = Binomial() if likelihood is None else likelihood
-    eta, y = np.asarray(eta, np.float64), np.asarray(counts, np.float64)
+    eta, y = check_array("eta", eta), check_array("counts", counts)
     if eta.shape != y.shape:
         raise ValueError(f"eta: expected the shape of counts, {y.shape}, got {eta.shape}")
     check_counts(y, likelihood=likelihood)

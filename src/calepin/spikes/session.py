@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_integer, is_integer
 from calepin.core.random import RandomState
 from calepin.likelihoods import Binomial, Poisson
@@ -169,6 +170,7 @@ def analyse_spikes(
     >>> bool(session.fits["events"].bits_per_spike > 0.1)
     True
     """
+    check_arguments(analyse_spikes, locals())
     n_trials, n_bins = data.counts.shape
     check_integer("kernel_size", kernel_size, most=n_bins)
     most = (0, max(1, round(_LEARNED * n_trials)))

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from calepin.core.checks import check_integer
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_array, check_integer, check_number
 from calepin.core.random import RandomState, numpy_generator
 from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes.files import SpikeTrains
@@ -46,9 +47,11 @@ def simulate_spikes(
     ValueError
         A size below 1, a drive of another shape, or Poisson counts that diverge because of their history.
     """
+    check_arguments(simulate_spikes, locals())
     check_integer("n_trials", n_trials)
     check_integer("n_bins", n_bins)
-    shared = np.asarray(drive, np.float64)
+    check_number("baseline", baseline)
+    shared = check_array("drive", drive)
     if shared.shape not in ((), (n_bins,)):
         raise ValueError(f"drive: expected a number or shape ({n_bins},), got {shared.shape}")
     likelihood = Binomial() if likelihood is None else likelihood
@@ -56,7 +59,7 @@ def simulate_spikes(
         raise ValueError(f"likelihood: expected Binomial or Poisson, got {likelihood!r}")
     # a separate random stream: a test of these spikes may use the same seed
     stream = numpy_generator(random_state).spawn(1)[0]
-    past = np.asarray(history, np.float64)[::-1]
+    past = check_array("history", history, ndim=1)[::-1] if np.size(history) else np.zeros(0)
     order = len(past)
     counts = np.zeros((n_trials, order + n_bins))  # no spikes before a trial
     fixed = np.broadcast_to(baseline + shared, n_bins)

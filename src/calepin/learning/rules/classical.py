@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_fields
 from calepin.core.threads import single_threaded_blas
 from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batch
@@ -158,6 +159,9 @@ class ClassicalRule(BaseRule):
     atom_set: AtomSet = field(default_factory=AtomSet)
     replace_every: int | None = 200
     stream: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def init(self, atoms: Any) -> ClassicalState:
         """Return the initial state with these atoms, (n_components, n_features)."""

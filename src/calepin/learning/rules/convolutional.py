@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_fields
 from calepin.core.checks import check_integer, check_one_of
 from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batch
@@ -127,6 +128,7 @@ class Convolutional(BaseRule):
         check_integer("debias", self.debias, least=0, optional=True)
         check_integer("n_peaks", self.n_peaks, optional=True)
         check_integer("n_updates", self.n_updates)
+        check_fields(self)
         if self.gradient != "dec" and (self.debias is not None or self.n_updates > 1):
             raise ValueError(
                 f"gradient: expected 'dec' with debias or n_updates, which hold the codes constant, "

@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calepin.core.checks import check_tensor
+from calepin.core.arguments import check_arguments, check_fields, takes_tensors
+from calepin.core.checks import check_floating, check_integer, check_tensor
 from calepin.core.random import randn, torch_generator
 from calepin.core.threads import single_threaded_torch
-from calepin.generators.base import Generator, latent_dimension
+from calepin.generators.base import Generator, latent_dimension, like_generator
 from calepin.generators.latent_problem import LatentProblem
 from calepin.learning.batches import Batch
 from calepin.learning.rule import AtomState, BaseRule, tensor_of
@@ -125,6 +126,11 @@ class GenerativeRule(BaseRule):
     prior: float = 0.0
     radius: float | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if isinstance(self.generator, type):
+            raise TypeError(f"generator: expected a function, got the class {self.generator.__name__}")
 
     def init(self, atoms: Any) -> Any:
         """Return the initial state with this A."""
@@ -335,7 +341,7 @@ class LeastSquares(GenerativeRule):
         if scale == 0:
             return  # all coefficients are zero: the batches say nothing about the atoms
         before = atoms.to(M)
-        if self.ridge == "evidence":
+        if isinstance(self.ridge, str):
             change = B - M @ before
             residual = energy[0] - ((B + change) * before).sum()
             ridge = _most_probable_ridge(M, change, residual, energy[1])
@@ -350,6 +356,7 @@ class LeastSquares(GenerativeRule):
             atoms.copy_(torch.cholesky_solve(torch.add(B, before, alpha=ridge), factor))
 
 
+@takes_tensors
 def algorithm1_step(
     atoms: Tensor,
     coefficients: Tensor,
@@ -379,9 +386,9 @@ def algorithm1_step(
     delta : float, default infinity
         Radius of the balls.
     """
-    given = {"atoms": atoms, "coefficients": coefficients, "y": y, "inverse": inverse}
-    for name, value in given.items():
-        check_tensor(name, value)
+    for name, values in (("atoms", atoms), ("coefficients", coefficients), ("y", y), ("inverse", inverse)):
+        check_floating(name, values)
+    check_arguments(algorithm1_step, locals())
     gradient = coefficients.mT @ (coefficients @ atoms - y) / len(y)
     moved = atoms - step_size * (inverse @ gradient)
     if first is None or delta == math.inf:
@@ -399,6 +406,12 @@ def preconditioner(
 
     It is a pseudo-inverse: zero on directions that G does not reach.
     """
+    check_arguments(preconditioner, locals())
+    check_floating("like", like)
+    own = like_generator(generator, like.dtype)
+    if like.dtype != own.dtype:
+        raise ValueError(f"like: expected the dtype of the generator, {own.dtype}, got {like.dtype}")
+    check_integer("n", n)
     k = latent_dimension(generator, latent_dim)
     check_tensor("like", like)
     coefficients = generator(randn((n, k), like=like, generator=torch_generator(seed)))

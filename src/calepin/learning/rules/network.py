@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from calepin.core.arguments import check_arguments
 from calepin.core.checkpoint import describe
-from calepin.core.checks import check_integer, check_number, check_one_of
+from calepin.core.checks import check_integer, check_methods, check_number, check_one_of
 from calepin.core.random import torch_generator
 from calepin.learning.batches import Batch
 from calepin.learning.optimizers import Optimizer, tensor_state
@@ -225,12 +226,17 @@ class NetworkRule(ModuleRule):
         average: int | None = None,
         seed: int = 0,
     ) -> None:
+        check_methods("network", network, "parameters", "random_shifts")
+        if noise is not None:
+            check_methods("noise", noise, "scale")
         check_one_of("target", target, TARGETS)
         check_integer("crop", crop, least=max(network.kernel), optional=True)
         check_number("max_norm", max_norm, above=0, optional=True)
         check_integer("average", average, optional=True)
+        check_integer("n_shifts", n_shifts)
         network.random_shifts(n_shifts)  # raises ValueError for too many shifts
         super().__init__(network, optimizer, seed)
+        check_arguments(NetworkRule.__init__, locals())
         self.schedule, self.max_norm = schedule, max_norm
         self.noise, self.target, self.crop = noise, target, crop
         self.n_shifts, self.detach_codes, self.unit_norm = n_shifts, detach_codes, unit_norm
@@ -329,6 +335,7 @@ class VAERule(ModuleRule):
     """
 
     def __init__(self, network: VAE, *, optimizer: Optimizer | None = None, seed: int = 0) -> None:
+        check_arguments(VAERule.__init__, locals())
         super().__init__(network, optimizer, seed)
 
     def loss(self, network: VAE, x: Tensor, generator: torch.Generator) -> Tensor:

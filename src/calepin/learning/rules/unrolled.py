@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_fields
 from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batch
 from calepin.learning.gradients import unfolded_loss
@@ -127,6 +128,7 @@ class Unfolded(BaseRule):
     learn_threshold: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.tangent and self.atom_set.shape != "sphere":
             raise ValueError(f"atom_set: expected the sphere with tangent=True, got {self.atom_set.shape!r}")
         if not 0 < self.decay <= 1:

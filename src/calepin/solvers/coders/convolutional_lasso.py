@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments, check_fields
 from calepin.core.checks import check_boolean, check_integer, check_number
 from calepin.core.threads import n_threads, run_blocks
 from calepin.penalties import L1, NonNegativeL1, Penalty
@@ -81,6 +82,7 @@ class ConvolutionalLassoCoder:
         check_number("tol", self.tol, above=0)
         check_boolean("nonnegative", self.nonnegative)
         check_integer("max_iter", self.max_iter)
+        check_fields(self)
 
     @property
     def penalty(self) -> Penalty:
@@ -97,6 +99,7 @@ class ConvolutionalLassoCoder:
         ConvergenceWarning
             The duality gap of some samples exceeds the tolerance after `max_iter` rounds.
         """
+        check_arguments(ConvolutionalLassoCoder.encode, locals())
         require_constants("ConvolutionalLassoCoder", gradient)
         require_gaussian("ConvolutionalLassoCoder", problem)
         dictionary, mask = convolutional_terms(problem, "ConvolutionalLassoCoder")
@@ -127,6 +130,7 @@ class ConvolutionalLassoCoder:
 
     def shortened(self, n_rounds: int) -> Self:
         """Return the coder itself: it stops when the duality gap is small."""
+        check_integer("n_rounds", n_rounds)
         return self
 
     def _warn_of(self, converged: Tensor) -> None:
@@ -201,6 +205,7 @@ def convolutional_encode(
         The duality gap of some samples exceeds the tolerance after `max_iter` rounds.
     """
     coder = ConvolutionalLassoCoder(alpha, tol, nonnegative, max_iter)
+    check_arguments(convolutional_encode, locals())
     found = coder.encode(convolutional_problem(y, atoms, boundary=boundary, mask=mask))
     codes = found.values if isinstance(y, Tensor) else found.values.numpy()
     return (codes, like_input(found, codes)) if return_info else codes

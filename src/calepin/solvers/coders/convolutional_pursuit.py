@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments, check_fields
 from calepin.core.checks import check_boolean, check_integer, check_number
 from calepin.core.errors import IncompatibleError
 from calepin.core.threads import run_blocks
@@ -70,6 +71,7 @@ class ConvolutionalPursuitCoder:
         check_integer("n_nonzero", self.n_nonzero)
         check_number("tol", self.tol, least=0)
         check_boolean("nonnegative", self.nonnegative)
+        check_fields(self)
 
     @property
     def penalty(self) -> None:
@@ -80,6 +82,7 @@ class ConvolutionalPursuitCoder:
         self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
     ) -> Codes:
         """Return codes; the search starts from zero."""
+        check_arguments(ConvolutionalPursuitCoder.encode, locals())
         require_constants("ConvolutionalPursuitCoder", gradient)
         counts = _Counts(problem, "ConvolutionalPursuitCoder")
         limit = min(self.n_nonzero, int(np.prod(counts.code_shape)))
@@ -104,6 +107,7 @@ class ConvolutionalPursuitCoder:
 
     def shortened(self, n_rounds: int) -> Self:
         """Return the coder itself: fewer events would give other codes."""
+        check_integer("n_rounds", n_rounds)
         return self
 
 
@@ -153,7 +157,9 @@ def convolutional_pursuit(
         If the likelihood is none of the three.
     """
     coder = ConvolutionalPursuitCoder(n_nonzero, tol, nonnegative)
-    codes = coder.encode(_problem(y, atoms, likelihood, offset, boundary, "convolutional_pursuit")).values
+    problem = _problem(y, atoms, likelihood, offset, boundary, "convolutional_pursuit")
+    check_arguments(convolutional_pursuit, locals())
+    codes = coder.encode(problem).values
     return codes if isinstance(y, Tensor) else codes.numpy()
 
 
@@ -204,6 +210,7 @@ def refit_codes(
         Some samples have not converged after `max_iter` steps. If all trials of an event succeed, the nll has
         no minimum and the fit cannot converge.
     """
+    check_arguments(refit_codes, locals())
     check_boolean("nonnegative", nonnegative)
     check_integer("max_iter", max_iter)
     counts = _Counts(_problem(y, atoms, likelihood, offset, boundary, "refit_codes"), "refit_codes")

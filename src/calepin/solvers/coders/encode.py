@@ -15,6 +15,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments
 from calepin.core.arrays import as_array, is_stored, unmasked
 from calepin.core.checks import check_boolean, check_methods, check_one_of, check_tensor
 from calepin.likelihoods import Gaussian, Likelihood
@@ -113,6 +114,7 @@ def sparse_encode(
     check_one_of("output", output, OUTPUTS)
     if likelihood is not None:
         check_methods("likelihood", likelihood, "nll", "score", "mean")
+    check_arguments(sparse_encode, locals())
     if output == "csr" and isinstance(X, Tensor):
         raise ValueError("output: expected 'dense' for tensors, got 'csr'")
     X = _single_precision(X)
@@ -146,6 +148,11 @@ def dense_problem(y: Tensor, atoms: Tensor, observed: Tensor | None = None) -> P
 
     Where `observed` is False, y is ignored and may be NaN.
     """
+    check_arguments(dense_problem, locals())
+    if not bool(torch.isfinite(atoms).all()):
+        raise ValueError("atoms: expected finite values, got NaN or infinity")
+    if observed is not None and observed.shape != y.shape:
+        raise ValueError(f"observed: expected the shape of y, {tuple(y.shape)}, got {tuple(observed.shape)}")
     if observed is None:
         return Problem(Dense(atoms), Gaussian(), y)
     check_tensor("y", y)

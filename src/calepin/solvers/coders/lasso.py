@@ -6,7 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from calepin.core.checks import check_boolean, check_number
+from calepin.core.arguments import check_arguments, check_fields
+from calepin.core.checks import check_boolean, check_integer, check_number
 from calepin.core.errors import IncompatibleError
 from calepin.penalties import L1, NonNegativeL1, Penalty
 from calepin.problem import Problem
@@ -45,6 +46,7 @@ class LassoCoder:
         check_number("alpha", self.alpha, above=0)
         check_number("tol", self.tol, above=0)
         check_boolean("nonnegative", self.nonnegative)
+        check_fields(self)
 
     @property
     def penalty(self) -> Penalty:
@@ -55,6 +57,7 @@ class LassoCoder:
         self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
     ) -> Codes:
         """Return codes, with gaps and residuals if `certify` is True."""
+        check_arguments(LassoCoder.encode, locals())
         require_constants("LassoCoder", gradient)
         terms = dense_terms(problem, "LassoCoder")
         found = lasso_codes(
@@ -68,6 +71,7 @@ class LassoCoder:
 
     def shortened(self, n_rounds: int) -> Self:
         """Return the coder itself: it stops when the duality gap is small."""
+        check_integer("n_rounds", n_rounds)
         return self
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments, check_fields
 from calepin.core.checks import check_boolean, check_integer, check_number, check_one_of
 from calepin.likelihoods import Likelihood
 from calepin.penalties import HardThreshold, Penalty
@@ -65,6 +66,7 @@ class ProximalCoder:
         check_one_of("solver", self.solver, ("fista", "ista"))
         check_boolean("nonnegative", self.nonnegative)
         check_number("tol", self.tol, least=0, optional=True)
+        check_fields(self)
 
     def encode(
         self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
@@ -78,6 +80,7 @@ class ProximalCoder:
         ConvergenceWarning
             With a `tol`, some codes have not converged within `n_iter` iterations.
         """
+        check_arguments(ProximalCoder.encode, locals())
         solver = self._solver(problem.likelihood, gradient)
         if self.tol is None:
             values = unfolded_codes(
@@ -105,6 +108,7 @@ class ProximalCoder:
 
     def shortened(self, n_rounds: int) -> Self:
         """Return a coder with fewer iterations."""
+        check_integer("n_rounds", n_rounds)
         return replace(self, n_iter=-(-self.n_iter // n_rounds))
 
     def _solver(self, likelihood: Likelihood, gradient: GradientRule | None) -> Any:

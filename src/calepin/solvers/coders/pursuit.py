@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calepin.core.checks import check_boolean, check_integer, check_one_of
+from calepin.core.arguments import check_arguments, check_fields
+from calepin.core.checks import check_array, check_boolean, check_integer, check_one_of
 from calepin.problem import Problem
 from calepin.solvers.coders.coder import Codes, GradientRule
 from calepin.solvers.coders.lasso import require_constants
@@ -55,8 +56,9 @@ class PursuitCoder:
         if self.n_nonzero is None and self.tol is None:
             raise ValueError("n_nonzero: expected a number of atoms, or tol given, got neither")
         check_integer("n_nonzero", self.n_nonzero, optional=True)
-        if self.tol is not None and np.ndim(self.tol) == 0:
-            check_tol(self.tol, None)
+        if self.tol is not None:
+            check_tol(self.tol, None) if np.ndim(self.tol) == 0 else check_array("tol", self.tol)
+        check_fields(self)
 
     @property
     def penalty(self) -> None:
@@ -67,6 +69,7 @@ class PursuitCoder:
         self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
     ) -> Codes:
         """Return codes, with squared residual norms if they are computed."""
+        check_arguments(PursuitCoder.encode, locals())
         require_constants("PursuitCoder", gradient)
         terms = dense_terms(problem, "PursuitCoder")
         if self.n_nonzero is not None and self.n_nonzero > len(terms.atoms):
@@ -92,4 +95,5 @@ class PursuitCoder:
 
     def shortened(self, n_rounds: int) -> Self:
         """Return the coder itself: fewer atoms would give other codes."""
+        check_integer("n_rounds", n_rounds)
         return self

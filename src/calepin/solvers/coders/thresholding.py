@@ -7,6 +7,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from calepin.core.arguments import check_arguments, check_fields
 from calepin.core.checks import check_boolean, check_integer, check_number
 from calepin.core.threads import run_blocks, single_threaded_torch
 from calepin.penalties import HardThreshold, Penalty
@@ -53,6 +54,7 @@ class IHTCoder:
         check_boolean("nonnegative", self.nonnegative)
         check_number("step_size", self.step_size, above=0)
         check_integer("n_iter", self.n_iter)
+        check_fields(self)
 
     @property
     def penalty(self) -> Penalty:
@@ -63,6 +65,7 @@ class IHTCoder:
         self, problem: Problem, *, z0: Tensor | None = None, gradient: GradientRule | None = None
     ) -> Codes:
         """Return codes; their convergence is unknown."""
+        check_arguments(IHTCoder.encode, locals())
         require_constants("IHTCoder", gradient)
         terms = dense_terms(problem, "IHTCoder")
         if terms.y.is_cuda:
@@ -78,6 +81,7 @@ class IHTCoder:
 
     def shortened(self, n_rounds: int) -> Self:
         """Return the coder itself: it needs all of its iterations."""
+        check_integer("n_rounds", n_rounds)
         return self
 
     def _iterate(self, terms: DenseTerms, rows: slice) -> Tensor:
