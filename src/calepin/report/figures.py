@@ -80,7 +80,7 @@ def before_after(
         corner = (columns.start, rows.start)
         size = (columns.stop - columns.start, rows.stop - rows.start)
         top.add_patch(Rectangle(corner, *size, fill=False, edgecolor=MARK, linewidth=1.8))
-        _show(bottom, image[window], None)
+        _show(bottom, image[tuple(window)], None)
         for side in bottom.spines.values():
             side.set(visible=True, color=MARK, linewidth=1.8)
     return figure
