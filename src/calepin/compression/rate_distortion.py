@@ -70,6 +70,10 @@ def rate_distortion(
         raise ValueError("bits: expected at least one number of bits, got none")
     X = check_array("X", X, ndim=2)
     known = X if training is None else check_array("training", training, ndim=2)
+    if known.shape[1] != X.shape[1]:
+        raise ValueError(f"training: expected the {X.shape[1]} features of X, got {known.shape[1]}")
+    if 0 < np.abs(X).max() < 1e-140:
+        raise ValueError("X: expected larger numbers, got squares that are zero")
     points = {
         "latents": _latents(X, model, bits),
         "PCA": _pca(X, known, bits),

@@ -47,7 +47,8 @@ class AtomSet:
             raise ValueError(f"atoms: expected real numbers, got {atoms.dtype}")
         if self.nonnegative:
             atoms = atoms.clip(min=0)
-        norms: Any = (atoms * atoms).sum(-1, keepdims=True) ** 0.5
+        squares: Any = atoms * atoms
+        norms = squares.sum(-1, keepdims=True) ** 0.5
         smallest = 1.0 if self.shape == "ball" else np.finfo(np.float32).tiny
         return atoms / norms.clip(min=smallest)
 

@@ -83,7 +83,7 @@ def before_after(
         corner = (columns.start, rows.start)
         size = (columns.stop - columns.start, rows.stop - rows.start)
         top.add_patch(Rectangle(corner, *size, fill=False, edgecolor=MARK, linewidth=1.8))
-        _show(bottom, image[window], shown)
+        _show(bottom, image[tuple(window)], shown)
         for side in bottom.spines.values():
             side.set(visible=True, color=MARK, linewidth=1.8)
     return figure

@@ -411,6 +411,7 @@ def _check_filter(start: ArrayLike, n_bins: int) -> Floats:
         raise ValueError(f"start: expected a filter (kernel,) that is finite and not zero, got {h.shape}")
     if len(h) > n_bins:
         raise ValueError(f"start: expected a kernel of at most the {n_bins} bins of a trial, got {len(h)}")
+    h = h / np.abs(h).max() if np.abs(h).max() < 1e-140 else h  # squares of such numbers are zero
     return h / np.linalg.norm(h)
 
 
