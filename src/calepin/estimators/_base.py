@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
 
 from calepin.core.arguments import check_arguments
 from calepin.core.arrays import as_array, is_stored, unmasked
@@ -74,7 +76,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     A subclass has the parameters below and defines `_make_rule` (the update rule), `transform` and `score`.
     """
 
-    init: str | np.ndarray
+    init: str | np.ndarray | Tensor
     batch_size: Any
     max_iter: int
     tol: float
@@ -380,7 +382,8 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             text, *more = str(error).splitlines()
             if "contains NaN" not in text:
                 hints = [line for line in more if line.startswith("Reshape")]  # without a print of X
-                raise ValueError("; ".join([f"X: {text.rstrip(':')}", *hints]) if more else text) from None
+                named = not more and re.search(r"\bX\b", text)
+                raise ValueError(text if named else "; ".join([f"X: {text.rstrip(':')}", *hints])) from None
             hint = "; missing='allow' or a mask marks missing entries" if hasattr(self, "missing") else ""
             raise ValueError(f"X: expected finite values, it contains NaN{hint}") from None
         mask = self._check_mask(mask, X.shape)

@@ -223,7 +223,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         n_updates: int | None = None,
         optimizer: Literal["adam", "sgd"] | Optimizer = "adam",
         learning_rate: float = 0.02,
-        init: str | np.ndarray = "data",
+        init: str | np.ndarray | Tensor = "data",
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 30,
         tol: float = 1e-4,

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_boolean, check_integer, check_number, check_one_of
@@ -133,7 +134,7 @@ class DictionaryLearner(BaseLearner):
         n_nonzero: int | None = None,
         nonnegative: bool = False,
         nonnegative_atoms: bool = False,
-        init: str | np.ndarray = "data",
+        init: str | np.ndarray | Tensor = "data",
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 30,
         tol: float = 1e-3,

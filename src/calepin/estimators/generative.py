@@ -149,7 +149,7 @@ class GenerativeDictionaryLearner(BaseLearner):
         n_starts: int = 4,
         prior: float = 0.0,
         radius: float | None = None,
-        init: str | np.ndarray = "random",
+        init: str | np.ndarray | Tensor = "random",
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 3,
         tol: float = 1e-3,

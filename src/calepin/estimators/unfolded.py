@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_number, check_one_of
@@ -185,7 +186,7 @@ class UnfoldedDictionaryLearner(BaseLearner):
         optimizer: Literal["adam", "sgd"] | Optimizer = "adam",
         learning_rate: float = 1e-3,
         atoms: Literal["sphere", "ball", "tangent"] = "sphere",
-        init: str | np.ndarray = "data",
+        init: str | np.ndarray | Tensor = "data",
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 30,
         tol: float = 1e-3,

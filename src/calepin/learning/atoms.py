@@ -57,7 +57,7 @@ def initial_atoms(
     n_components: int,
     data: Batches,
     *,
-    init: str | np.ndarray,
+    init: str | np.ndarray | Tensor,
     atom_set: AtomSet,
     generator: np.random.Generator,
 ) -> np.ndarray:

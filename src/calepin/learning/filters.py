@@ -12,7 +12,8 @@ from calepin.core.arguments import check_arguments
 from calepin.core.arrays import as_array
 from calepin.core.checks import check_integer, check_shape
 from calepin.learning.atoms import AtomSet
-from calepin.learning.signals import SignalBatches, Signals
+from calepin.learning.batches import Batches
+from calepin.learning.signals import Signals
 from calepin.problem import Problem
 
 __all__ = ["SPHERE", "centre_", "initial_filters", "unit", "worst_window"]
@@ -26,9 +27,9 @@ _LOST = 0.02  # largest fraction of a filter's energy that centring may push ove
 def initial_filters(
     n_components: int,
     kernel_size: tuple[int, ...],
-    data: SignalBatches,
+    data: Batches,
     *,
-    init: str | np.ndarray,
+    init: str | np.ndarray | Tensor,
     generator: np.random.Generator,
 ) -> Tensor:
     """Return initial filters (n_components, channels, *kernel_size) of unit norm.
@@ -39,7 +40,7 @@ def initial_filters(
         Number of filters.
     kernel_size : tuple of int
         Spatial shape of a filter.
-    data : SignalBatches
+    data : Batches
         Source of the signals; it also determines the number of channels and the dtype.
     init : {"data", "random"} or array
         Kind of initialisation, or the filters themselves. "data": for each filter, the window with the
