@@ -371,3 +371,11 @@ def test_a_mask_of_the_wrong_shape_or_type_is_named(X):
         DictionaryLearner(3).fit(X, mask=np.ones((200, 9), bool))
     with pytest.raises(ValueError, match="mask: expected a boolean array of X's shape"):
         DictionaryLearner(3).fit(X, mask=np.ones(X.shape))
+
+
+def test_new_samples_are_all_learned_from_after_an_interrupted_fit(rng):
+    X = rng.standard_normal((40, 6))
+    learner = DictionaryLearner(5, alpha=0.1, batch_size=10, random_state=0)
+    learner.fit(X, callbacks=[lambda state: state.n_steps == 2])
+    assert learner.n_steps_ == 2
+    assert learner.partial_fit(X).n_steps_ == 6

@@ -133,3 +133,16 @@ def test_masked_pixels_are_refused():
 def test_bad_images_are_refused(image):
     with pytest.raises(ValueError, match="image: expected"):
         estimate_noise(image)
+
+
+@pytest.mark.parametrize("function", [estimate_noise, calepin.denoise])
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ([[0.1, 0.2], [0.3]], "rows of the same length"),
+        (np.linspace(0, 1e300, 1024).reshape(32, 32), r"values below 1e\+140, got 1e\+300"),
+    ],
+)
+def test_what_is_no_image_is_named(function, image, message):
+    with pytest.raises(ValueError, match=f"^image: expected {message}"):
+        function(image)

@@ -155,3 +155,14 @@ def test_likelihoods_are_objects(likelihood, scale):
         found = reconstructor.reconstruct(y)
     mean = likelihood.mean(eta)
     assert (likelihood.mean(found) - mean).square().mean() < 0.6 * (y - mean).square().mean()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int64])
+def test_other_dtypes_are_computed_in_single_precision(dtype):
+    operator = SubsampledHadamard((1, 16, 16), 96)
+    y = (8 * torch.rand(1, 96, generator=torch.Generator().manual_seed(0))).to(dtype)
+    make = lambda: calepin.UntrainedReconstructor(operator, max_iter=3, random_state=0)  # noqa: E731
+    assert torch.equal(make().reconstruct(y), make().reconstruct(y.float()))
+    graph = y.float().requires_grad_()
+    assert torch.equal(make().reconstruct(graph), make().reconstruct(y.float()))

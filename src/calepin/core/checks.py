@@ -23,6 +23,7 @@ __all__ = [
     "check_unmasked",
     "is_integer",
     "is_number",
+    "pixels_of",
 ]
 
 CONVERSION = "; torch.from_numpy converts an array"  # the end of an error about an array in place of a tensor
@@ -124,6 +125,20 @@ def check_unmasked(name: str, value: Any) -> Any:
             "first, with skimage.restoration.inpaint_biharmonic, or with a number by its method filled"
         )
     return value
+
+
+def pixels_of(name: str, value: Any) -> NDArray[Any]:
+    """Return an image as an array; raise ValueError for a mask, rows of several lengths, or huge numbers."""
+    try:
+        pixels = np.asarray(check_unmasked(name, value))
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(f"{name}: expected rows of the same length") from None
+    peak = float(np.abs(pixels).max()) if pixels.dtype.kind == "f" and pixels.size else 0.0
+    if _HUGE < peak < math.inf:
+        raise ValueError(f"{name}: expected values below {_HUGE:g}, got {peak:.3g}")
+    return pixels
 
 
 def check_tensor(name: str, value: Any) -> Tensor:

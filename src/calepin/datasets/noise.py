@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calepin.core.arguments import check_arguments, check_fields, takes_tensors
-from calepin.core.checks import check_array, check_number, check_unmasked
+from calepin.core.checks import check_array, check_number, pixels_of
 from calepin.core.random import RandomState, numpy_generator, randn
 
 __all__ = ["GaussianNoise", "Noise", "PoissonNoise", "add_noise"]
@@ -159,4 +159,4 @@ def add_noise(
     ((2, 3), 0.125)
     """
     check_arguments(add_noise, locals())
-    return noise.draw(np.asarray(check_unmasked("image", image)), random_state)
+    return noise.draw(pixels_of("image", image), random_state)

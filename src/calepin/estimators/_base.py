@@ -329,7 +329,9 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             learned = rule.init(torch.from_numpy(self.components_.copy()))
             self._resume_learned(learned)
             self._state = TrainState(learned.to(self.device))
-        train(rule, data, self._state, max_iter=self._state.n_passes + 1)
+        state = self._state
+        state.step_in_pass, state.total, state.n_samples = 0, 0.0, 0  # an interrupted pass had other data
+        train(rule, data, state, max_iter=state.n_passes + 1)
         self._publish(self._state)
         return self
 

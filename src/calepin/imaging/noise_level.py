@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage, stats
 
 from calepin.core.arguments import check_arguments
-from calepin.core.checks import check_unmasked
+from calepin.core.checks import pixels_of
 
 __all__ = ["estimate_noise"]
 
@@ -57,7 +57,7 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
         The estimate is 0, or the patches do not have the covariance of white noise.
     """
     check_arguments(estimate_noise, locals())
-    image = np.asarray(check_unmasked("image", image))
+    image = pixels_of("image", image)
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 16:
         raise ValueError(
             f"image: expected shape (h, w) or (h, w, channels) with at least 16 pixels per side, "

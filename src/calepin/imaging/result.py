@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from calepin.core.checks import check_unmasked
+from calepin.core.checks import pixels_of
 from calepin.core.errors import IncompatibleError
 from calepin.datasets.noise import GaussianNoise
 
@@ -72,7 +72,7 @@ def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
     ValueError
         Another shape, another dtype, NaN, infinity or masked entries.
     """
-    image = np.asarray(check_unmasked("image", image))
+    image = pixels_of("image", image)
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ValueError(f"image: expected shape (h, w) or (h, w, 3), got {image.shape}")
     if image.dtype.kind not in ("iuf" if integers else "f"):

@@ -186,13 +186,14 @@ class UntrainedReconstructor(BaseEstimator):
         return x if isinstance(y, Tensor) else x.cpu().numpy()
 
     def _tensor(self, y: Any) -> Tensor:
-        """Return y as a floating tensor on the right device; integers become single precision."""
+        """Return y on the right device, without a graph; integers and half precision become float32."""
         if isinstance(y, Tensor):
-            return y.to(self.device) if self.device else y
+            wide = y.is_complex() or y.dtype in (torch.float32, torch.float64)
+            return y.detach().to(self.device or y.device, y.dtype if wide else torch.float32)
         array: NDArray = np.asarray(y)
         if array.dtype.kind not in "fciu":
             raise ValueError(f"y: expected numbers, got dtype {array.dtype}")
-        single = array.astype(np.float32) if array.dtype.kind in "iu" else array
+        single = array.astype(np.float32) if array.dtype.kind in "iu" or array.itemsize == 2 else array
         return torch.as_tensor(np.ascontiguousarray(single), device=self.device)
 
 
