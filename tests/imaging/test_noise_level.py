@@ -139,7 +139,7 @@ def test_bad_images_are_refused(image):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ([[0.1, 0.2], [0.3]], "rows of the same length"),
+        ([[0.1, 0.2], [0.3]], "(rows of the same length|an array of numbers)"),
         (np.linspace(0, 1e300, 1024).reshape(32, 32), r"values below 1e\+140, got 1e\+300"),
     ],
 )
