@@ -56,8 +56,8 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     UserWarning
         The estimate is 0, or the patches do not have the covariance of white noise.
     """
-    check_arguments(estimate_noise, locals())
     image = pixels_of("image", image)
+    check_arguments(estimate_noise, locals())
     if image.ndim not in (2, 3) or min(image.shape[:2]) < 16:
         raise ValueError(
             f"image: expected shape (h, w) or (h, w, channels) with at least 16 pixels per side, "
