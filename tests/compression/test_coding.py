@@ -24,6 +24,12 @@ def test_any_latents_come_back_rounded(latents, digits, bits):
     np.testing.assert_allclose(rounded.decode(rounded.encode(latents)), latents, atol=0.51 * 10.0**-digits)
 
 
+def test_a_range_too_small_to_divide_is_one_value():
+    latents = np.array([[0.0, 1.0], [5e-324, 2.0]])
+    quantiser = Quantiser.fit(latents, bits=2)
+    np.testing.assert_array_equal(quantiser.encode(latents), [[0, 0], [0, 3]])
+
+
 @pytest.mark.parametrize("bits", [1, 3, 12, 32])
 def test_bits_spread_over_the_range_of_each_dimension(rng, bits):
     latents = rng.standard_normal((200, 3)) * [1, 100, 0]

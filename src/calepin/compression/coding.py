@@ -102,8 +102,9 @@ class Quantiser:
                 f"low: expected one for each of {values.shape[1]} dimensions, got {len(self.low)}"
             )
         low, high = np.array(self.low), np.array(self.high)
-        # a constant dimension has only the lowest value, so its step size does not matter
-        return low, np.where(high > low, (high - low) / (2.0 ** (self.bits or 0) - 1), 1.0)
+        width = (high - low) / (2.0 ** (self.bits or 0) - 1)
+        # a constant dimension has only the lowest value, and a range too small to divide is taken for constant
+        return low, np.where(width >= np.finfo(np.float64).tiny, width, 1.0)
 
 
 @dataclass(frozen=True)

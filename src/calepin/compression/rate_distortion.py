@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from calepin.compression.clp import Model
 from calepin.compression.coding import Quantiser, encode_integers
 from calepin.core.arguments import check_arguments
-from calepin.core.checks import check_array
+from calepin.core.checks import check_array, check_shape
 
 __all__ = ["RateDistortion", "components_instead", "rate_distortion"]
 
@@ -74,14 +74,16 @@ def rate_distortion(
         raise ValueError(f"training: expected the {X.shape[1]} features of X, got {known.shape[1]}")
     if 0 < np.abs(X).max() < 1e-140:
         raise ValueError("X: expected larger numbers, got squares that are zero")
+    side = math.isqrt(X.shape[1])
+    shape = (side, side) if image_shape is None else check_shape("image_shape", image_shape, ndim=2)
+    if image_shape is not None and math.prod(shape) != X.shape[1]:
+        raise ValueError(f"image_shape: expected {X.shape[1]} pixels, as X has features, got {shape}")
     points = {
         "latents": _latents(X, model, bits),
         "PCA": _pca(X, known, bits),
         "OMP": _omp(X, known, bits, seed),
     }
-    side = math.isqrt(X.shape[1])
-    shape = image_shape or ((side, side) if side * side == X.shape[1] else None)
-    if shape is not None:
+    if math.prod(shape) == X.shape[1]:
         points["JPEG"] = _jpeg(X, shape)
     peak = float(X.max() - X.min()) or 1.0
     return {name: _frontier(found, len(X), peak) for name, found in points.items()}

@@ -150,9 +150,11 @@ def check_tensor(name: str, value: Any) -> Tensor:
     return value
 
 
-def check_floating(name: str, value: Any) -> Tensor:
-    """Return the value if it is a tensor of floating or complex numbers that are finite; raise otherwise."""
+def check_floating(name: str, value: Any, *, real: bool = False) -> Tensor:
+    """Return the value if it is a tensor of finite floating numbers, complex ones unless `real`; else raise."""
     tensor = check_tensor(name, value)
+    if real and tensor.is_complex():
+        raise ValueError(f"{name}: expected real numbers, got {tensor.dtype}")
     if not (tensor.is_floating_point() or tensor.is_complex()):
         raise ValueError(f"{name}: expected a floating or complex dtype, got {tensor.dtype}")
     if not bool(torch.isfinite(tensor).all()):

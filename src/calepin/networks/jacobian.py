@@ -30,8 +30,7 @@ class Jacobian(LinearOperator):
 
     def __init__(self, network: UntrainedNetwork, weights: Tensor) -> None:
         check_arguments(Jacobian.__init__, locals())
-        if check_floating("weights", weights).is_complex():
-            raise ValueError(f"weights: expected real numbers, got {weights.dtype}")
+        check_floating("weights", weights, real=True)
         if weights.shape != (network.n_parameters,):
             raise ValueError(f"weights: expected shape ({network.n_parameters},), got {tuple(weights.shape)}")
         super().__init__((network.n_parameters,), network.out_shape)

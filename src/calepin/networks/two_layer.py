@@ -63,7 +63,7 @@ class TwoLayerGenerator(UntrainedNetwork):
 
     def __init__(self, size: int | tuple[int, ...], *, kernel: Tensor, channels: int = 256) -> None:
         check_arguments(TwoLayerGenerator.__init__, locals())
-        check_floating("kernel", kernel)
+        check_floating("kernel", kernel, real=True)
         pixels = (size,) if isinstance(size, int) else tuple(size)
         if channels < 2 or channels % 2:
             raise ValueError(f"channels: expected an even number of at least 2, got {channels}")

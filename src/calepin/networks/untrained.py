@@ -118,8 +118,7 @@ class LinearGenerator(UntrainedNetwork):
     matrix: Tensor
 
     def __init__(self, matrix: Tensor) -> None:
-        if check_floating("matrix", matrix).is_complex():
-            raise ValueError(f"matrix: expected real numbers, got {matrix.dtype}")
+        check_floating("matrix", matrix, real=True)
         if matrix.ndim != 2 or not matrix.numel():
             raise ValueError(
                 f"matrix: expected shape (n_features, n_coefficients), got {tuple(matrix.shape)}"

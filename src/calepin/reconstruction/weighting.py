@@ -45,7 +45,7 @@ def weighted(operator: LinearOperator, y: Tensor, weights: Tensor) -> Weighted:
     check_arguments(weighted, locals())
     operator.check_output(y)
     check_floating("y", y)
-    check_floating("weights", weights)
+    check_floating("weights", weights, real=True)
     try:
         weights.expand(operator.out_shape)
     except RuntimeError:
