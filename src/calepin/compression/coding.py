@@ -103,7 +103,7 @@ class Quantiser:
             )
         low, high = np.array(self.low), np.array(self.high)
         width = (high - low) / (2.0 ** (self.bits or 0) - 1)
-        # a constant dimension has only the lowest value, and a range too small to divide is taken for constant
+        # a constant dimension has only the lowest value; so has a range too small to divide
         return low, np.where(width >= np.finfo(np.float64).tiny, width, 1.0)
 
 

@@ -151,7 +151,7 @@ def check_tensor(name: str, value: Any) -> Tensor:
 
 
 def check_floating(name: str, value: Any, *, real: bool = False) -> Tensor:
-    """Return the value if it is a tensor of finite floating numbers, complex ones unless `real`; else raise."""
+    """Return the value if it is a tensor of finite floating numbers, or also complex ones; else raise."""
     tensor = check_tensor(name, value)
     if real and tensor.is_complex():
         raise ValueError(f"{name}: expected real numbers, got {tensor.dtype}")
