@@ -161,7 +161,7 @@ def _omp(X: NDArray, known: NDArray, bits: tuple[int, ...], seed: int) -> Points
     return points
 
 
-def _jpeg(X: NDArray, shape: tuple[int, int]) -> Points:
+def _jpeg(X: NDArray, shape: tuple[int, ...]) -> Points:
     from PIL import Image
 
     height, width = shape
