@@ -34,8 +34,8 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) 
     Numbers are finite (infinity is allowed where it is the default), and no bool is one. Names that the
     function does not have, and annotations that are not classes, are not looked at.
     """
-    for name, (kinds, unbounded) in _kinds(function).items():
-        if name in arguments:
+    for name, (kinds, unbounded, exact) in _kinds(function).items():
+        if name in arguments and type(arguments[name]) not in exact:
             _check(name, arguments[name], kinds, unbounded)
 
 
@@ -45,16 +45,26 @@ def check_fields(settings: Any) -> None:
 
 
 @cache
-def _kinds(function: Callable[..., Any]) -> dict[str, tuple[tuple[Any, ...], bool]]:
-    """Return the kinds that each parameter may be of, and whether it may be infinite."""
+def _kinds(function: Callable[..., Any]) -> dict[str, tuple[tuple[Any, ...], bool, frozenset[type]]]:
+    """Return the kinds of each parameter, whether it may be infinite, and types that are enough."""
     found = {}
     for name, parameter in inspect.signature(function).parameters.items():
         variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         kinds = _members(_resolved(parameter.annotation, function))
         if not variadic and all(_is_known(kind) for kind in kinds):
             default = parameter.default
-            found[name] = kinds, isinstance(default, float) and math.isinf(default) and default > 0
+            unbounded = isinstance(default, float) and math.isinf(default) and default > 0
+            found[name] = kinds, unbounded, frozenset(filter(_is_enough, map(_type_of, kinds)))
     return found
+
+
+def _type_of(kind: Any) -> Any:
+    return type(None) if kind is None else int if kind is float else kind  # an int is a finite number
+
+
+def _is_enough(kind: Any) -> bool:
+    """Return whether an object whose type is this kind needs no further look."""
+    return isinstance(kind, type) and kind is not np.ndarray and not getattr(kind, "_is_protocol", False)
 
 
 def _resolved(annotation: Any, function: Callable[..., Any]) -> Any:
@@ -241,7 +251,7 @@ def _explained(
         return None
     given = inspect.signature(function).bind(*args, **kwargs).arguments
     kinds = {
-        name: kinds for name, (kinds, _) in _kinds(function).items() if Tensor in kinds and name in given
+        name: kinds for name, (kinds, *_) in _kinds(function).items() if Tensor in kinds and name in given
     }
     for name, some in kinds.items():
         if not any(_is_of(given[name], kind, False) for kind in some):
