@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from calepin.core.arguments import check_arguments, takes_tensors
-from calepin.core.checks import check_tensor
+from calepin.core.checks import all_finite, check_tensor
 from calepin.core.random import randn
 from calepin.core.samples import inner, take_rows
 
@@ -106,7 +106,7 @@ class Gaussian:
 
     def check(self, y: Tensor) -> None:
         """Raise ValueError unless every entry is finite."""
-        if not _all_finite(check_tensor("y", y)):
+        if not all_finite(check_tensor("y", y)):
             _refuse(y, ~torch.isfinite(y), expected="finite values")
 
 
@@ -248,14 +248,6 @@ class Poisson:
         """Raise ValueError unless every entry is a whole number of at least 0."""
         check_tensor("y", y)
         _refuse_all_but_counts(y)
-
-
-def _all_finite(y: Tensor) -> bool:
-    """Return whether all entries are finite; a finite sum, the fastest pass, shows that they are."""
-    real = torch.view_as_real(y.resolve_conj()) if y.is_complex() else y
-    if not real.numel() or math.isfinite(real.detach().sum()):
-        return True
-    return all(math.isfinite(extreme) for extreme in torch.aminmax(real.detach()))
 
 
 def _refuse_all_but_counts(y: Tensor) -> None:

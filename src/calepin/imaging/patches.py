@@ -47,6 +47,8 @@ def random_patches(
     check_array("planes", planes, ndim=3)
     check_integer("n_patches", n_patches)
     check_integer("patch_size", patch_size)
+    if planes.dtype.kind != "f":
+        raise ValueError(f"planes: expected floating-point numbers, got {planes.dtype}")
     windows = np.lib.stride_tricks.sliding_window_view(planes, (patch_size, patch_size), axis=(1, 2))
     n_all = int(np.prod(windows.shape[:3]))
     chosen = np.sort(numpy_generator(random_state).choice(n_all, size=min(n_patches, n_all), replace=False))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from calepin.core.checkpoint import describe
+from calepin.core.checks import all_finite
 from calepin.learning.batches import Batch
 
 __all__ = [
@@ -176,7 +177,7 @@ def in_a_stream(rule: Any) -> Any:
 
 def require_finite(name: str, values: Tensor) -> None:
     """Raise DivergedError if a tensor holds NaN or infinity."""
-    if not bool(torch.isfinite(values).all()):
+    if not all_finite(values):
         raise DivergedError(
             f"the {name} became NaN or infinite: check the scale of X, the step size and the learning rate"
         )

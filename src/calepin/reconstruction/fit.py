@@ -202,6 +202,8 @@ def fit_untrained(
     check_tensor("y", y)
     _check_settings(max_iter, tol, patience, n_starts, held_out, consistent, likelihood)
     check_arguments(fit_untrained, locals())
+    if y.dtype in (torch.float16, torch.bfloat16, torch.complex32):
+        raise ValueError(f"y: expected single or double precision, got {y.dtype}")
     problem = _checked_problem(network, operator, likelihood, y, offset)
     fit = FitProblem(network, problem, n_starts, _hold_out(y, held_out, generator))
     file = None

@@ -133,7 +133,8 @@ def fit_glm(
         raise ValueError(
             f"covariates: expected shape (n, p) with the n of y, got {X.shape} and y of shape {counts.shape}"
         )
-    if names is not None and not all(isinstance(name, str) for name in names):
+    given = isinstance(names, Sequence) and not isinstance(names, str)
+    if names is not None and not (given and all(isinstance(name, str) for name in names)):
         raise ValueError(f"names: expected a sequence of words, got {names!r:.60}")
     labels = tuple(names) if names is not None else tuple(f"covariate {j}" for j in range(X.shape[1]))
     if len(labels) != X.shape[1]:

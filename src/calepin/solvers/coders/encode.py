@@ -17,7 +17,7 @@ from torch import Tensor
 
 from calepin.core.arguments import check_arguments
 from calepin.core.arrays import as_array, is_stored, unmasked
-from calepin.core.checks import check_boolean, check_methods, check_one_of, check_tensor
+from calepin.core.checks import all_finite, check_boolean, check_methods, check_one_of, check_tensor
 from calepin.likelihoods import Gaussian, Likelihood
 from calepin.operators.base import LinearOperator
 from calepin.operators.dense import Dense
@@ -149,7 +149,7 @@ def dense_problem(y: Tensor, atoms: Tensor, observed: Tensor | None = None) -> P
     Where `observed` is False, y is ignored and may be NaN.
     """
     check_arguments(dense_problem, locals())
-    if not bool(torch.isfinite(atoms).all()):
+    if not all_finite(atoms):
         raise ValueError("atoms: expected finite values, got NaN or infinity")
     if observed is not None and observed.shape != y.shape:
         raise ValueError(f"observed: expected the shape of y, {tuple(y.shape)}, got {tuple(observed.shape)}")
@@ -308,7 +308,7 @@ def _mask(mask: Any, shape: tuple[int, ...], device: torch.device | None) -> Ten
 def _check_finite(values: Tensor, name: str) -> None:
     if not values.is_cuda:
         check_finite(values.numpy(), name)
-    elif not bool(torch.isfinite(values).all()):
+    elif not all_finite(values):
         raise ValueError(f"{name}: expected finite values, it contains NaN or infinity")
 
 
