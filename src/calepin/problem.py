@@ -10,7 +10,7 @@ from torch import Tensor
 from calepin.core.arguments import check_fields, takes_tensors
 from calepin.core.checks import check_tensor
 from calepin.core.errors import IncompatibleError
-from calepin.core.samples import take_rows
+from calepin.core.samples import take_rows, with_fields
 from calepin.likelihoods import Likelihood
 from calepin.operators.base import LinearOperator
 
@@ -111,7 +111,10 @@ class Problem:
         # only families with separate parameters for each sample have `take`
         take: Any = getattr(self.likelihood, "take", None)
         likelihood = self.likelihood if take is None else take(rows, self.y.ndim)
-        return replace(self, y=self.y[rows], offset=offset, likelihood=likelihood)
+        y = self.y[rows]
+        if y.shape[0] == 0:
+            raise ValueError("rows: expected at least one sample, got none")
+        return with_fields(self, y=y, offset=offset, likelihood=likelihood)
 
     def zeros(self) -> Tensor:
         """Return codes that are all zero."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "expand", "inner", "norm", "take_rows"]
+__all__ = ["Rows", "expand", "inner", "norm", "take_rows", "with_fields"]
+
+T = TypeVar("T")
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
@@ -85,3 +87,10 @@ class Rows:
             elif isinstance(mine, Tensor):
                 changes[f.name] = function(mine, *theirs)
         return replace(self, **changes)
+
+
+def with_fields(value: T, **fields: Any) -> T:
+    """Return a copy of a frozen dataclass with other fields; its checks, done before, are not repeated."""
+    copied = object.__new__(type(value))
+    copied.__dict__.update(value.__dict__, **fields)
+    return copied

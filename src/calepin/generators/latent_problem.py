@@ -13,7 +13,7 @@ from torch import Tensor
 from calepin.core.arguments import check_fields, takes_tensors
 from calepin.core.checks import check_number, check_tensor
 from calepin.core.errors import IncompatibleError
-from calepin.core.samples import Rows, inner, norm
+from calepin.core.samples import Rows, inner, norm, with_fields
 from calepin.generators.base import Generator, latent_dimension, linearise, push_forward
 from calepin.likelihoods import Gaussian
 from calepin.operators.dense import Dense
@@ -141,7 +141,7 @@ class LatentProblem:
     def take(self, rows: Tensor) -> "LatentProblem":
         """Return the problem of some of the samples, which may be repeated."""
         gram = None if self.gram is None else replace(self.gram, target=self.gram.target[rows])
-        return replace(self, problem=self.problem.take(rows), gram=gram)
+        return with_fields(self, problem=self.problem.take(rows), gram=gram)
 
     def prepared(self) -> "LatentProblem":
         """Return the same problem with a prepared operator (`LinearOperator.prepared`)."""
