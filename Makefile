@@ -69,6 +69,10 @@ $(VENV)/.lint: $(VENV)/.test
 	$(PIP) install -c constraints.txt -e '.[test,lint]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.package
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	touch $@
+
 $(VENV)/.bench: $(VENV)/.package
 	$(PIP) install -c constraints.txt -e '.[bench]'
 	touch $@
