@@ -94,7 +94,7 @@ def test_nan_in_an_iterable_is_missing_or_an_error():
 
 
 def test_bad_sources_are_named(rng):
-    with pytest.raises(ValueError, match="X has 0 samples"):
+    with pytest.raises(ValueError, match="X: expected at least one sample"):
         ArrayBatches(np.zeros((0, 3)), 4)
     with pytest.raises(ValueError, match="batch_size: expected a positive integer or None, got 0"):
         ArrayBatches(np.zeros((3, 3)), 0)

@@ -176,3 +176,10 @@ def test_complex_channels_are_real_then_imaginary():
 def test_what_cannot_be_built_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_kernel_in_half_precision_is_that_in_single_precision(dtype):
+    kernel = gaussian_kernel(1.0).to(dtype)
+    half, single = (TwoLayerGenerator(32, kernel=k, channels=4) for k in (kernel, kernel.float()))
+    assert torch.equal(half.spectrum, single.spectrum)

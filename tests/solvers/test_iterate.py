@@ -165,3 +165,9 @@ def test_a_run_ran_away_when_its_last_move_dwarfs_its_first(last, expected):
     z = torch.ones(2, 3)
     z[1] = last
     assert ran_away(z0, first, before, z) is expected
+
+
+def test_frozen_samples_are_none_without_a_test_of_convergence():
+    free, frozen = run(n_iter=5), run(n_iter=5, freeze=True)
+    torch.testing.assert_close(frozen.z, free.z, rtol=0, atol=0)
+    assert not frozen.resting.any()

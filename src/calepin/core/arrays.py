@@ -35,7 +35,7 @@ def unmasked(values: np.ma.MaskedArray, mask: Any) -> tuple[np.ndarray, Any]:
 
 def is_stored(values: Any) -> bool:
     """Return whether values are an array outside of memory that is read by slices, as of h5py or zarr."""
-    in_memory = isinstance(values, np.ndarray | Tensor) or sparse.issparse(values)
+    in_memory = isinstance(values, np.ndarray | Tensor | type) or sparse.issparse(values)
     # pandas has "iloc"; arrays of other libraries for computations have "__array_namespace__"
     foreign = hasattr(values, "iloc") or hasattr(values, "__array_namespace__")
     array_like = all(hasattr(values, name) for name in ("shape", "dtype", "__getitem__"))

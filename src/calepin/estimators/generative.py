@@ -418,7 +418,8 @@ class GenerativeDictionaryLearner(BaseLearner):
             raise ValueError(
                 f"latent_dim: expected {self.rule.latent_dim}, that of the rule, got {self.latent_dim}"  # type: ignore[union-attr]
             )
-        if self.ridge != "evidence" and not (is_number(self.ridge) and self.ridge >= 0):
+        evidence = isinstance(self.ridge, str) and self.ridge == "evidence"
+        if not evidence and not (is_number(self.ridge) and self.ridge >= 0):
             raise ValueError(f"ridge: expected a number of at least 0 or 'evidence', got {self.ridge!r}")
         if isinstance(self.init, str):
             check_one_of("init", self.init, ("random",))

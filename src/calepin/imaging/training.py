@@ -80,12 +80,12 @@ class DenoiserSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_one_of("penalty", self.penalty, PENALTIES)
 
 
 def new_denoiser(settings: DenoiserSettings, *, seed: int = 0) -> UnfoldedAutoencoder:
     """Return a network with random atoms."""
     check_arguments(new_denoiser, locals())
-    check_one_of("penalty", settings.penalty, PENALTIES)
     shape = (settings.n_components, 1, settings.kernel, settings.kernel)
     atoms = randn(shape, like=torch.empty(0), generator=torch_generator(seed))
     atoms /= torch.linalg.vector_norm(atoms, dim=(1, 2, 3), keepdim=True)
@@ -136,9 +136,16 @@ def train_denoiser(
     network : UnfoldedAutoencoder
     state : TrainState
         Steps, seconds and history of the run.
+
+    Raises
+    ------
+    ValueError
+        If `images` has another shape or is empty.
     """
     check_arguments(train_denoiser, locals())
     check_floating("images", images)
+    if images.ndim != 4 or images.shape[1] != 1 or not images.numel():
+        raise ValueError(f"images: expected shape (n, 1, height, width), got {tuple(images.shape)}")
     network = new_denoiser(settings, seed=seed) if start is None else copy.deepcopy(start)
     network = network.to(images.device, images.dtype)
     network.shifts_at_once = settings.n_shifts  # one batch: a step is small

@@ -17,6 +17,7 @@ from scipy import sparse
 
 from calepin.core.arguments import check_arguments
 from calepin.core.arrays import as_array, read_rows
+from calepin.core.checks import check_integer
 
 __all__ = ["ArrayBatches", "Batch", "Batches", "BlockBatches", "IterableBatches", "permuted"]
 
@@ -100,11 +101,14 @@ class ArrayBatches:
         world: int = 1,
     ) -> None:
         check_arguments(ArrayBatches.__init__, locals())
+        if isinstance(X, type) or not getattr(X, "shape", ()) or not hasattr(X, "__getitem__"):
+            raise TypeError(f"X: expected an array, tensor or sparse matrix, got {X!r:.60}")
         n = X.shape[0]
         if n == 0:
-            raise ValueError("X has 0 samples, expected at least 1")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size: expected a positive integer or None, got {batch_size}")
+            raise ValueError(f"X: expected at least one sample, got shape {tuple(X.shape)}")
+        check_integer("batch_size", batch_size, optional=True)
+        check_integer("world", world)
+        check_integer("rank", rank, least=0, most=world - 1)
         if mask is not None and tuple(mask.shape) != tuple(X.shape):
             raise ValueError(f"mask: expected X's shape {tuple(X.shape)}, got {tuple(mask.shape)}")
         self.X, self.mask, self.missing, self.seed = X, mask, missing, seed

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from calepin.core.arguments import check_arguments
 from calepin.core.arrays import as_array
-from calepin.core.checks import check_integer, check_shape
+from calepin.core.checks import check_array, check_integer, check_shape
 from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batches
 from calepin.learning.signals import Signals
@@ -60,6 +60,10 @@ def initial_filters(
     groups = data.head(4 * n_components, generator).X
     n_channels = groups[0].y.shape[1]
     shape = (n_components, n_channels, *kernel_size)
+    if any(len(kernel_size) != group.y.ndim - 2 for group in groups):
+        raise ValueError(f"kernel_size: expected one size an axis of the signals, got {kernel_size}")
+    if any(width > size for g in groups for width, size in zip(kernel_size, g.y.shape[2:], strict=True)):
+        raise ValueError(f"kernel_size: expected at most the size of the signals, got {kernel_size}")
     if isinstance(init, str):
         if init not in ("data", "random"):
             raise ValueError(f"init: expected 'data', 'random' or an array, got {init!r}")
@@ -71,15 +75,14 @@ def initial_filters(
             dead = ~filters.flatten(1).any(1)
             filters[dead] = torch.from_numpy(generator.standard_normal(shape)).to(filters)[dead]
     else:
-        filters = torch.as_tensor(np.array(as_array(init)))
+        filters = torch.from_numpy(check_array("init", as_array(init)))
         if tuple(filters.shape) != shape:
             raise ValueError(
                 f"init: expected shape (n_components, channels, *kernel_size) = {shape}, "
                 f"got {tuple(filters.shape)}"
             )
-        norms = torch.linalg.vector_norm(filters.flatten(1), dim=1)
-        if not torch.isfinite(filters).all() or not norms.all():
-            raise ValueError("init: expected finite filters, none of them zero")
+        if not torch.linalg.vector_norm(filters.flatten(1), dim=1).all():
+            raise ValueError("init: expected filters, none of them zero")
     return unit(filters.to(groups[0].y))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from calepin.core.arguments import check_fields
-from calepin.core.checks import check_integer, check_number
+from calepin.core.checks import check_integer, check_methods, check_number
 from calepin.core.errors import IncompatibleError
 
 __all__ = ["CosineDecay", "Optimizer", "along_sphere", "move", "tensor_state"]
@@ -42,6 +42,7 @@ def move(memory: dict[str, Tensor], atoms: Tensor, gradient: Tensor, optimizer: 
     """
     parameter = torch.nn.Parameter(atoms)  # shares the memory of atoms
     working = optimizer([parameter])
+    check_methods("optimizer", working, "step")
     if memory:
         working.state[parameter] = dict(memory)
     parameter.grad = gradient

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from calepin.core.arguments import check_arguments
 from calepin.core.checkpoint import describe
+from calepin.core.checks import check_integer
 from calepin.learning.batches import Batch, permuted
 from calepin.likelihoods import Binomial, Likelihood
 from calepin.operators.base import LinearOperator
@@ -83,8 +84,11 @@ class SignalBatches:
         device: torch.device | str | None = None,
     ) -> None:
         check_arguments(SignalBatches.__init__, locals())
+        if isinstance(signals, str | bytes | type) or not hasattr(signals, "__len__"):
+            raise TypeError(f"signals: expected an array or a list of arrays, got {signals!r:.60}")
         if not len(signals):
             raise ValueError("signals: expected at least one, got none")
+        check_integer("batch_size", batch_size, optional=True)
         self.signals, self.likelihood, self.trials = signals, likelihood, trials
         self.offset: Any = offset
         self.batch_size = len(signals) if batch_size is None else min(batch_size, len(signals))

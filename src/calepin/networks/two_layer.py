@@ -70,6 +70,7 @@ class TwoLayerGenerator(UntrainedNetwork):
         shape = pixels if len(pixels) == 1 else (1, *pixels)
         super().__init__(shape, {"coefficients": (channels, *pixels)})
         self.pixels, self.channels = pixels, channels
+        kernel = kernel.float() if kernel.element_size() < 4 else kernel  # no transform in half precision
         self.register_buffer("spectrum", torch.fft.fftn(embed_kernel(kernel, pixels)))
 
     def forward(self, weights: Tensor) -> Tensor:

@@ -245,7 +245,7 @@ class _Frozen(_Batch):
 
     def __init__(self, z: Tensor) -> None:
         super().__init__(z)
-        self._all, self._all_resting = z.clone(), self.resting
+        self._all, self._all_resting = z.clone(), self.resting.clone()
         self._rows = torch.arange(len(z), device=z.device)
 
     def moved(self, z: Tensor) -> None:

@@ -214,15 +214,15 @@ def refit_codes(
     check_boolean("nonnegative", nonnegative)
     check_integer("max_iter", max_iter)
     counts = _Counts(_problem(y, atoms, likelihood, offset, boundary, "refit_codes"), "refit_codes")
-    start = array_of(support)
+    start = array_of("support", support)
     expected = (counts.n_samples, *counts.code_shape)
     if start.shape != expected or start.dtype.kind not in "fiub" or not np.isfinite(start).all():
         raise ValueError(
             f"support: expected finite numbers or bool of shape {expected}, "
             f"got {start.dtype} of shape {start.shape}"
         )
+    marked = one_path(start != 0)[0]
     start = one_path(start)[0].astype(np.float64) * (start.dtype != bool)
-    marked = one_path(array_of(support) != 0)[0]
     missed = np.zeros(len(start), dtype=bool)
 
     def fit_one(planes: Planes, out: np.ndarray, sample: int) -> None:
@@ -260,7 +260,8 @@ class _Counts:
         likelihood = problem.likelihood
         trials = likelihood.trials if isinstance(likelihood, Binomial) else 1
         values, rows, _ = check_convolutional(problem.y, dictionary.atoms, None)
-        planes = (values, _expanded(problem.offset, values.shape), _expanded(trials, values.shape))
+        others = {"offset": problem.offset, "trials": trials}
+        planes = (values, *(np.broadcast_to(array_of(*one), values.shape) for one in others.items()))
         self.device, self.n_samples, self.dtype = problem.y.device, len(values), values.dtype
         self.code_shape = problem.operator.in_shape
         self.y, self.offset, self.trials, rows = one_path(*planes, rows.astype(np.float64))
@@ -292,7 +293,7 @@ def _problem(
     """Return the problem of arrays or tensors, with its offset as a tensor."""
     if likelihood is not None:
         _family_of(likelihood, needed_by)
-    array = array_of(offset)
+    array = array_of("offset", offset)
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise ValueError(f"offset: expected finite numbers, got {offset!r}")
     plain = convolutional_problem(y, atoms, likelihood=likelihood, boundary=boundary)
@@ -306,7 +307,3 @@ def _family_of(likelihood: Likelihood, coder: str) -> int:
             "ProximalCoder takes any likelihood"
         )
     return _FAMILIES[type(likelihood)]
-
-
-def _expanded(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    return np.broadcast_to(array_of(value), shape)

@@ -28,7 +28,7 @@ from calepin.solvers.coders.coder import Coder, Codes, like_input
 from calepin.solvers.coders.lasso import LassoCoder
 from calepin.solvers.coders.proximal import ProximalCoder
 from calepin.solvers.coders.pursuit import PursuitCoder
-from calepin.solvers.kernels.checks import check_finite, check_mask, check_matrix
+from calepin.solvers.kernels.checks import array_of, check_finite, check_mask, check_matrix
 
 __all__ = ["codes_as", "dense_problem", "sparse_encode"]
 
@@ -117,11 +117,11 @@ def sparse_encode(
     check_arguments(sparse_encode, locals())
     if output == "csr" and isinstance(X, Tensor):
         raise ValueError("output: expected 'dense' for tensors, got 'csr'")
-    X = _single_precision(X)
+    X = _single_precision("X", X)
     if isinstance(X, np.ma.MaskedArray):
         X, mask = unmasked(X, None if mask is None else check_mask(mask, X.shape))
     if not isinstance(atoms, LinearOperator):
-        atoms = _single_precision(as_array(atoms) if sparse.issparse(atoms) else atoms)
+        atoms = _single_precision("atoms", as_array(atoms) if sparse.issparse(atoms) else atoms)
     # settings of each sample belong to all samples at once
     own: Any = getattr(coder, "tol", None)
     whole = np.ndim(own) > 0 or hasattr(likelihood, "take")
@@ -160,12 +160,12 @@ def dense_problem(y: Tensor, atoms: Tensor, observed: Tensor | None = None) -> P
     return Problem(operator, Gaussian(), torch.where(observed, y, 0))
 
 
-def _single_precision(values: Any) -> Any:
-    """Return half precision as float32, and anything else unchanged."""
+def _single_precision(name: str, values: Any) -> Any:
+    """Return half precision as float32, lists as arrays, and anything else unchanged."""
     if isinstance(values, Tensor):
         return values.float() if values.is_floating_point() and values.element_size() < 4 else values
     half = isinstance(values, np.ndarray) and values.dtype == np.float16
-    return as_array(values) if half or isinstance(values, list | tuple) else values
+    return array_of(name, values) if half or isinstance(values, list | tuple) else values
 
 
 def _blocks(X: Any, mask: Any, *, whole: bool) -> Iterator[tuple[Any, Any]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from calepin.core.arguments import check_arguments, check_fields
-from calepin.core.checks import check_boolean, check_integer, check_number, check_one_of
+from calepin.core.checks import check_boolean, check_floating, check_integer, check_number, check_one_of
 from calepin.likelihoods import Likelihood
 from calepin.penalties import HardThreshold, Penalty
 from calepin.problem import Problem
@@ -81,6 +81,8 @@ class ProximalCoder:
             With a `tol`, some codes have not converged within `n_iter` iterations.
         """
         check_arguments(ProximalCoder.encode, locals())
+        if z0 is not None:
+            check_floating("z0", z0, real=True)
         solver = self._solver(problem.likelihood, gradient)
         if self.tol is None:
             values = unfolded_codes(

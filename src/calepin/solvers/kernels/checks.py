@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from calepin.core.arrays import as_array
+from calepin.core.checks import check_unmasked
 
 __all__ = [
     "array_of",
@@ -29,9 +30,7 @@ def common_dtype(X: np.ndarray, atoms: np.ndarray) -> np.dtype:
 
 def check_matrix(values: Any, name: str, shape: str) -> np.ndarray:
     """Return a nonempty real matrix as an array; entries may still be NaN or infinite."""
-    array = np.asarray(as_array(values))
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    array = array_of(name, values)
     if array.ndim != 2:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
     if 0 in array.shape:
@@ -56,9 +55,7 @@ def check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     """Return the mask as an array of bool, or None if nothing is missing."""
     if mask is None:
         return None
-    if isinstance(mask, torch.Tensor):
-        mask = mask.numpy(force=True)
-    mask = np.asarray(mask)
+    mask = array_of("mask", mask)
     if mask.dtype != bool:
         raise ValueError(f"mask: expected dtype bool (True = observed), got {mask.dtype}")
     if mask.shape != shape:
@@ -100,15 +97,21 @@ def check_convolutional(y: Any, atoms: Any, mask: Any) -> tuple[np.ndarray, np.n
     return np.ascontiguousarray(values, dtype), np.ascontiguousarray(rows, dtype), observed
 
 
-def array_of(values: Any) -> np.ndarray:
-    """Return an array or tensor as an array."""
-    return values.detach().numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values)
+def array_of(name: str, values: Any) -> np.ndarray:
+    """Return real numbers or bool as an array, half precision as float32; raise ValueError for others."""
+    try:
+        array = np.asarray(check_unmasked(name, as_array(values)))
+    except (ValueError, TypeError, RuntimeError) as error:
+        if str(error).startswith(f"{name}: "):
+            raise
+        raise ValueError(f"{name}: expected an array of numbers, got {values!r:.60}") from None
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return array
 
 
 def _real_array(values: Any, name: str) -> np.ndarray:
-    array = array_of(values)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    array = array_of(name, values)
     if array.ndim not in (3, 4) or 0 in array.shape:
         raise ValueError(
             f"{name}: expected shape {_SHAPES[name]} with one or two spatial axes, none of them empty, "
@@ -120,7 +123,7 @@ def _real_array(values: Any, name: str) -> np.ndarray:
 def _check_signal_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     if mask is None:
         return None
-    observed = array_of(mask)
+    observed = array_of("mask", mask)
     if observed.dtype != bool or observed.shape != shape:
         raise ValueError(
             f"mask: expected bool (True = observed) of the shape of y, {shape}, "
