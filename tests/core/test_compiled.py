@@ -94,3 +94,25 @@ def test_a_read_only_installation_without_a_cache_folder_works(tmp_path, occupie
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(package))
     assert done.stderr.count("NUMBA_CACHE_DIR names another") == 1
+
+
+CODES = """
+import hashlib, numpy, calepin
+X = numpy.random.default_rng(0).standard_normal((300, 24)).astype(numpy.float32)
+codes = calepin.sparse_encode(X, X[:60], alpha=0.3)
+print(hashlib.sha256(codes.tobytes()).hexdigest())
+"""
+
+
+def test_the_run_that_compiles_gives_the_bits_of_later_runs(tmp_path):
+    first, later = (
+        subprocess.run(
+            [sys.executable, "-c", CODES],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    )
+    assert first == later

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba.core import config
 
-__all__ = ["FAST", "LANES", "LEAF", "bits_of", "njit", "padded"]
+__all__ = ["FAST", "INLINED", "LANES", "LEAF", "bits_of", "njit", "padded"]
 
 
 LANES = 16
@@ -29,9 +29,15 @@ FAST: dict[str, Any] = {
 }
 
 
+# Every kernel that another kernel calls is inlined. Otherwise it exists twice: as its own library, and inside
+# its caller's, where it is optimised again and rounds differently. Which of the two runs would depend on what
+# was compiled or called before in the process.
+INLINED: dict[str, Any] = {**FAST, "forceinline": True}
+
+
 # Kernels that only access arrays of their callers need no reference counting: each count is an atomic
 # operation, and ten steps of a path need about a hundred of them.
-LEAF: dict[str, Any] = {**FAST, "_nrt": False}
+LEAF: dict[str, Any] = {**INLINED, "_nrt": False}
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -124,7 +124,7 @@ def _filter_rows(noisy, estimate, rows, columns, p, size, radius, variance, leve
             _count(place, n, p, weight, top)
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
 def _find_similar(plane, i, j, p, radius, distance, best, place):
     """Keep the patches nearest to patch (i, j) in squared distance; of equal ones the first found."""
     h, w = plane.shape
@@ -153,7 +153,7 @@ def _find_similar(plane, i, j, p, radius, distance, best, place):
     return n
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
 def _collect(plane, place, n, p, out):
     for k in range(n):
         for u in range(p):
@@ -161,7 +161,7 @@ def _collect(plane, place, n, p, out):
                 out[k, u * p + v] = plane[place[k, 0] + u, place[k, 1] + v]
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
 def _shrink(Y, E, n, variance, level, mean, G, B):
     """Replace the rows y of Y by m + C (C + variance I)^-1 (y - m), where C = E^T E / n.
 
@@ -196,7 +196,7 @@ def _shrink(Y, E, n, variance, level, mean, G, B):
                 y[t] += b * e[t]
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
 def _dot(a, b):
     total = np.float32(0)
     for t in range(len(a)):
@@ -204,7 +204,7 @@ def _dot(a, b):
     return total
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
 def _solve_rows(G, B, n):
     """Replace the rows b of B by b G^-1; the lower triangle of G, positive definite, is overwritten."""
     for k in range(n):
@@ -226,7 +226,7 @@ def _solve_rows(G, B, n):
                 b[t] -= G[k, t] * b[k]
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
 def _scatter(Y, place, n, p, total, top):
     for k in range(n):
         for u in range(p):
@@ -234,7 +234,7 @@ def _scatter(Y, place, n, p, total, top):
                 total[place[k, 0] - top + u, place[k, 1] + v] += Y[k, u * p + v]
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
 def _count(place, n, p, weight, top):
     for k in range(n):
         for u in range(p):

@@ -10,7 +10,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from calepin.core.compiled import FAST, LEAF, njit
+from calepin.core.compiled import FAST, INLINED, LEAF, njit
 from calepin.solvers.kernels.conv_descent import correlate, correlate_all, observed_norm, subtract
 
 GAUSSIAN, BINOMIAL, POISSON = 0, 1, 2
@@ -136,7 +136,7 @@ def _newton_direction(planes, atoms, support, chosen, free, slope, curvature, wo
             search[t] = scaled[t] + energy / before * search[t]
 
 
-@njit(**FAST)
+@njit(**INLINED)
 def refit(planes, atoms, support, chosen, family, nonnegative, box, grid, tol, max_iter):
     """Fit the chosen coefficients of a support in place; the other coefficients are fixed.
 
@@ -202,7 +202,7 @@ def _apart(a, b, width, period):
     return distance >= width
 
 
-@njit(**FAST)
+@njit(**INLINED)
 def cluster(support, count, start, grid):
     """Return the events that overlap with event `start`, directly or through others."""
     down, right = grid.signal_rows * grid.circular, grid.signal_width * grid.circular

@@ -12,7 +12,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from calepin.core.compiled import FAST, LANES, LEAF, njit
+from calepin.core.compiled import FAST, INLINED, LANES, LEAF, njit
 from calepin.solvers.kernels.support import (
     combine_rows,
     counting,
@@ -38,7 +38,7 @@ Path = namedtuple(
 )
 
 
-@njit(**FAST)
+@njit(**INLINED)
 def _new_path(p, most, like, bits):
     dtype = like.dtype
     step = np.zeros(p, dtype)

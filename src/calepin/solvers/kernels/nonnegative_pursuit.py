@@ -10,7 +10,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from calepin.core.compiled import FAST, LANES, LEAF, njit
+from calepin.core.compiled import FAST, INLINED, LANES, LEAF, njit
 from calepin.solvers.kernels.pursuit import best_atom
 from calepin.solvers.kernels.support import (
     combine_rows,
@@ -33,7 +33,7 @@ Fit = namedtuple(
 )
 
 
-@njit(**FAST)
+@njit(**INLINED)
 def _new_fit(p, limit, like, bits):
     dtype = like.dtype
     row = np.zeros(p, dtype)

@@ -12,7 +12,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from calepin.core.compiled import FAST, LEAF, njit
+from calepin.core.compiled import FAST, INLINED, LEAF, njit
 from calepin.solvers.kernels.support import (
     combine_rows,
     counting,
@@ -33,7 +33,7 @@ Pursuit = namedtuple(
 )
 
 
-@njit(**FAST)
+@njit(**INLINED)
 def _new_pursuit(p, limit, like, bits):
     dtype = like.dtype
     score = np.zeros(p, dtype)

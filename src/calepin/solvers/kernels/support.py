@@ -8,7 +8,7 @@ instructions without a scalar remainder. Padding is zero and remains zero.
 
 import numpy as np
 
-from calepin.core.compiled import FAST, LANES, LEAF, njit
+from calepin.core.compiled import INLINED, LANES, LEAF, njit
 
 
 @njit(**LEAF)
@@ -158,7 +158,7 @@ def sorted_into(support, code, k, columns, values, at):
     return count
 
 
-@njit(**FAST)
+@njit(**INLINED)
 def counting(size):
     """Return 0, 1, ..., size - 1."""
     numbers = np.empty(size, np.int32)
@@ -167,7 +167,7 @@ def counting(size):
     return numbers
 
 
-@njit(**FAST)
+@njit(**INLINED)
 def enlarged(array, size):
     """Return a copy of `array` with room for `size` entries."""
     larger = np.empty(size, array.dtype)
