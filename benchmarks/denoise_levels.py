@@ -4,6 +4,7 @@ import argparse
 import warnings
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from calepin import GaussianNoise, PoissonNoise, denoise
@@ -14,6 +15,8 @@ from calepin.metrics import psnr
 SIGMAS = (0.5, 1, 2, 5, 10, 25, 50, 75, 100)
 PEAKS = (0.25, 0.5, 1, 2, 4, 10, 30, 100, 1000)
 CLIPPED = (25, 50, 75, 100)
+CORRELATED = (0.5, 1, 2, 5, 20, 50)
+BLURS = (0, 0.4, 0.5, 0.7, 1.0)  # standard deviations in pixels
 DIVERGES = 50  # peak above which the network gives no numbers
 
 # the first row and the first column of the crops
@@ -67,11 +70,33 @@ def count_levels(name: str) -> dict[str, list[str]]:
     return rows
 
 
-def clipped_levels() -> list[str]:
-    """Return the smallest and the largest estimate of each sigma in clipped images of 8 bits."""
+def estimated_images() -> list[np.ndarray]:
+    """Return the 16 images of 200x200 whose noise level is estimated."""
     images = [crop(name, (0, 0), 200) for name in ESTIMATED]
     images = [image[..., 1] if image.ndim == 3 else image for image in images]
-    images += [read_image(data_path(f"set12/{name}.png")).pixels[:200, :200] for name in SET12]
+    return images + [read_image(data_path(f"set12/{name}.png")).pixels[:200, :200] for name in SET12]
+
+
+def correlated_levels(blur: float) -> list[str]:
+    """Return, for each sigma, the level after a blur, the estimates, and the number of warnings."""
+    cells = []
+    for sigma in CORRELATED:
+        found, warned, true = [], 0, 0.0
+        for image in estimated_images():
+            noise = np.random.default_rng(1).normal(0, sigma / 255, image.shape)
+            noise = gaussian_filter(noise, blur) if blur else noise
+            true = 255 * noise.std()
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                found.append(255 * estimate_noise(image + noise))
+            warned += any("not white" in str(one.message) for one in caught)
+        cells.append(f"{true:.1f}: {min(found):.1f} to {max(found):.1f}, {warned} of {len(found)} warn")
+    return cells
+
+
+def clipped_levels() -> list[str]:
+    """Return the smallest and the largest estimate of each sigma in clipped images of 8 bits."""
+    images = estimated_images()
     cells = []
     for sigma in CLIPPED:
         noisy = [image + np.random.default_rng(1).normal(0, sigma / 255, image.shape) for image in images]
@@ -81,14 +106,20 @@ def clipped_levels() -> list[str]:
 
 
 def main() -> None:
-    """Print the rows of the tables; that of clipped images needs CALEPIN_DATA."""
+    """Print the rows of the tables; those of the noise level need CALEPIN_DATA."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.denoise_levels", description=__doc__)
     parser.add_argument(
         "--images", nargs="+", choices=sorted({*GAUSSIAN, *COUNTS}), default=[*GAUSSIAN, "moon"]
     )
     parser.add_argument("--clipped", action="store_true", help="only the noise level of clipped images")
+    parser.add_argument("--correlated", action="store_true", help="only the noise level of correlated noise")
     given = parser.parse_args()
     warnings.simplefilter("ignore")  # where a method gives way to another
+    if given.correlated:
+        print("blur: sigma after it, estimates, warnings; sigma before it:", *CORRELATED)
+        for blur in BLURS:
+            print(blur, *correlated_levels(blur), sep=" | ", flush=True)
+        return
     if given.clipped:
         print("clipped, estimated for", *CLIPPED)
         print(*clipped_levels(), sep=" | ")

@@ -108,7 +108,9 @@ def test_no_noise_is_said_to_be_none(image):
 @pytest.mark.parametrize("name", ["camera", "coins", "brick", "gravel", "moon"])
 def test_noise_of_neighbours_that_is_correlated_is_said(name):
     clean, noise = photograph(name), with_noise(np.zeros((200, 200)), 20)
-    for blurred in (ndimage.gaussian_filter(noise, 1), ndimage.uniform_filter(noise, 2)):
+    half, one = (ndimage.gaussian_filter(noise, sigma) for sigma in (0.5, 1))
+    box = ndimage.uniform_filter(noise, 2)
+    for blurred in (half, one, box):
         with pytest.warns(UserWarning, match="noise is not white"):
             estimate_noise(clean + blurred)
 

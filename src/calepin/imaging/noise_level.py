@@ -17,7 +17,7 @@ FEWEST = 4 * PATCH_SIZE**2  # patches for a covariance
 CONFIDENCE = 0.99  # probability that a flat patch is accepted; closer to 1, faint texture is accepted, too
 CLIPPED = 0.6  # largest fraction of clipped pixels of a patch
 REPEATED = 1e-3  # fraction of pixels with the smallest or largest value that makes it a limit of the range
-WHITE = 2.5  # upper quartile of the eigenvalues, over that of white noise, above which noise is not white
+WHITE = 1.55  # eigenvalue at 5/8 of their order, over the variance, above which noise is not white
 
 
 def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
@@ -173,14 +173,13 @@ def _smallest_eigenvalue(patches: np.ndarray) -> float:
 
 
 def _is_white(patches: np.ndarray, variance: float) -> bool:
-    """Return whether most eigenvalues of the covariance of patches are near the variance of the noise.
+    """Return whether the eigenvalue at 5/8 of their order is near the variance of the noise.
 
-    Those of white noise are below variance (1 + sqrt(q / n))^2 but for the few of edges and slopes; those of
-    correlated noise fall off over orders of magnitude.
+    Edges and slopes raise the largest eigenvalues. Correlated noise raises most of them over the smallest,
+    from which the variance comes.
     """
-    n, q = patches.shape
     eigenvalues = np.linalg.eigvalsh(np.cov(patches, rowvar=False))
-    return bool(eigenvalues[3 * q // 4] <= WHITE * variance * (1 + np.sqrt(q / n)) ** 2)
+    return bool(eigenvalues[5 * len(eigenvalues) // 8] <= WHITE * variance)
 
 
 def _unclipped(variance: float, means: np.ndarray, low: float, high: float) -> float:
