@@ -172,3 +172,12 @@ def test_more_sweeps_fit_a_batch_better_and_count_it_once():
         sums.append(float(state.energy[0]))
     assert objectives[1] < 0.9 * objectives[0]
     assert sums[0] == sums[1]
+
+
+def test_a_step_of_algorithm_1_is_the_formula_of_the_paper_for_any_preconditioner():
+    rng = torch.Generator().manual_seed(0)
+    A, C = torch.randn(5, 4, generator=rng).double(), torch.randn(4, 4, generator=rng).double()
+    G, Y = torch.randn(4, 9, generator=rng).double(), torch.randn(5, 9, generator=rng).double()
+    expected = A - 0.3 * (A @ G - Y) @ G.mT @ C / 9  # columns are samples, C need not be symmetric
+    moved = algorithm1_step(A.mT, G.mT, Y.mT, C, step_size=0.3)
+    torch.testing.assert_close(moved.mT, expected)

@@ -390,7 +390,7 @@ def algorithm1_step(
         check_floating(name, values)
     check_arguments(algorithm1_step, locals())
     gradient = coefficients.mT @ (coefficients @ atoms - y) / len(y)
-    moved = atoms - step_size * (inverse @ gradient)
+    moved = atoms - step_size * (inverse.mT @ gradient)  # the paper's A and gradient are transposed
     if first is None or delta == math.inf:
         return moved
     away = moved - first
