@@ -191,7 +191,7 @@ def test_checkpoints_of_other_runs_are_refused_by_name(X, tmp_path):
         load_checkpoint(path, RULES["mod"], data)
     with pytest.raises(ValueError, match="of another run: its data.seed was 1, now 2"):
         load_checkpoint(path, rule, ArrayBatches(X, 25, seed=2))
-    with pytest.raises(ValueError, match="of another run: its data.probe"):
+    with pytest.raises(ValueError, match="of another run: its data.checksum"):
         load_checkpoint(path, rule, ArrayBatches(X + 1, 25, seed=1))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(FileFormatError, match="not a readable"):

@@ -1,12 +1,13 @@
 """Arrays from what users have: NumPy arrays, tensors, sparse matrices, and arrays in files."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from torch import Tensor
 
-__all__ = ["StoredRows", "as_array", "is_stored", "read_rows", "unmasked"]
+__all__ = ["StoredRows", "as_array", "is_mapped", "is_stored", "read_rows", "unmasked"]
 
 
 def as_array(values: Any) -> Any:
@@ -23,8 +24,12 @@ def as_array(values: Any) -> Any:
         return values.toarray()
     if isinstance(values, list | tuple) and any(isinstance(value, Tensor) for value in values):
         values = [as_array(value) for value in values]
-    values = np.asanyarray(values) if isinstance(values, np.ndarray) else np.asarray(values)
-    return values.astype(np.float32) if values.dtype == np.float16 else values
+    array = np.asanyarray(values) if isinstance(values, np.ndarray) else np.asarray(values)
+    frame: Any = values
+    if array.dtype == object and hasattr(frame, "to_numpy"):  # nullable columns of pandas
+        with suppress(TypeError, ValueError):  # columns of words: the caller says what it expects
+            array = frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def unmasked(values: np.ma.MaskedArray, mask: Any) -> tuple[np.ndarray, Any]:
@@ -40,6 +45,15 @@ def is_stored(values: Any) -> bool:
     foreign = hasattr(values, "iloc") or hasattr(values, "__array_namespace__")
     array_like = all(hasattr(values, name) for name in ("shape", "dtype", "__getitem__"))
     return array_like and not in_memory and not foreign
+
+
+def is_mapped(values: Any) -> bool:
+    """Return whether an array, or the one that it is a view of, is a memory-mapped file."""
+    while isinstance(values, np.ndarray):
+        if isinstance(values, np.memmap):
+            return True
+        values = values.base
+    return False
 
 
 def read_rows(values: Any, rows: Any) -> np.ndarray:

@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from calepin.core.paths import check_checkpoint
 from calepin.core.reading import reading
 from calepin.core.temporaries import remove_stale
 
-__all__ = ["CHECKPOINT_SECONDS", "Checkpoint", "describe", "load_checkpoint"]
+__all__ = ["CHECKPOINT_SECONDS", "Checkpoint", "checksum", "describe", "load_checkpoint"]
 
 CHECKPOINT_SECONDS = 60.0
 """Default time between two checkpoints, in seconds."""
@@ -169,12 +169,20 @@ def describe(value: Any) -> Any:
     return {"name": _name(type(value)), **describe(public)}
 
 
+def checksum(parts: Iterable[Any]) -> int:
+    """Return the CRC-32 of the bytes of arrays or tensors, one after another."""
+    total = 0
+    for part in parts:
+        array = part.detach().cpu().resolve_conj().numpy() if isinstance(part, Tensor) else part
+        total = zlib.crc32(np.ascontiguousarray(array).data.cast("B") if array.size else b"", total)
+    return total
+
+
 def _describe_array(value: Tensor | np.ndarray) -> Any:
     array = value.detach().cpu().resolve_conj().numpy() if isinstance(value, Tensor) else value
     if array.size <= _LARGEST_LISTED and not np.iscomplexobj(array):
         return array.tolist()
-    checksum = zlib.crc32(np.ascontiguousarray(array).tobytes())
-    return {"shape": list(array.shape), "dtype": str(array.dtype), "checksum": checksum}
+    return {"shape": list(array.shape), "dtype": str(array.dtype), "checksum": checksum([array])}
 
 
 def _name(value: Any) -> str:

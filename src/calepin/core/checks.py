@@ -24,6 +24,7 @@ __all__ = [
     "check_unmasked",
     "is_integer",
     "is_number",
+    "largest_magnitude",
     "pixels_of",
 ]
 
@@ -149,6 +150,11 @@ def check_tensor(name: str, value: Any) -> Tensor:
         hint = CONVERSION if hasattr(value, "__array__") else ""
         raise TypeError(f"{name}: expected a torch.{torch.Tensor.__name__}, got {kind}{hint}")
     return value
+
+
+def largest_magnitude(dtype: Any) -> float:
+    """Return the magnitude of numbers whose sums of squares are numbers in this precision."""
+    return 1e18 if np.dtype(dtype).itemsize <= 4 else 1e150
 
 
 def all_finite(values: Tensor) -> bool:

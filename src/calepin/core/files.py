@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
+from calepin.core.checks import largest_magnitude
 from calepin.core.errors import FileFormatError
 from calepin.core.paths import check_input, target_of
 from calepin.core.reading import reading
@@ -162,6 +163,9 @@ def check_atoms(path: str | os.PathLike, atoms: np.ndarray) -> np.ndarray:
         )
     if not np.isfinite(atoms).all():
         raise FileFormatError(f"{path}: expected components to be finite, got NaN or infinity")
+    largest = float(np.abs(atoms).max()) if atoms.size else 0.0
+    if largest > largest_magnitude(atoms.dtype):
+        raise FileFormatError(f"{path}: components up to {largest:.3g} are too large for {atoms.dtype}")
     return atoms
 
 

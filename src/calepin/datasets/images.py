@@ -265,7 +265,7 @@ LARGE_STRIP = 2**18  # bytes of a compressed strip: smaller ones become less tha
 
 
 def _is_deep_tiff(file: IO[bytes]) -> bool:
-    """Return whether a TIFF needs tifffile, because Pillow would reduce its colours to 8 bits."""
+    """Return whether a TIFF needs tifffile: Pillow makes colours 8 bits, and drops signs."""
     import tifffile
 
     file.seek(0)
@@ -273,7 +273,8 @@ def _is_deep_tiff(file: IO[bytes]) -> bool:
         with tifffile.TiffFile(file) as tiff:
             page: Any = tiff.pages.first
             pillow_can = page.samplesperpixel == 1 and page.compression not in PLAIN_COMPRESSIONS
-            return page.bitspersample > 8 and not pillow_can
+            signed = page.sampleformat == tifffile.SAMPLEFORMAT.INT
+            return (page.bitspersample > 8 and not pillow_can) or (page.bitspersample == 8 and signed)
     except (tifffile.TiffFileError, MemoryError):
         raise
     except Exception:

@@ -24,6 +24,7 @@ from calepin.core.checks import (
     check_number,
     check_one_of,
     is_integer,
+    largest_magnitude,
 )
 from calepin.core.errors import FileFormatError
 from calepin.core.files import check_atoms, load_arrays, read_header, save_arrays
@@ -136,6 +137,9 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         n_axes = "3 or more" if cls._n_axes is None else str(cls._n_axes)
         if components.dtype.kind != "f" or not components.size or not np.isfinite(components).all():
             raise ValueError("components: expected finite floating-point numbers, at least one")
+        largest, limit = float(np.abs(components).max()), largest_magnitude(components.dtype)
+        if largest > limit:
+            raise ValueError(f"components: expected magnitudes of at most {limit:g}, got {largest:.3g}")
         if components.ndim < 3 if cls._n_axes is None else components.ndim != cls._n_axes:
             raise ValueError(
                 f"components: expected an array with {n_axes} axes, got shape {components.shape}"
@@ -442,6 +446,8 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self._validate(np.nan_to_num(as_array(X[:1])), None, reset=reset)
             return BlockBatches(X, size, seed=seed, mask=self._check_mask(mask, tuple(X.shape)), **settings)
         X, mask = self._validate(X, mask, reset=reset)
+        if mask is not None and not mask.any():
+            raise ValueError("X: expected at least one observed entry, got none")
         settings["missing"] &= sparse.issparse(X)  # of dense samples the mask knows
         return ArrayBatches(X, size, seed=seed, mask=mask, **settings)
 

@@ -8,6 +8,7 @@ import torch
 
 from calepin.core.arrays import StoredRows, as_array, is_stored
 from calepin.core.checkpoint import describe
+from calepin.core.checks import largest_magnitude
 from calepin.estimators._samples import tensor_of_dataset
 from calepin.learning.batches import Batch, IterableBatches
 from calepin.learning.signals import SignalBatches, Signals
@@ -160,17 +161,23 @@ def check_observations(data: SignalBatches, *, baseline: bool, learning: bool) -
     infinity. If offsets are given, such a signal is allowed and has no event.
     """
     counts = isinstance(data.likelihood, Binomial | Poisson)
-    empty = counts
+    empty, peak = counts, 0.0
     for start in range(0, len(data.signals), _BLOCK):
         for rows, signals in data.take(np.arange(start, min(start + _BLOCK, len(data.signals)))):
             try:
                 signals.likelihood.check(signals.y)
             except ValueError as error:
                 raise _located(error, data, rows) from None
+            peak = max(peak, float(signals.y.abs().max()))
             if counts:
                 empty = empty and not bool(signals.y.any())
             if counts and baseline:
                 _require_variation(rows, signals)
+    limit = largest_magnitude(np.float32 if data.dtype == torch.float32 else np.float64)
+    if peak and not 1 / limit <= peak <= limit:
+        raise ValueError(
+            f"X: expected a largest magnitude from {1 / limit:g} to {limit:g}, got {peak:.3g}: scale it"
+        )
     if learning and empty:
         raise ValueError("X: expected at least one count, got zeros everywhere: no event can be learned")
 

@@ -87,7 +87,7 @@ class DictionaryLearner(BaseLearner):
     checkpoint_seconds : float, default=60.0
         Time between two checkpoints, in seconds.
     resume : bool, default=False
-        Whether to resume the run from `checkpoint` if that file exists.
+        Whether to resume the run from `checkpoint` if that file exists. `init` has no effect then.
     random_state : int, RandomState, Generator or None, default=None
         Seed of the order of the samples and of the initial atoms.
     device : str, optional

@@ -274,6 +274,8 @@ def _check_values(coefficients: Tensor, n_coefficients: int | None) -> None:
             f"generator: expected {n_coefficients} coefficients, as many as the dictionary takes, "
             f"got {coefficients.shape[1]}"
         )
+    if not coefficients.is_floating_point():
+        raise ValueError(f"generator: expected real floating-point coefficients, got {coefficients.dtype}")
     if not torch.isfinite(coefficients).all():
         raise ValueError("generator: expected finite coefficients, got NaN or infinity for a normal latent")
 

@@ -88,6 +88,8 @@ def denoise(
     ------
     ValueError
         An invalid argument; the message names it.
+    TypeError
+        A callback that is no function.
     IncompatibleError
         The method does not support the noise model.
 
@@ -109,6 +111,8 @@ def denoise(
     True
     """
     denoiser = None if method is None else _instance(method)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: expected a function or None, got {callback!r:.60}")
     image = check_image(image, integers=not (noise is None or isinstance(noise, GaussianNoise)))
     if noise is None:
         noise = GaussianNoise(estimate_noise(image))

@@ -15,6 +15,7 @@ PATCH_SIZE = 7
 MAX_PATCHES = 250_000
 FEWEST = 4 * PATCH_SIZE**2  # patches for a covariance
 CONFIDENCE = 0.99  # probability that a flat patch is accepted; closer to 1, faint texture is accepted, too
+UNEQUAL = 2.0  # ratio of the largest level of a channel to the smallest that is said
 CLIPPED = 0.6  # largest fraction of clipped pixels of a patch
 REPEATED = 1e-3  # fraction of pixels with the smallest or largest value that makes it a limit of the range
 WHITE = 1.55  # eigenvalue at 5/8 of their order, over the variance, above which noise is not white
@@ -54,7 +55,8 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     Warns
     -----
     UserWarning
-        The estimate is 0, or the patches do not have the covariance of white noise.
+        The estimate is 0, the channels have different levels, most pixels are clipped, or the patches do not
+        have the covariance of white noise.
     """
     image = pixels_of("image", image)
     check_arguments(estimate_noise, locals())
@@ -65,6 +67,7 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
         )
     if image.dtype.kind != "f" or not np.isfinite(image).all():
         raise ValueError(f"image: expected finite floating-point numbers, got {image.dtype}")
+    image = image.astype(np.result_type(image, np.float32), copy=False)
     levels = [_plane_level(plane, n_iter) for plane in np.moveaxis(np.atleast_3d(image), 2, 0)]
     sigma = float(np.sqrt(np.mean([level.variance for level in levels])))
     if sigma <= np.finfo(image.dtype).eps * np.abs(image).max():
@@ -73,6 +76,19 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
             stacklevel=2,
         )
         return 0.0
+    own = np.sqrt([level.variance for level in levels])
+    if own.max() > UNEQUAL * own.min():
+        warnings.warn(
+            f"the channels have noise of different levels, {', '.join(f'{one:.3g}' for one in own)}: "
+            f"{sigma:.3g} is their mean (of variances); a call for each channel uses its own",
+            stacklevel=2,
+        )
+    if any(level.clipped for level in levels):
+        warnings.warn(
+            f"the estimated noise level {sigma:.3g} is that of clipped noise: most pixels have the smallest "
+            "or the largest value, so that the level before clipping cannot be known",
+            stacklevel=2,
+        )
     if not all(level.white for level in levels):
         warnings.warn(
             f"the estimated noise level {sigma:.3g} may be wrong: the noise is not white (neighbouring "
@@ -84,17 +100,23 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
 
 @dataclass(frozen=True)
 class _Level:
-    """Variance of the noise of a plane, and whether the patches have the covariance of white noise."""
+    """Variance of the noise of a plane, and what is known of its distribution.
+
+    `white` says whether patches have the covariance of white noise, `clipped` whether most pixels are
+    clipped, so that the variance is that of the clipped noise.
+    """
 
     variance: float
     white: bool
+    clipped: bool = False
 
 
 def _plane_level(plane: np.ndarray, n_iter: int) -> _Level:
     low, high = _limits(plane)
     step = int(np.ceil(np.sqrt(plane.size / MAX_PATCHES)))  # about MAX_PATCHES patches, on a grid
     constant = _touches_constant_area(plane)[::step, ::step].ravel()
-    usable = ~constant & (_clipped_fraction(plane, low, high)[::step, ::step].ravel() <= CLIPPED)
+    clipped = _clipped_fraction(plane, low, high)[::step, ::step].ravel() > CLIPPED
+    usable = ~constant & ~clipped
     centre = plane.mean(dtype=np.float64)
     patches = _windows(plane.astype(np.float64) - centre)[::step, ::step].reshape(-1, PATCH_SIZE**2)
     if np.count_nonzero(usable) >= FEWEST:
@@ -103,6 +125,8 @@ def _plane_level(plane: np.ndarray, n_iter: int) -> _Level:
     if flat is None and constant.any():
         return _Level(0.0, True)  # a drawing: nothing but constant areas and edges
     chosen = patches if flat is None else flat
+    if 2 * np.count_nonzero(clipped & ~constant) > np.count_nonzero(~constant):
+        return _Level(variance, True, clipped=True)
     variance = _unclipped(variance, chosen.mean(axis=1), low - centre, high - centre)
     return _Level(variance, _is_white(chosen, variance))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from calepin.core.checks import pixels_of
+from calepin.core.checks import check_number, pixels_of
 from calepin.core.errors import IncompatibleError
 from calepin.datasets.noise import GaussianNoise
 
@@ -18,6 +18,9 @@ __all__ = [
     "sigma_of",
     "to_planes",
 ]
+
+# Magnitudes of images and noise whose products are normal numbers in single precision.
+_SMALLEST, _LARGEST = 1e-30, 1e30
 
 # Rows are orthonormal, so that white noise stays white with the same sigma: the mean of the channels
 # times sqrt(3), then two differences of colours.
@@ -85,6 +88,12 @@ def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
         raise ValueError(
             f"image: expected finite values, got {np.count_nonzero(~np.isfinite(image))} NaN or infinities"
         )
+    peak = float(np.abs(image).max()) if image.size else 0.0
+    if peak and not _SMALLEST <= peak <= _LARGEST:
+        raise ValueError(
+            f"image: expected a largest magnitude from {_SMALLEST:g} to {_LARGEST:g}, got {peak:.3g}: "
+            "scale it"
+        )
     return image
 
 
@@ -104,6 +113,7 @@ def sigma_of(noise: object, method: str) -> float:
         Another noise model, or a range of levels.
     """
     if isinstance(noise, GaussianNoise) and noise.sigma_max in (None, noise.sigma):
+        check_number("sigma", noise.sigma, most=_LARGEST)
         return noise.sigma
     raise IncompatibleError(
         f"noise: {method} removes Gaussian noise of one level, GaussianNoise(sigma), and PoissonNoise(), "

@@ -16,7 +16,8 @@ import torch
 from scipy import sparse
 
 from calepin.core.arguments import check_arguments
-from calepin.core.arrays import as_array, read_rows
+from calepin.core.arrays import as_array, is_mapped, read_rows
+from calepin.core.checkpoint import checksum
 from calepin.core.checks import check_integer
 
 __all__ = ["ArrayBatches", "Batch", "Batches", "BlockBatches", "IterableBatches", "permuted"]
@@ -147,16 +148,29 @@ class ArrayBatches:
         return _placed(X, _observed(X, mask, self.missing), self.device)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the shape, batch size, seed and number of workers, and the sum of a few rows."""
-        rows = np.unique(np.linspace(0, self.n_samples - 1, 8).astype(np.int64))
-        probe = np.nan_to_num(np.asarray(as_array(self._read(self.X, rows)), dtype=np.float64))
+        """Return the shape, batch size, seed and number of workers, and checksums of samples and mask.
+
+        Of samples in a file a few rows count, otherwise all of them.
+        """
         return {
             "shape": list(self.X.shape),
             "batch_size": self.batch_size,
             "seed": self.seed,
             "world": self.world,
-            "probe": float(probe.sum()),
+            "checksum": checksum(self._parts(self.X)),
+            "mask": None if self.mask is None else checksum(self._parts(self.mask)),
         }
+
+    def _parts(self, values: Any) -> Iterator[Any]:
+        """Yield what identifies an array: its entries, or some rows if it is not in memory."""
+        if sparse.issparse(values):
+            yield from (values.data, values.indices)
+        elif isinstance(values, np.ndarray | torch.Tensor) and not is_mapped(values):
+            yield from (values[i : i + _AHEAD] for i in range(0, len(values), _AHEAD))
+        else:
+            yield as_array(
+                self._read(values, np.unique(np.linspace(0, self.n_samples - 1, 8).astype(np.int64)))
+            )
 
     def _read(self, values: Any, rows: np.ndarray | slice) -> Any:
         found = values[rows]

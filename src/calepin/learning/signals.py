@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from calepin.core.arguments import check_arguments
-from calepin.core.checkpoint import describe
+from calepin.core.arrays import StoredRows, is_mapped
+from calepin.core.checkpoint import checksum, describe
 from calepin.core.checks import check_integer
 from calepin.learning.batches import Batch, permuted
 from calepin.likelihoods import Binomial, Likelihood
@@ -120,16 +121,20 @@ class SignalBatches:
         return [(np.array(group), self._group(group)) for group in groups.values()]
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return number and shapes of the signals, model, batch size, seed, and the sum of a few signals."""
-        rows = np.unique(np.linspace(0, len(self.signals) - 1, 8).astype(np.int64)).tolist()
-        probe = sum(float(np.asarray(self.signals[row], np.float64).sum()) for row in rows)
+        """Return number and shapes of the signals, model, batch size, seed, and a checksum.
+
+        Of signals in a file a few count, otherwise all of them.
+        """
+        n = len(self.signals)
+        rows = np.unique(np.linspace(0, n - 1, 8).astype(np.int64)).tolist()
+        in_file = isinstance(self.signals, StoredRows) or is_mapped(self.signals)
         shapes = [list(self.signals[row].shape) for row in rows]
         return {
-            "n_signals": len(self.signals),
+            "n_signals": n,
             "shapes": shapes,
             "batch_size": self.batch_size,
             "seed": self.seed,
-            "probe": probe,
+            "checksum": checksum(np.asarray(self.signals[i]) for i in (rows if in_file else range(n))),
             "likelihood": describe(self.likelihood),
             "trials": _summary(self.trials),
             "offset": _summary(self.offset),

@@ -163,6 +163,7 @@ def dense_problem(y: Tensor, atoms: Tensor, observed: Tensor | None = None) -> P
 def _single_precision(name: str, values: Any) -> Any:
     """Return half precision as float32, lists as arrays, and anything else unchanged."""
     if isinstance(values, Tensor):
+        values = values if values.layout == torch.strided else values.to_dense()
         return values.float() if values.is_floating_point() and values.element_size() < 4 else values
     half = isinstance(values, np.ndarray) and values.dtype == np.float16
     return array_of(name, values) if half or isinstance(values, list | tuple) else values

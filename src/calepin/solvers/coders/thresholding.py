@@ -20,6 +20,7 @@ from calepin.solvers.solve import solve
 
 __all__ = ["IHTCoder"]
 
+_STEP_SIZE = 0.2
 _BLOCK = 256  # samples per block, independent of the number of threads
 
 
@@ -38,21 +39,21 @@ class IHTCoder:
         Threshold b, positive.
     nonnegative : bool, default False
         Whether codes are nonnegative.
-    step_size : float, default 0.2
-        Step size.
+    step_size : float, optional
+        Step size. Default: 0.2, as in the paper, but at most 1 / L, with L the largest eigenvalue of D D^T.
     n_iter : int, default 50
         Number of iterations.
     """
 
     threshold: float
     nonnegative: bool = False
-    step_size: float = 0.2
+    step_size: float | None = None
     n_iter: int = 50
 
     def __post_init__(self) -> None:
         check_number("threshold", self.threshold, above=0)
         check_boolean("nonnegative", self.nonnegative)
-        check_number("step_size", self.step_size, above=0)
+        check_number("step_size", self.step_size, above=0, optional=True)
         check_integer("n_iter", self.n_iter)
         check_fields(self)
 
@@ -68,11 +69,12 @@ class IHTCoder:
         check_arguments(IHTCoder.encode, locals())
         require_constants("IHTCoder", gradient)
         terms = dense_terms(problem, "IHTCoder")
+        step_size = min(_STEP_SIZE, 1 / problem.lipschitz()) if self.step_size is None else self.step_size
         if terms.y.is_cuda:
-            return Codes(self._iterate(terms, slice(None)), problem.offset)
+            return Codes(self._iterate(terms, slice(None), step_size), problem.offset)
 
         def block(start: int, stop: int) -> sparse.csr_array:
-            return sparse.csr_array(self._iterate(terms, slice(start, stop)).numpy())
+            return sparse.csr_array(self._iterate(terms, slice(start, stop), step_size).numpy())
 
         with single_threaded_torch():
             blocks = run_blocks(block, len(terms.y), _BLOCK)
@@ -84,7 +86,7 @@ class IHTCoder:
         check_integer("n_rounds", n_rounds)
         return self
 
-    def _iterate(self, terms: DenseTerms, rows: slice) -> Tensor:
-        solver = IHT(self.threshold, step_size=self.step_size, nonnegative=self.nonnegative)
+    def _iterate(self, terms: DenseTerms, rows: slice, step_size: float) -> Tensor:
+        solver = IHT(self.threshold, step_size=step_size, nonnegative=self.nonnegative)
         with torch.no_grad():
             return solve(terms.problem(rows), solver, n_iter=self.n_iter).z
