@@ -133,6 +133,35 @@ class Complex(nn.Module):
         return z * (1 + 1j)
 
 
-def test_a_generator_of_complex_coefficients_is_refused():
+@pytest.mark.parametrize("generator", [lambda z: z + 1j, Complex()])
+def test_complex_coefficients_of_any_generator_are_refused(generator):
     with pytest.raises(ValueError, match="generator: expected real floating-point coefficients"):
-        calepin.GenerativeDictionaryLearner(Complex(), latent_dim=3).fit(X)
+        calepin.GenerativeDictionaryLearner(generator, latent_dim=3).fit(X)
+
+
+def test_a_constant_generator_is_named():
+    with pytest.raises(ValueError, match="generator: expected coefficients that change with the latents"):
+        calepin.GenerativeDictionaryLearner(lambda z: torch.ones(len(z), 5, dtype=z.dtype), latent_dim=4).fit(
+            X
+        )
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+@pytest.mark.parametrize("Learner", [calepin.DictionaryLearner, calepin.UnfoldedDictionaryLearner])
+def test_samples_out_of_single_precision_are_refused(Learner, scale):
+    with pytest.raises(ValueError, match="X: expected a largest magnitude from 1e-18 to 1e"):
+        Learner(4, alpha=0.1 * scale).fit((scale * X).astype(np.float32))
+
+
+def test_codes_with_nan_are_not_decoded():
+    learner = calepin.DictionaryLearner(8, alpha=0.1, max_iter=1, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="codes: expected finite real numbers"):
+        learner.inverse_transform(np.full((2, 8), np.nan))
+
+
+def test_no_path_is_named():
+    learner = calepin.DictionaryLearner(8, alpha=0.1, max_iter=1, random_state=0).fit(X)
+    with pytest.raises(TypeError, match="path: expected a path, got None"):
+        learner.save(None)  # pyright: ignore
+    with pytest.raises(TypeError, match="path: expected a path, got None"):
+        calepin.DictionaryLearner.load(None)  # pyright: ignore

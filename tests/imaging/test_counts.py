@@ -84,3 +84,16 @@ def test_no_photons_are_no_light():
 def test_counts_without_a_peak_cannot_be_drawn():
     with pytest.raises(ValueError, match="peak: expected a number, to draw counts"):
         calepin.datasets.add_noise(np.ones((4, 4)), PoissonNoise())
+
+
+@pytest.mark.parametrize("ground", [0.01, 0.2])
+@pytest.mark.filterwarnings("ignore:the network removes more")
+def test_single_bright_pixels_keep_their_photons(ground, rng):
+    """On a ground of nearly no counts they have less energy than a patch of noise is taken to have."""
+    rate = np.full((64, 64), ground)
+    rate[rng.integers(0, 64, 20), rng.integers(0, 64, 20)] += 10
+    counts = rng.poisson(rate)
+    mean = calepin.denoise(counts, noise=PoissonNoise()).image
+    assert psnr(mean, rate, peak=10) > psnr(counts, rate, peak=10)
+    bright = rate > 5
+    assert mean[bright].sum() > 0.8 * counts[bright].sum()

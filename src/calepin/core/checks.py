@@ -19,6 +19,7 @@ __all__ = [
     "check_integer",
     "check_number",
     "check_one_of",
+    "check_scale",
     "check_shape",
     "check_tensor",
     "check_unmasked",
@@ -155,6 +156,15 @@ def check_tensor(name: str, value: Any) -> Tensor:
 def largest_magnitude(dtype: Any) -> float:
     """Return the magnitude of numbers whose sums of squares are numbers in this precision."""
     return 1e18 if np.dtype(dtype).itemsize <= 4 else 1e150
+
+
+def check_scale(name: str, peak: float, dtype: Any) -> None:
+    """Raise ValueError if squares of numbers up to `peak` overflow or vanish in this precision."""
+    limit = largest_magnitude(dtype)
+    if peak and not 1 / limit <= peak <= limit:
+        raise ValueError(
+            f"{name}: expected a largest magnitude from {1 / limit:g} to {limit:g}, got {peak:.3g}: scale it"
+        )
 
 
 def all_finite(values: Tensor) -> bool:

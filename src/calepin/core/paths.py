@@ -7,6 +7,7 @@ import stat
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from calepin.core.errors import FileFormatError
 
@@ -62,7 +63,7 @@ def target_of(path: str | os.PathLike) -> Path:
     ValueError
         If it is a device, a pipe or a socket, or a link to itself.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(_path(path)))
     mode = _mode(path)
     if mode is not None and stat.S_ISDIR(mode):
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
@@ -174,6 +175,13 @@ def _is_same(a: str | os.PathLike, b: str | os.PathLike) -> bool:
         return os.path.realpath(a) == os.path.realpath(b)
 
 
+def _path(path: Any) -> str | os.PathLike:
+    """Return a path; raise TypeError for anything else, such as None, by the name of the argument."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path: expected a path, got {path!r:.60}")
+    return path
+
+
 def check_input(path: str | os.PathLike, expected: str) -> Path:
     """Return the path of a file to read, if it is a regular file.
 
@@ -186,7 +194,7 @@ def check_input(path: str | os.PathLike, expected: str) -> Path:
     FileFormatError
         If the path is a folder or a special file; the message says that `expected` was expected.
     """
-    path = Path(path)
+    path = Path(_path(path))
     if path.is_dir():
         raise FileFormatError(f"{path} is a folder, expected {expected}")
     if not path.exists():

@@ -23,6 +23,7 @@ from calepin.core.checks import (
     check_methods,
     check_number,
     check_one_of,
+    check_scale,
     is_integer,
     largest_magnitude,
 )
@@ -104,6 +105,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             codes = as_array(codes)
         if codes.ndim != 2 or codes.shape[1] != len(self.components_):
             raise ValueError(f"codes: expected shape (n_samples, {len(self.components_)}), got {codes.shape}")
+        _check_codes(codes.data if sparse.issparse(codes) else codes)
         return codes @ self.components_
 
     @classmethod
@@ -448,6 +450,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         X, mask = self._validate(X, mask, reset=reset)
         if mask is not None and not mask.any():
             raise ValueError("X: expected at least one observed entry, got none")
+        check_scale("X", _peak(X), X.dtype)
         settings["missing"] &= sparse.issparse(X)  # of dense samples the mask knows
         return ArrayBatches(X, size, seed=seed, mask=mask, **settings)
 
@@ -568,3 +571,13 @@ def _fits_a_file(value: Any) -> bool:
 def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return parameters for JSON, with NumPy numbers converted to Python numbers."""
     return {name: value.item() if hasattr(value, "item") else value for name, value in parameters.items()}
+
+
+def _check_codes(values: Any) -> None:
+    if np.asarray(values).dtype.kind not in "fiub" or not np.isfinite(values).all():
+        raise ValueError("codes: expected finite real numbers")
+
+
+def _peak(X: Any) -> float:
+    values = X.data if sparse.issparse(X) else X
+    return max(float(np.nanmax(values)), -float(np.nanmin(values))) if values.size else 0.0

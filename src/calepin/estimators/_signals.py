@@ -8,7 +8,7 @@ import torch
 
 from calepin.core.arrays import StoredRows, as_array, is_stored
 from calepin.core.checkpoint import describe
-from calepin.core.checks import largest_magnitude
+from calepin.core.checks import check_scale
 from calepin.estimators._samples import tensor_of_dataset
 from calepin.learning.batches import Batch, IterableBatches
 from calepin.learning.signals import SignalBatches, Signals
@@ -173,11 +173,7 @@ def check_observations(data: SignalBatches, *, baseline: bool, learning: bool) -
                 empty = empty and not bool(signals.y.any())
             if counts and baseline:
                 _require_variation(rows, signals)
-    limit = largest_magnitude(np.float32 if data.dtype == torch.float32 else np.float64)
-    if peak and not 1 / limit <= peak <= limit:
-        raise ValueError(
-            f"X: expected a largest magnitude from {1 / limit:g} to {limit:g}, got {peak:.3g}: scale it"
-        )
+    check_scale("X", peak, np.float32 if data.dtype == torch.float32 else np.float64)
     if learning and empty:
         raise ValueError("X: expected at least one count, got zeros everywhere: no event can be learned")
 

@@ -343,6 +343,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         check_is_fitted(self, "components_")
         as_list = isinstance(codes, list | tuple)
         given = [as_array(z) for z in codes]
+        if not all(np.isfinite(z).all() for z in given):
+            raise ValueError("codes: expected finite real numbers")
         kernel = self.components_.shape[2:]
         for z in given:
             if z.ndim != 1 + len(kernel) or len(z) != len(self.components_):

@@ -174,7 +174,8 @@ def in_dtype(generator: Generator, dtype: torch.dtype, latent_dim: int | None = 
 
     @wraps(generator)
     def converted(z: Tensor) -> Tensor:
-        return generator(z.to(torch.get_default_dtype())).to(z.dtype)
+        found = generator(z.to(torch.get_default_dtype()))
+        return found if found.is_complex() else found.to(z.dtype)  # `check_generator` refuses complex values
 
     return generator if same else converted
 
@@ -287,6 +288,8 @@ def _check_derivative(generator: Generator, z: Tensor, coefficients: Tensor) -> 
     except (RuntimeError, TypeError, NotImplementedError) as error:
         raise ValueError(f"generator: expected a differentiable function of torch, got {error}") from error
     moves = not torch.equal(_call(generator, z + 1), coefficients)
+    if not moves and bool((coefficients == coefficients[0]).all()):
+        raise ValueError("generator: expected coefficients that change with the latents, got constants")
     if moves and not slopes.any():
         raise ValueError(
             "generator: expected a differentiable function, got derivatives that are zero although its "

@@ -11,7 +11,7 @@ from calepin.core.arguments import check_fields
 from calepin.core.checks import check_integer, check_one_of
 from calepin.core.random import RandomState, numpy_generator
 from calepin.datasets.noise import GaussianNoise, PoissonNoise
-from calepin.imaging.counts import check_counts, inverse_anscombe, stabilised
+from calepin.imaging.counts import check_counts, inverse_anscombe, stabilised, with_unexplained
 from calepin.imaging.first_pass import RULES, code_planes, learn_atoms, start_atoms
 from calepin.imaging.groups import GroupFilter
 from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma_of, to_planes
@@ -115,7 +115,7 @@ class DictionaryDenoiser:
             result = self.denoise(
                 stabilised(image), GaussianNoise(1.0), random_state=random_state, callback=callback
             )
-            return replace(result, image=inverse_anscombe(result.image), noise=noise)
+            return replace(result, image=with_unexplained(inverse_anscombe(result.image), image), noise=noise)
         sigma = sigma_of(noise, type(self).__name__)
         check_size(image, [max(self.patch_size, SMALLEST)] * 2)
         generator = numpy_generator(random_state)

@@ -18,9 +18,10 @@ from scipy import stats
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import uniform_filter
 
-__all__ = ["check_counts", "estimate_peak", "inverse_anscombe", "stabilised"]
+__all__ = ["check_counts", "estimate_peak", "inverse_anscombe", "stabilised", "with_unexplained"]
 
 _TABULATED = 400.0  # largest tabulated mean: from here on the asymptotic inverse is exact to 1e-7
+_UNEXPLAINED = 1e-3  # probability that noise alone changes a pixel of an image
 _STEP = 0.02  # of the square root of the mean, between entries of the table
 
 
@@ -50,6 +51,21 @@ def inverse_anscombe(values: NDArray[np.floating]) -> NDArray[np.float64]:
     table = _means()
     asymptotic = np.square(values) / 4 - 1 / 8
     return np.where(values < table.x[-1], table(np.clip(values, table.x[0], table.x[-1])), asymptotic)
+
+
+def with_unexplained(mean: NDArray[np.float64], counts: NDArray) -> NDArray[np.float64]:
+    """Return a denoised mean with the counts themselves where no noise explains them.
+
+    On a ground of nearly no counts the noise is weaker than the transformation assumes, so that a single
+    bright pixel is taken for noise and vanishes. Where such a count or a larger one (below the mean, a
+    smaller one) has a probability of less than 0.001 in a whole image of this size, it is the estimate.
+    """
+    far = np.abs(counts - mean) > 2 + 3 * np.sqrt(mean)
+    y, expected = counts[far], mean[far]
+    tail = np.where(y > expected, stats.poisson.sf(y - 1, expected), stats.poisson.cdf(y, expected))
+    found = mean.copy()
+    found[far] = np.where(tail < _UNEXPLAINED / counts.size, y, expected)
+    return found
 
 
 @cache
