@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from calepin.datasets import GaussianNoise, PoissonNoise
+from calepin.datasets import GaussianNoise, PoissonNoise, simulate_convolutional
 from calepin.learning import (
     ArrayBatches,
     Batch,
@@ -16,7 +16,8 @@ from calepin.learning import (
     save_checkpoint,
     train,
 )
-from calepin.likelihoods import Poisson
+from calepin.likelihoods import Binomial, Poisson
+from calepin.metrics import filter_error
 from calepin.networks import UnfoldedAutoencoder
 from calepin.operators import ConvDictionary
 from calepin.penalties import L1, NonNegativeL1
@@ -357,3 +358,43 @@ def _step_with_mask():
     rule = NetworkRule(network())
     X = images()
     rule.step(rule.init(), Batch(X, X > 0))
+
+
+def test_gradients_of_unit_atoms_are_tangent_to_the_sphere():
+    net = UnfoldedAutoencoder(0.3 * randn(6, 1, 4, 4), L1(0.05), n_unfold=4, step_size=0.3, tied=False)
+    rule = NetworkRule(net, unit_norm=True)
+    state = rule.init()
+    rule.step(state, Batch(images()))  # now all atoms have unit norm
+    before = {name: p.detach().clone() for name, p in state.network.named_parameters()}
+    rule.step(state, Batch(images(seed=1)))
+    for name, parameter in state.network.named_parameters():
+        if name.endswith("atoms"):
+            along = (parameter.grad * before[name]).flatten(1).sum(1)
+            assert along.abs().max() < 1e-12 * parameter.grad.abs().sum()
+
+
+def test_a_tied_network_learns_planted_filters_at_default_settings():
+    """Without the projection Adam bends these filters away from the truth."""
+    rng = np.random.default_rng(2)
+    planted = simulate_convolutional(
+        100,
+        (150,),
+        n_components=2,
+        kernel_size=(20,),
+        n_events=2,
+        amplitude=(5, 5),
+        trials=25,
+        random_state=rng,
+    )
+    noise = rng.standard_normal(planted.atoms.shape)
+    start = planted.atoms + 0.37 * noise / np.linalg.norm(noise, axis=2, keepdims=True)
+    start = torch.from_numpy(start / np.linalg.norm(start, axis=2, keepdims=True)).float()
+    curvature = ConvDictionary(start, signal_shape=(150,)).norm_squared() * 25 / 4
+    net = UnfoldedAutoencoder(
+        start, NonNegativeL1(0.6 * 25), n_unfold=30, step_size=1 / curvature, likelihood=Binomial(25),
+        padding="none",
+    )  # fmt: skip
+    rule = NetworkRule(net, target="observed", unit_norm=True)
+    state = train(rule, ArrayBatches(planted.X.astype(np.float32), 25), TrainState(rule.init()), max_iter=20)
+    learned = state.learned.network.atoms.detach().numpy()
+    assert filter_error(learned, planted.atoms).max() < 0.8 * filter_error(start, planted.atoms).max()

@@ -23,7 +23,7 @@ from calepin.core.checkpoint import describe
 from calepin.core.checks import check_integer, check_methods, check_number, check_one_of
 from calepin.core.random import torch_generator
 from calepin.learning.batches import Batch
-from calepin.learning.optimizers import Optimizer, tensor_state
+from calepin.learning.optimizers import Optimizer, along_sphere, tensor_state
 from calepin.learning.rule import State, tensor_of, within
 from calepin.networks.autoencoder import UnfoldedAutoencoder
 from calepin.networks.vae import VAE
@@ -201,7 +201,8 @@ class NetworkRule(ModuleRule):
         Whether codes are constants of the gradient ("dec"). Otherwise it passes through the encoder
         ("ae-ls").
     unit_norm : bool, default False
-        Whether every atom of every dictionary is scaled to unit norm after each step.
+        Whether the atoms of every dictionary have unit norm: their gradients are projected onto the tangent
+        space of the sphere, and they are scaled after each step.
     average : int, optional
         Length, in steps, of the exponential running mean of the weights; at first it is the plain mean.
         Averaging reduces the effect of gradient noise on the weights (Polyak and Juditsky 1992). `finish`
@@ -259,7 +260,14 @@ class NetworkRule(ModuleRule):
         self._project(state.network)
 
     def before_step(self, state: NetworkState) -> None:
-        """Clip the gradient and set the learning rates."""
+        """Project the gradients of unit atoms, clip all gradients, and set the learning rates.
+
+        Without the projection, Adam's scaling of coordinates turns the pull along an atom, which the norm
+        undoes, into a change of its shape.
+        """
+        if self.unit_norm:
+            for atoms in _dictionaries(state.network):
+                atoms.grad = None if atoms.grad is None else along_sphere(atoms.grad, atoms.detach())
         if self.max_norm is not None:
             torch.nn.utils.clip_grad_norm_(state.network.parameters(), self.max_norm)
         if self.schedule is not None:
@@ -312,12 +320,14 @@ class NetworkRule(ModuleRule):
         network.project_()
         if not self.unit_norm:
             return
-        for name, parameter in network.named_parameters():
-            if name.endswith("atoms"):
-                norm = torch.linalg.vector_norm(parameter.flatten(1), dim=1)
-                parameter /= norm.clamp_min(torch.finfo(norm.dtype).tiny).view(
-                    -1, *[1] * (parameter.ndim - 1)
-                )
+        for atoms in _dictionaries(network):
+            norm = torch.linalg.vector_norm(atoms.flatten(1), dim=1)
+            atoms /= norm.clamp_min(torch.finfo(norm.dtype).tiny).view(-1, *[1] * (atoms.ndim - 1))
+
+
+def _dictionaries(network: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that are dictionaries: one if they are tied, three if not."""
+    return [parameter for name, parameter in network.named_parameters() if name.endswith("atoms")]
 
 
 class VAERule(ModuleRule):
