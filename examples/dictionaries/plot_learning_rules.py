@@ -109,10 +109,11 @@ for (coder, rule), values in losses.items():
 # %%
 # - Online learning is ahead after the first pass and stays ahead. It moves the atoms twenty times in a
 #   pass, the other two once.
-# - MOD needs a few passes, and K-SVD is the fastest per pass.
-# - K-SVD updates atoms and coefficients so that the *squared error* falls. With a pursuit that is the
-#   objective. With the lasso it is not: the update ignores the l1 norm, and the objective rises again after
-#   some passes. Use K-SVD with a pursuit (``coder="omp"`` or ``"ols"``).
+# - With OLS, MOD and K-SVD need about the same number of passes, and a pass of K-SVD takes less time.
+# - MOD and K-SVD update the atoms so that the *squared error* falls. With a pursuit that is the objective.
+#   With the lasso it is not: they ignore the l1 norm, and the objective of K-SVD, which changes the
+#   coefficients as well, rises again after some passes. Use K-SVD with a pursuit (``coder="omp"`` or
+#   ``"ols"``).
 
 for coder in CODERS:
     assert losses[coder, "online"][-1] < min(losses[coder, "mod"][-1], losses[coder, "ksvd"][-1])

@@ -71,11 +71,12 @@ figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
 axes[0].imshow(atom_tiles(learner.components_[np.argsort(-usage)]), cmap="gray", vmin=0, vmax=1)
 axes[0].set_title("atoms, the most used first")
 axes[0].set_axis_off()
-axes[1].bar(
+bars = axes[1].bar(
     ["the file", "learning", "coding"],
     [256, learning / 1e6, coding / 1e6],
     color=["0.7", "#0072B2", "#009E73"],
 )
+axes[1].bar_label(bars, fmt="%.0f MB")
 axes[1].set(ylabel="MB", title="size of the file, and peak of allocated memory")
 
 # %%
@@ -85,9 +86,9 @@ axes[1].set(ylabel="MB", title="size of the file, and peak of allocated memory")
 print(f"peak of allocated memory: learning {learning / 1e6:.1f} MB, coding {coding / 1e6:.1f} MB")
 
 # %%
-# Learning holds a few mini-batches at a time, and coding one block with its sparse codes: both need a small
-# part of the size of the file, and the same for a file ten times as long. The same call takes a dataset of
-# h5py or zarr, or a function that returns a generator of batches.
+# Learning holds a few mini-batches at a time, and coding one block with its sparse codes. Both depend on
+# the size of a batch, not on that of the file. The same call takes a dataset of h5py or zarr, or a function
+# that returns a generator of batches.
 
 assert learning < 0.1 * 256e6
 assert coding < 0.2 * 256e6
