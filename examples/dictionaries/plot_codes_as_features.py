@@ -19,8 +19,8 @@ from calepin.report import atom_tiles
 plt.style.use("seaborn-v0_8-colorblind")
 
 # %%
-# The atoms are learned from all 1,797 digits, without their labels. Codes are nonnegative: with
-# ``center=True`` the samples have both signs, and each atom stands for a stroke or its absence.
+# The atoms are learned from all 1,797 digits, without their labels. Codes are nonnegative, so that an atom
+# and its negative are two features.
 
 digits, labels = load_digits()
 learner = DictionaryLearner(192, alpha=0.1, nonnegative=True, center=True, max_iter=10, random_state=0)

@@ -54,7 +54,7 @@ axes.set(xlabel="n_components", ylabel="alpha", title="accuracy in cross-validat
 figure.colorbar(shown, label="accuracy in %")
 
 # %%
-# ``set_output`` works as well: features have names.
+# Features have names, as scikit-learn's ``set_output`` needs them.
 
 named = DictionaryLearner(16, alpha=0.1, center=True, max_iter=2, random_state=0).fit(X_train)
 print(list(named.get_feature_names_out()[:3]))

@@ -86,8 +86,7 @@ for name in rules:
 # Near the truth, NOODL and K-SVD converge geometrically, K-SVD faster here; NOODL needs no number of atoms
 # of a sample. Online learning stops early, at the bias of the lasso: codes that are shrunk do not fit the
 # true atoms. From random samples the order is another one: the lasso finds nearly all atoms within a few
-# passes, K-SVD most of them, and NOODL, whose theory asks for a close start, none in time. So a good plan
-# is to start with the lasso and to finish with a method without bias.
+# passes, K-SVD most of them, and NOODL, whose theory asks for a close start, none in time.
 
 near = {
     name: [dictionary_error(atoms, data.atoms) for atoms in found["near the truth", name]] for name in rules
