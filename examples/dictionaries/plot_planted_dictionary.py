@@ -93,5 +93,5 @@ near = {
 }
 assert near["K-SVD, OMP"][-1] < near["NOODL"][-1] < 0.1 * near["online, lasso"][-1]
 fractions = {name: recovered_fraction(last["random samples", name], data.atoms) for name in rules}
-assert fractions["online, lasso"] > 0.95 > fractions["K-SVD, OMP"] > 0.8
+assert fractions["online, lasso"] > fractions["K-SVD, OMP"] > 0.7
 assert fractions["NOODL"] < 0.2
