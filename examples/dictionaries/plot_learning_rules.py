@@ -15,6 +15,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from calepin import DictionaryLearner, sparse_encode
 from calepin.datasets import load_sample
@@ -95,6 +96,9 @@ axes[0, 0].set_ylabel("lasso: objective of test patches")
 axes[1, 0].set_ylabel("OLS: half squared error of test patches")
 axes[1, 0].set(xlabel="passes over the data", xticks=[1, 5, 10, 15])
 axes[1, 1].set(xlabel="time in seconds", xscale="log")
+axes[1, 1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+axes[1, 1].xaxis.set_major_formatter("{x:g}")
+axes[1, 1].xaxis.set_minor_formatter("")
 figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
 for panel in axes.flat:
     panel.grid(alpha=0.3)
