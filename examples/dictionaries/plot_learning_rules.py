@@ -111,9 +111,10 @@ for (coder, rule), values in losses.items():
     print(f"{coder:12} {rule:6}  after 1 pass {values[0]:.2f}, after 15 passes {values[-1]:.2f}")
 
 # %%
-# - Online learning is ahead after the first pass and stays ahead. It moves the atoms twenty times in a
+# - Per pass, online learning is ahead from the first to the last. It moves the atoms twenty times in a
 #   pass, the other two once.
-# - With OLS, MOD and K-SVD need about the same number of passes, and a pass of K-SVD takes less time.
+# - With OLS, MOD and K-SVD need about the same number of passes. A pass of K-SVD takes the least time, so
+#   that it can be ahead in the first moments; it does not stay there.
 # - MOD and K-SVD update the atoms so that the *squared error* falls. With a pursuit that is the objective.
 #   With the lasso it is not: they ignore the l1 norm, and the objective of K-SVD, which changes the
 #   coefficients as well, rises again after some passes. Use K-SVD with a pursuit (``coder="omp"`` or
