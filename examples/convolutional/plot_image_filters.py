@@ -76,7 +76,8 @@ plt.show()
 # What was learned
 # ----------------
 #
-# - Atoms of patches repeat edges at several positions; convolutional ones repeat less, since the code moves them.
+# - Atoms of patches repeat edges at several positions; convolutional ones repeat less, since the code moves them, and
+#   look more like pieces of this image.
 # - The code has one coefficient for each atom and position: 16 images of coefficients, nearly all of them zero.
 # - The smooth part is better left to a mean or a filter: atoms of a constant gray level would need many
 #   overlapping copies.
