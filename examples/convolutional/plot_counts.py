@@ -2,11 +2,11 @@
 Counts need their own likelihood
 ================================
 
-A neuron fires in some of 25 trials, a pixel counts photons. Does it matter whether filters are learned with the
-likelihood of the counts, or with a Gaussian one as for real numbers?
+A neuron fires in some of 25 trials, a pixel counts photons. Does it matter whether filters are learned with
+the likelihood of the counts, or with a Gaussian one as for real numbers?
 
-The data are simulated. The mean of the counts is a logistic function (binomial) or an exponential one (Poisson)
-of a sum of filters, each at a few positions.
+The data are simulated. The mean of the counts is a logistic function (binomial) or an exponential one
+(Poisson) of a sum of filters, each at a few positions.
 """
 
 import matplotlib.pyplot as plt
@@ -21,9 +21,9 @@ LENGTH, N_EVENTS = 40, 4
 
 
 # %%
-# Both models start from the same rough guess of the two filters, and get the known number of events and as many
-# passes. The Gaussian one sees the fraction of trials, or the logarithm of one more than the count, and has
-# a baseline of its own.
+# Both models start from the same rough guess of the two filters, and get the known number of events and as
+# many passes. The Gaussian one sees the fraction of trials, or the logarithm of one more than the count,
+# and has a baseline of its own.
 def learn(signals, guess, **settings):
     """Return a learner of two filters."""
     return ConvolutionalDictionaryLearner(
@@ -40,7 +40,7 @@ def learn(signals, guess, **settings):
 
 
 def compare(data, own, transformed, **settings):
-    """Return the aligned filters and their mean error, for the counts' own likelihood and the Gaussian one."""
+    """Return the aligned filters and their mean error, for the right likelihood and the Gaussian one."""
     guess = data.atoms + 0.08 * np.random.default_rng(5).standard_normal(data.atoms.shape)
     results = {}
     for name, learner in (
@@ -85,7 +85,9 @@ for place, title, truth, results in (
 axes[0].set_ylabel("two filters of unit norm")
 for name, colour, marker in (("Binomial", BLUE, "o"), ("Gaussian", ORANGE, "s")):
     axes[2].plot(trials, [binomial[n][name][1] for n in trials], color=colour, marker=marker, label=name)
-axes[2].set(title="binomial", xlabel="trials", ylabel="mean error of the filters", xscale="log", ylim=(0, 0.6))
+axes[2].set(
+    title="binomial", xlabel="trials", ylabel="mean error of the filters", xscale="log", ylim=(0, 0.6)
+)
 axes[2].set_xticks(trials, trials)
 axes[2].minorticks_off()
 axes[2].legend(frameon=False)
@@ -95,10 +97,10 @@ plt.show()
 # What was learned
 # ----------------
 #
-# - With more trials the error of the right model goes on falling, while the Gaussian one keeps an error that no amount
-#   of data removes: it fits a squashed response.
-# - For Poisson counts the logarithm straightens the response, but weighs bins of few counts as if they were as
-#   exact as those of many.
+# - With more trials the error of the right model goes on falling, while the Gaussian one keeps an error
+#   that no amount of data removes: it fits a squashed response.
+# - For Poisson counts the logarithm straightens the response, but weighs bins of few counts as if they were
+#   as exact as those of many.
 # - The change in the call is one word, ``likelihood="binomial"`` (with ``trials``) or ``"poisson"``.
 assert binomial[200]["Gaussian"][1] > 2 * binomial[200]["Binomial"][1]
 assert poisson["Gaussian"][1] > poisson["Poisson"][1]

@@ -2,8 +2,8 @@
 How many events are there?
 ==========================
 
-The greedy coder ``"bcomp"`` finds as many events as it is asked for. When repeated trials are available, half of
-them can decide: how well do events found in some trials predict the others?
+The greedy coder ``"bcomp"`` finds as many events as it is asked for. When repeated trials are available,
+half of them can decide: how well do events found in some trials predict the others?
 
 Twenty signals of 400 bins, each with 6 events of one filter, counted over 40 trials.
 """
@@ -20,8 +20,8 @@ BLUE, ORANGE = "#0072B2", "#D55E00"
 TRIALS, TRUE_EVENTS, LENGTH = 40, 6, 40
 
 # %%
-# Trials are independent, so a count over 40 trials splits into two counts over 20: a hypergeometric draw, which
-# is what summing either half of the trials would give.
+# Trials are independent, so a count over 40 trials splits into two counts over 20: a hypergeometric draw,
+# which is what summing either half of the trials would give.
 data = simulate_convolutional(
     20, (400,), n_components=1, kernel_size=(LENGTH,), n_events=TRUE_EVENTS, trials=TRIALS, amplitude=(3, 6),
     offset=-1.5, random_state=4,
@@ -31,10 +31,12 @@ fitted = rng.hypergeometric(data.X.astype(int), TRIALS - data.X.astype(int), TRI
 held_out = data.X - fitted
 
 # %%
-# The filter is learned from half of the trials with a careful number of events, of which strong ones suffice. With
-# this filter, each number of events is tried.
+# The filter is learned from half of the trials with a careful number of events, of which strong ones
+# suffice. With this filter, each number of events is tried.
 settings = {"likelihood": "binomial", "trials": TRIALS // 2, "coder": "bcomp", "nonnegative": True}
-first = ConvolutionalDictionaryLearner(1, LENGTH, n_nonzero=3, max_iter=10, random_state=0, **settings).fit(fitted)
+first = ConvolutionalDictionaryLearner(1, LENGTH, n_nonzero=3, max_iter=10, random_state=0, **settings).fit(
+    fitted
+)
 likelihood = Binomial(TRIALS // 2)
 
 
@@ -59,7 +61,8 @@ best = int(numbers[np.argmin(curves["held-out trials"])])
 print(f"fewest errors on held-out trials with {best} events (true: {TRUE_EVENTS})")
 
 # %%
-# The error, relative to that of the true rates, of the trials used for the fit always falls; that of the others has a minimum.
+# The error, relative to that of the true rates, of the trials used for the fit always falls; that of the
+# others has a minimum.
 figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
 for (name, values), colour, marker in zip(curves.items(), (ORANGE, BLUE), "so", strict=True):
     axes.plot(numbers, values, color=colour, marker=marker, label=name)

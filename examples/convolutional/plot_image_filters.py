@@ -45,7 +45,8 @@ def agreement(atoms):
     from scipy.signal import correlate2d
 
     best = [
-        [0 if i == j else np.abs(correlate2d(a, b)).max() for j, b in enumerate(atoms)] for i, a in enumerate(atoms)
+        [0 if i == j else np.abs(correlate2d(a, b)).max() for j, b in enumerate(atoms)]
+        for i, a in enumerate(atoms)
     ]
     return np.max(best, axis=1)
 
@@ -63,8 +64,13 @@ print({name: f"median agreement {np.median(values):.2f}" for name, values in cop
 figure, axes = plt.subplots(2, 2, figsize=(7, 7.4), layout="constrained")
 for place, (name, atoms) in zip(axes[0], pairs.items(), strict=True):
     place.imshow(atom_tiles(atoms, width=400), cmap="gray", vmin=0, vmax=1)
-    place.set_title(f"16 atoms {name}\nmedian agreement with another: {np.median(copies[name]):.2f}", fontsize=10)
-for place, pixels, title in ((axes[1, 0], detail, "detail of the image"), (axes[1, 1], rebuilt, "its convolutional code")):
+    place.set_title(
+        f"16 atoms {name}\nmedian agreement with another: {np.median(copies[name]):.2f}", fontsize=10
+    )
+for place, pixels, title in (
+    (axes[1, 0], detail, "detail of the image"),
+    (axes[1, 1], rebuilt, "its convolutional code"),
+):
     place.imshow(pixels, cmap="gray", vmin=-0.3, vmax=0.3)
     place.set_title(title, fontsize=10)
 axes[1, 1].set_xlabel(f"{used:.2f} coefficients a pixel, relative error {error:.2f}")
@@ -76,9 +82,10 @@ plt.show()
 # What was learned
 # ----------------
 #
-# - Atoms of patches repeat edges at several positions; convolutional ones repeat less, since the code moves them, and
-#   look more like pieces of this image.
-# - The code has one coefficient for each atom and position: 16 images of coefficients, nearly all of them zero.
+# - Atoms of patches repeat edges at several positions; convolutional ones repeat less, since the code moves
+#   them, and look more like pieces of this image.
+# - The code has one coefficient for each atom and position: 16 images of coefficients, nearly all of them
+#   zero.
 # - The smooth part is better left to a mean or a filter: atoms of a constant gray level would need many
 #   overlapping copies.
 assert np.median(copies["convolutional"]) < np.median(copies["of patches"])

@@ -5,8 +5,8 @@ Events seen by several channels
 A microphone array, an electrode grid, an EEG cap: one event appears in all channels at once, with a different
 shape in each. What does it bring to learn filters with all channels, instead of one channel at a time?
 
-The data are simulated, so that the truth is known: three kinds of events in eight channels under white noise of
-standard deviation 0.7, in signals of 600 samples (0.6 s at 1 kHz).
+The data are simulated, so that the truth is known: three kinds of events in eight channels under white
+noise of standard deviation 0.7, in signals of 600 samples (0.6 s at 1 kHz).
 """
 
 import matplotlib.pyplot as plt
@@ -27,14 +27,21 @@ profiles = np.exp(-0.5 * ((place - np.array([[1.0], [4.0], [6.0]])) / 1.2) ** 2)
 atoms = profiles[:, :, None] * courses
 atoms /= np.linalg.norm(atoms, axis=(1, 2), keepdims=True)
 data = simulate_convolutional(
-    30, (600,), atoms=atoms, n_events=N_EVENTS, amplitude=(5, 8), likelihood="gaussian", noise=0.7, random_state=0
+    30,
+    (600,),
+    atoms=atoms,
+    n_events=N_EVENTS,
+    amplitude=(5, 8),
+    likelihood="gaussian",
+    noise=0.7,
+    random_state=0,
 )
 
 
 # %%
-# The same learner with all channels, with the sum over channels, and with the channel in the middle. Filters are
-# known up to a shift, so ``match_filters`` moves them to the true ones; an event counts as found if an event of the
-# same kind is within 5 ms of it.
+# The same learner with all channels, with the sum over channels, and with the channel in the middle.
+# Filters are known up to a shift, so ``match_filters`` moves them to the true ones; an event counts as
+# found if an event of the same kind is within 5 ms of it.
 def learn(signals, reference):
     """Return the fraction of events that are found, for each kind, and the aligned filters."""
     learner = ConvolutionalDictionaryLearner(
@@ -85,10 +92,13 @@ plt.show()
 # What was learned
 # ----------------
 #
-# - Channels share the times of events. With all of them the three kinds are told apart by where they appear as
-#   well as by their shape, and nearly all events are found.
-# - The sum over channels adds the noise of channels in which there is nothing to see; a single channel misses the
-#   events that are elsewhere.
-# - Nothing changes in the call: signals have the shape (n, channels, samples), and filters get the same channels.
+# - Channels share the times of events. With all of them the three kinds are told apart by where they appear
+#   as well as by their shape, and nearly all events are found.
+# - The sum over channels adds the noise of channels in which there is nothing to see; a single channel
+#   misses the events that are elsewhere.
+# - Nothing changes in the call: signals have the shape (n, channels, samples), and filters get the same
+#   channels.
 joint, summed, single = (fractions for fractions, _ in results.values())
-assert joint.min() > 0.9 and summed.mean() < joint.mean() and single.min() < 0.5
+assert joint.min() > 0.9
+assert summed.mean() < joint.mean()
+assert single.min() < 0.5

@@ -2,11 +2,12 @@
 A likelihood of your own: measurements with outliers
 ====================================================
 
-Squared errors trust every entry. If a sensor fails now and then, a few wrong entries spoil a code. How does one tell
-calepin that entries may be wrong?
+Squared errors trust every entry. If a sensor fails now and then, a few wrong entries spoil a code. How does
+one tell calepin that entries may be wrong?
 
-A likelihood is a small class: the negative log-likelihood of a linear predictor, its derivative, a bound on the
-second derivative, and a way to draw samples. This one is Student's t distribution, which has heavy tails.
+A likelihood is a small class: the negative log-likelihood of a linear predictor, its derivative, a bound on
+the second derivative, and a way to draw samples. This one is Student's t distribution, which has heavy
+tails.
 """
 
 from dataclasses import dataclass
@@ -30,37 +31,44 @@ class StudentT:
     freedom: int = 3
 
     @property
-    def curvature(self):  # bounds the second derivative of nll
+    def curvature(self):
+        """Bound the second derivative of nll."""
         return (self.freedom + 1) / (self.freedom * self.scale**2)
 
-    def nll(self, eta, y):  # one number a sample
+    def nll(self, eta, y):
+        """Return the negative log-likelihood of each sample, (n,)."""
         squared = (y - eta).square() / (self.freedom * self.scale**2)
         return 0.5 * (self.freedom + 1) * squared.log1p().flatten(1).sum(1)
 
     def mean(self, eta):
+        """Return the mean of y."""
         return eta
 
-    def score(self, eta, y):  # minus the derivative of nll: small for large errors
+    def score(self, eta, y):
+        """Return minus the derivative of nll, which is small for large errors."""
         error = y - eta
         return (self.freedom + 1) * error / (self.freedom * self.scale**2 + error.square())
 
     def sample(self, eta, *, generator=None):
+        """Return random observations."""
         normal, *others = torch.randn((1 + self.freedom, *eta.shape), dtype=eta.dtype, generator=generator)
         return eta + self.scale * normal / (sum(x.square() for x in others) / self.freedom).sqrt()
 
-    def check(self, y):  # what cannot come from this family
+    def check(self, y):
+        """Refuse what cannot come from this family."""
         if not torch.isfinite(y).all():
             raise ValueError("y: expected finite values")
 
 
 # %%
-# The check compares the score with the derivative of nll, the curvature with the score, samples with the mean.
+# The check compares the score with the derivative of nll, the curvature with the score, samples with the
+# mean.
 check_likelihood(StudentT(), torch.linspace(-2, 2, 12, dtype=torch.float64).view(3, 4))
 
 # %%
-# Sparse samples of a known dictionary with noise, in which some entries are replaced by large random ones. The weight of
-# the l1 norm is in proportion to the curvature of Student's t. The Gaussian likelihood gets the best of four weights,
-# chosen with the true codes.
+# Sparse samples of a known dictionary with noise, in which some entries are replaced by large random ones.
+# The weight of the l1 norm is in proportion to the curvature of Student's t. The Gaussian likelihood gets
+# the best of four weights, chosen with the true codes.
 data = simulate_sparse(100, 50, 80, n_nonzero=4, noise=0.05, random_state=0)
 rng = np.random.default_rng(1)
 place, value = rng.random(data.X.shape), 3 * rng.standard_normal(data.X.shape)
@@ -108,8 +116,9 @@ plt.show()
 # What was learned
 # ----------------
 #
-# - Without outliers both likelihoods code equally well; with a few percent of them, the error of the Gaussian one has
-#   multiplied, even with the best weight, while Student's t hardly notices.
+# - Without outliers both likelihoods code nearly equally well; with a few percent of them, the error of the
+#   Gaussian one has multiplied, even with the best weight, while Student's t hardly notices.
 # - Thirty lines are enough, and ``check_likelihood`` finds a wrong sign or factor before it costs a day.
-# - The same class works in :func:`calepin.solve`, in unfolded and convolutional learners, and in untrained networks.
+# - The same class works in :func:`calepin.solve`, in unfolded and convolutional learners, and in untrained
+#   networks.
 assert errors["Student's t"][2] < 0.5 * errors["Gaussian"][2]

@@ -2,11 +2,11 @@
 An operator of your own: tomography from a few angles
 =====================================================
 
-A tomograph measures sums of pixels along lines, from several angles. calepin has no such operator. How much has to be
-written before its solvers work with one?
+A tomograph measures sums of pixels along lines, from several angles. calepin has no such operator. How much
+has to be written before its solvers work with one?
 
-A linear operator needs its two shapes and ``forward``. The adjoint follows by automatic differentiation, the norm by
-the Lanczos method; ``check_operator`` tests both, and linearity, shapes, copies and gradients.
+A linear operator needs its two shapes and ``forward``. The adjoint follows by automatic differentiation,
+the norm by the Lanczos method; ``check_operator`` tests both, and linearity, shapes, copies and gradients.
 """
 
 import warnings
@@ -30,7 +30,7 @@ SIZE, N_ANGLES = 64, 20
 
 
 class Projections(LinearOperator):
-    """Map images (n, 1, size, size) to their sums along the columns after rotations, (n, 1, n_angles, size)."""
+    """Map images (n, 1, size, size) to column sums after each rotation, (n, 1, n_angles, size)."""
 
     def __init__(self, size, angles):
         super().__init__((1, size, size), (1, len(angles), size))
@@ -40,6 +40,7 @@ class Projections(LinearOperator):
         self.register_buffer("grid", grid.flatten(0, 1)[None])  # all rotations in one tall image
 
     def forward(self, x):
+        """Rotate and sum."""
         self.check_input(x)
         grid = self.grid.expand(len(x), -1, -1, -1)
         turned = torch.nn.functional.grid_sample(x, grid, align_corners=False)
@@ -60,17 +61,17 @@ y = operator(x)
 y = y + 0.01 * y.max() * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
 
 # %%
-# Three reconstructions: the filtered back-projection of scikit-image, sparse wavelets, an untrained network. The last two
-# know the operator only by its methods.
+# Three reconstructions: the filtered back-projection of scikit-image, sparse wavelets, an untrained
+# network. The last two know the operator only by its methods.
 sinogram = SIZE * y[0, 0].numpy().T
 back = iradon(sinogram, theta=np.degrees(angles.numpy()), filter_name="hann")
 wavelets = Wavelet((1, SIZE, SIZE), moments=2)
 problem = Problem(operator @ wavelets, Gaussian(), y)
 sparse = wavelets(solve(problem, FISTA(L1(2e-4)), n_iter=150).z)[0, 0].numpy()
-# The number of iterations is chosen here: no warning that more of them would fit the measurements better.
-warnings.simplefilter("ignore", ConvergenceWarning)
 reconstructor = UntrainedReconstructor(operator, max_iter=250, tol=0.02, n_starts=2, random_state=0)
-untrained = reconstructor.reconstruct(y)[0, 0].numpy()
+with warnings.catch_warnings():  # the number of iterations is chosen: more would fit the measurements better
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    untrained = reconstructor.reconstruct(y)[0, 0].numpy()
 
 images = {"true": phantom, "back-projection": back, "wavelets": sparse, "untrained network": untrained}
 quality = {name: psnr(pixels, phantom) for name, pixels in images.items() if name != "true"}

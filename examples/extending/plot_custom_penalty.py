@@ -5,8 +5,9 @@ A penalty of your own: sparse codes without shrinkage
 The l1 norm makes codes sparse, and all of them too small. Can a penalty keep zeros at zero, but leave large
 coefficients alone?
 
-The minimax concave penalty (MCP, Zhang 2010) grows like the l1 norm near zero and is constant from ``gamma * alpha``
-on. A penalty needs two methods: its value and its proximal map, ``prox(v, s) = argmin_z ||v - z||^2 / 2 + s g(z)``.
+The minimax concave penalty (MCP, Zhang 2010) grows like the l1 norm near zero and is constant from ``gamma
+* alpha`` on. A penalty needs two methods: its value and its proximal map, ``prox(v, s) = argmin_z ||v -
+z||^2 / 2 + s g(z)``.
 """
 
 from dataclasses import dataclass
@@ -30,11 +31,13 @@ class MCP:
     alpha: float
     gamma: float = 4.0
 
-    def value(self, z):  # one number a sample
+    def value(self, z):
+        """Return the penalty of each sample, (n,)."""
         size = z.abs().clamp_max(self.gamma * self.alpha)
         return (self.alpha * size - size.square() / (2 * self.gamma)).flatten(1).sum(1)
 
-    def prox(self, v, step_size):  # needs step_size < gamma
+    def prox(self, v, step_size):
+        """Return the proximal map, for a step size below gamma."""
         shrunk = L1(self.alpha).prox(v, step_size) / (1 - step_size / self.gamma)
         return torch.where(v.abs() <= self.gamma * self.alpha, shrunk, v)
 
@@ -55,7 +58,9 @@ for alpha in alphas:
         wrong[name].append(np.mean(np.count_nonzero((codes != 0) != (data.codes != 0), axis=1)))
 for name in errors:
     best = int(np.argmin(errors[name]))
-    print(f"{name}: smallest error {errors[name][best]:.3f} at alpha {alphas[best]:.2f}, fewest wrong {min(wrong[name]):.2f}")
+    print(
+        f"{name}: error {errors[name][best]:.3f} with alpha {alphas[best]:.2f}, wrong {min(wrong[name]):.2f}"
+    )
 
 # %%
 # The proximal maps, the error of the codes, and the number of wrong entries in their supports.
@@ -82,6 +87,6 @@ plt.show()
 #
 # - The l1 norm has to choose: a small alpha lets wrong atoms in, a large one shrinks the right ones.
 # - MCP has both: the right support with hardly any shrinkage, over a wide range of alpha.
-# - The price is an objective with local minima; the codes depend on the start, which is zero here. No duality gap
-#   can certify them.
+# - The price is an objective with local minima; the codes depend on the start, which is zero here. No
+#   duality gap can certify them.
 assert min(errors["MCP"]) < 0.5 * min(errors["L1"])

@@ -2,11 +2,12 @@
 A learning rule of your own: multiplicative updates
 ===================================================
 
-Nonnegative matrix factorisation multiplies its atoms by a ratio that keeps them nonnegative (Lee and Seung 1999). Can
-this rule replace those of calepin, with the same coder, batches and checkpoints, and how does it compare?
+Nonnegative matrix factorisation multiplies its atoms by a ratio that keeps them nonnegative (Lee and Seung
+1999). Can this rule replace those of calepin, with the same coder, batches and checkpoints, and how does it
+compare?
 
-A rule is a frozen dataclass of settings with two methods: ``init`` makes a state of the first atoms, ``step`` changes it
-for a batch and returns the objective of each sample.
+A rule is a frozen dataclass of settings with two methods: ``init`` makes a state of the first atoms,
+``step`` changes it for a batch and returns the objective of each sample.
 """
 
 from dataclasses import dataclass, field
@@ -37,9 +38,11 @@ class Multiplicative(BaseRule):
     atom_set: AtomSet = field(default_factory=lambda: AtomSet("sphere", nonnegative=True))
 
     def init(self, atoms):
+        """Return the state of the first atoms."""
         return AtomState(self.atom_set.project(torch.as_tensor(atoms).clone()))
 
-    def step(self, state, batch):  # changes the state in place
+    def step(self, state, batch):
+        """Change the state in place; return the objective of each sample."""
         if batch.mask is not None:
             raise ValueError("mask: expected None with rule multiplicative, which has no use for one")
         x = torch.as_tensor(batch.X)
@@ -51,24 +54,25 @@ class Multiplicative(BaseRule):
 
 
 # %%
-# ``check_rule`` tests what the training loop relies on: a step is repeatable, a restored state continues in the same way,
-# and the atoms stay in their set.
+# ``check_rule`` tests what the training loop relies on: a step is repeatable, a restored state continues in
+# the same way, and the atoms stay in their set.
 digits, _ = load_digits()
 coder = LassoCoder(ALPHA, nonnegative=True)
 rule = Multiplicative(coder)
 check_rule(rule, torch.from_numpy(digits[:10] + 0.1), Batch(digits[:50]))
 
 # %%
-# 25 nonnegative atoms of 1500 digits, by this rule and by the online rule (Mairal et al. 2009), from the same start.
+# 25 nonnegative atoms of 1500 digits, by this rule and by the online rule (Mairal et al. 2009), from the
+# same start.
 start = np.random.default_rng(0).uniform(0.1, 1, (25, 64)).astype(np.float32)
 rules = {
     "multiplicative": rule,
     "online": Online(coder, atom_set=AtomSet("sphere", nonnegative=True)),
 }
 learners = {
-    name: DictionaryLearner(
-        25, rule=one, init=start, batch_size=250, max_iter=40, tol=0, random_state=0
-    ).fit(digits[:1500])
+    name: DictionaryLearner(25, rule=one, init=start, batch_size=250, max_iter=40, tol=0, random_state=0).fit(
+        digits[:1500]
+    )
     for name, one in rules.items()
 }
 
@@ -93,8 +97,9 @@ plt.show()
 # ----------------
 #
 # - A rule of forty lines is a full member: learners give it batches, checkpoints, callbacks and a history.
-# - The multiplicative rule works, and is slower than the online rule: a step uses one batch, while the online rule
-#   remembers sums over all earlier batches, and solves for the atoms.
-# - The atoms of both are parts of digits, since neither atoms nor codes can cancel each other.
-last = {name: learner.history_[-1]["objective"] for name, learner in learners.items()}
-assert last["online"] < last["multiplicative"] < learners["multiplicative"].history_[0]["objective"]
+# - The multiplicative rule learns fast for some ten passes; then its objective rises a little. Atoms are
+#   normalised after their step, as if this were free, but the l1 norm of the codes pays for it.
+# - The online rule descends within the set of unit atoms, and remembers all earlier batches: it is better
+#   from the first pass on. A familiar rule can be tried in an hour, and can lose.
+objective = {name: [entry["objective"] for entry in learner.history_] for name, learner in learners.items()}
+assert objective["online"][-1] < min(objective["multiplicative"]) < objective["multiplicative"][-1]

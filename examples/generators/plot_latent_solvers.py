@@ -2,8 +2,8 @@
 Which solver finds the latents of a generator?
 ==============================================
 
-To denoise a sample with a generator, one looks for the latents z that minimise ``||x - G(z) A||^2``. The problem is
-not convex. Which solver gets how far, in how much time, and how much do several starts help?
+To denoise a sample with a generator, one looks for the latents z that minimise ``||x - G(z) A||^2``. The
+problem is not convex. Which solver gets how far, in how much time, and how much do several starts help?
 """
 
 import time
@@ -27,13 +27,16 @@ STYLE = {
 }
 
 # %%
-# Fifty digits that the network has not seen. Its output is a logistic function of ``G(z) A``; the logits of the
-# digits, clipped, are therefore the observations of a linear layer A. The layer is the one of the network.
+# Fifty digits that the network has not seen. Its output is a logistic function of ``G(z) A``; the logits of
+# the digits, clipped, are therefore the observations of a linear layer A. The layer is the one of the
+# network.
 digits, _ = load_digits()
 network = pretrained("vae-digits")
 pixels = torch.from_numpy(digits[1500:1550]).double().clamp(0.02, 0.98)
 layer = network.decoder[2].weight.detach().double()  # (64, 100)
-problem = LatentProblem(Problem(Dense(layer.T), Gaussian(), torch.logit(pixels)), network.generator().double())
+problem = LatentProblem(
+    Problem(Dense(layer.T), Gaussian(), torch.logit(pixels)), network.generator().double()
+)
 scale = float(0.5 * problem.problem.y.square().sum(1).mean())
 
 # %%
@@ -91,11 +94,11 @@ plt.show()
 # What was learned
 # ----------------
 #
-# - Levenberg-Marquardt, the default, converges in a few dozen iterations: the Jacobian of a small generator has a closed
-#   form, and all samples are one batch.
-# - Adam takes many more iterations for the same objective. It needs gradients only, so it remains for generators whose
-#   Jacobian is too large.
-# - For the network of digits one start is enough: all find the same minimum. For sin(W z + b) most starts end in a bad
-#   local minimum, and every doubling of their number helps. Try it for your generator.
+# - Levenberg-Marquardt, the default, converges in a few dozen iterations: the Jacobian of a small generator
+#   has a closed form, and all samples are one batch.
+# - Adam takes many more iterations for the same objective. It needs gradients only, so it remains for
+#   generators whose Jacobian is too large.
+# - For the network of digits one start is enough: all find the same minimum. For sin(W z + b) most starts
+#   end in a bad local minimum, and every doubling of their number helps. Try it for your generator.
 assert final["Levenberg-Marquardt"] <= min(final.values()) * 1.05
 assert best["sin(W z + b)"][-1] < 0.8 * best["sin(W z + b)"][0]

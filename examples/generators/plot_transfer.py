@@ -5,8 +5,8 @@ A learned layer over a trained generator, from few samples
 A network was trained on 1500 digits. The images of a new camera are upside down and dimmed. How many of
 its images are needed to adapt the network, if only its last layer is learned again?
 
-:class:`calepin.GenerativeDictionaryLearner` learns the layer A in ``x = G(z) A``; G is the network without its last
-layer, and each image is described by ten numbers z.
+:class:`calepin.GenerativeDictionaryLearner` learns the layer A in ``x = G(z) A``; G is the network without
+its last layer, and each image is described by ten numbers z.
 """
 
 import warnings
@@ -40,9 +40,9 @@ clean = camera(digits[1500:])
 noisy = clean + 0.1 * rng.standard_normal(clean.shape).astype(np.float32)
 
 # %%
-# For each number of samples: the error of test images, rebuilt from ten numbers each. Ten principal components of the
-# same samples are the simplest alternative. ``prior`` is the variance of the
-# noise. A warning of calepin says that few samples do not determine all of A.
+# For each number of samples: the error of test images, rebuilt from ten numbers each. Ten principal
+# components of the same samples are the simplest alternative. ``prior`` is the variance of the noise. A
+# warning of calepin says that few samples do not determine all of A.
 generator = pretrained("vae-digits").generator()
 numbers = (20, 40, 80, 160, 320)
 
@@ -81,7 +81,9 @@ axes = right.subplots()
 for (name, values), colour, marker in zip(errors.items(), (BLUE, ORANGE), "os", strict=True):
     axes.plot(numbers, values, color=colour, marker=marker, label=name)
 axes.axhline(error(noisy), color="0.5", linestyle="--", label="noisy images")
-axes.set(xlabel="samples of the new camera", ylabel="error of a pixel (of 1)", xscale="log", ylim=(0.05, None))
+axes.set(
+    xlabel="samples of the new camera", ylabel="error of a pixel (of 1)", xscale="log", ylim=(0.05, None)
+)
 axes.set_xticks(numbers, numbers)
 axes.minorticks_off()
 axes.legend(frameon=False)
@@ -92,9 +94,10 @@ plt.show()
 # ----------------
 #
 # - The error falls as the samples determine more directions of the 100 coefficients of G.
-# - Ten numbers cannot describe all of a digit: the rebuilt images lose detail as well as noise, and have a larger
-#   error than images of so little noise.
-# - Ten principal components of the same samples do as well or better on these small images. A generator has to be tried
-#   against them; it has more to offer where images are larger and have less in common linearly.
-# - :func:`calepin.generators.identifiability` says what no number of samples can determine; see the next example.
+# - Ten numbers cannot describe all of a digit: the rebuilt images lose detail as well as noise, and have a
+#   larger error than images of so little noise.
+# - Ten principal components of the same samples do as well or better on these small images. A generator has
+#   to be tried against them; it has more to offer where images are larger and have less in common linearly.
+# - :func:`calepin.generators.identifiability` says what no number of samples can determine; see the next
+#   example.
 assert errors["generator"][-1] < errors["generator"][0]

@@ -2,10 +2,11 @@
 When did a neuron respond?
 ==========================
 
-A stimulus occurred several times in each trial, but nobody wrote down when. Can its times, and the response of the
-neuron, be found from the spikes alone?
+A stimulus occurred several times in each trial, but nobody wrote down when. Can its times, and the response
+of the neuron, be found from the spikes alone?
 
-Sixty trials of a simulated neuron: six events at the same, irregular times of each trial evoke a burst and a pause.
+Sixty trials of a simulated neuron: six events at the same, irregular times of each trial evoke a burst and
+a pause.
 """
 
 import matplotlib.pyplot as plt
@@ -29,8 +30,8 @@ simulated = simulate_spikes(60, N_BINS, drive=drive, baseline=-4.2, history=[-3,
 trains = SpikeTrains(simulated.counts, bin_width=BIN)
 
 # %%
-# ``analyse_spikes`` does all of it: the first 60 % of the trials are for learning, the others for the test. The number
-# of events is chosen by BIC.
+# ``analyse_spikes`` does all of it: the first 60 % of the trials are for learning, the others for the test.
+# The number of events is chosen by BIC.
 session = analyse_spikes(trains, kernel_size=60, order=5)
 found = session.model.onsets
 for name, fit in session.fits.items():
@@ -58,10 +59,10 @@ plt.show()
 # What was learned
 # ----------------
 #
-# - All six events are found, from spikes alone. A common delay of the onsets cannot be seen: a response that begins
-#   later and an earlier onset are the same.
-# - The regression (GLM) has no stimulus to work with here, so that only history is left to it; the event model
-#   predicts held-out spikes far better.
+# - All six events are found, from spikes alone. A common delay of the onsets cannot be seen: a response
+#   that begins later and an earlier onset are the same.
+# - The regression (GLM) has no stimulus to work with here, so that only history is left to it; the event
+#   model predicts held-out spikes far better.
 # - The burst and the pause after it are both learned; the KS plot says whether the model is good enough.
 delay = np.median(found - onsets) if len(found) == len(onsets) else np.nan
 assert np.abs(found - onsets - delay).max() <= 6

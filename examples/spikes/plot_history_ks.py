@@ -2,11 +2,12 @@
 Is a model of spikes right? History and the KS plot
 ===================================================
 
-A neuron that has just fired is silent for a while, then fires more easily. A model without this history may fit the
-mean rate perfectly and still be wrong. How does one see it?
+A neuron that has just fired is silent for a while, then fires more easily. A model without this history may
+fit the mean rate perfectly and still be wrong. How does one see it?
 
-The time-rescaling theorem turns any model into a test: measured in expected spikes instead of seconds, intervals
-between spikes are exponential if the model is right. A Kolmogorov-Smirnov (KS) plot compares their quantiles.
+The time-rescaling theorem turns any model into a test: measured in expected spikes instead of seconds,
+intervals between spikes are exponential if the model is right. A Kolmogorov-Smirnov (KS) plot compares
+their quantiles.
 """
 
 import matplotlib.pyplot as plt
@@ -18,8 +19,8 @@ from calepin.spikes import bits_per_spike, fit_spike_glm, ks_plot, ks_test, log_
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 
 # %%
-# A neuron driven by a slow wave: refractory for 4 ms, more excitable around 10 ms after a spike. There are 120 trials
-# of one second in bins of 1 ms; 100 are for the fit, 20 for the test.
+# A neuron driven by a slow wave: refractory for 4 ms, more excitable around 10 ms after a spike. There are
+# 120 trials of one second in bins of 1 ms; 100 are for the fit, 20 for the test.
 lags = np.arange(1, 21)
 history = np.where(lags <= 4, -4.0, 1.2 * np.exp(-0.5 * ((lags - 9) / 3) ** 2))
 drive = np.sin(2 * np.pi * np.arange(1000) / 250)
@@ -53,7 +54,9 @@ glm = models["drive and history"][0]
 spread = 2 * glm.fit.standard_errors[-20:]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 left.step(lags, history, where="mid", color="0.6", linewidth=3, label="true")
-left.errorbar(lags, glm.history, spread, fmt="o", color=BLUE, markersize=4, label="estimate, 2 standard errors")
+left.errorbar(
+    lags, glm.history, spread, fmt="o", color=BLUE, markersize=4, label="estimate, 2 standard errors"
+)
 left.axhline(0, color="0.8", linewidth=0.8, zorder=0)
 left.set(xlabel="time since a spike (ms)", ylabel="change of the log odds", ylim=(-6.5, 2.5))
 left.set_xticks([1, 5, 10, 15, 20])
@@ -67,10 +70,11 @@ plt.show()
 # What was learned
 # ----------------
 #
-# - The model with the drive alone predicts the rate, and gains bits over a constant one, but its KS curve leaves the
-#   bounds: short intervals are rarer, and middle ones more frequent, than it says.
-# - With history the curve is inside the bounds on trials that were not used for the fit. The test cannot prove
-#   a model, but it rejects the wrong ones here.
+# - The model with the drive alone predicts the rate, and gains bits over a constant one, but its KS curve
+#   leaves the bounds: short intervals are rarer, and middle ones more frequent, than it says.
+# - With history the curve is inside the bounds on trials that were not used for the fit. The test cannot
+#   prove a model, but it rejects the wrong ones here.
 # - The histogram shows why: hardly any interval is shorter than 5 ms, and most are between 5 and 12 ms.
-assert tests["drive and history"].inside and not tests["drive"].inside
+assert tests["drive and history"].inside
+assert not tests["drive"].inside
 assert gain["drive and history"] > gain["drive"] > 0

@@ -2,9 +2,9 @@
 What do the layers of an unfolded denoiser do?
 ==============================================
 
-Unfold 15 steps of convolutional sparse coding, and train filters and thresholds on photographs: this is the network
-``"bsd-gaussian"`` that calepin ships. What do its filters look like, and what do its layers and the shifts of
-its grid contribute?
+Unfold 15 steps of convolutional sparse coding, and train filters and thresholds on photographs: this is the
+network ``"bsd-gaussian"`` that calepin ships. What do its filters look like, and what do its layers and the
+shifts of its grid contribute?
 """
 
 import copy
@@ -33,7 +33,9 @@ def denoised(n_unfold, n_shifts):
     """Return the image denoised by some of the layers, averaged over some of the 16 shifts of the grid."""
     shorter = copy.deepcopy(network)
     shorter.n_unfold = n_unfold
-    return denoise(noisy, method=NetworkDenoiser(shorter, n_shifts=n_shifts, fallback=False), noise=noise).image
+    return denoise(
+        noisy, method=NetworkDenoiser(shorter, n_shifts=n_shifts, fallback=False), noise=noise
+    ).image
 
 
 # %%
@@ -72,9 +74,11 @@ plt.show()
 # What was learned
 # ----------------
 #
-# - The filters are small edges and gratings. None is smooth, since the network subtracts a local mean first.
+# - The filters are small edges and gratings. None is smooth, since the network subtracts a local mean
+#   first.
 # - The output improves with the layers, but not from the first one on: two layers are worse than one. The
 #   training was for 15 layers, and only the last output counted.
-# - Filters are placed on a grid of every fourth pixel. The mean over shifts of the grid is worth more than a decibel: use
-#   fewer only where time matters more (``n_shifts``).
-assert by_shifts[-1] > by_shifts[0] + 1 and by_layers[-1] > by_layers[0]
+# - Filters are placed on a grid of every fourth pixel. The mean over shifts of the grid is worth more than
+#   a decibel: use fewer only where time matters more (``n_shifts``).
+assert by_shifts[-1] > by_shifts[0] + 1
+assert by_layers[-1] > by_layers[0]

@@ -2,9 +2,9 @@
 Implicit or unrolled?
 =====================
 
-Back-propagation through T layers needs their memory, and stops T layers short of the truth. The implicit gradient
-solves the lasso exactly, then differentiates the conditions that its solution fulfils. What do they cost, and how
-accurate are they?
+Back-propagation through T layers needs their memory, and stops T layers short of the truth. The implicit
+gradient solves the lasso exactly, then differentiates the conditions that its solution fulfils. What do
+they cost, and how accurate are they?
 """
 
 import time
@@ -101,9 +101,11 @@ assert np.isclose(difference, np.sum(exact * direction), rtol=1e-3)
 # What was learned
 # ----------------
 #
-# - The error of the unrolled gradient falls with the layers, while its time and memory grow in proportion to them.
-# - The implicit gradient needs less memory and, on this machine, less time than five layers: exact codes are
-#   found by a compiled solver, not by ISTA.
-# - Unrolling remains for what has no exact solution: hard thresholds, a penalty that changes from layer to layer,
-#   learned step sizes. ``checkpoint_every`` then trades time for memory.
-assert level[2] < megabytes[0] and errors[-1] < 0.1 * errors[0]
+# - The error of the unrolled gradient falls with the layers, while its time and memory grow in proportion
+#   to them.
+# - The implicit gradient needs less memory and, on this machine, less time than five layers: exact codes
+#   are found by a compiled solver, not by ISTA.
+# - Unrolling remains for what has no exact solution: hard thresholds, a penalty that changes from layer to
+#   layer, learned step sizes. ``checkpoint_every`` then trades time for memory.
+assert level[2] < megabytes[0]
+assert errors[-1] < 0.1 * errors[0]

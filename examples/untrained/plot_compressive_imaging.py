@@ -31,15 +31,19 @@ x = torch.from_numpy(image)[None, None]
 
 
 # %%
-# The network is fitted to the measurements alone: two random starts are averaged, then moved to the nearest image that
-# agrees with the measurements. The wavelets (Haar, the
-# best of four kinds here) are given an advantage: the weight that is best for the true image.
+# The network is fitted to the measurements alone: two random starts are averaged, then moved to the nearest
+# image that agrees with the measurements. The wavelets (Haar, the best of four kinds here) are given an
+# advantage: the weight that is best for the true image.
 def by_network(operator, y):
     """Return the image of an untrained network."""
     reconstructor = UntrainedReconstructor(
         operator, max_iter=200, tol=1e-3, n_starts=2, consistent=True, random_state=0
     )
-    return reconstructor.reconstruct(y)[0, 0].numpy()
+    with (
+        warnings.catch_warnings()
+    ):  # the number of iterations is chosen: more would fit the measurements better
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return reconstructor.reconstruct(y)[0, 0].numpy()
 
 
 def by_wavelets(operator, y):
@@ -52,12 +56,12 @@ def by_wavelets(operator, y):
     return max(images, key=lambda found: psnr(found, image))
 
 
-# The number of iterations is chosen here: no warning that more of them would fit the measurements better.
-warnings.simplefilter("ignore", ConvergenceWarning)
 fractions = (0.1, 0.2, 0.4)
 found = {"network": [], "wavelets": []}
 for fraction in fractions:
-    operator = SubsampledHadamard((1, 64, 64), round(fraction * image.size), generator=torch.Generator().manual_seed(0))
+    operator = SubsampledHadamard(
+        (1, 64, 64), round(fraction * image.size), generator=torch.Generator().manual_seed(0)
+    )
     y = operator(x)
     found["network"].append(by_network(operator, y))
     found["wavelets"].append(by_wavelets(operator, y))
@@ -86,6 +90,7 @@ plt.show()
 #
 # - An architecture is prior knowledge: a network that has seen no image recovers one from a fifth as many
 #   measurements as pixels, and is several decibels ahead of sparse wavelets.
-# - The transform is orthogonal and has no redundancy; redundant wavelets or a learned dictionary would be a stronger rival.
+# - The transform is orthogonal and has no redundancy; redundant wavelets or a learned dictionary would be a
+#   stronger rival.
 # - Averaging starts and agreeing with the measurements are cheap: ``n_starts`` and ``consistent``.
 assert quality["network"][1] > quality["wavelets"][1]

@@ -2,8 +2,8 @@
 Magnetic resonance imaging from a quarter of k-space
 ====================================================
 
-A scanner measures the Fourier transform of an image, "k-space", with several coils. A scan is faster if samples
-are left out. What do zeros in their place cost, and what does an untrained network recover?
+A scanner measures the Fourier transform of an image, "k-space", with several coils. A scan is faster if
+samples are left out. What do zeros in their place cost, and what does an untrained network recover?
 
 The scan is simulated: the phantom of scikit-image, four coils with smooth sensitivities, and noise.
 """
@@ -34,8 +34,9 @@ rng = np.random.default_rng(0)
 kspace += 0.005 * (rng.standard_normal(kspace.shape) + 1j * rng.standard_normal(kspace.shape))
 
 # %%
-# ``scan_kspace`` leaves samples out: single points, denser near the centre, or whole columns, as a scanner would in two
-# dimensions. One network generates the images of all coils; it needs neither sensitivities nor training.
+# ``scan_kspace`` leaves samples out: single points, denser near the centre, or whole columns, as a scanner
+# would in two dimensions. One network generates the images of all coils; it needs neither sensitivities nor
+# training.
 found = {}
 for pattern in ("points", "columns"):
     scan = scan_kspace(kspace.astype(np.complex64), acceleration=4, pattern=pattern)
@@ -70,6 +71,7 @@ print({pattern: np.round(values, 1).tolist() for pattern, values in quality.item
 # ----------------
 #
 # - Zeros for the missing samples cost noise-like errors if points are missing, and ghosts if columns are.
-# - The network removes most of the first kind. Missing columns are harder: the errors look like the image itself.
+# - The network removes most of the first kind. Missing columns are harder: the errors look like the image
+#   itself.
 # - With real k-space, begin with ``read_kspace``; the phantom's flat areas are easier than anatomy.
 assert quality["points"][1] > quality["points"][0] + 2

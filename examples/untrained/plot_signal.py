@@ -2,8 +2,8 @@
 A noisy signal with gaps, filled by an untrained network
 ========================================================
 
-Half of the samples of an electrocardiogram are lost, the others are noisy. Can a network without any training fill the
-gaps, and is it better than a smoothing spline?
+Half of the samples of an electrocardiogram are lost, the others are noisy. Can a network without any
+training fill the gaps, and is it better than a smoothing spline?
 
 The recording comes with PyWavelets: 1024 samples at 360 samples a second.
 """
@@ -24,7 +24,8 @@ from calepin.reconstruction import fit_untrained
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
 # %%
-# The ECG is scaled to a range of 1; samples are lost at random, and the noise has a standard deviation of 0.05.
+# The ECG is scaled to a range of 1; samples are lost at random, and the noise has a standard deviation of
+# 0.05.
 ecg = pywt.data.ecg().astype(float)
 ecg = (ecg - ecg.min()) / np.ptp(ecg)
 rng = np.random.default_rng(0)
@@ -34,16 +35,24 @@ operator = Mask(torch.from_numpy(known)[None])
 y = operator(torch.from_numpy(noisy.astype(np.float32))[None, None])
 
 # %%
-# Ten percent of the known samples are held out: each fit returns the iterate that predicts them best. Four random starts,
-# fitted as one batch, are averaged. The length of the network's first grid sets how smooth it is.
-warnings.simplefilter("ignore", ConvergenceWarning)  # fits end by the held-out samples, not by their residual
+# Ten percent of the known samples are held out: each fit returns the iterate that predicts them best. Four
+# random starts, fitted as one batch, are averaged. The length of the network's first grid sets how smooth
+# it is.
 filled = {}
 for size in (32, 64, 128):
     network = DeepDecoder((ecg.size,), channels=32, in_size=size, depth=4)
-    fit = fit_untrained(
-        network, operator, y, max_iter=300, tol=1e-3, held_out=0.1, n_starts=4,
-        generator=torch.Generator().manual_seed(0),
-    )  # fmt: skip
+    with warnings.catch_warnings():  # fits end by the held-out samples, not by their residual
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit = fit_untrained(
+            network,
+            operator,
+            y,
+            max_iter=300,
+            tol=1e-3,
+            held_out=0.1,
+            n_starts=4,
+            generator=torch.Generator().manual_seed(0),
+        )
     filled[f"network from {size} points"] = fit.x[0, 0].numpy()
 
 # %%
@@ -75,7 +84,9 @@ plt.show()
 # What was learned
 # ----------------
 #
-# - The network keeps the steep peaks and is smooth elsewhere; a spline of one smoothness for all has to choose.
-# - The first grid matters more than anything else: a long one can follow the noise. Held-out samples compare them.
+# - The network keeps the steep peaks and is smooth elsewhere; a spline of one smoothness for all has to
+#   choose.
+# - The first grid matters more than anything else: a long one can follow the noise. Held-out samples
+#   compare them.
 # - It costs seconds where the spline takes milliseconds. For smooth signals take the spline.
 assert errors[best] < 0.9 * errors["smoothing spline"]

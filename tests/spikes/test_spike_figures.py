@@ -45,7 +45,8 @@ def test_trials_have_whole_numbers_and_a_single_model_needs_no_legend():
     figure.draw_without_rendering()
     ticks = np.asarray(raster.get_yticks())
     np.testing.assert_array_equal(ticks, np.round(ticks))
-    assert events.get_legend() is None and filters.get_legend() is None
+    assert events.get_legend() is None
+    assert filters.get_legend() is None
 
 
 def test_each_unit_has_a_panel():
