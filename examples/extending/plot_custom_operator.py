@@ -34,17 +34,17 @@ class Projections(LinearOperator):
 
     def __init__(self, size, angles):
         super().__init__((1, size, size), (1, len(angles), size))
-        turn = torch.stack([torch.cos(angles), -torch.sin(angles), torch.sin(angles), torch.cos(angles)], 1)
+        turn = torch.stack([torch.cos(angles), torch.sin(angles), -torch.sin(angles), torch.cos(angles)], 1)
         matrices = torch.cat([turn.view(-1, 2, 2), torch.zeros(len(angles), 2, 1).to(turn)], 2)
         grid = torch.nn.functional.affine_grid(matrices, (len(angles), 1, size, size), align_corners=False)
         self.register_buffer("grid", grid.flatten(0, 1)[None])  # all rotations in one tall image
 
     def forward(self, x):
-        """Rotate and sum."""
+        """Rotate and average."""
         self.check_input(x)
         grid = self.grid.expand(len(x), -1, -1, -1)
         turned = torch.nn.functional.grid_sample(x, grid, align_corners=False)
-        return turned.unflatten(2, (-1, x.shape[-1])).sum(3) / x.shape[-1]
+        return turned.unflatten(2, (-1, x.shape[-1])).mean(3)
 
 
 # %%
@@ -73,7 +73,11 @@ with warnings.catch_warnings():  # the number of iterations is chosen: more woul
     warnings.simplefilter("ignore", ConvergenceWarning)
     untrained = reconstructor.reconstruct(y)[0, 0].numpy()
 
-images = {"true": phantom, "back-projection": back, "wavelets": sparse, "untrained network": untrained}
+# Pixels outside of the circle that every angle sees are set to zero.
+images = {"back-projection": back, "wavelets": sparse, "untrained network": untrained}
+row, column = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+seen = row**2 + column**2 <= (SIZE / 2) ** 2
+images = {"true": phantom} | {name: np.where(seen, pixels, 0) for name, pixels in images.items()}
 quality = {name: psnr(pixels, phantom) for name, pixels in images.items() if name != "true"}
 print({name: round(value, 1) for name, value in quality.items()})
 
