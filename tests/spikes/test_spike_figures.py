@@ -31,9 +31,22 @@ def test_every_spike_and_every_event_is_drawn_in_milliseconds():
     assert len(raster.lines[0].get_xdata()) == COUNTS.sum()
     assert np.max(np.asarray(stimulus.lines[0].get_xdata())) == 598
     assert [len(c.get_segments()) for c in events.collections] == [2, 1]  # pyright: ignore[reportAttributeAccessIssue]
-    assert events.get_xlabel() == "ms"
+    assert events.get_xlabel() == "time (ms)"
     assert np.max(np.asarray(filters.lines[0].get_xdata())) == 38
     assert ks.get_xlabel() == "uniform quantile"
+    assert all(axes.get_xlabel() and axes.get_ylabel() for axes in (events, filters, ks))
+
+
+def test_trials_have_whole_numbers_and_a_single_model_needs_no_legend():
+    figure = spike_figure(
+        COUNTS, events={"a": Events([10], [1.0])}, filters={"a": np.ones(20)}, tests={"a": TEST}
+    )
+    raster, events, filters, _ = figure.axes
+    figure.draw_without_rendering()
+    ticks = np.asarray(raster.get_yticks())
+    np.testing.assert_array_equal(ticks, np.round(ticks))
+    assert events.get_legend() is None
+    assert filters.get_legend() is None
 
 
 def test_each_unit_has_a_panel():

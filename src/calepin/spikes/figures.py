@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from calepin.core.arguments import check_arguments
@@ -17,6 +18,7 @@ from calepin.spikes.session import SpikeSession
 __all__ = ["Events", "filter_panels", "ks_plot", "session_figure", "spike_figure"]
 
 MOST_TRIALS = 100  # a raster of more trials would be a gray area
+FILTER_LABEL = "change of the predictor"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def session_figure(session: SpikeSession) -> Figure:
     return spike_figure(
         session.data.counts,
         events={"events": Events(session.model.onsets, session.model.amplitudes)},
-        filters={"filter": session.model.filter},
+        filters={"events": session.model.filter},
         tests={name: fit.test for name, fit in session.fits.items()},
         stimulus=session.data.stimulus,
         bin_width=session.data.bin_width,
@@ -64,7 +66,8 @@ def filter_panels(panels: Mapping[str, Mapping[str, ArrayLike]], *, n_columns: i
         _draw_filters(one, filters)
         one.set_title(title, fontsize=9)
     for one in axes[-1]:
-        one.set_xlabel("bins after onset")
+        one.set_xlabel("time after onset (bins)")
+    figure.supylabel(FILTER_LABEL, fontsize=9)
     figure.legend(
         *axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False
     )
@@ -104,7 +107,7 @@ def spike_figure(
     _check_members("tests", tests, KSTest)
     _check_members("events", events, Events)
     _check_filters("filters", filters)
-    unit, label = (1, "bins") if bin_width is None else (1000 * bin_width, "ms")
+    unit, label = (1, "(bins)") if bin_width is None else (1000 * bin_width, "(ms)")
     figure = Figure(figsize=(9.6, 6.6), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.7, 1])[0]
     rows = 2 if stimulus is None else 3
@@ -112,6 +115,7 @@ def spike_figure(
     trial, bins = np.nonzero(counts[:MOST_TRIALS])
     axes[0].plot(bins * unit, trial + 1, "|", color="0.15", markersize=2.5)
     axes[0].set(ylabel="trial", title="spikes", ylim=(0, min(len(counts), MOST_TRIALS) + 1))
+    axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
     if stimulus is not None:
         axes[1].plot(np.arange(len(stimulus)) * unit, stimulus, color="0.15", linewidth=1)
         axes[1].set_ylabel("stimulus")
@@ -122,12 +126,18 @@ def spike_figure(
         axes[-1].plot(at, found.amplitudes, "o", color=COLOURS[i], markersize=max(2, 7 - 3 * i), label=name)
     for onset in () if onsets is None else onsets:
         axes[-1].axvline(onset * unit, color="0.8", linewidth=0.8, zorder=0)
-    axes[-1].set(xlabel=label, ylabel="amplitude", ylim=(0, None))
-    axes[-1].legend(frameon=False, fontsize=8)
+    axes[-1].set(xlabel=f"time {label}", ylabel="amplitude", title="events", ylim=(0, None))
+    if len(events) > 1:
+        axes[-1].legend(frameon=False, fontsize=8, loc="lower right", ncols=len(events))
     top, bottom = right.subplots(2, 1, height_ratios=[1, 1.6])
     _draw_filters(top, filters, unit)
-    top.set(xlabel=f"{label} after onset", title="filter")
-    top.legend(frameon=False, fontsize=8)
+    top.set(
+        xlabel=f"time after onset {label}",
+        ylabel=FILTER_LABEL,
+        title="response to an event of amplitude 1",
+    )
+    if len(filters) > 1:
+        top.legend(frameon=False, fontsize=8)
     _draw_ks(bottom, tests)
     for one in [*axes, top]:
         one.spines[["top", "right"]].set_visible(False)
@@ -145,9 +155,11 @@ def _draw_ks(axes: Any, tests: Mapping[str, KSTest]) -> None:
     for sign in (-1, 1):
         axes.plot([0, 1], [sign * band, 1 + sign * band], ":", color="0.4", linewidth=1)
     axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
-    for (name, test), colour in zip(tests.items(), COLOURS, strict=False):
-        label = f"{name}: {test.statistic:.3f}"
-        axes.plot(test.expected, test.quantiles, color=colour, linewidth=1.6, label=label)
+    for i, ((name, test), colour) in enumerate(zip(tests.items(), COLOURS, strict=False)):
+        label = f"{name}: distance {test.statistic:.3f}"
+        # thinner from line to line: models that agree stay visible
+        width = max(1.2, 3.6 - 0.8 * i)
+        axes.plot(test.expected, test.quantiles, color=colour, linewidth=width, label=label)
     axes.set(
         xlabel="uniform quantile",
         ylabel="quantile of rescaled intervals",
