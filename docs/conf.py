@@ -10,12 +10,13 @@ sys.path.insert(0, str(DOCS / "_ext"))
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from public import members_of  # noqa: E402  of docs/_ext
+
 import calepin  # noqa: E402
-from public import members_of  # noqa: E402
 
 project = "calepin"
 author = "The calepin developers"
-copyright = author
+project_copyright = author
 version = release = calepin.__version__
 
 extensions = [
@@ -40,10 +41,7 @@ suppress_warnings = ["config.cache"]  # the order of examples is a class
 nitpicky = True
 nitpick_ignore_regex = [
     # Other libraries: their pages are elsewhere, and are not looked up.
-    (
-        r"py:.*",
-        r"(numpy|np|scipy|sklearn|torch|matplotlib|skimage|h5py|typer|collections|pathlib|typing|copy)(\..*)?",
-    ),
+    (r"py:.*", r"(numpy|scipy|sklearn|skimage|torch|matplotlib|h5py|collections|pathlib|copy|pickle)(\..*)?"),
 ]
 
 # Reference
