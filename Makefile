@@ -55,7 +55,8 @@ clean-cache: ## forget compiled kernels
 
 clean: ## remove the virtual environment and what the commands wrote
 	rm -rf $(VENV) $(OUT) build src/*.egg-info
-	git clean -fdXq docs
+	rm -rf $(addprefix docs/,_build gallery tutorials _static/start reference/commands reference/api/generated \
+	  reference/api/examples sg_execution_times.rst)
 
 # torch comes first and alone: its exact pin is a CPU wheel, what another package would pull in is gigabytes.
 $(VENV)/.torch:
