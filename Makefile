@@ -47,7 +47,7 @@ bench: $(VENV)/.bench ## speed and quality beside SPAMS, scikit-learn, bm3d and 
 
 docs: $(VENV)/.docs ## the site, docs/_build/html; GALLERY=REGEX runs only the scripts whose path matches
 	CUDA_VISIBLE_DEVICES= OMP_WAIT_POLICY=passive GALLERY='$(GALLERY)' \
-	  $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	  $(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 clean-cache: ## forget compiled kernels
@@ -56,7 +56,7 @@ clean-cache: ## forget compiled kernels
 clean: ## remove the virtual environment and what the commands wrote
 	rm -rf $(VENV) $(OUT) build src/*.egg-info
 	rm -rf $(addprefix docs/,_build gallery tutorials _static/start reference/commands reference/api/generated \
-	  reference/api/examples sg_execution_times.rst)
+	  reference/api/examples)
 
 # torch comes first and alone: its exact pin is a CPU wheel, what another package would pull in is gigabytes.
 $(VENV)/.torch:

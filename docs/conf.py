@@ -73,6 +73,7 @@ sphinx_gallery_conf = {
     "reference_url": {"calepin": None},
     "backreferences_dir": "reference/api/examples",
     "show_memory": False,
+    "write_computation_times": False,  # its pages load scripts from the network
     "show_signature": False,
     "remove_config_comments": True,
     "matplotlib_animations": False,
