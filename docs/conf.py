@@ -39,6 +39,8 @@ exclude_patterns = ["_build", "**/GALLERY_HEADER.rst", "**/*.py", "**/*.ipynb"]
 templates_path = ["_templates"]
 suppress_warnings = ["config.cache"]  # the order of examples is a class
 nitpicky = True
+smartquotes = False  # --range stays --range
+toc_object_entries_show_parents = "hide"
 nitpick_ignore_regex = [
     # Other libraries: their pages are elsewhere, and are not looked up.
     (r"py:.*", r"(numpy|scipy|sklearn|skimage|torch|matplotlib|h5py|collections|pathlib|copy|pickle)(\..*)?"),
@@ -50,7 +52,6 @@ autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_context = {"members_of": members_of}
 autodoc_typehints = "none"  # the docstrings have the types
-autodoc_preserve_defaults = True
 add_module_names = False
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
@@ -68,7 +69,21 @@ sphinx_gallery_conf = {
     "filename_pattern": os.environ.get("GALLERY") or r"plot_",
     "ignore_pattern": r"__init__\.py",
     "within_subsection_order": "FileNameSortKey",
-    "nested_sections": False,
+    "nested_sections": True,
+    "subsection_order": [
+        f"../examples/{room}"
+        for room in (
+            "dictionaries",
+            "images",
+            "convolutional",
+            "spikes",
+            "unfolded",
+            "generators",
+            "untrained",
+            "extending",
+        )
+    ]
+    + ["*"],
     "doc_module": ("calepin",),
     "reference_url": {"calepin": None},
     "backreferences_dir": "reference/api/examples",

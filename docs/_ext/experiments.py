@@ -1,11 +1,14 @@
 """The directive ``experiments``: a table of the experiments of calepin whose names match patterns."""
 
+from collections.abc import Sequence
+
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from calepin.experiments import find, installed
+
+WIDTHS = (25, 50, 25)
 
 
 class Experiments(SphinxDirective):
@@ -16,15 +19,21 @@ class Experiments(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
-        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 25 50 25", ""]
-        for row in [
-            ("Experiment", "What it shows", "Where in the paper"),
-            *((f"``{e.name}``", e.shows, e.source) for e in find(self.arguments[0].split(), installed())),
-        ]:
-            lines += [f"   {'* ' if cell is row[0] else '  '}- {cell}" for cell in row]
-        holder = nodes.container()
-        self.state.nested_parse(StringList(lines, source=__file__), self.content_offset, holder)
-        return holder.children
+        group = nodes.tgroup(cols=len(WIDTHS))
+        group += [nodes.colspec(colwidth=width) for width in WIDTHS]
+        group += nodes.thead("", _row([nodes.Text(t) for t in ("experiment", "what it shows", "source")]))
+        group += nodes.tbody(
+            "",
+            *(
+                _row([nodes.literal("", e.name), nodes.Text(e.shows), nodes.Text(e.source)])
+                for e in find(self.arguments[0].split(), installed())
+            ),
+        )
+        return [nodes.table("", group)]
+
+
+def _row(cells: Sequence[nodes.Node]) -> nodes.row:
+    return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.pycode import ModuleAnalyzer
 
 
 def members_of(dotted: str) -> list[str]:
@@ -111,6 +113,8 @@ def _as_restructured(app: Sphinx, what: str, name: str, value: Any, options: Any
     An indented formula between the first paragraphs becomes a literal block, and the stars of shapes such as
     (n, *kernel) no emphasis.
     """
+    if what == "data":  # autodoc finds no documentation where a name is imported, or takes that of the type
+        lines[:] = _comment(name)
     found: list[str] = []
     code = False
     described = True  # until the first section of numpydoc
@@ -126,6 +130,16 @@ def _as_restructured(app: Sphinx, what: str, name: str, value: Any, options: Any
             parts[::2] = [re.sub(r"(?<=[(, ])\*(?=[a-z_][\w.]*[,)])", r"\\*", part) for part in parts[::2]]
         found.append("``".join(parts))
     lines[:] = found
+
+
+def _comment(dotted: str) -> list[str]:
+    """Return the documentation that stands below the definition of a constant, in a file of its room."""
+    room, name = dotted.rsplit(".", 1)
+    for module in sorted(known for known in sys.modules if f"{known}.".startswith(f"{room}.")):
+        comments = ModuleAnalyzer.for_module(module).find_attr_docs()
+        if ("", name) in comments:
+            return comments["", name]
+    return []
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -64,7 +64,7 @@ def _filters(found: np.ndarray, true: np.ndarray) -> Figure:
         axes.plot(true[i, 0], color=ORANGE, linewidth=5, alpha=0.5, label="true")
         axes.plot(aligned[i, 0], color=BLUE, linewidth=1.8, label="learned")
         axes.set_ylabel("response")
-    axes.set_xlabel("time (ms)")
+    axes.set_xlabel("time (bins)")
     figure.axes[0].legend(frameon=False)
     return figure
 
