@@ -1,7 +1,7 @@
 # One command each: `make demo` and `make test` set themselves up in .venv on a machine that has Python 3.11 and make.
 PYTHON ?= python3.11
 VENV   := .venv
-BIN    := $(VENV)/bin
+BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH  := torch==2.13.0
 OUT    ?= demo
@@ -12,7 +12,7 @@ NEWEST := 3.13
 KILLS  ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture fuzz lint format bench clean clean-cache
+.PHONY: help demo test torture fuzz lint format bench images release clean clean-cache
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  	/p' $(MAKEFILE_LIST)
@@ -44,11 +44,17 @@ format: $(VENV)/.lint ## rewrite the sources as ruff wants them
 bench: $(VENV)/.bench ## speed and quality beside SPAMS, scikit-learn, bm3d and sigpy, in one run
 	$(BIN)/python -m benchmarks
 
+images: $(VENV)/.package ## draw the images of README
+	$(BIN)/python docs/images/draw.py
+
+release: ## build sdist and wheel, check them, run the smoke tests with the wheel in empty environments
+	PYTHON=$(PYTHON) TORCH=$(TORCH) .ci/release
+
 clean-cache: ## forget compiled kernels
 	find src -name '*.nb[ci]' -delete
 
 clean: ## remove the virtual environment and what the commands wrote
-	rm -rf $(VENV) $(OUT) build src/*.egg-info
+	rm -rf $(VENV) $(OUT) build dist src/*.egg-info
 
 # torch comes first and alone: its exact pin is a CPU wheel, what another package would pull in is gigabytes.
 $(VENV)/.torch:
