@@ -145,3 +145,19 @@ def test_atoms_of_format_version_1_migrate_as_the_page_says(tmp_path, monkeypatc
     )
     exec(code, {})
     np.testing.assert_array_equal(calepin.DictionaryLearner.load("new.safetensors").components_, atoms)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_to_files(page):
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text(page)) if "://" not in link]
+    assert links
+    gone = sorted({link for link in links if not (source.ROOT / link).exists()})
+    assert not gone, f"{page}: there is no {', '.join(gone)}"
+
+
+def test_the_images_of_the_readme_are_three_and_small():
+    images = [source.ROOT / name for name in re.findall(r"!\[[^]]+\]\(([^)]+)\)", text("README.md"))]
+    assert len(images) == 3
+    assert {image.parent for image in images} == {source.ROOT / "docs/images"}
+    large = [image.name for image in images if image.stat().st_size >= 150_000]
+    assert not large, f"{large}: make images draws them in fewer colours"

@@ -44,11 +44,6 @@ X = numpy.random.default_rng(0).random((50, 64))
 import os
 os.chdir(os.environ["CALEPIN_DATA"])
 """,
-    "versions.md": """
-import numpy
-from safetensors.numpy import save_file
-save_file({"components": numpy.eye(3, 5)}, "old.safetensors")
-""",
     "unfolded.md": """
 import numpy
 X = numpy.random.default_rng(0).standard_normal((200, 50))
