@@ -34,6 +34,11 @@ digits = rng.random((50, 64))
 import numpy, calepin
 calepin.DictionaryLearner.from_components(numpy.eye(4)).save("natural.safetensors")
 """,
+    "reference/versions.md": """
+import numpy
+from safetensors.numpy import save_file
+save_file({"components": numpy.eye(3, 5)}, "old.safetensors")
+""",
 }
 NEEDS_DATA: set[str] = set()  # pages that read the public test sets
 
