@@ -2,18 +2,19 @@
 Convolutional atoms of a recording
 ==================================
 
-You have a recording in which the same short shapes come back at unknown times: heart beats, spikes of a neuron, sleep
-spindles, defects of a machine. This tutorial finds the shapes and their times in an electrocardiogram (ECG).
+You have a recording in which the same short shapes come back at unknown times: heart beats, spikes
+of a neuron, sleep spindles, defects of a machine. This tutorial finds the shapes and their times in
+an electrocardiogram (ECG).
 
-The model: the recording is a sum of a few short filters, each shifted to a few positions,
-``x = sum_m z_m * h_m``. The filters h are learned, and the codes z are zero except at the events.
+The model: the recording is a sum of a few short filters, each shifted to a few positions, ``x =
+sum_m z_m * h_m``. The filters h are learned, and the codes z are zero except at the events.
 """
 
 # %%
 # The recording
 # -------------
-# PyWavelets ships 1024 samples of an ECG with three heart beats. Each beat is a small bump (the P wave), a sharp
-# peak (QRS) and a broad bump (the T wave).
+# PyWavelets ships 1024 samples of an ECG with three heart beats. Each beat is a small bump (the P
+# wave), a sharp peak (QRS) and a broad bump (the T wave).
 
 import warnings
 
@@ -40,12 +41,14 @@ panels[1].set(xlabel="sample", ylabel="raw units", title="without it")
 plt.show()
 
 # %%
-# **Remove the drift first.** The model has no term for a slow baseline of real numbers, so filters would be spent on it.
+# **Remove the drift first.** The model has no term for a slow baseline of real numbers, so filters
+# would be spent on it.
 #
 # One filter
 # ----------
-# Signals have the shape (n_signals, channels, length): here one signal with one channel. A filter is as long as the shape
-# that you look for, here 200 samples. With coder "bcomp" you say how many events a signal has at most.
+# Signals have the shape (n_signals, channels, length): here one signal with one channel. A filter
+# is as long as the shape that you look for, here 200 samples. With coder "bcomp" you say how many
+# events a signal has at most.
 
 signals = ecg[None, None]
 settings = {"coder": "bcomp", "nonnegative": True, "random_state": 0}
@@ -57,6 +60,7 @@ print("distances of successive beats:", np.diff(onsets), "samples")
 
 
 def draw(learner, codes):
+    """Plot the fit, the events, the residual and the filters."""
     fitted = learner.inverse_transform(codes)[0, 0]
     energy = 100 * (1 - ((ecg - fitted) ** 2).sum() / (ecg**2).sum())
     colours = (ORANGE, GREEN)
@@ -88,7 +92,8 @@ def draw(learner, codes):
 draw(one, codes)
 
 # %%
-# Look at the residual: it should be noise. Here the T waves are left, because the filter ends before them.
+# Look at the residual: it should be noise. Here the T waves are left, because the filter ends
+# before them.
 #
 # A second filter
 # ---------------
@@ -104,23 +109,26 @@ print(f"converged: {two.converged_}, {two.n_iter_} passes")
 # %%
 # What is determined, and what is not
 # -----------------------------------
-# A filter and its events are determined only up to a shift, a sign and a factor: moving the filter to the right and its
-# events to the left changes nothing. Therefore onsets are the beginnings of the *filter*, not of a wave, and
-# only their differences mean something. Filters have unit norm. To compare filters use
-# :func:`calepin.metrics.filter_error`, which allows for shifts and signs:
+# A filter and its events are determined only up to a shift, a sign and a factor: moving the filter
+# to the right and its events to the left changes nothing. Therefore onsets are the beginnings of
+# the *filter*, not of a wave, and only their differences mean something. Filters have unit norm. To
+# compare filters use :func:`calepin.metrics.filter_error`, which allows for shifts and signs:
 
 again = calepin.ConvolutionalDictionaryLearner(
     1, 200, n_nonzero=3, coder="bcomp", nonnegative=True, random_state=1
 ).fit(signals)
-print("another seed, error of the filter:", filter_error(again.components_, one.components_, max_shift=60).round(3))
+print(
+    "another seed, error of the filter:",
+    filter_error(again.components_, one.components_, max_shift=60).round(3),
+)
 print("distances of its events:", np.diff(again.transform(signals)[0, 0].nonzero()[0]))
 
 # %%
 # If the number of events is unknown
 # ----------------------------------
-# With an l1 penalty (coders "fista" and "exact") alpha decides how strong an event must be. Around a true
-# event the code then has several small neighbours, and its amplitudes are too small. ``debias=True`` keeps the peaks and fits
-# their amplitudes again.
+# With an l1 penalty (coders "fista" and "exact") alpha decides how strong an event must be. Around
+# a true event the code then has several small neighbours, and its amplitudes are too small.
+# ``debias=True`` keeps the peaks and fits their amplitudes again.
 
 for alpha in (20.0, 100.0, 300.0):
     known = calepin.ConvolutionalDictionaryLearner.from_components(
@@ -135,11 +143,14 @@ for alpha in (20.0, 100.0, 300.0):
 # What goes wrong, and how calepin reports it
 # -------------------------------------------
 # - **alpha is too large**: all codes are zero, a ``RuntimeWarning`` says that nothing is learned.
-# - **The filter is too short**: one beat needs several events. Look at the codes: events in groups at constant distances.
-# - **The filter is too long**: its ends are noise. It cannot be longer than the signal, which is an error.
-# - **Too few iterations** of "fista": ``transform`` warns that its codes are far from the minimiser.
-# - **A filter without events** is replaced by the window of the data with the largest residual; ``n_replaced`` in
-#   ``history_`` counts this.
+# - **The filter is too short**: one beat needs several events. Look at the codes: events in groups
+#   at constant distances.
+# - **The filter is too long**: its ends are noise. It cannot be longer than the signal, which is an
+#   error.
+# - **Too few iterations** of "fista": ``transform`` warns that its codes are far from the
+#   minimiser.
+# - **A filter without events** is replaced by the window of the data with the largest residual;
+#   ``n_replaced`` in ``history_`` counts this.
 
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -154,9 +165,12 @@ for text in sorted({f"{warning.category.__name__}: {warning.message}" for warnin
 # %%
 # What was learned
 # ----------------
-# - Remove the drift, choose the length of the filter by the shape you look for, and look at the residual.
+# - Remove the drift, choose the length of the filter by the shape you look for, and look at the
+#   residual.
 # - Times are determined up to one shift per filter, amplitudes up to a factor.
-# - Say the number of events if you know it ("bcomp"); otherwise choose alpha and use ``debias=True``.
+# - Say the number of events if you know it ("bcomp"); otherwise choose alpha and use
+#   ``debias=True``.
 #
-# On the command line: ``calepin learn-filters signals.npy -o filters.safetensors --kernel-size 200``. Next: the tutorial on
-# spikes, for counts in place of real numbers; the how-to on filters from files, for many recordings of different length.
+# On the command line: ``calepin learn-filters signals.npy -o filters.safetensors --kernel-size
+# 200``. Next: the tutorial on spikes, for counts in place of real numbers; the how-to on filters
+# from files, for many recordings of different length.

@@ -1,31 +1,37 @@
-"""
+r"""
 Spikes and goodness of fit
 ==========================
 
-You recorded the spikes of a neuron in repeated trials and ask which events it responds to, when, and how. This tutorial
-fits a model with unknown events to simulated trials, whose truth is known, and tests on held-out trials
-whether the model describes the spikes.
+You recorded the spikes of a neuron in repeated trials and ask which events it responds to, when,
+and how. This tutorial fits a model with unknown events to simulated trials, whose truth is known,
+and tests on held-out trials whether the model describes the spikes.
 
 The model, for bin n of trial m: the spikes are Bernoulli with the predictor
-``eta[m, n] = a + sum_k x_k h[n - t_k] + sum_l g_l y[m, n - l]``:
-a baseline, a filter h at unknown onsets t_k, common to all trials, and the history of each trial.
+
+.. math:: \eta_{m,n} = a + \sum_k x_k h_{n - t_k} + \sum_l g_l y_{m, n - l} ,
+
+a baseline a, a filter h at unknown onsets t_k with amplitudes x_k, common to all trials, and
+weights g of the spikes before the bin in the same trial, its history.
 """
 
 # %%
 # Trials
 # ------
-# Spikes are counts of the shape (n_trials, n_bins), here 80 trials of 1000 bins of 1 ms. Five events evoke a response of about
-# 60 ms; after a spike the neuron is refractory for some milliseconds.
+# Spikes are counts of the shape (n_trials, n_bins), here 80 trials of 1000 bins of 1 ms. Five
+# events evoke a response of about 60 ms; after a spike the neuron is refractory for some
+# milliseconds.
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from calepin.likelihoods import Binomial
 from calepin.spikes import (
+    bits_per_spike,
     fit_event_model,
     fit_spike_glm,
     ks_plot,
     ks_test,
+    log_likelihood,
     simulate_spikes,
 )
 
@@ -59,8 +65,8 @@ plt.show()
 # %%
 # Fit events
 # ----------
-# Some trials are for training, the others for testing. The length of the filter and an upper bound of the number of events
-# are yours to choose.
+# Some trials are for training, the others for testing. The length of the filter and an upper bound
+# of the number of events are yours to choose.
 
 train, test = counts[:50], counts[50:]
 bump = np.sin(np.pi * np.arange(80) / 80)  # the first guess of the filter
@@ -70,9 +76,9 @@ print("true onsets: ", onsets)
 print("difference:  ", model.onsets - onsets)
 
 # %%
-# The onsets differ from the true ones by nearly the same number of bins. The times of a filter are determined only
-# up to one shift; the filter is shifted by as much in the other direction. Shifted back, filter and history
-# are close to the truth:
+# The onsets differ from the true ones by nearly the same number of bins. The times of a filter are
+# determined only up to one shift; the filter is shifted by as much in the other direction. Shifted
+# back, filter and history are close to the truth:
 
 shift = int(np.round(np.median(model.onsets - onsets)))
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
@@ -91,9 +97,9 @@ plt.show()
 # %%
 # Is the model good?
 # ------------------
-# The time-rescaling theorem turns the spikes of any model that is true into uniform numbers. Their quantiles lie on
-# the diagonal of a Kolmogorov-Smirnov (KS) plot. Outside of the dotted 95 % bounds the model is rejected. Always
-# test on trials that were not used for the fit.
+# The time-rescaling theorem turns the spikes of any model that is true into uniform numbers. Their
+# quantiles lie on the diagonal of a Kolmogorov-Smirnov (KS) plot. Outside of the dotted 95 % bounds
+# the model is rejected. Always test on trials that were not used for the fit.
 
 glm = fit_spike_glm(train, order=10)  # history, no events
 constant = np.full(test.shape, np.log(train.mean() / (1 - train.mean())))
@@ -108,10 +114,8 @@ plt.figure(ks_plot(tests))
 plt.show()
 
 # %%
-# A KS plot is necessary, not sufficient: a model can pass it although another one predicts better. Therefore compare
-# the likelihood of held-out spikes too, in bits per spike:
-
-from calepin.spikes import bits_per_spike, log_likelihood
+# A KS plot is necessary, not sufficient: a model can pass it although another one predicts better.
+# Therefore compare the likelihood of held-out spikes too, in bits per spike:
 
 base = log_likelihood(constant, test, likelihood=Binomial())
 for name, eta in (("history alone", glm.predictor(test)), ("events and history", model.predictor(test))):
@@ -121,12 +125,14 @@ for name, eta in (("history alone", glm.predictor(test)), ("events and history",
 # %%
 # What goes wrong, and how calepin reports it
 # -------------------------------------------
-# - **Too many events**: surplus events get small or negative amplitudes; negative ones are dropped. Without ``n_events`` the
-#   number with the smallest BIC is taken.
-# - **No history in the model**: the KS curve bends at small quantiles, because intervals shorter than the refractory period never occur.
+# - **Too many events**: surplus events get small or negative amplitudes; negative ones are dropped.
+#   Without ``n_events`` the number with the smallest BIC is taken.
+# - **No history in the model**: the KS curve bends at small quantiles, because intervals shorter
+#   than the refractory period never occur.
 # - **Bins that are too wide**: more than one spike in a bin is an error for the Bernoulli model;
 #   :func:`calepin.spikes.analyse_spikes` then takes a Poisson model.
-# - **A neuron that never fires in two consecutive bins** has no finite weight of the first lag; a small ridge keeps it finite.
+# - **A neuron that never fires in two consecutive bins** has no finite weight of the first lag; a
+#   small ridge keeps it finite.
 # - **A trial without any spike** is fine; data without any spike are an error:
 
 try:
@@ -137,10 +143,11 @@ except ValueError as error:
 # %%
 # Real recordings
 # ---------------
-# ``calepin spikes neuron.mat -o neuron.safetensors --figure neuron.png`` does all of this for a file; in Python,
-# :func:`calepin.spikes.read_spikes` and :func:`~calepin.spikes.analyse_spikes`. Public recordings that calepin was
-# tested with: the whisker data of nSTAT (``iahncajigas/nSTAT``, folder ``data/Explicit Stimulus``) and the trials of
-# ``Mark-Kramer/Case-Studies-Python``. NWB files, as in the DANDI archive, are read with ``pip install 'calepin[neuro]'``.
+# ``calepin spikes neuron.mat -o neuron.safetensors --figure neuron.png`` does all of this for a
+# file; in Python, :func:`calepin.spikes.read_spikes` and :func:`~calepin.spikes.analyse_spikes`.
+# Public recordings that calepin was tested with: the whisker data of nSTAT (``iahncajigas/nSTAT``,
+# folder ``data/Explicit Stimulus``) and the trials of ``Mark-Kramer/Case-Studies-Python``. NWB
+# files, as in the DANDI archive, are read with ``pip install 'calepin[neuro]'``.
 #
 # What was learned
 # ----------------

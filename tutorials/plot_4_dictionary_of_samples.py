@@ -2,19 +2,22 @@
 A dictionary for your samples
 =============================
 
-You have many samples of equal length, such as spectra, patches or rows of a table, and want to write each of them as a sum
-of few typical parts. This tutorial learns such parts, called atoms, chooses the settings, codes new samples,
-and saves the dictionary in a file that others can use and check.
+You have many samples of equal length, such as spectra, patches or rows of a table, and want to
+write each of them as a sum of few typical parts. This tutorial learns such parts, called atoms,
+chooses the settings, codes new samples, and saves the dictionary in a file that others can use and
+check.
 
-The model: a sample x is ``z D``, with a code z that is mostly zero and a dictionary D whose rows are the atoms.
-:class:`calepin.DictionaryLearner` minimises the mean over samples of ``0.5 ||x - z D||^2 + alpha ||z||_1``.
+The model: a sample x is ``z D``, with a code z that is mostly zero and a dictionary D whose rows
+are the atoms. :class:`calepin.DictionaryLearner` minimises the mean over samples of ``0.5 ||x - z
+D||^2 + alpha ||z||_1``.
 """
 
 # %%
 # Samples
 # -------
-# Samples are the rows of an array (n_samples, n_features). Here they are patches of 8 x 8 pixels of a photograph,
-# without their mean. Some are kept aside, to judge the dictionary by data that it has not seen.
+# Samples are the rows of an array (n_samples, n_features). Here they are patches of 8 x 8 pixels of
+# a photograph, without their mean. Some are kept aside, to judge the dictionary by data that it has
+# not seen.
 
 import tempfile
 import warnings
@@ -37,8 +40,9 @@ print(train.shape, held_out.shape, f"standard deviation {train.std():.3f}")
 # %%
 # Learn
 # -----
-# ``n_components`` is the number of atoms. ``alpha`` is in the units of the samples: a sample whose inner product with
-# every atom is at most alpha gets the code zero. So 0.1 is moderate for samples with a norm of about 1.
+# ``n_components`` is the number of atoms. ``alpha`` is in the units of the samples: a sample whose
+# inner product with every atom is at most alpha gets the code zero. So 0.1 is moderate for samples
+# with a norm of about 1.
 
 learner = calepin.DictionaryLearner(128, alpha=0.1, random_state=0).fit(train)
 print(f"{learner.n_iter_} passes, converged: {learner.converged_}")
@@ -57,16 +61,18 @@ right.set(title="128 atoms of 8 x 8 pixels", xticks=[], yticks=[])
 plt.show()
 
 # %%
-# The objective should fall fast and then level off. If ``converged_`` is False, raise ``max_iter``. Atoms that are copies of
-# single samples mean that there are too many atoms for so few samples.
+# The objective should fall fast and then level off. If ``converged_`` is False, raise ``max_iter``.
+# Atoms that are copies of single samples mean that there are too many atoms for so few samples.
 #
 # Choose the settings
 # -------------------
-# The objective itself cannot be compared between different alphas, as alpha is a part of it. What can be compared
-# is what a code costs and what it buys: the number of nonzero entries and the error on samples kept aside.
+# The objective itself cannot be compared between different alphas, as alpha is a part of it. What
+# can be compared is what a code costs and what it buys: the number of nonzero entries and the error
+# on samples kept aside.
 
 
 def measured(learner):
+    """Return nonzero entries per code and the fraction of energy that is not explained."""
     codes = learner.transform(held_out)
     residual = held_out - learner.inverse_transform(codes)
     explained = 1 - (residual**2).sum() / (held_out**2).sum()
@@ -97,15 +103,16 @@ axes.legend(frameon=False)
 plt.show()
 
 # %%
-# Each curve goes from a large alpha (few entries, large error) to a small one. More atoms need fewer entries for the same
-# error. Choose the alpha whose error you can afford. If the samples are noisy, there is a best alpha:
-# the how-to on choosing alpha finds it by held-out entries or with scikit-learn's ``GridSearchCV``.
+# Each curve goes from a large alpha (few entries, large error) to a small one. More atoms need
+# fewer entries for the same error. Choose the alpha whose error you can afford. If the samples are
+# noisy, there is a best alpha: the how-to on choosing alpha finds it by held-out entries or with
+# scikit-learn's ``GridSearchCV``.
 #
 # Code new samples
 # ----------------
 # ``transform`` returns the codes; ``output="csr"`` stores the nonzero entries only.
-# :func:`calepin.sparse_encode` also certifies each code: the duality gap bounds how far its objective is above the
-# minimum.
+# :func:`calepin.sparse_encode` also certifies each code: the duality gap bounds how far its
+# objective is above the minimum.
 
 codes = learner.transform(held_out, output="csr")
 print(f"{codes.shape}, {codes.nnz / codes.shape[0]:.1f} nonzero entries per sample")
@@ -130,8 +137,9 @@ plt.show()
 # %%
 # Save, share and check
 # ---------------------
-# The file is in the safetensors format: numbers and a JSON header, nothing that could run. It holds the atoms, the settings
-# and the history. ``calepin info natural.safetensors`` prints them, and ``calepin show`` draws the atoms.
+# The file is in the safetensors format: numbers and a JSON header, nothing that could run. It holds
+# the atoms, the settings and the history. ``calepin info natural.safetensors`` prints them, and
+# ``calepin show`` draws the atoms.
 
 folder = Path(tempfile.mkdtemp())
 learner.save(folder / "natural.safetensors")
@@ -147,8 +155,8 @@ borrowed = calepin.DictionaryLearner.from_components(learner.components_, alpha=
 print(f"{(borrowed.transform(held_out) != 0).sum(1).mean():.1f} nonzero entries per sample at alpha 0.05")
 
 # %%
-# Whoever receives the file should check that it fits their data: the error on some of their samples, beside that of yours. A
-# dictionary of other data explains them worse.
+# Whoever receives the file should check that it fits their data: the error on some of their
+# samples, beside that of yours. A dictionary of other data explains them worse.
 
 print(f"held-out samples: {100 * measured(again)[1]:.1f} % unexplained")
 others = random_patches(load_sample("gravel").pixels[None], 8, 1000, random_state=0)
@@ -158,11 +166,13 @@ print(f"patches of gravel: {100 * (residual**2).sum() / (others**2).sum():.1f} %
 # %%
 # What goes wrong, and how calepin reports it
 # -------------------------------------------
-# **alpha is too large**: all codes are zero, and nothing can be learned. **The mean dominates**: all atoms point towards
-# it. Both are warnings. A damaged file, or samples of another length, are errors of one line.
+# **alpha is too large**: all codes are zero, and nothing can be learned. **The mean dominates**:
+# all atoms point towards it. Both are warnings. A damaged file, or samples of another length, are
+# errors of one line.
 
 
 def report(action):
+    """Call a function and print its warnings and its error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -186,4 +196,5 @@ report(lambda: calepin.DictionaryLearner.load(folder / "damaged.safetensors"))
 # - alpha has the units of the samples; the objectives of different alphas cannot be compared.
 # - A file holds all that is needed to code samples in the same way elsewhere.
 #
-# Next: how-tos on data larger than memory, missing data, resuming, and on coming from scikit-learn or SPAMS.
+# Next: how-tos on data larger than memory, missing data, resuming, and on coming from scikit-learn
+# or SPAMS.

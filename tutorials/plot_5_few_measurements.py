@@ -2,18 +2,20 @@
 Few measurements
 ================
 
-You can measure only a few linear combinations of an image or a signal, and there are no training data. This tutorial
-reconstructs an image from fewer measurements than pixels with an untrained network, and asks how many measurements are needed.
+You can measure only a few linear combinations of an image or a signal, and there are no training
+data. This tutorial reconstructs an image from fewer measurements than pixels with an untrained
+network, and asks how many measurements are needed.
 
-The model: measurements are ``y = A x + noise`` with a known operator A. The signal x is the output of a network whose
-weights are fitted to y. No training is involved: smooth and piecewise smooth images are what such a network fits first.
+The model: measurements are ``y = A x + noise`` with a known operator A. The signal x is the output
+of a network whose weights are fitted to y. No training is involved: smooth and piecewise smooth
+images are what such a network fits first.
 """
 
 # %%
 # Measure
 # -------
-# An image of 64 x 64 pixels has 4096 unknowns. The operator takes 1024 entries of its randomised Hadamard transform,
-# as a single-pixel camera does.
+# An image of 64 x 64 pixels has 4096 unknowns. The operator takes 1024 entries of its randomised
+# Hadamard transform, as a single-pixel camera does.
 
 import warnings
 
@@ -34,6 +36,7 @@ image = resize(load_sample("camera").pixels, (64, 64), anti_aliasing=True).astyp
 
 
 def measure(n_measurements):
+    """Return an operator and the measurements of the image."""
     operator = SubsampledHadamard((1, 64, 64), n_measurements)
     return operator, operator(torch.from_numpy(image)[None, None])
 
@@ -44,8 +47,9 @@ print("image", image.shape, "measurements", tuple(y.shape))
 # %%
 # Reconstruct
 # -----------
-# :class:`calepin.UntrainedReconstructor` has no ``fit``: each image is its own problem. ``n_starts=2`` averages two random starts, and
-# ``consistent=True`` moves the result to the nearest image that agrees with the measurements.
+# :class:`calepin.UntrainedReconstructor` has no ``fit``: each image is its own problem.
+# ``n_starts=2`` averages two random starts, and ``consistent=True`` moves the result to the nearest
+# image that agrees with the measurements.
 
 settings = {"max_iter": 150, "tol": 0.0, "patience": None, "random_state": 0}
 with warnings.catch_warnings():
@@ -68,13 +72,14 @@ for axes, pixels, title in zip(
 plt.show()
 
 # %%
-# The adjoint is what one gets without a prior. Look for detail that was not measured: an untrained network invents little,
-# but it smooths fine texture such as the grass.
+# The adjoint is what one gets without a prior. Look for detail that was not measured: an untrained
+# network invents little, but it smooths fine texture such as the grass.
 #
 # When to stop
 # ------------
-# Measurements have no noise here, so that fitting them longer does little harm. With noise the network fits the image first and
-# then the noise. ``held_out=0.1`` keeps a tenth of the measurements aside and returns the iterate that predicts them best.
+# Measurements have no noise here, so that fitting them longer does little harm. With noise the
+# network fits the image first and then the noise. ``held_out=0.1`` keeps a tenth of the
+# measurements aside and returns the iterate that predicts them best.
 
 noise = 0.1 * y.std() * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
 with warnings.catch_warnings():
@@ -119,9 +124,10 @@ axes.legend(frameon=False)
 plt.show()
 
 # %%
-# For signals of one dimension there is a theory: a convolutional generator needs as many measurements as its kernel makes the signal
-# complex. :func:`calepin.reconstruction.measurements_needed` evaluates the bound of Heckel and Soltanolkotabi (2020), with a
-# constant from experiments, since the theory does not give it.
+# For signals of one dimension there is a theory: a convolutional generator needs as many
+# measurements as its kernel makes the signal complex.
+# :func:`calepin.reconstruction.measurements_needed` evaluates the bound of Heckel and
+# Soltanolkotabi (2020), with a constant from experiments, since the theory does not give it.
 
 t = np.linspace(0, 1, 300, endpoint=False)
 signals = {
@@ -137,11 +143,12 @@ for name, signal in signals.items():
 # What goes wrong, and how calepin reports it
 # -------------------------------------------
 # - **Too few iterations**: a ``ConvergenceWarning`` gives the residual that was reached.
-# - **The learning rate is too large**: a fit that diverges goes back to its best iterate with half the step size;
-#   ``solution_.n_reductions`` counts this.
+# - **The learning rate is too large**: a fit that diverges goes back to its best iterate with half
+#   the step size; ``solution_.n_reductions`` counts this.
 # - **The operator is not the one that measured**: the residual stays large. Check the operator with
 #   :func:`calepin.testing.check_operator`, which compares it with its adjoint.
-# - **Texture**: grass, hair and noise are not what the network fits first. Wavelets or a trained prior may be better.
+# - **Texture**: grass, hair and noise are not what the network fits first. Wavelets or a trained
+#   prior may be better.
 
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -152,9 +159,10 @@ for warning in caught:
 # %%
 # What was learned
 # ----------------
-# - A network without training is a prior for natural images: a quarter of the measurements gives a recognisable image.
+# - A network without training is a prior for natural images: a quarter of the measurements gives a
+#   recognisable image.
 # - Hold measurements out if they are noisy. Average several starts.
 # - Smooth signals need few measurements, and edges need many.
 #
-# On the command line: ``calepin reconstruct --sample camera --operator hadamard --ratio .25 -o out.png``. Next: the how-to on
-# k-space files, for magnetic resonance imaging.
+# On the command line: ``calepin reconstruct --sample camera --operator hadamard --ratio .25 -o
+# out.png``. Next: the how-to on k-space files, for magnetic resonance imaging.
