@@ -131,15 +131,20 @@ plt.show()
 
 t = np.linspace(0, 1, 300, endpoint=False)
 signals = {
-    "slow: one period": np.sin(2 * np.pi * t),
-    "faster: six periods": np.sin(12 * np.pi * t),
+    "one period": np.sin(2 * np.pi * t),
+    "six periods": np.sin(12 * np.pi * t),
+    "twelve periods": np.sin(24 * np.pi * t),
     "a step": np.where(t < 0.5, -1.0, 1.0),
 }
 sigma = kernel_weights(triangular_kernel(15), 300)
 for name, signal in signals.items():
-    print(f"{name}: {measurements_needed(signal, sigma, error=0.1):.0f} measurements of 300 samples")
+    print(f"{name}: {measurements_needed(signal, sigma, error=0.1) or 'more than 300'} measurements")
 
 # %%
+# The signals have 300 samples. The bound is sufficient, not necessary: in practice fewer suffice.
+# What it shows is the trend: faster signals need more measurements, and for a step it promises
+# nothing.
+#
 # What goes wrong, and how calepin reports it
 # -------------------------------------------
 # - **Too few iterations**: a ``ConvergenceWarning`` gives the residual that was reached.
