@@ -124,10 +124,10 @@ axes.legend(frameon=False)
 plt.show()
 
 # %%
-# For signals of one dimension there is a theory: a convolutional generator needs as many
-# measurements as its kernel makes the signal complex.
-# :func:`calepin.reconstruction.measurements_needed` evaluates the bound of Heckel and
-# Soltanolkotabi (2020), with a constant from experiments, since the theory does not give it.
+# For signals of one dimension there is a theory. The number of measurements follows from the kernel
+# of the network and the spectrum of the signal. :func:`calepin.reconstruction.measurements_needed`
+# evaluates the bound of Heckel and Soltanolkotabi (2020), with a constant from experiments, since
+# the theory does not give it.
 
 t = np.linspace(0, 1, 300, endpoint=False)
 signals = {

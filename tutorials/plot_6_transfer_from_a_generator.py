@@ -85,7 +85,7 @@ axes.plot(numbers, ours, "o-", color=BLUE, label="generator, 10 latents")
 axes.plot(numbers, pca, "s--", color=ORANGE, label="PCA, 10 components")
 axes.axhline(distance(noisy[test]), color="0.5", linestyle=":", label="noisy digits")
 axes.set(
-    xlabel="samples to learn from", ylabel="mean distance to the clean digits", xscale="log", ylim=(0, None)
+    xlabel="samples to learn from", ylabel="mean distance to the clean digits", xscale="log", ylim=(0, 2.6)
 )
 axes.set_xticks(numbers, [str(n) for n in numbers])
 axes.minorticks_off()
