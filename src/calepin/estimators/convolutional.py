@@ -193,8 +193,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     >>> onsets[:4], len(onsets)
     (array([472, 598, 722, 847]), 16)
 
-    ``docs/background/spikes.md`` continues this example with history effects, held-out bits per spike and
-    goodness of fit.
+    `calepin.spikes.analyse_spikes` adds history effects, held-out bits per spike and goodness of fit.
     """
 
     _n_axes: ClassVar[int | None] = None
