@@ -156,5 +156,6 @@ for warning in caught:
 # - Look at noisy minus denoised. It should look like noise, with standard deviation sigma.
 # - Counts need ``PoissonNoise()``.
 #
-# On the command line: ``calepin denoise photo.png -o clean.png``. Next: the how-to on denoising has
-# 16-bit files, floats with units of their own, and trained networks.
+# On the command line: ``calepin denoise photo.png -o clean.png``. Next:
+# :doc:`/how-to/denoise-images` has 16-bit files, floats with units of their own, and trained
+# networks; :doc:`/background/denoising` has the method.

@@ -181,5 +181,5 @@ for text in sorted({f"{warning.category.__name__}: {warning.message}" for warnin
 #   ``debias=True``.
 #
 # On the command line: ``calepin learn-filters signals.npy -o filters.safetensors --kernel-size
-# 200``. Next: the tutorial on spikes, for counts in place of real numbers; the how-to on filters
-# from files, for many recordings of different length.
+# 200``. Next: :doc:`/how-to/filters-from-files` for many recordings of different length, and
+# :doc:`plot_3_spikes` for counts in place of real numbers.

@@ -155,4 +155,4 @@ except ValueError as error:
 # - History belongs into the model, and the test belongs on held-out trials.
 # - Use the KS plot to reject models, and bits per spike to compare them.
 #
-# Next: the how-to on spikes from files.
+# Next: :doc:`/how-to/spikes-from-files` and :doc:`/background/spikes`.

@@ -105,8 +105,8 @@ plt.show()
 # %%
 # Each curve goes from a large alpha (few entries, large error) to a small one. With 128 atoms codes
 # need slightly fewer entries than with 32 for the same error. Choose the alpha whose error you can
-# afford. If the samples are noisy, there is a best alpha: the how-to on choosing alpha finds it by
-# held-out entries or with scikit-learn's ``GridSearchCV``.
+# afford. If the samples are noisy, there is a best alpha: :doc:`/how-to/choose-alpha` finds it by
+# hidden entries, with scikit-learn's ``GridSearchCV``.
 #
 # Code new samples
 # ----------------
@@ -196,5 +196,6 @@ report(lambda: calepin.DictionaryLearner.load(folder / "damaged.safetensors"))
 # - alpha has the units of the samples; the objectives of different alphas cannot be compared.
 # - A file holds all that is needed to code samples in the same way elsewhere.
 #
-# Next: how-tos on data larger than memory, missing data, resuming, and on coming from scikit-learn
-# or SPAMS.
+# Next: :doc:`/how-to/choose-alpha`, :doc:`/how-to/larger-than-memory`, :doc:`/how-to/missing-data`,
+# :doc:`/how-to/resume`, :doc:`/how-to/save-and-share`, and :doc:`/how-to/coming-from` for users of
+# scikit-learn or SPAMS.

@@ -170,4 +170,5 @@ for warning in caught:
 # - Smooth signals need few measurements, and edges need many.
 #
 # On the command line: ``calepin reconstruct --sample camera --operator hadamard --ratio .25 -o
-# out.png``. Next: the how-to on k-space files, for magnetic resonance imaging.
+# out.png``. Next: :doc:`/how-to/kspace-files` for magnetic resonance imaging, and
+# :doc:`/background/untrained`.
