@@ -1,7 +1,7 @@
 # One command each: `make demo` and `make test` set themselves up in .venv on a machine that has Python 3.11 and make.
 PYTHON ?= python3.11
 VENV   := .venv
-BIN    := $(VENV)/bin
+BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH  := torch==2.13.0
 OUT    ?= demo
@@ -13,7 +13,7 @@ KILLS  ?= 100
 GALLERY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture fuzz lint format bench docs clean clean-cache
+.PHONY: help demo test torture fuzz lint format bench docs images release clean clean-cache
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  	/p' $(MAKEFILE_LIST)
@@ -50,11 +50,17 @@ docs: $(VENV)/.docs ## the site, docs/_build/html; GALLERY=REGEX runs only the s
 	  $(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+images: $(VENV)/.package ## draw the images of README
+	$(BIN)/python docs/images/draw.py
+
+release: ## build sdist and wheel, check them, run the smoke tests with the wheel in empty environments
+	PYTHON=$(PYTHON) TORCH=$(TORCH) .ci/release
+
 clean-cache: ## forget compiled kernels
 	find src -name '*.nb[ci]' -delete
 
 clean: ## remove the virtual environment and what the commands wrote
-	rm -rf $(VENV) $(OUT) build src/*.egg-info
+	rm -rf $(VENV) $(OUT) build dist src/*.egg-info
 	rm -rf $(addprefix docs/,_build gallery tutorials _static/start reference/commands reference/api/generated \
 	  reference/api/examples)
 

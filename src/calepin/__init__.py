@@ -8,6 +8,12 @@ than ``import lazy_loader``.
 
 import lazy_loader
 
-__version__ = "0.1.0"
+_public_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+def __getattr__(name: str) -> object:
+    if name != "__version__":
+        return _public_name(name)
+    from calepin.core.package import version
+
+    return version()

@@ -16,7 +16,7 @@ from calepin.cli.errors import one_line, run
 from calepin.core.files import save_arrays
 
 COMMANDS = ["denoise", "learn", "learn-filters", "encode", "decode", "show", "info", "spikes", "reconstruct"]
-COMMANDS += ["spectrum", "reproduce"]
+COMMANDS += ["spectrum", "reproduce", "doctor"]
 
 
 @pytest.fixture(autouse=True)

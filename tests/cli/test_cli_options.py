@@ -31,7 +31,16 @@ COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # pyright: igno
 # what every command has, and what names its files: tests of the commands see to them
 EVERYWHERE = {"--help", "--quiet", "--json", "--debug", "--force", "--output", "--dict"}
 # whose options other tests go through
-ELSEWHERE = {"denoise", "denoise-samples", "transfer", "compress", "decompress", "info", "reproduce"}
+ELSEWHERE = {
+    "denoise",
+    "denoise-samples",
+    "transfer",
+    "compress",
+    "decompress",
+    "info",
+    "reproduce",
+    "doctor",
+}
 
 
 @dataclass(frozen=True)

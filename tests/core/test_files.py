@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import stat
 import subprocess
 import sys
@@ -76,11 +77,31 @@ def test_safetensors_of_others_are_refused(tmp_path):
         load_arrays(tmp_path / "other.safetensors")
 
 
-def test_another_format_version_is_refused(tmp_path):
-    metadata = {"format": "calepin", "version": "99", "kind": "dictionary", "parameters": "{}"}
-    save_file({"components": np.zeros((2, 2))}, tmp_path / "new.safetensors", metadata=metadata)
-    with pytest.raises(FileFormatError, match="format version 99"):
-        load_arrays(tmp_path / "new.safetensors")
+def with_version(path, version):
+    metadata = {"format": "calepin", "version": version, "kind": "dictionary", "parameters": "{}"}
+    save_file({"components": np.eye(2)}, path, metadata=metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        ("99", "format version 99, this calepin reads 2: update calepin"),
+        ("3.0", "format version 3.0, this calepin reads 2: update calepin"),
+        ("1", "format version 1, this calepin reads 2: docs/reference/versions.md says how to migrate"),
+        ("two", "format version 'two', expected a number"),
+        ("2.x", "format version '2.x', expected a number"),
+    ],
+)
+def test_another_major_format_version_is_refused(tmp_path, version, message):
+    with pytest.raises(FileFormatError, match=re.escape(message)):
+        load_arrays(with_version(tmp_path / "other.safetensors", version))
+
+
+@pytest.mark.parametrize("version", ["2", "2.0", "2.7"])
+def test_every_minor_format_version_is_read(tmp_path, version):
+    arrays, _ = load_arrays(with_version(tmp_path / "ours.safetensors", version), "dictionary")
+    np.testing.assert_array_equal(arrays["components"], np.eye(2))
 
 
 def test_missing_file_and_folder(tmp_path):

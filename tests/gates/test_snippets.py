@@ -101,6 +101,11 @@ from calepin.datasets import simulate_convolutional
 simulated = simulate_convolutional(20, (200,), kernel_size=(50,), likelihood="gaussian")
 numpy.save("signals.npy", simulated.X[:, 0])
 """,
+    "reference/versions.md": """
+import numpy
+from safetensors.numpy import save_file
+save_file({"components": numpy.eye(3, 5)}, "old.safetensors")
+""",
 }
 NEEDS_DATA: set[str] = set()  # pages that read the public test sets
 

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from calepin import __version__
 from calepin.cli import (
     codes,
     compress,
     denoise,
     denoise_samples,
+    doctor,
     info,
     learn,
     learn_filters,
@@ -22,6 +22,7 @@ from calepin.cli import (
 )
 from calepin.cli.errors import USAGE
 from calepin.cli.options import Command
+from calepin.core.package import version as version_of_calepin
 
 __all__ = ["app"]
 
@@ -29,7 +30,6 @@ app = typer.Typer(
     name="calepin",
     help="Learn dictionaries and recover signals.",
     invoke_without_command=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,7 +39,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"calepin {__version__}")
+        typer.echo(f"calepin {version_of_calepin()}")
         raise typer.Exit
 
 
@@ -78,5 +78,6 @@ for _name, _command, _examples in (
     ("info", info.info, info.EXAMPLES),
     ("spikes", spikes.spikes, spikes.EXAMPLES),
     ("reproduce", reproduce.reproduce, reproduce.EXAMPLES),
+    ("doctor", doctor.doctor, doctor.EXAMPLES),
 ):
     app.command(_name, cls=Command, epilog=_epilog(_examples))(_command)

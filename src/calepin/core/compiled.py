@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba.core import config
 
-__all__ = ["FAST", "LANES", "LEAF", "bits_of", "njit", "padded"]
+__all__ = ["FAST", "LANES", "LEAF", "bits_of", "kernel_cache", "njit", "padded"]
 
 
 LANES = 16
@@ -51,6 +51,16 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         return numba.njit(**elsewhere)(function)
 
     return compiled
+
+
+def kernel_cache() -> Path | None:
+    """Return the folder in which numba keeps the compiled kernels of this file, None if it keeps none."""
+    path = getattr(njit(**FAST)(_nothing).stats, "cache_path", None)
+    return Path(path) if path else None
+
+
+def _nothing() -> None:
+    """Do nothing: numba chooses the cache of a function before it compiles it."""
 
 
 @cache

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 FORMAT_VERSION = "2"
+"""Version of written files, MAJOR or MAJOR.MINOR; docs/reference/versions.md says what each means."""
 
 
 @contextmanager
@@ -203,8 +204,18 @@ def _metadata(file: Any, path: str | os.PathLike) -> dict[str, str]:
     metadata = file.metadata() or {}
     if metadata.get("format") != "calepin" or not {"kind", "version", "parameters"} <= metadata.keys():
         raise FileFormatError(f"{path} is a safetensors file, but calepin did not write it")
-    if metadata["version"] != FORMAT_VERSION:
-        raise FileFormatError(
-            f"{path} has format version {metadata['version']}, this calepin reads {FORMAT_VERSION}"
-        )
+    _check_version(metadata["version"], path)
     return metadata
+
+
+def _check_version(found: str, path: str | os.PathLike) -> None:
+    """Raise FileFormatError for another major version; a newer minor one adds only what may be ignored."""
+    major, _, minor = found.partition(".")
+    if not (major.isdecimal() and (minor or "0").isdecimal()):
+        raise FileFormatError(f"{path} has format version {found!r}, expected a number such as 2 or 2.1")
+    ours = int(FORMAT_VERSION.partition(".")[0])
+    if int(major) != ours:
+        todo = "update calepin" if int(major) > ours else "docs/reference/versions.md says how to migrate it"
+        raise FileFormatError(
+            f"{path} has format version {found}, this calepin reads {FORMAT_VERSION}: {todo}"
+        )
