@@ -10,9 +10,10 @@ JOBS   ?= 2
 OLDEST := 3.11
 NEWEST := 3.13
 KILLS  ?= 100
+GALLERY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture fuzz lint format bench images release clean clean-cache
+.PHONY: help demo test torture fuzz lint format bench docs images release clean clean-cache
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  	/p' $(MAKEFILE_LIST)
@@ -44,6 +45,11 @@ format: $(VENV)/.lint ## rewrite the sources as ruff wants them
 bench: $(VENV)/.bench ## speed and quality beside SPAMS, scikit-learn, bm3d and sigpy, in one run
 	$(BIN)/python -m benchmarks
 
+docs: $(VENV)/.docs ## the site, docs/_build/html; GALLERY=REGEX runs only the scripts whose path matches
+	CUDA_VISIBLE_DEVICES= OMP_WAIT_POLICY=passive GALLERY='$(GALLERY)' \
+	  $(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 images: $(VENV)/.package ## draw the images of README
 	$(BIN)/python docs/images/draw.py
 
@@ -55,6 +61,8 @@ clean-cache: ## forget compiled kernels
 
 clean: ## remove the virtual environment and what the commands wrote
 	rm -rf $(VENV) $(OUT) build dist src/*.egg-info
+	rm -rf $(addprefix docs/,_build gallery tutorials _static/start reference/commands reference/api/generated \
+	  reference/api/examples)
 
 # torch comes first and alone: its exact pin is a CPU wheel, what another package would pull in is gigabytes.
 $(VENV)/.torch:

@@ -1,4 +1,4 @@
-"""PSNR at all levels of noise, the tables of docs/denoising.md: ``python -m benchmarks.denoise_levels``."""
+"""PSNR at all levels of noise (docs/background/denoising.md): ``python -m benchmarks.denoise_levels``."""
 
 import argparse
 import warnings

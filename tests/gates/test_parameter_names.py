@@ -1,11 +1,11 @@
-"""One word for one thing: parameters, options and public names against the tables of docs/glossary.md."""
+"""One word for one thing: parameters, options and public names against docs/reference/glossary.md."""
 
 import pytest
 import source
 from callables import commands, public_callables, signature_of
 from public_names import public_names
 
-GLOSSARY = source.ROOT / "docs" / "glossary.md"
+GLOSSARY = source.ROOT / "docs" / "reference" / "glossary.md"
 
 # Names that another library gives, so that ours cannot differ.
 GIVEN = {
@@ -63,7 +63,7 @@ def test_what_is_wrong_is_found(name, right):
 
 def test_parameters_have_the_names_of_the_glossary():
     offenders = [
-        f"{callable_.place}: {callable_.name}({name}): use {right} (docs/glossary.md)"
+        f"{callable_.place}: {callable_.name}({name}): use {right} (docs/reference/glossary.md)"
         for callable_ in public_callables()
         for name in signature_of(callable_)
         if (right := wrong(name)) and name not in GIVEN.get(callable_.name, ())
@@ -73,7 +73,7 @@ def test_parameters_have_the_names_of_the_glossary():
 
 def test_options_have_the_names_of_the_glossary():
     offenders = [
-        f"calepin {command.name} {option}: use {right} (docs/glossary.md)"
+        f"calepin {command.name} {option}: use {right} (docs/reference/glossary.md)"
         for command in commands()
         for parameter in command.parameters
         for option in [*parameter.opts, *parameter.secondary_opts]
@@ -84,7 +84,7 @@ def test_options_have_the_names_of_the_glossary():
 
 def test_public_names_have_the_words_of_the_glossary():
     offenders = [
-        f"{dotted}: use {right} (docs/glossary.md)"
+        f"{dotted}: use {right} (docs/reference/glossary.md)"
         for dotted in public_names()
         if (right := wrong(dotted.split(".")[-1]))
     ]

@@ -8,15 +8,17 @@ import shlex
 import sys
 import types
 import typing
+from pathlib import Path
 
 import pytest
 import source
 from callables import commands
 
-PAGES = sorted([source.ROOT / "README.md", *(source.ROOT / "docs").glob("*.md")])
+DOCS = source.ROOT / "docs"
+PAGES = [source.ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# What the blocks of a page take for given: small data under the names that they use.
+# What the blocks of a page take for given, by its `name_of`: small data.
 GIVEN = {
     "README.md": """
 import numpy
@@ -28,40 +30,17 @@ X = rng.standard_normal((200, 50))
 counts = rng.binomial(25, 0.3, (2, 1, 120))
 digits = rng.random((50, 64))
 """,
-    "convolutional.md": "",
-    "counts.md": "",
-    "denoising.md": """
+    "reference/files.md": """
+import numpy, calepin
+calepin.DictionaryLearner.from_components(numpy.eye(4)).save("natural.safetensors")
+""",
+    "reference/versions.md": """
 import numpy
-rng = numpy.random.default_rng(0)
-noisy = numpy.clip(numpy.linspace(0, 1, 32) + 0.1 * rng.standard_normal((32, 32)), 0, 1)
-""",
-    "generative.md": """
-import numpy
-X = numpy.random.default_rng(0).random((50, 64))
-""",
-    "own-classes.md": "",
-    "spikes.md": """
-import os
-os.chdir(os.environ["CALEPIN_DATA"])
-""",
-    "unfolded.md": """
-import numpy
-X = numpy.random.default_rng(0).standard_normal((200, 50))
-""",
-    "untrained.md": """
-import numpy, torch
-torch.manual_seed(0)
-y = torch.randn(1, 64)
-signal = numpy.cumsum(numpy.random.default_rng(0).standard_normal(300))
-size = (32, 32)
-import h5py
-with h5py.File("scan.h5", "w") as file:
-    file["kspace"] = torch.randn(11, 8, *size, dtype=torch.complex64).numpy()
-acquired = torch.rand(size) < 0.5
-kspace = acquired * torch.randn(1, 8, *size, dtype=torch.complex64)
+from safetensors.numpy import save_file
+save_file({"components": numpy.eye(3, 5)}, "old.safetensors")
 """,
 }
-NEEDS_DATA = {"spikes.md"}
+NEEDS_DATA: set[str] = set()  # pages that read the public test sets
 
 # Parts of blocks that are made smaller here; each has to occur.
 SMALLER = {
@@ -69,22 +48,13 @@ SMALLER = {
         ("DictionaryLearner(\n    1024", "DictionaryLearner(\n    32"),
         ('pretrained("vae-mnist")', 'pretrained("vae-digits")'),
     ],
-    "convolutional.md": [
-        ("simulate_convolutional(200, (500,)", "simulate_convolutional(20, (200,)"),
-        ("max_iter=10", "max_iter=2"),
-        ("    100, (300,),", "    20, (100,),"),
-        ("debias=True, n_nonzero", "debias=True, max_iter=2, n_nonzero"),
-    ],
-    "counts.md": [('load_sample("camera").pixels', 'load_sample("camera").pixels[:64, :64]')],
-    "generative.md": [('pretrained("vae-mnist")', 'pretrained("vae-digits")')],
-    "untrained.md": [
-        ("(1, 64, 64), 1024", "(1, 16, 16), 64"),
-        ("n_starts=4", "n_starts=2, max_iter=20, tol=0"),
-        ("(scan, random_state", "(scan, max_iter=2, random_state"),
-        ("channels=128", "channels=8"),
-        ("max_iter=400", "max_iter=20"),
-    ],
+    "index.md": [("simulate_convolutional(40, (500,)", "simulate_convolutional(10, (200,)")],
 }
+
+
+def name_of(page: Path) -> str:
+    """Return the path of a page below docs, or its name."""
+    return page.relative_to(DOCS if DOCS in page.parents else source.ROOT).as_posix()
 
 
 def blocks(text: str, language: str) -> list[tuple[int, str]]:
@@ -99,7 +69,7 @@ def blocks(text: str, language: str) -> list[tuple[int, str]]:
 def with_python() -> list:
     pages = [page for page in PAGES if blocks(page.read_text(), "python")]
     return [
-        pytest.param(page, id=page.name, marks=[pytest.mark.data] if page.name in NEEDS_DATA else [])
+        pytest.param(page, id=name_of(page), marks=[pytest.mark.data] if name_of(page) in NEEDS_DATA else [])
         for page in pages
     ]
 
@@ -109,23 +79,23 @@ def with_python() -> list:
 @pytest.mark.parametrize("page", with_python())
 def test_python_blocks_run(page, tmp_path, monkeypatch, request):
     """The blocks of a page share their names, in order."""
-    if page.name in NEEDS_DATA:
+    if name_of(page) in NEEDS_DATA:
         request.getfixturevalue("public_data")
     monkeypatch.chdir(tmp_path)
     text = page.read_text()
-    for old, new in SMALLER.get(page.name, []):
-        assert old in text, f"SMALLER: {page.name} no longer has {old!r}"
+    for old, new in SMALLER.get(name_of(page), []):
+        assert old in text, f"SMALLER: {name_of(page)} no longer has {old!r}"
         text = text.replace(old, new)
     module = types.ModuleType(page.stem)
     monkeypatch.setitem(sys.modules, page.stem, module)  # where pickle looks for the classes of the page
     names = vars(module)
-    exec(GIVEN[page.name], names)
+    exec(GIVEN.get(name_of(page), ""), names)
     for line, code in blocks(text, "python"):
         tree = ast.increment_lineno(ast.parse(code), line - 1)  # errors name the line of the page
         exec(compile(tree, str(page), "exec"), names)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_code_stands_in_fences(page):
     """An indented block of Python or commands is not run by the tests above and below."""
     offenders = []
@@ -134,7 +104,7 @@ def test_code_stands_in_fences(page):
         line = text.count("\n", 0, match.start()) + 1
         block = re.sub(r"^ {4}", "", match[0], flags=re.MULTILINE)
         if re.search(r"^(import|from) |^\w+(, \w+)* = \w+[.(]|^calepin ", block, re.MULTILINE):
-            offenders.append(f"{page.name}:{line}: put this block between ```python or ```console fences")
+            offenders.append(f"{name_of(page)}:{line}: put this block between ```python or ```console fences")
     assert not offenders, "\n".join(["", *offenders])
 
 
@@ -157,10 +127,10 @@ def command_lines(text: str) -> list[tuple[int, str]]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_and_options_exist(page):
     offenders = [
-        f"{page.name}:{line}: `{text}`: {problem}"
+        f"{name_of(page)}:{line}: `{text}`: {problem}"
         for line, text in command_lines(page.read_text())
         if (problem := wrong_in(text))
     ]
@@ -244,12 +214,12 @@ def choices(hint: object) -> list[object]:
     return []
 
 
-@pytest.mark.parametrize("page", [*PAGES, source.ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, source.ROOT / "CONTRIBUTING.md"], ids=name_of)
 def test_names_in_the_text_exist(page):
     """A dotted name such as ``calepin.solvers.decode`` can be imported."""
     text = page.read_text()
     offenders = [
-        f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}: there is no {match[0]}"
+        f"{name_of(page)}:{text.count(chr(10), 0, match.start()) + 1}: there is no {match[0]}"
         for match in re.finditer(r"\bcalepin(?:_papers)?(?:\.[A-Za-z_]\w*)+", text)
         if not exists(match[0]) and not match[0].endswith((".safetensors", ".experiments"))
     ]

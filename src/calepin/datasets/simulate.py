@@ -100,8 +100,9 @@ class ConvolutionalData:
         The observations.
     atoms : array of shape (n_components, channels, *kernel)
         The filters, of unit norm.
-    codes : array of shape (n_samples, n_components, *(signal - kernel + 1))
-        The nonnegative codes, with `n_events` nonzero entries for each filter in each sample.
+    codes : array of shape (n_samples, n_components, *positions)
+        The nonnegative codes at signal - kernel + 1 positions along each axis, with `n_events` nonzero
+        entries for each filter in each sample.
     eta : array of shape (n_samples, channels, *signal)
         The linear predictor.
     """

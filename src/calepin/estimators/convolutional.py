@@ -177,7 +177,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     (20, 2, 181)
 
     The response of a neuron of the thalamus to deflections of a whisker, and the times of the responses,
-    estimated from the spikes of 17 trials of 3 s (needs CALEPIN_DATA, see ``docs/data.md``). The 16
+    estimated from the spikes of 17 trials of 3 s (needs CALEPIN_DATA, see ``docs/reference/data.md``). The 16
     deflections are 125 ms apart:
 
     >>> from calepin.datasets import data_path
@@ -193,8 +193,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     >>> onsets[:4], len(onsets)
     (array([472, 598, 722, 847]), 16)
 
-    ``docs/spikes.md`` continues this example with history effects, held-out bits per spike and goodness of
-    fit.
+    `calepin.spikes.analyse_spikes` adds history effects, held-out bits per spike and goodness of fit.
     """
 
     _n_axes: ClassVar[int | None] = None

@@ -161,7 +161,7 @@ class KSparse(_Family):
 
 
 class ReLUNet(_Family):
-    """Random expansive network, ``ReLU(... ReLU(z W_1) ... W_L)``, entries of W_i from N(0, 2 / width).
+    """Random expansive network, ``ReLU(...ReLU(z W_1)...W_L)``, entries of W_i from N(0, 2 / width).
 
     This is the network of Theorem 5.3. A layer preserves the norm of its input on average; with entries from
     ``N(0, 1 / width)``, as in Hand and Voroninski, 2018, the squared norm is halved.

@@ -298,7 +298,7 @@ def subspace_energy(vectors: ArrayLike, basis: ArrayLike) -> float:
 
 
 def spectral_drift(before: ArrayLike, after: ArrayLike) -> float:
-    """Return the median of |log(after / before)| of two spectra, a measure of their difference."""
+    """Return the median of ``|log(after / before)|`` of two spectra, a measure of their difference."""
     before, after = check_array("before", before), check_array("after", after)
     if before.shape != after.shape:
         raise ValueError(f"after: expected shape {before.shape}, got {after.shape}")

@@ -38,8 +38,8 @@ class PursuitCoder:
     nonnegative : bool, default False
         Whether codes are nonnegative.
     selection : {"omp", "ols"}, default "omp"
-        Next atom: "omp" selects the one most correlated with the residual, |<d, r>| / ||d||; "ols" the one
-        that lowers the residual norm most.
+        Next atom: "omp" selects the one most correlated with the residual, ``|<d, r>| / ||d||``; "ols" the
+        one that lowers the residual norm most.
     certify : bool, default True
         Whether residuals are computed even without a `tol`.
     """
