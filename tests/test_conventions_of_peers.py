@@ -107,7 +107,7 @@ def test_codes_of_alphacsc_are_nonnegative_codes_of_calepin():
     filters = random.standard_normal((2, 1, 9))
     filters /= np.linalg.norm(filters, axis=2, keepdims=True)
     signals = random.standard_normal((3, 1, 80))
-    settings = {"tol": 1e-4, "max_iter": 100_000}
+    settings = {"tol": 1e-6, "max_iter": 100_000}
     theirs = module.update_z_multi(signals, filters, 0.5, solver="lgcd", solver_kwargs=settings)[0]
     ours = convolutional_encode(signals, filters, alpha=0.5, nonnegative=True, tol=1e-10)
     np.testing.assert_allclose(np.asarray(theirs), ours, atol=1e-3)

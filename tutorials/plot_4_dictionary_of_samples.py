@@ -166,9 +166,9 @@ def unexplained(samples):
     return ((samples - codes @ again.components_) ** 2).sum() / (samples**2).sum()
 
 
-others = random_patches(load_sample("gravel").pixels[None], 8, 1000, random_state=0)
+others = random_patches(load_sample("grass").pixels[None], 8, 1000, random_state=0)
 print(f"held-out patches of the photograph: {100 * unexplained(held_out):.1f} % unexplained")
-print(f"patches of gravel: {100 * unexplained(others):.1f} % unexplained")
+print(f"patches of grass: {100 * unexplained(others):.1f} % unexplained")
 
 # %%
 # What goes wrong, and how calepin reports it
