@@ -150,6 +150,7 @@ LEFT_OUT |= dict.fromkeys(
         "learning.save_checkpoint",
         "reconstruction.write_cfl",
         "report.save_figure",
+        "report.Report.save",
     ],
     "writes a file: see commands.py",
 )
@@ -1308,6 +1309,11 @@ for method in ("predictor", "mean"):
 
 add("report.atom_tiles", report.atom_tiles, atoms=ATOMS, shape=(2, 4), width=64)
 add("report.atom_curves", report.atom_curves, atoms=ATOMS)
+add("report.atom_figure", report.atom_figure, atoms=ATOMS, shape=(2, 4), labels=["a"] * len(ATOMS))
+add("report.Table", report.Table, columns=["a", "b"], rows=[["c", 1.0]], failed=[0])
+add("report.Section", report.Section, title="a", text="b", figures={"c": IMAGE}, details={"d": {"e": 1}})
+add("report.Report", report.Report, title="a", sections=[report.Section("b")], made="c")
+add("report.Report.html", report.Report("a", [report.Section("b")]).html)
 add(
     "report.before_after",
     report.before_after,

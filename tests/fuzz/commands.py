@@ -24,7 +24,7 @@ __all__ = ["check", "describe"]
 # a folder of inputs replaces {in}, one of outputs {out}
 COMMANDS = [
     "learn {in}/x.npy --output {out}/d.safetensors --n-components 4 --alpha 0.1 --rule online --coder lasso "
-    "--init data --batch-size 10 --max-iter 1 --tol 0.01 --checkpoint {out}/c.safetensors --seed 0 --quiet",
+    "--init data --batch-size 10 --max-iter 1 --tol 0.01 --checkpoint {out}/c.safetensors --report {out}/r.html --seed 0 --quiet",
     "learn {in}/x.npy --output {out}/d.safetensors --n-components 4 --coder omp --n-nonzero 2 --max-iter 1 -q",
     "learn-filters {in}/signals.npy --output {out}/d.safetensors --n-components 2 --kernel-size 5 --alpha 0.5 "
     "--stride 1 --coder fista --init data --batch-size 2 --max-iter 1 --tol 0.01 --seed 0 --quiet",

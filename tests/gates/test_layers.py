@@ -26,10 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "networks": TERMS | {"generators"},
     "learning": MODEL | {"solvers", "networks"},
     "testing": MODEL | {"solvers", "learning"},
-    "estimators": MODEL | {"solvers", "learning"},
+    "estimators": MODEL | {"solvers", "learning", "report"},
     "spikes": ENGINE | {"report"},
-    "reconstruction": ENGINE | {"datasets"},
-    "imaging": ENGINE | {"datasets"},
+    "reconstruction": ENGINE | {"datasets", "report"},
+    "imaging": ENGINE | {"datasets", "report"},
     "compression": ENGINE | {"estimators"},
 }
 GROUND_TO_TRADES = set(MAY_IMPORT)
@@ -47,6 +47,7 @@ AT_TOP: dict[str, tuple[str, ...]] = {
     "PIL": (),
     "h5py": (),
     "pynwb": (),
+    "jinja2": (),
     "numba": ("calepin/core/compiled.py",),  # kernels use its njit
 }
 # These may not be imported elsewhere at all.

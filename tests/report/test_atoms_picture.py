@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from calepin.report import atom_curves, atom_tiles, patch_shape
+from calepin.report import atom_curves, atom_figure, atom_tiles, patch_shape, save_figure
 
 
 def tiles(image, n_components, shape, width):
@@ -64,7 +64,39 @@ def test_what_is_no_patch_is_refused():
 def test_curves_draw_each_atom_at_its_own_scale():
     atoms = np.random.default_rng(2).standard_normal((5, 30)) * np.array([[1, 10, 100, 1000, 0]]).T
     (axes,) = atom_curves(atoms).axes
-    lines = axes.collections[1].get_segments()
+    zeros, lines = (collection.get_segments() for collection in axes.collections)
     assert len(lines) == 5
-    heights = [np.abs(line[:, 1] - np.floor(line[:, 1].mean()) - 0.5).max() for line in lines]
-    np.testing.assert_allclose(heights, [0.42, 0.42, 0.42, 0.42, 0], atol=1e-12)
+    heights = [np.abs(line[:, 1] - zero[0, 1]).max() for line, zero in zip(lines, zeros, strict=True)]
+    np.testing.assert_allclose(heights, [0.34, 0.34, 0.34, 0.34, 0], atol=1e-12)
+
+
+def test_each_atom_has_its_number_and_its_scale_and_the_axis_its_indices():
+    atoms = np.outer([1, 20], np.linspace(-1, 1, 30))
+    (axes,) = atom_figure(atoms).axes
+    assert [text.get_text() for text in axes.texts] == ["0", "±1", "1", "±20"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "29"]
+    assert "index" in axes.get_xlabel()
+    (axes,) = atom_figure(np.ones((6, 2, 10)), labels=list("abcdef")).axes
+    assert [text.get_text() for text in axes.texts[::2]][:3] == [
+        "a, channel 0",
+        "a, channel 1",
+        "b, channel 0",
+    ]
+
+
+def test_tiles_have_numbers_and_are_the_patches():
+    atoms = np.random.default_rng(3).standard_normal((10, 16))
+    (axes,) = atom_figure(atoms).axes
+    assert [text.get_text() for text in axes.texts] == [str(i) for i in range(10)]
+    grays = 0.5 + 0.5 * atoms / np.abs(atoms).max(axis=1, keepdims=True)
+    expected = np.unique(np.append(grays, 1.0).round(4))
+    np.testing.assert_allclose(np.unique(axes.images[0].get_array().round(4)), expected, atol=2e-4)
+    assert atom_figure(atoms, (2, 8)).axes[0].get_xlabel().startswith("2 x 8 pixels")
+
+
+def test_labels_are_no_formulas_and_one_for_each_atom(tmp_path):
+    save_figure(atom_figure(np.ones((2, 9)), labels=["$\\frac{", "<b>"]), tmp_path / "a.png")
+    with pytest.raises(ValueError, match="labels: expected one for each of 2 atoms, got 1"):
+        atom_figure(np.ones((2, 9)), labels=["a"])
+    with pytest.raises(ValueError, match="atoms: expected"):
+        atom_figure(np.ones((2, 1, 2, 2, 2)))

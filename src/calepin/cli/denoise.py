@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calepin.cli.denoise_report import write_report
 from calepin.cli.measures import Measure, measure, measure_rows
 from calepin.cli.options import (
     ARRAY_FILES,
@@ -21,8 +22,11 @@ from calepin.cli.options import (
     refuse,
 )
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
+from calepin.cli.report import ReportOut
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from calepin.datasets.images import Image
     from calepin.datasets.noise import GaussianNoise, PoissonNoise
     from calepin.imaging.denoising import Denoiser
@@ -35,6 +39,7 @@ EXAMPLES = [
     ("calepin denoise photo.png -o clean.png", "the noise level is estimated"),
     ("calepin denoise scan.tif -o clean.tif --sigma 12 --atoms-image atoms.png", ""),
     ("calepin denoise --sample camera --add-noise 25 -o out.png --figure before-after.png", ""),
+    ("calepin denoise photo.png -o clean.png --report report.html", "with a report"),
     ("calepin denoise photo.png -o clean.png --method network", "by a trained network"),
     ("calepin denoise counts.png -o out.png --noise poisson", "photon counts"),
     (
@@ -170,6 +175,7 @@ def denoise(
         typer.Option(metavar="PNG", help="Plot noisy and denoised image, with a detail."),
         Writes(*FIGURE_FILES),
     ] = None,
+    report: ReportOut = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, metavar="N", help="Seed of the added noise and of learning."),
@@ -193,7 +199,7 @@ def denoise(
     if image is None:
         refuse({"--range": value_range}, "is for IMAGE, not for a sample")
     measured = reference is not None or add_noise is not None
-    if not measured and output_path is None and atoms_image is None and figure is None:
+    if not measured and output_path is None and not (atoms_image or figure or report):
         raise typer.BadParameter("expected a file for the denoised image, got none", param_hint="--output")
     poisson = noise is Noise.poisson
     _check_noise(poisson, sigma, peak)
@@ -224,8 +230,15 @@ def denoise(
 
     denoised = replace(scene.noisy, pixels=scene.unit * result.image)
     measures = measure(scene.noisy.pixels, scene.clean), measure(denoised.pixels, scene.clean)
-    written = _write(output, scene, denoised, result, (output_path, atoms_image, figure), measures)
-    _report(output, scene, result, measures, seconds, written)
+    images = None
+    if figure is not None or report is not None:
+        images = _images(scene, denoised, measures)
+    written = _write(output, denoised, result, images, (output_path, atoms_image, figure))
+    written += [] if report is None else [str(report)]
+    values = _show(output, scene, result, measures, seconds, written)
+    if images is not None:
+        name = str(sample) if image is None else image.name
+        write_report(report, name, scene, result, values, images, [image, reference])
 
 
 def _check_noise(poisson: bool, sigma: str | None, peak: float | None) -> None:
@@ -370,11 +383,10 @@ def _note_level(
 
 def _write(
     output: Output,
-    scene: "Scene",
     denoised: Any,
     result: "DenoiseResult",
+    images: "Figure | None",
     paths: tuple[Path | None, Path | None, Path | None],
-    measures: tuple[Measure, Measure],
 ) -> list[str]:
     from calepin.datasets.images import Image, write_image
 
@@ -387,29 +399,36 @@ def _write(
 
         assert result.atoms is not None
         write_image(atoms_image, Image(atom_tiles(result.atoms)))
-    if figure is not None:
-        from calepin.report.figures import before_after, save_figure
+    if figure is not None and images is not None:
+        from calepin.report.figures import save_figure
 
-        images = {"noisy": scene.noisy.pixels, "denoised": denoised.pixels}
-        if scene.clean is not None:
-            images["clean"] = scene.clean
-        captions = {
-            name: f"{measure.psnr:.2f} dB"
-            for name, measure in zip(images, measures, strict=False)
-            if measure.psnr is not None
-        }
-        save_figure(before_after(images, captions=captions), figure)
+        save_figure(images, figure)
     return [str(path) for path in paths if path is not None]
 
 
-def _report(
+def _images(scene: "Scene", denoised: Any, measures: tuple[Measure, Measure]) -> "Figure":
+    from calepin.report.figures import before_after
+
+    images = {"noisy": scene.noisy.pixels, "denoised": denoised.pixels}
+    if scene.clean is not None:
+        images["clean"] = scene.clean
+    captions = {
+        name: f"{measure.psnr:.2f} dB"
+        for name, measure in zip(images, measures, strict=False)
+        if measure.psnr is not None
+    }
+    return before_after(images, captions=captions)
+
+
+def _show(
     output: Output,
     scene: "Scene",
     result: "DenoiseResult",
     measures: tuple[Measure, Measure],
     seconds: float,
     written: list[str],
-) -> None:
+) -> dict[str, Any]:
+    """Print what was done; return what --json prints."""
     noisy, denoised = measures
     sigma, peak = result.sigma, getattr(result.noise, "peak", None)
     height, width = scene.noisy.pixels.shape[:2]
@@ -426,17 +445,17 @@ def _report(
     memory = peak_memory_mb()
     spent = f"{seconds:.1f} s" + ("" if memory is None else f", peak memory {memory:.0f} MB")
     output.line(", ".join([*written, spent]))
-    output.result(
-        {
-            "sigma": None if sigma is None else sigma * unit,
-            "range": None if levels is None else [levels.black, levels.white],
-            "peak": peak,
-            "psnr_noisy": noisy.psnr,
-            "psnr": denoised.psnr,
-            "ssim_noisy": noisy.ssim,
-            "ssim": denoised.ssim,
-            "seconds": round(seconds, 3),
-            "peak_memory_mb": memory,
-            "written": written,
-        }
-    )
+    values = {
+        "sigma": None if sigma is None else sigma * unit,
+        "range": None if levels is None else [levels.black, levels.white],
+        "peak": peak,
+        "psnr_noisy": noisy.psnr,
+        "psnr": denoised.psnr,
+        "ssim_noisy": noisy.ssim,
+        "ssim": denoised.ssim,
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": memory,
+        "written": written,
+    }
+    output.result(values)
+    return values

@@ -15,6 +15,7 @@ from typing import Any
 
 import typer
 
+from calepin.cli.record import recording
 from calepin.core.errors import IncompatibleError
 from calepin.core.interrupt import sigterm_as_ctrl_c
 
@@ -38,10 +39,14 @@ BAD_INPUT = (
 def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
     """Call a Typer app and return the exit status."""
     debug, quiet = "--debug" in arguments, "--quiet" in arguments or "-q" in arguments
-    with warnings.catch_warnings(), sigterm_as_ctrl_c():
-        warnings.showwarning = lambda message, *_, **__: (
-            None if quiet else _say(f"warning: {one_line(message)}")
-        )
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        running.add(f"warning: {one_line(message)}")
+        if not quiet:
+            _say(f"warning: {one_line(message)}")
+
+    with warnings.catch_warnings(), sigterm_as_ctrl_c(), recording(arguments) as running:
+        warnings.showwarning = show
         try:
             status = app(args=list(arguments), prog_name="calepin", standalone_mode=False)
         except BaseException as error:
@@ -83,7 +88,8 @@ def _failure(error: BaseException, debug: bool) -> int:
     if _is_out_of_memory(error):
         _say(f"error: {': '.join(['not enough memory', *_memory_wanted(error)])}")
         return FAILED
-    if isinstance(error, OSError | ArithmeticError):
+    missing = isinstance(error, ModuleNotFoundError) and error.name is None  # an extra: the message names it
+    if missing or isinstance(error, OSError | ArithmeticError):
         _say(f"error: {one_line(error)}")
         return FAILED
     hint = "" if debug else " (--debug shows where)"

@@ -6,15 +6,26 @@ from typing import Annotated
 
 import typer
 
-from calepin.cli.learning import Checkpoint, CheckpointSeconds, DictionaryOut, Resume, fit, read_init, report
+from calepin.cli.learning import (
+    Checkpoint,
+    CheckpointSeconds,
+    DictionaryOut,
+    Resume,
+    fit,
+    read_init,
+    show_result,
+    write_report,
+)
 from calepin.cli.options import SEED, Default, Force, Seed, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
+from calepin.cli.report import ReportOut
 
 __all__ = ["EXAMPLES", "Coder", "learn"]
 
 EXAMPLES = [
     ("calepin learn patches.npy -o atoms.safetensors --n-components 256 --alpha 0.1", ""),
     ("calepin learn patches.npy -o atoms.safetensors --rule ksvd --coder omp --n-nonzero 5", ""),
+    ("calepin learn patches.npy -o atoms.safetensors --report report.html", "also a report"),
     ("calepin learn big.npy -o atoms.safetensors --checkpoint run.safetensors --resume", ""),
 ]
 
@@ -105,6 +116,7 @@ def learn(
     checkpoint: Checkpoint = None,
     checkpoint_seconds: CheckpointSeconds = None,
     resume: Resume = False,
+    report: ReportOut = None,
     seed: Seed = SEED,
     force: Force = False,
     quiet: Quiet = False,
@@ -156,4 +168,6 @@ def learn(
     learner.save(output_path)
     n_components, n_features = learner.components_.shape
     what = f"{n_components} atoms of {n_features} features"
-    report(output, learner, output_path, what=what, shape={"n_features": n_features}, unit="atoms")
+    shape = {"n_features": n_features}
+    result = show_result(output, learner, output_path, what=what, shape=shape, unit="atoms")
+    write_report(report, learner, X, data, result, output)

@@ -6,9 +6,19 @@ from typing import Annotated
 
 import typer
 
-from calepin.cli.learning import Checkpoint, CheckpointSeconds, DictionaryOut, Resume, fit, read_init, report
+from calepin.cli.learning import (
+    Checkpoint,
+    CheckpointSeconds,
+    DictionaryOut,
+    Resume,
+    fit,
+    read_init,
+    show_result,
+    write_report,
+)
 from calepin.cli.options import SEED, Default, Force, Seed, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
+from calepin.cli.report import ReportOut
 
 __all__ = ["EXAMPLES", "FilterCoder", "learn_filters"]
 
@@ -124,6 +134,7 @@ def learn_filters(
     checkpoint: Checkpoint = None,
     checkpoint_seconds: CheckpointSeconds = None,
     resume: Resume = False,
+    report: ReportOut = None,
     seed: Seed = SEED,
     force: Force = False,
     quiet: Quiet = False,
@@ -187,7 +198,8 @@ def learn_filters(
     n_components, n_channels, *kernel = learner.components_.shape
     what = f"{n_components} filters of {' x '.join(map(str, kernel))}, {n_channels} channels"
     shape = {"n_channels": n_channels, "kernel_size": kernel}
-    report(output, learner, output_path, what=what, shape=shape, unit="filters")
+    result = show_result(output, learner, output_path, what=what, shape=shape, unit="filters")
+    write_report(report, learner, X, data, result, output)
 
 
 def parse_sizes(text: str, option: str) -> int | tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Common parts of ``calepin learn`` and ``calepin learn-filters``: initial atoms, run, summary."""
+"""Common parts of the commands that learn: initial atoms, run, summary, report."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,11 +7,28 @@ import typer
 
 from calepin.cli.options import Default, Writes
 from calepin.cli.output import Output, peak_memory_mb
+from calepin.cli.report import atom_sections, data_section, history_figure, save_report
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Checkpoint", "CheckpointSeconds", "DictionaryOut", "Resume", "fit", "read_init", "report"]
+    from calepin.report.page import Section
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointSeconds",
+    "DictionaryOut",
+    "Resume",
+    "fit",
+    "history_section",
+    "read_init",
+    "residual_section",
+    "show_result",
+    "some_samples",
+    "write_report",
+]
+
+MOST_CODED, MOST_ENTRIES = 2000, 2**22  # samples of a report, and their entries
 
 DictionaryOut = Annotated[
     Path,
@@ -57,8 +74,10 @@ def fit(learner: Any, X: "np.ndarray", output: Output) -> None:
         raise
 
 
-def report(output: Output, learner: Any, path: Path, *, what: str, shape: dict[str, Any], unit: str) -> None:
-    """Print what was learned, the number of passes, and the file."""
+def show_result(
+    output: Output, learner: Any, path: Path, *, what: str, shape: dict[str, Any], unit: str
+) -> dict[str, Any]:
+    """Print what was learned, the number of passes, and the file; return what --json prints."""
     history = learner.history_
     result = {
         "n_components": len(learner.components_),
@@ -78,3 +97,102 @@ def report(output: Output, learner: Any, path: Path, *, what: str, shape: dict[s
         f"{path} in {result['seconds']:.1f} s"
     )
     output.result(result)
+    return result
+
+
+def write_report(
+    path: Path | None, learner: Any, X: "np.ndarray", data: Path, result: dict[str, Any], output: Output
+) -> None:
+    """Write the report of a learned dictionary: data, history, atoms with their use, residuals."""
+    if path is None:
+        return
+    from calepin.core.progress import progress_bar
+
+    with progress_bar("report", total=None, shown=not output.quiet):
+        sections = [
+            history_section(learner.history_),
+            *_use_sections(learner, X),
+            data_section([data], {"samples": X}),
+        ]
+        save_report(path, f"Dictionary learned from {data.name}", result, sections)
+
+
+def history_section(history: list[dict[str, float]]) -> "Section":
+    """Return a section with the objective of each pass, and a table of the first and the last passes."""
+    from calepin.report.page import Section, Table
+
+    if not history:
+        return Section("History", "No pass was finished.")
+    objective = {"objective": [record["objective"] for record in history]}
+    shown = [*history[:3], *history[-3:]] if len(history) > 6 else history
+    columns = list(history[0])
+    figure = history_figure(objective, xlabel="pass over the data", ylabel="objective")
+    return Section(
+        "History",
+        f"The first and the last of {len(history)} passes." if len(history) > 6 else "",
+        table=Table(columns, [[record.get(name) for name in columns] for record in shown]),
+        figures={f"Mean objective of the samples in each of {len(history)} passes": figure},
+    )
+
+
+def _use_sections(learner: Any, X: "np.ndarray") -> list["Section"]:
+    """Return sections with the atoms by their use, and with the residuals, of some of the samples."""
+    samples, rows = some_samples(X)
+    codes, decoded = _coded(learner, samples)
+    # an atom is in a code or not, a filter at several positions
+    nonzero = codes.reshape(len(rows), len(learner.components_), -1) != 0
+    use = nonzero.sum(axis=2).mean(axis=0)
+    meaning = "events in a signal" if codes.ndim > 2 else "fraction of samples that use it"
+    measured = f"{len(rows):,} of {len(X):,} samples, evenly spaced"
+    more = {"nonzero entries of a code, mean": nonzero.sum() / len(rows)}
+    return [
+        *atom_sections(learner.components_, use, meaning=meaning, measured=measured),
+        residual_section(samples, decoded, rows, more),
+    ]
+
+
+def some_samples(X: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+    """Return at most `MOST_CODED` samples, evenly spaced, and their numbers."""
+    import numpy as np
+
+    n_rows = min(MOST_CODED, len(X), max(1, MOST_ENTRIES // X[0].size))
+    rows = np.linspace(0, len(X) - 1, n_rows).astype(np.intp)
+    return np.asarray(X[rows]), rows
+
+
+def residual_section(
+    samples: "np.ndarray", decoded: "np.ndarray", rows: "np.ndarray", more: dict[str, Any]
+) -> "Section":
+    """Return a section with the residuals of samples, whose numbers are `rows`, and more values."""
+    import numpy as np
+
+    from calepin.report.figures import Curve, curves
+    from calepin.report.page import Section
+
+    n_rows = len(samples)
+    energy = np.square(samples, dtype=np.float64).reshape(n_rows, -1).sum(axis=1)
+    error = np.square(samples - decoded, dtype=np.float64).reshape(n_rows, -1).sum(axis=1)
+    relative = np.sqrt(error / np.where(energy > 0, energy, 1))
+    table = {
+        "samples": n_rows,
+        "mean squared residual of an entry": error.mean() / samples[0].size,
+        "relative residual ||x - Dz|| / ||x||, median": np.median(relative),
+        "the same, largest": relative.max(),
+        "sample with the largest": int(rows[relative.argmax()]),
+    }
+    curve = Curve(np.sort(relative), np.arange(1, n_rows + 1) / n_rows)
+    figure = curves(
+        {"samples": curve}, xlabel="relative residual of a sample", ylabel="fraction of samples below it"
+    )
+    return Section(
+        "Residuals", table=table | more, figures={"Distribution of the relative residuals": figure}
+    )
+
+
+def _coded(learner: Any, samples: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+    """Return codes of samples, and the samples decoded from them."""
+    if hasattr(learner, "encode"):  # a convolutional dictionary, whose offsets may be fitted
+        found = learner.encode(samples)
+        return found.codes, learner.inverse_transform(found.codes, offset=found.offset)
+    codes = learner.transform(samples)
+    return codes, learner.inverse_transform(codes)

@@ -22,6 +22,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from calepin.cli.record import record
 from calepin.core.paths import ARRAY_FILES, IMAGE_FILES, check_output, check_replaced, check_separate
 from calepin.core.temporaries import remove_stale
 
@@ -48,6 +49,8 @@ SEED = 0  # by default a command draws the same numbers in each run, even if its
 
 Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of all randomness.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files of another kind.")]
+
+OF_OUTPUT = {"quiet", "as_json", "debug", "force"}  # no settings of the computation
 
 FIGURE_FILES = (*IMAGE_FILES, ".pdf", ".svg")
 
@@ -87,10 +90,14 @@ class Writes:
         The suffixes that the name of the file may have.
     checkpoint
         Whether it is a checkpoint, which `calepin.core.checkpoint` checks: it replaces checkpoints only.
+    check
+        Called before the command runs; raises an error if the file could not be written after it.
     """
 
-    def __init__(self, *suffixes: str, checkpoint: bool = False) -> None:
-        self.suffixes, self.checkpoint = suffixes, checkpoint
+    def __init__(
+        self, *suffixes: str, checkpoint: bool = False, check: Callable[[], None] = lambda: None
+    ) -> None:
+        self.suffixes, self.checkpoint, self.check = suffixes, checkpoint, check
 
 
 def defaults(command: Callable[..., Any]) -> dict[str, Default]:
@@ -163,6 +170,7 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Check the files and run the command."""
         self._check_files(ctx.params)
+        self._record(ctx.params)
         return super().invoke(ctx)
 
     def _check_files(self, values: Mapping[str, Any]) -> None:
@@ -178,6 +186,7 @@ class Command(TyperCommand):
                 files = value if isinstance(value, list | tuple) else [value]
                 read += [(str(shown), Path(file)) for file in files if isinstance(file, str | Path)]
             elif value is not None:
+                mark.check()
                 check_output(value, *mark.suffixes)
                 if not (mark.checkpoint or values["force"]):
                     check_replaced(value)
@@ -185,6 +194,24 @@ class Command(TyperCommand):
         check_separate(written, read)
         for path in written.values():
             remove_stale(path)  # of killed commands
+
+    def _record(self, values: Mapping[str, Any]) -> None:
+        """Remember the settings, with the defaults of options that are not given, for a report."""
+        assert self.callback is not None
+        if values.get("report") is None:
+            return  # the modules of the defaults need not be imported
+        places = defaults(self.callback)
+        running, settings, on_line = record(), {}, set()
+        for option in self.params:
+            name, value = option.name or "", values.get(option.name or "")
+            shown = option.metavar if option.param_type_name == "argument" else max(option.opts, key=len)
+            if _was_given(value) and value != option.default:
+                on_line.add(str(shown))
+            if not _was_given(value) and name in places:
+                value = places[name].value()
+            if value is not None and name not in OF_OUTPUT:
+                settings[str(shown)] = value.value if isinstance(value, Enum) else value
+        running.settings, running.given = settings, frozenset(on_line)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options; the modules of their defaults are imported."""

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from calepin.cli.record import record
+
 __all__ = ["Debug", "Json", "Output", "Quiet", "peak_memory_mb"]
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
@@ -32,6 +34,7 @@ class Output:
 
     def note(self, text: str) -> None:
         """Print a note, which is not part of the result."""
+        record().add(f"note: {text}")
         if not self.quiet:
             print(f"calepin: note: {text}", file=sys.stderr)
 

@@ -3,7 +3,7 @@
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,13 +20,16 @@ from calepin.cli.options import (
     refuse,
 )
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
+from calepin.cli.report import ReportOut, data_section, history_figure, save_report
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from calepin.datasets.images import Levels
     from calepin.reconstruction.scans import Reconstruction, Scan
+    from calepin.report.page import Section
 
 __all__ = ["EXAMPLES", "reconstruct"]
 
@@ -149,6 +152,7 @@ def reconstruct(
         typer.Option(metavar="PNG", help="Plot original, adjoint and reconstruction."),
         Writes(*FIGURE_FILES),
     ] = None,
+    report: ReportOut = None,
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="Seed of the measurements and the fit.")
     ] = SEED,
@@ -205,7 +209,7 @@ def reconstruct(
         levels = image.levels
         settings = given(kind=operator, ratio=ratio, size=size)
         scan = scan_image(image, mask=known, seed=seed, **settings)
-    if scan.truth is None and not (output_path or complex_path or figure):
+    if scan.truth is None and not (output_path or complex_path or figure or report):
         raise typer.BadParameter("expected a file for the image, got none", param_hint="--output")
     for note in [*notes, *scan.notes]:
         output.note(f"{source or sample}: {note}")
@@ -217,8 +221,19 @@ def reconstruct(
     seconds = time.perf_counter() - begun
     images = {"adjoint": found.adjoint, "reconstruction": found.image}
     measures = {name: measure(pixels, scan.truth) for name, pixels in images.items()}
-    written = _write(scan, found, measures, levels, output_path, complex_path, figure)
-    _report(output, scan, found, measures, seconds, written)
+    drawn = _figure(scan, found, measures) if figure is not None or report is not None else None
+    written = _write(scan, found, levels, drawn, output_path, complex_path, figure)
+    written += [] if report is None else [str(report)]
+    result = _show(output, scan, found, measures, seconds, written)
+    if report is not None and drawn is not None:
+        from calepin.report.page import Section
+
+        sections = [
+            Section("Images", figures={"The images, and below them an enlarged detail": drawn}),
+            _fit_section(scan, found),
+            data_section([source, mask], {"measurements": scan.y}),
+        ]
+        save_report(report, f"{sample or Path(str(source)).name}, reconstructed", result, sections)
 
 
 def _open(path: Path) -> "np.ndarray":
@@ -278,8 +293,8 @@ def _middle(size: int | None, length: int) -> slice:
 def _write(
     scan: "Scan",
     found: "Reconstruction",
-    measures: dict[str, Measure],
     levels: "Levels | None",
+    drawn: "Figure | None",
     output_path: Path | None,
     complex_path: Path | None,
     figure: Path | None,
@@ -295,44 +310,74 @@ def _write(
 
         save_array(complex_path, (found.x[0] * scan.scale).numpy())
         written.append(str(complex_path))
-    if figure is not None:
-        from calepin.report.figures import before_after, save_figure
+    if figure is not None and drawn is not None:
+        from calepin.report.figures import save_figure
 
-        truth = {} if scan.truth is None else {"original": scan.truth}
-        captions = {name: f"{m.psnr:.2f} dB" for name, m in measures.items() if m.psnr is not None}
-        images = {**truth, "adjoint": found.adjoint, "reconstruction": found.image}
-        save_figure(before_after(images, captions=captions), figure)
+        save_figure(drawn, figure)
         written.append(str(figure))
     return written
 
 
-def _report(
+def _figure(scan: "Scan", found: "Reconstruction", measures: dict[str, Measure]) -> "Figure":
+    from calepin.report.figures import before_after
+
+    truth = {} if scan.truth is None else {"original": scan.truth}
+    captions = {name: f"{m.psnr:.2f} dB" for name, m in measures.items() if m.psnr is not None}
+    images = {**truth, "adjoint": found.adjoint, "reconstruction": found.image}
+    return before_after(images, captions=captions)
+
+
+def _fit_section(scan: "Scan", found: "Reconstruction") -> "Section":
+    """Return a section on the residuals of the fit, and on those of pixels if the truth is known."""
+    import numpy as np
+
+    from calepin.report.notebook import image_snippet
+    from calepin.report.page import Section
+
+    lines = {f"start {i + 1}": line for i, line in enumerate(found.residuals.T)}
+    figure = history_figure(lines, xlabel="iteration", ylabel="relative residual ||y - A x|| / ||y||")
+    figures: dict[str, Figure | NDArray] = {"Residual of the measurements in each iteration": figure}
+    table = {
+        "measured fraction of the samples": scan.fraction,
+        "relative residual at the end": found.residual,
+    }
+    if scan.truth is not None:
+        error = found.image - scan.truth
+        table["root mean squared error of a pixel"] = float(np.sqrt(np.square(error).mean()))
+        spread = max(float(error.std()), np.finfo(float).tiny)
+        caption = "Reconstruction minus original, from -3 (black) to 3 (white) standard deviations"
+        figures[caption] = image_snippet(np.clip(0.5 + error / (6 * spread), 0, 1))
+    return Section("Residuals", "\n\n".join(scan.notes), table=table, figures=figures)
+
+
+def _show(
     output: Output,
     scan: "Scan",
     found: "Reconstruction",
     measures: dict[str, Measure],
     seconds: float,
     written: list[str],
-) -> None:
+) -> dict[str, Any]:
+    """Print what was done; return what --json prints."""
     height, width = found.image.shape[:2]
     output.line(f"{width} x {height}, {scan.fraction:.1%} of the samples, residual {found.residual:.3g}")
     if scan.truth is not None:
         output.table(["", "PSNR (dB)", "SSIM"], measure_rows(measures))
     output.line(", ".join([*written, f"{seconds:.1f} s"]))
-    output.result(
-        {
-            "width": width,
-            "height": height,
-            "fraction": scan.fraction,
-            "psnr_adjoint": measures["adjoint"].psnr,
-            "psnr": measures["reconstruction"].psnr,
-            "ssim_adjoint": measures["adjoint"].ssim,
-            "ssim": measures["reconstruction"].ssim,
-            "n_iter": found.n_iter,
-            "residual": found.residual,
-            "converged": found.converged,
-            "seconds": round(seconds, 3),
-            "peak_memory_mb": peak_memory_mb(),
-            "written": written,
-        }
-    )
+    result = {
+        "width": width,
+        "height": height,
+        "fraction": scan.fraction,
+        "psnr_adjoint": measures["adjoint"].psnr,
+        "psnr": measures["reconstruction"].psnr,
+        "ssim_adjoint": measures["adjoint"].ssim,
+        "ssim": measures["reconstruction"].ssim,
+        "n_iter": found.n_iter,
+        "residual": found.residual,
+        "converged": found.converged,
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": peak_memory_mb(),
+        "written": written,
+    }
+    output.result(result)
+    return result

@@ -7,14 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from calepin.cli.errors import FAILED, one_line
-from calepin.cli.options import Default, given, refuse
+from calepin.cli.options import Default, Force, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
+from calepin.cli.report import ReportOut
+from calepin.cli.reproduce_report import write_report
 
 __all__ = ["EXAMPLES", "reproduce"]
 
 EXAMPLES = [
     ("calepin reproduce --list", "all experiments"),
     ("calepin reproduce classical-recovery", "within a minute, into results/classical-recovery/"),
+    ("calepin reproduce '*' --report report.html", "all, in one page"),
     ("calepin reproduce 'classical-*' --scale paper --seed 1 --out runs", ""),
 ]
 
@@ -59,13 +62,16 @@ def reproduce(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for NAME/result.json and figures. [default: results]"),
     ] = None,
+    report: ReportOut = None,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Run experiments of papers and check their claims.
 
-    Writes OUT/NAME/result.json (values, claims, settings) and figures as PNG. The exit status is 1
+    Writes OUT/NAME/result.json (values, claims, settings) and figures as PNG; --report gathers all in one
+    page, which also lists the experiments that did not run. The exit status is 1
     if a claim does not hold or an experiment fails.
     """
     from calepin.core.progress import progress_bar
@@ -74,7 +80,7 @@ def reproduce(
     output = Output(quiet, as_json)
     known = installed()
     if listing:
-        running = {"--scale": scale, "--seed": seed, "--device": device, "--out": out}
+        running = {"--scale": scale, "--seed": seed, "--device": device, "--out": out, "--report": report}
         refuse(running, "has no effect with --list")
         _list(output, find(names, known) if names else list(known.values()))
         return
@@ -84,9 +90,8 @@ def reproduce(
     settings = given(scale=scale, seed=seed, device=_resolve(device or Device.auto))
     out = out or Path("results")
     out.mkdir(parents=True, exist_ok=True)
-    results: list[dict[str, Any]] = []
-    sound = True
-    for experiment in chosen:
+    outcomes: dict[str, dict[str, Any] | str] = {}
+    for i, experiment in enumerate(chosen):
         try:
             with progress_bar(experiment.name, total=100, shown=not quiet) as bar:
                 result = perform(
@@ -97,16 +102,20 @@ def reproduce(
                 )
         except Exception as error:
             # An experiment without its data must not stop the others.
+            outcomes[experiment.name] = one_line(error)
             if debug or len(chosen) == 1:
+                write_report(report, known, outcomes, [], out)
                 raise
-            sound = False
             typer.echo(f"calepin: error: {experiment.name}: {one_line(error)}", err=True)
-            continue
-        results.append(result)
-        sound = sound and all(claim["holds"] for claim in result["claims"])
-        _show(output, result, out)
+        else:
+            outcomes[experiment.name] = result
+            _show(output, result, out)
+        # after each, so that an interrupted run leaves a report
+        write_report(report, known, outcomes, [one.name for one in chosen[i + 1 :]], out)
+    results = [outcome for outcome in outcomes.values() if isinstance(outcome, dict)]
     output.result({"results": results})
-    if not sound:
+    holds = [claim["holds"] for result in results for claim in result["claims"]]
+    if len(results) < len(chosen) or not all(holds):
         raise typer.Exit(FAILED)
 
 

@@ -1,15 +1,12 @@
 """``calepin show``: plot the atoms or filters of a dictionary."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from calepin.cli.options import IMAGE_FILES, Force, Writes, refuse
+from calepin.cli.options import FIGURE_FILES, Force, Writes, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
-
-if TYPE_CHECKING:
-    import numpy as np
 
 __all__ = ["EXAMPLES", "show"]
 
@@ -22,7 +19,9 @@ EXAMPLES = [
 def show(
     dictionary: Annotated[Path, typer.Argument(metavar="DICT", help="Dictionary file.")],
     output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="PNG", help="File for the image."), Writes(*IMAGE_FILES)
+        Path,
+        typer.Option("--output", "-o", metavar="PNG", help="File for the figure."),
+        Writes(*FIGURE_FILES),
     ],
     shape: Annotated[
         str | None,
@@ -33,47 +32,28 @@ def show(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Plot the atoms of a dictionary as one image; the channels of filters are side by side."""
+    """Plot the atoms of a dictionary, each with its number; the channels of filters are side by side."""
     from calepin.core.files import load_atoms
+    from calepin.report.atoms import atom_figure, patch_shape
+    from calepin.report.figures import save_figure
 
     output = Output(quiet, as_json)
     components = load_atoms(dictionary)
     if components.ndim > 2:
         refuse({"--shape": shape}, f"has no effect: the file {dictionary} has the shape of its filters")
-        drawn_as = _draw_filters(components, output_path)
+        if components.ndim > 4:
+            raise ValueError(
+                f"filters with {components.ndim - 2} axes cannot be plotted, expected one or two"
+            )
+        given, curves = None, components.ndim == 3
     else:
-        drawn_as = _draw_atoms(components, _parse_shape(shape, components.shape[1]), output_path)
+        given = _parse_shape(shape, components.shape[1])
+        curves = given is None and patch_shape(components.shape[1]) is None
+    save_figure(atom_figure(components, given), output_path)
+    drawn_as = "curves" if curves else "patches"
     unit = "filters" if components.ndim > 2 else "atoms"
     output.line(f"{len(components)} {unit} as {drawn_as}\n{output_path}")
     output.result({"n_components": len(components), "drawn_as": drawn_as, "output": str(output_path)})
-
-
-def _draw_atoms(atoms: "np.ndarray", shape: tuple[int, ...] | None, path: Path) -> str:
-    from calepin.datasets.images import Image, write_image
-    from calepin.report.atoms import atom_curves, atom_tiles, patch_shape
-    from calepin.report.figures import save_figure
-
-    if shape is None and patch_shape(atoms.shape[1]) is None:
-        save_figure(atom_curves(atoms), path)
-        return "curves"
-    write_image(path, Image(atom_tiles(atoms, shape)))
-    return "patches"
-
-
-def _draw_filters(filters: "np.ndarray", path: Path) -> str:
-    """Plot each channel of each filter: as a curve in 1-D, as a tile in 2-D."""
-    from calepin.datasets.images import Image, write_image
-    from calepin.report.atoms import atom_curves, atom_tiles
-    from calepin.report.figures import save_figure
-
-    if filters.ndim > 4:
-        raise ValueError(f"filters with {filters.ndim - 2} axes cannot be plotted, expected one or two")
-    each = filters.reshape(-1, *filters.shape[2:])
-    if filters.ndim == 3:
-        save_figure(atom_curves(each), path)
-        return "curves"
-    write_image(path, Image(atom_tiles(each, each.shape[1:])))
-    return "patches"
 
 
 def _parse_shape(shape: str | None, n_features: int) -> tuple[int, ...] | None:

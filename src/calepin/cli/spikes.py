@@ -3,14 +3,16 @@
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from calepin.cli.options import FIGURE_FILES, SEED, Default, Force, Writes, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
+from calepin.cli.report import ReportOut, data_section, save_report
 
 if TYPE_CHECKING:
+    from calepin.report.page import Section
     from calepin.spikes.files import SpikeTrains
     from calepin.spikes.session import SpikeSession
 
@@ -26,6 +28,7 @@ EXAMPLES = [
     ("calepin spikes session.nwb -o unit.safetensors --unit 7 --align cue_time --window -0.5:1.5", ""),
 ]
 
+FIT_COLUMNS = ("", "size", "deviance", "AIC", "bits/spike", "KS", "95 % bound")
 ANALYSIS = "calepin.spikes.session:analyse_spikes"
 NWB = "calepin.spikes.files:read_nwb_spikes"
 
@@ -121,6 +124,7 @@ def spikes(
         typer.Option(metavar="A:B", help="Seconds around time zero. [default: from 0 to the end of trials]"),
         Default(NWB, "window"),
     ] = None,
+    report: ReportOut = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the KS test's correction.")] = SEED,
     force: Force = False,
     quiet: Quiet = False,
@@ -159,18 +163,53 @@ def spikes(
             callback=bar.update,
         )
     session.model.save(output_path)
-    written = [str(output_path)]
+    written = [str(path) for path in (output_path, figure, report) if path is not None]
     if figure is not None:
         from calepin.report.figures import save_figure
         from calepin.spikes.figures import session_figure
 
         save_figure(session_figure(session), figure)
-        written.append(str(figure))
     seconds = time.perf_counter() - begun
-    _report(output, session)
+    _show(output, session)
     output.line(f"{', '.join(written)}, {seconds:.1f} s")
     costs = {"seconds": round(seconds, 3), "peak_memory_mb": peak_memory_mb(), "written": written}
-    output.result(session.summary() | costs)
+    result = session.summary() | costs
+    output.result(result)
+    if report is not None:
+        title = f"Spikes of {', '.join(file.name for file in files)}"
+        save_report(
+            report, title, result, [*_sections(session), data_section(files, {"counts": data.counts})]
+        )
+
+
+def _sections(session: "SpikeSession") -> list["Section"]:
+    """Return the sections of a report: goodness of fit, figures, events, history of the neuron."""
+    import numpy as np
+
+    from calepin.report.figures import Curve, curves
+    from calepin.report.page import Section, Table
+    from calepin.spikes.figures import session_figure
+
+    model = session.model
+    names = [name for name, fit in session.fits.items() if fit.test.statistic > fit.test.band]
+    alert = f"Rejected by the KS test at 5 %: {', '.join(names)}." if names else ""
+    events = [(i + 1, *event) for i, event in enumerate(zip(model.onsets, model.amplitudes, strict=True))]
+    sections = [
+        Section(
+            "Goodness of fit",
+            "Deviance and AIC on the training trials; bits per spike, a gain over a constant rate, and the "
+            "Kolmogorov-Smirnov distance of rescaled intervals on the test trials.",
+            alert,
+            table=Table(FIT_COLUMNS, _fit_rows(session)),
+            figures={"Spikes, events, filter and KS plot": session_figure(session)},
+        ),
+        Section("Events", table=Table(("event", "onset (bins)", "amplitude"), events)),
+    ]
+    if len(model.history):
+        curve = Curve(np.arange(1, len(model.history) + 1), model.history)
+        figure = curves({"history": curve}, xlabel="bins after a spike", ylabel="effect on the predictor")
+        sections.append(Section("History", figures={"Effect of a spike on the bins after it": figure}))
+    return sections
 
 
 def _read(
@@ -213,7 +252,7 @@ def _pair(text: str | None, kind: type, option: str) -> tuple[float, float] | No
     return first, last
 
 
-def _report(output: Output, session: "SpikeSession") -> None:
+def _show(output: Output, session: "SpikeSession") -> None:
     data, model = session.data, session.model
     n_trials, n_bins = data.counts.shape
     width = "" if data.bin_width is None else f" of {1000 * data.bin_width:g} ms"
@@ -222,16 +261,22 @@ def _report(output: Output, session: "SpikeSession") -> None:
         f"{int(data.counts.sum())} spikes, {type(session.likelihood).__name__}\n"
         f"{len(model.onsets)} events, {len(model.history)} bins of history, baseline {model.baseline:.3f}"
     )
-    rows = [
-        [
+    formats = ("", "d", ".1f", ".1f", ".3f", ".4f", ".4f")
+    rows = [[format(*cell) for cell in zip(row, formats, strict=True)] for row in _fit_rows(session)]
+    output.table(FIT_COLUMNS, rows)
+
+
+def _fit_rows(session: "SpikeSession") -> list[tuple[Any, ...]]:
+    """Return the rows of a table of models."""
+    return [
+        (
             name,
-            str(fit.n_parameters),
-            f"{fit.deviance:.1f}",
-            f"{fit.aic:.1f}",
-            f"{fit.bits_per_spike:.3f}",
-            f"{fit.test.statistic:.4f}",
-            f"{fit.test.band:.4f}",
-        ]
+            fit.n_parameters,
+            fit.deviance,
+            fit.aic,
+            fit.bits_per_spike,
+            fit.test.statistic,
+            fit.test.band,
+        )
         for name, fit in session.fits.items()
     ]
-    output.table(["", "size", "deviance", "AIC", "bits/spike", "KS", "95 % bound"], rows)

@@ -45,6 +45,7 @@ _BEGINNINGS = {
     ".tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     ".pdf": (b"%PDF-",),
     ".svg": (b"<?xml", b"<svg"),
+    ".html": (b"<!DOCTYPE html><!-- calepin report -->",),  # pages of others are not replaced
 }
 
 
@@ -105,7 +106,7 @@ def check_replaced(path: str | os.PathLike) -> None:
         ours = _holds_codes(path)
     else:
         with path.open("rb") as file:
-            ours = file.read(16).startswith(_BEGINNINGS.get(suffix, ()))
+            ours = file.read(64).startswith(_BEGINNINGS.get(suffix, ()))
     if not ours:
         raise ValueError(f"cannot write {path}: it is no {suffix} file of calepin; --force replaces it")
 

@@ -248,6 +248,25 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _n_features_out(self) -> int:
         return len(self.components_)
 
+    def _html_repr(self) -> str:
+        """Return scikit-learn's HTML for notebooks, and below it the atoms of a fitted learner."""
+        html = super()._html_repr()
+        if not hasattr(self, "components_"):
+            return html
+        try:
+            from calepin.report.notebook import atoms_snippet, snippet
+
+            return html + snippet("", self._facts(), atoms_snippet(self.components_))
+        except Exception:  # a notebook shows a learner after every cell: that may never fail
+            return html
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what a notebook shows of a fitted learner besides its atoms."""
+        history = getattr(self, "history_", None)
+        if not history:
+            return {}
+        return {"passes": self.n_iter_, "objective": history[-1]["objective"], "converged": self.converged_}
+
     @property
     def _takes_missing(self) -> bool:
         """Whether NaN in X marks a missing entry."""

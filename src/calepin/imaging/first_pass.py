@@ -25,11 +25,12 @@ from calepin.learning.train import TrainState, train
 from calepin.solvers.coders.encode import dense_problem
 from calepin.solvers.coders.pursuit import PursuitCoder
 
-__all__ = ["RULES", "code_planes", "learn_atoms", "natural_atoms", "start_atoms"]
+__all__ = ["RULES", "USE_PATCHES", "atom_use", "code_planes", "learn_atoms", "natural_atoms", "start_atoms"]
 
 RULES = {rule.name: rule for rule in (KSVD, MOD, Online)}
 ERROR_CONSTANT = 1.1
 TRAINING_PATCHES = 20_000
+USE_PATCHES = 10_000  # for the use of the atoms
 BATCH_SIZE = 2_000
 NATURAL = "natural_8x8.safetensors"
 Report = Callable[[float], None]
@@ -101,6 +102,13 @@ def code_planes(
             report((c + (k + 1) / len(walk)) / len(planes))
         estimate[c] /= weight
     return estimate
+
+
+def atom_use(planes: np.ndarray, atoms: np.ndarray, *, random_state: RandomState = 0) -> np.ndarray:
+    """Return the fraction of `USE_PATCHES` random patches of planes (c, h, w) whose code has each atom."""
+    patches = random_patches(planes, int(np.sqrt(atoms.shape[1])), USE_PATCHES, random_state)
+    codes = _coder(atoms).encode(dense_problem(torch.from_numpy(patches), torch.from_numpy(atoms))).values
+    return np.bincount(codes.indices, minlength=len(atoms)) / len(patches)
 
 
 def _keep_dense(

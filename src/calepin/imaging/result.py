@@ -57,6 +57,14 @@ class DenoiseResult:
         """Standard deviation of Gaussian noise, given or estimated; None for other noise."""
         return self.noise.sigma if isinstance(self.noise, GaussianNoise) else None
 
+    def _repr_html_(self) -> str:
+        """Return the image, the noise and the atoms as HTML for notebooks."""
+        from calepin.report.notebook import atoms_snippet, image_snippet, snippet
+
+        figures = {"denoised image": image_snippet(self.image)}
+        figures |= {} if self.atoms is None else atoms_snippet(self.atoms)
+        return snippet("DenoiseResult", {"noise": self.noise}, figures)
+
 
 def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
     """Return an image as an array.

@@ -113,6 +113,8 @@ class Reconstruction:
         Largest relative residual of the fits, ``||y - A x|| / ||y||``.
     converged
         Whether all fits converged.
+    residuals
+        Relative residual of each iterate and start, (n_iter + 1, n_fits).
     """
 
     x: Tensor
@@ -121,6 +123,15 @@ class Reconstruction:
     n_iter: int
     residual: float
     converged: bool
+    residuals: NDArray[np.floating]
+
+    def _repr_html_(self) -> str:
+        """Return the images and the residual as HTML for notebooks."""
+        from calepin.report.notebook import image_snippet, snippet
+
+        figures = {name: image_snippet(getattr(self, name)) for name in ("adjoint", "image")}
+        values = {"residual": self.residual, "iterations": self.n_iter, "converged": self.converged}
+        return snippet("Reconstruction", values, figures)
 
 
 def scan_image(
@@ -342,6 +353,7 @@ def reconstruct_scan(
         reconstructor.n_iter_,
         float(reconstructor.solution_.residual.max()),
         bool(reconstructor.converged_.all()),
+        np.asarray(reconstructor.solution_.history["residual"]),
     )
 
 

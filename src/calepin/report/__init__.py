@@ -1,4 +1,4 @@
-"""Figures of atoms, curves and images."""
+"""Figures of atoms, curves and images; reports as one HTML file."""
 
 import lazy_loader
 

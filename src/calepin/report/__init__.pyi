@@ -1,4 +1,5 @@
 from .atoms import atom_curves as atom_curves
+from .atoms import atom_figure as atom_figure
 from .atoms import atom_tiles as atom_tiles
 from .atoms import patch_shape as patch_shape
 from .figures import (
@@ -15,4 +16,13 @@ from .figures import (
 )
 from .figures import (
     sheet as sheet,
+)
+from .page import (
+    Report as Report,
+)
+from .page import (
+    Section as Section,
+)
+from .page import (
+    Table as Table,
 )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,9 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_array, check_integer
 
-__all__ = ["atom_curves", "atom_tiles", "patch_shape"]
+__all__ = ["atom_curves", "atom_figure", "atom_tiles", "patch_shape"]
 
 BACKGROUND = 0.12
+DPI = 150  # of a saved figure: a pixel of an atom is a block of whole pixels
+COLOUR = "#0072B2"  # of curves, from the palette in `calepin.report.figures`
 FLAT = 0.02  # contrast is not stretched if the range of an atom is below this fraction of its magnitude
 
 
@@ -70,30 +73,126 @@ def atom_tiles(
     return canvas
 
 
-def atom_curves(atoms: ArrayLike) -> Figure:
-    """Return a figure of the atoms (n_components, n_features) as curves, each with its own scale."""
-    check_arguments(atom_curves, locals())
-    from matplotlib.collections import LineCollection
+def atom_figure(
+    atoms: ArrayLike, shape: Sequence[int] | None = None, *, labels: Sequence[str] | None = None
+) -> Figure:
+    """Return a figure of atoms or filters, each with its number: patches as tiles, others as curves.
 
+    Parameters
+    ----------
+    atoms : array of shape (n_components, n_features) or (n_components, channels, *kernel)
+        The atoms, or filters of one or two axes, whose channels are drawn one after another.
+    shape : sequence of int, optional
+        Shape of an atom as a patch, (h, w) or (h, w, 3). Default: a square patch if n_features is one,
+        otherwise atoms are curves.
+    labels : sequence of str, optional
+        A label for each atom. Default: its number, from 0, and for filters the channel.
+
+    Raises
+    ------
+    ValueError
+        If atoms have another number of axes, no patch has this number of entries, or entries are not finite.
+    """
+    check_arguments(atom_figure, locals())
+    values = check_array("atoms", atoms)
+    if not 2 <= values.ndim <= 4:
+        raise ValueError(
+            f"atoms: expected (n_components, n_features) or filters of one or two axes, got {values.shape}"
+        )
+    labels = list(map(str, range(len(values)))) if labels is None else list(labels)
+    if len(labels) != len(values):
+        raise ValueError(f"labels: expected one for each of {len(values)} atoms, got {len(labels)}")
+    if values.ndim > 2:
+        if values.shape[1] > 1:
+            labels = [f"{label}, channel {c}" for label in labels for c in range(values.shape[1])]
+        values = values.reshape(-1, *values.shape[2:])
+    if (values.ndim == 2 and shape is None and patch_shape(values.shape[1]) is None) or np.ndim(atoms) == 3:
+        return _curve_figure(values, labels)
+    return _tile_figure(_as_patches(values, shape), labels)
+
+
+def atom_curves(atoms: ArrayLike) -> Figure:
+    """Return a figure of the atoms (n_components, n_features) as curves, each with its number and scale."""
+    check_arguments(atom_curves, locals())
     values = check_array("atoms", atoms)
     if values.ndim != 2:
         raise ValueError(f"atoms: expected finite values in 2 axes, got shape {values.shape}")
+    return _curve_figure(values, [str(i) for i in range(len(values))])
+
+
+def _curve_figure(values: NDArray[np.floating], labels: Sequence[str]) -> Figure:
+    """Return curves in a grid of cells on common axes; each cell names the largest magnitude of its atom."""
+    from matplotlib.collections import LineCollection
+
     n_components, n_features = values.shape
     columns = max(1, round(math.sqrt(n_components / 2)))
     rows = math.ceil(n_components / columns)
     scale = np.abs(values).max(axis=1, keepdims=True)
-    heights = 0.42 * values / np.where(scale > 0, scale, 1)
-    x = np.linspace(0.06, 0.94, n_features)
-    cells = [(i % columns, -(i // columns) - 0.5) for i in range(n_components)]
+    heights = 0.34 * values / np.where(scale > 0, scale, 1)
+    x = np.linspace(0.06, 0.94, n_features) if n_features > 1 else np.array([0.5])
+    cells = [(i % columns, -(i // columns) - 0.58) for i in range(n_components)]
     lines = [np.column_stack([column + x, row + y]) for (column, row), y in zip(cells, heights, strict=True)]
-    axes_lines = [[(column + 0.06, row), (column + 0.94, row)] for column, row in cells]
-    figure = Figure(figsize=(min(2.2 * columns, 14), min(0.9 * rows, 16)), layout="constrained")
+    zeros = [[(column + 0.06, row), (column + 0.94, row)] for column, row in cells]
+    width = min(max(2.2 * columns, 4.4), 14)
+    figure = Figure(figsize=(width, min(max(rows, 1.6) + 0.6, 16)), layout="constrained")
     axes = figure.add_subplot()
-    axes.add_collection(LineCollection(axes_lines, colors="0.85", linewidths=0.8))
-    axes.add_collection(LineCollection(lines, colors="#0072B2", linewidths=1.2))
-    axes.set(xlim=(0, columns), ylim=(-rows, 0))
-    axes.set_axis_off()
+    axes.add_collection(LineCollection(zeros, colors="0.75", linewidths=0.8))
+    # one entry is a point, which has to be seen, too
+    axes.add_collection(LineCollection(lines, colors=COLOUR, linewidths=1.2, capstyle="round"))
+    size = _font_size(72 * width / columns, max(len(label) for label in labels) + 9)
+    for (column, row), label, largest in zip(cells, labels, scale[:, 0], strict=True):
+        _write(axes, column + 0.06, row + 0.55, label, fontsize=size, va="top", fontweight="bold")
+        _write(axes, column + 0.94, row + 0.55, f"\u00b1{largest:.2g}", fontsize=size, va="top", ha="right")
+    ends = [(column + end, str(k)) for column in range(columns) for end, k in _ends(x, n_features)]
+    axes.set_xticks([at for at, _ in ends], [text for _, text in ends], fontsize=size)
+    axes.set(xlim=(0, columns), ylim=(-rows, 0), yticks=[])
+    axes.set_xlabel("index in the atom; the line is zero, \u00b1 gives the largest magnitude", fontsize=9)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
+
+
+def _ends(x: NDArray[np.floating], n_features: int) -> list[tuple[float, int]]:
+    """Return the places of the first and the last entry in a cell, and their numbers."""
+    ends = [(float(x[0]), 0), (float(x[-1]), n_features - 1)]
+    return ends if n_features > 1 else ends[:1]
+
+
+def _tile_figure(patches: NDArray[np.float32], labels: Sequence[str]) -> Figure:
+    """Return patches in a grid of cells, each with its label above it."""
+    n_components, height, side = patches.shape[:3]
+    columns = max(4, math.ceil(math.sqrt(n_components * height / side)))
+    width = min(max(4.4, 0.62 * columns), 12)
+    size = _font_size(72 * width / columns, max(map(len, labels)))
+    # one canvas, because hundreds of images in a figure take seconds
+    zoom = max(1, round(DPI * width / columns / (1.08 * side)))
+    gap = max(1, round(0.08 * side * zoom))
+    cell = side * zoom + gap
+    band = round(1.6 * size / 72 * cell * columns / width)  # for the label, above the patch
+    rows = math.ceil(n_components / columns)
+    step = band + height * zoom
+    canvas = np.ones((rows * step, columns * cell, 3), np.float32)
+    figure = Figure(figsize=(width, width * rows * step / (columns * cell) + 0.45), layout="constrained")
+    axes = figure.add_subplot()
+    for i, (patch, label) in enumerate(zip(patches, labels, strict=True)):
+        top, left = i // columns * step + band, i % columns * cell
+        block = _stretch(patch).reshape(height, side, -1).repeat(zoom, axis=0).repeat(zoom, axis=1)
+        canvas[top : top + block.shape[0], left : left + block.shape[1]] = block
+        _write(axes, left, top - 0.25 * band, label, fontsize=size, va="baseline")
+    axes.imshow(canvas, extent=(0, canvas.shape[1], canvas.shape[0], 0))
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(f"{height} x {side} pixels each, with its own contrast; zero is mid gray", fontsize=9)
+    return figure
+
+
+def _write(axes: Any, x: float, y: float, text: str, **style: Any) -> None:
+    """Write a text that is not a formula, and that the layout need not measure: that takes seconds."""
+    axes.text(x, y, text, parse_math=False, **style).set_in_layout(False)
+
+
+def _font_size(width: float, n_letters: int) -> float:
+    """Return the size at which a text fits into a width in points."""
+    return float(np.clip(0.9 * width / (0.62 * max(n_letters, 1)), 3, 9))
 
 
 def _as_patches(atoms: ArrayLike, shape: Sequence[int] | None) -> NDArray[np.float32]:

@@ -17,7 +17,16 @@ from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_array, check_integer, check_one_of
 from calepin.core.files import atomic_write
 
-__all__ = ["COLOURS", "Curve", "before_after", "curves", "detail_window", "save_figure", "sheet"]
+__all__ = [
+    "COLOURS",
+    "Curve",
+    "before_after",
+    "curves",
+    "detail_window",
+    "gray_limits",
+    "save_figure",
+    "sheet",
+]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The palette of Okabe and Ito, which colour-blind readers can distinguish."""
@@ -74,7 +83,7 @@ def before_after(
     )
     axes = figure.subplots(2, len(images), squeeze=False, height_ratios=[panel * height / width, detail])
     step = max(1, round(max(height, width) / PANEL_PIXELS))
-    shown = _limits([image[::step, ::step] for image in images.values()])
+    shown = gray_limits([image[::step, ::step] for image in images.values()])
     for (title, image), top, bottom in zip(images.items(), axes[0], axes[1], strict=True):
         _show(top, image[::step, ::step], shown, (0, width, height, 0))
         caption = captions.get(title)
@@ -163,7 +172,8 @@ def curves(
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    if len(lines) > 1:
+        axes.legend(frameon=False)
     if title:
         axes.set_title(title, fontsize=11)
     return figure
@@ -187,7 +197,7 @@ def sheet(columns: Mapping[str, NDArray[np.floating]], *, n_rows: int = 6) -> Fi
     n_rows = min(n_rows, *(len(images) for images in columns.values()))
     figure = Figure(figsize=(1.2 * len(columns), 1.15 * n_rows + 0.3), layout="constrained")
     axes = figure.subplots(n_rows, len(columns), squeeze=False)
-    shown = _limits([images[:n_rows] for images in columns.values()])
+    shown = gray_limits([images[:n_rows] for images in columns.values()])
     for line, (title, images) in zip(axes.T, columns.items(), strict=True):
         line[0].set_title(title.replace("_", "\n"), fontsize=9)
         for place, image in zip(line, images, strict=False):
@@ -195,7 +205,7 @@ def sheet(columns: Mapping[str, NDArray[np.floating]], *, n_rows: int = 6) -> Fi
     return figure
 
 
-def _limits(images: Sequence[NDArray[np.floating]]) -> tuple[float, float]:
+def gray_limits(images: Sequence[NDArray[np.floating]]) -> tuple[float, float]:
     """Return the values of black and white: 0 and 1 for (noisy) images in [0, 1], else by quantiles."""
     values = np.concatenate([np.asarray(image, np.float64).ravel() for image in images])
     low, high = np.quantile(values, [0.005, 0.995]) if np.isfinite(values).all() else (0.0, 1.0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from calepin.core.arguments import check_arguments
@@ -112,6 +113,7 @@ def spike_figure(
     trial, bins = np.nonzero(counts[:MOST_TRIALS])
     axes[0].plot(bins * unit, trial + 1, "|", color="0.15", markersize=2.5)
     axes[0].set(ylabel="trial", title="spikes", ylim=(0, min(len(counts), MOST_TRIALS) + 1))
+    axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
     if stimulus is not None:
         axes[1].plot(np.arange(len(stimulus)) * unit, stimulus, color="0.15", linewidth=1)
         axes[1].set_ylabel("stimulus")
@@ -122,12 +124,14 @@ def spike_figure(
         axes[-1].plot(at, found.amplitudes, "o", color=COLOURS[i], markersize=max(2, 7 - 3 * i), label=name)
     for onset in () if onsets is None else onsets:
         axes[-1].axvline(onset * unit, color="0.8", linewidth=0.8, zorder=0)
-    axes[-1].set(xlabel=label, ylabel="amplitude", ylim=(0, None))
-    axes[-1].legend(frameon=False, fontsize=8)
+    axes[-1].set(xlabel=label, ylabel="event amplitude", ylim=(0, None))
+    if len(events) > 1:
+        axes[-1].legend(frameon=False, fontsize=8)
     top, bottom = right.subplots(2, 1, height_ratios=[1, 1.6])
     _draw_filters(top, filters, unit)
-    top.set(xlabel=f"{label} after onset", title="filter")
-    top.legend(frameon=False, fontsize=8)
+    top.set(xlabel=f"{label} after onset", ylabel="filter")
+    if len(filters) > 1:
+        top.legend(frameon=False, fontsize=8)
     _draw_ks(bottom, tests)
     for one in [*axes, top]:
         one.spines[["top", "right"]].set_visible(False)

@@ -79,6 +79,17 @@ class SpikeSession:
     glm: SpikeGLM
     fits: dict[str, ModelFit]
 
+    def _repr_html_(self) -> str:
+        """Return the goodness of fit and the filter as HTML for notebooks."""
+        from calepin.report.figures import Curve, curves
+        from calepin.report.notebook import snippet
+
+        filter_ = Curve(np.arange(len(self.model.filter)), self.model.filter)
+        figure = curves({"filter": filter_}, xlabel="bins after onset", ylabel="filter")
+        values = {f"bits per spike of {name}": fit.bits_per_spike for name, fit in self.fits.items()}
+        events = {"events": len(self.model.onsets), "trials": len(self.data.counts)}
+        return snippet("SpikeSession", events | values, {"filter of the events": figure})
+
     def summary(self) -> dict[str, Any]:
         """Return the results as JSON."""
         n_trials, n_bins = self.data.counts.shape
