@@ -183,7 +183,7 @@ class DictionaryLearner(BaseLearner):
             True where X was observed. Default: everywhere.
         callbacks : sequence of callables, default ()
             Functions that are called with the `TrainState` after every batch. If one returns True, the fit
-            stops.
+            stops. Rule "mod" moves its atoms at the end of a pass, after the calls for its last batch.
 
         Raises
         ------

@@ -42,7 +42,10 @@ def centred_patches(
 def random_patches(
     planes: np.ndarray, patch_size: int, n_patches: int, random_state: RandomState
 ) -> np.ndarray:
-    """Return patches (n, p * p) without their means from distinct random positions in planes (c, h, w)."""
+    """Return patches (n, p * p) without their means from distinct random positions in planes (c, h, w).
+
+    They are in the order of their positions: shuffle them before a split into training and test patches.
+    """
     check_arguments(random_patches, locals())
     check_array("planes", planes, ndim=3)
     check_integer("n_patches", n_patches)
