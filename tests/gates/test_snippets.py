@@ -34,6 +34,73 @@ digits = rng.random((50, 64))
 import numpy, calepin
 calepin.DictionaryLearner.from_components(numpy.eye(4)).save("natural.safetensors")
 """,
+    "how-to/missing-data.md": """
+import numpy
+rng = numpy.random.default_rng(0)
+X = rng.standard_normal((200, 16))
+observed = rng.random(X.shape) < 0.8
+""",
+    "how-to/larger-than-memory.md": """
+import numpy
+rng = numpy.random.default_rng(0)
+paths = [f"part{k}.npy" for k in range(3)]
+for path in ["patches.npy", *paths]:
+    numpy.save(path, rng.standard_normal((200, 16)))
+""",
+    "how-to/choose-alpha.md": """
+from calepin.datasets import simulate_sparse
+X = simulate_sparse(300, 16, 32, n_nonzero=2, noise=0.1).X
+""",
+    "how-to/coming-from.md": """
+import numpy
+rng = numpy.random.default_rng(0)
+X, atoms = rng.standard_normal((20, 16)), rng.standard_normal((24, 16))
+atoms /= numpy.linalg.norm(atoms, axis=1, keepdims=True)
+""",
+    "how-to/resume.md": """
+import numpy
+X = numpy.random.default_rng(0).standard_normal((200, 16))
+""",
+    "how-to/gpu.md": """
+import numpy
+X = numpy.random.default_rng(0).standard_normal((200, 16))
+""",
+    "how-to/save-and-share.md": """
+import calepin
+import numpy
+X = numpy.random.default_rng(0).standard_normal((200, 16))
+numpy.save("atoms.npy", X[:32] / numpy.linalg.norm(X[:32], axis=1, keepdims=True))
+learner = calepin.DictionaryLearner(32, alpha=0.5, max_iter=2, random_state=0).fit(X)
+""",
+    "how-to/denoise-images.md": """
+import numpy
+from calepin.datasets import Image, write_image
+rng = numpy.random.default_rng(0)
+noisy = numpy.clip(numpy.linspace(0, 1, 32) + 0.1 * rng.standard_normal((32, 32)), 0, 1)
+write_image("photo.png", Image(noisy))
+counts = rng.poisson(20 * numpy.linspace(0.1, 1, 32), (32, 32)).astype(float)
+""",
+    "how-to/kspace-files.md": """
+import h5py, numpy
+rng = numpy.random.default_rng(0)
+with h5py.File("scan.h5", "w") as file:
+    shape = (3, 2, 32, 32)
+    file["kspace"] = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype("complex64")
+""",
+    "how-to/spikes-from-files.md": """
+import numpy
+from calepin.spikes import simulate_spikes
+drive = numpy.zeros(300)
+for onset in (50, 130, 210):
+    drive[onset : onset + 40] += 3 * numpy.hanning(40)
+numpy.save("counts.npy", simulate_spikes(30, 300, drive=drive, baseline=-4.0).counts)
+""",
+    "how-to/filters-from-files.md": """
+import numpy
+from calepin.datasets import simulate_convolutional
+simulated = simulate_convolutional(20, (200,), kernel_size=(50,), likelihood="gaussian")
+numpy.save("signals.npy", simulated.X[:, 0])
+""",
     "reference/versions.md": """
 import numpy
 from safetensors.numpy import save_file
@@ -48,6 +115,7 @@ SMALLER = {
         ("DictionaryLearner(\n    1024", "DictionaryLearner(\n    32"),
         ('pretrained("vae-mnist")', 'pretrained("vae-digits")'),
     ],
+    "how-to/kspace-files.md": [("(scan, random_state", "(scan, max_iter=2, random_state")],
     "index.md": [("simulate_convolutional(40, (500,)", "simulate_convolutional(10, (200,)")],
 }
 
