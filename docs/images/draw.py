@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import calepin
-from calepin.datasets import load_sample, simulate_convolutional
-from calepin.metrics import match_filters, psnr
+from calepin.datasets import load_sample
+from calepin.metrics import psnr
 from calepin.operators import SubsampledHadamard
 from calepin.report import atom_tiles
+from calepin.spikes import SpikeTrains, analyse_spikes, simulate_spikes
 
 HERE = Path(__file__).parent
 BLUE, ORANGE = "#0072B2", "#D55E00"  # of Okabe and Ito: told apart by the colour-blind, too
@@ -47,22 +48,32 @@ def denoise() -> Figure:
 
 
 def events() -> Figure:
-    """Draw spike counts of 25 trials, and two learned event shapes beside the true ones."""
-    data = simulate_convolutional(600, (400,), n_components=2, kernel_size=(50,), offset=-3.0, random_state=0)
-    learner = calepin.ConvolutionalDictionaryLearner(
-        2, 50, likelihood="binomial", trials=25, random_state=0
-    ).fit(data.X)
+    """Draw the spikes of a neuron, when events were found in them, and the learned response to an event."""
+    time = np.arange(60)
+    response = 3.2 * np.exp(-0.5 * ((time - 14) / 5) ** 2) - 1.5 * np.exp(-0.5 * ((time - 38) / 9) ** 2)
+    onsets = np.array([90, 215, 390, 520, 705, 850])
+    drive = np.zeros(1000)
+    for onset in onsets:
+        drive[onset : onset + 60] += response
+    history = [-3.0, -3.0, -2.0]
+    simulated = simulate_spikes(60, 1000, drive=drive, baseline=-4.2, history=history, random_state=0)
+    trains = SpikeTrains(simulated.counts, bin_width=0.001)
+    model = analyse_spikes(trains, kernel_size=60, order=5).model
+    # counts determine onsets and response only up to a common shift
+    delay = round(float(np.mean(model.onsets) - np.mean(onsets)))
+    found, learned = model.onsets - delay, np.ravel(model.filter) / np.linalg.norm(model.filter)
     figure = Figure(figsize=(9, 3), layout="constrained")
-    counts, *shapes = figure.subplots(1, 3, width_ratios=[2, 1, 1])
-    counts.bar(np.arange(400), data.X[0, 0], width=1, color="0.4")
-    counts.set(title="spikes in 25 trials", xlabel="time (ms)", ylabel="count", xlim=(0, 400))
-    learned = match_filters(learner.components_, data.atoms, max_shift=None).align(learner.components_)
-    learned /= np.linalg.norm(learned, axis=(1, 2), keepdims=True)
-    for i, axis in enumerate(shapes):
-        axis.plot(data.atoms[i, 0], color=BLUE, linewidth=4, alpha=0.5, label="true")
-        axis.plot(learned[i, 0], color=ORANGE, label="learned")
-        axis.set(title=f"event {i + 1}", xlabel="time (ms)", ylabel="log-odds")
-    figure.legend(*shapes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    raster, shape = figure.subplots(1, 2, width_ratios=[3, 2])
+    trial, bin_ = np.nonzero(trains.counts)
+    raster.plot(bin_, trial, "|", color="0.3", markersize=2)
+    raster.plot(onsets, np.full(len(onsets), 62.0), "v", color=BLUE, label="true events")
+    raster.plot(found, np.full(len(found), -3.0), "^", color=ORANGE, label="found")
+    raster.set(title="spikes of 60 trials", xlabel="time (ms)", ylabel="trial", xlim=(0, 1000), ylim=(-6, 65))
+    raster.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
+    shape.plot(time, response / np.linalg.norm(response), color=BLUE, linewidth=4, alpha=0.5, label="true")
+    shape.plot(time + delay, learned, color=ORANGE, label="learned")
+    shape.set(title="response to an event", xlabel="time after the event (ms)", ylabel="log-odds, norm 1")
+    shape.legend(frameon=False)
     return figure
 
 
