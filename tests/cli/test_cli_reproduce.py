@@ -97,7 +97,7 @@ def test_a_gpu_that_is_not_there_is_refused(capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     "option",
-    [["--scale", "quick"], ["--seed", "0"], ["--device", "cpu"], ["--out", "a"], ["--report", "a.htm"]],
+    [["--scale", "quick"], ["--seed", "0"], ["--device", "cpu"], ["--out", "a"], ["--report", "a.html"]],
 )
 def test_an_option_of_a_run_is_refused_with_a_list(capsys, option):
     assert main(["reproduce", "--list", *option]) == 2

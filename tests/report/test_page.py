@@ -133,9 +133,8 @@ def contrast(a, b):
 
 def test_texts_have_the_contrast_of_wcag_aa_in_light_and_dark_and_in_print():
     html = Report("a", []).html()
-    themes = [
-        dict(re.findall(r"--([a-z-]+): (#\w+)", block)) for block in re.findall(r":root \{([^}]*)\}", html)
-    ]
+    blocks = re.findall(r":root \{([^}]*)\}", html)
+    themes = [dict(re.findall(r"--([a-z-]+): (#\w+)", block)) for block in blocks]
     assert len(themes) == 3
     full = {"#fff": "#ffffff", "#000": "#000000", "#444": "#444444"}
     for theme in themes:

@@ -89,7 +89,7 @@ def _run_sections() -> list["Section"]:
     return [
         Section("Warnings and notes", messages),
         Section("Settings", table=Table(("option", "value", ""), rows)),
-        Section("How it was made", table=made | {"seconds": round(running.seconds, 1)} | versions()),
+        Section("How it was made", table=made | {"seconds in all": round(running.seconds, 1)} | versions()),
     ]
 
 
