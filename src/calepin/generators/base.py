@@ -109,6 +109,7 @@ def _prepare_forward_mode() -> None:
     """Load the module that torch loads at the first use of forward mode, without torch's own warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)  # what it is since torch 2.14
         import torch._decomp.decompositions_for_jvp  # noqa: F401
 
 
