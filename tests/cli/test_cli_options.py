@@ -63,6 +63,7 @@ class Calls:
 
 
 LEARNING = {
+    "--report": "report.html",
     "--init": "random",
     "--max-iter": "1",
     "--tol": "10",
@@ -152,7 +153,7 @@ CALLS = {
         {"--figure": "figure.png", "--kernel-size": "9", "--n-events": "1", "--train": "0:8", "--order": "1"}
         | {"--baseline": "30:42", "--coder": "pursuit", "--alpha": "0.01", "--n-rounds": "2", "--seed": "1"}
         | {"--variable": "other", "--unit": "2", "--bin-width": "0.002", "--align": "cue"}
-        | {"--window": "0.01:0.1"},
+        | {"--window": "0.01:0.1", "--report": "report.html"},
     ),
     "reconstruct": Calls(
         {
@@ -176,6 +177,7 @@ CALLS = {
         {"--operator": "dct", "--ratio": "0.5", "--acceleration": "3"}
         | {"--pattern": "columns", "--mask": "L.npy", "--columns": "2:14", "--slice": "0", "--size": "12"}
         | {"--max-iter": "4", "--n-starts": "2", "--complex": "coils.npy", "--figure": "figure.png"}
+        | {"--report": "report.html"}
         | {"--seed": "1", "--range": "0:0.8"},
         frozenset({"--sample", "--mri"}),
     ),

@@ -61,3 +61,29 @@ def test_what_goes_wrong_is_one_line(transferred, run, monkeypatch, changed, mes
     assert err.count("\n") == 1
     assert not out
     assert not (transferred / "m.safetensors").exists()
+
+
+@pytest.mark.filterwarnings("ignore::calepin.estimators.UnderdeterminedWarning")
+def test_a_report_shows_the_layer_and_the_numbers_of_json(transferred, tmp_path, run):
+    page = tmp_path / "r.html"
+    data, model = transferred / "new.npy", tmp_path / "m.safetensors"
+    status, out, _ = run(
+        "transfer",
+        "-g",
+        "vae-digits",
+        "--data",
+        data,
+        "-o",
+        model,
+        "--max-iter",
+        "1",
+        "--report",
+        page,
+        "--json",
+    )
+    assert status == 0
+    text, printed = page.read_text(), json.loads(out)
+    assert f"{printed['objective']:.6g}" in text
+    assert f"determine {printed['directions_determined']} of its {printed['directions']} directions" in text
+    assert text.count("<img") == 3
+    assert printed["written"] == [str(model), str(page)]
