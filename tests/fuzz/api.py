@@ -35,7 +35,10 @@ REFUSED = {
     "dates", "yes", "bytes", "upper case", "no word", "complex",
 }  # fmt: skip
 # Free texts, and arguments whose values have no bound.
-FREE = {"title", "xlabel", "ylabel", "names", "checkpoint", "random_state", "params"}
+FREE = {
+    "title", "xlabel", "ylabel", "names", "checkpoint", "random_state", "params", "made", "text", "alert",
+    "aside", "details", "rows", "columns", "labels",
+}  # fmt: skip
 # Maps in inner loops do not look at the values they are given: NaN gives NaN.
 MAPS = re.compile(
     r"(operators\.\w+\.(forward|adjoint)|operators\.(centred|root|estimate)\w*|likelihoods\.\w+\.(nll|mean|score|sample)"
