@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from calepin.core.arguments import check_arguments, check_fields
-from calepin.core.checks import check_array
+from calepin.core.checks import check_array, check_integer
 from calepin.core.files import atomic_write
 
 __all__ = ["Report", "Section", "Table", "cell_text", "data_uri", "require_jinja2"]
@@ -43,6 +43,8 @@ class Table:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for i in self.failed:
+            check_integer("failed", i, least=0, most=max(0, len(self.rows) - 1))
         for row in self.rows:
             if isinstance(row, str) or len(row) != len(self.columns):
                 raise ValueError(f"rows: expected {len(self.columns)} cells in each row, got {row!r:.60}")
