@@ -35,15 +35,8 @@ REFUSED = {
     "dates", "yes", "bytes", "upper case", "no word", "complex",
 }  # fmt: skip
 # Free texts, and arguments whose values have no bound.
-<<<<<<< HEAD
-FREE = {
-    "title", "xlabel", "ylabel", "names", "checkpoint", "random_state", "params", "made", "text", "alert",
-    "aside", "details", "rows", "columns", "labels",
-}  # fmt: skip
-=======
 FREE = {"title", "xlabel", "ylabel", "names", "checkpoint", "random_state", "params"}
 FREE |= {"text", "alert", "aside", "made", "labels", "details", "table", "rows", "columns"}  # of reports
->>>>>>> h_report
 # Maps in inner loops do not look at the values they are given: NaN gives NaN.
 MAPS = re.compile(
     r"(operators\.\w+\.(forward|adjoint)|operators\.(centred|root|estimate)\w*|likelihoods\.\w+\.(nll|mean|score|sample)"

@@ -14,11 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from calepin.core.arguments import check_arguments, check_fields
-<<<<<<< HEAD
-from calepin.core.checks import check_array, is_integer
-=======
 from calepin.core.checks import check_array, check_integer
->>>>>>> h_report
 from calepin.core.files import atomic_write
 
 __all__ = ["Report", "Section", "Table", "cell_text", "data_uri", "require_jinja2"]
@@ -47,15 +43,8 @@ class Table:
 
     def __post_init__(self) -> None:
         check_fields(self)
-<<<<<<< HEAD
-        if not all(is_integer(row) and 0 <= row < len(self.rows) for row in self.failed):
-            raise ValueError(
-                f"failed: expected numbers of rows below {len(self.rows)}, got {self.failed!r:.60}"
-            )
-=======
         for i in self.failed:
             check_integer("failed", i, least=0, most=max(0, len(self.rows) - 1))
->>>>>>> h_report
         for row in self.rows:
             if isinstance(row, str) or len(row) != len(self.columns):
                 raise ValueError(f"rows: expected {len(self.columns)} cells in each row, got {row!r:.60}")
