@@ -17,6 +17,7 @@ from scipy import sparse
 
 from calepin.core.arguments import check_arguments
 from calepin.core.arrays import as_array, read_rows
+from calepin.core.checks import check_integer
 
 __all__ = ["ArrayBatches", "Batch", "Batches", "BlockBatches", "IterableBatches", "permuted"]
 
@@ -110,6 +111,8 @@ class ArrayBatches:
         self.X, self.mask, self.missing, self.seed = X, mask, missing, seed
         self.n_samples, self.batch_size = n, n if batch_size is None else min(batch_size, n)
         self.dtype, self.device = dtype, device
+        check_integer("world", world)
+        check_integer("rank", rank, least=0, most=world - 1)
         self.rank, self.world = rank, world
         self.n_steps: int | None = -(-n // (self.batch_size * world))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from calepin.core.arguments import check_arguments
 from calepin.core.checkpoint import describe
+from calepin.core.checks import check_integer
 from calepin.learning.batches import Batch, permuted
 from calepin.likelihoods import Binomial, Likelihood
 from calepin.operators.base import LinearOperator
@@ -83,6 +84,7 @@ class SignalBatches:
         device: torch.device | str | None = None,
     ) -> None:
         check_arguments(SignalBatches.__init__, locals())
+        check_integer("batch_size", batch_size, optional=True)
         if not len(signals):
             raise ValueError("signals: expected at least one, got none")
         self.signals, self.likelihood, self.trials = signals, likelihood, trials
