@@ -21,7 +21,7 @@ help: ## this list
 demo: $(VENV)/.package ## denoise a photograph with a dictionary learned from its own patches
 	@mkdir -p $(OUT)
 	$(BIN)/calepin denoise --sample camera --add-noise 25 --seed 0 --output $(OUT)/denoised.png \
-	  --atoms-image $(OUT)/atoms.png --figure $(OUT)/before-after.png
+	  --atoms-image $(OUT)/atoms.png --figure $(OUT)/before-after.png --report $(OUT)/report.html
 
 test: $(VENV)/.test ## the whole test suite
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
@@ -72,7 +72,7 @@ $(VENV)/.torch:
 	touch $@
 
 $(VENV)/.package: $(VENV)/.torch pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install -c constraints.txt -e '.[report]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.package

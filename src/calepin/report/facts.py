@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from calepin.core.package import version
+
 __all__ = ["array_facts", "file_facts", "versions"]
 
 HASHED = 2**30  # larger files are not hashed: it would take seconds
@@ -49,7 +51,8 @@ def versions() -> dict[str, Any]:
     import torch
 
     return {
-        **{name: _version(name) for name in ("calepin", *PACKAGES)},
+        "calepin": version(),
+        **{name: _version(name) for name in PACKAGES},
         "Python": platform.python_version(),
         "system": platform.platform(),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} CPUs",
