@@ -347,7 +347,7 @@ def _fit_section(scan: "Scan", found: "Reconstruction") -> "Section":
         spread = max(float(error.std()), np.finfo(float).tiny)
         caption = "Reconstruction minus original, from -3 (black) to 3 (white) standard deviations"
         figures[caption] = image_snippet(np.clip(0.5 + error / (6 * spread), 0, 1))
-    return Section("Residuals", "\n\n".join(scan.notes), table=table, figures=figures)
+    return Section("Residuals", table=table, figures=figures)
 
 
 def _show(

@@ -177,9 +177,8 @@ def spikes(
     output.result(result)
     if report is not None:
         title = f"Spikes of {', '.join(file.name for file in files)}"
-        save_report(
-            report, title, result, [*_sections(session), data_section(files, {"counts": data.counts})]
-        )
+        shown = {name: value for name, value in result.items() if name != "models"}  # they have a table
+        save_report(report, title, shown, [*_sections(session), data_section(files, {"counts": data.counts})])
 
 
 def _sections(session: "SpikeSession") -> list["Section"]:
