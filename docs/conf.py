@@ -88,6 +88,7 @@ sphinx_gallery_conf = {
     "reference_url": {"calepin": None},
     "backreferences_dir": "reference/api/examples",
     "show_memory": False,
+    "capture_repr": (),  # a figure is shown, not named
     "write_computation_times": False,  # its pages load scripts from the network
     "show_signature": False,
     "remove_config_comments": True,
