@@ -165,3 +165,10 @@ def test_no_path_is_named():
         learner.save(None)  # pyright: ignore
     with pytest.raises(TypeError, match="path: expected a path, got None"):
         calepin.DictionaryLearner.load(None)  # pyright: ignore
+
+
+@pytest.mark.parametrize(("dtype", "noted"), [(np.float64, True), (np.float16, True), (np.float32, False)])
+def test_another_depth_of_floats_is_said(tmp_path, dtype, noted):
+    tifffile.imwrite(tmp_path / "floats.tif", RNG.random((20, 20)).astype(dtype))
+    notes = read_image(tmp_path / "floats.tif").notes
+    assert any("are written with 32" in note for note in notes) == noted

@@ -340,6 +340,8 @@ def _image(
             f"{n} of its samples are NaN or infinite: missing pixels must be filled or cut off first"
         )
     bits = channels.dtype.itemsize * 8
+    if channels.dtype.kind == "f" and bits != 32:
+        notes = (*notes, f"floats of {bits} bits are written with 32")
     n_colours = 1 if channels.shape[2] <= 2 else 3
     has_alpha = channels.shape[2] != n_colours
     levels = None
