@@ -119,3 +119,13 @@ def test_a_dictionary_is_no_checkpoint(tmp_path):
     save_arrays(tmp_path / "atoms", "dictionary", {"components": X}, {})
     with pytest.raises(ValueError, match="checkpoint: expected a new file or a checkpoint of such a run"):
         fit("dictionary", checkpoint=tmp_path / "atoms")
+
+
+def test_a_second_writer_of_a_checkpoint_is_said(tmp_path):
+    first, second = (Checkpoint(tmp_path / "run", "test", {}) for _ in range(2))
+    first.save({"z": np.ones(2)}, {})
+    first.save({"z": np.ones(2)}, {})  # one's own file is no other's
+    with pytest.warns(RuntimeWarning, match="was written by another run"):
+        second.save({"z": np.zeros(2)}, {})
+    with pytest.warns(RuntimeWarning, match="was written by another run"):
+        first.save({"z": np.ones(2)}, {})

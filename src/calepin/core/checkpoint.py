@@ -69,16 +69,24 @@ class Checkpoint:
         self.path, self.kind, self.seconds = Path(path), kind, seconds
         self.settings = describe(settings)
         self._saved = time.monotonic()
+        self._written = _version_of(path)
 
     def is_due(self) -> bool:
         """Return whether more than `seconds` have passed since the last checkpoint."""
         return time.monotonic() - self._saved > self.seconds
 
     def save(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> None:
-        """Write tensors (or arrays) and JSON scalars."""
+        """Write tensors (or arrays) and JSON scalars; warn if another run has written the file."""
+        if _version_of(self.path) not in (None, self._written):
+            warnings.warn(
+                f"checkpoint: {self.path} was written by another run, whose state is replaced: give each run "
+                "a file of its own",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         arrays = dict(_as_real(name, value) for name, value in tensors.items())
         save_arrays(self.path, self.kind, arrays, {"settings": self.settings, "scalars": dict(scalars)})
-        self._saved = time.monotonic()
+        self._saved, self._written = time.monotonic(), _version_of(self.path)
 
     def save_or_warn(self, tensors: Mapping[str, Any], scalars: Mapping[str, Any]) -> None:
         """Do what `save` does; warn if the file cannot be written, because the run is worth more than it."""
@@ -96,6 +104,15 @@ class Checkpoint:
     def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Return the saved tensors and scalars, or None if there is no file. See `load_checkpoint`."""
         return load_checkpoint(self.path, self.kind, self.settings) if self.path.exists() else None
+
+
+def _version_of(path: str | os.PathLike) -> tuple[int, int] | None:
+    """Return what changes whenever a file is replaced, None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def load_checkpoint(
