@@ -175,7 +175,7 @@ _QUICK = Settings(n_draws=3, n_batch=400, n_iter=30)
 
 GEN_CONVERGENCE = Experiment(
     name="gen-convergence",
-    shows="Algorithm 1 converges geometrically from a Delta-close start; noise leaves a floor",
+    shows="Algorithm 1, decoding from the true latents, converges geometrically; noise leaves a floor",
     source="Dictionary learning under generative coefficient priors 2022, Thms. 5.1 and 5.2",
     quick=_QUICK,
     paper=replace(_QUICK, n_draws=20, n_batch=4000, n_iter=100),
