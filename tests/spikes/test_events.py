@@ -111,7 +111,7 @@ def test_bad_input_is_named(counts):
     ]:
         with pytest.raises(ValueError, match=message):
             fit_event_model(counts, start, **settings)
-    with pytest.raises(ValueError, match="y: expected at least one spike, got none in 40000 bins"):
+    with pytest.raises(ValueError, match="counts: expected at least one spike, got none in 40000 bins"):
         fit_event_model(0 * counts, START)
-    with pytest.raises(ValueError, match=r"y: expected whole numbers \(counts\)"):
+    with pytest.raises(ValueError, match=r"counts: expected whole numbers \(counts\)"):
         fit_event_model(0.5 * counts, START)

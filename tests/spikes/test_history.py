@@ -81,7 +81,7 @@ def test_a_refractory_neuron_has_no_maximum_without_a_ridge():
 
 def test_bad_input_is_named():
     counts = np.zeros((2, 30))
-    with pytest.raises(ValueError, match="y: expected at least one spike"):
+    with pytest.raises(ValueError, match="counts: expected at least one spike"):
         fit_spike_glm(counts)
     counts[0, 5] = 1
     for arguments, settings, message in [

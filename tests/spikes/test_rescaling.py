@@ -87,7 +87,7 @@ def test_bits_a_spike_count_twofold_gains():
 def test_what_has_no_intervals_is_refused():
     counts = np.zeros((2, 10))
     eta = np.zeros((2, 10))
-    with pytest.raises(ValueError, match="y: expected at least one spike"):
+    with pytest.raises(ValueError, match="counts: expected at least one spike"):
         ks_test(eta, counts)
     counts[0, 3] = 1
     with pytest.raises(ValueError, match="counts: expected at least two spikes"):

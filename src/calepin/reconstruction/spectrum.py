@@ -233,7 +233,8 @@ def measurements_needed(
     error : float
         Squared error relative to the energy of the signal.
     constant : float
-        C, which the theorems do not give; the default is above the largest value found in experiments.
+        C, which the theorems do not give; the default is above the largest value in ``cs-linear``.
+        Other kernels and signals may need more.
 
     Returns
     -------

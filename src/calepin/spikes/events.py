@@ -229,7 +229,7 @@ def fit_event_model(
     check_arguments(fit_event_model, locals())
     y = check_trials(counts)
     likelihood = Binomial() if likelihood is None else likelihood
-    check_counts(y, likelihood=likelihood)
+    check_counts(y, likelihood=likelihood, name="counts")
     if isinstance(likelihood, Binomial) and isinstance(likelihood.trials, torch.Tensor):
         raise ValueError("likelihood: expected one number of trials for all bins, got a tensor")
     h = _check_filter(start, y.shape[1])

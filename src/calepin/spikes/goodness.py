@@ -91,16 +91,19 @@ def moments(eta: Floats, y: Floats, *, likelihood: Binomial | Poisson) -> tuple[
     return value, mean.reshape(eta.shape), weight.reshape(eta.shape)
 
 
-def check_counts(y: Floats, *, likelihood: Binomial | Poisson) -> None:
-    """Raise ValueError unless y are counts, some above zero and some below the number of trials."""
+def check_counts(y: Floats, *, likelihood: Binomial | Poisson, name: str = "y") -> None:
+    """Raise ValueError by `name` unless y are counts, some above zero and some below the number of trials."""
     _check_family(likelihood)
     if not y.size:
-        raise ValueError(f"y: expected counts, got an empty array of shape {y.shape}")
-    likelihood.check(torch.tensor(y))
+        raise ValueError(f"{name}: expected counts, got an empty array of shape {y.shape}")
+    try:
+        likelihood.check(torch.tensor(y))
+    except ValueError as error:
+        raise ValueError(f"{name}{str(error).removeprefix('y')}") from None
     if not y.any():
-        raise ValueError(f"y: expected at least one spike, got none in {y.size} bins")
+        raise ValueError(f"{name}: expected at least one spike, got none in {y.size} bins")
     if isinstance(likelihood, Binomial) and (y == _trials(likelihood, y)).all():
-        raise ValueError(f"y: expected some counts below their trials, got none in {y.size} bins")
+        raise ValueError(f"{name}: expected some counts below their trials, got none in {y.size} bins")
 
 
 def _checked(eta: ArrayLike, y: ArrayLike, likelihood: Binomial | Poisson) -> tuple[Floats, Floats]:

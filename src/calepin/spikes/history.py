@@ -24,6 +24,7 @@ from calepin.core.checks import check_array, check_integer, check_number
 from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes._kernels import add_history, history_products
 from calepin.spikes.glm import GLMFit, fit_design
+from calepin.spikes.goodness import check_counts
 
 __all__ = ["ORDERS", "SpikeGLM", "check_trials", "fit_spike_glm", "history_predictor", "select_order"]
 
@@ -117,6 +118,7 @@ def fit_spike_glm(
     check_integer("order", order, least=0, most=y.shape[1] - 1)
     check_number("ridge", ridge, least=0)
     check_number("history_ridge", history_ridge, least=0)
+    check_counts(y, likelihood=likelihood, name="counts")
     design = TrialDesign(y, S, order, _names(names, S.shape[1], order))
     ridges = np.concatenate([[0.0], np.full(S.shape[1], ridge), np.full(order, history_ridge)])
     fit = fit_design(

@@ -120,7 +120,7 @@ def rescaled_intervals(
     eta, y = check_array("eta", eta), check_array("counts", counts)
     if eta.shape != y.shape:
         raise ValueError(f"eta: expected the shape of counts, {y.shape}, got {eta.shape}")
-    check_counts(y, likelihood=likelihood)
+    check_counts(y, likelihood=likelihood, name="counts")
     if isinstance(likelihood, Binomial) and np.any(np.asarray(likelihood.trials) != 1):
         raise ValueError("likelihood: expected trials of 1, since the sum of several trains has no intervals")
     bins = np.repeat(np.arange(y.size), y.ravel().astype(np.intp))
