@@ -5,7 +5,7 @@ W_d. Here both networks are trained alike: the same layers, loss, optimiser and 
 events. They differ in their ties alone.
 
 From filters near the true ones the paper finds all three dictionaries of DCEA-UC farther from the truth than
-they began. That is claimed for H. W_e stays about where it began, W_d ends nearer: their errors are values.
+they began. That is claimed for H. W_e stays about where it began, W_d mostly ends nearer: their errors are values.
 Away from the truth (windows of the data with much energy) no dictionary of the untied network comes as near
 as the filters of the tied one.
 """
@@ -67,7 +67,7 @@ class Settings:
     planted: Planted = field(default_factory=Planted)
     n_draws: int = 3
     threshold: float = 0.6
-    n_unfold: int = 60
+    n_unfold: int = 40
     n_passes: tuple[int, int] = (8, 20)
     batch_size: int = 50
     learning_rate: float = 0.02
