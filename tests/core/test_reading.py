@@ -179,3 +179,9 @@ def test_settings_cannot_declare_layers_that_the_file_does_not_hold(tmp_path):
         save_arrays(path, kind, arrays, json.loads(text.replace(key, key.replace("3", "300000"))))
         with pytest.raises(FileFormatError, match=rf"{name}\.safetensors.*settings contain 300000"):
             read(path)
+
+
+def test_an_absurd_size_is_not_printed_digit_by_digit(tmp_path):
+    (tmp_path / "huge").write_bytes(b"0" * 10)
+    with pytest.raises(FileFormatError, match="declares over 10.15 bytes, the file holds 10"):
+        check_declared(tmp_path / "huge", 10**900)

@@ -8,6 +8,7 @@ from scipy.io import savemat
 
 from calepin.core.errors import FileFormatError
 from calepin.spikes import SpikeTrains, join_trials, read_nwb_spikes, read_spikes
+from calepin.spikes.nwb import listed
 
 
 @pytest.fixture
@@ -132,3 +133,8 @@ def test_what_an_nwb_file_lacks_is_named(nwb_file, tmp_path):
     path.write_bytes(b"no")
     with pytest.raises(FileFormatError, match="is not a readable NWB file"):
         read_nwb_spikes(path)
+
+
+def test_names_of_variables_are_listed_in_one_short_line():
+    found = listed(["rate", "x" * 5000, "a\x00\nb"])
+    assert found == f"rate, {'x' * 40}, a??b"

@@ -80,8 +80,9 @@ def check_declared(
         held = os.stat(path).st_size
     most = largest_declared(held)
     if declared > most and not trusts(trusted):
+        size = f"{declared}" if declared < 10**15 else "over 10^15"  # a damaged header may name any number
         raise FileFormatError(
-            f"{path} declares {declared} bytes, the file holds {held}: expected at most {most} "
+            f"{path} declares {size} bytes, the file holds {held}: expected at most {most} "
             f"({VARIABLE}=1 lifts the limit for files that you trust)"
         )
 
@@ -98,7 +99,9 @@ def check_sizes(settings: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         if isinstance(value, dict | list):
             values.extend(value.values() if isinstance(value, dict) else value)
         elif isinstance(value, int) and value > LARGEST_SIZE and sizes and value not in sizes:
-            raise ValueError(f"its settings contain {value}, which is not the size of any of its arrays")
+            raise ValueError(
+                f"its settings contain {f'{value}':.40}, which is not the size of any of its arrays"
+            )
 
 
 def read_npy(path: str | os.PathLike, *, memory_map: bool = False) -> NDArray[Any]:

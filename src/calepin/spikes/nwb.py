@@ -107,6 +107,6 @@ def _alignment(path: Path, found: dict[str, NDArray[Any]], align: str) -> tuple[
 
 
 def listed(names: Any) -> str:
-    """Return the first of some names in one line."""
-    names = [str(name) for name in names]
+    """Return the first of some names in one line; a damaged file may hold any bytes as a name."""
+    names = ["".join(c if c.isprintable() else "?" for c in str(name)[:40]) for name in names]
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"
