@@ -68,7 +68,7 @@ def test_signed_bytes_of_a_tiff_keep_their_sign(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"rule": "noodl"}, {"coder": "iht"}])
 def test_hard_thresholds_work_with_nonnegative_atoms(settings):
-    learner = calepin.DictionaryLearner(32, alpha=0.3, nonnegative_atoms=True, random_state=0, **settings)
+    learner = calepin.DictionaryLearner(32, alpha=0.03, nonnegative_atoms=True, random_state=0, **settings)
     atoms = learner.fit(np.abs(X)).components_
     assert np.isfinite(atoms).all()
     assert atoms.min() >= 0
