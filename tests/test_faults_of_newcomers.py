@@ -14,6 +14,7 @@ from calepin import GaussianNoise
 from calepin.core.files import load_arrays, save_arrays
 from calepin.datasets import read_image
 from calepin.imaging import estimate_noise
+from calepin.learning import DivergedError
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((60, 8))
@@ -172,3 +173,13 @@ def test_another_depth_of_floats_is_said(tmp_path, dtype, noted):
     tifffile.imwrite(tmp_path / "floats.tif", RNG.random((20, 20)).astype(dtype))
     notes = read_image(tmp_path / "floats.tif").notes
     assert any("are written with 32" in note for note in notes) == noted
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_filters_that_run_away_are_named():
+    signals = RNG.standard_normal((4, 1, 60))
+    learner = calepin.ConvolutionalDictionaryLearner(
+        2, 5, alpha=0.1, learning_rate=1e300, max_iter=2, random_state=0
+    )
+    with pytest.raises(DivergedError, match="became NaN or infinite"):
+        learner.fit(signals)

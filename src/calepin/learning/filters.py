@@ -136,7 +136,7 @@ def _off_centre(h: Tensor, axis: int) -> int:
     energy = h.square().transpose(0, axis).flatten(1).sum(1).double()
     place = torch.arange(size, dtype=energy.dtype, device=h.device) - (size - 1) / 2
     off = float(energy @ place / energy.sum())
-    if abs(off) <= max(_OFF_CENTRE * size, 2):
+    if not abs(off) > max(_OFF_CENTRE * size, 2):  # NaN for a filter without energy
         return 0
     lost = (energy if off > 0 else energy.flip(0)).cumsum(0) / energy.sum()
     return int(math.copysign(min(round(abs(off)), int((lost <= _LOST).sum())), off))

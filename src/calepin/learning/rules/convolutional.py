@@ -179,6 +179,7 @@ class Convolutional(BaseRule):
 
     def end_pass(self, state: ConvolutionalState) -> dict[str, float]:
         """Centre the filters if `centre` is True, and replace idle ones if `replace` is True."""
+        require_finite("filters", state.atoms)
         if self.centre:
             for j in centre_(state.atoms):
                 _forget(state, j)
