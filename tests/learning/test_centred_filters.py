@@ -95,3 +95,7 @@ def test_the_optimiser_forgets_a_filter_that_moved():
     Convolutional(ConvolutionalPursuitCoder(6), centre=True).end_pass(state)
     assert not any(m[0].any() for m in memory)
     assert all(m[1].any() for m in memory)
+
+
+def test_a_filter_without_energy_stays_where_it_is():
+    assert centre_(torch.zeros(1, 1, 30)) == []
