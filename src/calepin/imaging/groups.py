@@ -15,7 +15,7 @@ group, so x is computed from n x n matrices instead of matrices of the size of a
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from calepin.core.compiled import njit
 from calepin.core.threads import run_blocks
 
 __all__ = ["GroupFilter"]
+
+# Options of kernels; one that another calls is a part of it, see `calepin.core.compiled.INLINED`.
+KERNEL: dict[str, Any] = {"nogil": True, "fastmath": True, "cache": True}
+PART: dict[str, Any] = {**KERNEL, "forceinline": True}
 
 BLOCK = 4  # rows of reference patches processed by one thread at a time
 BAND = 16  # blocks whose sums are in memory at the same time
@@ -106,7 +110,7 @@ class GroupFilter:
         )
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(**KERNEL)
 def _filter_rows(noisy, estimate, rows, columns, p, size, radius, variance, level, total, weight, top):
     q = p * p
     distance = np.empty(2 * radius + 1, dtype=np.float32)
@@ -124,7 +128,7 @@ def _filter_rows(noisy, estimate, rows, columns, p, size, radius, variance, leve
             _count(place, n, p, weight, top)
 
 
-@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
+@njit(**PART)
 def _find_similar(plane, i, j, p, radius, distance, best, place):
     """Keep the patches nearest to patch (i, j) in squared distance; of equal ones the first found."""
     h, w = plane.shape
@@ -153,7 +157,7 @@ def _find_similar(plane, i, j, p, radius, distance, best, place):
     return n
 
 
-@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
+@njit(**PART)
 def _collect(plane, place, n, p, out):
     for k in range(n):
         for u in range(p):
@@ -161,7 +165,7 @@ def _collect(plane, place, n, p, out):
                 out[k, u * p + v] = plane[place[k, 0] + u, place[k, 1] + v]
 
 
-@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
+@njit(**PART)
 def _shrink(Y, E, n, variance, level, mean, G, B):
     """Replace the rows y of Y by m + C (C + variance I)^-1 (y - m), where C = E^T E / n.
 
@@ -196,7 +200,7 @@ def _shrink(Y, E, n, variance, level, mean, G, B):
                 y[t] += b * e[t]
 
 
-@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
+@njit(**PART)
 def _dot(a, b):
     total = np.float32(0)
     for t in range(len(a)):
@@ -204,7 +208,7 @@ def _dot(a, b):
     return total
 
 
-@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
+@njit(**PART)
 def _solve_rows(G, B, n):
     """Replace the rows b of B by b G^-1; the lower triangle of G, positive definite, is overwritten."""
     for k in range(n):
@@ -226,7 +230,7 @@ def _solve_rows(G, B, n):
                 b[t] -= G[k, t] * b[k]
 
 
-@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
+@njit(**PART)
 def _scatter(Y, place, n, p, total, top):
     for k in range(n):
         for u in range(p):
@@ -234,7 +238,7 @@ def _scatter(Y, place, n, p, total, top):
                 total[place[k, 0] - top + u, place[k, 1] + v] += Y[k, u * p + v]
 
 
-@njit(nogil=True, fastmath=True, cache=True, forceinline=True)
+@njit(**PART)
 def _count(place, n, p, weight, top):
     for k in range(n):
         for u in range(p):

@@ -70,7 +70,9 @@ def along_sphere(gradient: Tensor, atoms: Tensor) -> Tensor:
     The component along the atom is removed (Absil, Mahony and Sepulchre, 2008, sec. 3.6.1).
     """
     axes = tuple(range(1, atoms.ndim))
-    along = (gradient * atoms).sum(axes, keepdim=True) / (atoms * atoms).sum(axes, keepdim=True)
+    tiny = torch.finfo(atoms.dtype).tiny  # an atom that is zero keeps its gradient
+    energy = (atoms * atoms).sum(axes, keepdim=True).clamp_min(tiny)
+    along = (gradient * atoms).sum(axes, keepdim=True) / energy
     return gradient - along * atoms
 
 

@@ -16,6 +16,7 @@ from calepin.learning import (
     save_checkpoint,
     train,
 )
+from calepin.learning.optimizers import along_sphere
 from calepin.likelihoods import Binomial, Poisson
 from calepin.metrics import filter_error
 from calepin.networks import UnfoldedAutoencoder
@@ -398,3 +399,11 @@ def test_a_tied_network_learns_planted_filters_at_default_settings():
     state = train(rule, ArrayBatches(planted.X.astype(np.float32), 25), TrainState(rule.init()), max_iter=20)
     learned = state.learned.network.atoms.detach().numpy()
     assert filter_error(learned, planted.atoms).max() < 0.8 * filter_error(start, planted.atoms).max()
+
+
+def test_a_zero_atom_has_the_whole_gradient():
+    atoms, gradient = randn(2, 1, 5), randn(2, 1, 5, seed=1)
+    atoms[0] = 0
+    tangent = along_sphere(gradient, atoms)
+    assert torch.equal(tangent[0], gradient[0])
+    assert (tangent[1] * atoms[1]).sum().abs() < 1e-12
