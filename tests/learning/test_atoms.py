@@ -42,6 +42,13 @@ def test_an_atom_of_norm_zero_stays_zero():
     np.testing.assert_array_equal(AtomSet("sphere").project(np.zeros((1, 3))), np.zeros((1, 3)))
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+@pytest.mark.parametrize("shape", ["ball", "sphere"])
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_an_atom_too_large_to_be_squared_does_not_become_zero(shape, kind):
+    assert np.isnan(np.asarray(AtomSet(shape).project(kind(np.full((1, 3), 1e300))))).all()
+
+
 @pytest.mark.parametrize(("p", "m"), [(256, 64), (144, 64), (20, 7), (3, 1), (10, 16)])
 def test_cosine_atoms_have_unit_norm_and_the_asked_shape(p, m):
     atoms = dct_atoms(p, m)

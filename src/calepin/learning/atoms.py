@@ -39,7 +39,8 @@ class AtomSet:
     def project(self, atoms: Any) -> Any:
         """Return the projection of atoms (n_components, n_features) onto the set, a new array or tensor.
 
-        A zero atom stays zero. In a nonnegative set an atom without positive entries becomes zero.
+        A zero atom stays zero. In a nonnegative set an atom without positive entries becomes zero. An atom
+        whose squared norm overflows becomes NaN.
         """
         if not isinstance(atoms, Tensor | np.ndarray) or atoms.ndim == 0:
             raise TypeError(f"atoms: expected an array or a tensor of atoms, got {atoms!r:.60}")
@@ -49,6 +50,7 @@ class AtomSet:
             atoms = atoms.clip(min=0)
         squares: Any = atoms * atoms
         norms = squares.sum(-1, keepdims=True) ** 0.5
+        norms[norms == np.inf] = np.nan  # too large to be squared is not zero; rules raise DivergedError
         smallest = 1.0 if self.shape == "ball" else np.finfo(np.float32).tiny
         return atoms / norms.clip(min=smallest)
 
