@@ -4,11 +4,15 @@ The papers are customers of the library: they import public names of `calepin` a
 finds them by the entry point ``calepin.experiments``.
 """
 
-from calepin.experiments import Experiment
+from calepin.experiments import Experiment, Item
 from calepin_papers import dcea, generative, pudle, untrained_networks
 from calepin_papers.classical.recovery import CLASSICAL_RECOVERY
+from calepin_papers.dcea.coverage import ITEMS as DCEA_ITEMS
+from calepin_papers.generative.coverage import ITEMS as GENERATIVE_ITEMS
+from calepin_papers.pudle.coverage import ITEMS as PUDLE_ITEMS
+from calepin_papers.untrained_networks.coverage import ITEMS as UNTRAINED_ITEMS
 
-__all__ = ["EXPERIMENTS"]
+__all__ = ["EXPERIMENTS", "ITEMS"]
 
 EXPERIMENTS: dict[str, Experiment] = {
     entry.name: entry
@@ -21,3 +25,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     )
 }
 """Every experiment by its name on the command line of ``calepin reproduce``."""
+
+ITEMS: tuple[Item, ...] = (*PUDLE_ITEMS, *DCEA_ITEMS, *GENERATIVE_ITEMS, *UNTRAINED_ITEMS)
+"""Every item of the papers: figures, tables, theorems, algorithms, settings, data sets and baselines."""

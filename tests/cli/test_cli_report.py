@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import calepin.experiments
+import calepin.experiments.experiment
 from calepin.cli import main
 from calepin.datasets import simulate_convolutional
 from calepin.experiments import Claim, Experiment, Findings
@@ -142,7 +142,7 @@ def test_reproduce_shows_failed_claims_and_what_did_not_run(capsys, monkeypatch)
         name: Experiment(name, f"shows {name}", "Fig. 1", Settings(), Settings(), measure)
         for name, measure in [("draws", draws), ("breaks", breaks), ("sleeps", draws)]
     }
-    monkeypatch.setattr(calepin.experiments, "installed", lambda: known)
+    monkeypatch.setattr(calepin.experiments.experiment, "installed", lambda: known)
     assert main(["reproduce", "draws", "breaks", "--report", "r.html", "-q"]) == 1
     page = checked(Path("r.html").read_text("utf-8"))
     text = " ".join(page.words)
@@ -166,7 +166,7 @@ def test_an_interrupted_reproduction_leaves_a_report(capsys, monkeypatch):
         name: Experiment(name, f"shows {name}", "Fig. 1", Settings(), Settings(), measure)
         for name, measure in [("draws", draws), ("stops", stops)]
     }
-    monkeypatch.setattr(calepin.experiments, "installed", lambda: known)
+    monkeypatch.setattr(calepin.experiments.experiment, "installed", lambda: known)
     assert main(["reproduce", "*", "--report", "r.html", "-q"]) == 130
     page = checked(Path("r.html").read_text("utf-8"))
     assert ["stops", "Fig. 1", "asked for"] in page.rows

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import calepin.experiments
+import calepin.experiments.experiment
 from calepin.cli import main
 from calepin.experiments import Claim, Experiment, Findings
 
@@ -31,7 +31,7 @@ def toys(tmp_path, monkeypatch):
     known = {}
     for name, bar, function in [("toy-a", 5, measure), ("toy-b", 1, measure), ("needs-data", 1, raises)]:
         known[name] = Experiment(name, f"shows {name}", "Fig. 1", Settings(bar), Settings(100), function)
-    monkeypatch.setattr(calepin.experiments, "installed", lambda: known)
+    monkeypatch.setattr(calepin.experiments.experiment, "installed", lambda: known)
 
 
 def result(folder, name):

@@ -21,7 +21,7 @@ EXAMPLES = [
     ("calepin reproduce 'classical-*' --scale paper --seed 1 --out runs", ""),
 ]
 
-RUN = "calepin.experiments:perform"
+RUN = "calepin.experiments.results:perform"
 
 
 class Scale(StrEnum):
@@ -75,7 +75,8 @@ def reproduce(
     if a claim does not hold or an experiment fails.
     """
     from calepin.core.progress import progress_bar
-    from calepin.experiments import find, installed, perform
+    from calepin.experiments.experiment import find, installed
+    from calepin.experiments.results import perform
 
     output = Output(quiet, as_json)
     known = installed()

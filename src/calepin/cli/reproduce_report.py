@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from calepin.cli.report import write_page
 
 if TYPE_CHECKING:
-    from calepin.experiments import Experiment
+    from calepin.experiments.experiment import Experiment
     from calepin.report.page import Section
 
 __all__ = ["Outcomes", "write_report"]

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 from calepin.core.package import extras, requirements, version
 
-__all__ = ["environment", "problems"]
+__all__ = ["environment", "machine", "problems"]
 
 # Variables whose names begin so change what is computed, on how many threads, or where files are.
 _PREFIXES = ("CALEPIN_", "NUMBA_", "OMP_", "OPENBLAS_", "MKL_", "CUDA_VISIBLE_DEVICES", "PYTHONPATH")
@@ -42,6 +42,18 @@ def environment() -> dict[str, Any]:
             name: _short(value) for name, value in sorted(os.environ.items()) if name.startswith(_PREFIXES)
         },
     }
+
+
+def machine() -> str:
+    """Return the CPU, its number of cores, and the versions of Python, torch and NumPy in one line."""
+    import numpy
+    import torch
+    from llvmlite import binding
+
+    return (
+        f"{platform.machine()} {binding.get_host_cpu_name()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, NumPy {numpy.__version__}"
+    )
 
 
 def problems(found: dict[str, Any]) -> list[str]:

@@ -1,14 +1,17 @@
 """What the package says of itself: its version, and the packages that it and each of its extras require."""
 
+import hashlib
+import subprocess
 import tomllib
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
 
-__all__ = ["extras", "requirements", "version"]
+__all__ = ["commit", "extras", "requirements", "sources_checksum", "version"]
 
 
 def version() -> str:
@@ -38,6 +41,37 @@ def extras() -> dict[str, list[Requirement]]:
         found = {name: [Requirement(text) for text in texts] for name, texts in optional.items()}
     for_users = {extra for requirement in found["all"] for extra in requirement.extras}
     return {name: found[name] for name in sorted(for_users)}
+
+
+def commit() -> str | None:
+    """Return the commit of a source tree, with "+" if its sources were changed; None without git."""
+    if _source_tree() is None:
+        return None
+    root = Path(__file__).parents[3]
+    try:
+        head, changed = (
+            subprocess.run(
+                ["git", "-C", root, *words], capture_output=True, check=True, text=True, timeout=10
+            ).stdout.strip()
+            for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--", "src"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + ("+" if changed else "")
+
+
+@cache
+def sources_checksum(package: str) -> str:
+    """Return a checksum of all Python files of a package, or of a module that is no package."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no module named {package!r} with source files")
+    root = Path(spec.origin)
+    files = sorted(root.parent.rglob("*.py")) if spec.submodule_search_locations else [root]
+    total = hashlib.sha256()
+    for path in files:
+        total.update(path.relative_to(root.parent).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
 
 
 def _installed() -> list[Requirement]:

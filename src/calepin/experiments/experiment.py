@@ -1,30 +1,16 @@
-"""Experiments and how to run them. `installed` finds the experiments of all installed packages.
-
-An experiment has a name, a sentence that says what it shows, settings for each scale (a small frozen
-dataclass) and a function from settings to findings. Seeds, files, claims and exit status work the same way
-for all experiments.
-
-This module defines no experiment. A package provides its own by an entry point of the group
-``calepin.experiments``, which names a mapping ``{name: Experiment}``::
-
-    [project.entry-points."calepin.experiments"]
-    mine = "my_package:EXPERIMENTS"
-"""
+"""What an experiment is; `installed` finds the experiments of all installed packages."""
 
 import fnmatch
-import json
 import math
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, Literal
 
-from calepin.core.files import atomic_write
+from calepin.experiments.run import Run
 
-__all__ = ["Claim", "Experiment", "Findings", "Run", "find", "installed", "perform"]
+__all__ = ["Claim", "Experiment", "Findings", "find", "installed"]
 
 ENTRY_POINT = "calepin.experiments"
 
@@ -58,28 +44,6 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Run:
-    """The arguments of a run of an experiment.
-
-    Attributes
-    ----------
-    seed
-        Seed of all random numbers.
-    device
-        "cpu" or "cuda".
-    folder
-        Existing folder for the figures.
-    progress
-        Function to call with the fraction done, 0 to 1, and a short note.
-    """
-
-    seed: int
-    device: str
-    folder: Path
-    progress: Callable[[float, str], None] = field(default=lambda part, text: None)
-
-
-@dataclass(frozen=True)
 class Experiment:
     """An experiment: a claim of a paper, with the settings to check it.
 
@@ -108,6 +72,11 @@ class Experiment:
         for settings in (self.quick, self.paper):
             if not is_dataclass(settings) or isinstance(settings, type):
                 raise TypeError(f"{self.name}: settings: expected dataclass values, got {settings!r}")
+
+    @property
+    def package(self) -> str:
+        """Name of the top-level package that provides the experiment."""
+        return self.measure.__module__.partition(".")[0]
 
 
 def installed() -> dict[str, Experiment]:
@@ -158,53 +127,3 @@ def find(patterns: Sequence[str], experiments: Mapping[str, Experiment]) -> list
             raise ValueError(f"no experiment is called {pattern!r}: there are {', '.join(experiments)}")
         found |= {name: experiments[name] for name in names}
     return list(found.values())
-
-
-def perform(
-    experiment: Experiment,
-    out: Path,
-    *,
-    scale: Scale = "quick",
-    seed: int = 0,
-    device: str = "cpu",
-    progress: Callable[[float, str], None] = lambda part, text: None,
-) -> dict[str, Any]:
-    """Run an experiment and write ``out/NAME/result.json`` beside its figures; return its content.
-
-    The file holds experiment, scale, seed, device, seconds, settings, values {name: number}, claims
-    [{claim, value, relation, bar, holds}] and figures. It is strict JSON: a value that is NaN or
-    infinite is null, and its claim does not hold. An older result is kept until the new one is complete.
-    """
-    folder = out / experiment.name
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = getattr(experiment, scale)
-    begun = time.perf_counter()
-    findings = experiment.measure(settings, Run(seed, device, folder, progress))
-    result = {
-        "experiment": experiment.name,
-        "scale": scale,
-        "seed": seed,
-        "device": device,
-        "seconds": round(time.perf_counter() - begun, 3),
-        "settings": asdict(settings),
-        "values": {name: _number(value) for name, value in findings.values.items()},
-        "claims": [
-            {
-                "claim": claim.claim,
-                "value": _number(claim.value),
-                "relation": claim.relation,
-                "bar": claim.bar,
-                "holds": bool(claim.holds),
-            }
-            for claim in findings.claims
-        ],
-        "figures": list(findings.figures),
-    }
-    with atomic_write(folder / "result.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-    return result
-
-
-def _number(value: float) -> float | None:
-    value = float(value)
-    return value if math.isfinite(value) else None

@@ -1,0 +1,121 @@
+"""Coverage of papers: each figure, table, theorem, algorithm and setting, and what of it was reproduced."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from calepin.core.checks import check_one_of
+from calepin.experiments.experiment import Experiment, installed
+from calepin.experiments.stored import stored
+
+__all__ = ["Item", "Row", "coverage", "rows"]
+
+Verdict = Literal["holds", "holds in part", "does not hold", "differs", "quoted", "missing"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a paper: what the paper says, where it is reproduced, and whether it holds.
+
+    Attributes
+    ----------
+    paper
+        Short name of the paper, for example ``PUDLE``.
+    item
+        ``Fig. 3``, ``Table 1``, ``Thm. 4.1``, ``Alg. 1``, a setting, a data set, a baseline.
+    says
+        What the paper states, in a short sentence.
+    where
+        Name of an experiment; or a public name or a path of a test for what is no experiment; empty if it is
+        missing.
+    verdict
+        ``holds``: every claim in `claims` holds for every stored seed. ``differs``: it was done in another
+        way, which `because` names. ``quoted``: a figure of the paper stands beside ours, and was not
+        computed again. ``missing``: there is nothing, for the reason in `because`.
+    theirs
+        The paper's numbers; empty if it gives none.
+    values
+        Names of values of the experiment that stand beside the paper's numbers.
+    claims
+        Beginnings of the experiment's claims that state the item.
+    because
+        The reason of every verdict but ``holds``.
+    """
+
+    paper: str
+    item: str
+    says: str
+    where: str
+    verdict: Verdict
+    theirs: str = ""
+    values: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()
+    because: str = ""
+
+    def __post_init__(self) -> None:
+        check_one_of("verdict", self.verdict, get_args(Verdict))
+        if self.verdict != "holds" and not self.because:
+            raise ValueError(f"because: expected the reason of the verdict {self.verdict!r} on {self.item}")
+        if (self.verdict == "missing") == bool(self.where):
+            raise ValueError(f"where: expected a place, or nothing for what is missing, got {self.where!r}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """An item beside the stored results of its experiment.
+
+    Attributes
+    ----------
+    item
+        The item.
+    run
+        Scale, seeds and commits of the stored results; empty without any.
+    ours
+        The values of `Item.values`: median and range over the seeds.
+    held, n_claims
+        How many claims of the item hold, over all seeds, and how many there are.
+    """
+
+    item: Item
+    run: str
+    ours: str
+    held: int
+    n_claims: int
+
+
+def coverage() -> list[Item]:
+    """Return the items of the papers of all installed packages that provide experiments (``ITEMS``)."""
+    packages = {one.package: None for one in installed().values()}
+    return [item for name in packages for item in getattr(import_module(name), "ITEMS", ())]
+
+
+def rows(items: Sequence[Item], experiments: Mapping[str, Experiment]) -> list[Row]:
+    """Return items with stored results of their experiments, of the scale of the paper if there are some."""
+    return [_row(item, experiments.get(item.where)) for item in items]
+
+
+def _row(item: Item, experiment: Experiment | None) -> Row:
+    kept = experiment and (stored(experiment, "paper") or stored(experiment, "quick"))
+    if not kept:
+        return Row(item, "", "", 0, 0)
+    runs = kept["runs"]
+    seeds = ", ".join(str(run["seed"]) for run in runs)
+    commits = ", ".join(sorted({str(run["commit"]) for run in runs}))
+    claims = [
+        claim["holds"] for run in runs for claim in run["claims"] if claim["claim"].startswith(item.claims)
+    ]
+    ours = "; ".join(f"{name} {_over_seeds(name, runs)}" for name in item.values)
+    return Row(item, f"{kept['scale']}, seeds {seeds}, commit {commits}", ours, sum(claims), len(claims))
+
+
+def _over_seeds(name: str, runs: list[dict[str, Any]]) -> str:
+    """Return the median of a value over runs, with the range if there are several runs."""
+    seen = [run["values"].get(name) for run in runs]
+    finite = [value for value in seen if value is not None]
+    if len(finite) < len(seen):
+        return "not finite"
+    middle = f"{np.median(finite):.3g}"
+    return middle if len(finite) == 1 else f"{middle} ({min(finite):.3g} to {max(finite):.3g})"
