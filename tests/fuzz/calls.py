@@ -47,6 +47,7 @@ LEFT_OUT = dict.fromkeys(
         "experiments.Claim",
         "experiments.Experiment",
         "experiments.Findings",
+        "experiments.Item",
         "experiments.Run",
         "generators.Identifiability",
         "imaging.DenoiseResult",
