@@ -23,8 +23,9 @@ from calepin import sparse_encode
 from calepin.learning import KSVD, AtomSet, Batch, ClassicalState
 from calepin.solvers import PursuitCoder
 
-__all__ = ["Baseline", "KSVDBaseline", "MODBaseline", "reconstruct", "rounded"]
+__all__ = ["WAYS", "Baseline", "KSVDBaseline", "MODBaseline", "reconstruct", "rounded"]
 
+WAYS = ("default", "omp", "uncut")
 DIGITS = 4
 _KSVD_SWEEPS = 5
 

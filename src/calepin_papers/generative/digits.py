@@ -88,8 +88,8 @@ TRANSFORMS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 def digit_task(digits: Digits, transform: str, seed: int, trial: int) -> Task:
     """Return fresh transformed digits with noise of standard deviation .05, and a test of 60.
 
-    The first A has normal entries of standard deviation 1/40: the paper's uniform ones in [0, 1] make
-    images a hundred times too bright, from which no method recovers in a few batches.
+    The first A has normal entries of standard deviation 1/40: the paper's uniform ones in [0, 1], which are
+    the other start, make images a hundred times too bright.
     """
     draw = torch_generator(np.random.default_rng([seed, trial]))
     generator = digits.network.generator()
@@ -101,4 +101,7 @@ def digit_task(digits: Digits, transform: str, seed: int, trial: int) -> Task:
         return clean, clean + SIGMA * torch.randn(clean.shape, dtype=clean.dtype, generator=draw)
 
     clean, noisy = take(digits.test, N_TEST)
-    return Task(generator, digits.network.latent_dim, start, lambda n: take(digits.train, n), clean, noisy)
+    uniform = torch.rand(start.shape, generator=torch_generator(np.random.default_rng([seed, trial, 1])))
+    return Task(
+        generator, digits.network.latent_dim, start, lambda n: take(digits.train, n), clean, noisy, uniform
+    )

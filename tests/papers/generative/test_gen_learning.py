@@ -9,33 +9,33 @@ import torch
 from calepin.experiments import perform
 from calepin_papers.generative import mnist, synthetic
 from calepin_papers.generative.baselines import KSVDBaseline, MODBaseline, reconstruct
-from calepin_papers.generative.comparison import Comparison
+from calepin_papers.generative.comparison import Comparison, Outcome
 from calepin_papers.generative.digits import TRANSFORMS, digit_task, load
 from calepin_papers.generative.retrain import GEN_RETRAIN
 from calepin_papers.generative.retrain import Settings as RetrainSettings
 
-TINY = Comparison(2, 3, 1, 1, n_starts=4, ridge=0.01, relative=True)
+TINY = Comparison(2, 6, 1, 4, n_starts=4, ridge=0.1, n_sweeps=10, relative=True)
 
 
-def test_dependencies_and_their_claims(tmp_path):
+def test_with_dependent_coefficients_a_generator_beats_cut_codes(tmp_path):
+    """Fig. 1a: the ordering that the paper claims, with its evaluation of sparse codes."""
     settings = replace(synthetic.GEN_DEPENDENCIES.quick, sizes=TINY, n_test=40)
     experiment = replace(synthetic.GEN_DEPENDENCIES, quick=settings)
     result = perform(experiment, tmp_path, seed=3)
-    values = result["values"]
-    for name in (
-        "least_squares",
-        "mod_default",
-        "mod_omp",
-        "ksvd_default",
-        "ksvd_uncut",
-        "altmin",
-        "autodiff",
-    ):
-        assert 0 < values[f"{name}_min"] <= values[name] <= values[f"{name}_max"]
-    assert result["claims"][0]["value"] == values["least_squares"] / values["mod_default"]
-    assert len(result["claims"]) == 6
-    again = perform(experiment, tmp_path, seed=3)["values"]
+    values, claims = result["values"], {claim["claim"]: claim for claim in result["claims"]}
+    for method in ("least_squares", "autodiff", "altmin"):
+        assert claims[f"{method} over mod_default"]["holds"]
+    assert values["least_squares"] < 0.7 * values["mod_default"]
+    again = perform(experiment, tmp_path, seed=3, resume=False)["values"]
     assert all(again[name] == values[name] for name in values if not name.startswith("seconds"))
+
+
+def test_a_ratio_compares_after_as_many_batches_and_in_the_same_draws():
+    losses = {
+        "mine": [np.array([8.0, 4.0])],
+        "other": [np.array([1.0, 2.0, 100.0]), np.array([9.0, 9.0, 9.0])],
+    }
+    assert Outcome(losses).ratio("mine", "other") == 2
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_digits_of_machines_without_data(tmp_path):
     sizes = Comparison(1, 3, 0, 1, n_starts=1)
     task = digit_task(load(), "blur", 0, 0)
     assert task.atoms.shape == (100, 64)
-    outcome, figures = mnist._compare("blur", mnist.Settings(sizes, ("blur",)), _run(tmp_path), 0)
+    outcome, figures = mnist._compare("blur", sizes, _run(tmp_path))
     assert set(figures) == {"losses-blur.png", "images-blur.png"}
     assert outcome.last("least_squares") < np.linalg.norm(task.clean.numpy(), axis=1).mean()
 
