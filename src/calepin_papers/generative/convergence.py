@@ -10,7 +10,10 @@ by Levenberg-Marquardt from the true latents; `final_honest` is what decoding fr
 where a few latents of a hundred end in a wrong optimum. With noise the errors end at a floor.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -26,7 +29,7 @@ from calepin.report import curves, save_figure
 from calepin.solvers import decode
 from calepin_papers._common import band, spread
 
-__all__ = ["GEN_CONVERGENCE", "Settings", "Variant"]
+__all__ = ["GEN_CONVERGENCE", "Settings", "Step", "Variant", "iterations"]
 
 _FLOOR = 1e-9  # errors below it are rounding and say nothing of the rate
 
@@ -77,12 +80,13 @@ class Settings:
 
 def measure(settings: Settings, run: Run) -> Findings:
     """Run every variant in every draw."""
-    errors: dict[str, list[list[float]]] = {name: [] for name in VARIANTS}
+    errors: dict[str, list[np.ndarray]] = {name: [] for name in VARIANTS}
     seeds = np.random.SeedSequence(run.seed).generate_state(settings.n_draws)
     for draw, seed in enumerate(seeds.tolist()):
         for i, (name, variant) in enumerate(VARIANTS.items()):
             run.progress((draw + i / len(VARIANTS)) / settings.n_draws, f"draw {draw + 1}, {name}")
-            errors[name].append(learn(settings, variant, seed))
+            piece = run.piece(f"draw{draw}-{i}", lambda v=variant, s=seed: {"errors": learn(settings, v, s)})
+            errors[name].append(piece["errors"])
     found = {name: np.array(rows) for name, rows in errors.items()}
     values = _values(found)
     claims = [
@@ -113,8 +117,48 @@ def measure(settings: Settings, run: Run) -> Findings:
     return Findings(values, claims, ["convergence.png"])
 
 
+@dataclass(frozen=True)
+class Step:
+    """One iteration of Algorithm 1, before its update.
+
+    Attributes
+    ----------
+    first, truth, atoms
+        A0, A* and the current A, atoms in rows.
+    z, found
+        The true latents and the decoded ones.
+    y, noise
+        The samples, and the noise in them.
+    inverse
+        The preconditioner.
+    """
+
+    generator: Sine
+    first: Tensor
+    truth: Tensor
+    atoms: Tensor
+    z: Tensor
+    found: Tensor
+    y: Tensor
+    noise: Tensor
+    inverse: Tensor
+
+    def moved(self, eta: float, delta: float = math.inf) -> Tensor:
+        """Return the atoms after a step of size `eta`, within the balls of radius `delta`."""
+        return algorithm1_step(
+            self.atoms, self.generator(self.found), self.y, self.inverse, step_size=eta, first=self.first,
+            delta=delta,
+        )  # fmt: skip
+
+
 def learn(settings: Settings, variant: Variant, seed: int) -> list[float]:
     """Return the error before the first and after each iteration."""
+    steps = islice(iterations(settings, variant, seed), settings.n_iter + 1)
+    return [_error(step.atoms, step.truth) for step in steps]
+
+
+def iterations(settings: Settings, variant: Variant, seed: int) -> Iterator[Step]:
+    """Yield the iterations of a run without end, each with its fresh batch."""
     random = torch.Generator().manual_seed(seed)
     generator = Sine(settings.latent_dim, settings.n_coefficients, seed=seed, dtype=torch.float64)
     truth = _unit_rows(_randn(random, settings.n_coefficients, settings.n_features))
@@ -122,20 +166,19 @@ def learn(settings: Settings, variant: Variant, seed: int) -> list[float]:
     inverse = torch.eye(len(truth), dtype=torch.float64)
     if variant.precondition:
         inverse = preconditioner(generator, like=truth, seed=seed)
-    errors, first = [_error(atoms, truth)], atoms.clone()
-    for _ in range(settings.n_iter):
+    first = atoms.clone()
+    # as near to the oracle as rounding allows; from random starts wrong optima, not tol, limit the result
+    tol = 1e-6 if variant.n_starts else 1e-12
+    while True:
         z = _randn(random, settings.n_batch, settings.latent_dim)
-        y = generator(z) @ truth + variant.sigma * _randn(random, settings.n_batch, settings.n_features)
+        noise = variant.sigma * _randn(random, settings.n_batch, settings.n_features)
+        y = generator(z) @ truth + noise
         problem = LatentProblem(Problem(Dense(atoms), Gaussian(), y), generator)
         start = None if variant.n_starts else z
-        # as near to the oracle as rounding allows; from random starts wrong optima, not tol, limit the result
-        tol = 1e-6 if variant.n_starts else 1e-12
         found = decode(problem, z0=start, n_starts=variant.n_starts or 1, tol=tol, generator=random)
-        atoms = algorithm1_step(
-            atoms, generator(found.z), y, inverse, step_size=variant.eta, first=first, delta=settings.delta
-        )
-        errors.append(_error(atoms, truth))
-    return errors
+        step = Step(generator, first, truth, atoms, z, found.z, y, noise, inverse)
+        yield step
+        atoms = step.moved(variant.eta, settings.delta)
 
 
 def _values(errors: dict[str, np.ndarray]) -> dict[str, float]:

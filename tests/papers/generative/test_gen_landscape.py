@@ -40,7 +40,7 @@ def test_the_values_follow_from_the_seed_alone(outcome, tmp_path):
 
 
 def test_the_gradient_is_that_of_the_objective():
-    scene, random = next(landscape._scenes(TINY, 0))
+    scene, random = landscape._scene(TINY, 0, 0)
     atoms = scene.moved_atoms(0.3, random)
     z = torch.randn(4, 5, dtype=torch.float64, generator=random).requires_grad_()
     objective = 0.5 * (scene.generator(z) @ atoms - scene.y).square().sum()
@@ -49,7 +49,7 @@ def test_the_gradient_is_that_of_the_objective():
 
 
 def test_the_derivative_at_zero_is_one_sided():
-    scene, random = next(landscape._scenes(TINY, 0))
+    scene, random = landscape._scene(TINY, 0, 0)
     u = torch.nn.functional.normalize(torch.randn(50, 5, dtype=torch.float64, generator=random))
 
     def f(z):
@@ -63,7 +63,7 @@ def test_the_derivative_at_zero_is_one_sided():
 
 
 def test_moved_atoms_are_as_far_as_asked():
-    scene, random = next(landscape._scenes(TINY, 0))
+    scene, random = landscape._scene(TINY, 0, 0)
     moved = scene.moved_atoms(0.2, random) - scene.true_atoms
     ratio = torch.linalg.matrix_norm(moved, 2) / torch.linalg.matrix_norm(scene.true_atoms, 2)
     assert float(ratio) == pytest.approx(0.2)
@@ -75,3 +75,12 @@ def test_the_mirror_factor_grows_to_one_with_the_layers():
     assert factors[1] == pytest.approx(1 / torch.pi)
     assert factors == sorted(factors)
     assert factors[-1] > 0.95
+
+
+def test_a_dictionary_far_from_the_true_one_has_a_larger_isometry_constant():
+    """Lemma A.9 bounds the growth; a bound without its first term is exceeded."""
+    scene, random = landscape._scene(TINY, 0, 0)
+    true = landscape._rric(scene, scene.true_atoms)
+    far = scene.moved_atoms(1.0, random)
+    assert true < landscape._rric(scene, far) < true + scene.growth(far)
+    assert scene.growth(scene.true_atoms) == 0
