@@ -5,6 +5,7 @@ from calepin_papers.generative.correlation import GEN_CORRELATION
 from calepin_papers.generative.landscape import GEN_LANDSCAPE
 from calepin_papers.generative.mnist import GEN_MNIST_DENOISE, GEN_MNIST_TRANSFER
 from calepin_papers.generative.retrain import GEN_RETRAIN
+from calepin_papers.generative.sparse import GEN_SPARSE
 from calepin_papers.generative.synthetic import GEN_DEPENDENCIES, GEN_GROUP
 
 EXPERIMENTS = (
@@ -16,6 +17,7 @@ EXPERIMENTS = (
     GEN_CORRELATION,
     GEN_LANDSCAPE,
     GEN_RETRAIN,
+    GEN_SPARSE,
 )
 
 __all__ = ["EXPERIMENTS"]

@@ -248,12 +248,11 @@ def _values(
     for delta in settings.deltas:
         for name in ("rric", "bound"):
             values[f"{name}_delta_{delta:g}"] = float(np.median([p[f"{name}_{delta:g}"] for p in found]))
-    values["rric_over_bound"] = float(
-        max(
-            piece[f"rric_{delta:g}"] / piece[f"bound_{delta:g}"]
-            for piece in found
-            for delta in settings.deltas
-        )
+    values["rric_over_bound"] = max(
+        float(piece[f"rric_{delta:g}"] / piece[f"bound_{delta:g}"])
+        for piece in found
+        for delta in settings.deltas
+        if delta > 0
     )
     return values
 

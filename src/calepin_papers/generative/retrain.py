@@ -47,23 +47,32 @@ class Settings:
 
 
 def measure(settings: Settings, run: Run) -> Findings:
-    """Return the losses of the new layer, and of networks retrained and tuned."""
-    digits = load()
-    losses: dict[str, list[float]] = {"least_squares": [], "retrained": [], "tuned": []}
+    """Return the losses of the new layer, and of networks retrained and tuned; a piece a draw."""
+    found = []
     for trial in range(settings.n_trials):
-        run.progress(trial / settings.n_trials, f"{digits.name}: draw {trial + 1}")
-        task = digit_task(digits, "blur", run.seed, trial)
-        batches = [task.batch(30)[1] for _ in range(settings.n_batches)]
-        others = torch.cat([task.batch(30)[1] for _ in range(settings.n_batches)])
-        losses["least_squares"].append(_layer(task, batches))
-        fresh = VAE(**digits.network.settings(), seed=trial)
-        for name, network in (("retrained", fresh), ("tuned", copy.deepcopy(digits.network))):
-            losses[name].append(_network(network, torch.cat(batches), others, task, settings, digits))
+        run.progress(trial / settings.n_trials, f"{load().name}: draw {trial + 1}")
+        found.append(run.piece(f"draw{trial}", lambda t=trial: _losses(settings, run.seed, t)))
     values = {}
-    for name, found in losses.items():
-        values |= spread(f"loss_{name}", found)
-    ratio = values["loss_retrained"] / values["loss_least_squares"]
-    return Findings(values, [Claim("loss of the retrained network over least-squares", ratio, ">=", 1.0)])
+    for name in ("least_squares", "retrained", "tuned"):
+        values |= spread(f"loss_{name}", [float(losses[name]) for losses in found])
+    retrained, tuned = (
+        values[f"loss_{name}"] / values["loss_least_squares"] for name in ("retrained", "tuned")
+    )
+    values |= {"retrained_over_least_squares": retrained, "tuned_over_least_squares": tuned}
+    return Findings(values, [Claim("loss of the retrained network over least-squares", retrained, ">=", 1.0)])
+
+
+def _losses(settings: Settings, seed: int, trial: int) -> dict[str, float]:
+    digits = load()
+    task = digit_task(digits, "blur", seed, trial)
+    batches = [task.batch(30)[1] for _ in range(settings.n_batches)]
+    others = torch.cat([task.batch(30)[1] for _ in range(settings.n_batches)])
+    fresh = VAE(**digits.network.settings(), seed=trial)
+    networks = {"retrained": fresh, "tuned": copy.deepcopy(digits.network)}
+    return {"least_squares": _layer(task, batches)} | {
+        name: _network(network, torch.cat(batches), others, task, settings, digits)
+        for name, network in networks.items()
+    }
 
 
 def _layer(task: Task, batches: list[Tensor]) -> float:
