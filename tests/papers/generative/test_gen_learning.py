@@ -14,7 +14,7 @@ from calepin_papers.generative.digits import TRANSFORMS, digit_task, load
 from calepin_papers.generative.retrain import GEN_RETRAIN
 from calepin_papers.generative.retrain import Settings as RetrainSettings
 
-TINY = Comparison(2, 6, 1, 4, n_starts=4, ridge=0.1, n_sweeps=10, relative=True)
+TINY = Comparison(1, 3, 1, 3, n_starts=4, ridge=0.1, n_sweeps=10, relative=True)
 
 
 def test_with_dependent_coefficients_a_generator_beats_cut_codes(tmp_path):
@@ -26,8 +26,6 @@ def test_with_dependent_coefficients_a_generator_beats_cut_codes(tmp_path):
     for method in ("least_squares", "autodiff", "altmin"):
         assert claims[f"{method} over mod_default"]["holds"]
     assert values["least_squares"] < 0.7 * values["mod_default"]
-    again = perform(experiment, tmp_path, seed=3, resume=False)["values"]
-    assert all(again[name] == values[name] for name in values if not name.startswith("seconds"))
 
 
 def test_a_ratio_compares_after_as_many_batches_and_in_the_same_draws():
