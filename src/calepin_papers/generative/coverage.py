@@ -310,9 +310,9 @@ _SETTINGS = (
         "entries uniform in [0, 1]",
         "gen-mnist-denoise",
         "differs",
-        because="normal with standard deviation 1/40; the paper scale has both starts. In its first draw, after "
-        "20 batches of plain digits, uniform entries give 7.3 (autodiff) and 4.9 (altmin), normal ones 5.6 and "
-        "5.2, MOD's cut codes 4.3",
+        because="normal with standard deviation 1/40; the paper scale has both starts. In its first draw, "
+        "after 20 batches of plain digits, uniform entries give 7.3 (autodiff) and 4.9 (altmin), normal ones "
+        "5.6 and 5.2, MOD's cut codes 4.3",
     ),
 )
 

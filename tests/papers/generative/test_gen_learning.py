@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from calepin.datasets import has_data
 from calepin.experiments import perform
 from calepin_papers.generative import mnist, synthetic
 from calepin_papers.generative.baselines import KSVDBaseline, MODBaseline, reconstruct
 from calepin_papers.generative.comparison import Comparison, Outcome
-from calepin_papers.generative.digits import TRANSFORMS, digit_task, load
+from calepin_papers.generative.digits import TRANSFORMS, load
 from calepin_papers.generative.retrain import GEN_RETRAIN
 from calepin_papers.generative.retrain import Settings as RetrainSettings
 
@@ -42,14 +43,30 @@ def bundled(monkeypatch):
     monkeypatch.delenv("CALEPIN_DATA", raising=False)
 
 
-@pytest.mark.usefixtures("bundled")
-def test_digits_of_machines_without_data(tmp_path):
-    sizes = Comparison(1, 3, 0, 1, n_starts=1)
-    task = digit_task(load(), "blur", 0, 0)
-    assert task.atoms.shape == (100, 64)
-    outcome, figures = mnist._compare("blur", sizes, _run(tmp_path))
-    assert set(figures) == {"losses-blur.png", "images-blur.png"}
-    assert outcome.last("least_squares") < np.linalg.norm(task.clean.numpy(), axis=1).mean()
+def test_with_groups_a_generator_beats_codes_however_fitted(tmp_path):
+    """Fig. 1b, altmin and least squares."""
+    sizes = Comparison(1, 5, 1, 4, ("altmin",), n_starts=1, ridge=0.01, relative=True)
+    small = {"n_features": 150, "n_coefficients": 80, "n_groups": 3, "ordering": ()}
+    experiment = replace(synthetic.GEN_GROUP, quick=replace(synthetic.GEN_GROUP.quick, sizes=sizes, **small))
+    values = perform(experiment, tmp_path, seed=0)["values"]
+    for other in ("mod_default", "ksvd_default", "mod_omp", "ksvd_omp"):
+        assert values[f"least_squares_over_{other}"] < 0.8
+        assert values[f"altmin_over_{other}"] < 0.9
+
+
+@pytest.mark.skipif(not has_data("mnist"), reason="needs CALEPIN_DATA with MNIST")
+@pytest.mark.parametrize(
+    ("experiment", "transform", "bar"),
+    [(mnist.GEN_MNIST_DENOISE, "none", 0.95), (mnist.GEN_MNIST_TRANSFER, "blur", 0.75)],
+)
+def test_a_layer_over_a_decoder_beats_cut_codes_but_not_fitted_ones(experiment, transform, bar, tmp_path):
+    """Figs. 2 and 3 after four batches, without the slow methods."""
+    settings = mnist.Settings(Comparison(1, 4, 0, 4, (), n_starts=1), {transform: ()})
+    result = perform(replace(experiment, quick=settings), tmp_path, seed=0)
+    ratio = {key.removeprefix("blur_"): value for key, value in result["values"].items()}
+    assert ratio["least_squares_over_mod_default"] < bar
+    assert ratio["least_squares_over_mod_omp"] > 1
+    assert set(result["figures"]) == {f"losses-{transform}.png", f"images-{transform}.png"}
 
 
 @pytest.mark.usefixtures("bundled")
@@ -103,9 +120,3 @@ def test_baselines_learn_from_one_batch_after_another(rng, kind):
     np.testing.assert_allclose(np.linalg.norm(learner.atoms, axis=1), 1)
     guess = rng.normal(size=(6, 15))
     assert loss(learner.atoms) < 0.6 * loss(guess / np.linalg.norm(guess, axis=1, keepdims=True))
-
-
-def _run(folder):
-    from calepin.experiments import Run
-
-    return Run(0, "cpu", folder)
