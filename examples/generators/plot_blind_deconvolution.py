@@ -100,10 +100,10 @@ left, right = figure.subfigures(1, 2, width_ratios=[1.2, 1])
 rows = {"blurred": blurred, "restored": restored[-1], "sharp": sharp}
 for line, (name, images) in zip(left.subplots(3, 7), rows.items(), strict=True):
     for place, image in zip(line, images[:6], strict=False):
-        place.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
+        place.imshow(image.reshape(8, 8).numpy(), cmap="gray_r", vmin=0, vmax=1)
     shown = {"restored": kernels[-1], "sharp": kernel}.get(name)
     if shown is not None:
-        line[6].imshow(shown, cmap="gray_r", vmin=0, vmax=0.4)
+        line[6].imshow(shown.numpy(), cmap="gray_r", vmin=0, vmax=0.4)
         line[6].set_xlabel("found" if name == "restored" else "true kernel", fontsize=8)
     line[0].set_ylabel(name)
     for place in line:
