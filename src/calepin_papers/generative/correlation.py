@@ -9,7 +9,7 @@ every column g_i of the update is (1/4, 1/25, eps)-correlated with the column's 
 Measured are the largest alpha that holds in place of 1/4 without noise and with eps = 0, and the least eps
 that 1/4 needs with noise. The theorem needs assumption 6, which no generator fulfils (`constants`), so that
 columns may be worse: late in a run the error is along directions that are learned slowly, and the update of
-a column is more that of others. In one draw of twelve, an atom falls more slowly than the theorem says; the
+a column is more that of others. In one draw of seed 3, an atom falls more slowly than the theorem says; the
 claim is on the mean over draws of the worst column, as the theorem's is on an expectation.
 
 The lemmas are bounds with constants that are known here: R is the root of the number of coefficients,
