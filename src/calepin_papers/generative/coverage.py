@@ -195,7 +195,7 @@ _THEORY = (
         values=("alpha_first", "alpha_worst", "alpha_whole", "share_correlated", "eps_noisy", "eps_theory"),
         claims=("Theorem 5.6",),
         because="every column is at the first iteration; later the worst is not, as the error is then "
-        "along directions that are learned slowly. With noise the eps of the theorem is 1e10 "
+        "along directions that are learned slowly. With noise the eps of the theorem is over 1e9 "
         "times what is needed",
     ),
     _item(
