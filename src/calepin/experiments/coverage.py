@@ -98,24 +98,37 @@ def rows(items: Sequence[Item], results: Mapping[str, Sequence[Mapping[str, Any]
 
 
 def stored_results(experiments: Iterable[Experiment]) -> dict[str, list[dict[str, Any]]]:
-    """Return the stored results by name, those of the scale of the paper if there are some."""
-    found = {}
+    """Return the stored results by name, those of the scale of the paper first."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for experiment in experiments:
-        kept = stored(experiment, "paper") or stored(experiment, "quick")
-        if kept:
-            found[experiment.name] = [run | {"scale": kept["scale"]} for run in kept["runs"]]
+        for scale in ("paper", "quick"):
+            kept = stored(experiment, scale)
+            if kept:
+                runs = [run | {"scale": scale} for run in kept["runs"]]
+                found.setdefault(experiment.name, []).extend(runs)
     return found
 
 
 def _row(item: Item, runs: Sequence[Mapping[str, Any]]) -> Row:
-    if not runs:
-        return Row(item, "", "", 0, 0)
-    seeds = ", ".join(str(run["seed"]) for run in runs)
+    by_scale: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        by_scale.setdefault(run["scale"], []).append(run)
+    ran = [
+        f"{scale}, seeds {', '.join(str(run['seed']) for run in same)}" for scale, same in by_scale.items()
+    ]
     claims = [
         claim["holds"] for run in runs for claim in run["claims"] if claim["claim"].startswith(item.claims)
     ]
-    ours = "; ".join(f"{name} {over_seeds(run['values'].get(name) for run in runs)}" for name in item.values)
-    return Row(item, f"{runs[0]['scale']}, seeds {seeds}", ours, sum(claims), len(claims))
+    ours = [f"{name} {_over_scales(name, by_scale)}" for name in item.values] if runs else []
+    return Row(item, "; ".join(ran), "; ".join(ours), sum(claims), len(claims))
+
+
+def _over_scales(name: str, by_scale: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return a value of each scale, with the name of the scale if there are several."""
+    found = {scale: [run["values"].get(name) for run in runs] for scale, runs in by_scale.items()}
+    if len(found) == 1:
+        return over_seeds(next(iter(found.values())))
+    return ", ".join(f"{over_seeds(values)} [{scale}]" for scale, values in found.items())
 
 
 def over_seeds(values: Iterable[float | None]) -> str:
