@@ -36,11 +36,11 @@ TINY = {
         ratios=(1, 4),
         n=60,
         p=3,
-        channels=32,
+        channels=128,
         width=15,
         max_iter=150,
-        swept_channels=(16, 64),
-        swept_xi=(0.3,),
+        swept_channels=(32, 128),
+        swept_xi=(0.3, 0.1),
     ),
     "cs-images": images.Settings(
         size=16, n_starts=2, max_iter=40, max_iter_prior=5, channels=8, depth=2, in_size=4, prior_depth=2

@@ -60,11 +60,20 @@ def measure(settings: Settings, run: Run) -> Findings:
         name = "" if k == last else f"_k{k}"
         for what, of in (("median_top21", errors[k]), ("subspace_energy", energies[k])):
             values |= spread(what + name, of)
+    for width in settings.widths:
+        weights = kernel_weights(triangular_kernel(width).numpy(), settings.n)
+        values[f"decay_exponent_width{width}"] = _decay_exponent(weights)
     claims = [
         Claim(f"eq. 11 gives the singular values at k = {last}: error", values["median_top21"], "<=", 0.03),
         Claim("the leading vectors span low frequencies: energy", values["subspace_energy"], ">=", 0.98),
     ]
     return Findings(values, claims, _figures(settings, closed, spectrum, run))
+
+
+def _decay_exponent(weights: np.ndarray) -> float:
+    """Return the slope of the logarithm of the weights in that of the frequency, from frequency 8 on."""
+    cosines = weights[15::2]  # the order is constant, cos 1, sin 1, cos 2, ...
+    return float(np.polyfit(np.log(8 + np.arange(len(cosines))), np.log(cosines), 1)[0])
 
 
 def _spectra(settings: Settings, k: int, seed: int) -> dict[str, np.ndarray]:

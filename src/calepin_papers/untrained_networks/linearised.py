@@ -22,7 +22,7 @@ from calepin.reconstruction import kernel_weights, trigonometric_basis
 from calepin.report import curves, save_figure
 from calepin_papers._common import band, spread
 
-__all__ = ["CS_LINEARISED", "Settings", "circulant", "generate"]
+__all__ = ["CS_LINEARISED", "Settings", "circulant", "generate", "transport"]
 
 # name of the bound -> equation; 36 follows from 35
 BOUNDS = {"residual": 34, "residuals_apart": 35, "weights": 37, "radius": 38}
@@ -136,15 +136,13 @@ def _draw(settings: Settings, k: int, seed: int, draw: int) -> dict[str, float]:
     A = rng.standard_normal((settings.m, n)) / np.sqrt(settings.m)
     x = rng.standard_normal(settings.p) @ basis[: settings.p]
     y = A @ (x / np.linalg.norm(x))
-    norms = np.linalg.norm(A, 2), np.linalg.norm(U, 2)
+    norms = float(np.linalg.norm(A, 2)), float(np.linalg.norm(U, 2))
     scale = settings.scale * np.linalg.norm(y) / (2 * np.sqrt(n) * norms[1])
     start = scale * rng.standard_normal((n, k))
     passed = U @ start > 0
     J0 = _gram(U, passed, passed)
     Sigma = (basis.T * kernel_weights(kernel, n) ** 2) @ basis
-    # J = A T J_G(C_0), with the T nearest to the identity for which T J0 T^T = Sigma
-    root = _power(Sigma, 0.5)
-    T = root @ _power(root @ J0 @ root, -0.5) @ root
+    T = transport(Sigma, J0)  # J = A T J_G(C_0)
     JJ = A @ Sigma @ A.T
     eta = 1 / (norms[0] * norms[1]) ** 2  # at most 1 / beta^2
 
@@ -164,10 +162,11 @@ def _draw(settings: Settings, k: int, seed: int, draw: int) -> dict[str, float]:
     r0 = A @ generate(U, start) - y
     spectrum = np.linalg.eigvalsh(JJ)
     eps0 = _norm(A @ (T - np.eye(n)), J0)
-    alpha = np.sqrt(spectrum[0] / 2)
-    beta = min(norms[0] * norms[1], np.sqrt(spectrum[-1]) + eps0 + eps / 2)
+    alpha = float(np.sqrt(spectrum[0] / 2))
+    beta = min(norms[0] * norms[1], float(np.sqrt(spectrum[-1])) + eps0 + eps / 2)
+    first = float(np.linalg.norm(r0))
     shift = float(np.sqrt(r0 @ np.linalg.solve(JJ, r0)))
-    ratios = np.array(path) / _bounds(alpha, beta, eps0 + eps, eta, np.linalg.norm(r0), shift, len(path))
+    ratios = np.array(path) / _bounds(alpha, beta, eps0 + eps, eta, first, shift, len(path))
     estimate = generate(U, start) + moved
     return {
         **dict(zip(BOUNDS, ratios.max(0), strict=True)),
@@ -177,7 +176,7 @@ def _draw(settings: Settings, k: int, seed: int, draw: int) -> dict[str, float]:
         "beta_over_alpha": beta / alpha,
         "weights_apart": float(np.linalg.norm(C - linear) / np.linalg.norm(linear - start)),
         "signals_apart": float(np.linalg.norm(generate(U, C) - estimate)),
-        "final_residual": float(np.linalg.norm(r) / np.linalg.norm(r0)),
+        "final_residual": float(np.linalg.norm(r) / first),
     }
 
 
@@ -209,6 +208,12 @@ def circulant(kernel: NDArray, n: int) -> NDArray:
     row = np.zeros(n)
     row[: len(kernel)] = kernel
     return np.array([np.roll(row, i - len(kernel) // 2) for i in range(n)])
+
+
+def transport(Sigma: NDArray, gram: NDArray) -> NDArray:
+    """Return the symmetric T with ``T gram T = Sigma``: it moves J of this J J^T least (Lemma 4)."""
+    root = _power(Sigma, 0.5)
+    return root @ _power(root @ gram @ root, -0.5) @ root
 
 
 def _signs(k: int) -> NDArray:
