@@ -231,8 +231,8 @@ ITEMS: tuple[Item, ...] = (
             "decay_exponent_width31",
         ),
         because="A straight line in a log-log plot is a power law, not a geometric sequence. From "
-        "frequency 8 on the weights of eq. 11 fall like this power of the frequency, because g "
-        "has a kink at 0.",
+        "frequency 8 on the weights of eq. 11 fall like this power of the frequency, because "
+        "arccos makes a kink at lag 0.",
     ),
     _item(
         "Theorem 2, eq. 13",
