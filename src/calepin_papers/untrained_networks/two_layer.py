@@ -115,7 +115,8 @@ def measure(settings: Settings, run: Run) -> Findings:
             1.25,
         ),
         Claim(
-            f"eq. 13 holds with C = {_CONSTANT} for every m >= {_LEAST_MEASUREMENTS}, k and xi: error over bound, worst",
+            f"eq. 13 holds with C = {_CONSTANT} for every m >= {_LEAST_MEASUREMENTS}, k and xi: "
+            "error over bound, worst",
             values["error_over_bound"],
             "<=",
             1.0,
