@@ -262,7 +262,7 @@ ITEMS: tuple[Item, ...] = (
         "Theorem 2, eqs. 12 and 52",
         "With k >= C m / xi^8 channels the network is within xi ||x|| of its linear limit.",
         "cs-two-layer",
-        "does not hold",
+        "holds in part",
         values=(
             "from_linear_k64",
             "from_linear_k256",
