@@ -103,7 +103,7 @@ def test_more_channels_come_closer_to_the_closed_form(outcome):
 def test_more_measurements_give_smaller_errors(outcome):
     values = outcome[0]["cs-two-layer"]["values"]
     assert values["err_4p"] < 0.3 * values["err_1p"]
-    assert 1 <= values["final_over_best_max"] < 1.3
+    assert 1 <= values["final_over_best_max"] < 1.5
     assert values["error_over_bound"] < 1.5
 
 
