@@ -312,9 +312,11 @@ ITEMS: tuple[Item, ...] = (
         "Fig. 4, decay",
         "Singular values of a four-layer decoder decay slightly faster than geometrically.",
         "cs-jacobian",
-        "holds",
+        "holds in part",
         values=("decay_rate", "fall", "over_geometric"),
         claims=("the leading 25% of the singular values fall", "the leading 25% fall at least geometrically"),
+        because="The leading quarter, the others fall more slowly. With seed 2 one value of six spectra"
+        " lies .03 % above the geometric sequence.",
     ),
     _item(
         "Fig. 4, change",
@@ -322,9 +324,8 @@ ITEMS: tuple[Item, ...] = (
         "cs-jacobian",
         "does not hold",
         values=("drift", "late_drift"),
-        because="Over sigma_1, leading values change by a factor of 1.7 in the median of draws and "
-        "iterations from the start (exp of drift), and by 3 from iteration 50 to 400, with 32 "
-        "channels and Adam at .01.",
+        because="Over sigma_1, leading values change by a factor of 1.7 to 1.9 from the start (exp of "
+        "drift), and by 2 to 3 from iteration 50 to 400, with 32 channels and Adam at .01.",
     ),
     # 5, MRI
     _item(
