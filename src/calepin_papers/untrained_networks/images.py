@@ -7,6 +7,7 @@ starts are reported too.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -50,56 +51,91 @@ class Settings:
     learning_rate_prior: float = 0.01
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """One fit of both images: which network, by which measurements, and its iterations."""
+
+    prior: bool
+    gaussian: bool
+    n_starts: int
+    max_iter: int
+
+
 def measure(settings: Settings, run: Run) -> Findings:
-    """Fit both networks to both sketches and follow both losses of Fig. 1."""
+    """Fit decoder and image prior, and follow both losses of Fig. 1."""
     images, _ = load_pair(settings.size)
-    shape, m = sketch_shape(settings.size, settings.fraction)
-    generator = torch_generator(run.seed)
-    size = (settings.size, settings.size)
-    decoder = DeepDecoder(size, channels=settings.channels, depth=settings.depth, in_size=settings.in_size)
-    prior = DeepImagePrior(size, channels=settings.prior_channels, depth=settings.prior_depth)
-    hadamard = SubsampledHadamard(shape, m, generator=generator)
-    gaussian = GaussianSketch(shape, m, generator=generator)
-    plan: dict[str, tuple[UntrainedNetwork, LinearOperator, int, int, float]] = {
-        "": (decoder, hadamard, settings.n_starts, settings.max_iter, settings.learning_rate),
-        "_gaussian": (decoder, gaussian, 1, settings.max_iter, settings.learning_rate),
-        "_prior": (prior, hadamard, 1, settings.max_iter_prior, settings.learning_rate_prior),
+    plans = {
+        "": _Plan(prior=False, gaussian=False, n_starts=settings.n_starts, max_iter=settings.max_iter),
+        "_gaussian": _Plan(prior=False, gaussian=True, n_starts=1, max_iter=settings.max_iter),
+        "_prior": _Plan(prior=True, gaussian=False, n_starts=1, max_iter=settings.max_iter_prior),
     }
     values: dict[str, float] = {}
-    lines: dict[str, dict[str, Curve]] = {"training": {}, "signal": {}}
-    shown = {}
-    for done, (suffix, (network, operator, starts, max_iter, learning_rate)) in enumerate(plan.items()):
-        fraction = done / len(plan)
-        run.progress(fraction, f"{type(network).__name__}, {type(operator).__name__}")
-        x = torch.stack(list(images.values())).to(run.device)
-        operator, network = operator.to(run.device), network.to(run.device)
+    found = {}
+    for done, (suffix, plan) in enumerate(plans.items()):
 
-        def report(part: float, fraction: float = fraction, network: UntrainedNetwork = network) -> None:
-            run.progress(fraction + part / len(plan), type(network).__name__)
+        def report(part: float, done: int = done, name: str = suffix[1:] or "hadamard") -> None:
+            run.progress((done + part) / len(plans), name)
 
-        found, errors = _fit(network, operator, x, max_iter, learning_rate, starts, generator, report)
-        final = _relative_error(found.x, x)
-        single = _relative_error(network(found.weights), x.repeat_interleave(starts, 0)).reshape(-1, starts)
+        report(0.0)
+        compute = partial(_reconstruct, settings, plan, run, [run.seed, done], report)
+        one = found[suffix] = run.piece(suffix[1:] or "hadamard", compute)
         for i, name in enumerate(images):
-            values[name + suffix] = float(final[i])
-            values[f"final_over_best_{name}{suffix}"] = float(final[i] / errors[:, i].min())
-            if starts > 1:
-                values |= spread(f"{name}{suffix}_single", single[i])
-            if suffix in ("", "_prior"):
-                label = name if not suffix else f"{name}, image prior"
-                steps = np.arange(1, len(errors) + 1)
-                loss = found.history["loss"][1:, i * starts : (i + 1) * starts].mean(1)
-                lines["training"][label] = Curve(steps, loss)
-                lines["signal"][label] = Curve(steps, errors[:, i])
-            if not suffix:
-                shown[name] = found.x[i, 0].cpu().numpy()
-    values["grass_over_art"] = values["grass"] / values["art"]
+            values[name + suffix] = float(one["final"][i])
+            values[f"final_over_best_{name}{suffix}"] = float(one["final"][i] / one["errors"][:, i].min())
+            if plan.n_starts > 1:
+                values |= spread(f"{name}{suffix}_single", one["single"][i])
+        values[f"grass_over_art{suffix}"] = values[f"grass{suffix}"] / values[f"art{suffix}"]
     claims = [
         Claim("a smooth image is recovered from n/4: squared error of art", values["art"], "<=", 0.025),
         Claim("grass is harder: its error over that of art", values["grass_over_art"], ">=", 4.0),
         Claim("no early stop is needed: final over best", values["final_over_best_art"], "<=", 1.15),
+        Claim("Gaussian A, one start: squared error of art", values["art_gaussian"], "<=", 0.03),
+        Claim("Gaussian A, one start: error of grass over art", values["grass_over_art_gaussian"], ">=", 4.0),
+        Claim(
+            "Gaussian A, one start: final over best, art", values["final_over_best_art_gaussian"], "<=", 1.15
+        ),
+        Claim("deep image prior: error of grass over art", values["grass_over_art_prior"], ">=", 2.0),
+        Claim("deep image prior: final over best, art", values["final_over_best_art_prior"], "<=", 1.15),
     ]
-    return Findings(values, claims, _figures(images, shown, lines, run))
+    return Findings(values, claims, _figures(images, found, run))
+
+
+def _reconstruct(
+    settings: Settings, plan: _Plan, run: Run, seed: list[int], report: Callable[[float], None]
+) -> dict[str, np.ndarray]:
+    """Return reconstructions, their errors and those of single starts, and losses and errors on the way."""
+    images = load_pair(settings.size)[0]
+    shape, m = sketch_shape(settings.size, settings.fraction)
+    generator = torch_generator(np.random.default_rng(seed))
+    operator = (GaussianSketch if plan.gaussian else SubsampledHadamard)(shape, m, generator=generator)
+    network = (_prior if plan.prior else _decoder)(settings)
+    x = torch.stack(list(images.values())).to(run.device)
+    operator, network = operator.to(run.device), network.to(run.device)
+    rate = settings.learning_rate_prior if plan.prior else settings.learning_rate
+    fit, errors = _fit(network, operator, x, plan.max_iter, rate, plan.n_starts, generator, report)
+    single = _relative_error(network(fit.weights), x.repeat_interleave(plan.n_starts, 0))
+    loss = fit.history["loss"][1:].reshape(-1, len(x), plan.n_starts).mean(2)
+    return {
+        "x": fit.x[:, 0].cpu().numpy(),
+        "final": _relative_error(fit.x, x),
+        "single": single.reshape(-1, plan.n_starts),
+        "errors": errors,
+        "loss": loss,
+    }
+
+
+def _decoder(settings: Settings) -> UntrainedNetwork:
+    return DeepDecoder(
+        (settings.size, settings.size),
+        channels=settings.channels,
+        depth=settings.depth,
+        in_size=settings.in_size,
+    )
+
+
+def _prior(settings: Settings) -> UntrainedNetwork:
+    size = (settings.size, settings.size)
+    return DeepImagePrior(size, channels=settings.prior_channels, depth=settings.prior_depth)
 
 
 def _fit(
@@ -142,31 +178,24 @@ def _relative_error(found: torch.Tensor, x: torch.Tensor) -> np.ndarray:
     return ((found - x).flatten(1).square().sum(1) / x.flatten(1).square().sum(1)).detach().cpu().numpy()
 
 
-def _figures(
-    images: dict[str, torch.Tensor],
-    shown: dict[str, np.ndarray],
-    lines: dict[str, dict[str, Curve]],
-    run: Run,
-) -> list[str]:
-    names = []
-    labels = {"training": "0.5 ||A G(C) - y||^2", "signal": "||G(C) - x||^2 / ||x||^2"}
-    for which, ylabel in labels.items():
-        figure = curves(
-            lines[which],
-            xlabel="iteration",
-            ylabel=ylabel,
-            xscale="log",
-            yscale="log",
-            title=f"Fig. 1, {which}",
-        )
-        names.append(f"{which}.png")
-        save_figure(figure, run.folder / names[-1])
+def _figures(images: dict[str, torch.Tensor], found: dict[str, dict[str, np.ndarray]], run: Run) -> list[str]:
+    labels = {"": "", "_gaussian": ", Gaussian A, one start", "_prior": ", image prior"}
+    axes = {"loss": "0.5 ||A G(C) - y||^2", "errors": "||G(C) - x||^2 / ||x||^2"}
+    files = {"loss": "training.png", "errors": "signal.png"}
+    for what, ylabel in axes.items():
+        lines = {
+            name + label: Curve(np.arange(1, len(found[suffix][what]) + 1), found[suffix][what][:, i])
+            for suffix, label in labels.items()
+            for i, name in enumerate(images)
+        }
+        title = f"Fig. 1, {files[what].removesuffix('.png')}"
+        figure = curves(lines, xlabel="iteration", ylabel=ylabel, xscale="log", yscale="log", title=title)
+        save_figure(figure, run.folder / files[what])
     side_by_side = {}
-    for name, image in images.items():
-        side_by_side |= {f"{name}, reconstructed": shown[name], name: image[0].numpy()}
-    names.append("images.png")
-    save_figure(before_after(side_by_side), run.folder / names[-1])
-    return names
+    for i, (name, image) in enumerate(images.items()):
+        side_by_side |= {f"{name}, reconstructed": found[""]["x"][i], name: image[0].numpy()}
+    save_figure(before_after(side_by_side), run.folder / "images.png")
+    return [*files.values(), "images.png"]
 
 
 CS_IMAGES = Experiment(

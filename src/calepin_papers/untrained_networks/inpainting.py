@@ -1,6 +1,7 @@
 """Inpainting: pixels missing at random, and pixels covered by print."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -46,36 +47,12 @@ class Settings:
 
 
 def measure(settings: Settings, run: Run) -> Findings:
-    """Fit the seen pixels of one image under every mask, all masks as one batch."""
+    """Fill the pixels that are missing, and compare with filling by the mean."""
     image = load_pair(settings.size)[0]["art"]
-    generator = torch_generator(run.seed)
     n = settings.n_draws
-    random = torch.rand(n, *image.shape, generator=generator) >= settings.missing
-    masks = torch.cat([random, _page(settings.size).expand(n, *image.shape)])
-    operator = Mask(masks, per_sample=True).to(run.device)
-    x = image.expand(2 * n, *image.shape).to(run.device)
-    y = operator(x)
-    network = DeepDecoder(
-        (settings.size, settings.size),
-        channels=settings.channels,
-        depth=settings.depth,
-        in_size=settings.in_size,
-    )
-    with fixed_iterations():
-        found = fit_untrained(
-            network.to(run.device),
-            operator,
-            y,
-            optimizer=Adam(settings.learning_rate),
-            max_iter=settings.max_iter,
-            tol=0.0,
-            patience=None,
-            n_starts=settings.n_starts,
-            generator=generator,
-            callback=lambda progress: run.progress(progress.n_iter / settings.max_iter, "fitting"),
-        )
-    filled = torch.where(masks, x.cpu(), found.x.cpu()).numpy()
-    flat = _mean_filled(y.cpu().numpy(), masks.numpy())
+    found = run.piece("fit", partial(_fill, settings, image, run))
+    filled, seen = found["filled"], found["seen"]
+    flat = _mean_filled(seen, found["masks"])
     values = {}
     for i, name in enumerate(("random", "text")):
         part = slice(i * n, (i + 1) * n)
@@ -90,14 +67,46 @@ def measure(settings: Settings, run: Run) -> Findings:
         for name, what in (("random", "missing pixels"), ("text", "pixels under print"))
     ]
     shown = {
-        "seen, random": y[0, 0].cpu().numpy(),
+        "seen, random": seen[0, 0],
         "filled": filled[0, 0],
-        "seen, text": y[n, 0].cpu().numpy(),
+        "seen, text": seen[n, 0],
         "filled ": filled[n, 0],
         "image": image[0].numpy(),
     }
     save_figure(before_after(shown), run.folder / "inpainting.png")
     return Findings(values, claims, ["inpainting.png"])
+
+
+def _fill(settings: Settings, image: torch.Tensor, run: Run) -> dict[str, np.ndarray]:
+    """Fit the seen pixels of one image under every mask, all masks as one batch."""
+    generator = torch_generator(run.seed)
+    n = settings.n_draws
+    random = torch.rand(n, *image.shape, generator=generator) >= settings.missing
+    masks = torch.cat([random, _page(settings.size).expand(n, *image.shape)])
+    operator = Mask(masks, per_sample=True).to(run.device)
+    x = image.expand(2 * n, *image.shape).to(run.device)
+    y = operator(x)
+    network = DeepDecoder(
+        (settings.size, settings.size),
+        channels=settings.channels,
+        depth=settings.depth,
+        in_size=settings.in_size,
+    )
+    with fixed_iterations():
+        fit = fit_untrained(
+            network.to(run.device),
+            operator,
+            y,
+            optimizer=Adam(settings.learning_rate),
+            max_iter=settings.max_iter,
+            tol=0.0,
+            patience=None,
+            n_starts=settings.n_starts,
+            generator=generator,
+            callback=lambda progress: run.progress(progress.n_iter / settings.max_iter, "fitting"),
+        )
+    filled = torch.where(masks, x.cpu(), fit.x.cpu())
+    return {"filled": filled.numpy(), "seen": y.cpu().numpy(), "masks": masks.numpy()}
 
 
 def _page(size: int) -> torch.Tensor:

@@ -5,6 +5,7 @@ coefficients.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -43,29 +44,25 @@ class Settings:
 def measure(settings: Settings, run: Run) -> Findings:
     """Compare singular values one by one and singular vectors as a subspace."""
     basis = trigonometric_basis(settings.n)[: settings.leading]
-    kernel = triangular_kernel(settings.width)
-    closed = kernel_weights(kernel.numpy(), settings.n)
-    generator = torch_generator(run.seed)
-    like = torch.zeros(0, dtype=torch.float64)
+    closed = kernel_weights(triangular_kernel(settings.width).numpy(), settings.n)
+    expected = np.sort(closed)[::-1][: settings.leading]
     errors, energies = {}, {}
     spectrum = closed
     for done, k in enumerate(settings.channels):
         run.progress(done / len(settings.channels), f"{k} channels")
-        network = TwoLayerGenerator(settings.n, channels=k, kernel=kernel)
-        found = [
-            _spectrum(network, network.initial(1, like=like, generator=generator)[0])
-            for _ in range(settings.n_draws)
-        ]
-        expected = np.sort(closed)[::-1][: settings.leading]
-        errors[k] = [np.median(np.abs(s[: settings.leading] / expected - 1)) for s, _ in found]
-        energies[k] = [subspace_energy(v[: settings.leading], basis) for _, v in found]
-        spectrum = found[0][0]
+        found = run.piece(f"k{k}", partial(_spectra, settings, k, run.seed))
+        errors[k] = np.median(np.abs(found["values"][:, : settings.leading] / expected - 1), 1)
+        energies[k] = [subspace_energy(vectors, basis) for vectors in found["vectors"]]
+        spectrum = found["values"][0]
     last = settings.channels[-1]
     values = {}
     for k in settings.channels:
         name = "" if k == last else f"_k{k}"
         for what, of in (("median_top21", errors[k]), ("subspace_energy", energies[k])):
             values |= spread(what + name, of)
+    for width in settings.widths:
+        weights = kernel_weights(triangular_kernel(width).numpy(), settings.n)
+        values[f"decay_exponent_width{width}"] = _decay_exponent(weights)
     claims = [
         Claim(f"eq. 11 gives the singular values at k = {last}: error", values["median_top21"], "<=", 0.03),
         Claim("the leading vectors span low frequencies: energy", values["subspace_energy"], ">=", 0.98),
@@ -73,10 +70,23 @@ def measure(settings: Settings, run: Run) -> Findings:
     return Findings(values, claims, _figures(settings, closed, spectrum, run))
 
 
-def _spectrum(network: TwoLayerGenerator, weights: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return all singular values and left vectors, from the small Gram matrix in float64."""
-    energy, vectors = torch.linalg.eigh(network.jacobian_gram(weights))
-    return energy.flip(0).clamp_min(0).sqrt().numpy(), vectors.T.flip(0).numpy()
+def _decay_exponent(weights: np.ndarray) -> float:
+    """Return the slope of the logarithm of the weights in that of the frequency, from frequency 8 on."""
+    cosines = weights[15::2]  # the order is constant, cos 1, sin 1, cos 2, ...
+    return float(np.polyfit(np.log(8 + np.arange(len(cosines))), np.log(cosines), 1)[0])
+
+
+def _spectra(settings: Settings, k: int, seed: int) -> dict[str, np.ndarray]:
+    """Return all singular values and the leading left vectors of each draw, from Gram matrices in float64."""
+    generator = torch_generator(np.random.default_rng([seed, k]))
+    network = TwoLayerGenerator(settings.n, channels=k, kernel=triangular_kernel(settings.width))
+    like = torch.zeros(0, dtype=torch.float64)
+    values, leading = [], []
+    for weights in network.initial(settings.n_draws, like=like, generator=generator):
+        energy, vectors = torch.linalg.eigh(network.jacobian_gram(weights))
+        values.append(energy.flip(0).clamp_min(0).sqrt().numpy())
+        leading.append(vectors.T.flip(0).numpy()[: settings.leading])
+    return {"values": np.array(values), "vectors": np.array(leading)}
 
 
 def _figures(settings: Settings, closed: np.ndarray, spectrum: np.ndarray, run: Run) -> list[str]:
