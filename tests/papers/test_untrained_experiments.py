@@ -117,7 +117,7 @@ def test_a_smooth_image_is_easier_than_grass(outcome):
 
 def test_singular_values_fall(outcome):
     values = outcome[0]["cs-jacobian"]["values"]
-    assert values["over_geometric_max"] <= 1
+    assert values["over_geometric"] <= 1
     assert values["fall_min"] > 3
     assert 0 < values["drift_min"] <= values["drift"]
 
