@@ -116,6 +116,14 @@ def _claims(values: dict[str, float]) -> list[Claim]:
             "known events: amplitudes after the re-fit over those of the code",
             values["amplitude_after"] / values["amplitude_before"], ">=", 1.2,
         ),
+        Claim(
+            "whisker, one filter for all units: fraction of deflections found by k-means, median",
+            values["joint_kmeans_recall"], ">=", 0.9,
+        ),
+        Claim(
+            "whisker, a filter for each unit over one for all: median gain, bits a spike",
+            values["own_kmeans_bits"] - values["joint_kmeans_bits"], ">=", 0.0,
+        ),
     ]  # fmt: skip
 
 
@@ -254,8 +262,8 @@ def _stems(code: Floats, scale: float = 1.0) -> Curve:
 def _draw_planted(planted: dict[str, NDArray], run: Run) -> str:
     """Figure 7: a code before and after, and the true one downwards."""
     lines = {
-        "code": _stems(planted["code"]),
         "k-means and re-fit": _stems(planted["refitted"]),
+        "code": _stems(planted["code"]),
         "true (downwards)": _stems(planted["truth"], -1),
     }
     title = "Output of the encoder before and after post-processing"
