@@ -368,11 +368,6 @@ SIMULATIONS = (
     ),
 )
 
-_SPIKES = (
-    "twelve units instead of ten: four neurons under three stimuli, 50 trials, of which 30 for training as in "
-    "the paper"
-)
-
 SPIKES = (
     _item(
         "Sec. 5.3, data",
@@ -380,7 +375,7 @@ SPIKES = (
         "dcea-whisker",
         "differs",
         values=("n_units",),
-        because=_SPIKES,
+        because="twelve units: four neurons under three stimuli; 30 of the 50 trials for training, as there",
     ),
     _item(
         "Sec. 5.3, training",
