@@ -302,7 +302,7 @@ SIMULATIONS = (
         theirs="errors of Fig. 3c are not printed",
         values=("err_paper_near", "worst_paper_near", "err_paper_random", "worst_paper_random"),
         claims=("the paper's way",),
-        because="claimed from near filters (error .35), to .25 and less, not exactly; from random ones within 30 "
+        because="from near filters (error .35) to .25 and less, not exactly; from random ones within 30 "
         f"passes only for some seeds; {_SIMULATED}",
     ),
     _item(
