@@ -327,7 +327,7 @@ SIMULATIONS = (
         "dcea-simulated",
         "holds in part",
         values=("seconds_dcea_100", "seconds_bcomp_100"),
-        because="both on one busy CPU thread, 40 iterations of FISTA: BCOMP takes 1.3 to 1.5 times as long there",
+        because="on one busy CPU thread, 40 iterations of FISTA: BCOMP takes 1.3 to 1.5 times as long",
     ),
     _item(
         "Fig. 4",
