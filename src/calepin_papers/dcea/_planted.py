@@ -1,6 +1,5 @@
 """What the simulated experiments share: planted filters, starts near them, learning by DCEA and BCOMP."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,9 +18,9 @@ from calepin.learning import (
 from calepin.likelihoods import Binomial, Likelihood
 from calepin.metrics import filter_error
 from calepin.penalties import NonNegativeL1
-from calepin.solvers import Coder, ProximalCoder
+from calepin.solvers import ConvolutionalPursuitCoder, ProximalCoder
 
-__all__ = ["Planted", "descent_coder", "learn", "perturbed"]
+__all__ = ["RECIPES", "Planted", "Recipe", "descent_coder", "learn", "perturbed"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,39 @@ def perturbed(atoms: NDArray[np.float64], error: float, rng: np.random.Generator
     return np.sqrt(1 - error**2) * atoms + error * noise
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How filters are learned: what codes are made of, and whether the gradient passes through them.
+
+    Attributes
+    ----------
+    backpropagated
+        The paper's way: the gradient of the likelihood passes through the unfolded encoder, one update of the
+        filters a batch. Otherwise codes are constants, and filters are updated several times with them.
+    refitted
+        Whether the codes are re-fitted without the penalty on their peaks before the filters are updated.
+    n_events_known
+        Whether as many peaks are kept as there are events.
+    greedy
+        Whether codes come from a greedy pursuit of as many events as there are (BCOMP) instead of FISTA.
+    """
+
+    backpropagated: bool = False
+    refitted: bool = False
+    n_events_known: bool = False
+    greedy: bool = False
+
+
+RECIPES = {
+    "paper": Recipe(backpropagated=True),
+    "plain": Recipe(),
+    "unknown": Recipe(refitted=True),
+    "known": Recipe(refitted=True, n_events_known=True),
+    "bcomp": Recipe(n_events_known=True, greedy=True),
+}
+"""Recipes by the prefix of their values: the paper's DCEA, three of calepin's, and the paper's BCOMP."""
+
+
 def descent_coder(threshold: float, trials: int, n_iter: int) -> ProximalCoder:
     """Return nonnegative FISTA; the paper's threshold is for the likelihood of one trial."""
     return ProximalCoder(NonNegativeL1(threshold * trials), n_iter, nonnegative=True)
@@ -80,42 +112,70 @@ def descent_coder(threshold: float, trials: int, n_iter: int) -> ProximalCoder:
 
 def learn(
     X: NDArray[np.float64],
-    coder: Coder,
+    recipe: Recipe,
     *,
+    planted: Planted,
     init: str | NDArray[np.float64],
     reference: NDArray[np.float64],
-    likelihood: Likelihood | None = None,
-    trials: int,
-    baseline: float,
+    threshold: float,
+    n_iter: int,
     n_passes: int,
     batch_size: int,
     n_updates: int,
     learning_rate: float,
-    debias: int | None = None,
-    n_peaks: int | None = None,
-    max_shift: int = 0,
     seed: int,
     device: str,
-    after_pass: Callable[[], None] = lambda: None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the learned filters, and the error of each reference at the start and after every pass."""
-    data = SignalBatches(
-        X, batch_size, likelihood=likelihood or Binomial(trials), offset=baseline, seed=seed, device=device
-    )
+    likelihood: Likelihood | None = None,
+    baseline: float | None = None,
+    max_shift: int = 0,
+) -> dict[str, NDArray[np.floating]]:
+    """Learn filters by a recipe.
+
+    Parameters
+    ----------
+    X
+        Counts, or relative frequencies for a likelihood without trials.
+    planted
+        The simulation that they come from.
+    reference
+        True filters, for the errors.
+    threshold, n_iter
+        Weight of the l1 norm beside the likelihood of one trial, and iterations, of FISTA.
+    n_updates
+        Updates of the filters for the same codes, unless the recipe is back-propagated.
+    likelihood, baseline
+        By default those of the simulation.
+    max_shift
+        Shifts over which an error is the least.
+
+    Returns
+    -------
+    dict
+        ``start`` and ``filters``, and ``errors`` (n_passes + 1, n_components): the error of each reference at
+        the start and after every pass.
+    """
+    likelihood = likelihood or Binomial(planted.trials)
+    baseline = planted.baseline if baseline is None else baseline
+    trials = planted.trials if isinstance(likelihood, Binomial) else 1
+    n_events = planted.n_components * planted.n_events
+    data = SignalBatches(X, batch_size, likelihood=likelihood, offset=baseline, seed=seed, device=device)
+    coder = ConvolutionalPursuitCoder(n_events) if recipe.greedy else descent_coder(threshold, trials, n_iter)
     rule = Convolutional(
         coder,
-        debias=debias,
-        n_peaks=n_peaks,
-        n_updates=n_updates,
+        gradient="ae-ls" if recipe.backpropagated else "dec",
+        debias=planted.kernel // 10 if recipe.refitted else None,
+        n_peaks=n_events if recipe.refitted and recipe.n_events_known else None,
+        n_updates=1 if recipe.backpropagated else n_updates,
         optimizer=partial(torch.optim.Adam, lr=learning_rate, eps=1e-3),
         centre=isinstance(init, str),
+        replace=not recipe.backpropagated,
     )
     rng = np.random.default_rng(seed)
-    filters = initial_filters(len(reference), reference.shape[2:], data, init=init, generator=rng)
-    state = TrainState(rule.init(filters))
-    errors = [filter_error(filters.cpu(), reference, max_shift=max_shift)]
+    start = initial_filters(len(reference), reference.shape[2:], data, init=init, generator=rng)
+    state = TrainState(rule.init(start))
+    errors = [filter_error(start.cpu(), reference, max_shift=max_shift)]
     for n in range(1, n_passes + 1):
         train(rule, data, state, max_iter=n)
         errors.append(filter_error(state.learned.atoms.cpu(), reference, max_shift=max_shift))
-        after_pass()
-    return state.learned.atoms.cpu().numpy(), np.array(errors)
+    filters = state.learned.atoms.cpu().numpy()
+    return {"start": start.cpu().numpy(), "filters": filters, "errors": np.array(errors)}

@@ -71,12 +71,18 @@ def measure(settings: Settings, run: Run) -> Findings:
             kind: {peak: pretrained(f"dcea-poisson-{kind}-peak{peak}").to(run.device) for peak in PEAKS}
             for kind in settings.recipes
         }
-        values |= _begin(settings, images, run)
+        begun = run.piece("begin", lambda: _begin(settings, images, run))
+        values |= {name: float(value) for name, value in begun.items()}
     jobs = [(name, kind, peak) for name in settings.sets for kind in settings.recipes for peak in PEAKS]
     for n_job, (name, kind, peak) in enumerate(jobs):
         run.progress(0.5 + 0.5 * n_job / len(jobs), f"{name}, {kind}, peak {peak}")
-        reached = psnr_of_each(networks[kind][peak], clean_images(name, settings.n_test), peak)
         label = f"{name}_{kind}_peak{peak}"
+
+        def compute(name: str = name, kind: str = kind, peak: int = peak) -> dict:
+            clean = clean_images(name, settings.n_test)
+            return {"psnr": psnr_of_each(networks[kind][peak], clean, peak)}
+
+        reached = run.piece(label, compute)["psnr"]
         values |= spread(label, reached, np.mean) | {f"{label}_paper": PAPER[name, kind][peak]}
     return Findings(values, _claims(values, settings))
 
@@ -112,7 +118,7 @@ def _train(settings: Settings, kind: str, images: Tensor, run: Run) -> dict[int,
             recipe,
             stage,
             seed=run.seed,
-            checkpoint=run.folder / f"{kind}-stage{n_stage}-seed{run.seed}.checkpoint",
+            checkpoint=run.path(f"{kind}-stage{n_stage}", "checkpoint"),
             progress=progress,
         )
         path = run.folder / f"dcea_poisson_{kind}_peak{stage.peak}.safetensors"

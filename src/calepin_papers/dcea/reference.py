@@ -48,8 +48,12 @@ def measure(settings: Settings, run: Run) -> Findings:
         def done(n: int, job: int = n_job, of: int = len(clean)) -> None:
             run.progress((job + n / of) / len(jobs), f"{jobs[job][0]}, {jobs[job][1]}, peak {jobs[job][2]}")
 
-        reached = psnr_of_each(network, clean, peak, done=done)
         label = f"{name}_{kind}_peak{peak}"
+
+        def compute(network=network, clean=clean, peak: int = peak, done=done) -> dict:
+            return {"psnr": psnr_of_each(network, clean, peak, done=done)}
+
+        reached = run.piece(label, compute)["psnr"]
         values |= spread(label, reached, np.mean) | {f"{label}_paper": PAPER[name, kind][peak]}
     whole = settings.n_images is None
     return Findings(values, _like_the_table(values, jobs) if whole else _in_its_order(values, settings))

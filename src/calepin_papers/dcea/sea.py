@@ -1,6 +1,7 @@
 """Theorems 7.2 and 7.3: gradient descent on the shallow auto-encoder finds the dictionary.
 
-Counts of (almost) infinitely many trials come from s-sparse codes of an orthonormal dictionary A; from
+Counts of (almost) infinitely many trials come from s-sparse codes of a dictionary A, orthonormal or
+overcomplete and incoherent (two orthonormal bases, p = 2 n, of coherence 1 / sqrt(n)); from
 a start W a given distance away, every atom takes the steps ``w <- normalize(w - kappa g)``. The
 theorems say
 
@@ -13,6 +14,10 @@ codes' second moment: the rate does not depend on the amplitude while kappa is c
 With the rectifier (7.2) codes are not negative and the bias falls with the distance, as assumption
 (A14) requires, down to where it still keeps the support (A4): a fixed one shrinks the codes and leaves a
 floor of its own, whatever the amplitude (`floor_fixed_bias_small`, `..._large`).
+
+With p > n atoms leak into each other's codes. The distance falls at a linear rate as before, but its floor
+is that of the leak and does not shrink with the amplitude (`floor_hard_wide_small`, `..._large`). A
+rectifier has to keep a bias above the leak, and so has the floor of a fixed bias too.
 """
 
 import math
@@ -21,6 +26,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy.fft import dct
 from torch import Tensor
 
 from calepin.experiments import Claim, Experiment, Findings, Run
@@ -48,6 +54,8 @@ class Settings:
         First threshold over the smallest amplitude.
     leak
         Last bias of the rectifier over C^3: how much of the others the sigmoid's curvature adds to an atom.
+    n_features, n_nonzero, wide_features, wide_nonzero
+        n and s of the orthonormal dictionary and of the overcomplete one.
     n_seeds
         Dictionaries, starts and codes; medians and ranges are over them.
     """
@@ -63,21 +71,38 @@ class Settings:
     delta: float = 0.4
     bias: float = 0.5
     leak: float = 0.03
+    wide_features: int = 128
+    wide_nonzero: int = 2
     trials: int = 1 << 30
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A descent: the threshold, whether its bias falls with the distance, and whether p > n."""
+
+    threshold: str
+    falling: bool = True
+    wide: bool = False
 
 
 def measure(settings: Settings, run: Run) -> Findings:
     """Follow the mean squared distance of the atoms to the truth."""
     kinds = {
-        "hard": ("hard", True),
-        "relu": ("relu", True),
-        "fixed_bias": ("relu", False),
+        "hard": Kind("hard"),
+        "relu": Kind("relu"),
+        "fixed_bias": Kind("relu", falling=False),
+        "hard_wide": Kind("hard", wide=True),
+        "relu_wide": Kind("relu", wide=True),
     }
     paths: dict[str, list[np.ndarray]] = {}
     jobs = [(name, size, k) for name in kinds for size in ("small", "large") for k in range(settings.n_seeds)]
     for n_job, (name, size, k) in enumerate(jobs):
-        threshold, falling = kinds[name]
-        path = _descend(settings, getattr(settings, size), threshold, falling, (run.seed, k), run.device)
+
+        def compute(kind: Kind = kinds[name], size: str = size, k: int = k) -> dict[str, np.ndarray]:
+            path = _descend(settings, getattr(settings, size), kind, (run.seed, k), run.device)
+            return {"path": path}
+
+        path = run.piece(f"{name}-{size}-{k}", compute)["path"]
         paths.setdefault(f"{name}_{size}", []).append(path)
         run.progress((n_job + 1) / len(jobs), f"{name}, {size} codes")
     values: dict[str, float] = {}
@@ -109,28 +134,42 @@ def _claims(values: dict[str, float], settings: Settings) -> list[Claim]:
                 (settings.small / settings.large) ** 2,
             ),
         ]
+    for name, theorem in (("hard", "7.3"), ("relu", "7.2")):
+        slowest = max(values[f"rate_{name}_wide_{size}_max"] for size in ("small", "large"))
+        highest = max(values[f"floor_{name}_wide_{size}_max"] for size in ("small", "large"))
+        claims += [
+            Claim(f"{theorem}, p = 2 n: the distance falls linearly, factor of a step", slowest, "<=", 0.9),
+            Claim(f"{theorem}, p = 2 n: to a floor below the start", highest / start, "<=", 5e-2),
+        ]
     return claims
 
 
 def _descend(
     settings: Settings,
     amplitude: float,
-    threshold: str,
-    falling: bool,
+    kind: Kind,
     seed: tuple[int, int],
     device: str,
 ) -> np.ndarray:
     """Return the mean squared distance before each step, and after the last."""
     rng = np.random.default_rng(seed)
-    n, trials = settings.n_features, settings.trials
-    atoms = torch.from_numpy(np.linalg.qr(rng.standard_normal((n, n)))[0]).to(device)
-    moved = torch.from_numpy(rng.standard_normal((n, n))).to(device)
+    trials, threshold = settings.trials, kind.threshold
+    n = settings.wide_features if kind.wide else settings.n_features
+    n_nonzero = settings.wide_nonzero if kind.wide else settings.n_nonzero
+    basis = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    if kind.wide:
+        basis = np.concatenate([basis, np.asarray(dct(basis, norm="ortho", axis=0))])
+    atoms = torch.from_numpy(basis).to(device)
+    moved = torch.from_numpy(rng.standard_normal(basis.shape)).to(device)
     start = atoms + settings.distance * moved / torch.linalg.vector_norm(moved, dim=1, keepdim=True)
     start = start / torch.linalg.vector_norm(start, dim=1, keepdim=True)
     bias = settings.bias * amplitude / 2
     network = shallow_autoencoder(start, trials=trials, bias=bias, threshold=threshold)
+    leak = settings.leak * amplitude**3
+    if kind.wide:  # the others' share in the code of an atom, which a rectifier has to cut off
+        leak += 1.1 * (n_nonzero - 1) * amplitude / math.sqrt(n)
     moment = amplitude**2 * 7 / 12  # of a uniform amplitude in [C / 2, C]
-    kappa = settings.delta / (moment * settings.n_nonzero / n / 4)
+    kappa = settings.delta / (moment * n_nonzero / len(basis) / 4)
     # the rule's loss is per entry and for all trials, the theorem's per sample and for one
     descent = partial(torch.optim.SGD, lr=kappa * n / trials)
     rule = NetworkRule(network, optimizer=descent, target="observed", unit_norm=True)
@@ -138,19 +177,21 @@ def _descend(
     path = [_distance(state.network.atoms, atoms)]
     for n_step in range(settings.n_steps):
         if threshold == "relu":
-            level = bias * (1 - settings.delta / 2) ** n_step if falling else bias
-            state.network.alpha.fill_(max(level, settings.leak * amplitude**3) * trials / 4)
-        codes = _codes(settings, amplitude, rng, signed=threshold == "hard")
+            level = bias * (1 - settings.delta / 2) ** n_step if kind.falling else bias
+            state.network.alpha.fill_(max(level, leak) * trials / 4)
+        shape = (settings.n_samples, len(basis))
+        codes = _codes(shape, n_nonzero, amplitude, rng, signed=threshold == "hard")
         mean = torch.sigmoid(torch.from_numpy(codes).to(device) @ atoms)
         rule.step(state, Batch((trials * mean).round()[:, :, None]))
         path.append(_distance(state.network.atoms, atoms))
     return np.array(path)
 
 
-def _codes(settings: Settings, amplitude: float, rng: np.random.Generator, *, signed: bool) -> np.ndarray:
+def _codes(
+    shape: tuple[int, int], n_nonzero: int, amplitude: float, rng: np.random.Generator, *, signed: bool
+) -> np.ndarray:
     """Draw codes with a support of s atoms and amplitudes uniform in [C / 2, C]."""
-    shape = (settings.n_samples, settings.n_features)
-    order = rng.random(shape).argpartition(settings.n_nonzero, axis=1)[:, : settings.n_nonzero]
+    order = rng.random(shape).argpartition(n_nonzero, axis=1)[:, :n_nonzero]
     values = rng.uniform(amplitude / 2, amplitude, order.shape)
     if signed:
         values *= rng.choice([-1.0, 1.0], order.shape)

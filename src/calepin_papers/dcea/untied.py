@@ -85,10 +85,14 @@ def measure(settings: Settings, run: Run) -> Findings:
         data = settings.planted.draw(rng)
         for start in STARTS:
             filters = _start(start, data, settings, rng, draw)
-            found = {
-                **_train(data, filters, settings, start, draw, run.device, tied=True),
-                **_train(data, filters, settings, start, draw, run.device, tied=False),
-            }
+
+            def compute(start: str = start, draw: int = draw, data=data, filters=filters) -> dict:
+                return {
+                    **_train(data, filters, settings, start, draw, run.device, tied=True),
+                    **_train(data, filters, settings, start, draw, run.device, tied=False),
+                }
+
+            found = run.piece(f"draw{draw}-{start}", compute)
             shift = 0 if start == "near" else settings.planted.kernel // 2
             for name, weights in found.items():
                 errors[f"{start}_{name}"].append(
