@@ -29,7 +29,7 @@ def outcome(tmp_path_factory):
 
 
 def test_they_are_registered():
-    assert find(["pudle-*"], EXPERIMENTS)[:2] == [PUDLE_CODE_CONVERGENCE, PUDLE_GRADIENTS]
+    assert {PUDLE_CODE_CONVERGENCE, PUDLE_GRADIENTS} <= set(find(["pudle-*"], EXPERIMENTS))
 
 
 def test_the_claims_hold(outcome):
