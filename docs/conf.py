@@ -32,6 +32,7 @@ extensions = [
     "mathml",
     "commands",
     "experiments",
+    "items",
     "start",
     "offline",
 ]

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import calepin.experiments.coverage
 import calepin.experiments.experiment
+import calepin.experiments.stored
 from calepin.cli import main
 from calepin.datasets import simulate_convolutional
-from calepin.experiments import Claim, Experiment, Findings
+from calepin.experiments import Claim, Experiment, Findings, Item
 from calepin.report import Curve, curves, save_figure
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
@@ -171,3 +173,50 @@ def test_an_interrupted_reproduction_leaves_a_report(capsys, monkeypatch):
     page = checked(Path("r.html").read_text("utf-8"))
     assert ["stops", "Fig. 1", "asked for"] in page.rows
     assert any("Not finished: 1 experiments" in words for words in page.words)
+
+
+def items(*verdicts):
+    return [
+        Item(
+            "a paper",
+            f"Fig. {i}",
+            "<i>says</i>",
+            "draws",
+            verdict,
+            theirs=".1 dB",
+            values=("value",),
+            claims=("holds",),
+            because="" if verdict == "holds" else "of this",
+        )
+        for i, verdict in enumerate(verdicts)
+    ]
+
+
+def test_a_report_in_a_folder_has_every_item_of_the_papers(capsys, monkeypatch):
+    known = {"draws": Experiment("draws", "shows", "Fig. 1", Settings(3), Settings(), draws)}
+    listed = [
+        *items("holds", "does not hold"),
+        Item("a paper", "Fig. 9", "needs a week", "", "missing", because="a week"),
+    ]
+    monkeypatch.setattr(calepin.experiments.experiment, "installed", lambda: known)
+    monkeypatch.setattr(calepin.experiments.coverage, "coverage", lambda: listed)
+    assert main(["reproduce", "--all", "--seeds", "2", "--report", "pages", "-q"]) == 0
+    page = checked(Path("pages/index.html").read_text("utf-8"))
+    row = ["Fig. 0", "<i>says</i>", "draws", ".1 dB", "value 0.125 (0.125 to 0.125)", "quick, seeds 0, 1"]
+    assert [*row, "holds; 2 of 2 claims"] in page.rows  # empty cells have no text
+    assert ["Fig. 9", "needs a week", "missing", "a week"] in page.rows
+    assert ["fails", "2.5 (2.5 to 2.5)", "<= 3", "yes"] in page.rows
+    assert "3 items; holds: 1, does not hold: 1, missing: 1." in " ".join(page.words)
+    assert [row.get("class") for row in page.of("tr")].count("failed") == 3
+
+
+def test_values_that_deviate_are_in_the_report(capsys, monkeypatch):
+    known = {"draws": Experiment("draws", "shows", "Fig. 1", Settings(3), Settings(), draws)}
+    monkeypatch.setattr(calepin.experiments.experiment, "installed", lambda: known)
+    claims = [{"claim": name, "holds": True} for name in ("holds <b>", "fails")]
+    old = {"seed": 0, "values": {"value": 0.2}, "claims": claims}
+    kept = {"settings": {"bar": 3}, "runs": [old]}
+    monkeypatch.setattr(calepin.experiments.stored, "stored", lambda experiment, scale: kept)
+    assert main(["reproduce", "draws", "--check", "--report", "r.html", "-q"]) == 1
+    text = " ".join(checked(Path("r.html").read_text("utf-8")).words)
+    assert "Deviates from the stored results: draws, seed 0, value: stored 0.2, new 0.125." in text

@@ -20,6 +20,7 @@ __all__ = [
     "MOST_SHOWN",
     "ReportOut",
     "atom_sections",
+    "check_report",
     "data_section",
     "history_figure",
     "save_report",
@@ -29,7 +30,8 @@ __all__ = [
 MOST_SHOWN = 64  # atoms
 
 
-def _check() -> None:
+def check_report() -> None:
+    """Raise an error if a report could not be written for want of Jinja2."""
     from calepin.report.page import require_jinja2
 
     require_jinja2("--report")
@@ -38,7 +40,7 @@ def _check() -> None:
 ReportOut = Annotated[
     Path | None,
     typer.Option("--report", metavar="HTML", help="Write a report: settings, data, figures, versions."),
-    Writes(".html", check=_check),
+    Writes(".html", check=check_report),
 ]
 
 

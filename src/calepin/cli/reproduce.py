@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from calepin.cli.errors import FAILED, one_line
-from calepin.cli.options import Default, Force, given, refuse
+from calepin.cli.options import Default, Force, Writes, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet
-from calepin.cli.report import ReportOut
+from calepin.cli.report import check_report
+from calepin.cli.reproduce_output import Outcome, compare, list_experiments, show
 from calepin.cli.reproduce_report import write_report
 
 __all__ = ["EXAMPLES", "reproduce"]
@@ -17,8 +18,10 @@ __all__ = ["EXAMPLES", "reproduce"]
 EXAMPLES = [
     ("calepin reproduce --list", "all experiments"),
     ("calepin reproduce classical-recovery", "within a minute, into results/classical-recovery/"),
-    ("calepin reproduce '*' --report report.html", "all, in one page"),
-    ("calepin reproduce 'classical-*' --scale paper --seed 1 --out runs", ""),
+    ("calepin reproduce --all --report report", "all, in one page with every item of the papers"),
+    ("calepin reproduce --all --stored --report report", "the same page from the stored results, at once"),
+    ("calepin reproduce 'classical-*' --seeds 5 --out runs", "goes on where an interrupted run was"),
+    ("calepin reproduce pudle-gradients --check", "compares the values with the stored ones"),
 ]
 
 RUN = "calepin.experiments.results:perform"
@@ -39,10 +42,28 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+def _page(path: Path | None) -> Path | None:
+    """Return the file of the report; a folder, which is created, gets index.html."""
+    if path is None or (path.suffix.lower() == ".html" and not path.is_dir()):
+        return path
+    path.mkdir(parents=True, exist_ok=True)
+    return path / "index.html"
+
+
+PageOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", metavar="DIR", callback=_page, help="Write DIR/index.html, or a file NAME.html: a report."
+    ),
+    Writes(".html", check=check_report),
+]
+
+
 def reproduce(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME...", help="Experiments; * and ? are wildcards.")
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Take all experiments.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="List the experiments.")] = False,
     scale: Annotated[
         Scale | None,
@@ -54,6 +75,10 @@ def reproduce(
         typer.Option(min=0, metavar="N", help="Seed of all randomness."),
         Default(RUN, "seed"),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Run with N seeds, from --seed on, into OUT/seed-S/NAME/."),
+    ] = None,
     device: Annotated[
         Device | None,
         typer.Option(help="Device; auto uses a GPU if there is one. [default: auto]"),
@@ -62,7 +87,20 @@ def reproduce(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for NAME/result.json and figures. [default: results]"),
     ] = None,
-    report: ReportOut = None,
+    anew: Annotated[
+        bool, typer.Option("--no-resume", help="Compute everything, also pieces that DIR already has.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare values and claims with the stored results.")
+    ] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--store", help="Add the results to the stored ones (in a source tree of experiments)."),
+    ] = False,
+    from_store: Annotated[
+        bool, typer.Option("--stored", help="Run nothing: show the stored results.")
+    ] = False,
+    report: PageOut = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -70,77 +108,95 @@ def reproduce(
 ) -> None:
     """Run experiments of papers and check their claims.
 
-    Writes OUT/NAME/result.json (values, claims, settings) and figures as PNG; --report gathers all in one
-    page, which also lists the experiments that did not run. The exit status is 1
-    if a claim does not hold or an experiment fails.
+    Writes OUT/NAME/result.json (values, claims, settings) and figures as PNG. An interrupted run goes on
+    with the pieces that are in OUT/NAME/pieces. --report gathers all in one page, with a table of every
+    figure, table and theorem of the papers. The exit status is 1 if a claim does not hold, an experiment
+    fails, or a value deviates from the stored one (--check).
     """
-    from calepin.core.progress import progress_bar
     from calepin.experiments.experiment import find, installed
-    from calepin.experiments.results import perform
 
     output = Output(quiet, as_json)
     known = installed()
+    running = {"--seed": seed, "--seeds": seeds, "--device": device, "--out": out, "--no-resume": anew}
+    running |= {"--check": check, "--store": keep}
     if listing:
-        running = {"--scale": scale, "--seed": seed, "--device": device, "--out": out, "--report": report}
-        refuse(running, "has no effect with --list")
-        _list(output, find(names, known) if names else list(known.values()))
+        others = {"--scale": scale, "--report": report, "--all": every, "--stored": from_store}
+        refuse(running | others, "has no effect with --list")
+        list_experiments(output, find(names, known) if names else list(known.values()))
         return
-    if not names:
-        raise typer.BadParameter("name at least one experiment, or use --list", param_hint="NAME")
-    chosen = find(names, known)
-    settings = given(scale=scale, seed=seed, device=_resolve(device or Device.auto))
-    out = out or Path("results")
-    out.mkdir(parents=True, exist_ok=True)
-    outcomes: dict[str, dict[str, Any] | str] = {}
-    for i, experiment in enumerate(chosen):
-        try:
-            with progress_bar(experiment.name, total=100, shown=not quiet) as bar:
-                result = perform(
-                    experiment,
-                    out,
-                    progress=lambda part, text, bar=bar: bar.update(100 * part, text),
-                    **settings,
-                )
-        except Exception as error:
-            # An experiment without its data must not stop the others.
-            outcomes[experiment.name] = one_line(error)
-            if debug or len(chosen) == 1:
-                write_report(report, known, outcomes, [], out)
-                raise
-            typer.echo(f"calepin: error: {experiment.name}: {one_line(error)}", err=True)
-        else:
-            outcomes[experiment.name] = result
-            _show(output, result, out)
-        # after each, so that an interrupted run leaves a report
-        write_report(report, known, outcomes, [one.name for one in chosen[i + 1 :]], out)
-    results = [outcome for outcome in outcomes.values() if isinstance(outcome, dict)]
-    output.result({"results": results})
+    if every == bool(names):
+        wanted = "name experiments or use --all, not both" if every else "name at least one experiment"
+        raise typer.BadParameter(f"{wanted}, or use --list", param_hint="NAME")
+    chosen = list(known.values()) if every else find(names or [], known)
+    outcomes = {experiment.name: Outcome(experiment) for experiment in chosen}
+    if from_store:
+        refuse(running, "has no effect with --stored")
+        for outcome in outcomes.values():
+            _take_stored(output, outcome, (scale or Scale.quick).value)
+        write_report(report, known, outcomes)
+    else:
+        settings = given(scale=scale, device=_resolve(device or Device.auto)) | {"resume": not anew}
+        folder = out or Path("results")
+        each = range(seed or 0, (seed or 0) + (seeds or 1))
+        runs = [(one, s, folder if seeds is None else folder / f"seed-{s}") for one in chosen for s in each]
+        for experiment, s, place in runs:
+            outcome = outcomes[experiment.name]
+            try:
+                _run(output, outcome, place, settings | {"seed": s}, check=check, keep=keep)
+            except Exception as error:
+                # an experiment without its data must not stop the others
+                outcome.error = one_line(error)
+                if debug or len(runs) == 1:
+                    raise
+                typer.echo(f"calepin: error: {experiment.name}: {outcome.error}", err=True)
+            finally:  # after each, so that an interrupted run leaves a report
+                write_report(report, known, outcomes)
+    results = [result for outcome in outcomes.values() for result in outcome.results]
+    deviating = [line for outcome in outcomes.values() for line in outcome.deviations]
+    output.result({"results": results} | ({"deviations": deviating} if check else {}))
     holds = [claim["holds"] for result in results for claim in result["claims"]]
-    if len(results) < len(chosen) or not all(holds):
+    if any(outcome.error for outcome in outcomes.values()) or deviating or not all(holds):
         raise typer.Exit(FAILED)
 
 
-def _list(output: Output, experiments: list[Any]) -> None:
-    rows = [(e.name, e.shows, e.source) for e in experiments]
-    output.table(["name", "shows", "source"], rows)
-    keys = ("name", "shows", "source")
-    output.result({"experiments": [dict(zip(keys, row, strict=True)) for row in rows]})
+def _run(
+    output: Output, outcome: Outcome, place: Path, settings: dict[str, Any], *, check: bool, keep: bool
+) -> None:
+    """Run an experiment, show its claims, and compare or keep its values."""
+    from calepin.core.progress import progress_bar
+    from calepin.experiments.results import perform
+    from calepin.experiments.stored import store
 
-
-def _show(output: Output, result: dict[str, Any], out: Path) -> None:
-    rows = [
-        (
-            claim["claim"],
-            "-" if claim["value"] is None else f"{claim['value']:.4g}",
-            f"{claim['relation']} {claim['bar']:.4g}",
-            "yes" if claim["holds"] else "NO",
+    experiment = outcome.experiment
+    place.mkdir(parents=True, exist_ok=True)
+    with progress_bar(experiment.name, total=100, shown=not output.quiet) as bar:
+        result = perform(
+            experiment, place, progress=lambda part, text: bar.update(100 * part, text), **settings
         )
-        for claim in result["claims"]
-    ]
-    title = f"{result['experiment']} ({result['scale']}, seed {result['seed']}, {result['device']})"
-    output.table(["claim", "value", "bar", "holds"], rows, title=title)
-    files = ", ".join(["result.json", *result["figures"]])
-    output.line(f"{files} in {out / result['experiment']}, {result['seconds']:.1f} s")
+    outcome.results.append(result)
+    outcome.folders.append(place / experiment.name)
+    show(output, result, place / experiment.name)
+    if check:
+        outcome.deviations += compare(output, experiment, result)
+    if keep:
+        path = store(result, experiment)
+        output.line(f"stored in {path}")
+
+
+def _take_stored(output: Output, outcome: Outcome, scale: str) -> None:
+    """Take the stored results of an experiment as its outcome."""
+    from calepin.experiments.stored import stored
+
+    experiment = outcome.experiment
+    kept = stored(experiment, scale)
+    if kept is None:
+        outcome.error = f"no results are stored at {scale} scale"
+        typer.echo(f"calepin: error: {experiment.name}: {outcome.error}", err=True)
+        return
+    common = {key: kept[key] for key in ("experiment", "scale", "settings")} | {"figures": []}
+    for run in kept["runs"]:
+        outcome.results.append(common | run)
+        show(output, outcome.results[-1], None)
 
 
 def _resolve(device: Device) -> str:

@@ -1,6 +1,6 @@
 """Coverage of papers: each figure, table, theorem, algorithm and setting, and what of it was reproduced."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, get_args
@@ -11,7 +11,7 @@ from calepin.core.checks import check_one_of
 from calepin.experiments.experiment import Experiment, installed
 from calepin.experiments.stored import stored
 
-__all__ = ["Item", "Row", "coverage", "rows"]
+__all__ = ["Item", "Row", "coverage", "over_seeds", "rows", "stored_results"]
 
 Verdict = Literal["holds", "holds in part", "does not hold", "differs", "quoted", "missing"]
 
@@ -65,14 +65,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Row:
-    """An item beside the stored results of its experiment.
+    """An item beside results of its experiment.
 
     Attributes
     ----------
     item
         The item.
     run
-        Scale, seeds and commits of the stored results; empty without any.
+        Scale and seeds of the results; empty without any.
     ours
         The values of `Item.values`: median and range over the seeds.
     held, n_claims
@@ -92,30 +92,37 @@ def coverage() -> list[Item]:
     return [item for name in packages for item in getattr(import_module(name), "ITEMS", ())]
 
 
-def rows(items: Sequence[Item], experiments: Mapping[str, Experiment]) -> list[Row]:
-    """Return items with stored results of their experiments, of the scale of the paper if there are some."""
-    return [_row(item, experiments.get(item.where)) for item in items]
+def rows(items: Sequence[Item], results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
+    """Return items beside results of runs, given as a list for each name of an experiment."""
+    return [_row(item, results.get(item.where, ())) for item in items]
 
 
-def _row(item: Item, experiment: Experiment | None) -> Row:
-    kept = experiment and (stored(experiment, "paper") or stored(experiment, "quick"))
-    if not kept:
+def stored_results(experiments: Iterable[Experiment]) -> dict[str, list[dict[str, Any]]]:
+    """Return the stored results by name, those of the scale of the paper if there are some."""
+    found = {}
+    for experiment in experiments:
+        kept = stored(experiment, "paper") or stored(experiment, "quick")
+        if kept:
+            found[experiment.name] = [run | {"scale": kept["scale"]} for run in kept["runs"]]
+    return found
+
+
+def _row(item: Item, runs: Sequence[Mapping[str, Any]]) -> Row:
+    if not runs:
         return Row(item, "", "", 0, 0)
-    runs = kept["runs"]
     seeds = ", ".join(str(run["seed"]) for run in runs)
-    commits = ", ".join(sorted({str(run["commit"]) for run in runs}))
     claims = [
         claim["holds"] for run in runs for claim in run["claims"] if claim["claim"].startswith(item.claims)
     ]
-    ours = "; ".join(f"{name} {_over_seeds(name, runs)}" for name in item.values)
-    return Row(item, f"{kept['scale']}, seeds {seeds}, commit {commits}", ours, sum(claims), len(claims))
+    ours = "; ".join(f"{name} {over_seeds(run['values'].get(name) for run in runs)}" for name in item.values)
+    return Row(item, f"{runs[0]['scale']}, seeds {seeds}", ours, sum(claims), len(claims))
 
 
-def _over_seeds(name: str, runs: list[dict[str, Any]]) -> str:
+def over_seeds(values: Iterable[float | None]) -> str:
     """Return the median of a value over runs, with the range if there are several runs."""
-    seen = [run["values"].get(name) for run in runs]
+    seen = list(values)
     finite = [value for value in seen if value is not None]
-    if len(finite) < len(seen):
+    if not seen or len(finite) < len(seen):
         return "not finite"
     middle = f"{np.median(finite):.3g}"
     return middle if len(finite) == 1 else f"{middle} ({min(finite):.3g} to {max(finite):.3g})"

@@ -51,19 +51,23 @@ def stored(experiment: Experiment, scale: str) -> dict[str, Any] | None:
         The keys are experiment, scale, settings and runs, a list with one dict for each seed: seed, device,
         date, commit, machine, seconds, values and claims as in ``result.json`` (see `perform`).
     """
-    spec = find_spec(experiment.package)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    path = Path(spec.submodule_search_locations[0]) / "results" / f"{experiment.name}-{scale}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    path = _path(experiment, scale)
+    return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
 
 
-def store(result: Mapping[str, Any], experiment: Experiment, folder: Path) -> Path:
-    """Add a result to the stored ones in a folder, in place of that of the same seed; return the file.
+def store(result: Mapping[str, Any], experiment: Experiment) -> Path:
+    """Add a result to the stored ones, in place of that of the same seed; return the file.
 
     Runs with other settings are removed: they are runs of another experiment.
+
+    Raises
+    ------
+    ValueError
+        If the experiment is of a module that is no package, which has no place for results.
     """
-    path = folder / f"{experiment.name}-{result['scale']}.json"
+    path = _path(experiment, result["scale"])
+    if path is None:
+        raise ValueError(f"{experiment.name}: its package {experiment.package} is a single file")
     runs = []
     if path.is_file():
         old = json.loads(path.read_text(encoding="utf-8"))
@@ -71,7 +75,7 @@ def store(result: Mapping[str, Any], experiment: Experiment, folder: Path) -> Pa
             runs = [run for run in old["runs"] if run["seed"] != result["seed"]]
     runs = sorted([*runs, {key: result[key] for key in OF_A_RUN}], key=lambda run: run["seed"])
     content = {key: result[key] for key in ("experiment", "scale", "settings")} | {"runs": runs}
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return path
@@ -101,6 +105,14 @@ def differences(result: Mapping[str, Any], kept: Mapping[str, Any]) -> list[Diff
         for name in {**old, **new}
         if not name.startswith("seconds")
     ]
+
+
+def _path(experiment: Experiment, scale: str) -> Path | None:
+    """Return the file of the stored results; a module that is no package has none."""
+    spec = find_spec(experiment.package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / "results" / f"{experiment.name}-{scale}.json"
 
 
 def _numbers(run: Mapping[str, Any]) -> dict[str, float | None]:
