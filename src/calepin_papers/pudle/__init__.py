@@ -8,6 +8,7 @@ from calepin_papers.pudle.learning import PUDLE_LEARNING
 from calepin_papers.pudle.noise import PUDLE_NOISE
 from calepin_papers.pudle.optimisers import PUDLE_OPTIMISERS
 from calepin_papers.pudle.recovery import PUDLE_RECOVERY
+from calepin_papers.pudle.sparsity import PUDLE_SPARSITY, PUDLE_SPORCO
 from calepin_papers.pudle.support import PUDLE_SUPPORT
 
 EXPERIMENTS = (
@@ -20,6 +21,8 @@ EXPERIMENTS = (
     PUDLE_OPTIMISERS,
     PUDLE_NOISE,
     PUDLE_RECOVERY,
+    PUDLE_SPARSITY,
+    PUDLE_SPORCO,
     PUDLE_DENOISE,
 )
 

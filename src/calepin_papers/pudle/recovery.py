@@ -32,7 +32,7 @@ from calepin_papers._common import band, spread
 from calepin_papers._threads import single_threaded_torch
 from calepin_papers.pudle._planted import FLOOR, draws, quiet_about_long_steps
 
-__all__ = ["PUDLE_RECOVERY", "Settings"]
+__all__ = ["NAMES", "PUDLE_RECOVERY", "Settings", "learn", "rules"]
 
 NAMES = {
     "ls": "ae-ls",
@@ -92,8 +92,8 @@ def measure(settings: Settings, run: Run) -> Findings:
         text="learning by five rules",
     )
     for draw, (data, atoms) in enumerate(simulated):
-        for name, rule in _rules(settings).items():
-            piece = run.piece(f"draw{draw}-{name}", partial(_learn, rule, data, atoms, settings, run.device))
+        for name, rule in rules(settings).items():
+            piece = run.piece(f"draw{draw}-{name}", partial(learn, rule, data, atoms, settings, run.device))
             errors[name].append(piece["errors"])
     last = {name: np.array(rows)[:, -1] for name, rows in errors.items()}
     values = {"err_start": float(np.median([rows[0] for rows in errors["ls"]]))}
@@ -113,7 +113,8 @@ def measure(settings: Settings, run: Run) -> Findings:
     return Findings(values, claims, [_draw(errors, settings, run)])
 
 
-def _rules(settings: Settings) -> dict[str, Any]:
+def rules(settings: Settings) -> dict[str, Any]:
+    """Return the rules by name."""
     adam = partial(torch.optim.Adam, lr=settings.learning_rate, eps=1e-3)
     unfolded = partial(Unfolded, n_unfold=settings.n_unfold, step_size=settings.step_size, optimizer=adam)
     coder = IHTCoder(settings.threshold, step_size=settings.step_size, n_iter=settings.n_unfold)
@@ -126,7 +127,7 @@ def _rules(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _learn(
+def learn(
     rule: Any, data: SparseData, atoms: NDArray[np.float64], settings: Settings, device: str
 ) -> dict[str, list[float]]:
     """Return the relative errors of the atoms at the start and after every few updates."""
