@@ -23,10 +23,8 @@ image = load_sample("camera").pixels[100:180, 184:264].astype(np.float32)
 detail = image - gaussian_filter(image, 3)
 
 # %%
-# "exact" codes to a certified duality gap. ``alpha`` is the weight of the l1 norm, as in the lasso.
-convolutional = ConvolutionalDictionaryLearner(
-    N_ATOMS, SIZE, coder="exact", alpha=0.15, learning_rate=0.03, n_updates=20, max_iter=8, random_state=0
-)
+# Codes are exact, to a certified duality gap. ``alpha`` is the weight of the l1 norm, as in the lasso.
+convolutional = ConvolutionalDictionaryLearner(N_ATOMS, SIZE, alpha=0.15, max_iter=8, random_state=0)
 signals = detail[None, None]  # (images, channels, height, width)
 codes = convolutional.fit(signals).transform(signals)
 rebuilt = convolutional.inverse_transform(codes)[0, 0]

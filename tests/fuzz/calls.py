@@ -889,6 +889,18 @@ add(
     replace=True,
 )
 add(
+    "learning.ConvolutionalOnline",
+    learning.ConvolutionalOnline,
+    coder=solvers.ConvolutionalLassoCoder(0.1),
+    stride=1,
+    baseline=False,
+    forgetting=3.0,
+    horizon=4,
+    n_updates=5,
+    centre=False,
+    replace=True,
+)
+add(
     "learning.Unfolded",
     learning.Unfolded,
     penalty=penalties.L1(0.1),

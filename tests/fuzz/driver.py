@@ -8,6 +8,7 @@ import argparse
 import importlib
 import multiprocessing as mp
 import multiprocessing.connection as connections
+import os
 import re
 import resource
 import sys
@@ -22,7 +23,8 @@ __all__ = ["PARTS", "main"]
 
 PACKAGE = __package__
 PARTS = ("api", "commands", "readers")
-HANG = 120.0  # seconds that a seed may take
+HANG = 120.0  # CPU seconds that a seed may take
+STILL = 10 * HANG  # seconds, on a machine that has other work
 MEMORY = 8 << 30
 ROUND = 2000  # seeds of a child: a new one starts fresh
 
@@ -36,6 +38,7 @@ class Worker:
     pipe: Any
     seed: int
     since: float = field(default_factory=time.monotonic)
+    spent: float = 0.0  # CPU seconds of the child before this seed
 
 
 def main() -> int:
@@ -116,6 +119,7 @@ def _listen(worker: Worker, tried: Counter[str], faults: dict[str, tuple[str, in
             if fault is None:
                 tried[worker.part] += 1
                 worker.seed, worker.since = seed, time.monotonic()
+                worker.spent = _cpu_seconds(worker.process.pid)
             else:
                 note(fault)
     except EOFError:
@@ -123,10 +127,20 @@ def _listen(worker: Worker, tried: Counter[str], faults: dict[str, tuple[str, in
         if worker.process.exitcode:
             note(f"{_description(worker)}: crashed with exit code {worker.process.exitcode}")
         return False
-    if time.monotonic() - worker.since > HANG:
+    still = time.monotonic() - worker.since
+    if still > STILL or (still > HANG and _cpu_seconds(worker.process.pid) - worker.spent > HANG):
         note(f"{_description(worker)}: took more than {HANG:g} s")
         return False
     return True
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of a process and its children, or those of the clock if they cannot be read."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # not Linux, or the process is gone
+        return time.monotonic()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _description(worker: Worker) -> str:

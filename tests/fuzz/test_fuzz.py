@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +66,11 @@ def _of(name):
     for attribute in attributes.split("."):
         value = getattr(value, attribute)
     return value
+
+
+def test_a_seed_is_judged_by_its_own_time_and_not_by_that_of_other_work():
+    begun, before = time.process_time(), driver._cpu_seconds(os.getpid())
+    time.sleep(0.3)
+    while time.process_time() < begun + 0.2:
+        pass
+    assert driver._cpu_seconds(os.getpid()) - before == pytest.approx(time.process_time() - begun, abs=0.1)

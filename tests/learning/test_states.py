@@ -21,6 +21,7 @@ from calepin.learning import (
     AtomSet,
     Autodiff,
     Convolutional,
+    ConvolutionalOnline,
     CosineDecay,
     LeastSquares,
     NetworkRule,
@@ -38,7 +39,7 @@ from calepin.learning import (
 from calepin.likelihoods import Gaussian
 from calepin.networks import VAE, UnfoldedAutoencoder
 from calepin.penalties import L1, NonNegativeL1
-from calepin.solvers import IHTCoder, LassoCoder, ProximalCoder, PursuitCoder
+from calepin.solvers import ConvolutionalLassoCoder, IHTCoder, LassoCoder, ProximalCoder, PursuitCoder
 
 ADAM = partial(torch.optim.Adam, lr=5e-3)
 MOMENTUM = partial(torch.optim.SGD, lr=1e-2, momentum=0.9)
@@ -110,6 +111,10 @@ CASES = {
     "convolutional": Case(
         Convolutional(ProximalCoder(NonNegativeL1(0.2), n_iter=5, nonnegative=True), centre=True),
         signals, unit(2, 1, 8), IDLE,
+    ),
+    "convolutional, online": Case(
+        ConvolutionalOnline(ConvolutionalLassoCoder(0.2), centre=True),
+        signals, unit(2, 1, 8), (*IDLE, "n_steps", "n_samples"),
     ),
     "algorithm1": Case(Algorithm1(SINE, delta=0.5), samples, draw(8, 8, seed=5), ("n_steps",)),
     "altmin": Case(AltMin(SINE, n_iter=20), samples, draw(8, 8, seed=5), ("n_steps",)),

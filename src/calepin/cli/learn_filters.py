@@ -46,6 +46,7 @@ class Family(StrEnum):
 class FilterCoder(StrEnum):
     """How signals are coded."""
 
+    auto = "auto"
     fista = "fista"
     ista = "ista"
     exact = "exact"

@@ -30,7 +30,9 @@ from calepin.estimators._signals import (
 from calepin.learning.filters import initial_filters
 from calepin.learning.optimizers import Optimizer
 from calepin.learning.rule import Rule
-from calepin.learning.rules.convolutional import Convolutional, code_signals
+from calepin.learning.rules.convolutional import Convolutional
+from calepin.learning.rules.convolutional_base import ConvolutionalRule, code_signals
+from calepin.learning.rules.convolutional_online import ConvolutionalOnline
 from calepin.learning.signals import SignalBatches, Signals
 from calepin.learning.train import Callback, TrainState
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
@@ -52,15 +54,18 @@ __all__ = ["ConvolutionalDictionaryLearner", "Encoding"]
 
 FAMILIES: dict[str, Any] = {"gaussian": Gaussian, "binomial": Binomial, "poisson": Poisson}
 CODERS = {  # and the parameters that they do not use; `debias` uses n_nonzero with any of them
+    "auto": ("n_nonzero",),
     "fista": ("n_nonzero",),
     "ista": ("n_nonzero",),
     "exact": ("n_nonzero", "n_unfold"),
     "bcomp": ("alpha", "n_unfold"),
 }
 OPTIMIZERS = {"adam": partial(torch.optim.Adam, eps=1e-3), "sgd": torch.optim.SGD}
+CHOICES = ("auto", "online", *OPTIMIZERS)
 _BATCH = 64
 _BATCH_ENTRIES = 2**24  # largest number of entries of a batch of codes: bounds the memory
-_UPDATES = 4
+_UPDATES = 4  # of "adam" and "sgd" with the same codes
+_LEARNING_TOL = 1e-3  # duality gap of codes in learning: the filters move between two codings of a signal
 
 
 class Encoding(NamedTuple):
@@ -98,10 +103,12 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         Whether the codes are constrained to be nonnegative.
     stride : int, default=1
         Distance between neighbouring positions of a filter, in samples (coders "fista" and "ista").
-    coder : {"fista", "ista", "exact", "bcomp"} or Coder, default="fista"
+    coder : {"auto", "fista", "ista", "exact", "bcomp"} or Coder, default="auto"
         Sparse coder, in `fit` and `transform`. "fista", "ista": proximal gradient descent. "exact": the
-        lasso up to a certified duality gap, for gaussian data. "bcomp": greedy pursuit of `n_nonzero` events,
-        for all families.
+        lasso up to a certified duality gap, for gaussian data; the gap in `fit` is larger than in
+        `transform`. "bcomp": greedy pursuit of `n_nonzero` events, for all families. "auto": "exact" where
+        it can be used (gaussian data with one or two axes on the CPU, stride 1, gradient "dec", no
+        `penalty`, `debias` or `n_unfold`), otherwise "fista".
     n_nonzero : int, optional
         Number of events of a signal, for coder "bcomp". With `debias`, the maximal number of peaks.
     n_unfold : int, default=100
@@ -120,10 +127,14 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         Gradient of the loss with respect to the filters: with constant codes ("dec"), or through the encoder
         (see `calepin.learning.dictionary_gradient`).
     n_updates : int, optional
-        Number of updates of the filters with the same codes. Default: 4 for "dec", otherwise 1.
-    optimizer : {"adam", "sgd"} or callable, default="adam"
-        Optimiser of the filters; "adam" has eps 1e-3. A callable is a function from a list of parameters to a
-        torch optimiser.
+        Number of updates of the filters with the same codes. Default: 30 for "online"; for other optimisers
+        4 with gradient "dec", otherwise 1.
+    optimizer : {"auto", "online", "adam", "sgd"} or callable, default="auto"
+        How filters are updated. "online": they move to the minimum of the loss with the codes of all batches
+        of a pass, for gaussian data and gradient "dec" (`calepin.learning.ConvolutionalOnline`). "adam",
+        with eps 1e-3, and "sgd": steps along the gradient. A callable is a function from a list of
+        parameters to a torch optimiser. "auto": "online" where it can be used, unless a `learning_rate` is
+        given, otherwise "adam".
     learning_rate : float, default=0.02
         Learning rate of "adam" and "sgd".
     init : {"data", "random"} or array (n_components, channels, *kernel_size), default="data"
@@ -212,7 +223,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         penalty: Penalty | None = None,
         nonnegative: bool = False,
         stride: int = 1,
-        coder: Literal["fista", "ista", "exact", "bcomp"] | Coder = "fista",
+        coder: Literal["auto", "fista", "ista", "exact", "bcomp"] | Coder = "auto",
         n_nonzero: int | None = None,
         n_unfold: int = 100,
         debias: bool = False,
@@ -220,7 +231,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         rule: Rule | None = None,
         gradient: GradientRule = "dec",
         n_updates: int | None = None,
-        optimizer: Literal["adam", "sgd"] | Optimizer = "adam",
+        optimizer: Literal["auto", "online", "adam", "sgd"] | Optimizer = "auto",
         learning_rate: float = 0.02,
         init: str | np.ndarray | Tensor = "data",
         batch_size: int | Literal["auto"] = "auto",
@@ -300,7 +311,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         self._refuse_unused()
         rng = numpy_generator(self.random_state)
         data = self._signals(X, offset, trials, seed=self._seed(rng), reset=True, learning=True)
-        return self._run(data, self._make_rule(self._fits_baseline(offset)), rng, callbacks)
+        return self._run(data, self._make_rule(self._fits_baseline(offset), data), rng, callbacks)
 
     def partial_fit(self, X: Any, y: Any = None, *, offset: Any = None, trials: Any = None) -> Self:
         """Do one pass over `X`, continuing from the last call of `partial_fit` or `fit`."""
@@ -311,7 +322,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         data = self._signals(X, offset, trials, seed=seed, reset=first, learning=True)
         if not first:
             data.dtype = torch.from_numpy(self.components_[:0]).dtype
-        return self._pass_over(data, self._make_rule(self._fits_baseline(offset)), rng)
+        return self._pass_over(data, self._make_rule(self._fits_baseline(offset), data), rng)
 
     def transform(self, X: Any, *, offset: Any = None, trials: Any = None) -> Any:
         """Return the codes (n_signals, n_components, *positions) of signals, from the coder of `fit`.
@@ -414,7 +425,9 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             check_one_of("coder", self.coder, CODERS)
         check_one_of("gradient", self.gradient, get_args(GradientRule))
         if isinstance(self.optimizer, str):
-            check_one_of("optimizer", self.optimizer, OPTIMIZERS)
+            check_one_of("optimizer", self.optimizer, CHOICES)
+            if self.optimizer == "online":
+                self._require_quadratic()
         for name in ("n_components", "trials", "stride", "n_unfold"):
             check_integer(name, getattr(self, name))
         for name in ("n_nonzero", "n_updates"):
@@ -434,7 +447,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             raise ValueError(
                 "n_nonzero: expected the number of events of a signal with coder 'bcomp', got None"
             )
-        if self.penalty is not None and self.coder not in ("fista", "ista"):
+        if self.penalty is not None and self.coder not in ("auto", "fista", "ista"):
             raise ValueError(f"penalty: expected None with coder {self.coder!r}, which does not use one")
         self._check_unused("likelihood", "trials")
         self._check_unused("penalty", "alpha", "nonnegative")
@@ -443,7 +456,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         )
         self._check_unused("optimizer", "learning_rate")
         self._check_unused("rule", "gradient", "n_updates", "optimizer", "learning_rate")
-        if isinstance(self.rule, Convolutional):
+        if isinstance(self.rule, ConvolutionalRule):
             self._check_unused(
                 "rule", "coder", "penalty", "alpha", "n_nonzero", "nonnegative", "n_unfold", "debias"
             )
@@ -497,14 +510,15 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     def _constant_offset(self) -> float:
         return float(self.offset) if is_number(self.offset) else 0.0
 
-    def _make_coder(self) -> Coder:
+    def _make_coder(self, n_axes: int, *, learning: bool) -> Coder:
         if not isinstance(self.coder, str):
             return self.coder
         if self.coder == "bcomp":
             assert self.n_nonzero is not None
             return ConvolutionalPursuitCoder(self.n_nonzero, nonnegative=self.nonnegative)
-        if self.coder == "exact":
-            return ConvolutionalLassoCoder(float(self.alpha), nonnegative=self.nonnegative)
+        if self.coder == "exact" or (self.coder == "auto" and self._can_be_exact(n_axes)):
+            coder = ConvolutionalLassoCoder(float(self.alpha), nonnegative=self.nonnegative)
+            return replace(coder, tol=_LEARNING_TOL) if learning else coder
         penalty = (NonNegativeL1 if self.nonnegative else L1)(float(self.alpha))
         return ProximalCoder(
             self.penalty or penalty,
@@ -513,26 +527,56 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             nonnegative=self.nonnegative,
         )
 
-    def _make_rule(self, baseline: bool) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        own = self.rule is None or isinstance(self.rule, Convolutional)
-        return self._descent(baseline) if own else self.rule
+    def _can_be_exact(self, n_axes: int) -> bool:
+        """Return whether coder "exact" takes the problem, and the parameters do not speak of another."""
+        default = inspect.signature(type(self).__init__).parameters["n_unfold"].default
+        plain = self.penalty is None and not self.debias and self.n_unfold == default
+        fits = self.stride == 1 and n_axes <= 2 and self.gradient == "dec"
+        return plain and fits and isinstance(self._likelihood(), Gaussian) and self.device in (None, "cpu")
 
-    def _descent(self, baseline: bool) -> Convolutional:
-        if isinstance(self.rule, Convolutional):
+    def _is_online(self) -> bool:
+        """Return whether filters move to the minimum of the loss with the codes of a pass."""
+        if self.optimizer != "auto":
+            return isinstance(self.optimizer, str) and self.optimizer == "online"
+        default = inspect.signature(type(self).__init__).parameters["learning_rate"].default
+        quadratic = isinstance(self._likelihood(), Gaussian) and self.gradient == "dec"
+        return quadratic and self.learning_rate == default
+
+    def _require_quadratic(self) -> None:
+        """Raise ValueError for parameters that optimizer "online" does not take."""
+        if not isinstance(self._likelihood(), Gaussian):
+            raise ValueError(
+                f"optimizer: expected 'adam', 'sgd' or a callable with likelihood {self.likelihood!r:.60}; "
+                "'online' needs gaussian data"
+            )
+        self._refuse("optimizer 'online'", "gradient", "learning_rate")
+
+    def _make_rule(self, baseline: bool, data: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        own = self.rule is None or isinstance(self.rule, ConvolutionalRule)
+        return self._convolutional_rule(baseline, _axes(data), data.n_steps) if own else self.rule
+
+    def _convolutional_rule(
+        self, baseline: bool, n_axes: int, n_steps: int | None = None, *, learning: bool = True
+    ) -> ConvolutionalRule:
+        if isinstance(self.rule, ConvolutionalRule):
             return replace(self.rule, baseline=baseline or self.rule.baseline)
-        optimizer: Any = self.optimizer
+        common: dict[str, Any] = {
+            "stride": self.stride,
+            "debias": max(1, min(self._sizes()) // 10) if self.debias else None,
+            "n_peaks": self.n_nonzero if self.debias else None,
+            "baseline": baseline,
+            "centre": isinstance(self.init, str),
+        }
+        coder = self._make_coder(n_axes, learning=learning)
+        if self._is_online():
+            updates: dict[str, Any] = {} if self.n_updates is None else {"n_updates": self.n_updates}
+            return ConvolutionalOnline(coder, horizon=n_steps, **common, **updates)
+        optimizer: Any = "adam" if self.optimizer == "auto" else self.optimizer
         if isinstance(optimizer, str):
             optimizer = partial(OPTIMIZERS[optimizer], lr=float(self.learning_rate))
+        n_updates = self.n_updates or (_UPDATES if self.gradient == "dec" else 1)
         return Convolutional(
-            self._make_coder(),
-            stride=self.stride,
-            gradient=self.gradient,
-            debias=max(1, min(self._sizes()) // 10) if self.debias else None,
-            n_peaks=self.n_nonzero if self.debias else None,
-            baseline=baseline,
-            n_updates=self.n_updates or (_UPDATES if self.gradient == "dec" else 1),
-            optimizer=optimizer,
-            centre=isinstance(self.init, str),
+            coder, gradient=self.gradient, n_updates=n_updates, optimizer=optimizer, **common
         )
 
     def _signals(
@@ -608,7 +652,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         self._check_size("kernel_size", self._kernel(len(shape) - 2), shape[2:])
 
     def _fresh(self, data: Any, rule: Any, rng: np.random.Generator) -> TrainState:
-        kernel = self._kernel(data.head(1, np.random.default_rng(0)).X[0].y.ndim - 2)
+        kernel = self._kernel(_axes(data))
         filters = initial_filters(self._number_of_atoms(), kernel, data, init=self.init, generator=rng)
         return TrainState(rule.init(filters).to(self.device))
 
@@ -619,9 +663,11 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         check_is_fitted(self, "components_")
         self._check_parameters()
         data = self._signals(X, known_offset, trials, seed=0, reset=False, learning=False)
-        rule = self._descent(self._fits_baseline(known_offset))
+        n_axes = self.components_.ndim - 2
+        rule = self._convolutional_rule(self._fits_baseline(known_offset), n_axes, learning=False)
         promises = (
-            self.coder in ("fista", "ista")
+            isinstance(rule.coder, ProximalCoder)
+            and isinstance(self.coder, str)
             and self.rule is None
             and self.gradient == "dec"
             and not self.debias
@@ -658,6 +704,11 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         eta = dictionary(z) + torch.as_tensor(offset, dtype=z.dtype, device=z.device)
         family = self._likelihood() if trials is None else Binomial(torch.as_tensor(trials).to(eta))
         return family.mean(eta)[0].cpu().numpy()
+
+
+def _axes(data: Any) -> int:
+    """Return the number of spatial axes of the signals."""
+    return data.head(1, np.random.default_rng(0)).X[0].y.ndim - 2
 
 
 def _groups(data: SignalBatches | SignalStream) -> Iterator[tuple[np.ndarray, Signals]]:

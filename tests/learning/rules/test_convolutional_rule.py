@@ -19,7 +19,7 @@ from calepin.learning import (
     load_checkpoint,
     train,
 )
-from calepin.learning.rules.convolutional import code_signals, fit_baseline
+from calepin.learning.rules.convolutional_base import code_signals, fit_baseline
 from calepin.likelihoods import Binomial, Gaussian, Poisson
 from calepin.metrics import filter_error
 from calepin.operators import ConvDictionary

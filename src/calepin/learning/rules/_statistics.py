@@ -117,3 +117,11 @@ def _ksvd_tensor(atoms: Tensor, codes: Tensor, E: Tensor, atom_set: AtomSet, non
         new = old @ atoms[j]
         codes[users, j] = new.clip(min=0) if nonnegative_codes else new
         E[users] = old - torch.outer(codes[users, j], atoms[j])
+
+
+def decay_of_stream(
+    n_past: int, n_samples: int, forgetting: float = 3.0, horizon: int | None = None
+) -> float:
+    """Return the weight of what was learned from a stream of `n_past` samples, at its next `n_samples`."""
+    t = (n_past + n_samples) / n_samples
+    return (1 - 1 / min(t, horizon or t)) ** forgetting if n_past else 0.0

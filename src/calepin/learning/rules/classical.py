@@ -265,7 +265,7 @@ class Online(_MomentRule):
         """Add the batch to the moments, then do one sweep of coordinate descent over the atoms."""
         t = state.n_steps + 1
         if self.stream:
-            decay = _decay(state.n_samples, len(X), self.forgetting, self.horizon)
+            decay = statistics.decay_of_stream(state.n_samples, len(X), self.forgetting, self.horizon)
         else:
             # Keep part of the past in every step but the first, because a batch may have few samples.
             decay = (1 - 1 / max(2, min(t, self.horizon or t))) ** self.forgetting if t > 1 else 0.0
@@ -289,7 +289,7 @@ class MOD(_MomentRule):
         """Add the batch to the moments; `end_pass` updates the atoms."""
         decay = 1.0
         if self.stream:
-            decay = _decay(state.n_samples, len(X))
+            decay = statistics.decay_of_stream(state.n_samples, len(X))
         elif state.solved:
             decay, state.n_samples = 0.0, 0
         state.n_samples, state.solved = state.n_samples + len(X), False
@@ -339,7 +339,7 @@ class KSVD(ClassicalRule):
         if past is None:
             state.energy, state.n_samples = energy, len(X)
             return
-        state.energy *= _decay(state.n_samples, len(X))
+        state.energy *= statistics.decay_of_stream(state.n_samples, len(X))
         state.energy += energy
         share = (energy / state.energy.clamp_min(torch.finfo(energy.dtype).tiny)).to(past.dtype)
         state.atoms.copy_(self.atom_set.project(past + share[:, None] * (state.atoms - past)))
@@ -376,12 +376,6 @@ class NOODL(ClassicalRule):
         n_samples = max(len(X), _STREAMED) if self.stream else len(X)
         moved = self.atom_set.project(state.atoms + (self.learning_rate / n_samples) * gradient)
         state.atoms.copy_(moved)
-
-
-def _decay(n_past: int, n_samples: int, forgetting: float = 3.0, horizon: int | None = None) -> float:
-    """Return the weight of what was learned from a stream of `n_past` samples, at its next `n_samples`."""
-    t = (n_past + n_samples) / n_samples
-    return (1 - 1 / min(t, horizon or t)) ** forgetting if n_past else 0.0
 
 
 def _solve(gram: Tensor, right: Tensor) -> Tensor:
