@@ -18,7 +18,7 @@ SCALES = ("quick", "paper")
 
 def kept(name):
     found = [stored(EXPERIMENTS[name], scale) for scale in SCALES]
-    return [run for one in found if one for run in one["runs"]]
+    return [run | {"scale": one["scale"]} for one in found if one for run in one["runs"]]
 
 
 def is_public(name):
