@@ -134,7 +134,7 @@ def _sporco(
             problem, y=data.X[: settings.n_samples], atoms=start, alpha=settings.recovery.alpha,
             n_iter=settings.n_iter,
         )  # fmt: skip
-        script = Path(__file__).with_name(PEER)
+        script = Path(__file__).parent / PEER
         subprocess.run([python, str(script), str(problem), str(result)], check=True)
         return {"error": dictionary_error(np.load(result), data.atoms)}
 

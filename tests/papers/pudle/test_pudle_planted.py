@@ -9,7 +9,7 @@ import pytest
 from calepin.datasets import read_image
 from calepin.experiments import find, perform
 from calepin_papers import EXPERIMENTS
-from calepin_papers.pudle import sparsity
+from calepin_papers.pudle import distances, sparsity
 from calepin_papers.pudle.distances import PUDLE_GLOBAL
 from calepin_papers.pudle.distances import Settings as Distances
 from calepin_papers.pudle.learning import PUDLE_LEARNING
@@ -30,6 +30,7 @@ TINY = {
         n_epochs=(30, 60),
         n_epochs_biased=30,
         learning_rate=1e-2,
+        n_passes=20,
         layers=(8, 50),
         closeness=1.2,
         **SMALL,
@@ -84,14 +85,18 @@ def test_decay_and_hard_thresholds_remove_the_bias_that_alternating_minimisation
     assert values["err_ls"] < values["err_altmin"] < values["err_start"]
 
 
-def test_every_value_has_a_range_and_every_figure_shows_something(results):
+def test_gradients_of_the_decoder_alone_do_not_tell_the_truth_from_the_lassos_optimum(tmp_path, monkeypatch):
+    real = distances.dictionary_gradient
+    monkeypatch.setattr(
+        distances, "dictionary_gradient", lambda *a, **k: real(*a, **(k | {"gradient": "dec"}))
+    )
+    experiment = replace(PUDLE_GLOBAL, quick=replace(TINY[PUDLE_GLOBAL], n_draws=1))
+    assert not any(claim["holds"] for claim in perform(experiment, tmp_path, seed=1)["claims"])
+
+
+def test_every_figure_shows_something(results):
     folder, found = results
     for name, result in found.items():
-        medians = [n for n in result["values"] if f"{n}_min" in result["values"]]
-        assert len(medians) >= 5
-        for value in medians:
-            numbers = result["values"]
-            assert numbers[f"{value}_min"] <= numbers[value] <= numbers[f"{value}_max"]
         for figure in result["figures"]:
             assert read_image(folder / name / figure).pixels.std() > 0.05
 
@@ -114,11 +119,8 @@ def test_what_another_program_learns_is_compared_with_the_truth(tmp_path, monkey
     assert values["s2_ls"] < 0.2 * values["s2_sporco"]
 
 
-def test_the_order_of_the_rules_holds_at_several_sparsities(tmp_path):
-    sizes = replace(TINY[PUDLE_RECOVERY], n_draws=1, n_nonzero=1)
-    quick = sparsity.Settings(sizes, (2, 3))
-    result = perform(replace(PUDLE_SPARSITY, quick=quick), tmp_path, seed=1)
+def test_the_order_of_the_rules_holds_with_more_nonzeros(tmp_path):
+    sizes = replace(TINY[PUDLE_RECOVERY], n_draws=1)
+    result = perform(replace(PUDLE_SPARSITY, quick=sparsity.Settings(sizes, (3,))), tmp_path, seed=1)
     assert [claim for claim in result["claims"] if not claim["holds"]] == []
-    assert result["figures"] == ["recovery-2.png", "recovery-3.png"]
-    # more nonzeros, more bias
-    assert result["values"]["s3_ls"] > result["values"]["s2_ls"]
+    assert result["figures"] == ["recovery-3.png"]
