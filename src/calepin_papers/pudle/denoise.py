@@ -61,8 +61,8 @@ class Settings:
     n_images
         Images of BSD68, evenly spaced.
     claim_order
-        Whether all of the paper's order is claimed: ae-ls beyond ae-ls with hard thresholds too, which shows
-        after long training alone.
+        Whether the paper's order is claimed, ae-ls beyond dec and beyond hard thresholds: dec is behind after
+        long training alone.
     """
 
     lambdas: tuple[float, ...] = (0.08, 0.12, 0.16, 0.2)
@@ -115,6 +115,7 @@ def measure(settings: Settings, run: Run) -> Findings:
     pairs = noisy_pairs(settings.n_images)
     seeds = np.random.SeedSequence(run.seed).generate_state(settings.n_seeds).tolist()
     jobs = [(*network, i) for i in range(settings.n_seeds) for network in settings.networks()]
+    jobs.sort(key=lambda job: -job[2].n_steps)  # the longest training first: it decides when all are done
     clock = _Clock(run, sum(how.n_steps for _, _, how, _ in jobs))
 
     def work(kind: str, threshold: float, how: DenoiserSettings, index: int) -> Trained:
@@ -240,11 +241,13 @@ def _claims(values: Mapping[str, float], settings: Settings) -> list[Claim]:
     claims = [
         Claim("untied network on one grid: PSNR in dB", values["psnr_untied_1_shift"], ">=", 26.8),
         Claim("the mean over all shifts of the grid gains, in dB", values["shift_gain"], ">=", 0.3),
-        Claim("ae-ls denoises better than dec, by dB", values["ls_over_dec"], ">=", 0.0),
     ]
     if settings.claim_order:
-        text = "ae-ls denoises better than ae-ls with hard thresholds, by dB"
-        claims.append(Claim(text, values["ls_over_ht"], ">=", 0.0))
+        hard = "ae-ls denoises better than ae-ls with hard thresholds, by dB"
+        claims += [
+            Claim("ae-ls denoises better than dec, by dB", values["ls_over_dec"], ">=", 0.0),
+            Claim(hard, values["ls_over_ht"], ">=", 0.0),
+        ]
     return claims
 
 
