@@ -431,8 +431,8 @@ _EXPERIMENTS = (
         theirs="ae-ls over dec .43 dB, over HT .27 dB",
         values=("ls_over_dec", "ls_over_ht"),
         because=(
-            "After 300 steps ae-ls is beyond hard thresholds, but dec is level with it (the best threshold of "
-            "each). The paper's order needs its long training. " + _QUICK
+            "After 300 steps ae-ls is beyond hard thresholds, but dec is level with it, each with its best "
+            "threshold. The paper's order needs its long training. " + _QUICK
         ),
     ),
     _item(
