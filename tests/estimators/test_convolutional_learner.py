@@ -298,3 +298,80 @@ def test_a_fit_ends_by_five_passes_and_not_by_one():
     assert max(objectives[-6:]) - min(objectives[-6:]) <= 5e-2 * objectives[-6]
     changes = np.abs(np.diff(objectives)) / objectives[:-1]
     assert (changes[:-1] <= 1e-2).any()  # where the fit would have ended before
+
+
+def recording(n=40, seed=0):
+    return simulate_convolutional(
+        n,
+        (300,),
+        n_components=2,
+        kernel_size=(20,),
+        n_events=4,
+        likelihood="gaussian",
+        noise=0.1,
+        random_state=seed,
+    )
+
+
+PLAIN = {"alpha": 0.3, "nonnegative": True, "random_state": 0}
+
+
+def test_real_numbers_are_learned_from_moments_and_counts_by_steps():
+    data = recording(5)
+    kinds = {}
+    for name, settings in {
+        "default": {},
+        "learning rate": {"learning_rate": 0.05},
+        "adam": {"optimizer": "adam"},
+        "encoder": {"gradient": "ae-ls"},
+        "stride": {"stride": 2},
+    }.items():
+        learner = ConvolutionalDictionaryLearner(2, 20, max_iter=1, **PLAIN, **settings).fit(data.X)
+        kinds[name] = (
+            type(learner._state.learned).__name__,
+            type(learner._make_coder(1, learning=True)).__name__,
+        )
+    assert kinds == {
+        "default": ("MomentsState", "ConvolutionalLassoCoder"),
+        "learning rate": ("ConvolutionalState", "ConvolutionalLassoCoder"),
+        "adam": ("ConvolutionalState", "ConvolutionalLassoCoder"),
+        "encoder": ("ConvolutionalState", "ProximalCoder"),
+        "stride": ("MomentsState", "ProximalCoder"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"likelihood": "poisson"}, "'online' needs gaussian data"),
+        ({"gradient": "ae-ls"}, "gradient: expected the default 'dec' with optimizer 'online'"),
+        ({"learning_rate": 0.1}, "learning_rate: expected the default 0.02 with optimizer 'online'"),
+    ],
+)
+def test_moments_need_gaussian_data_and_constant_codes(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ConvolutionalDictionaryLearner(2, 20, optimizer="online", **settings).fit(recording(5).X)
+
+
+def test_a_stream_after_a_fit_goes_on_from_it():
+    data = recording()
+    fitted = ConvolutionalDictionaryLearner(2, 20, max_iter=10, **PLAIN).fit(data.X[:30])
+    before = fitted.score(data.X)
+    for start in range(30, 40):
+        fitted.partial_fit(data.X[start : start + 1])
+        assert fitted.score(data.X) > before - 0.02 * abs(before)
+
+
+def test_another_optimiser_goes_on_with_the_filters_of_the_last():
+    data = recording(10)
+    learner = ConvolutionalDictionaryLearner(2, 20, max_iter=5, **PLAIN).fit(data.X)
+    before, filters = learner.score(data.X), learner.components_.copy()
+    learner.set_params(optimizer="adam").partial_fit(data.X)
+    assert 0 < np.abs(learner.components_ - filters).max() < 0.2
+    assert learner.score(data.X) > before - 0.05 * abs(before)
+
+
+def test_three_axes_are_coded_by_proximal_steps(rng):
+    X = rng.standard_normal((2, 1, 6, 7, 8))
+    learner = ConvolutionalDictionaryLearner(2, 3, alpha=0.5, max_iter=2, random_state=0).fit(X)
+    assert learner.transform(X).shape == (2, 2, 4, 5, 6)

@@ -29,7 +29,7 @@ from calepin.estimators._signals import (
 )
 from calepin.learning.filters import initial_filters
 from calepin.learning.optimizers import Optimizer
-from calepin.learning.rule import Rule
+from calepin.learning.rule import BaseRule, Rule
 from calepin.learning.rules.convolutional import Convolutional
 from calepin.learning.rules.convolutional_base import ConvolutionalRule, code_signals
 from calepin.learning.rules.convolutional_online import ConvolutionalOnline
@@ -311,7 +311,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         self._refuse_unused()
         rng = numpy_generator(self.random_state)
         data = self._signals(X, offset, trials, seed=self._seed(rng), reset=True, learning=True)
-        return self._run(data, self._make_rule(self._fits_baseline(offset), data), rng, callbacks)
+        rule = self._make_rule(self._fits_baseline(offset), _axes(data), data.n_steps)
+        return self._run(data, rule, rng, callbacks)
 
     def partial_fit(self, X: Any, y: Any = None, *, offset: Any = None, trials: Any = None) -> Self:
         """Do one pass over `X`, continuing from the last call of `partial_fit` or `fit`."""
@@ -322,7 +323,11 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         data = self._signals(X, offset, trials, seed=seed, reset=first, learning=True)
         if not first:
             data.dtype = torch.from_numpy(self.components_[:0]).dtype
-        return self._pass_over(data, self._make_rule(self._fits_baseline(offset), data), rng)
+        rule = self._make_rule(self._fits_baseline(offset), _axes(data), None)
+        known = getattr(self, "_state", None)
+        if known is not None and isinstance(rule, BaseRule) and type(known.learned) is not rule.state:
+            del self._state  # of another optimiser: its filters go on, its memory has no meaning here
+        return self._pass_over(data, rule, rng)
 
     def transform(self, X: Any, *, offset: Any = None, trials: Any = None) -> Any:
         """Return the codes (n_signals, n_components, *positions) of signals, from the coder of `fit`.
@@ -551,9 +556,9 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             )
         self._refuse("optimizer 'online'", "gradient", "learning_rate")
 
-    def _make_rule(self, baseline: bool, data: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def _make_rule(self, baseline: bool, n_axes: int, n_steps: int | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         own = self.rule is None or isinstance(self.rule, ConvolutionalRule)
-        return self._convolutional_rule(baseline, _axes(data), data.n_steps) if own else self.rule
+        return self._convolutional_rule(baseline, n_axes, n_steps) if own else self.rule
 
     def _convolutional_rule(
         self, baseline: bool, n_axes: int, n_steps: int | None = None, *, learning: bool = True

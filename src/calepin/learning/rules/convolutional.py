@@ -108,6 +108,11 @@ class Convolutional(ConvolutionalRule):
                 f"got {self.gradient!r}"
             )
 
+    @property
+    def code_gradient(self) -> GradientRule:
+        """The gradient for which codes are computed."""
+        return self.gradient
+
     def init(self, atoms: Any) -> ConvolutionalState:
         """Return the initial state with these filters."""
         filters = tensor_of(atoms)
@@ -131,7 +136,7 @@ class Convolutional(ConvolutionalRule):
         """Take a step of the optimiser, in place, with the gradient at the filters in the problems."""
         atoms = state.atoms
         n_entries = sum(problem.y.numel() for problem, _ in coded)
-        leaf = coded[0][0].operator.atoms
+        leaf: Any = coded[0][0].operator.atoms
         with torch.enable_grad():
             losses = [
                 decoder_loss(problem, codes, gradient=self.gradient, penalty=self.coder.penalty).sum()

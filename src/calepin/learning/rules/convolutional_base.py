@@ -77,11 +77,6 @@ class ConvolutionalRule(BaseRule):
     replace: bool = True
     stream: bool = False
 
-    @property
-    def gradient(self) -> GradientRule:
-        """Codes are constants."""
-        return "dec"
-
     def __post_init__(self) -> None:
         check_integer("debias", self.debias, least=0, optional=True)
         check_integer("n_peaks", self.n_peaks, optional=True)
@@ -92,6 +87,11 @@ class ConvolutionalRule(BaseRule):
         """The set of flattened filters: the sphere."""
         return SPHERE
 
+    @property
+    def code_gradient(self) -> GradientRule:
+        """The gradient for which codes are computed: constants, or with the graph of their computation."""
+        return "dec"
+
     def step(self, state: Any, batch: Batch) -> np.ndarray:
         """Update the filters in place; return the objective (nll + penalty) of each sample before the update.
 
@@ -101,9 +101,9 @@ class ConvolutionalRule(BaseRule):
             If the filters, the gradient or the moments contain NaN or infinity.
         """
         require_finite("filters", state.atoms)
-        # codes with another gradient than "dec" carry the graph of their computation from these filters
-        leaf = state.atoms.detach().clone().requires_grad_(self.gradient != "dec")
-        with torch.set_grad_enabled(self.gradient != "dec"):
+        through = self.code_gradient != "dec"
+        leaf = state.atoms.detach().clone().requires_grad_(through)
+        with torch.set_grad_enabled(through):
             coded = [code_signals(self, group, leaf) for group in batch.X]
         values = np.concatenate(
             [objective(problem, Codes(z, problem.offset), self.coder.penalty) for problem, z in coded]
@@ -160,13 +160,13 @@ def code_signals(rule: ConvolutionalRule, signals: Signals, atoms: Tensor) -> tu
     operator = ConvDictionary(atoms, signal_shape=tuple(signals.y.shape[2:]), stride=rule.stride)
     problem = signals.problem(operator)
     if not rule.baseline:
-        return problem, rule.coder.encode(problem, gradient=rule.gradient).dense()
+        return problem, rule.coder.encode(problem, gradient=rule.code_gradient).dense()
     problem, codes = replace(problem, offset=fit_baseline(problem)), None
     coder = rule.coder.shortened(_ROUNDS)
     for _ in range(_ROUNDS - 1):
         codes = coder.encode(problem, z0=codes).dense()
         problem = replace(problem, offset=fit_baseline(problem, codes))
-    return problem, coder.encode(problem, gradient=rule.gradient, z0=codes).dense()
+    return problem, coder.encode(problem, gradient=rule.code_gradient, z0=codes).dense()
 
 
 @torch.no_grad()

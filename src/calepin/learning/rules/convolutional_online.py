@@ -45,7 +45,7 @@ class MomentsState(AtomState):
     n_steps : int
         Number of steps.
     n_samples : int
-        Number of signals so far.
+        Number of signals so far, those of later passes not counted.
     """
 
     idle: Idle
@@ -109,7 +109,8 @@ class ConvolutionalOnline(ConvolutionalRule):
         moved = statistics.descend(state.atoms, state.S, state.B, n_iter=self.n_updates)
         state.atoms.copy_(unit(moved))
         state.n_steps += 1
-        state.n_samples += n_signals
+        if self.horizon is None or state.n_steps <= self.horizon:  # a later pass has no new signals
+            state.n_samples += n_signals
 
     def forget(self, state: MomentsState, j: int) -> None:
         """Set the moments of a filter to zero."""
