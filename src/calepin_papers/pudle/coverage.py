@@ -482,7 +482,7 @@ _EXPERIMENTS = (
         ),
         claims=("Adam", "RMSprop", "gradient descent"),
         because=(
-            "ae-lasso is beyond dec with all. With T = 25 layers ae-ls is best with Adam and RMSprop; with "
+            "ae-lasso is beyond dec with all. With T = 25 ae-ls is mostly best with Adam and RMSprop; with "
             "gradient descent, and Adam along the sphere, they end near each other, ae-ls at times behind."
         ),
     ),

@@ -5,8 +5,8 @@ that dec and ae-lasso learn are nearer to D*, the unit atoms that minimise the l
 truth, those of ae-ls nearer to the truth. Each optimiser learns through few layers by all three gradients,
 and through infinitely many, where dec is ae-lasso.
 
-With few layers the order of figure 4c, ae-ls beyond ae-lasso beyond dec, is that of Adam and RMSprop. With
-the others the three end much nearer to each other: ae-lasso is beyond dec, but ae-ls is at times behind both.
+With few layers ae-lasso is beyond dec with all of them. That ae-ls is beyond ae-lasso, as in figure 4c, is not
+claimed: it is so with RMSprop, mostly with Adam, and with the others the three end much nearer to each other.
 
 Adam and RMSprop, with atoms normalised after every step, do not end at D*: the penalty pulls atoms outwards,
 and scaling that pull coordinate by coordinate makes it a motion along the sphere. Gradient descent, and Adam
@@ -45,8 +45,8 @@ OPTIMISERS: dict[str, tuple[str, Callable[[float], Optimizer], bool]] = {
 }
 """Title, optimiser of a learning rate, and whether gradients are projected onto the sphere, by name."""
 
-AS_PRINTED = ("adam", "rmsprop")
-"""Optimisers with the order of figure 4c. With the others ae-ls is not always beyond ae-lasso at T = 25."""
+DRIFTING = ("adam", "rmsprop")
+"""Optimisers that do not end at D*."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +164,10 @@ def _claims(values: dict[str, float]) -> list[Claim]:
         claims += [
             Claim(f"{title}, few layers: ae-lasso's lowest error over dec's", lasso / dec, "<=", 1.0),
             Claim(f"{title}, all layers: ae-lasso ends nearer to D* than to the truth: ratio of distances",
-                  star["lasso"] / end["lasso"], "<=", 1.0 if name in AS_PRINTED else 0.1),
+                  star["lasso"] / end["lasso"], "<=", 1.0 if name in DRIFTING else 0.1),
             Claim(f"{title}, all layers: ae-ls ends nearer to the truth than to D*: ratio of distances",
                   end["ls"] / star["ls"], "<=", 1.0),
         ]  # fmt: skip
-        if name in AS_PRINTED:
-            few = Claim(f"{title}, few layers: ae-ls's lowest error over ae-lasso's", ls / lasso, "<=", 1.0)
-            claims.append(few)
     return claims
 
 
