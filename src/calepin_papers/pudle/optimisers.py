@@ -5,8 +5,8 @@ that dec and ae-lasso learn are nearer to D*, the unit atoms that minimise the l
 truth, those of ae-ls nearer to the truth. Each optimiser learns through few layers by all three gradients,
 and through infinitely many, where dec is ae-lasso.
 
-With few layers ae-lasso is beyond dec with all of them. That ae-ls is beyond ae-lasso, as in figure 4c, is not
-claimed: it is so with RMSprop, mostly with Adam, and with the others the three end much nearer to each other.
+With few layers ae-lasso is beyond dec with all of them. That ae-ls is beyond ae-lasso, as in figure 4c, is
+not claimed: it is so with RMSprop, mostly with Adam, and with the others the three end near each other.
 
 Adam and RMSprop, with atoms normalised after every step, do not end at D*: the penalty pulls atoms outwards,
 and scaling that pull coordinate by coordinate makes it a motion along the sphere. Gradient descent, and Adam
@@ -158,7 +158,7 @@ def _learn(
 def _claims(values: dict[str, float]) -> list[Claim]:
     claims = []
     for name, (title, _, _) in OPTIMISERS.items():
-        dec, lasso, ls = (values[f"{name}_few_{kind}_lowest"] for kind in ("dec", "lasso", "ls"))
+        dec, lasso = (values[f"{name}_few_{kind}_lowest"] for kind in ("dec", "lasso"))
         end = {kind: values[f"{name}_many_{kind}_end"] for kind in ("lasso", "ls")}
         star = {kind: values[f"{name}_many_{kind}_end_to_star"] for kind in end}
         claims += [
