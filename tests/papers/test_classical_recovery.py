@@ -7,6 +7,7 @@ import pytest
 from calepin.datasets import read_image
 from calepin.experiments import find, perform
 from calepin_papers import EXPERIMENTS
+from calepin_papers.classical import recovery
 from calepin_papers.classical.recovery import CLASSICAL_RECOVERY, Settings
 
 TINY = Settings(n_samples=2000, n_draws=2, near_passes=2, data_passes=6, online_batch=100)
@@ -43,11 +44,12 @@ def test_from_samples_most_atoms_are_found(outcome, rule):
     assert 0.4 < values[f"recovered_{rule}_min"] <= values[f"recovered_{rule}"] <= 1
 
 
-def test_the_claims_follow_from_the_values(outcome):
-    result = outcome[0]
-    values = [*(f"error_{r}" for r in ("ksvd", "mod", "online", "noodl"))]
-    values += [f"recovered_{r}" for r in ("ksvd", "mod", "online")]
-    assert [claim["value"] for claim in result["claims"]] == [result["values"][name] for name in values]
+def test_rules_that_do_not_learn_break_every_claim(tmp_path, monkeypatch):
+    monkeypatch.setattr(recovery, "train", lambda rule, batches, state, max_iter: state)
+    tiny = replace(TINY, n_draws=1, n_samples=500, near_passes=1, data_passes=1)
+    result = perform(replace(CLASSICAL_RECOVERY, quick=tiny), tmp_path, seed=4)
+    assert len(result["claims"]) == 7
+    assert not any(claim["holds"] for claim in result["claims"])
 
 
 def test_figures_are_there_and_progress_was_reported(outcome):

@@ -12,6 +12,7 @@ There are two starts, because the theories differ for them:
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -100,7 +101,9 @@ def measure(settings: Settings, run: Run) -> Findings:
             for rule in rules:
                 done = sum(len(runs) for runs in traces.values())
                 run.progress(done / n_runs, f"draw {draw + 1}, {NAMES[rule]} from {start}")
-                trace = _learn(rule, data, starts[start], start, settings, run.device)
+                learn = partial(_learn, rule, data, starts[start], start, settings, run.device)
+                found = run.piece(f"draw{draw}-{start}-{rule}", learn)
+                trace = Trace(tuple(found["errors"].tolist()), tuple(found["fractions"].tolist()))
                 traces.setdefault((start, rule), []).append(trace)
     figures = [_draw(traces, start, run) for start in STARTS]
     return Findings(_values(traces), _claims(traces), figures)
@@ -129,7 +132,8 @@ def _rule(name: str, settings: Settings) -> ClassicalRule:
 
 def _learn(
     name: str, data: SparseData, atoms: np.ndarray, start: str, settings: Settings, device: str
-) -> Trace:
+) -> dict[str, list[float]]:
+    """Return relative errors and fractions of atoms found, at the start and after each pass."""
     rule = _rule(name, settings)
     batch_size = {"online": settings.online_batch, "noodl": settings.noodl_batch}.get(name)
     batches = ArrayBatches(data.X, batch_size, device=device)
@@ -138,10 +142,10 @@ def _learn(
     for n_passes in range(1, 1 + (settings.near_passes if start == "near" else settings.data_passes)):
         train(rule, batches, state, max_iter=n_passes)
         learned.append(state.learned.atoms.cpu().numpy().copy())
-    return Trace(
-        tuple(dictionary_error(now, data.atoms) for now in learned),
-        tuple(recovered_fraction(now, data.atoms) for now in learned),
-    )
+    return {
+        "errors": [dictionary_error(now, data.atoms) for now in learned],
+        "fractions": [recovered_fraction(now, data.atoms) for now in learned],
+    }
 
 
 def _values(traces: dict[tuple[str, str], list[Trace]]) -> dict[str, float]:

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from calepin.datasets import SparseData, simulate_sparse
 from calepin.experiments import Run
+from calepin.learning import ArrayBatches, Online, TrainState, train
+from calepin.solvers import LassoCoder
 
-__all__ = ["FLOOR", "draws", "quiet_about_long_steps"]
+__all__ = ["FLOOR", "best_atoms", "draws", "quiet_about_long_steps"]
 
 FLOOR = 1e-17
 """Errors below it are drawn at it: the axis is logarithmic."""
@@ -40,6 +42,19 @@ def draws(
         )
         moved = near.standard_normal(data.atoms.shape) / np.sqrt(n_features)
         yield data, data.atoms + closeness / np.log(n_features) * moved
+
+
+def best_atoms(
+    y: NDArray[np.float64], atoms: NDArray[np.float64], *, alpha: float, n_passes: int
+) -> NDArray[np.float64]:
+    """Return D*: the unit atoms near `atoms` that minimise the lasso's objective of the samples.
+
+    They are found by alternating minimisation, each pass one of exact codes of all samples and a sweep of
+    block coordinate descent.
+    """
+    rule = Online(LassoCoder(alpha, tol=1e-8), horizon=1)
+    state = train(rule, ArrayBatches(y, None), TrainState(rule.init(atoms)), max_iter=n_passes)
+    return state.learned.atoms.numpy()
 
 
 @contextmanager

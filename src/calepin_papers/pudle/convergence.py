@@ -7,6 +7,8 @@ float64, without which the errors end at 1e-7.
 """
 
 from dataclasses import dataclass
+from functools import partial
+from typing import get_args
 
 import numpy as np
 import torch
@@ -24,8 +26,9 @@ from calepin_papers._threads import single_threaded_torch
 from calepin_papers.pudle._planted import FLOOR, draws
 from calepin_papers.pudle.errors import decoder_gradient, gradient_errors, unfolding_errors
 
-__all__ = ["PUDLE_CODE_CONVERGENCE", "PUDLE_GRADIENTS", "Settings"]
+__all__ = ["PUDLE_CODE_CONVERGENCE", "PUDLE_GRADIENTS", "Settings", "differentiate", "log_slope"]
 
+GRADIENTS: tuple[GradientRule, ...] = get_args(GradientRule)
 _FLOOR = 1e-13  # below it an error of float64 is rounding
 _FEWEST = 4  # points of a slope
 
@@ -69,16 +72,16 @@ def measure_codes(settings: Settings, run: Run) -> Findings:
     the error over t, so that it should equal `slope_code`, log rho.
     """
     t = settings.layers
-    errors = []
-    for y, atoms in _draws(settings, run, "codes and Jacobians"):
-        found = unfolding_errors(
-            y, atoms, penalty=L1(settings.alpha), layers=t.tolist(), step_size=settings.step_size
-        )
-        errors += [(found.code[:, i], found.jacobian[:, i], found.support[:, i]) for i in range(len(y))]
-    code, jacobian, support = (np.array(values) for values in zip(*errors, strict=True))
+    parts = [
+        run.piece(f"draw{draw}", partial(_unfold, y, atoms, settings))
+        for draw, (y, atoms) in enumerate(_draws(settings, run, "codes and Jacobians"))
+    ]
+    code, jacobian, support = (
+        np.concatenate([part[name] for part in parts]) for name in ("code", "jacobian", "support")
+    )
     slopes = np.array(
         [
-            [_slope(t, e, s), _slope(t, j / t, s), _straightness(t, e, s)]
+            [log_slope(t, e, s), log_slope(t, j / t, s), _straightness(t, e, s)]
             for e, j, s in zip(code, jacobian, support, strict=True)
         ]
     )
@@ -110,24 +113,14 @@ def measure_gradients(settings: Settings, run: Run) -> Findings:
     1000, 3000, 10000.
     """
     t = settings.layers
-    errors: dict[GradientRule, list[NDArray[np.float64]]] = {"dec": [], "ae-lasso": [], "ae-ls": []}
-    slopes = []
-    for y, atoms in _draws(settings, run, "gradients"):
-        limit = _codes(y, atoms, settings, None)
-        selected = np.array([((_codes(y, atoms, settings, int(k)) != 0) == (limit != 0)).all() for k in t])
-        found = gradient_errors(
-            y,
-            atoms,
-            decoder_gradient(y, limit, atoms),
-            penalty=L1(settings.alpha),
-            layers=t.tolist(),
-            step_size=settings.step_size,
-        )
-        for kind, values in found.items():
-            errors[kind].append(values)
-        slopes.append([_slope(t, found[kind], selected) for kind in ("dec", "ae-lasso")])
-    curves_of = {kind: np.array(values) for kind, values in errors.items()}
-    rates = np.array(slopes)
+    parts = [
+        run.piece(f"draw{draw}", partial(differentiate, y, atoms, settings))
+        for draw, (y, atoms) in enumerate(_draws(settings, run, "gradients"))
+    ]
+    curves_of = {kind: np.array([part[kind] for part in parts]) for kind in GRADIENTS}
+    rates = np.array(
+        [[log_slope(t, part[kind], part["selected"]) for kind in ("dec", "ae-lasso")] for part in parts]
+    )
     rates = rates[np.isfinite(rates).all(1)]  # a draw that finds its supports too late has no rate
     dec, lasso = rates.T
     last = {kind: values[:, -1] for kind, values in curves_of.items()}
@@ -145,6 +138,32 @@ def measure_gradients(settings: Settings, run: Run) -> Findings:
     ]
     figure = _draw(t, curves_of, "distance to the gradient g_hat", "gradients.png", run)
     return Findings(values, claims, [figure])
+
+
+def _unfold(y: NDArray[np.float64], atoms: NDArray[np.float64], settings: Settings) -> dict[str, NDArray]:
+    """Return errors of codes and Jacobians, and whether supports are found, a row for each sample."""
+    found = unfolding_errors(
+        y, atoms, penalty=L1(settings.alpha), layers=settings.layers.tolist(), step_size=settings.step_size
+    )
+    return {"code": found.code.T, "jacobian": found.jacobian.T, "support": found.support.T}
+
+
+def differentiate(
+    y: NDArray[np.float64], atoms: NDArray[np.float64], settings: Settings
+) -> dict[str, NDArray]:
+    """Return the errors of the gradients, and whether all supports are found, for each number of layers."""
+    t = settings.layers
+    limit = _codes(y, atoms, settings, None)
+    found = gradient_errors(
+        y,
+        atoms,
+        decoder_gradient(y, limit, atoms),
+        penalty=L1(settings.alpha),
+        layers=t.tolist(),
+        step_size=settings.step_size,
+    )
+    selected = [((_codes(y, atoms, settings, int(k)) != 0) == (limit != 0)).all() for k in t]
+    return {**found, "selected": np.array(selected)}
 
 
 def _draws(settings: Settings, run: Run, what: str):
@@ -179,7 +198,7 @@ def _fitted(errors: NDArray[np.float64], selected: NDArray[np.bool_]) -> NDArray
     return for_good & (errors > _FLOOR)
 
 
-def _slope(t: NDArray, errors: NDArray[np.float64], selected: NDArray[np.bool_]) -> float:
+def log_slope(t: NDArray, errors: NDArray[np.float64], selected: NDArray[np.bool_]) -> float:
     """Return the slope of log(errors) over t, NaN with too few points."""
     use = _fitted(errors, selected)
     return float(np.polyfit(t[use], np.log(errors[use]), 1)[0]) if use.sum() >= _FEWEST else np.nan

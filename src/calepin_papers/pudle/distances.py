@@ -13,21 +13,23 @@ pulls atoms outwards, and Adam scales that pull into a motion along the sphere.)
 """
 
 from dataclasses import dataclass
-from typing import get_args
+from functools import partial
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calepin import sparse_encode
+from calepin.datasets import SparseData
 from calepin.experiments import Claim, Experiment, Findings, Run
-from calepin.learning import ArrayBatches, Online, TrainState, dictionary_gradient, train
+from calepin.learning import dictionary_gradient
 from calepin.metrics import dictionary_error
 from calepin.penalties import L1
 from calepin.report import curves, save_figure
-from calepin.solvers import GradientRule, LassoCoder
+from calepin.solvers import GradientRule
 from calepin_papers._common import band, spread
 from calepin_papers._threads import single_threaded_torch
-from calepin_papers.pudle._planted import FLOOR, draws
+from calepin_papers.pudle._planted import FLOOR, best_atoms, draws
 from calepin_papers.pudle.errors import decoder_gradient
 
 __all__ = ["PUDLE_GLOBAL", "Settings"]
@@ -67,9 +69,7 @@ class Settings:
 @single_threaded_torch()  # a second thread slows products of this size down
 def measure(settings: Settings, run: Run) -> Findings:
     """Measure the distances of each gradient to g* and to g~ after each number of layers."""
-    distances: dict[tuple[str, GradientRule], list[list[float]]] = {}
-    errors_star = []
-    for data, atoms in draws(
+    simulated = draws(
         run,
         n_draws=settings.n_draws,
         n_samples=settings.n_samples,
@@ -78,20 +78,18 @@ def measure(settings: Settings, run: Run) -> Findings:
         n_nonzero=settings.n_nonzero,
         closeness=settings.closeness,
         text="gradients beside g* and g~",
-    ):
-        best = _best_atoms(data.X, data.atoms, settings)
-        errors_star.append(dictionary_error(best, data.atoms))
-        codes = sparse_encode(data.X, best, alpha=settings.alpha, tol=1e-10)
-        targets = {
-            "star": decoder_gradient(data.X, codes, atoms),
-            "true": decoder_gradient(data.X, data.codes, atoms),
-        }
-        for kind in GRADIENTS:
-            found = [_gradient(data.X, atoms, kind, t, settings) for t in settings.layers]
-            for name, target in targets.items():
-                row = [float(np.linalg.norm(gradient - target)) for gradient in found]
-                distances.setdefault((name, kind), []).append(row)
-    last = {key: np.array(rows)[:, -1] for key, rows in distances.items()}
+    )
+    parts = [
+        run.piece(f"draw{draw}", partial(_distances, data, atoms, settings))
+        for draw, (data, atoms) in enumerate(simulated)
+    ]
+    errors_star = [float(part["error_star"]) for part in parts]
+    distances: dict[tuple[str, GradientRule], NDArray[np.float64]] = {
+        (name, kind): np.array([part[f"{name}-{kind}"] for part in parts])
+        for name in TARGETS
+        for kind in GRADIENTS
+    }
+    last = {key: rows[:, -1] for key, rows in distances.items()}
     values = {
         **spread("ls_over_lasso_true", last["true", "ae-ls"] / last["true", "ae-lasso"]),
         **spread("lasso_over_ls_star", last["star", "ae-lasso"] / last["star", "ae-ls"]),
@@ -114,14 +112,20 @@ def measure(settings: Settings, run: Run) -> Findings:
     return Findings(values, claims, figures)
 
 
-def _best_atoms(
-    y: NDArray[np.float64], atoms: NDArray[np.float64], settings: Settings
-) -> NDArray[np.float64]:
-    """Return the unit atoms near `atoms` that minimise the lasso's objective."""
-    # one batch of all samples: codes, then a sweep of block coordinate descent, without memory of the past
-    rule = Online(LassoCoder(settings.alpha, tol=1e-8), horizon=1)
-    state = train(rule, ArrayBatches(y, None), TrainState(rule.init(atoms)), max_iter=settings.n_passes)
-    return state.learned.atoms.numpy()
+def _distances(data: SparseData, atoms: NDArray[np.float64], settings: Settings) -> dict[str, Any]:
+    """Return the error of D* to D~, and the distances to g* and g~ after each number of layers."""
+    best = best_atoms(data.X, data.atoms, alpha=settings.alpha, n_passes=settings.n_passes)
+    codes = sparse_encode(data.X, best, alpha=settings.alpha, tol=1e-10)
+    targets = {
+        "star": decoder_gradient(data.X, codes, atoms),
+        "true": decoder_gradient(data.X, data.codes, atoms),
+    }
+    found: dict[str, Any] = {"error_star": dictionary_error(best, data.atoms)}
+    for kind in GRADIENTS:
+        gradients = [_gradient(data.X, atoms, kind, t, settings) for t in settings.layers]
+        for name, target in targets.items():
+            found[f"{name}-{kind}"] = [float(np.linalg.norm(gradient - target)) for gradient in gradients]
+    return found
 
 
 def _gradient(
@@ -133,7 +137,7 @@ def _gradient(
 
 
 def _draw(
-    name: str, distances: dict[tuple[str, GradientRule], list[list[float]]], settings: Settings, run: Run
+    name: str, distances: dict[tuple[str, GradientRule], NDArray[np.float64]], settings: Settings, run: Run
 ) -> str:
     layers = np.array(settings.layers)
     figure = curves(

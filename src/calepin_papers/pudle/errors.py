@@ -26,7 +26,7 @@ from calepin.penalties import L1, NonNegativeL1, Penalty
 from calepin.problem import Problem
 from calepin.solvers import ISTA, GradientRule, UnfoldedSolver, solve
 
-__all__ = ["UnfoldingErrors", "decoder_gradient", "gradient_errors", "unfolding_errors"]
+__all__ = ["UnfoldingErrors", "code_jacobian", "decoder_gradient", "gradient_errors", "unfolding_errors"]
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ def unfolding_errors(
     for sample in samples.split(1):
         problem = Problem(Dense(leaf), Gaussian(), sample)
         limit = solve(problem, solver, n_iter=1, differentiate="implicit").z
-        wanted = _jacobian(limit, leaf)
+        wanted = code_jacobian(limit, leaf)
         for row, t in zip(errors, layers, strict=True):
             z = solve(problem, solver, n_iter=int(t), differentiate="unroll").z
             code = float((z - limit).detach().norm())
             same = bool(((z != 0) == (limit != 0)).all())
-            row.append((code, _distance(_jacobian(z, leaf), wanted), same))
+            row.append((code, _distance(code_jacobian(z, leaf), wanted), same))
     code, jacobian, support = np.moveaxis(np.array(errors, dtype=np.float64), 2, 0)
     return UnfoldingErrors(code, jacobian, support.astype(bool))
 
@@ -145,8 +145,8 @@ def decoder_gradient(y: ArrayLike, codes: ArrayLike, atoms: ArrayLike) -> NDArra
     return codes.T @ (codes @ atoms - y) / len(y)
 
 
-def _jacobian(z: Tensor, atoms: Tensor) -> dict[int, Tensor]:
-    """Return the gradient in the atoms of each entry of a code (1, p) that is not zero.
+def code_jacobian(z: Tensor, atoms: Tensor) -> dict[int, Tensor]:
+    """Return the gradient in the atoms (p, m) of each entry of a code (1, p) that is not zero.
 
     The others are zero around the atoms too.
     """

@@ -32,7 +32,7 @@ from calepin_papers._common import band, spread
 from calepin_papers._threads import single_threaded_torch
 from calepin_papers.pudle._planted import FLOOR, draws, quiet_about_long_steps
 
-__all__ = ["PUDLE_RECOVERY", "Settings"]
+__all__ = ["NAMES", "PUDLE_RECOVERY", "Settings", "learn", "rules"]
 
 NAMES = {
     "ls": "ae-ls",
@@ -80,8 +80,8 @@ class Settings:
 @single_threaded_torch()  # a second thread slows products of this size down
 def measure(settings: Settings, run: Run) -> Findings:
     """Learn by each rule in every draw."""
-    errors: dict[str, list[list[float]]] = {name: [] for name in NAMES}
-    for data, atoms in draws(
+    errors: dict[str, list[NDArray[np.float64]]] = {name: [] for name in NAMES}
+    simulated = draws(
         run,
         n_draws=settings.n_draws,
         n_samples=settings.n_updates * settings.batch_size,
@@ -90,10 +90,11 @@ def measure(settings: Settings, run: Run) -> Findings:
         n_nonzero=settings.n_nonzero,
         closeness=settings.closeness,
         text="learning by five rules",
-    ):
-        start = AtomSet("sphere").project(atoms)
-        for name, rule in _rules(settings).items():
-            errors[name].append(_learn(rule, data, start, settings, run.device))
+    )
+    for draw, (data, atoms) in enumerate(simulated):
+        for name, rule in rules(settings).items():
+            piece = run.piece(f"draw{draw}-{name}", partial(learn, rule, data, atoms, settings, run.device))
+            errors[name].append(piece["errors"])
     last = {name: np.array(rows)[:, -1] for name, rows in errors.items()}
     values = {"err_start": float(np.median([rows[0] for rows in errors["ls"]]))}
     for name, numbers in last.items():
@@ -112,7 +113,8 @@ def measure(settings: Settings, run: Run) -> Findings:
     return Findings(values, claims, [_draw(errors, settings, run)])
 
 
-def _rules(settings: Settings) -> dict[str, Any]:
+def rules(settings: Settings) -> dict[str, Any]:
+    """Return the rules by name."""
     adam = partial(torch.optim.Adam, lr=settings.learning_rate, eps=1e-3)
     unfolded = partial(Unfolded, n_unfold=settings.n_unfold, step_size=settings.step_size, optimizer=adam)
     coder = IHTCoder(settings.threshold, step_size=settings.step_size, n_iter=settings.n_unfold)
@@ -125,10 +127,11 @@ def _rules(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _learn(
-    rule: Any, data: SparseData, start: NDArray[np.float64], settings: Settings, device: str
-) -> list[float]:
+def learn(
+    rule: Any, data: SparseData, atoms: NDArray[np.float64], settings: Settings, device: str
+) -> dict[str, list[float]]:
     """Return the relative errors of the atoms at the start and after every few updates."""
+    start = AtomSet("sphere").project(atoms)
     errors = [dictionary_error(start, data.atoms)]
 
     def note(state: TrainState) -> None:
@@ -139,10 +142,10 @@ def _learn(
     state = TrainState(rule.init(start.astype(np.float32)).to(device))
     with quiet_about_long_steps():
         train(rule, batches, state, max_iter=1, callbacks=[note])
-    return errors
+    return {"errors": errors}
 
 
-def _draw(errors: dict[str, list[list[float]]], settings: Settings, run: Run) -> str:
+def _draw(errors: dict[str, list[NDArray[np.float64]]], settings: Settings, run: Run) -> str:
     lines = {}
     for name, title in NAMES.items():
         found = np.array(errors[name])

@@ -19,6 +19,7 @@ def miniature():
         quick=replace(
             quick,
             lambdas=(0.1, 0.2),
+            levels=(0.05,),
             n_images=1,
             n_seeds=1,
             tied=replace(quick.tied, n_steps=50, crop=33, **SMALL),
