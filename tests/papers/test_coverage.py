@@ -77,3 +77,8 @@ def test_what_is_missing_is_nowhere_and_the_rest_somewhere():
         Item("paper", "Fig. 1", "says", "", "holds")
     with pytest.raises(ValueError, match="where: expected a place"):
         Item("paper", "Fig. 1", "says", "somewhere", "missing", because="reason")
+
+
+def test_every_experiment_reproduces_an_item_of_its_paper():
+    named = {item.where for item in ITEMS}
+    assert [name for name in EXPERIMENTS if name not in named and not name.startswith("classical-")] == []

@@ -14,6 +14,9 @@ from packaging.requirements import Requirement
 __all__ = ["commit", "extras", "requirements", "sources_checksum", "version"]
 
 
+CODE = ("src", ":(exclude)src/*/results")  # stored results change nothing that is computed
+
+
 def version() -> str:
     """Return the version in pyproject.toml of a source tree, else that of the installed package."""
     project = _source_tree()
@@ -44,7 +47,7 @@ def extras() -> dict[str, list[Requirement]]:
 
 
 def commit() -> str | None:
-    """Return the commit of a source tree, with "+" if its sources were changed; None without git."""
+    """Return the commit of a source tree, with "+" if its code was changed; None without git."""
     if _source_tree() is None:
         return None
     root = Path(__file__).parents[3]
@@ -53,7 +56,7 @@ def commit() -> str | None:
             subprocess.run(
                 ["git", "-C", root, *words], capture_output=True, check=True, text=True, timeout=10
             ).stdout.strip()
-            for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--", "src"))
+            for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--", *CODE))
         )
     except (OSError, subprocess.SubprocessError):
         return None
