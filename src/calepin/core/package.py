@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 __all__ = ["commit", "extras", "requirements", "sources_checksum", "version"]
 
 
-CODE = ("src", ":(exclude)src/*/results")  # stored results change nothing that is computed
+CODE = ("src", ":(exclude)src/*/results/*")  # stored results change nothing that is computed
 
 
 def version() -> str:
