@@ -7,8 +7,8 @@ from sphinx.util.docutils import SphinxDirective
 from calepin.experiments import installed
 from calepin.experiments.coverage import Row, coverage, rows, stored_results
 
-COLUMNS = ("item", "the paper says", "where", "theirs", "ours", "verdict")
-WIDTHS = (12, 28, 16, 14, 18, 12)
+COLUMNS = ("item", "the paper says", "verdict", "theirs", "ours", "where")
+WIDTHS = (12, 22, 24, 10, 20, 12)
 
 
 class Coverage(SphinxDirective):
