@@ -41,12 +41,7 @@ def _cells(row: Row) -> list[nodes.Node]:
     claims = f" ({row.held} of {row.n_claims} claims)" if row.n_claims else ""
     verdict = item.verdict + claims + (f": {item.because}" if item.because else "")
     where = nodes.literal("", item.where) if item.where else nodes.Text("")
-    return [
-        nodes.Text(item.item),
-        nodes.Text(item.says),
-        where,
-        *map(nodes.Text, (item.theirs, ours, verdict)),
-    ]
+    return [*map(nodes.Text, (item.item, item.says, verdict, item.theirs, ours)), where]
 
 
 def _row(cells: list[nodes.Node]) -> nodes.row:

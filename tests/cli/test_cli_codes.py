@@ -160,8 +160,8 @@ def test_an_option_that_does_nothing_for_atoms_is_refused_by_name(capsys, option
     ("options", "message"),
     [
         (["--coder", "bcomp", "--n-nonzero", "2", "--alpha", "1"], "--alpha: has no effect with coder bcomp"),
-        (["--n-nonzero", "2"], "--n-nonzero: has no effect with coder fista"),
-        (["--coder", "omp"], "--coder: expected one of fista, ista, exact, bcomp for the filters of"),
+        (["--n-nonzero", "2"], "--n-nonzero: has no effect with coder auto"),
+        (["--coder", "omp"], "--coder: expected one of auto, fista, ista, exact, bcomp for the filters of"),
     ],
 )
 def test_an_option_that_does_nothing_for_filters_is_refused_by_name(capsys, options, message):

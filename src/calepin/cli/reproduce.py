@@ -43,8 +43,8 @@ class Device(StrEnum):
 
 
 def _page(path: Path | None) -> Path | None:
-    """Return the file of the report; a folder, which is created, gets index.html."""
-    if path is None or (path.suffix.lower() == ".html" and not path.is_dir()):
+    """Return the file of the report: a folder, which is created, gets index.html."""
+    if path is None or (path.suffix and not path.is_dir()):
         return path
     path.mkdir(parents=True, exist_ok=True)
     return path / "index.html"
