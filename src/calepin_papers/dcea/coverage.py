@@ -348,7 +348,8 @@ SIMULATIONS = (
         claims=("the paper's way",),
         because="the Gaussian model is worse, but by half as much again and not four times; with seed 4 "
         "the binomial one does not recover the filters from 30 trials (.35, where it began); at "
-        "amplitudes of 5 and a baseline of 0 there is no gap at all. Three draws instead of 20, M = 30 and 200 at quick scale",
+        "amplitudes of 5 and a baseline of 0 there is no gap at all. Three draws instead of 20, M = 30 "
+        "and 200 at quick scale",
     ),
     _item(
         "Fig. 5, by calepin's recipe and by BCOMP",
