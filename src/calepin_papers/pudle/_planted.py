@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,36 +13,48 @@ from calepin.experiments import Run
 from calepin.learning import ArrayBatches, Online, TrainState, train
 from calepin.solvers import LassoCoder
 
-__all__ = ["FLOOR", "best_atoms", "draws", "quiet_about_long_steps"]
+__all__ = ["FLOOR", "Sizes", "best_atoms", "draws", "quiet_about_long_steps"]
 
 FLOOR = 1e-17
 """Errors below it are drawn at it: the axis is logarithmic."""
 
 
+class Sizes(Protocol):
+    """The settings of a simulation: independent dictionaries, their size, and how far atoms start."""
+
+    @property
+    def n_draws(self) -> int: ...
+    @property
+    def n_features(self) -> int: ...
+    @property
+    def n_components(self) -> int: ...
+    @property
+    def n_nonzero(self) -> int: ...
+    @property
+    def closeness(self) -> float: ...
+
+
 def draws(
-    run: Run,
-    *,
-    n_draws: int,
-    n_samples: int,
-    n_features: int,
-    n_components: int,
-    n_nonzero: int,
-    closeness: float,
-    text: str,
+    sizes: Sizes, run: Run, text: str, *, n_samples: int
 ) -> Iterator[tuple[SparseData, NDArray[np.float64]]]:
     """Yield data, and atoms moved from those that made them, for independent dictionaries.
 
     Amplitudes are uniform in [1, 2] and positive. The atoms are moved by Gaussian noise of variance
     1 / m, times `closeness` over log m, with m the number of features.
     """
-    for draw, seeds in enumerate(np.random.SeedSequence(run.seed).spawn(n_draws)):
-        run.progress(draw / n_draws, f"draw {draw + 1}: {text}")
+    for draw, seeds in enumerate(np.random.SeedSequence(run.seed).spawn(sizes.n_draws)):
+        run.progress(draw / sizes.n_draws, f"draw {draw + 1}: {text}")
         truth, near = (np.random.default_rng(seed) for seed in seeds.spawn(2))
         data = simulate_sparse(
-            n_samples, n_features, n_components, n_nonzero=n_nonzero, signs=False, random_state=truth
+            n_samples,
+            sizes.n_features,
+            sizes.n_components,
+            n_nonzero=sizes.n_nonzero,
+            signs=False,
+            random_state=truth,
         )
-        moved = near.standard_normal(data.atoms.shape) / np.sqrt(n_features)
-        yield data, data.atoms + closeness / np.log(n_features) * moved
+        moved = near.standard_normal(data.atoms.shape) / np.sqrt(sizes.n_features)
+        yield data, data.atoms + sizes.closeness / np.log(sizes.n_features) * moved
 
 
 def best_atoms(

@@ -93,16 +93,7 @@ class Coded:
 @single_threaded_torch()  # a second thread slows products of this size down
 def measure(settings: Settings, run: Run) -> Findings:
     """Measure constants, terms and errors in every draw, a piece each."""
-    simulated = draws(
-        run,
-        n_draws=settings.n_draws,
-        n_samples=settings.n_samples,
-        n_features=settings.n_features,
-        n_components=settings.n_components,
-        n_nonzero=settings.n_nonzero,
-        closeness=settings.closeness,
-        text="constants of the theorems",
-    )
+    simulated = draws(settings, run, "constants of the theorems", n_samples=settings.n_samples)
     parts = [
         run.piece(f"draw{draw}", partial(_draw, data, atoms, settings))
         for draw, (data, atoms) in enumerate(simulated)

@@ -168,16 +168,7 @@ def differentiate(
 
 def _draws(settings: Settings, run: Run, what: str):
     """Yield samples, and atoms near those that made them."""
-    for data, atoms in draws(
-        run,
-        n_draws=settings.n_draws,
-        n_samples=settings.n_samples,
-        n_features=settings.n_features,
-        n_components=settings.n_components,
-        n_nonzero=settings.n_nonzero,
-        closeness=settings.closeness,
-        text=what,
-    ):
+    for data, atoms in draws(settings, run, what, n_samples=settings.n_samples):
         yield data.X, atoms
 
 

@@ -69,16 +69,7 @@ class Settings:
 @single_threaded_torch()  # a second thread slows products of this size down
 def measure(settings: Settings, run: Run) -> Findings:
     """Measure the distances of each gradient to g* and to g~ after each number of layers."""
-    simulated = draws(
-        run,
-        n_draws=settings.n_draws,
-        n_samples=settings.n_samples,
-        n_features=settings.n_features,
-        n_components=settings.n_components,
-        n_nonzero=settings.n_nonzero,
-        closeness=settings.closeness,
-        text="gradients beside g* and g~",
-    )
+    simulated = draws(settings, run, "gradients beside g* and g~", n_samples=settings.n_samples)
     parts = [
         run.piece(f"draw{draw}", partial(_distances, data, atoms, settings))
         for draw, (data, atoms) in enumerate(simulated)

@@ -76,16 +76,7 @@ def measure(settings: Settings, run: Run) -> Findings:
     """Learn by each gradient with each number of layers, in every draw."""
     errors: dict[tuple[int, GradientRule], list[NDArray[np.float64]]] = {}
     to_star: dict[tuple[int, GradientRule], list[float]] = {}
-    simulated = draws(
-        run,
-        n_draws=settings.n_draws,
-        n_samples=settings.n_samples,
-        n_features=settings.n_features,
-        n_components=settings.n_components,
-        n_nonzero=settings.n_nonzero,
-        closeness=settings.closeness,
-        text="learning",
-    )
+    simulated = draws(settings, run, "learning", n_samples=settings.n_samples)
     for draw, (data, atoms) in enumerate(simulated):
         star = run.piece(f"draw{draw}-star", partial(_star, data, settings))["star"]
         for n_unfold in settings.layers:

@@ -78,16 +78,7 @@ class Settings:
 @single_threaded_torch()  # a second thread slows products of this size down
 def measure(settings: Settings, run: Run) -> Findings:
     """Measure rates and distances for every level of noise and every number of samples, a piece each draw."""
-    simulated = draws(
-        run,
-        n_draws=settings.n_draws,
-        n_samples=settings.n_samples,
-        n_features=settings.n_features,
-        n_components=settings.n_components,
-        n_nonzero=settings.n_nonzero,
-        closeness=settings.closeness,
-        text="noise and samples",
-    )
+    simulated = draws(settings, run, "noise and samples", n_samples=settings.n_samples)
     parts = []
     for draw, (data, atoms) in enumerate(simulated):
         noisy = partial(_noisy, data, atoms, np.random.SeedSequence([run.seed, draw]), settings)

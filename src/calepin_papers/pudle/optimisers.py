@@ -88,16 +88,7 @@ class Settings:
 def measure(settings: Settings, run: Run) -> Findings:
     """Learn by each optimiser and each gradient in every draw, a piece each."""
     found: dict[tuple[str, str], list[dict[str, NDArray]]] = {}
-    simulated = draws(
-        run,
-        n_draws=settings.n_draws,
-        n_samples=settings.n_samples,
-        n_features=settings.n_features,
-        n_components=settings.n_components,
-        n_nonzero=settings.n_nonzero,
-        closeness=settings.closeness,
-        text="learning by several optimisers",
-    )
+    simulated = draws(settings, run, "learning by several optimisers", n_samples=settings.n_samples)
     for draw, (data, atoms) in enumerate(simulated):
         find_star = partial(best_atoms, data.X, data.atoms, alpha=settings.alpha, n_passes=settings.n_passes)
         star = run.piece(f"draw{draw}-star", lambda find=find_star: {"star": find()})["star"]

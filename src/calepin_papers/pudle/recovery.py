@@ -82,14 +82,7 @@ def measure(settings: Settings, run: Run) -> Findings:
     """Learn by each rule in every draw."""
     errors: dict[str, list[NDArray[np.float64]]] = {name: [] for name in NAMES}
     simulated = draws(
-        run,
-        n_draws=settings.n_draws,
-        n_samples=settings.n_updates * settings.batch_size,
-        n_features=settings.n_features,
-        n_components=settings.n_components,
-        n_nonzero=settings.n_nonzero,
-        closeness=settings.closeness,
-        text="learning by five rules",
+        settings, run, "learning by five rules", n_samples=settings.n_updates * settings.batch_size
     )
     for draw, (data, atoms) in enumerate(simulated):
         for name, rule in rules(settings).items():

@@ -140,16 +140,7 @@ def _sporco(
 
 
 def _draws(sizes: Recovery, run: Run) -> Iterator[tuple[SparseData, NDArray[np.float64]]]:
-    return draws(
-        run,
-        n_draws=sizes.n_draws,
-        n_samples=sizes.n_updates * sizes.batch_size,
-        n_features=sizes.n_features,
-        n_components=sizes.n_components,
-        n_nonzero=sizes.n_nonzero,
-        closeness=sizes.closeness,
-        text=f"{sizes.n_nonzero} nonzeros",
-    )
+    return draws(sizes, run, f"{sizes.n_nonzero} nonzeros", n_samples=sizes.n_updates * sizes.batch_size)
 
 
 def _draw(errors: dict[str, list[NDArray[np.float64]]], sizes: Recovery, run: Run) -> str:

@@ -68,16 +68,7 @@ class Settings:
 def measure(settings: Settings, run: Run) -> Findings:
     """Follow the layers of every sample, and compare what is seen with what is predicted."""
     parts = []
-    simulated = draws(
-        run,
-        n_draws=settings.n_draws,
-        n_samples=settings.n_samples,
-        n_features=settings.n_features,
-        n_components=settings.n_components,
-        n_nonzero=settings.n_nonzero,
-        closeness=settings.closeness,
-        text="supports layer by layer",
-    )
+    simulated = draws(settings, run, "supports layer by layer", n_samples=settings.n_samples)
     for draw, (data, atoms) in enumerate(simulated):
         parts.append(run.piece(f"draw{draw}", partial(_follow, data.X, atoms, settings)))
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
