@@ -12,9 +12,11 @@ import sys
 import time
 
 import numpy as np
+import torch
 from scipy.signal import correlate
 
 from calepin import ConvolutionalDictionaryLearner
+from calepin.learning.rules import _convolutional_moments as moments
 from calepin.solvers import convolutional_encode
 
 N_SIGNALS, LENGTH, N_ATOMS, KERNEL, N_EVENTS, NOISE = 10, 16_000, 10, 64, 20, 0.03
@@ -90,6 +92,25 @@ def follow(name: str, settings: dict, X: np.ndarray, truth: np.ndarray, alpha: f
     learner.set_params(**settings).fit(X, callbacks=[after])
 
 
+def print_parts(X: np.ndarray, atoms: np.ndarray, alpha: float) -> None:
+    """Print the CPU seconds of the parts of a pass of the default: codes, moments, and the atoms."""
+    start = torch.from_numpy(atoms)
+    for last in (False, True):  # the first time compiles
+        times = [time.process_time()]
+        codes = convolutional_encode(X, atoms, alpha=alpha, nonnegative=True, tol=1e-3)
+        times.append(time.process_time())
+        S, B = moments.moments(start)
+        moments.add_moments(S, B, torch.from_numpy(codes), torch.from_numpy(X))
+        times.append(time.process_time())
+        moments.descend(start, S, B, n_iter=30)
+        times.append(time.process_time())
+        if last:
+            coded, added, moved = np.diff(times)
+            print(
+                f"a pass: codes {coded:.3f} s, their moments {added:.4f} s, 30 steps of the atoms {moved:.4f} s"
+            )
+
+
 def main() -> None:
     """Compare the learners on one draw."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
@@ -98,6 +119,7 @@ def main() -> None:
     alpha = 0.1 * max(correlate(x[0], atom[0], mode="valid").max() for x in X for atom in start)
     print(f"alpha {alpha:.4f}; objective of the start {objective(X, start, alpha):.1f}, of the planted atoms "
           f"{objective(X, truth, alpha):.1f}")  # fmt: skip
+    print_parts(X, start, alpha)
     for name, settings in LEARNERS.items():
         warm = ConvolutionalDictionaryLearner(2, 8, alpha=alpha, max_iter=1, random_state=0, **settings)
         warm.fit(X[:2, :, :500])

@@ -1,5 +1,7 @@
 """The directive ``coverage``: the items of one paper, or of all, beside the stored results of our runs."""
 
+from collections import Counter
+
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -24,9 +26,7 @@ class Coverage(SphinxDirective):
             papers = ", ".join(dict.fromkeys(item.paper for item in coverage()))
             raise self.error(f"no items of a paper {self.arguments[0]!r}: there are {papers}")
         found = rows(items, stored_results(installed().values()))
-        counts: dict[str, int] = {}
-        for item in items:
-            counts[item.verdict] = counts.get(item.verdict, 0) + 1
+        counts = Counter(item.verdict for item in items)
         text = f"{len(items)} items. " + ", ".join(f"{name}: {n}" for name, n in counts.items()) + "."
         group = nodes.tgroup(cols=len(WIDTHS))
         group += [nodes.colspec(colwidth=width) for width in WIDTHS]

@@ -60,6 +60,20 @@ def test_pieces_of_another_run_are_not_used(tmp_path, other):
     assert len(computed) >= 3
 
 
+def test_a_run_anew_does_not_go_on_from_a_checkpoint(tmp_path):
+    def measure(settings, run):
+        checkpoint = run.path("training", "checkpoint")
+        steps = int(checkpoint.read_text()) if checkpoint.exists() else 0
+        checkpoint.write_text(str(steps + 1))
+        return Findings({"steps": steps + 1}, [])
+
+    trained = replace(experiment([]), measure=measure)
+    counts = [
+        perform(trained, tmp_path, resume=resume)["values"]["steps"] for resume in (True, True, False, True)
+    ]
+    assert counts == [1, 2, 1, 2]
+
+
 def test_pieces_of_other_code_are_not_used(tmp_path, monkeypatch):
     computed = []
     perform(experiment(computed), tmp_path)

@@ -1,5 +1,6 @@
 """The report of ``calepin reproduce``: what the papers claim, and beside it what was found."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,16 +86,12 @@ def _coverage(covered: Sequence["Row"]) -> list["Section"]:
     sections = []
     for paper in dict.fromkeys(row.item.paper for row in covered):
         mine = [row for row in covered if row.item.paper == paper]
-        counts = {verdict: sum(row.item.verdict == verdict for row in mine) for verdict in _verdicts(mine)}
+        counts = Counter(row.item.verdict for row in mine)
         text = ", ".join(f"{verdict}: {count}" for verdict, count in counts.items())
         sections.append(
             Section(f"Items of the paper: {paper}", f"{len(mine)} items; {text}.", table=_items(mine))
         )
     return sections
-
-
-def _verdicts(rows: Sequence["Row"]) -> list[str]:
-    return list(dict.fromkeys(row.item.verdict for row in rows))
 
 
 def _items(rows: Sequence["Row"]) -> "Table":

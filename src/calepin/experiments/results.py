@@ -12,7 +12,7 @@ from calepin.core.environment import machine
 from calepin.core.files import atomic_write
 from calepin.core.package import commit
 from calepin.experiments.experiment import Experiment, Scale
-from calepin.experiments.run import Run, fingerprint
+from calepin.experiments.run import Run, discard, fingerprint
 
 __all__ = ["perform"]
 
@@ -34,8 +34,9 @@ def perform(
     value that is NaN or infinite is null, and its claim does not hold. An older result is kept until the new
     one is complete.
 
-    Finished pieces are kept in ``out/NAME/pieces`` (see `Run.piece`). With `resume`, pieces with the same
-    code, settings, seed and device are used; `n_resumed` is their number, and `seconds` includes theirs.
+    Finished pieces are kept in ``out/NAME/pieces`` (see `Run.piece`). With `resume`, pieces and checkpoints
+    with the same code, settings, seed and device are used; `n_resumed` is the number of pieces, and `seconds`
+    includes theirs. Without it they are removed first.
     """
     folder = out / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +44,9 @@ def perform(
     described = asdict(settings)
     key = fingerprint(experiment.package, described, seed, device)
     begun = time.perf_counter()
-    run = Run(seed, device, folder, progress, key, resume)
+    run = Run(seed, device, folder, progress, key)
+    if not resume:
+        discard(run)
     findings = experiment.measure(settings, run)
     result = {
         "experiment": experiment.name,

@@ -36,8 +36,6 @@ class Run:
         Function to call with the fraction done, 0 to 1, and a short note.
     key
         Fingerprint of everything that the pieces depend on; pieces of another key are not used.
-    resume
-        Whether pieces of an earlier run with the same key are used.
     earlier
         Seconds that the used pieces took when they were computed; `piece` appends to it.
     """
@@ -47,7 +45,6 @@ class Run:
     folder: Path
     progress: Callable[[float, str], None] = field(default=lambda part, text: None)
     key: str = "any"
-    resume: bool = True
     earlier: list[float] = field(default_factory=list)
 
     def piece(self, name: str, compute: Callable[[], Mapping[str, ArrayLike]]) -> dict[str, NDArray]:
@@ -80,7 +77,7 @@ class Run:
             If a kept piece is damaged; it is computed again.
         """
         path = self.path(name, "npz")
-        kept = _read(path) if self.resume else None
+        kept = _read(path)
         if kept is None:
             begun = time.perf_counter()
             computed = {key: np.asarray(value) for key, value in compute().items()}
@@ -106,6 +103,12 @@ class Run:
         folder = self.folder / "pieces"
         folder.mkdir(exist_ok=True)
         return folder / f"{name}-{self.key}.{suffix}"
+
+
+def discard(run: Run) -> None:
+    """Remove the pieces and checkpoints of an earlier run with the same key."""
+    for path in (run.folder / "pieces").glob(f"*-{run.key}.*"):
+        path.unlink()
 
 
 def fingerprint(package: str, settings: Mapping, seed: int, device: str) -> str:

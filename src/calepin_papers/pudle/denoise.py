@@ -122,8 +122,6 @@ def measure(settings: Settings, run: Run) -> Findings:
         torch.set_num_threads(1)  # of this worker: the same bits whatever the number of workers
         name = f"{kind}-{threshold:g}-seed{index}"
         checkpoint = run.path(name, "checkpoint")
-        if not run.resume:
-            checkpoint.unlink(missing_ok=True)
 
         def compute() -> dict[str, Any]:
             watch = _Watch(clock, NAMES[kind])

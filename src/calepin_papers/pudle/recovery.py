@@ -32,7 +32,7 @@ from calepin_papers._common import band, spread
 from calepin_papers._threads import single_threaded_torch
 from calepin_papers.pudle._planted import FLOOR, draws, quiet_about_long_steps
 
-__all__ = ["NAMES", "PUDLE_RECOVERY", "Settings", "learn", "rules"]
+__all__ = ["NAMES", "PUDLE_RECOVERY", "Settings", "draw_errors", "learn", "rules"]
 
 NAMES = {
     "ls": "ae-ls",
@@ -103,7 +103,7 @@ def measure(settings: Settings, run: Run) -> Findings:
     ]
     biased = values["err_altmin"] / values["err_ls"]
     claims.append(Claim(f"{NAMES['altmin']}: error over that of {NAMES['ls']}", biased, ">=", 1.0))
-    return Findings(values, claims, [_draw(errors, settings, run)])
+    return Findings(values, claims, [draw_errors(errors, settings, run, "recovery.png")])
 
 
 def rules(settings: Settings) -> dict[str, Any]:
@@ -138,7 +138,8 @@ def learn(
     return {"errors": errors}
 
 
-def _draw(errors: dict[str, list[NDArray[np.float64]]], settings: Settings, run: Run) -> str:
+def draw_errors(errors: dict[str, list[NDArray[np.float64]]], settings: Settings, run: Run, file: str) -> str:
+    """Draw the errors of each rule, in draws, over the updates (Fig. 5, 6); return the file."""
     lines = {}
     for name, title in NAMES.items():
         found = np.array(errors[name])
@@ -148,9 +149,8 @@ def _draw(errors: dict[str, list[NDArray[np.float64]]], settings: Settings, run:
         xlabel="updates",
         ylabel="relative error of the dictionary",
         yscale="log",
-        title=f"A planted dictionary, {settings.n_nonzero}-sparse codes (median, range)",
+        title=f"A planted dictionary, {settings.n_nonzero}-sparse codes, {settings.n_draws} draws",
     )
-    file = "recovery.png"
     save_figure(figure, run.folder / file)
     return file
 

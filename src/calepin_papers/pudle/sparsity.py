@@ -24,11 +24,10 @@ from calepin.datasets import SparseData
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.learning import AtomSet
 from calepin.metrics import dictionary_error
-from calepin.report import curves, save_figure
-from calepin_papers._common import band, spread
+from calepin_papers._common import spread
 from calepin_papers._threads import single_threaded_torch
-from calepin_papers.pudle._planted import FLOOR, draws
-from calepin_papers.pudle.recovery import NAMES, learn, rules
+from calepin_papers.pudle._planted import draws
+from calepin_papers.pudle.recovery import NAMES, PUDLE_RECOVERY, draw_errors, learn, rules
 from calepin_papers.pudle.recovery import Settings as Recovery
 
 __all__ = ["PUDLE_SPARSITY", "PUDLE_SPORCO", "PeerSettings", "Settings"]
@@ -84,7 +83,7 @@ def measure(settings: Settings, run: Run) -> Findings:
                 errors[name].append(piece["errors"])
         for name, rows in errors.items():
             values |= spread(f"s{sizes.n_nonzero}_{name}", np.array(rows)[:, -1])
-        figures.append(_draw(errors, sizes, run))
+        figures.append(draw_errors(errors, sizes, run, f"recovery-{sizes.n_nonzero}.png"))
     claims = []
     for n in settings.n_nonzeros:
         ls = values[f"s{n}_ls"]
@@ -143,45 +142,8 @@ def _draws(sizes: Recovery, run: Run) -> Iterator[tuple[SparseData, NDArray[np.f
     return draws(sizes, run, f"{sizes.n_nonzero} nonzeros", n_samples=sizes.n_updates * sizes.batch_size)
 
 
-def _draw(errors: dict[str, list[NDArray[np.float64]]], sizes: Recovery, run: Run) -> str:
-    lines = {}
-    for name, title in NAMES.items():
-        found = np.array(errors[name])
-        lines[title] = band(sizes.every * np.arange(found.shape[1]), found, floor=FLOOR)
-    figure = curves(
-        lines,
-        xlabel="updates",
-        ylabel="relative error of the dictionary",
-        yscale="log",
-        title=f"A planted dictionary, {sizes.n_nonzero}-sparse codes",
-    )
-    file = f"recovery-{sizes.n_nonzero}.png"
-    save_figure(figure, run.folder / file)
-    return file
-
-
-_QUICK = Recovery(
-    n_features=100,
-    n_components=150,
-    n_nonzero=2,
-    n_updates=300,
-    n_unfold=50,
-    n_draws=1,
-    learning_rate=2e-3,
-    decay_every=30,
-    every=30,
-)
-_PAPER = Recovery(
-    n_features=1000,
-    n_components=1500,
-    n_nonzero=20,
-    n_updates=1000,
-    n_unfold=100,
-    n_draws=1,
-    learning_rate=1e-3,
-    decay_every=100,
-    every=50,
-)
+_QUICK = replace(PUDLE_RECOVERY.quick, n_nonzero=2, n_draws=1)
+_PAPER = replace(PUDLE_RECOVERY.paper, n_draws=1)
 
 PUDLE_SPARSITY = Experiment(
     name="pudle-sparsity",
