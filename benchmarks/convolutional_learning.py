@@ -107,7 +107,7 @@ def print_parts(X: np.ndarray, atoms: np.ndarray, alpha: float) -> None:
         if last:
             coded, added, moved = np.diff(times)
             print(
-                f"a pass: codes {coded:.3f} s, their moments {added:.4f} s, 30 steps of the atoms {moved:.4f} s"
+                f"codes {coded:.3f} s, moments {added:.4f} s, 30 steps of the atoms {moved:.4f} s, in a pass"
             )
 
 
