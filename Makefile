@@ -23,8 +23,8 @@ demo: $(VENV)/.package ## denoise a photograph with a dictionary learned from it
 	$(BIN)/calepin denoise --sample camera --add-noise 25 --seed 0 --output $(OUT)/denoised.png \
 	  --atoms-image $(OUT)/atoms.png --figure $(OUT)/before-after.png --report $(OUT)/report.html
 
-test: $(VENV)/.test ## the whole test suite
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+test: $(VENV)/.test ## the whole test suite, on JOBS processes
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 torture: $(VENV)/.test ## kill learners and commands $(KILLS) times at random moments; nothing may be lost
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python tests/torture/torture.py --kills $(KILLS)
@@ -35,8 +35,10 @@ fuzz: $(VENV)/.test ## mutated calls, command lines and files, for SECONDS on JO
 lint: $(VENV)/.lint ## ruff, and pyright for the oldest and the newest Python
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright --pythonversion $(OLDEST)
-	$(BIN)/pyright --pythonversion $(NEWEST)
+	$(MAKE) --no-print-directory -j 2 types-$(OLDEST) types-$(NEWEST)
+
+types-%: $(VENV)/.lint
+	$(BIN)/pyright --pythonversion $*
 
 format: $(VENV)/.lint ## rewrite the sources as ruff wants them
 	$(BIN)/ruff check --fix .

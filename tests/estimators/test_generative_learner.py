@@ -1,10 +1,12 @@
 """The learner under a generative prior: conventions, recovery, files, and what it refuses."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 from torch import nn
 
 from calepin import FileFormatError, GenerativeDictionaryLearner
@@ -29,10 +31,16 @@ def curve(z):
     return torch.cat([z, torch.sin(2 * z), z * z], 1)
 
 
-# a function: of a module with the same tensors joblib makes another hash each time
+# a function: of a module with the same tensors joblib makes another hash each time; its own names of
+# tests, since those of parametrize_with_checks hold the address of the function
+CHECKED = GenerativeDictionaryLearner(curve, latent_dim=1, max_iter=2, n_starts=2, random_state=0)
+
+
 @pytest.mark.filterwarnings("ignore::calepin.estimators.UnderdeterminedWarning")
-@parametrize_with_checks(
-    [GenerativeDictionaryLearner(curve, latent_dim=1, max_iter=2, n_starts=2, random_state=0)]
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    list(estimator_checks_generator(CHECKED)),
+    ids=lambda value: value.func.__name__ if isinstance(value, partial) else type(value).__name__,
 )
 def test_scikit_learn_conventions(estimator, check):
     check(estimator)
