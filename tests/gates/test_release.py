@@ -92,6 +92,18 @@ def test_every_extra_is_pinned():
     assert not too_old
 
 
+def test_the_release_lets_every_file_of_the_packages_through():
+    (pattern,) = re.findall(r"grep -vE '(\S.*?)' ", text(".ci/release"))
+    files = [path.relative_to(source.SRC) for path in source.SRC.rglob("*") if path.is_file()]
+    shipped = [
+        f"{path.as_posix()} "
+        for path in files
+        if not {"__pycache__", "calepin.egg-info"} & {*path.parts} and path.suffix not in (".nbi", ".nbc")
+    ]
+    assert len(shipped) > 300
+    assert [name for name in shipped if not re.match(pattern, name)] == []
+
+
 def test_the_workflow_runs_what_ci_runs():
     workflow = yaml.safe_load(text(".github/workflows/ci.yml"))
     steps = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
