@@ -18,6 +18,7 @@ from scipy.signal import correlate
 from calepin import ConvolutionalDictionaryLearner
 from calepin.learning.rules import _convolutional_moments as moments
 from calepin.solvers import convolutional_encode
+from calepin.solvers.coders.sparse_codes import SparseCodes
 
 N_SIGNALS, LENGTH, N_ATOMS, KERNEL, N_EVENTS, NOISE = 10, 16_000, 10, 64, 20, 0.03
 LEARNERS = {
@@ -100,7 +101,7 @@ def print_parts(X: np.ndarray, atoms: np.ndarray, alpha: float) -> None:
         codes = convolutional_encode(X, atoms, alpha=alpha, nonnegative=True, tol=1e-3)
         times.append(time.process_time())
         S, B = moments.moments(start)
-        moments.add_moments(S, B, torch.from_numpy(codes), torch.from_numpy(X))
+        moments.add_moments(S, B, SparseCodes.from_dense(torch.from_numpy(codes)), torch.from_numpy(X))
         times.append(time.process_time())
         moments.descend(start, S, B, n_iter=30)
         times.append(time.process_time())

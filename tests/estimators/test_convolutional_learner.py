@@ -195,7 +195,7 @@ def _changed(value, index=(3, 0, 5)):
         (_changed(-1.0), r"X: expected counts of at least 0, got -1.0 at index \(3, 0, 5\)"),
         (_changed(1.5), "X: expected whole numbers"),
         (_changed(26.0), r"X: expected at most the number of trials \(25\), got 26.0"),
-        (_changed(np.nan), "X: expected finite counts, got nan"),
+        (_changed(np.inf), "X: expected finite counts, got inf"),
         (np.zeros((4, 1, 80)), "X: expected counts that vary in every channel of every signal.* signal 0"),
         (_changed(0.0, (2,)), "signal 2"),
         (_changed(25.0, (2,)), "signal 2"),
@@ -329,7 +329,7 @@ def test_real_numbers_are_learned_from_moments_and_counts_by_steps():
         learner = ConvolutionalDictionaryLearner(2, 20, max_iter=1, **PLAIN, **settings).fit(data.X)
         kinds[name] = (
             type(learner._state.learned).__name__,
-            type(learner._make_coder(1, learning=True)).__name__,
+            type(learner._make_coder(1, 0.1, learning=True)).__name__,
         )
     assert kinds == {
         "default": ("MomentsState", "ConvolutionalLassoCoder"),

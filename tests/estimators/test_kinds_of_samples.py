@@ -359,6 +359,11 @@ def test_initial_filters_tell_their_number_and_size(signals, rng):
         ConvolutionalDictionaryLearner(init=start[0, 0]).fit(signals)
 
 
-def test_masked_signals_are_refused(signals):
-    with pytest.raises(ValueError, match="X: expected no masked entries"):
-        filters().fit(np.ma.masked_less(signals, 0))
+def test_masked_entries_are_missing_ones(signals):
+    gaps = np.where(signals > 1, np.nan, signals)
+    masked = filters(max_iter=2).fit(np.ma.masked_greater(signals, 1))
+    of_nan = filters(max_iter=2).fit(gaps)
+    np.testing.assert_array_equal(masked.components_, of_nan.components_)
+    of_mask = filters(max_iter=2).fit(signals, mask=~np.isnan(gaps))
+    np.testing.assert_array_equal(of_mask.components_, of_nan.components_)
+    np.testing.assert_array_equal(of_nan.transform(gaps), of_nan.transform(signals, mask=~np.isnan(gaps)))

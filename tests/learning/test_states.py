@@ -114,7 +114,7 @@ CASES = {
     ),
     "convolutional, online": Case(
         ConvolutionalOnline(ConvolutionalLassoCoder(0.2), centre=True),
-        signals, unit(2, 1, 8), (*IDLE, "n_steps", "n_samples"),
+        signals, unit(2, 1, 8), (*IDLE, "n_steps", "n_samples", "n_trimmed"),
     ),
     "algorithm1": Case(Algorithm1(SINE, delta=0.5), samples, draw(8, 8, seed=5), ("n_steps",)),
     "altmin": Case(AltMin(SINE, n_iter=20), samples, draw(8, 8, seed=5), ("n_steps",)),

@@ -11,7 +11,8 @@ from calepin.core.checkpoint import describe
 from calepin.core.checks import check_scale
 from calepin.estimators._samples import tensor_of_dataset
 from calepin.learning.batches import Batch, IterableBatches
-from calepin.learning.signals import SignalBatches, Signals
+from calepin.learning.signals import SignalBatches, Signals, detrended, signals_of
+from calepin.learning.trend import Trend
 from calepin.likelihoods import Binomial, Poisson
 
 __all__ = ["SignalStream", "check_observations", "check_signals", "one_each", "shapes_of"]
@@ -44,6 +45,7 @@ class SignalStream:
         self.likelihood, self.offset, self.baseline = likelihood, offset, baseline
         self.n_steps: int | None = self.batches.n_steps
         self.dtype: torch.dtype | None = None  # by default that of the batches
+        self.trend: Trend | None = None
 
     def walk(self, n_pass: int, skip: int = 0) -> Iterator[Batch]:
         """Yield the batches of a new iteration, without the first `skip` of them."""
@@ -62,14 +64,17 @@ class SignalStream:
         """Return the number of batches, which is known without reading them, and the model."""
         return {
             **self.batches.fingerprint(), "likelihood": describe(self.likelihood), "offset": self.offset,
+            "trend": None if self.trend is None else self.trend.kind,
         }  # fmt: skip
 
     def _signals(self, batch: Batch) -> Batch:
         y = torch.as_tensor(batch.X, dtype=self.dtype)
         _check_axes(tuple(y.shape))
-        signals = Signals(y, self.likelihood, self.offset)
+        signals = signals_of(y, self.likelihood, self.offset)
+        if self.trend is not None:
+            signals, _ = detrended(signals, self.trend)
         try:
-            self.likelihood.check(y)
+            self.likelihood.check(signals.y)
         except ValueError as error:
             raise _named(error) from None
         if self.baseline and isinstance(self.likelihood, Binomial | Poisson):
@@ -92,7 +97,7 @@ def check_signals(X: Any) -> tuple[Any, np.dtype]:
     """
     X = tensor_of_dataset(X)
     if isinstance(X, list | tuple):
-        signals: Any = [as_array(x) for x in X]
+        signals: Any = [_with_nan(as_array(x)) for x in X]
         kinds = {(x.ndim, x.shape[:1]) for x in signals}
         if len(kinds) != 1 or not 2 <= signals[0].ndim <= 4:
             raise ValueError(
@@ -101,17 +106,22 @@ def check_signals(X: Any) -> tuple[Any, np.dtype]:
             )
         dtypes = {x.dtype for x in signals}
     else:
-        signals = StoredRows(X) if is_stored(X) else as_array(X)
+        signals = StoredRows(X) if is_stored(X) else _with_nan(as_array(X))
         _check_axes(signals.shape)
         dtypes = {np.dtype(np.float32) if signals.dtype == np.float16 else signals.dtype}
-    if any(np.ma.is_masked(x) for x in ([signals] if hasattr(signals, "shape") else signals)):
-        raise ValueError("X: expected no masked entries, signals with missing entries are not supported")
     if len(signals) == 0 or any(0 in x.shape for x in signals[:1]):
         raise ValueError(f"X: expected at least one nonempty signal, got shape {np.shape(signals)}")
     for dtype in dtypes:
         if dtype.kind not in "fiub":
             raise ValueError(f"X: expected real numbers, got {dtype}")
     return signals, np.dtype(np.float32 if dtypes == {np.dtype(np.float32)} else np.float64)
+
+
+def _with_nan(values: np.ndarray) -> np.ndarray:
+    """Return an array with NaN for the masked entries of a masked array."""
+    if not np.ma.isMaskedArray(values):
+        return values
+    return np.ma.filled(values.astype(np.result_type(values.dtype, np.float32)), np.nan)
 
 
 def _check_axes(shape: tuple[int, ...]) -> None:
@@ -154,6 +164,22 @@ def one_each(name: str, values: Any, shapes: list[tuple[int, ...]]) -> list[np.n
     return found
 
 
+def check_masks(mask: Any, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
+    """Return the mask of each signal, True where it is observed."""
+    masks = [as_array(of_signal) for of_signal in mask] if np.ndim(mask) or _is_list(mask) else []
+    if len(masks) != len(shapes):
+        raise ValueError(
+            f"mask: expected one for each of the {len(shapes)} signals, got {len(masks) or repr(mask)}"
+        )
+    for i, (of_signal, shape) in enumerate(zip(masks, shapes, strict=True)):
+        if of_signal.dtype != bool or of_signal.shape != shape:
+            raise ValueError(
+                f"mask: expected a boolean array of the signal's shape {shape}, got {of_signal.dtype} "
+                f"{of_signal.shape} for signal {i}"
+            )
+    return masks
+
+
 def check_observations(data: SignalBatches, *, baseline: bool, learning: bool) -> None:
     """Raise ValueError about X if signals are impossible for their family, or cannot be learned from.
 
@@ -161,7 +187,7 @@ def check_observations(data: SignalBatches, *, baseline: bool, learning: bool) -
     infinity. If offsets are given, such a signal is allowed and has no event.
     """
     counts = isinstance(data.likelihood, Binomial | Poisson)
-    empty, peak = counts, 0.0
+    empty, peak, seen = counts, 0.0, np.zeros(0, bool)
     for start in range(0, len(data.signals), _BLOCK):
         for rows, signals in data.take(np.arange(start, min(start + _BLOCK, len(data.signals)))):
             try:
@@ -169,19 +195,37 @@ def check_observations(data: SignalBatches, *, baseline: bool, learning: bool) -
             except ValueError as error:
                 raise _located(error, data, rows) from None
             peak = max(peak, float(signals.y.abs().max()))
+            known = _observed_channels(signals, rows)
+            seen = known if not len(seen) else seen | known
             if counts:
                 empty = empty and not bool(signals.y.any())
             if counts and baseline:
                 _require_variation(rows, signals)
     check_scale("X", peak, np.float32 if data.dtype == torch.float32 else np.float64)
+    if not seen.all():
+        raise ValueError(
+            f"X: expected observed entries in every channel, channel {int(np.argmin(seen))} has none"
+        )
     if learning and empty:
         raise ValueError("X: expected at least one count, got zeros everywhere: no event can be learned")
 
 
+def _observed_channels(signals: Signals, rows: np.ndarray) -> np.ndarray:
+    """Return which channels are observed; raise ValueError if none is in some signal."""
+    if signals.observed is None:
+        return np.ones(signals.y.shape[1], bool)
+    known = signals.observed.flatten(2).any(2).cpu().numpy()
+    if not known.any(1).all():
+        row = int(rows[int(np.argmin(known.any(1)))])
+        raise ValueError(f"X: expected observed entries in every signal, signal {row} has none; remove it")
+    return np.asarray(known.any(0))
+
+
 def _require_variation(rows: np.ndarray, signals: Signals) -> None:
-    constant = ~signals.y.flatten(2).any(2)
+    known = torch.ones_like(signals.y, dtype=torch.bool) if signals.observed is None else signals.observed
+    constant = ~(signals.y * known).flatten(2).any(2)
     if isinstance(signals.likelihood, Binomial):
-        constant |= (signals.y == signals.likelihood.trials).flatten(2).all(2)
+        constant |= ((signals.y == signals.likelihood.trials) | ~known).flatten(2).all(2)
     if constant.any():
         row = int(rows[int(constant.any(1).nonzero()[0])])
         raise ValueError(

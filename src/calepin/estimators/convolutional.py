@@ -4,10 +4,10 @@ import copy
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, Self, cast, get_args
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ from calepin.core.arrays import as_array
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_number, check_one_of, is_integer, is_number
 from calepin.core.random import numpy_generator
-from calepin.estimators._base import BaseLearner
+from calepin.estimators._base import FITTED, BaseLearner
 from calepin.estimators._samples import is_stream
+from calepin.estimators._scale import Scale, scale_of
 from calepin.estimators._signals import (
     SignalStream,
+    check_masks,
     check_observations,
     check_signals,
     one_each,
@@ -30,11 +32,13 @@ from calepin.estimators._signals import (
 from calepin.learning.filters import initial_filters
 from calepin.learning.optimizers import Optimizer
 from calepin.learning.rule import BaseRule, Rule
+from calepin.learning.rules._trimming import covered, limit_of
 from calepin.learning.rules.convolutional import Convolutional
 from calepin.learning.rules.convolutional_base import ConvolutionalRule, code_signals
 from calepin.learning.rules.convolutional_online import ConvolutionalOnline
 from calepin.learning.signals import SignalBatches, Signals
-from calepin.learning.train import Callback, TrainState
+from calepin.learning.train import Callback, TrainState, train
+from calepin.learning.trend import Trend
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.operators.conv import ConvDictionary
 from calepin.penalties import L1, NonNegativeL1, Penalty
@@ -58,13 +62,17 @@ CODERS = {  # and the parameters that they do not use; `debias` uses n_nonzero w
     "fista": ("n_nonzero",),
     "ista": ("n_nonzero",),
     "exact": ("n_nonzero", "n_unfold"),
-    "bcomp": ("alpha", "n_unfold"),
+    "bcomp": ("alpha", "alpha_scaled", "n_unfold"),
 }
+_WEIGHTS = ("alpha", "alpha_scaled")
 OPTIMIZERS = {"adam": partial(torch.optim.Adam, eps=1e-3), "sgd": torch.optim.SGD}
 CHOICES = ("auto", "online", *OPTIMIZERS)
 _BATCH = 64
 _BATCH_ENTRIES = 2**24  # largest number of entries of a batch of codes: bounds the memory
 _UPDATES = 4  # of "adam" and "sgd" with the same codes
+_FOR_SCALE = 64  # signals from which their scale is found
+_STARTS = 4  # of learning from moments
+_TRIAL = 5  # passes of each initialisation
 _LEARNING_TOL = 1e-3  # duality gap of codes in learning: the filters move between two codings of a signal
 
 
@@ -94,9 +102,15 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         Family of the data, with identity, logit or log link, or a likelihood object.
     trials : int, default=1
         Number of trials of each count, for likelihood "binomial". With 1, the data are binary.
-    alpha : float, default=1.0
-        Weight of the l1 norm (coders "fista", "ista" and "exact"). The negative log-likelihood grows in
-        proportion to the number of trials, so alpha should grow in the same proportion.
+    alpha : float or "auto", default="auto"
+        Weight of the l1 norm (coders "fista", "ista" and "exact"), in the units of the signals; the negative
+        log-likelihood of counts grows in proportion to the number of trials, and so should alpha. "auto": a
+        tenth of the largest correlation of a unit filter with the signals, or 3.5 standard deviations of the
+        correlation with noise if this is more. It follows the units of the signals; artefacts hardly change
+        it. The weight in use is `alpha_`.
+    alpha_scaled : float, optional
+        The weight as a fraction of the largest correlation of a unit filter with the signals, in place of
+        `alpha`.
     penalty : Penalty, optional
         Penalty of the codes, in place of alpha times the l1 norm (coders "fista" and "ista").
     nonnegative : bool, default=False
@@ -117,9 +131,20 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         Whether to re-fit the codes without the penalty on their peaks: entries that are the largest within
         a tenth of the kernel.
     offset : float, "estimate" or None, default=None
-        Known part of the linear predictor. "estimate": a baseline of each channel of each signal is
-        estimated together with its code. None: 0 for real numbers, "estimate" for counts. An offset for
-        each signal can be passed to `fit` and `transform`.
+        Known part of the linear predictor. "estimate": a constant baseline of each channel of each signal is
+        estimated together with its code. None: 0 for real numbers, of which `detrend` removes the baseline,
+        and "estimate" for counts. An offset for each signal can be passed to `fit` and `transform`.
+    detrend : {"auto", "constant", "linear"}, int or None, default="auto"
+        Baseline of each channel of each signal of real numbers, which is estimated before the codes, without
+        the influence of events and artefacts, and becomes a part of the offset: a constant; a straight line
+        along the only axis; or, given a number of samples, a broken line with knots at least so far apart,
+        which follows drifts that are slower (about eight kernels or more leave the events alone). "auto":
+        a line, or a constant for images and volumes, where it is larger than chance; none if an offset is
+        given. None: no baseline is removed.
+    robust : float or None, default=8.0
+        Windows of signals are left out of learning if the logarithm of their loss lies so many deviations
+        above the median over events, which artefacts do (optimizer "online"); `anomalies` finds such windows.
+        None: all windows are used.
     rule : Rule, optional
         Update rule of the filters, in place of an optimiser with `gradient`. A `Convolutional` rule also
         computes the codes of `transform`.
@@ -139,6 +164,11 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         Learning rate of "adam" and "sgd".
     init : {"data", "random"} or array (n_components, channels, *kernel_size), default="data"
         Initialisation of the filters: windows of the signals, Gaussian noise, or the filters themselves.
+    n_init : int or "auto", default="auto"
+        Number of initialisations with `init` "data" or "random". Each is learned from for five passes, and
+        the one with the smallest objective goes on. The problem is not convex: several starts find more of
+        the patterns. "auto": four with optimizer "online", whose passes are cheap, otherwise one. Streams
+        are learned from one.
     batch_size : int or "auto", default="auto"
         Number of signals in a mini-batch. "auto": 64, or fewer so that the codes of a batch have at most
         16 million entries.
@@ -146,7 +176,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         Maximal number of passes over the signals.
     tol : float, default=1e-4
         Relative tolerance: stop when the mean objective changes by at most this fraction in a pass, judged by
-        five passes: by five times this fraction in all. 0 disables this test.
+        five passes: by five times this fraction in all; with optimizer "online" also no filter may move by
+        more than 100 times this in a pass. 0 disables this test.
     checkpoint : path, optional
         File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every
         `checkpoint_seconds`. If it cannot be written, the run continues with a warning. It is not stored in
@@ -166,13 +197,17 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     ----------
     components_ : ndarray (n_components, channels, *kernel_size)
         The filters, of unit norm.
+    alpha_ : float
+        The weight of the l1 norm. Absent if a coder, a rule or a penalty is given.
     n_iter_, n_steps_ : int
         Number of passes and of mini-batches.
     converged_ : bool
         Whether the fit stopped because of `tol`.
     history_ : list of dict
-        For each pass: pass, objective, seconds, and n_replaced, the number of idle filters that were
-        replaced by windows with large residuals.
+        For each pass: pass, objective, seconds, n_replaced, the number of idle filters that were replaced by
+        windows with large residuals. With optimizer "online" also n_trimmed, the number of places (samples of
+        a signal, pixels) that were left out as artefacts, and change, the largest distance that a filter
+        moved. The objective is that of what is not left out.
     n_features_in_ : int
         Number of channels seen by `fit`.
 
@@ -208,6 +243,10 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     """
 
     _n_axes: ClassVar[int | None] = None
+    _fitted: ClassVar[Mapping[str, Callable[[Any], bool]]] = {
+        **FITTED,
+        "alpha_": lambda value: is_number(value) and value > 0,
+    }
     _window: ClassVar[int] = 5  # optimisers of filters are stochastic: a single pass may change little
 
     gradient: GradientRule
@@ -219,7 +258,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         *,
         likelihood: Literal["gaussian", "binomial", "poisson"] | Likelihood = "gaussian",
         trials: int = 1,
-        alpha: float = 1.0,
+        alpha: float | Literal["auto"] = "auto",
+        alpha_scaled: float | None = None,
         penalty: Penalty | None = None,
         nonnegative: bool = False,
         stride: int = 1,
@@ -228,12 +268,15 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         n_unfold: int = 100,
         debias: bool = False,
         offset: float | Literal["estimate"] | None = None,
+        detrend: Literal["auto", "constant", "linear"] | int | None = "auto",
+        robust: float | None = 8.0,
         rule: Rule | None = None,
         gradient: GradientRule = "dec",
         n_updates: int | None = None,
         optimizer: Literal["auto", "online", "adam", "sgd"] | Optimizer = "auto",
         learning_rate: float = 0.02,
         init: str | np.ndarray | Tensor = "data",
+        n_init: int | Literal["auto"] = "auto",
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 30,
         tol: float = 1e-4,
@@ -249,6 +292,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         self.likelihood = likelihood
         self.trials = trials
         self.alpha = alpha
+        self.alpha_scaled = alpha_scaled
         self.penalty = penalty
         self.nonnegative = nonnegative
         self.stride = stride
@@ -257,12 +301,15 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         self.n_unfold = n_unfold
         self.debias = debias
         self.offset = offset
+        self.detrend = detrend
+        self.robust = robust
         self.rule = rule
         self.gradient = gradient
         self.n_updates = n_updates
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.init = init
+        self.n_init = n_init
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -278,6 +325,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         X: Any,
         y: Any = None,
         *,
+        mask: Any = None,
         offset: Any = None,
         trials: Any = None,
         callbacks: Sequence[Callback] = (),
@@ -289,9 +337,12 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         X : array (n_signals, channels, *spatial), list of arrays (channels, *spatial), or iterable of batches
             Signals. Those of a list may have different lengths. An array may be memory-mapped, or a dataset
             of h5py or zarr. An iterable that is no list, such as a DataLoader or a function that returns a
-            generator, gives batches (n, channels, *spatial) and is iterated over once in each pass.
+            generator, gives batches (n, channels, *spatial) and is iterated over once in each pass. NaN marks
+            missing entries, which are not fitted.
         y : ignored
             Present for scikit-learn's conventions.
+        mask : array or list of arrays of bool, of the shape of X, optional
+            True where an entry is observed; not with an iterable of batches.
         offset, trials : array, optional
             Offset and number of trials of each signal, in place of the parameters of the estimator; not with
             an iterable of batches. For each signal: a number, one number for each channel, or an array that
@@ -310,17 +361,22 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         self._check_parameters()
         self._refuse_unused()
         rng = numpy_generator(self.random_state)
-        data = self._signals(X, offset, trials, seed=self._seed(rng), reset=True, learning=True)
+        data = self._signals(X, offset, trials, mask, seed=self._seed(rng), reset=True, learning=True)
+        self._set_alpha(data, offset)
         rule = self._make_rule(self._fits_baseline(offset), _axes(data), data.n_steps)
         return self._run(data, rule, rng, callbacks)
 
-    def partial_fit(self, X: Any, y: Any = None, *, offset: Any = None, trials: Any = None) -> Self:
+    def partial_fit(
+        self, X: Any, y: Any = None, *, mask: Any = None, offset: Any = None, trials: Any = None
+    ) -> Self:
         """Do one pass over `X`, continuing from the last call of `partial_fit` or `fit`."""
         self._check_parameters()
         self._refuse_unused()
         rng = numpy_generator(self.random_state)
         seed, first = int(rng.integers(2**31)), not hasattr(self, "components_")
-        data = self._signals(X, offset, trials, seed=seed, reset=first, learning=True)
+        data = self._signals(X, offset, trials, mask, seed=seed, reset=first, learning=True)
+        if first or not hasattr(self, "alpha_"):
+            self._set_alpha(data, offset)
         if not first:
             data.dtype = torch.from_numpy(self.components_[:0]).dtype
         rule = self._make_rule(self._fits_baseline(offset), _axes(data), None)
@@ -329,10 +385,11 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             del self._state  # of another optimiser: its filters go on, its memory has no meaning here
         return self._pass_over(data, rule, rng)
 
-    def transform(self, X: Any, *, offset: Any = None, trials: Any = None) -> Any:
+    def transform(self, X: Any, *, mask: Any = None, offset: Any = None, trials: Any = None) -> Any:
         """Return the codes (n_signals, n_components, *positions) of signals, from the coder of `fit`.
 
-        With `debias` the codes are re-fitted. For a list of signals a list of codes is returned.
+        Missing entries, which are NaN or False in `mask`, are not fitted. With `debias` the codes are
+        re-fitted. For a list of signals a list of codes is returned.
 
         Warns
         -----
@@ -341,11 +398,11 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             small. With another gradient than "dec" the iterations are the layers of a network, whose output
             is what is asked for.
         """
-        return self.encode(X, offset=offset, trials=trials).codes
+        return self.encode(X, mask=mask, offset=offset, trials=trials).codes
 
-    def encode(self, X: Any, *, offset: Any = None, trials: Any = None) -> Encoding:
-        """Return the codes of signals, as `transform` does, and the offset of each signal."""
-        codes, offsets, _ = self._code(X, offset, trials)
+    def encode(self, X: Any, *, mask: Any = None, offset: Any = None, trials: Any = None) -> Encoding:
+        """Return the codes of signals, as `transform` does, and their offsets, with the baselines."""
+        codes, offsets, _ = self._code(X, offset, trials, mask)
         if isinstance(X, list | tuple):
             return Encoding(codes, offsets)
         return Encoding(np.stack(codes), np.stack(offsets))
@@ -353,7 +410,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     def inverse_transform(self, codes: Any, *, offset: Any = None, trials: Any = None) -> Any:
         """Return the means ``f^{-1}(sum_m z_m * h_m + offset)`` of signals, reconstructed from their codes.
 
-        If offsets are estimated, they must be passed too: `encode` returns them together with the codes.
+        The offsets are those that `encode` returns together with the codes. Of counts they must be passed if
+        they are estimated; without them, real numbers are reconstructed without their baseline.
         """
         check_is_fitted(self, "components_")
         as_list = isinstance(codes, list | tuple)
@@ -380,13 +438,44 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         ]
         return means if as_list else np.stack(means)
 
-    def score(self, X: Any, y: Any = None, *, offset: Any = None, trials: Any = None) -> float:
+    def score(
+        self, X: Any, y: Any = None, *, mask: Any = None, offset: Any = None, trials: Any = None
+    ) -> float:
         """Return the negative mean objective of signals; larger is better.
 
         The objective is the negative log-likelihood, without terms that depend only on the data, plus the
         penalty of the codes. "bcomp" has no penalty.
         """
-        return -float(np.mean(self._code(X, offset, trials)[2]))
+        return -float(np.mean(self._code(X, offset, trials, mask)[2]))
+
+    def anomalies(self, X: Any, *, mask: Any = None, offset: Any = None) -> Any:
+        """Return where signals of real numbers are not like the others: bool (n_signals, *spatial).
+
+        An entry is marked if it lies in a window that `fit` would leave out as an artefact if it learned from
+        these signals: the logarithm of its loss, half the squared residual and the penalty, is more than
+        `robust` deviations above the median over events. For a list of signals a list is returned.
+
+        Raises
+        ------
+        ValueError
+            If `robust` is None, the data are counts, or the signals are a stream.
+        """
+        check_is_fitted(self, "components_")
+        self._check_parameters()
+        if self.robust is None or not self._is_online() or self.rule is not None:
+            raise ValueError("anomalies: expected a learner with robust and optimizer 'online'")
+        if is_stream(X):
+            raise ValueError("X: expected an array or a list of signals, got a stream of batches")
+        data = self._signals(X, offset, None, mask, seed=0, reset=False, learning=False)
+        alpha = self._alpha_of_fit(data, offset)
+        rule = self._convolutional_rule(self._fits_baseline(offset), _axes(data), alpha, learning=False)
+        assert isinstance(rule, ConvolutionalOnline)
+        found = {}
+        for rows, signals in _groups(data):
+            found |= zip(rows.tolist(), rule.losses(signals, self._filters(signals.y.dtype)), strict=True)
+        limit, kernel = limit_of(list(found.values()), self.robust), self.components_.shape[2:]
+        marks = [covered(found[row].windows > limit, kernel)[0].cpu().numpy() for row in range(len(found))]
+        return marks if isinstance(X, list | tuple) else np.stack(marks)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted filters to one safetensors file, atomically.
@@ -446,8 +535,17 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             raise ValueError(
                 f"kernel_size: expected a positive integer or a tuple of them, got {self.kernel_size!r}"
             )
-        for name in ("alpha", "learning_rate"):
-            check_number(name, getattr(self, name), above=0)
+        check_number("learning_rate", self.learning_rate, above=0)
+        if self.alpha != "auto":
+            check_number("alpha", self.alpha, above=0)
+        check_number("alpha_scaled", self.alpha_scaled, above=0, below=1, optional=True)
+        if self.alpha_scaled is not None:
+            self._refuse(f"alpha_scaled = {self.alpha_scaled:g}", "alpha")
+        check_number("robust", self.robust, above=0, optional=True)
+        if self.n_init != "auto":
+            check_integer("n_init", self.n_init)
+        if not isinstance(self.init, str):
+            self._refuse("given filters as init", "n_init")
         if self.coder == "bcomp" and self.n_nonzero is None:
             raise ValueError(
                 "n_nonzero: expected the number of events of a signal with coder 'bcomp', got None"
@@ -455,20 +553,40 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         if self.penalty is not None and self.coder not in ("auto", "fista", "ista"):
             raise ValueError(f"penalty: expected None with coder {self.coder!r}, which does not use one")
         self._check_unused("likelihood", "trials")
-        self._check_unused("penalty", "alpha", "nonnegative")
+        self._check_unused("penalty", *_WEIGHTS, "nonnegative")
         self._check_unused(
-            "coder", "alpha", "nonnegative", "n_unfold", *([] if self.debias else ["n_nonzero"])
+            "coder", *_WEIGHTS, "nonnegative", "n_unfold", *([] if self.debias else ["n_nonzero"])
         )
         self._check_unused("optimizer", "learning_rate")
         self._check_unused("rule", "gradient", "n_updates", "optimizer", "learning_rate")
         if isinstance(self.rule, ConvolutionalRule):
             self._check_unused(
-                "rule", "coder", "penalty", "alpha", "n_nonzero", "nonnegative", "n_unfold", "debias"
+                "rule",
+                "coder",
+                "penalty",
+                *_WEIGHTS,
+                "n_nonzero",
+                "nonnegative",
+                "n_unfold",
+                "debias",
+                "robust",
             )
             if self.rule.stride != self.stride:
                 raise ValueError(f"stride: expected {self.rule.stride}, that of the rule, got {self.stride}")
         if not (self.offset is None or self.offset == "estimate" or is_number(self.offset)):
             raise ValueError(f"offset: expected a finite number, 'estimate' or None, got {self.offset!r}")
+        if not (self.detrend in (None, "auto", "constant", "linear") or is_integer(self.detrend)):
+            raise ValueError(
+                "detrend: expected 'auto', 'constant', 'linear', a number of samples or None, "
+                f"got {self.detrend!r:.60}"
+            )
+        if is_integer(self.detrend):
+            check_integer("detrend", self.detrend)
+        if self.detrend not in (None, "auto"):
+            if not isinstance(self._likelihood(), Gaussian):
+                self._refuse(f"likelihood {self.likelihood!r:.60}", "detrend")
+            if self.offset == "estimate":
+                self._refuse("offset = 'estimate'", "detrend")
 
     def _refuse_unused(self) -> None:
         """Raise ValueError for parameters without effect on learning; afterwards the coder may change."""
@@ -477,6 +595,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             self._refuse(f"coder {self.coder!r}", *unused)
         if isinstance(self.likelihood, str) and self.likelihood != "binomial":
             self._refuse(f"likelihood {self.likelihood!r}", "trials")
+        if self.rule is None and self.robust is not None and not self._is_online():
+            self._refuse("another optimizer than 'online'", "robust")
 
     def _sizes(self) -> tuple[Any, ...]:
         """Return the sizes of a filter: one for each axis, or one for all axes."""
@@ -515,18 +635,47 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     def _constant_offset(self) -> float:
         return float(self.offset) if is_number(self.offset) else 0.0
 
-    def _make_coder(self, n_axes: int, *, learning: bool) -> Coder:
+    def _trend(self, offset: Any, kernel: tuple[int, ...]) -> Trend | None:
+        """Return how the baselines of signals are found, for these offsets of the signals."""
+        if self.detrend is None or not isinstance(self._likelihood(), Gaussian):
+            return None
+        if self.detrend == "auto":
+            known = offset is not None or self.offset is not None or isinstance(self.rule, ConvolutionalRule)
+            return None if known else Trend("linear", width=math.prod(kernel))
+        return Trend(cast(Any, self.detrend))
+
+    def _weight(self, data: SignalBatches | SignalStream, offset: Any) -> float | None:
+        """Return the weight of the l1 norm, found from the signals if it is not given; None without one."""
+        if not isinstance(self.coder, str) or self.penalty is not None or self.coder == "bcomp":
+            return None
+        if isinstance(self.rule, ConvolutionalRule):
+            return None
+        if self.alpha != "auto":
+            return float(self.alpha)
+        if self._resumes():
+            return _weight_in(self._checkpoint_settings())
+        scale = self._scale(data, offset)
+        alpha = scale.alpha if self.alpha_scaled is None else float(self.alpha_scaled) * scale.correlation
+        return max(alpha, float(np.finfo(np.float32).tiny))
+
+    def _scale(self, data: SignalBatches | SignalStream, offset: Any) -> Scale:
+        """Return the scale of some of the signals."""
+        groups = data.head(_FOR_SCALE, np.random.default_rng(0)).X
+        kernel = self._kernel(groups[0].y.ndim - 2)
+        return scale_of(groups, kernel, baseline=self._fits_baseline(offset))
+
+    def _make_coder(self, n_axes: int, alpha: float | None, *, learning: bool) -> Coder:
         if not isinstance(self.coder, str):
             return self.coder
         if self.coder == "bcomp":
             assert self.n_nonzero is not None
             return ConvolutionalPursuitCoder(self.n_nonzero, nonnegative=self.nonnegative)
         if self.coder == "exact" or (self.coder == "auto" and self._can_be_exact(n_axes)):
-            coder = ConvolutionalLassoCoder(float(self.alpha), nonnegative=self.nonnegative)
+            assert alpha is not None
+            coder = ConvolutionalLassoCoder(alpha, nonnegative=self.nonnegative)
             return replace(coder, tol=_LEARNING_TOL) if learning else coder
-        penalty = (NonNegativeL1 if self.nonnegative else L1)(float(self.alpha))
         return ProximalCoder(
-            self.penalty or penalty,
+            self.penalty or (NonNegativeL1 if self.nonnegative else L1)(alpha or 0.0),
             self.n_unfold,
             solver="ista" if self.coder == "ista" else "fista",
             nonnegative=self.nonnegative,
@@ -558,10 +707,18 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
     def _make_rule(self, baseline: bool, n_axes: int, n_steps: int | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         own = self.rule is None or isinstance(self.rule, ConvolutionalRule)
-        return self._convolutional_rule(baseline, n_axes, n_steps) if own else self.rule
+        if not own:
+            return self.rule
+        return self._convolutional_rule(baseline, n_axes, getattr(self, "alpha_", None), n_steps)
 
     def _convolutional_rule(
-        self, baseline: bool, n_axes: int, n_steps: int | None = None, *, learning: bool = True
+        self,
+        baseline: bool,
+        n_axes: int,
+        alpha: float | None,
+        n_steps: int | None = None,
+        *,
+        learning: bool = True,
     ) -> ConvolutionalRule:
         if isinstance(self.rule, ConvolutionalRule):
             return replace(self.rule, baseline=baseline or self.rule.baseline)
@@ -572,10 +729,10 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             "baseline": baseline,
             "centre": isinstance(self.init, str),
         }
-        coder = self._make_coder(n_axes, learning=learning)
+        coder = self._make_coder(n_axes, alpha, learning=learning)
         if self._is_online():
             updates: dict[str, Any] = {} if self.n_updates is None else {"n_updates": self.n_updates}
-            return ConvolutionalOnline(coder, horizon=n_steps, **common, **updates)
+            return ConvolutionalOnline(coder, horizon=n_steps, robust=self.robust, **common, **updates)
         optimizer: Any = "adam" if self.optimizer == "auto" else self.optimizer
         if isinstance(optimizer, str):
             optimizer = partial(OPTIMIZERS[optimizer], lr=float(self.learning_rate))
@@ -584,8 +741,16 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             coder, gradient=self.gradient, n_updates=n_updates, optimizer=optimizer, **common
         )
 
+    def _set_alpha(self, data: SignalBatches | SignalStream, offset: Any) -> None:
+        """Set the weight of the l1 norm that is used with these signals, if there is one."""
+        alpha = self._weight(data, offset)
+        if alpha is not None:
+            self.alpha_ = alpha
+        elif hasattr(self, "alpha_"):
+            del self.alpha_
+
     def _signals(
-        self, X: Any, offset: Any, trials: Any, *, seed: int, reset: bool, learning: bool
+        self, X: Any, offset: Any, trials: Any, mask: Any, *, seed: int, reset: bool, learning: bool
     ) -> SignalBatches | SignalStream:
         """Return the checked signals, with their offsets and trials, as batches."""
         family = self._likelihood()
@@ -596,7 +761,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         if trials is not None and not isinstance(family, Binomial):
             raise ValueError("trials: expected None unless the likelihood is binomial")
         if is_stream(X):
-            return self._stream(X, offset, trials, reset=reset)
+            return self._stream(X, offset, trials, mask, reset=reset)
         signals, dtype = check_signals(X)
         shapes = shapes_of(signals)
         kernel = self._check_shapes(shapes, reset=reset)
@@ -606,6 +771,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             likelihood=family,
             trials=None if trials is None else one_each("trials", trials, shapes),
             offset=self._constant_offset() if offset is None else one_each("offset", offset, shapes),
+            mask=None if mask is None else check_masks(mask, shapes),
+            trend=self._trend(offset, kernel),
             seed=seed,
             dtype=torch.float32 if dtype == np.float32 else torch.float64,
             device=self.device,
@@ -613,8 +780,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         check_observations(data, baseline=self._fits_baseline(offset), learning=learning)
         return data
 
-    def _stream(self, X: Any, offset: Any, trials: Any, *, reset: bool) -> SignalStream:
-        for name, value in (("offset", offset), ("trials", trials)):
+    def _stream(self, X: Any, offset: Any, trials: Any, mask: Any, *, reset: bool) -> SignalStream:
+        for name, value in (("offset", offset), ("trials", trials), ("mask", mask)):
             if value is not None:
                 raise ValueError(f"{name}: expected None if X is an iterable of batches, got {value!r:.60}")
         data = SignalStream(
@@ -625,7 +792,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             device=self.device,
         )
         (first,) = data.head(1, np.random.default_rng(0)).X
-        self._check_shapes([tuple(first.y.shape[1:])], reset=reset)
+        data.trend = self._trend(None, self._check_shapes([tuple(first.y.shape[1:])], reset=reset))
         return data
 
     def _check_shapes(self, shapes: list[tuple[int, ...]], *, reset: bool) -> tuple[int, ...]:
@@ -658,18 +825,36 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
     def _fresh(self, data: Any, rule: Any, rng: np.random.Generator) -> TrainState:
         kernel = self._kernel(_axes(data))
-        filters = initial_filters(self._number_of_atoms(), kernel, data, init=self.init, generator=rng)
-        return TrainState(rule.init(filters).to(self.device))
+        online = isinstance(rule, ConvolutionalOnline)
+        largest = self._scale(data, None).artefact if online and rule.robust is not None else None
+        n_starts = _STARTS if self.n_init == "auto" and online else 1
+        if self.n_init != "auto":
+            n_starts = int(self.n_init)
+        if not isinstance(self.init, str) or isinstance(data, SignalStream) or getattr(rule, "stream", False):
+            n_starts = 1
+        starts = [
+            initial_filters(
+                self._number_of_atoms(), kernel, data, init=self.init, generator=rng, largest=largest
+            )
+            for _ in range(n_starts)
+        ]
+        states = [TrainState(rule.init(filters).to(self.device)) for filters in starts]
+        if len(states) == 1:
+            return states[0]
+        for state in states:
+            train(rule, data, state, max_iter=min(_TRIAL, self.max_iter))
+        return min(states, key=lambda state: state.history[-1]["objective"])
 
     def _code(
-        self, X: Any, known_offset: Any, trials: Any
+        self, X: Any, known_offset: Any, trials: Any, mask: Any
     ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
         """Return code, offset and objective of each signal."""
         check_is_fitted(self, "components_")
         self._check_parameters()
-        data = self._signals(X, known_offset, trials, seed=0, reset=False, learning=False)
+        data = self._signals(X, known_offset, trials, mask, seed=0, reset=False, learning=False)
         n_axes = self.components_.ndim - 2
-        rule = self._convolutional_rule(self._fits_baseline(known_offset), n_axes, learning=False)
+        alpha = self._alpha_of_fit(data, known_offset)
+        rule = self._convolutional_rule(self._fits_baseline(known_offset), n_axes, alpha, learning=False)
         promises = (
             isinstance(rule.coder, ProximalCoder)
             and isinstance(self.coder, str)
@@ -695,6 +880,11 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         warn_if_far(np.array(far), f"n_unfold = {self.n_unfold}")
         return list(codes), list(offsets), np.array(objectives)
 
+    def _alpha_of_fit(self, data: SignalBatches | SignalStream, offset: Any) -> float | None:
+        """Return the weight of the fit, or one found from the signals if there was no fit."""
+        found = getattr(self, "alpha_", None) if self.alpha == "auto" else None
+        return self._weight(data, offset) if found is None else found
+
     def _filters(self, dtype: torch.dtype) -> Tensor:
         return torch.as_tensor(self.components_, dtype=dtype, device=self.device)
 
@@ -709,6 +899,12 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         eta = dictionary(z) + torch.as_tensor(offset, dtype=z.dtype, device=z.device)
         family = self._likelihood() if trials is None else Binomial(torch.as_tensor(trials).to(eta))
         return family.mean(eta)[0].cpu().numpy()
+
+
+def _weight_in(settings: dict[str, Any]) -> float | None:
+    """Return the weight of the l1 norm in the settings of a run."""
+    coder = settings.get("coder", {})
+    return coder.get("alpha", coder.get("penalty", {}).get("alpha"))
 
 
 def _axes(data: Any) -> int:

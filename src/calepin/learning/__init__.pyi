@@ -42,3 +42,4 @@ from .train import load_checkpoint as load_checkpoint
 from .train import save_checkpoint as save_checkpoint
 from .train import train as train
 from .train import train_steps as train_steps
+from .trend import Trend as Trend

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +15,26 @@ from calepin.core.checks import check_array, check_integer, check_shape
 from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batches
 from calepin.learning.signals import Signals
+from calepin.likelihoods import Gaussian
+from calepin.operators.base import Compose
+from calepin.operators.conv import ConvDictionary
+from calepin.operators.mask import Mask
 from calepin.problem import Problem
 
-__all__ = ["SPHERE", "centre_", "initial_filters", "unit", "worst_window"]
+__all__ = [
+    "SPHERE",
+    "centre_",
+    "dictionary_of",
+    "initial_filters",
+    "observed_of",
+    "residual_of",
+    "unit",
+    "window_at",
+    "window_sums",
+    "worst_window",
+]
 
 SPHERE = AtomSet("sphere")
-_AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 _OFF_CENTRE = 0.1  # tolerance as a fraction of the kernel, at least two entries: filters may be asymmetric
 _LOST = 0.02  # largest fraction of a filter's energy that centring may push over the edge of the kernel
 
@@ -31,6 +46,7 @@ def initial_filters(
     *,
     init: str | np.ndarray | Tensor,
     generator: np.random.Generator,
+    largest: float | None = None,
 ) -> Tensor:
     """Return initial filters (n_components, channels, *kernel_size) of unit norm.
 
@@ -47,6 +63,8 @@ def initial_filters(
         most energy among eight random windows of signals without their mean. "random": Gaussian noise.
     generator : numpy.random.Generator
         Random generator for the choice of windows and for the noise.
+    largest : float, optional
+        Largest norm of a window that may become a filter; windows above it are artefacts.
 
     Raises
     ------
@@ -70,7 +88,7 @@ def initial_filters(
         filters = torch.from_numpy(generator.standard_normal(shape))
         if init == "data":
             filters = torch.stack(
-                [_random_window(groups, kernel_size, generator) for _ in range(n_components)]
+                [_random_window(groups, kernel_size, generator, largest) for _ in range(n_components)]
             )
             dead = ~filters.flatten(1).any(1)
             filters[dead] = torch.from_numpy(generator.standard_normal(shape)).to(filters)[dead]
@@ -87,30 +105,87 @@ def initial_filters(
 
 
 def _random_window(
-    groups: Sequence[Signals], kernel_size: tuple[int, ...], generator: np.random.Generator
+    groups: Sequence[Signals],
+    kernel_size: tuple[int, ...],
+    generator: np.random.Generator,
+    largest: float | None,
 ) -> Tensor:
     """Return the window with the most energy among eight random ones, without the mean of its signal."""
     windows = []
     for _ in range(8):
-        y = groups[int(generator.integers(len(groups)))].y
-        y = y[int(generator.integers(len(y)))]
-        window = y - y.flatten(1).mean(1).view(-1, *[1] * len(kernel_size))
-        for axis, size in enumerate(kernel_size, start=1):
-            window = window.narrow(axis, int(generator.integers(window.shape[axis] - size + 1)), size)
-        windows.append(window)
-    return max(windows, key=lambda window: float(window.square().sum()))
+        group = groups[int(generator.integers(len(groups)))]
+        sample = int(generator.integers(len(group.y)))
+        y = _level(group, sample)
+        place = [
+            int(generator.integers(n - size + 1)) for n, size in zip(y.shape[1:], kernel_size, strict=True)
+        ]
+        windows.append(window_at(y, place, kernel_size))
+    energies = [float(window.square().sum()) for window in windows]
+    sound = [energy for energy in energies if largest is None or energy <= largest**2]
+    return windows[energies.index(max(sound or [min(energies)]))]
 
 
-def worst_window(problem: Problem, codes: Tensor, kernel: Sequence[int]) -> tuple[Tensor, float]:
-    """Return the window of the residual ``y - mean`` with the most energy, and its energy."""
+def _level(group: Signals, sample: int) -> Tensor:
+    """Return a signal without its baseline and mean, zero where it is missing."""
+    y = group.y[sample]
+    if isinstance(group.likelihood, Gaussian) and isinstance(group.offset, Tensor):
+        y = y - group.offset[sample]
+    y = y - y.flatten(1).mean(1).view(-1, *[1] * (y.ndim - 1))
+    return y if group.observed is None else y * group.observed[sample]
+
+
+def residual_of(problem: Problem, codes: Tensor) -> Tensor:
+    """Return the residual ``y - mean``, zero where entries are missing."""
     residual = problem.likelihood.score(problem.eta(codes), problem.y)
-    energy = _AVERAGE[len(kernel)](residual.square().sum(1, keepdim=True), tuple(kernel), stride=1)
+    seen = observed_of(problem)
+    return residual if seen is None else residual * seen
+
+
+def observed_of(problem: Problem) -> Tensor | None:
+    """Return where signals are observed, or None if they are everywhere."""
+    operator = problem.operator
+    if isinstance(operator, Compose) and isinstance(operator.outer, Mask):
+        return operator.outer.observed
+    return None
+
+
+def dictionary_of(problem: Problem) -> ConvDictionary:
+    """Return the convolutional dictionary of a problem."""
+    operator = problem.operator
+    dictionary = operator.inner if isinstance(operator, Compose) else operator
+    assert isinstance(dictionary, ConvDictionary)
+    return dictionary
+
+
+def window_sums(values: Tensor, kernel: Sequence[int]) -> Tensor:
+    """Return the sums (n, *positions) of values (n, *spatial) over windows; the cost is that of one sum."""
+    total = values.double()
+    for axis, size in enumerate(kernel, start=1):
+        total = F.pad(total.movedim(axis, -1).cumsum(-1), (1, 0))
+        total = (total[..., size:] - total[..., :-size]).movedim(-1, axis)
+    return total.clamp_min(0)
+
+
+def worst_window(
+    residual: Tensor, kernel: Sequence[int], allowed: Tensor | None = None
+) -> tuple[Tensor, float]:
+    """Return the window of a residual (n, channels, *spatial) with the most energy, and its energy.
+
+    `allowed` (n, *positions) says which windows may be chosen.
+    """
+    energy = window_sums(residual.square().sum(1), kernel)
+    if allowed is not None:
+        energy = energy.where(allowed, -1.0)
     best = int(energy.argmax())
-    sample, *place = np.unravel_index(best, (len(energy), *energy.shape[2:]))
-    window = residual[int(sample)]
+    sample, *place = np.unravel_index(best, energy.shape)
+    return window_at(residual[int(sample)], place, kernel), float(energy.flatten()[best])
+
+
+def window_at(signal: Tensor, place: Sequence[Any], kernel: Sequence[int]) -> Tensor:
+    """Return the window of a signal (channels, *spatial) that begins at a place."""
     for axis, (start, size) in enumerate(zip(place, kernel, strict=True), start=1):
-        window = window.narrow(axis, int(start), size)
-    return window, float(energy.flatten()[best]) * math.prod(kernel)
+        signal = signal.narrow(axis, int(start), size)
+    return signal
 
 
 def centre_(filters: Tensor) -> list[int]:

@@ -4,7 +4,7 @@ Signals of different size are never padded: a batch has one group of signals for
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,15 @@ from calepin.core.arguments import check_arguments
 from calepin.core.arrays import StoredRows, is_mapped
 from calepin.core.checkpoint import checksum, describe
 from calepin.core.checks import check_integer
+from calepin.core.samples import take_rows
 from calepin.learning.batches import Batch, permuted
-from calepin.likelihoods import Binomial, Likelihood
+from calepin.learning.trend import Trend
+from calepin.likelihoods import Binomial, Gaussian, Likelihood
 from calepin.operators.base import LinearOperator
+from calepin.operators.mask import Mask
 from calepin.problem import Problem
 
-__all__ = ["SignalBatches", "Signals"]
+__all__ = ["SignalBatches", "Signals", "detrended", "signals_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +38,39 @@ class Signals:
         Family of the observations.
     offset : float or Tensor
         Known part of the linear predictor; a tensor broadcasts to the shape of y.
+    observed : bool Tensor, shape of y, optional
+        False where an entry is missing; there y is the offset of real numbers, and zero of counts. Default:
+        all are observed.
     """
 
     y: Tensor
     likelihood: Likelihood
     offset: float | Tensor
+    observed: Tensor | None = None
 
     def problem(self, dictionary: LinearOperator) -> Problem:
         """Return the sparse coding problem of the signals."""
-        return Problem(dictionary, self.likelihood, self.y, self.offset)
+        seen = self.observed
+        operator = dictionary if seen is None else Mask(seen, per_sample=True) @ dictionary
+        return Problem(operator, self.likelihood, self.y, self.offset)
+
+    def take(self, rows: Tensor) -> "Signals":
+        """Return some of the signals."""
+        offset = self.offset
+        if isinstance(offset, Tensor):
+            offset = take_rows(offset, rows, self.y.ndim)
+        of_each: Any = getattr(self.likelihood, "take", None)
+        likelihood = self.likelihood if of_each is None else of_each(rows, self.y.ndim)
+        return Signals(
+            self.y[rows], likelihood, offset, None if self.observed is None else self.observed[rows]
+        )
+
+    def without(self, entries: Tensor) -> "Signals":
+        """Return the signals without some of their entries; the bool tensor broadcasts to the shape of y."""
+        kept = (~entries).expand(self.y.shape)
+        observed = kept if self.observed is None else self.observed & kept
+        filled = self.offset if isinstance(self.likelihood, Gaussian) else 0.0
+        return replace(self, y=torch.where(observed, self.y, filled), observed=observed)
 
 
 class SignalBatches:
@@ -64,6 +91,10 @@ class SignalBatches:
     offset : float or sequence of arrays, default 0.0
         Known part of the linear predictor: one number, or one array for each signal, broadcast against the
         signal.
+    mask : array (n, channels, *spatial), or sequence of arrays, of bool, optional
+        True where an entry is observed. NaN is always taken for a missing entry.
+    trend : Trend, optional
+        Baseline that is estimated from each signal and added to its offset. Default: none.
     seed : int, default 0
         Seed of the order of the signals.
     dtype : torch.dtype, default torch.float32
@@ -80,6 +111,8 @@ class SignalBatches:
         likelihood: Likelihood,
         trials: Sequence[Any] | None = None,
         offset: float | Sequence[Any] = 0.0,
+        mask: Any = None,
+        trend: Trend | None = None,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
@@ -92,6 +125,8 @@ class SignalBatches:
         check_integer("batch_size", batch_size, optional=True)
         self.signals, self.likelihood, self.trials = signals, likelihood, trials
         self.offset: Any = offset
+        self.mask, self.trend = mask, trend
+        self._knots: dict[int, Tensor] = {}  # of signals that were seen before
         self.batch_size = len(signals) if batch_size is None else min(batch_size, len(signals))
         self.seed, self.dtype, self.device = seed, dtype, device
         self.n_steps: int | None = -(-len(signals) // self.batch_size)
@@ -138,6 +173,8 @@ class SignalBatches:
             "likelihood": describe(self.likelihood),
             "trials": _summary(self.trials),
             "offset": _summary(self.offset),
+            "mask": None if self.mask is None else checksum(np.asarray(self.mask[row]) for row in rows),
+            "trend": None if self.trend is None else self.trend.kind,
         }
 
     def _group(self, rows: list[int]) -> Signals:
@@ -149,7 +186,14 @@ class SignalBatches:
         if self.trials is not None:
             likelihood = Binomial(self._stack(self.trials, rows))
         offset = self.offset if isinstance(self.offset, float) else self._stack(self.offset, rows)
-        return Signals(y, likelihood, offset)
+        mask = None if self.mask is None else np.stack([np.asarray(self.mask[row]) for row in rows])
+        if self.trend is None:
+            return signals_of(y, likelihood, offset, mask=mask)
+        known = all(row in self._knots for row in rows)
+        knots = torch.stack([self._knots[row] for row in rows]) if known else None
+        signals, knots = detrended(signals_of(y, likelihood, offset, mask=mask), self.trend, knots)
+        self._knots.update(zip(rows, knots, strict=True))
+        return signals
 
     def _stack(self, values: Sequence[Any], rows: list[int]) -> Tensor:
         return self._tensor(np.stack(np.broadcast_arrays(*[np.asarray(values[row]) for row in rows])))
@@ -158,6 +202,28 @@ class SignalBatches:
         array = np.array(values)  # torch takes the byte order of the machine alone
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
         return torch.as_tensor(array, dtype=self.dtype, device=self.device)
+
+
+def signals_of(
+    y: Tensor, likelihood: Likelihood, offset: float | Tensor, *, mask: np.ndarray | None = None
+) -> Signals:
+    """Return signals with what is observed of them: an entry is missing if it is NaN, or False in `mask`."""
+    missing = y.isnan()
+    if mask is not None:
+        missing |= ~torch.from_numpy(mask).to(y.device)
+    if not bool(missing.any()):
+        return Signals(y, likelihood, offset)
+    return Signals(y.nan_to_num(0.0), likelihood, offset).without(missing)
+
+
+def detrended(signals: Signals, trend: Trend, knots: Tensor | None = None) -> tuple[Signals, Tensor]:
+    """Return signals whose offset contains their baseline, and the knots of these, which may be known."""
+    y, observed = signals.y, signals.observed
+    if knots is None:
+        knots = trend.knots(y - signals.offset, observed)
+    baseline = trend.at(knots, y)
+    filled = y if observed is None else torch.where(observed, y, y + baseline)
+    return replace(signals, y=filled, offset=signals.offset + baseline), knots
 
 
 def _summary(values: Any) -> Any:

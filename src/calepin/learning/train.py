@@ -27,6 +27,7 @@ from calepin.learning.rule import DivergedError, Rule
 __all__ = ["Callback", "TrainState", "load_checkpoint", "save_checkpoint", "train", "train_steps"]
 
 CHECKPOINT = "checkpoint"
+_STILL = 100.0  # largest change of an atom, relative to the tolerance of the objective
 
 
 @dataclass
@@ -47,7 +48,7 @@ class TrainState:
         Training time in seconds, including that before a resume.
     history : list of dict
         For each pass: pass, objective (mean over its samples, before the update of their step), seconds
-        (since the start), and the entries that the rule adds (n_replaced).
+        (since the start), and the entries that the rule adds (n_replaced, change).
     converged : bool
         Whether the run stopped because of `tol`.
     """
@@ -93,7 +94,7 @@ def train(
         Maximal number of passes over the data, including those already in `state`.
     tol : float, default 0.0
         Relative tolerance: training stops when the mean objective changes by at most `tol` times its value
-        in a pass. 0 disables this test.
+        in a pass, and no atom by more than 100 times `tol`, where the rule reports this. 0 disables the test.
     window : int, default 1
         Number of passes for this test: the objective must stay within ``window * tol`` times its value. A
         single pass may by chance change the objective of a stochastic rule by little.
@@ -291,5 +292,6 @@ def _end_pass(rule: Any, state: TrainState, tol: float, window: int) -> None:
     state.history.append(record)
     if len(state.history) > window and tol > 0:
         recent = [record["objective"] for record in state.history[-window - 1 :]]
-        state.converged = max(recent) - min(recent) <= window * tol * abs(recent[0])
+        level = max(recent) - min(recent) <= window * tol * abs(recent[0])
+        state.converged = level and report.get("change", 0.0) <= _STILL * tol
     state.step_in_pass, state.total, state.n_samples = 0, 0.0, 0

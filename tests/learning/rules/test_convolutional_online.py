@@ -23,6 +23,7 @@ from calepin.likelihoods import Gaussian, Poisson
 from calepin.metrics import filter_error
 from calepin.operators import ConvDictionary
 from calepin.solvers import ConvolutionalLassoCoder
+from calepin.solvers.coders.sparse_codes import SparseCodes
 
 # kernel, size of the signals, stride, channels
 SHAPES = [
@@ -67,7 +68,7 @@ def quadratic(h, S, B):
 def test_the_moments_define_the_loss_up_to_a_constant(kernel, size, stride, channels):
     h, z, y = problem(kernel, size, stride, channels)
     S, B = statistics.moments(h)
-    statistics.add_moments(S, B, z, y, stride=stride)
+    statistics.add_moments(S, B, SparseCodes.from_dense(z), y, stride=stride)
     expected = float(loss(h, z, y, stride) - 0.5 * y.square().sum())
     np.testing.assert_allclose(quadratic(h, S, B), expected, rtol=1e-10)
 
@@ -76,7 +77,7 @@ def test_the_moments_define_the_loss_up_to_a_constant(kernel, size, stride, chan
 def test_descent_reaches_the_minimum_over_the_unit_balls(kernel, size, stride, channels):
     h, z, y = problem(kernel, size, stride, channels, n=20)
     S, B = statistics.moments(h)
-    statistics.add_moments(S, B, z, y, stride=stride)
+    statistics.add_moments(S, B, SparseCodes.from_dense(z), y, stride=stride)
     found = statistics.descend(h, S, B, n_iter=3000)
     assert float(torch.linalg.vector_norm(found.flatten(1), dim=1).max()) <= 1 + 1e-12
     at_start, at_end = projected_step(h, z, y, stride, S), projected_step(found, z, y, stride, S)
@@ -96,7 +97,7 @@ def test_each_number_of_steps_lowers_the_loss():
     h, z, y = problem((6,), (60,), 1, 2, n=5)
     h = h / torch.linalg.vector_norm(h.flatten(1), dim=1).view(-1, 1, 1)
     S, B = statistics.moments(h)
-    statistics.add_moments(S, B, z, y)
+    statistics.add_moments(S, B, SparseCodes.from_dense(z), y)
     values = [float(loss(statistics.descend(h, S, B, n_iter=n), z, y, 1)) for n in (1, 3, 10, 30, 300)]
     assert np.all(np.diff([float(loss(h, z, y, 1)), *values]) < 0)
 
@@ -106,7 +107,7 @@ def test_a_filter_that_no_code_uses_stays_where_it_is():
     h = h / torch.linalg.vector_norm(h.flatten(1), dim=1).view(-1, 1, 1)
     z[:, 1] = 0
     S, B = statistics.moments(h)
-    statistics.add_moments(S, B, z, y)
+    statistics.add_moments(S, B, SparseCodes.from_dense(z), y)
     found = statistics.descend(h, S, B, n_iter=50)
     torch.testing.assert_close(found[1], h[1])
     assert not torch.equal(found[0], h[0])

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from calepin.core.compiled import FAST, njit
+from calepin.solvers.coders.sparse_codes import SparseCodes
 
-__all__ = ["add_moments", "descend", "moments"]
+__all__ = ["add_moments", "applied", "descend", "moments"]
 
 
 def moments(atoms: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,22 +29,20 @@ def moments(atoms: Tensor) -> tuple[Tensor, Tensor]:
     return atoms.new_zeros(len(atoms), len(atoms), *lags, dtype=torch.float64), zeros
 
 
-def add_moments(S: Tensor, B: Tensor, codes: Tensor, y: Tensor, *, stride: int = 1) -> None:
-    """Add the moments of codes (n, n_components, *positions) and signals (n, channels, *spatial)."""
-    kernel = B.shape[2:]
+def add_moments(S: Tensor, B: Tensor, codes: SparseCodes, y: Tensor, *, stride: int = 1) -> None:
+    """Add the moments of codes and signals (n, channels, *spatial)."""
     target, right = S.cpu().numpy(), B.cpu().numpy()
-    for code, signal in zip(codes, y, strict=True):
-        # sorted by position, so that pairs within a kernel of each other are near in the list
-        places = code.movedim(0, -1).nonzero()
-        which, at = places[:, -1], places[:, :-1]
-        values = code[(which, *at.T)].double().cpu().numpy()
+    places = _three_axes(stride * codes.place)
+    for sample, signal in enumerate(y):
+        of = codes.at_sample(sample)
         _add(
-            _three_axes(stride * at.cpu().numpy()),
-            which.cpu().numpy(),
-            values,
+            # by position, so that pairs within a kernel of each other are near in the list
+            places[of],
+            codes.atom[of],
+            codes.value[of].astype(np.float64),
             signal.double().cpu().numpy().reshape(len(signal), *_leading_ones(signal.shape[1:])),
             target.reshape(*S.shape[:2], *_leading_ones(S.shape[2:])),
-            right.reshape(*B.shape[:2], *_leading_ones(kernel)),
+            right.reshape(*B.shape[:2], *_leading_ones(B.shape[2:])),
         )
     if S.device.type != "cpu":
         S.copy_(torch.from_numpy(target))
@@ -83,31 +82,25 @@ def _add(places, which, values, y, S, B):
                 S[n, m, size0 - 1 - lag0, size1 - 1 - lag1, size2 - 1 - lag2] += vw
 
 
+def applied(S: Tensor, atoms: Tensor) -> Tensor:
+    """Return ``S * h``, of the shape of the filters h, in float64."""
+    return _Product(S, atoms.shape[2:])(atoms.double())
+
+
 def descend(atoms: Tensor, S: Tensor, B: Tensor, *, n_iter: int) -> Tensor:
     """Return filters with a lower quadratic function, each in the unit ball, by projected gradient steps.
 
     The steps are accelerated, with a restart where they go uphill (O'Donoghue and Candes 2015). Each
     filter has its own length of step: the largest moduli of the spectra of S bound its part of the Hessian.
     """
-    kernel = atoms.shape[2:]
-    axes = tuple(range(-len(kernel), 0))
-    sizes = [3 * size - 2 for size in kernel]
-    spectrum = torch.fft.rfftn(S, s=sizes, dim=axes)
-    bound = spectrum.abs().flatten(2).amax(2).sum(1)
+    product = _Product(S, atoms.shape[2:])
+    bound = product.spectrum.abs().flatten(2).amax(2).sum(1)
     step = torch.where(bound > 0, 1 / bound.clamp_min(torch.finfo(bound.dtype).tiny), 0)
     step = step.view(-1, *[1] * (atoms.ndim - 1))
-    by_frequency = spectrum.flatten(2).permute(2, 0, 1)
-    inside = (..., *(slice(size - 1, 2 * size - 1) for size in kernel))
-
-    def gradient(h: Tensor) -> Tensor:
-        f = torch.fft.rfftn(h, s=sizes, dim=axes)
-        product = torch.bmm(by_frequency, f.flatten(2).permute(2, 0, 1)).permute(1, 2, 0).reshape(f.shape)
-        return torch.fft.irfftn(product, s=sizes, dim=axes)[inside] - B
-
     h = ahead = atoms.double()
     t = 1.0
     for _ in range(n_iter):
-        new = _in_ball(ahead - step * gradient(ahead))
+        new = _in_ball(ahead - step * (product(ahead) - B))
         move = new - h
         if float(((ahead - new) * move).sum()) > 0:
             ahead, t = new, 1.0
@@ -116,6 +109,22 @@ def descend(atoms: Tensor, S: Tensor, B: Tensor, *, n_iter: int) -> Tensor:
             ahead = new + (before - 1) / t * move
         h = new
     return h.to(atoms.dtype)
+
+
+class _Product:
+    """The map from filters h to ``S * h``, by FFT."""
+
+    def __init__(self, S: Tensor, kernel: Sequence[int]) -> None:
+        self.sizes, self.axes = [3 * size - 2 for size in kernel], tuple(range(-len(kernel), 0))
+        self.spectrum = torch.fft.rfftn(S, s=self.sizes, dim=self.axes)
+        self.by_frequency = self.spectrum.flatten(2).permute(2, 0, 1)
+        self.inside = (..., *(slice(size - 1, 2 * size - 1) for size in kernel))
+
+    def __call__(self, h: Tensor) -> Tensor:
+        f = torch.fft.rfftn(h, s=self.sizes, dim=self.axes)
+        product = torch.bmm(self.by_frequency, f.flatten(2).permute(2, 0, 1))
+        product = product.permute(1, 2, 0).reshape(f.shape)
+        return torch.fft.irfftn(product, s=self.sizes, dim=self.axes)[self.inside]
 
 
 def _in_ball(h: Tensor) -> Tensor:

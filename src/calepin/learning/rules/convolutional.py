@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from calepin.core.checks import check_integer, check_one_of
-from calepin.learning.filters import unit
+from calepin.learning.filters import dictionary_of, observed_of, unit
 from calepin.learning.gradients import decoder_loss
 from calepin.learning.optimizers import Optimizer, along_sphere, move
 from calepin.learning.rule import AtomState, require_finite, tensor_of
 from calepin.learning.rules.convolutional_base import IDLE, Coded, ConvolutionalRule
 from calepin.learning.rules.idle import Idle
 from calepin.operators.conv import ConvDictionary
+from calepin.operators.mask import Mask
 from calepin.problem import Problem
 from calepin.solvers.coders.coder import GradientRule
 
@@ -136,7 +137,7 @@ class Convolutional(ConvolutionalRule):
         """Take a step of the optimiser, in place, with the gradient at the filters in the problems."""
         atoms = state.atoms
         n_entries = sum(problem.y.numel() for problem, _ in coded)
-        leaf: Any = coded[0][0].operator.atoms
+        leaf: Any = dictionary_of(coded[0][0]).atoms
         with torch.enable_grad():
             losses = [
                 decoder_loss(problem, codes, gradient=self.gradient, penalty=self.coder.penalty).sum()
@@ -153,7 +154,7 @@ class Convolutional(ConvolutionalRule):
 
 
 def _with_atoms(problem: Problem, atoms: Tensor) -> Problem:
-    before = problem.operator
-    assert isinstance(before, ConvDictionary)
+    before = dictionary_of(problem)
     operator = ConvDictionary(atoms, signal_shape=before.out_shape[1:], stride=before.stride)
-    return replace(problem, operator=operator)
+    seen = observed_of(problem)
+    return replace(problem, operator=operator if seen is None else Mask(seen, per_sample=True) @ operator)

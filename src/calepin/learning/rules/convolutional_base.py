@@ -17,7 +17,7 @@ from calepin.core.arguments import check_fields
 from calepin.core.checks import check_integer
 from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batch
-from calepin.learning.filters import SPHERE, centre_, unit, worst_window
+from calepin.learning.filters import SPHERE, centre_, observed_of, residual_of, unit, worst_window
 from calepin.learning.rule import BaseRule, require_finite, warn_if_vanished
 from calepin.learning.rules.idle import IdleReplacement
 from calepin.learning.signals import Signals
@@ -151,14 +151,18 @@ class ConvolutionalRule(BaseRule):
         if not self.replace:
             return
         kernel = state.atoms.shape[2:]
-        windows = [worst_window(problem, codes, kernel) for problem, codes in coded]
+        windows = [worst_window(residual_of(problem, codes), kernel) for problem, codes in coded]
         IDLE.keep(state.idle, *max(windows, key=lambda found: found[1]))
+
+
+def coding_problem(rule: ConvolutionalRule, signals: Signals, atoms: Tensor) -> Problem:
+    """Return the problem of coding signals by filters."""
+    return signals.problem(ConvDictionary(atoms, signal_shape=tuple(signals.y.shape[2:]), stride=rule.stride))
 
 
 def code_signals(rule: ConvolutionalRule, signals: Signals, atoms: Tensor) -> tuple[Problem, Tensor]:
     """Return the coding problem of signals, with estimated baselines if `rule.baseline`, and the codes."""
-    operator = ConvDictionary(atoms, signal_shape=tuple(signals.y.shape[2:]), stride=rule.stride)
-    problem = signals.problem(operator)
+    problem = coding_problem(rule, signals, atoms)
     if not rule.baseline:
         return problem, rule.coder.encode(problem, gradient=rule.code_gradient).dense()
     problem, codes = replace(problem, offset=fit_baseline(problem)), None
@@ -177,6 +181,7 @@ def fit_baseline(problem: Problem, codes: Tensor | None = None) -> Tensor:
     bounded steps.
     """
     predictor = torch.zeros_like(problem.y) if codes is None else problem.operator(codes)
+    seen = observed_of(problem)
     axes = tuple(range(2, problem.y.ndim))
     b = problem.y.new_zeros(*problem.y.shape[:2], *[1] * len(axes))
     likelihood = problem.likelihood
@@ -184,7 +189,10 @@ def fit_baseline(problem: Problem, codes: Tensor | None = None) -> Tensor:
         eta = predictor + b
         # links are canonical, so the derivative of the mean is the variance
         variance = _derivative(likelihood.mean, eta)
-        slope = likelihood.score(eta, problem.y).sum(axes, keepdim=True)
+        score = likelihood.score(eta, problem.y)
+        if seen is not None:
+            variance, score = variance * seen, score * seen
+        slope = score.sum(axes, keepdim=True)
         step = slope / variance.sum(axes, keepdim=True).clamp_min(torch.finfo(b.dtype).tiny)
         b = b + (step if isinstance(likelihood, Gaussian) else step.clamp(-_LONGEST_STEP, _LONGEST_STEP))
     return b

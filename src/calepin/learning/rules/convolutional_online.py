@@ -9,21 +9,34 @@ and second-order methods for online convolutional dictionary learning", 2018, an
 "Multivariate convolutional sparse coding for electromagnetic brain signals", 2018, section 3.2.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from calepin.core.checks import check_integer, check_number
 from calepin.core.errors import IncompatibleError
-from calepin.learning.filters import unit
-from calepin.learning.rule import AtomState, require_finite, tensor_of
+from calepin.learning.batches import Batch
+from calepin.learning.filters import residual_of, unit, worst_window
+from calepin.learning.rule import AtomState, require_finite, tensor_of, warn_if_vanished
 from calepin.learning.rules import _convolutional_moments as statistics
 from calepin.learning.rules._statistics import decay_of_stream
-from calepin.learning.rules.convolutional_base import IDLE, Coded, ConvolutionalRule
+from calepin.learning.rules._trimming import Losses, covered, limit_of, losses_of
+from calepin.learning.rules.convolutional_base import (
+    IDLE,
+    ConvolutionalRule,
+    code_signals,
+    coding_problem,
+)
 from calepin.learning.rules.idle import Idle
+from calepin.learning.signals import Signals
 from calepin.likelihoods import Gaussian
+from calepin.solvers.coders.coder import penalty_of
+from calepin.solvers.coders.convolutional_lasso import ConvolutionalLassoCoder
+from calepin.solvers.coders.sparse_codes import SparseCodes
 
 __all__ = ["ConvolutionalOnline", "MomentsState"]
 
@@ -46,6 +59,10 @@ class MomentsState(AtomState):
         Number of steps.
     n_samples : int
         Number of signals so far, those of later passes not counted.
+    before : Tensor, shape of atoms
+        The filters at the end of the pass before.
+    n_trimmed : int
+        Number of places of signals that were left out as artefacts in the current pass.
     """
 
     idle: Idle
@@ -53,6 +70,39 @@ class MomentsState(AtomState):
     B: Tensor
     n_steps: int
     n_samples: int
+    before: Tensor
+    n_trimmed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """Codes of signals of one size, their residual, which is zero where it is missing, and each penalty.
+
+    `converged` says which of the codes have converged, where the coder knows.
+    """
+
+    codes: SparseCodes
+    residual: Tensor
+    penalties: np.ndarray
+    converged: Tensor | None = None
+
+    @property
+    def objective(self) -> np.ndarray:
+        """The objective of each signal."""
+        squares = self.residual.double().square().flatten(1).sum(1).cpu().numpy()
+        return 0.5 * squares + np.bincount(self.codes.sample, self.penalties, len(squares))
+
+    def replaced(self, rows: Tensor, other: "Coded") -> "Coded":
+        """Return the codes of all signals, those of some rows from another coding."""
+        at = rows.cpu().numpy()
+        mine = ~np.isin(self.codes.sample, at)
+        theirs = replace(other.codes, sample=at[other.codes.sample])
+        codes, order = self.codes.where(mine).merged(theirs)
+        penalties = np.concatenate([self.penalties[mine], other.penalties])[order]
+        residual, converged = self.residual.index_copy(0, rows, other.residual), self.converged
+        if converged is not None and other.converged is not None:
+            converged = converged.index_copy(0, rows.cpu(), other.converged)
+        return Coded(codes, residual, penalties, converged)
 
 
 @dataclass(frozen=True)
@@ -71,6 +121,9 @@ class ConvolutionalOnline(ConvolutionalRule):
         passes are forgotten; with 1 they are forgotten at once. Default: no bound, for streams.
     n_updates : int, default 30
         Number of accelerated gradient steps on the filters after each batch.
+    robust : float or None, default 8.0
+        Artefacts count as missing: windows whose loss is above the median over events of the batch by this
+        many deviations, in logarithms. None: nothing does.
     """
 
     name: ClassVar[str] = "convolutional-online"
@@ -79,38 +132,122 @@ class ConvolutionalOnline(ConvolutionalRule):
     forgetting: float = 3.0
     horizon: int | None = None
     n_updates: int = 30
+    robust: float | None = 8.0
 
     def __post_init__(self) -> None:
         check_number("forgetting", self.forgetting, least=0)
         check_integer("horizon", self.horizon, optional=True)
         check_integer("n_updates", self.n_updates)
+        check_number("robust", self.robust, above=0, optional=True)
         super().__post_init__()
 
     def init(self, atoms: Any) -> MomentsState:
         """Return the initial state with these filters and zero moments."""
         filters = tensor_of(atoms)
-        return MomentsState(filters, IDLE.init(filters), *statistics.moments(filters), 0, 0)
+        return MomentsState(filters, IDLE.init(filters), *statistics.moments(filters), 0, 0, filters.clone())
 
     @torch.no_grad()
-    def move(self, state: MomentsState, coded: Coded) -> None:
-        """Add the batch to the moments, then minimise over the filters."""
-        n_signals = sum(len(problem.y) for problem, _ in coded)
+    def step(self, state: MomentsState, batch: Batch) -> np.ndarray:
+        """Update the filters in place; return the objective of each sample before the update.
+
+        With `robust`, artefacts count as missing entries.
+
+        Raises
+        ------
+        DivergedError
+            If the filters or the moments contain NaN or infinity.
+        """
+        require_finite("filters", state.atoms)
+        kernel = tuple(state.atoms.shape[2:])
+        coded = [self._code(signals, state.atoms) for signals in batch.X]
+        if self.robust is not None:
+            coded = self._without_artefacts(batch.X, coded, state)
+        warn_if_vanished(any(len(c.codes.value) for c in coded))
+        for c in coded:
+            if isinstance(self.coder, ConvolutionalLassoCoder) and c.converged is not None:
+                self.coder.warn_of(c.converged)
+            state.idle.usage += np.bincount(c.codes.atom, minlength=len(state.atoms))
+        if self.replace:
+            windows = [worst_window(c.residual, kernel) for c in coded]
+            IDLE.keep(state.idle, *max(windows, key=lambda found: found[1]))
+        self._move(state, coded)
+        return np.concatenate([c.objective for c in coded])
+
+    @torch.no_grad()
+    def losses(self, signals: Signals, atoms: Tensor) -> list[Losses]:
+        """Return the losses of the windows of each signal, and of its events."""
+        kernel = tuple(atoms.shape[2:])
+        each = [signals.take(torch.tensor([row])) for row in range(len(signals.y))]
+        coded = [self._code(signal, atoms) for signal in each]
+        return [losses_of(c.codes, c.residual, c.penalties, kernel, self.stride) for c in coded]
+
+    def _code(self, signals: Signals, atoms: Tensor) -> Coded:
+        """Return the codes of signals by their nonzeros, and what these leave of the signals."""
+        if not isinstance(signals.likelihood, Gaussian):
+            raise IncompatibleError(
+                f"ConvolutionalOnline needs Gaussian data, got {type(signals.likelihood).__name__}; "
+                "Convolutional takes any likelihood"
+            )
+        if isinstance(self.coder, ConvolutionalLassoCoder) and not self.baseline and self.debias is None:
+            found, residual = self.coder.encode_sparse(coding_problem(self, signals, atoms))
+            penalties = self.coder.alpha * np.abs(found.values.value)
+            return Coded(found.values, residual, penalties, found.converged)
+        problem, codes = code_signals(self, signals, atoms)
+        nonzeros = SparseCodes.from_dense(self.debiased(problem, codes))
+        return Coded(nonzeros, residual_of(problem, nonzeros.dense().to(codes)), self._penalties(nonzeros))
+
+    def _without_artefacts(
+        self, groups: Sequence[Signals], coded: Sequence[Coded], state: MomentsState
+    ) -> list[Coded]:
+        """Code signals with artefacts again, as if these were missing."""
+        kernel = tuple(state.atoms.shape[2:])
+        losses = [losses_of(c.codes, c.residual, c.penalties, kernel, self.stride) for c in coded]
+        limit = limit_of(losses, self.robust or np.inf)
+        result = []
+        for signals, c, of in zip(groups, coded, losses, strict=True):
+            bad = of.windows > limit
+            rows = bad.flatten(1).any(1).nonzero().flatten()
+            if len(rows):
+                entries = covered(bad[rows], kernel)
+                state.n_trimmed += int(entries.sum())
+                again = self._code(signals.take(rows).without(entries[:, None]), state.atoms)
+                c = c.replaced(rows, again)
+            result.append(c)
+        return result
+
+    def _penalties(self, codes: SparseCodes) -> np.ndarray:
+        """Return the penalty of each nonzero."""
+        each = torch.from_numpy(codes.value)[:, None]
+        return penalty_of(self.coder.penalty, each)
+
+    def _move(self, state: MomentsState, coded: Sequence[Coded]) -> None:
+        """Add codes and residuals of a batch to the moments, then minimise over the filters.
+
+        The right-hand side is that of the residual, plus ``S * h``. Missing entries, whose residual is zero,
+        are thereby filled by what the present filters say.
+        """
+        n_signals = sum(len(c.residual) for c in coded)
+        S, B = statistics.moments(state.atoms)
+        for c in coded:
+            statistics.add_moments(S, B, c.codes, c.residual, stride=self.stride)
+        B += statistics.applied(S, state.atoms)
+        require_finite("moments of the codes", B)
         decay = self._decay(state, n_signals)
-        state.S *= decay
-        state.B *= decay
-        for problem, codes in coded:
-            if not isinstance(problem.likelihood, Gaussian):
-                raise IncompatibleError(
-                    f"ConvolutionalOnline needs Gaussian data, got {type(problem.likelihood).__name__}; "
-                    "Convolutional takes any likelihood"
-                )
-            statistics.add_moments(state.S, state.B, codes, problem.y - problem.offset, stride=self.stride)
-        require_finite("moments of the codes", state.B)
+        state.S.mul_(decay).add_(S)
+        state.B.mul_(decay).add_(B)
         moved = statistics.descend(state.atoms, state.S, state.B, n_iter=self.n_updates)
         state.atoms.copy_(unit(moved))
         state.n_steps += 1
         if self.horizon is None or state.n_steps <= self.horizon:  # a later pass has no new signals
             state.n_samples += n_signals
+
+    def end_pass(self, state: MomentsState) -> dict[str, float]:
+        """Centre and replace filters as other rules do; report what was left out, and how far they moved."""
+        report = super().end_pass(state)
+        moved = torch.linalg.vector_norm((state.atoms - state.before).flatten(1), dim=1)
+        state.before.copy_(state.atoms)
+        n_trimmed, state.n_trimmed = state.n_trimmed, 0
+        return {**report, "n_trimmed": n_trimmed, "change": float(moved.max())}
 
     def forget(self, state: MomentsState, j: int) -> None:
         """Set the moments of a filter to zero."""

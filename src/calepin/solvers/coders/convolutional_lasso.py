@@ -16,7 +16,7 @@ the odd strips.
 import itertools
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
@@ -35,17 +35,19 @@ from calepin.solvers.coders.convolutional_terms import (
     require_gaussian,
 )
 from calepin.solvers.coders.lasso import require_constants
+from calepin.solvers.coders.sparse_codes import SparseCodes
 from calepin.solvers.kernels.checks import check_convolutional
 from calepin.solvers.kernels.conv_descent import (
     Active,
     Atoms,
     energy_of,
+    norms_of,
     peak_correlation,
     subtract_code,
     sweep,
     sweep_all,
 )
-from calepin.solvers.kernels.conv_layout import Layout, code_shape, one_path, prepare_atoms
+from calepin.solvers.kernels.conv_layout import Layout, one_path, prepare_atoms
 
 __all__ = ["ConvolutionalLassoCoder", "convolutional_encode"]
 
@@ -101,39 +103,54 @@ class ConvolutionalLassoCoder:
         """
         check_arguments(ConvolutionalLassoCoder.encode, locals())
         require_constants("ConvolutionalLassoCoder", gradient)
+        codes, _ = self.encode_sparse(problem, z0=None if z0 is None else SparseCodes.from_dense(z0))
+        self.warn_of(codes.converged)
+        return replace(codes, values=codes.values.dense().to(problem.y.device))
+
+    def encode_sparse(self, problem: Problem, *, z0: SparseCodes | None = None) -> tuple[Codes, Tensor]:
+        """Return codes whose values are `SparseCodes`, and the residual ``y - offset - D z``, shape of y.
+
+        Missing entries of the residual are zero. The descent starts from `z0`, by default from zero. It does
+        not warn of codes that have not converged.
+        """
         require_gaussian("ConvolutionalLassoCoder", problem)
         dictionary, mask = convolutional_terms(problem, "ConvolutionalLassoCoder")
         y = problem.y - problem.offset
         values, rows, observed = check_convolutional(y, dictionary.atoms, mask)
-        shape, dtype = problem.operator.in_shape, values.dtype
+        dtype, n_axes = values.dtype, values.ndim - 2
         if self.tol < _FLOAT32_TOL:
             values, rows = values.astype(np.float64), rows.astype(np.float64)
         values, rows, observed = one_path(values, rows, observed)
-        codes = np.zeros((len(values), *code_shape(values, rows, dictionary.boundary)), dtype)
         prepared = prepare_atoms(rows)
         layout = Layout(values.shape[1:], rows.shape[2:], dictionary.boundary, masked=observed is not None)
+        residuals = np.empty(values.shape, dtype)
         alone = len(values) == 1
         parallel = alone and n_threads() > 1
 
-        def encode_one(start: int, stop: int) -> tuple[float, float]:
+        def encode_one(start: int, stop: int) -> tuple[Any, float, float]:
             mask = None if observed is None else observed[start]
-            return _Sample(values[start], layout, prepared, mask, self, parallel).encode(codes[start])
+            sample = _Sample(values[start], layout, prepared, mask, self, parallel)
+            gap, squares = sample.encode(None if z0 is None else sample.listed(z0, start))
+            residuals[start] = layout.signal(sample.residual)
+            return sample.nonzeros(dtype, n_axes), gap, squares
 
         found = [encode_one(0, 1)] if alone else run_blocks(encode_one, len(values), 1)
-        gap, residual = (torch.tensor(column, dtype=torch.float64) for column in zip(*found, strict=True))
+        nonzeros, *columns = zip(*found, strict=True)
+        gap, residual = (torch.tensor(column, dtype=torch.float64) for column in columns)
         known = values if observed is None else np.where(observed, values, 0)
         energy = torch.from_numpy(np.square(known.reshape(len(values), -1), dtype=np.float64).sum(1))
         converged = gap <= self.tol * energy
-        self._warn_of(converged)
-        z = torch.from_numpy(codes.reshape(len(values), *shape)).to(problem.y.device)
-        return Codes(z, problem.offset, gap, residual, converged)
+        codes = SparseCodes.of_samples((len(values), *problem.operator.in_shape), nonzeros)
+        of_signals = torch.from_numpy(residuals.reshape(problem.y.shape)).to(problem.y.device)
+        return Codes(codes, problem.offset, gap, residual, converged), of_signals
 
     def shortened(self, n_rounds: int) -> Self:
         """Return the coder itself: it stops when the duality gap is small."""
         check_integer("n_rounds", n_rounds)
         return self
 
-    def _warn_of(self, converged: Tensor) -> None:
+    def warn_of(self, converged: Tensor) -> None:
+        """Warn if codes have not converged."""
         missed = (~converged).nonzero().flatten()
         if len(missed):
             from sklearn.exceptions import ConvergenceWarning
@@ -222,6 +239,7 @@ class _Sample:
         self.atoms, self.coder, self.parallel = atoms, coder, parallel
         self.alpha = y.dtype.type(coder.alpha)
         self.strips = _strips(layout, len(atoms.rows))
+        self.along_rows = layout.positions[0] > 1
         nothing = np.zeros(0, np.int32), np.zeros(0, y.dtype)
         self.active = Active(*(nothing[k] for k in (0, 0, 0, 1, 1)))
         self.borders = [0] * (len(self.strips) + 1)
@@ -229,23 +247,47 @@ class _Sample:
         n_positions = layout.positions[0] * layout.positions[1]
         self.scan_cost = n_positions * atoms.columns.size / (8 * atoms.rows.shape[1])
 
-    def encode(self, out: np.ndarray) -> tuple[float, float]:
-        """Write the code to out (n_components, *positions); return gap and squared residual norm."""
+    def encode(self, start: Active | None = None) -> tuple[float, float]:
+        """Find the code, from listed coefficients or from zero; return gap and squared residual norm."""
         gap, residual, peak = self.certify()
         goal = self.coder.tol * residual  # the residual is still y
         alpha = peak
+        if start is not None and len(start.value):
+            self.active, self.borders = start, self._borders(start)
+            gap, residual, _ = self.certify()
+            alpha = self.alpha
         while alpha > self.alpha:
             alpha = max(alpha / 2, self.alpha)
             self.sweep_all(alpha)
             for _ in range(2):
                 self.sweep(alpha)
         n_iter = 0
-        while peak > self.alpha and gap > goal and n_iter < self.coder.max_iter:
+        while gap > goal and n_iter < self.coder.max_iter:
             n_iter += 1
             self.descend()
             gap, residual, _ = self.certify()
-        out[self.active.atom, self.active.row, self.active.col] = self.active.value
         return gap, residual
+
+    def nonzeros(self, dtype: Any, n_axes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return atom, place (n_nonzero, n_axes) and value of the nonzeros, by position."""
+        kept = self.active.value != 0
+        place = np.stack([self.active.row[kept], self.active.col[kept]], axis=1)[:, 2 - n_axes :]
+        atom = self.active.atom[kept].astype(np.int64)
+        return atom, place.astype(np.int64), self.active.value[kept].astype(dtype)
+
+    def listed(self, codes: SparseCodes, sample: int) -> Active:
+        """Return the nonzeros of a sample of codes as a list to start from."""
+        of = codes.at_sample(sample)
+        row, col = np.pad(codes.place[of], ((0, 0), (2 - codes.place.shape[1], 0))).T.astype(np.int32)
+        atom, value = codes.atom[of].astype(np.int32), codes.value[of].astype(self.y.dtype)
+        norms = norms_of(self.mask, self.atoms, row, col, atom, self.grid)
+        known = norms > 0  # an atom all of whose entries are missing has no code
+        return Active(*(column[known] for column in (row, col, atom, norms, value)))
+
+    def _borders(self, active: Active) -> list[int]:
+        """Return where the nonzeros of each strip begin, and their number."""
+        at, ends = (active.row, 1) if self.along_rows else (active.col, 3)
+        return [0, *np.searchsorted(at, [strip[ends] for strip in self.strips]).tolist()]
 
     def descend(self) -> None:
         """Sweep over all coefficients, then over the nonzeros for about as long."""

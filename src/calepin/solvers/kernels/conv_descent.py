@@ -89,6 +89,16 @@ def observed_norm(W, atom, i, j, grid):
     return total
 
 
+@njit(**FAST)
+def norms_of(W, atoms, row, col, which, grid):
+    """Return the squared norms of the observed parts of atoms at some positions."""
+    norms = np.empty(len(which), W.dtype)
+    for e in range(len(which)):
+        m = which[e]
+        norms[e] = observed_norm(W, atoms.rows[m], row[e], col[e], grid) if grid.masked else atoms.norms[m]
+    return norms
+
+
 @njit(**LEAF)
 def subtract(R, W, atom, i, j, amount, grid):
     """Subtract `amount` times an atom at (i, j) from the residual."""

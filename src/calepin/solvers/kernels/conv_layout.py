@@ -7,20 +7,12 @@ import numpy as np
 from calepin.core.compiled import padded
 from calepin.solvers.kernels.conv_descent import LANES, Atoms, Grid
 
-__all__ = ["Layout", "code_shape", "one_path", "prepare_atoms"]
+__all__ = ["Layout", "one_path", "prepare_atoms"]
 
 
 def one_path(*arrays: Any) -> list[Any]:
     """Return signals (n, channels, length) as images of one row; images are returned unchanged."""
     return [x if x is None or x.ndim == 4 else x[:, :, None] for x in arrays]
-
-
-def code_shape(y: np.ndarray, atoms: np.ndarray, boundary: str) -> tuple[int, ...]:
-    """Return the shape of one code, (n_components, *positions)."""
-    if boundary == "circular":
-        return (len(atoms), *y.shape[2:])
-    positions = (size - width + 1 for size, width in zip(y.shape[2:], atoms.shape[2:], strict=True))
-    return (len(atoms), *positions)
 
 
 def prepare_atoms(atoms: np.ndarray) -> Atoms:
@@ -66,6 +58,12 @@ class Layout:
         """Return a flat copy of x (channels, height, width), followed by its beginning if circular."""
         around = ((0, 0), (0, self.around[0]), (0, self.around[1]))
         return _widened(np.pad(x, around, mode="wrap"), self.grid.width).ravel()
+
+    def signal(self, plane: np.ndarray) -> np.ndarray:
+        """Return the signal (channels, height, width) in a flat plane."""
+        grid = self.grid
+        whole = plane.reshape(grid.channels, grid.rows, grid.width)
+        return whole[:, : grid.signal_rows, : grid.signal_width]
 
 
 def _widened(x: np.ndarray, width: int) -> np.ndarray:

@@ -1,0 +1,230 @@
+"""Signals as they are recorded, in volts, with offsets, drifts, gaps and artefacts: atoms are found."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from calepin import ConvolutionalDictionaryLearner
+from calepin.datasets import simulate_convolutional
+from calepin.metrics import filter_error
+
+N, LENGTH, KERNEL = 20, 500, 36
+
+
+def planted(seed, **settings):
+    common = {"n_events": 5, "amplitude": (5.0, 5.0), "likelihood": "gaussian", "noise": 0.3}
+    shape = {"n_components": 2, "kernel_size": (KERNEL,)}
+    return simulate_convolutional(N, (LENGTH,), **(common | shape | settings), random_state=seed)
+
+
+def with_artefacts(X):
+    X = X.copy()
+    X[3, 0, 100:110] += 500
+    X[7, 0, 300:310] -= 500
+    return X
+
+
+def with_gaps(X, seed=0):
+    return np.where(np.random.default_rng(seed).random(X.shape) < 0.1, np.nan, X)
+
+
+RECORDED = {
+    "plain": lambda X: X,
+    "offset": lambda X: X + 5,
+    "volts": lambda X: X * 1e-6,
+    "artefacts": with_artefacts,
+    "gaps": with_gaps,
+    "drift": lambda X: X + np.linspace(0, 8, LENGTH),
+}
+
+
+def learner(seed=0, **settings):
+    return ConvolutionalDictionaryLearner(2, KERNEL, random_state=seed, **settings)
+
+
+def error_of(fitted, truth):
+    return filter_error(fitted.components_, truth, max_shift=None).max()
+
+
+@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("seed", [0, 7])
+def test_planted_atoms_are_found_in(name, seed):
+    data = planted(seed)
+    assert error_of(learner(seed).fit(RECORDED[name](data.X)), data.atoms) < 0.2
+
+
+def test_the_units_of_signals_do_not_matter():
+    X = planted(1).X
+    mine, other = learner(max_iter=3).fit(X), learner(max_iter=3).fit(X * 2.0**-20)
+    assert other.alpha_ == mine.alpha_ * 2.0**-20
+    np.testing.assert_allclose(other.components_, mine.components_, atol=1e-9)
+    half = learner(alpha_scaled=0.5).fit(X)
+    assert half.alpha_ > mine.alpha_
+    assert (half.transform(X) != 0).sum() < (mine.transform(X) != 0).sum()
+
+
+def test_without_robust_learning_artefacts_spoil_the_atoms():
+    data = planted(0)
+    X = with_artefacts(data.X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert error_of(learner(robust=None, n_init=1).fit(X), data.atoms) > 0.4
+    assert learner().fit(X).history_[-1]["n_trimmed"] > 0
+    assert learner().fit(data.X).history_[-1]["n_trimmed"] == 0
+
+
+def test_anomalies_are_the_artefacts():
+    data = planted(2)
+    fitted = learner().fit(data.X)
+    assert not fitted.anomalies(data.X).any()
+    found = fitted.anomalies(with_artefacts(data.X))
+    assert found.shape == (N, LENGTH)
+    assert set(np.flatnonzero(found.any(1))) == {3, 7}
+    assert found[3, 100:110].all()
+    assert not found[3, 110 + 4 * KERNEL :].any()  # codes that try to explain it surround it
+    with pytest.raises(ValueError, match="anomalies: expected a learner with robust"):
+        learner(robust=None, max_iter=1).fit(data.X).anomalies(data.X)
+
+
+def test_a_gap_is_not_zero():
+    data = planted(3)
+    fitted = learner(detrend=None).fit(data.X)
+    gap = data.X.copy()
+    gap[:, :, 200:212] = 1e3
+    mask = gap != 1e3
+    codes = fitted.transform(gap, mask=mask)
+    np.testing.assert_array_equal(codes, fitted.transform(np.where(mask, gap, np.nan)))
+    # in a gap shorter than a filter the codes say what was there, zeros say that nothing was
+    filled = fitted.inverse_transform(codes)[:, :, 200:212]
+    of_zeros = fitted.inverse_transform(fitted.transform(np.where(mask, gap, 0)))[:, :, 200:212]
+    truth = data.eta[:, :, 200:212]
+    assert np.square(filled - truth).mean() < 0.9 * np.square(of_zeros - truth).mean()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("coder", ["exact", "fista", "ista"])
+def test_every_coder_of_real_numbers_takes_gaps(coder):
+    data = planted(4)
+    X = with_gaps(data.X)
+    settings = {"coder": coder, "alpha": 1.0, "n_unfold": 30} if coder != "exact" else {"coder": coder}
+    fitted = learner(init=data.atoms, max_iter=1, detrend=None, **settings).fit(X)
+    filled, of_zeros = (fitted.inverse_transform(fitted.transform(x)) for x in (X, np.nan_to_num(X)))
+    gaps = np.isnan(X)
+    assert np.square(filled - data.eta)[gaps].mean() < 0.7 * np.square(of_zeros - data.eta)[gaps].mean()
+
+
+def test_counts_with_gaps_are_learned_from_what_was_counted():
+    data = planted(5, likelihood="binomial", trials=25, offset=-1.0)
+    gaps = with_gaps(data.X)
+    settings = {"likelihood": "binomial", "trials": 25, "nonnegative": True, "alpha": 10.0}
+    fitted = learner(**settings).fit(gaps)
+    # the baseline of a signal with gaps is not that of one with zeros
+    offsets = fitted.encode(gaps).offset
+    np.testing.assert_allclose(offsets, fitted.encode(data.X).offset, atol=0.25)
+    assert np.mean(fitted.encode(np.nan_to_num(gaps)).offset - offsets) < -0.05
+
+
+def test_baselines_are_part_of_the_offset():
+    data = planted(6)
+    drift = np.linspace(-3, 4, LENGTH)
+    fitted = learner().fit(data.X + drift)
+    codes, offset = fitted.encode(data.X + drift)
+    assert offset.shape == data.X.shape
+    np.testing.assert_allclose(offset, np.broadcast_to(drift, data.X.shape), atol=0.5)
+    whole = fitted.inverse_transform(codes, offset=offset)
+    np.testing.assert_allclose(whole - offset, fitted.inverse_transform(codes), atol=1e-9)
+    assert not fitted.encode(data.X).offset.any()  # where there is none, none is removed
+    known = fitted.encode(data.X + drift, offset=np.broadcast_to(drift, data.X.shape))
+    np.testing.assert_array_equal(known.offset, np.broadcast_to(drift, data.X.shape))
+
+
+def test_slow_drifts_follow_a_broken_line():
+    data = planted(7)
+    drift = 3 * np.sin(np.linspace(0, 2 * np.pi, LENGTH))
+    errors = {
+        kind: error_of(learner(7, detrend=kind).fit(data.X + drift), data.atoms) for kind in (100, None)
+    }
+    assert errors[100] < 0.25 < errors[None]
+
+
+def test_restarts_end_no_higher_and_a_resumed_run_is_the_same(tmp_path):
+    X = planted(8, n_components=4).X
+    settings = {"random_state": 3, "tol": 0, "max_iter": 8}
+    ends = [
+        ConvolutionalDictionaryLearner(4, KERNEL, n_init=n, **settings).fit(X).history_[-1]["objective"]
+        for n in (1, 6)
+    ]
+    assert ends[1] <= ends[0]
+    whole = ConvolutionalDictionaryLearner(4, KERNEL, n_init=2, **settings).fit(with_artefacts(X))
+    kept = {"checkpoint": tmp_path / "run", "resume": True}
+    part = ConvolutionalDictionaryLearner(4, KERNEL, n_init=2, **(settings | {"max_iter": 6}), **kept)
+    part.fit(with_artefacts(X))
+    resumed = ConvolutionalDictionaryLearner(4, KERNEL, n_init=2, **settings, **kept).fit(with_artefacts(X))
+    np.testing.assert_array_equal(resumed.components_, whole.components_)
+    assert resumed.alpha_ == whole.alpha_
+
+
+def test_saved_learners_keep_the_weight(tmp_path):
+    X = planted(9).X
+    fitted = learner(max_iter=2).fit(X)
+    fitted.save(tmp_path / "filters")
+    loaded = ConvolutionalDictionaryLearner.load(tmp_path / "filters")
+    assert loaded.alpha_ == fitted.alpha_
+    np.testing.assert_array_equal(loaded.transform(X * 2), fitted.transform(X * 2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"alpha": "best"}, "alpha: expected"),
+        (
+            {"alpha_scaled": 1.5},
+            "alpha_scaled: expected a finite number above 0 and below 1 or None, got 1.5",
+        ),
+        ({"alpha": 1.0, "alpha_scaled": 0.1}, "alpha: expected the default 'auto' with alpha_scaled = 0.1"),
+        ({"detrend": "spline"}, "detrend: expected"),
+        ({"detrend": 0}, "detrend: expected"),
+        ({"detrend": "linear", "offset": "estimate"}, "detrend: expected the default 'auto' with offset"),
+        (
+            {"detrend": "linear", "likelihood": "poisson"},
+            "detrend: expected the default 'auto' with likelihood",
+        ),
+        ({"robust": -1}, "robust: expected a finite number above 0 or None"),
+        ({"n_init": 0}, "n_init: expected"),
+        (
+            {"init": np.ones((2, 1, KERNEL)), "n_init": 3},
+            "n_init: expected the default 'auto' with given filters",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        learner(**settings).fit(np.abs(planted(0).X.round()))
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.ones((N, 1, LENGTH)), "mask: expected a boolean array"),
+        (np.ones((N, 1, LENGTH - 1), bool), "mask: expected a boolean array of the signal's shape"),
+        (np.ones((N - 1, 1, LENGTH), bool), "mask: expected one for each of the 20 signals, got 19"),
+        (True, "mask: expected one for each of the 20 signals, got True"),
+        (
+            np.arange(N)[:, None, None] != np.full((N, 1, LENGTH), 4),
+            "every signal, signal 4 has none; remove",
+        ),
+    ],
+)
+def test_masks_that_cannot_be_are_refused(mask, message):
+    with pytest.raises(ValueError, match=message):
+        learner().fit(planted(0).X, mask=mask)
+
+
+def test_a_channel_without_any_entry_is_named():
+    X = np.repeat(planted(0).X, 3, axis=1)
+    X[:, 1] = np.nan
+    with pytest.raises(ValueError, match="X: expected observed entries in every channel, channel 1 has none"):
+        learner().fit(X)
+    X[0, 1] = 0.0  # a channel may be missing from some of the signals
+    assert np.isfinite(learner(max_iter=1, n_init=1).fit(X).components_).all()
