@@ -1,6 +1,6 @@
 """Checks of the signals, offsets and trials that are passed to estimators."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -154,28 +154,42 @@ def one_each(name: str, values: Any, shapes: list[tuple[int, ...]]) -> list[np.n
     return found
 
 
-def check_observations(data: SignalBatches, *, baseline: bool, learning: bool) -> None:
+def check_observations(
+    data: SignalBatches, *, baseline: bool, learning: bool, names: Sequence[str] | None = None
+) -> None:
     """Raise ValueError about X if signals are impossible for their family, or cannot be learned from.
 
     For a signal without counts no baseline can be estimated: the likelihood has its supremum at minus
     infinity. If offsets are given, such a signal is allowed and has no event.
     """
     counts = isinstance(data.likelihood, Binomial | Poisson)
-    empty, peak = counts, 0.0
+    empty = counts
+    low, high = np.inf, -np.inf  # of each channel
     for start in range(0, len(data.signals), _BLOCK):
         for rows, signals in data.take(np.arange(start, min(start + _BLOCK, len(data.signals)))):
             try:
                 signals.likelihood.check(signals.y)
             except ValueError as error:
                 raise _located(error, data, rows) from None
-            peak = max(peak, float(signals.y.abs().max()))
+            channels = signals.y.transpose(0, 1).flatten(1)
+            low, high = (
+                np.fmin(low, channels.amin(1).cpu().numpy()),
+                np.fmax(high, channels.amax(1).cpu().numpy()),
+            )
             if counts:
                 empty = empty and not bool(signals.y.any())
             if counts and baseline:
                 _require_variation(rows, signals)
+    peak = float(max(np.max(high), -np.min(low)))
     check_scale("X", peak, np.float32 if data.dtype == torch.float32 else np.float64)
     if learning and empty:
         raise ValueError("X: expected at least one count, got zeros everywhere: no event can be learned")
+    if learning and not counts and (low == high).any():
+        channel = int((low == high).argmax())
+        named = "" if names is None else f", {names[channel]!r}"
+        raise ValueError(
+            f"X: expected channels that vary, got {low[channel]:g} everywhere in channel {channel}{named}"
+        )
 
 
 def _require_variation(rows: np.ndarray, signals: Signals) -> None:
