@@ -147,7 +147,7 @@ def _of_pynapple(X: Any) -> Recording:
         return parts[0]
     if not parts:
         raise ValueError("X: expected at least one sample, got none")
-    rates = [part.sampling_rate for part in parts]
+    rates = [part.sampling_rate for part in parts if part.sampling_rate is not None]
     if not all(same_rate(rate, rates[0]) for rate in rates):
         raise ValueError(f"X: expected one sampling rate, got {_hertz(min(rates))} to {_hertz(max(rates))}")
     return Recording(

@@ -164,7 +164,8 @@ def check_observations(
     """
     counts = isinstance(data.likelihood, Binomial | Poisson)
     empty = counts
-    low, high = np.inf, -np.inf  # of each channel
+    low: Any = np.inf  # of each channel
+    high: Any = -np.inf
     for start in range(0, len(data.signals), _BLOCK):
         for rows, signals in data.take(np.arange(start, min(start + _BLOCK, len(data.signals)))):
             try:
