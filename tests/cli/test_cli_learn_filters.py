@@ -61,7 +61,7 @@ def test_a_length_in_seconds_and_a_rate_are_kept_in_the_file(counts, tmp_path, c
     assert "sampling_rate         100" in ran(capsys, "info", filters)[1].out
     status, said = ran(capsys, "learn-filters", counts, "-o", filters, *LEARN, "--kernel-seconds", "1")
     assert status == 2
-    assert "--kernel-size has no effect with --kernel-seconds" in said.err
+    assert "--kernel-size: has no effect with --kernel-seconds" in said.err
 
 
 def test_filters_of_images_are_drawn_as_tiles(tmp_path, capsys, rng):
