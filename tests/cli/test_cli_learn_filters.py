@@ -45,6 +45,25 @@ def test_filters_go_from_learning_to_an_image(counts, tmp_path, capsys):
         assert word in said.out
 
 
+def test_a_length_in_seconds_and_a_rate_are_kept_in_the_file(counts, tmp_path, capsys):
+    filters = tmp_path / "filters.safetensors"
+    settings = [*LEARN[:2], *LEARN[4:], "--kernel-seconds", "0.16"]
+    status, said = ran(capsys, "learn-filters", counts, "-o", filters, *settings)
+    assert status == 2
+    assert "sampling_rate: expected a number of Hz, because kernel_seconds is given" in said.err
+    report = ["--report", tmp_path / "report.html"]
+    rate = ["--sampling-rate", "100"]
+    status, said = ran(capsys, "learn-filters", counts, "-o", filters, *settings, *rate, *report, "--json")
+    assert status == 0
+    assert json.loads(said.out)["kernel_size"] == [16]
+    assert ran(capsys, "show", filters, "-o", tmp_path / "filters.svg")[0] == 0
+    assert "time in the atom (s)" in (tmp_path / "filters.svg").read_text()
+    assert "sampling_rate         100" in ran(capsys, "info", filters)[1].out
+    status, said = ran(capsys, "learn-filters", counts, "-o", filters, *LEARN, "--kernel-seconds", "1")
+    assert status == 2
+    assert "--kernel-size: has no effect with --kernel-seconds" in said.err
+
+
 def test_filters_of_images_are_drawn_as_tiles(tmp_path, capsys, rng):
     np.save(tmp_path / "images.npy", rng.standard_normal((3, 1, 14, 14)))
     filters = tmp_path / "filters.safetensors"

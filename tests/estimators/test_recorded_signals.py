@@ -226,5 +226,5 @@ def test_a_channel_without_any_entry_is_named():
     X[:, 1] = np.nan
     with pytest.raises(ValueError, match="X: expected observed entries in every channel, channel 1 has none"):
         learner().fit(X)
-    X[0, 1] = 0.0  # a channel may be missing from some of the signals
+    X[0, 1] = X[0, 0]  # a channel may be missing from some of the signals
     assert np.isfinite(learner(max_iter=1, n_init=1).fit(X).components_).all()

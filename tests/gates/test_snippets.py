@@ -101,6 +101,17 @@ from calepin.datasets import simulate_convolutional
 simulated = simulate_convolutional(20, (200,), kernel_size=(50,), likelihood="gaussian")
 numpy.save("signals.npy", simulated.X[:, 0])
 """,
+    "how-to/recordings.md": """
+import mne, numpy
+names = ["Fz", "C3", "Cz", "C4", "Pz"]
+X = 0.01 * numpy.random.default_rng(0).standard_normal((5, 1000))
+for start in (100, 400, 700):
+    X[:, start : start + 50] += numpy.outer([0.2, 0.5, 1, 0.5, 0.2], numpy.hanning(50))
+raw = mne.io.RawArray(X, mne.create_info(names, 250.0, "eeg"), verbose="error")
+places = 0.08 * numpy.array([[0, 0.6, 0.8], [-0.6, 0, 0.8], [0, 0, 1], [0.6, 0, 0.8], [0, -0.6, 0.8]])
+montage = mne.channels.make_dig_montage(dict(zip(names, places, strict=True)), coord_frame="head")
+raw.set_montage(montage)
+""",
     "reference/versions.md": """
 import numpy
 from safetensors.numpy import save_file

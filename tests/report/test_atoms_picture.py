@@ -100,3 +100,15 @@ def test_labels_are_no_formulas_and_one_for_each_atom(tmp_path):
         atom_figure(np.ones((2, 9)), labels=["a"])
     with pytest.raises(ValueError, match="atoms: expected"):
         atom_figure(np.ones((2, 1, 2, 2, 2)))
+
+
+def test_filters_of_a_recording_are_drawn_over_seconds_with_names_of_channels():
+    filters = np.ones((2, 2, 51))
+    (axes,) = atom_figure(filters, sampling_rate=250, channel_names=["C3", "Cz"]).axes
+    assert axes.get_xlabel().startswith("time in the atom (s)")
+    assert [tick.get_text() for tick in axes.get_xticklabels()][:2] == ["0", "0.2"]
+    assert [text.get_text() for text in axes.texts][::2] == ["0, C3", "0, Cz", "1, C3", "1, Cz"]
+    with pytest.raises(ValueError, match="channel_names: expected one for each of 2 channels, got 1"):
+        atom_figure(filters, channel_names=["C3"])
+    with pytest.raises(ValueError, match="sampling_rate: expected None for atoms of shape"):
+        atom_figure(np.ones((2, 9)), sampling_rate=250)

@@ -69,6 +69,14 @@ def learn_filters(
         typer.Option(metavar="K", help="Size of a filter, 50 or 8x8, by default that of a file --init."),
         Default(LEARNER, "kernel_size"),
     ] = None,
+    kernel_seconds: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Length of a filter in seconds, with --sampling-rate."),
+    ] = None,
+    sampling_rate: Annotated[
+        float | None,
+        typer.Option(metavar="HZ", help="Sampling rate of the signals: figures are drawn over seconds."),
+    ] = None,
     likelihood: Annotated[
         Family | None,
         typer.Option(help="Likelihood of the data, with identity, logit or log link."),
@@ -160,6 +168,8 @@ def learn_filters(
         refuse({"--stride": stride}, f"has no effect with --coder {coder}, which uses every position")
     if checkpoint is None:
         refuse({"--checkpoint-seconds": checkpoint_seconds}, "has no effect without --checkpoint")
+    if kernel_seconds is not None:
+        refuse({"--kernel-size": kernel_size}, "has no effect with --kernel-seconds")
     sizes = None if kernel_size is None else parse_sizes(kernel_size, "--kernel-size")
     X = open_signals(data)
     from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
@@ -169,11 +179,13 @@ def learn_filters(
         if start.ndim < 3:
             raise ValueError(f"--init: expected the file of filters, {init} holds atoms: use calepin learn")
         n_components = len(start) if n_components is None else n_components
-        sizes = start.shape[2:] if sizes is None else sizes
+        sizes = start.shape[2:] if sizes is None and kernel_seconds is None else sizes
     learner = ConvolutionalDictionaryLearner(
         **given(
             n_components=n_components,
             kernel_size=sizes,
+            kernel_seconds=kernel_seconds,
+            sampling_rate=sampling_rate,
             likelihood=likelihood,
             trials=trials,
             alpha=alpha,

@@ -145,8 +145,10 @@ def _use_sections(learner: Any, X: "np.ndarray") -> list["Section"]:
     meaning = "events in a signal" if codes.ndim > 2 else "fraction of samples that use it"
     measured = f"{len(rows):,} of {len(X):,} samples, evenly spaced"
     more = {"nonzero entries of a code, mean": nonzero.sum() / len(rows)}
+    rate = getattr(learner, "sampling_rate_", None)
+    labels = {} if rate is None else {"sampling_rate": rate}
     return [
-        *atom_sections(learner.components_, use, meaning=meaning, measured=measured),
+        *atom_sections(learner.components_, use, meaning=meaning, measured=measured, **labels),
         residual_section(samples, decoded, rows, more),
     ]
 

@@ -118,7 +118,7 @@ def history_figure(lines: Mapping[str, Sequence[float]], *, xlabel: str, ylabel:
 
 
 def atom_sections(
-    atoms: "NDArray[np.floating]", use: "NDArray[np.floating]", *, meaning: str, measured: str
+    atoms: "NDArray[np.floating]", use: "NDArray[np.floating]", *, meaning: str, measured: str, **labels: Any
 ) -> list["Section"]:
     """Return a section with the most used atoms, or filters, and the use of all.
 
@@ -130,6 +130,8 @@ def atom_sections(
         The use of each.
     meaning, measured
         What a use is, and on what it was measured.
+    **labels
+        Sampling rate and channel names of filters, for `atom_figure`.
     """
     import numpy as np
 
@@ -143,7 +145,7 @@ def atom_sections(
     figures: dict[str, Figure | NDArray] = {}
     if atoms.ndim <= 4:
         caption = f"The {len(order)} most used of {len(atoms)} {unit}: number and {meaning}"
-        figures[caption] = atom_figure(atoms[order], labels=[f"{i}: {use[i]:.2g}" for i in order])
+        figures[caption] = atom_figure(atoms[order], labels=[f"{i}: {use[i]:.2g}" for i in order], **labels)
     caption = f"Use of all {len(atoms)} {unit}, the most used first"
     figures[caption] = curves({unit: curve}, xlabel=f"{unit} by their use", ylabel=meaning)
     text = f"Measured on {measured}. {int((use == 0).sum())} of {len(atoms)} {unit} are not used."

@@ -33,7 +33,7 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Plot the atoms of a dictionary, each with its number; the channels of filters are side by side."""
-    from calepin.core.files import load_atoms
+    from calepin.core.files import load_atoms, read_header, recording_labels
     from calepin.report.atoms import atom_figure, patch_shape
     from calepin.report.figures import save_figure
 
@@ -46,10 +46,11 @@ def show(
                 f"filters with {components.ndim - 2} axes cannot be plotted, expected one or two"
             )
         given, curves = None, components.ndim == 3
+        labels = recording_labels(dictionary, read_header(dictionary)["parameters"])
     else:
-        given = _parse_shape(shape, components.shape[1])
+        given, labels = _parse_shape(shape, components.shape[1]), {}
         curves = given is None and patch_shape(components.shape[1]) is None
-    save_figure(atom_figure(components, given), output_path)
+    save_figure(atom_figure(components, given, **labels), output_path)
     drawn_as = "curves" if curves else "patches"
     unit = "filters" if components.ndim > 2 else "atoms"
     output.line(f"{len(components)} {unit} as {drawn_as}\n{output_path}")

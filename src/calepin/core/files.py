@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
-from calepin.core.checks import largest_magnitude
+from calepin.core.checks import is_number, largest_magnitude
 from calepin.core.errors import FileFormatError
 from calepin.core.paths import check_input, target_of
 from calepin.core.reading import reading
@@ -27,11 +27,12 @@ __all__ = [
     "load_arrays",
     "load_atoms",
     "read_header",
+    "recording_labels",
     "save_array",
     "save_arrays",
 ]
 
-FORMAT_VERSION = "2"
+FORMAT_VERSION = "2.1"
 """Version of written files, MAJOR or MAJOR.MINOR; docs/reference/versions.md says what each means."""
 
 
@@ -168,6 +169,27 @@ def check_atoms(path: str | os.PathLike, atoms: np.ndarray) -> np.ndarray:
     if largest > largest_magnitude(atoms.dtype):
         raise FileFormatError(f"{path}: components up to {largest:.3g} are too large for {atoms.dtype}")
     return atoms
+
+
+def recording_labels(path: str | os.PathLike, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sampling rate and the channel names of filters, where the header of a file has them.
+
+    Raises
+    ------
+    FileFormatError
+        If the entry "recording" of the header is no rate with names.
+    """
+    found = parameters.get("recording", {})
+    labels = dict(found) if isinstance(found, dict) else {"": found}
+    rate, names = labels.get("sampling_rate", 1.0), labels.get("channel_names", [])
+    right = (
+        is_number(rate) and rate > 0 and isinstance(names, list) and all(isinstance(n, str) for n in names)
+    )
+    if not right or not labels.keys() <= {"sampling_rate", "channel_names"}:
+        raise FileFormatError(
+            f"{path}: recording: expected sampling_rate and channel_names, got {found!r:.60}"
+        )
+    return labels | ({"channel_names": tuple(names)} if "channel_names" in labels else {})
 
 
 @contextmanager

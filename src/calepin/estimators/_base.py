@@ -262,9 +262,13 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         try:
             from calepin.report.notebook import atoms_snippet, snippet
 
-            return html + snippet("", self._facts(), atoms_snippet(self.components_))
+            return html + snippet("", self._facts(), atoms_snippet(self.components_, **self._labels()))
         except Exception:  # a notebook shows a learner after every cell: that may never fail
             return html
+
+    def _labels(self) -> dict[str, Any]:
+        """Return what figures of the atoms say about time and channels."""
+        return {}
 
     def _facts(self) -> dict[str, Any]:
         """Return what a notebook shows of a fitted learner besides its atoms."""

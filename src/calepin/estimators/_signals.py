@@ -1,6 +1,6 @@
 """Checks of the signals, offsets and trials that are passed to estimators."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -180,34 +180,54 @@ def check_masks(mask: Any, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
     return masks
 
 
-def check_observations(data: SignalBatches, *, baseline: bool, learning: bool) -> None:
+def check_observations(
+    data: SignalBatches, *, baseline: bool, learning: bool, names: Sequence[str] | None = None
+) -> None:
     """Raise ValueError about X if signals are impossible for their family, or cannot be learned from.
 
     For a signal without counts no baseline can be estimated: the likelihood has its supremum at minus
     infinity. If offsets are given, such a signal is allowed and has no event.
     """
     counts = isinstance(data.likelihood, Binomial | Poisson)
-    empty, peak, seen = counts, 0.0, np.zeros(0, bool)
+    empty, seen = counts, np.zeros(0, bool)
+    low: Any = np.inf  # of each channel
+    high: Any = -np.inf
     for start in range(0, len(data.signals), _BLOCK):
         for rows, signals in data.take(np.arange(start, min(start + _BLOCK, len(data.signals)))):
             try:
                 signals.likelihood.check(signals.y)
             except ValueError as error:
                 raise _located(error, data, rows) from None
-            peak = max(peak, float(signals.y.abs().max()))
             known = _observed_channels(signals, rows)
             seen = known if not len(seen) else seen | known
+            lowest, highest = _extremes(signals)
+            low, high = np.fmin(low, lowest), np.fmax(high, highest)
             if counts:
                 empty = empty and not bool(signals.y.any())
             if counts and baseline:
                 _require_variation(rows, signals)
-    check_scale("X", peak, np.float32 if data.dtype == torch.float32 else np.float64)
     if not seen.all():
         raise ValueError(
             f"X: expected observed entries in every channel, channel {int(np.argmin(seen))} has none"
         )
+    peak = float(max(np.max(high), -np.min(low)))
+    check_scale("X", peak, np.float32 if data.dtype == torch.float32 else np.float64)
     if learning and empty:
         raise ValueError("X: expected at least one count, got zeros everywhere: no event can be learned")
+    if learning and not counts and (low == high).any():
+        channel = int((low == high).argmax())
+        named = "" if names is None else f", {names[channel]!r}"
+        raise ValueError(
+            f"X: expected channels that vary, got {low[channel]:g} everywhere in channel {channel}{named}"
+        )
+
+
+def _extremes(signals: Signals) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and largest observed value of each channel."""
+    gaps = torch.zeros_like(signals.y, dtype=torch.bool) if signals.observed is None else ~signals.observed
+    lowest = signals.y.masked_fill(gaps, float("inf")).transpose(0, 1).flatten(1).amin(1)
+    highest = signals.y.masked_fill(gaps, float("-inf")).transpose(0, 1).flatten(1).amax(1)
+    return lowest.cpu().numpy(), highest.cpu().numpy()
 
 
 def _observed_channels(signals: Signals, rows: np.ndarray) -> np.ndarray:

@@ -18,7 +18,9 @@ from calepin.core.arrays import as_array
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_number, check_one_of, is_integer, is_number
 from calepin.core.random import numpy_generator
-from calepin.estimators._base import FITTED, BaseLearner
+from calepin.estimators._base import FITTED
+from calepin.estimators._labelled import RecordingLearner, peak_radius
+from calepin.estimators._recordings import read_recording
 from calepin.estimators._samples import is_stream
 from calepin.estimators._scale import Scale, scale_of
 from calepin.estimators._signals import (
@@ -83,7 +85,7 @@ class Encoding(NamedTuple):
     offset: Any
 
 
-class ConvolutionalDictionaryLearner(BaseLearner):
+class ConvolutionalDictionaryLearner(RecordingLearner):
     """Learn short filters such that each signal is a sum of a few shifted filters and a baseline.
 
     Minimises the mean over signals of ``nll(eta, x) + alpha * ||z||_1``, with the linear predictor
@@ -98,6 +100,11 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     kernel_size : int or tuple of int, default=16
         Spatial size of the filters, in samples: one number for each axis, or one for all axes. An array as
         `init` replaces the default by its own size.
+    kernel_seconds : float, optional
+        Length of the filters in seconds, in place of `kernel_size`, for signals of one axis, whose sampling
+        rate is known.
+    sampling_rate : float, optional
+        Sampling rate of the signals in Hz, if they do not say it themselves as recordings of MNE do.
     likelihood : {"gaussian", "binomial", "poisson"} or Likelihood, default="gaussian"
         Family of the data, with identity, logit or log link, or a likelihood object.
     trials : int, default=1
@@ -210,6 +217,10 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         moved. The objective is that of what is not left out.
     n_features_in_ : int
         Number of channels seen by `fit`.
+    sampling_rate_ : float or None
+        Sampling rate in Hz, of the recording or `sampling_rate`. Recordings of another rate are refused.
+    channel_names_ : tuple of str or None
+        Names of the channels of the recording. Recordings of other channels are refused.
 
     Examples
     --------
@@ -256,6 +267,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         n_components: int = 8,
         kernel_size: int | tuple[int, ...] = 16,
         *,
+        kernel_seconds: float | None = None,
+        sampling_rate: float | None = None,
         likelihood: Literal["gaussian", "binomial", "poisson"] | Likelihood = "gaussian",
         trials: int = 1,
         alpha: float | Literal["auto"] = "auto",
@@ -289,6 +302,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     ) -> None:
         self.n_components = n_components
         self.kernel_size = kernel_size
+        self.kernel_seconds = kernel_seconds
+        self.sampling_rate = sampling_rate
         self.likelihood = likelihood
         self.trials = trials
         self.alpha = alpha
@@ -334,11 +349,16 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
         Parameters
         ----------
-        X : array (n_signals, channels, *spatial), list of arrays (channels, *spatial), or iterable of batches
+        X : array (n_signals, channels, *spatial), list of arrays (channels, *spatial), recording or batches
             Signals. Those of a list may have different lengths. An array may be memory-mapped, or a dataset
             of h5py or zarr. An iterable that is no list, such as a DataLoader or a function that returns a
             generator, gives batches (n, channels, *spatial) and is iterated over once in each pass. NaN marks
             missing entries, which are not fitted.
+
+            A recording, or a list of them, says its sampling rate and channel names: Raw, Epochs and Evoked
+            of MNE (good channels of one type; NaN where annotations begin with "bad"), a DataArray of xarray
+            with a dimension "time", a DataFrame of pandas (columns are channels, the index is time), Tsd and
+            TsdFrame of pynapple (each interval of the time support is a signal).
         y : ignored
             Present for scikit-learn's conventions.
         mask : array or list of arrays of bool, of the shape of X, optional
@@ -389,7 +409,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         """Return the codes (n_signals, n_components, *positions) of signals, from the coder of `fit`.
 
         Missing entries, which are NaN or False in `mask`, are not fitted. With `debias` the codes are
-        re-fitted. For a list of signals a list of codes is returned.
+        re-fitted. For a list of signals a list of codes is returned; for a DataArray of xarray a DataArray
+        with the dimensions (signals, "component", time) of `X`.
 
         Warns
         -----
@@ -402,10 +423,13 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
     def encode(self, X: Any, *, mask: Any = None, offset: Any = None, trials: Any = None) -> Encoding:
         """Return the codes of signals, as `transform` does, and their offsets, with the baselines."""
-        codes, offsets, _ = self._code(X, offset, trials, mask)
-        if isinstance(X, list | tuple):
+        recording = read_recording(X)
+        codes, offsets, _ = self._code(recording, offset, trials, mask)
+        if isinstance(recording.signals, list | tuple):
             return Encoding(codes, offsets)
-        return Encoding(np.stack(codes), np.stack(offsets))
+        stacked = np.stack(codes)
+        label = recording.label
+        return Encoding(stacked if label is None else label(stacked, self.stride), np.stack(offsets))
 
     def inverse_transform(self, codes: Any, *, offset: Any = None, trials: Any = None) -> Any:
         """Return the means ``f^{-1}(sum_m z_m * h_m + offset)`` of signals, reconstructed from their codes.
@@ -464,9 +488,10 @@ class ConvolutionalDictionaryLearner(BaseLearner):
         self._check_parameters()
         if self.robust is None or not self._is_online() or self.rule is not None:
             raise ValueError("anomalies: expected a learner with robust and optimizer 'online'")
-        if is_stream(X):
+        recording = read_recording(X)
+        if is_stream(recording.signals):
             raise ValueError("X: expected an array or a list of signals, got a stream of batches")
-        data = self._signals(X, offset, None, mask, seed=0, reset=False, learning=False)
+        data = self._signals(recording, offset, None, mask, seed=0, reset=False, learning=False)
         alpha = self._alpha_of_fit(data, offset)
         rule = self._convolutional_rule(self._fits_baseline(offset), _axes(data), alpha, learning=False)
         assert isinstance(rule, ConvolutionalOnline)
@@ -475,7 +500,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             found |= zip(rows.tolist(), rule.losses(signals, self._filters(signals.y.dtype)), strict=True)
         limit, kernel = limit_of(list(found.values()), self.robust), self.components_.shape[2:]
         marks = [covered(found[row].windows > limit, kernel)[0].cpu().numpy() for row in range(len(found))]
-        return marks if isinstance(X, list | tuple) else np.stack(marks)
+        return marks if isinstance(recording.signals, list | tuple) else np.stack(marks)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted filters to one safetensors file, atomically.
@@ -531,7 +556,10 @@ class ConvolutionalDictionaryLearner(BaseLearner):
                 "init: expected filters (n_components, channels, *kernel_size), "
                 f"got shape {np.shape(self.init)}"
             )
-        if not self._sizes() or not all(is_integer(n) and n >= 1 for n in self._sizes()):
+        self._check_recording_parameters()
+        if self.kernel_seconds is not None:
+            self._refuse("kernel_seconds", "kernel_size")
+        elif not self._sizes() or not all(is_integer(n) and n >= 1 for n in self._sizes()):
             raise ValueError(
                 f"kernel_size: expected a positive integer or a tuple of them, got {self.kernel_size!r}"
             )
@@ -600,11 +628,16 @@ class ConvolutionalDictionaryLearner(BaseLearner):
 
     def _sizes(self) -> tuple[Any, ...]:
         """Return the sizes of a filter: one for each axis, or one for all axes."""
+        if self.kernel_seconds is not None:
+            return (self._samples_of_kernel(),)
         size = self._or_of_init("kernel_size", lambda filters: filters[2:])
         return tuple(size) if isinstance(size, tuple | list) else (size,)
 
     def _kernel(self, n_axes: int) -> tuple[int, ...]:
         sizes = self._sizes()
+        for name in ("kernel_seconds", "sampling_rate"):
+            if getattr(self, name) is not None and n_axes > 1:
+                raise ValueError(f"{name}: expected None for signals with {n_axes} spatial axes")
         if len(sizes) == 1 and not isinstance(self.kernel_size, tuple | list):
             return sizes * n_axes
         if len(sizes) != n_axes:
@@ -724,7 +757,7 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             return replace(self.rule, baseline=baseline or self.rule.baseline)
         common: dict[str, Any] = {
             "stride": self.stride,
-            "debias": max(1, min(self._sizes()) // 10) if self.debias else None,
+            "debias": peak_radius(self._sizes()) if self.debias else None,
             "n_peaks": self.n_nonzero if self.debias else None,
             "baseline": baseline,
             "centre": isinstance(self.init, str),
@@ -760,6 +793,8 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             )
         if trials is not None and not isinstance(family, Binomial):
             raise ValueError("trials: expected None unless the likelihood is binomial")
+        recording = self._read(X, reset=reset)
+        X = recording.signals
         if is_stream(X):
             return self._stream(X, offset, trials, mask, reset=reset)
         signals, dtype = check_signals(X)
@@ -777,7 +812,12 @@ class ConvolutionalDictionaryLearner(BaseLearner):
             dtype=torch.float32 if dtype == np.float32 else torch.float64,
             device=self.device,
         )
-        check_observations(data, baseline=self._fits_baseline(offset), learning=learning)
+        check_observations(
+            data,
+            baseline=self._fits_baseline(offset),
+            learning=learning,
+            names=recording.channel_names,
+        )
         return data
 
     def _stream(self, X: Any, offset: Any, trials: Any, mask: Any, *, reset: bool) -> SignalStream:
@@ -798,9 +838,13 @@ class ConvolutionalDictionaryLearner(BaseLearner):
     def _check_shapes(self, shapes: list[tuple[int, ...]], *, reset: bool) -> tuple[int, ...]:
         """Return the kernel for signals of these shapes, which are checked."""
         kernel = self._kernel(len(shapes[0]) - 1)
-        shortest = min(shapes, key=lambda shape: min(n - k for n, k in zip(shape[1:], kernel, strict=True)))
-        if any(n < k for n, k in zip(shortest[1:], kernel, strict=True)):
-            raise ValueError(f"kernel_size: expected at most the signal's size {shortest[1:]}, got {kernel}")
+        slack = [min(n - k for n, k in zip(shape[1:], kernel, strict=True)) for shape in shapes]
+        shortest = slack.index(min(slack))
+        if slack[shortest] < 0:
+            raise ValueError(
+                f"{'kernel_size' if self.kernel_seconds is None else 'kernel_seconds'}: expected at most the "
+                f"signal's size {shapes[shortest][1:]}, got {kernel} for signal {shortest}, the shortest"
+            )
         if reset:
             self.n_features_in_ = shapes[0][0]
         elif shapes[0][0] != self.n_features_in_:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from calepin.core.arguments import check_arguments
-from calepin.core.checks import check_array, check_integer
+from calepin.core.checks import check_array, check_integer, check_number
 
 __all__ = ["atom_curves", "atom_figure", "atom_tiles", "patch_shape"]
 
@@ -74,7 +74,12 @@ def atom_tiles(
 
 
 def atom_figure(
-    atoms: ArrayLike, shape: Sequence[int] | None = None, *, labels: Sequence[str] | None = None
+    atoms: ArrayLike,
+    shape: Sequence[int] | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    sampling_rate: float | None = None,
+    channel_names: Sequence[str] | None = None,
 ) -> Figure:
     """Return a figure of atoms or filters, each with its number: patches as tiles, others as curves.
 
@@ -86,7 +91,12 @@ def atom_figure(
         Shape of an atom as a patch, (h, w) or (h, w, 3). Default: a square patch if n_features is one,
         otherwise atoms are curves.
     labels : sequence of str, optional
-        A label for each atom. Default: its number, from 0, and for filters the channel.
+        A label for each atom. Default: its number, from 0. That of a filter is followed by its channel if
+        there are several.
+    sampling_rate : float, optional
+        Sampling rate in Hz of filters of one axis, which are then drawn over seconds.
+    channel_names : sequence of str, optional
+        Names of the channels of filters. Default: their numbers.
 
     Raises
     ------
@@ -102,12 +112,16 @@ def atom_figure(
     labels = list(map(str, range(len(values)))) if labels is None else list(labels)
     if len(labels) != len(values):
         raise ValueError(f"labels: expected one for each of {len(values)} atoms, got {len(labels)}")
+    check_number("sampling_rate", sampling_rate, above=0, optional=True)
+    if sampling_rate is not None and values.ndim != 3:
+        raise ValueError(f"sampling_rate: expected None for atoms of shape {values.shape}")
+    channels = _channels(values, channel_names)
     if values.ndim > 2:
-        if values.shape[1] > 1:
-            labels = [f"{label}, channel {c}" for label in labels for c in range(values.shape[1])]
+        if channels:
+            labels = [f"{label}, {channel}" for label in labels for channel in channels]
         values = values.reshape(-1, *values.shape[2:])
     if (values.ndim == 2 and shape is None and patch_shape(values.shape[1]) is None) or np.ndim(atoms) == 3:
-        return _curve_figure(values, labels)
+        return _curve_figure(values, labels, sampling_rate)
     return _tile_figure(_as_patches(values, shape), labels)
 
 
@@ -120,7 +134,19 @@ def atom_curves(atoms: ArrayLike) -> Figure:
     return _curve_figure(values, [str(i) for i in range(len(values))])
 
 
-def _curve_figure(values: NDArray[np.floating], labels: Sequence[str]) -> Figure:
+def _channels(values: NDArray[np.floating], names: Sequence[str] | None) -> list[str]:
+    """Return what to write of each channel of filters; nothing of a single one without a name."""
+    n_channels = values.shape[1] if values.ndim > 2 else 0
+    if names is None:
+        return [f"channel {c}" for c in range(n_channels)] if n_channels > 1 else []
+    if len(names) != n_channels:
+        raise ValueError(f"channel_names: expected one for each of {n_channels} channels, got {len(names)}")
+    return list(names)
+
+
+def _curve_figure(
+    values: NDArray[np.floating], labels: Sequence[str], sampling_rate: float | None = None
+) -> Figure:
     """Return curves in a grid of cells on common axes; each cell names the largest magnitude of its atom."""
     from matplotlib.collections import LineCollection
 
@@ -143,10 +169,15 @@ def _curve_figure(values: NDArray[np.floating], labels: Sequence[str]) -> Figure
     for (column, row), label, largest in zip(cells, labels, scale[:, 0], strict=True):
         _write(axes, column + 0.06, row + 0.55, label, fontsize=size, va="top", fontweight="bold")
         _write(axes, column + 0.94, row + 0.55, f"\u00b1{largest:.2g}", fontsize=size, va="top", ha="right")
-    ends = [(column + end, str(k)) for column in range(columns) for end, k in _ends(x, n_features)]
+    ends = [
+        (column + end, str(k) if sampling_rate is None else f"{k / sampling_rate:.3g}")
+        for column in range(columns)
+        for end, k in _ends(x, n_features)
+    ]
     axes.set_xticks([at for at, _ in ends], [text for _, text in ends], fontsize=size)
     axes.set(xlim=(0, columns), ylim=(-rows, 0), yticks=[])
-    axes.set_xlabel("index in the atom; the line is zero, \u00b1 gives the largest magnitude", fontsize=9)
+    axis = "index in the atom" if sampling_rate is None else "time in the atom (s)"
+    axes.set_xlabel(f"{axis}; the line is zero, \u00b1 gives the largest magnitude", fontsize=9)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
 

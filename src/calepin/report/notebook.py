@@ -32,8 +32,13 @@ def snippet(title: str, values: Mapping[str, Any], figures: Mapping[str, Figure 
     return f'<div class="calepin">{heading} {line}<div>{images}</div></div>'
 
 
-def atoms_snippet(atoms: NDArray[np.floating], name: str = "atoms") -> dict[str, Figure | NDArray]:
-    """Return a figure of the first atoms, or filters, by its caption; nothing if they cannot be drawn."""
+def atoms_snippet(
+    atoms: NDArray[np.floating], name: str = "atoms", **labels: Any
+) -> dict[str, Figure | NDArray]:
+    """Return a figure of the first atoms, or filters, by its caption; nothing if they cannot be drawn.
+
+    `labels` are the sampling rate and channel names of filters, for `atom_figure`.
+    """
     if atoms.ndim not in (2, 3, 4) or atoms[0].size > MOST_ENTRIES:
         return {}
     tiles = atoms.ndim == 4 or (atoms.ndim == 2 and patch_shape(atoms.shape[1]) is not None)
@@ -41,7 +46,7 @@ def atoms_snippet(atoms: NDArray[np.floating], name: str = "atoms") -> dict[str,
     count = str(len(atoms)) if len(shown) == len(atoms) else f"the first {len(shown)} of {len(atoms)}"
     if atoms.ndim == 2 and tiles:
         return {f"{count} {name}": atom_tiles(shown, width=WIDTH)}
-    return {f"{count} {name}": atom_figure(shown)}
+    return {f"{count} {name}": atom_figure(shown, **labels)}
 
 
 def image_snippet(image: NDArray[np.floating]) -> NDArray[np.floating]:
