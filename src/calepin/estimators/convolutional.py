@@ -73,8 +73,8 @@ _BATCH = 64
 _BATCH_ENTRIES = 2**24  # largest number of entries of a batch of codes: bounds the memory
 _UPDATES = 4  # of "adam" and "sgd" with the same codes
 _FOR_SCALE = 64  # signals from which their scale is found
-_STARTS = 4  # of learning from moments
-_TRIAL = 5  # passes of each initialisation
+_STARTS = 8  # of learning from moments
+_TRIAL = 2  # passes before half of the initialisations are given up
 _LEARNING_TOL = 1e-3  # duality gap of codes in learning: the filters move between two codings of a signal
 
 
@@ -172,10 +172,10 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
     init : {"data", "random"} or array (n_components, channels, *kernel_size), default="data"
         Initialisation of the filters: windows of the signals, Gaussian noise, or the filters themselves.
     n_init : int or "auto", default="auto"
-        Number of initialisations with `init` "data" or "random". Each is learned from for five passes, and
-        the one with the smallest objective goes on. The problem is not convex: several starts find more of
-        the patterns. "auto": four with optimizer "online", whose passes are cheap, otherwise one. Streams
-        are learned from one.
+        Number of initialisations with `init` "data" or "random". All are learned from for two passes, then
+        the half with the smaller objectives for two more, until one is left. The problem is not convex:
+        several starts find more of the patterns. "auto": eight with optimizer "online", whose passes are
+        cheap, otherwise one. Streams are learned from one.
     batch_size : int or "auto", default="auto"
         Number of signals in a mini-batch. "auto": 64, or fewer so that the codes of a batch have at most
         16 million entries.
@@ -883,11 +883,11 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             for _ in range(n_starts)
         ]
         states = [TrainState(rule.init(filters).to(self.device)) for filters in starts]
-        if len(states) == 1:
-            return states[0]
-        for state in states:
-            train(rule, data, state, max_iter=min(_TRIAL, self.max_iter))
-        return min(states, key=lambda state: state.history[-1]["objective"])
+        while len(states) > 1:
+            for state in states:
+                train(rule, data, state, max_iter=min(state.n_passes + _TRIAL, self.max_iter))
+            states = sorted(states, key=lambda state: state.history[-1]["objective"])[: -(-len(states) // 2)]
+        return states[0]
 
     def _code(
         self, X: Any, known_offset: Any, trials: Any, mask: Any
