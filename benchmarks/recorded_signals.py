@@ -1,9 +1,9 @@
 """Planted atoms in signals as they are recorded: ``python -m benchmarks.recorded_signals [SEEDS]``.
 
-20 signals of 500 samples with two smooth atoms of 36 samples, each five times in every signal with amplitude 5,
-and white noise of deviation .3. Each row is a way of recording the same signals: the largest filter error
-(over atoms, at the best shift) of ``ConvolutionalDictionaryLearner(2, 36, alpha="auto", random_state=seed)`` for
-each seed, and CPU seconds of all fits. The bar is an error of .2.
+20 signals of 500 samples with two smooth atoms of 36 samples, each five times in every signal with amplitude
+5, and white noise of deviation .3. Each row is a way of recording the same signals: the largest filter error
+(over atoms, at the best shift) of ``ConvolutionalDictionaryLearner(2, 36, alpha="auto", random_state=seed)``
+for each seed, and CPU seconds of all fits. The bar is an error of .2.
 """
 
 import sys

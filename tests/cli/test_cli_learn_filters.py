@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from calepin import ConvolutionalDictionaryLearner
 from calepin.cli import main
 from calepin.datasets import read_image, simulate_convolutional
 
@@ -117,3 +118,26 @@ def test_an_option_that_does_nothing_is_refused_by_name(counts, tmp_path, capsys
     assert status == 2
     assert f"Invalid value for {refused}: has " in said.err
     assert not (tmp_path / "f.safetensors").exists()
+
+
+def test_recorded_signals_are_learned_from_as_in_python(run, tmp_path):
+    X = simulate_convolutional(
+        6, (200,), n_components=2, kernel_size=(20,), likelihood="gaussian", noise=0.3
+    ).X + np.linspace(0, 5, 200)
+    X[0, 0, 50:60] = np.nan
+    np.save(tmp_path / "x.npy", X)
+    common = [str(tmp_path / "x.npy"), "-o", str(tmp_path / "f.safetensors"), "--force", "--json"]
+    sizes = ["--n-components", "2", "--kernel-size", "20", "--max-iter", "2", "--seed", "0"]
+    given = ["--alpha-scaled", "0.2", "--detrend", "50", "--robust", "none", "--n-init", "2", "--rank", "1"]
+    assert run("learn-filters", *common, *sizes, *given)[0] == 0
+    mine = ConvolutionalDictionaryLearner.load(tmp_path / "f.safetensors")
+    other = ConvolutionalDictionaryLearner(
+        2, 20, alpha_scaled=0.2, detrend=50, robust=None, n_init=2, max_iter=2, random_state=0
+    ).fit(X)
+    np.testing.assert_allclose(mine.components_, other.components_, atol=1e-12)
+    assert mine.alpha_ == other.alpha_
+    assert (mine.detrend, mine.robust) == (50, None)
+    for option, value in (("--detrend", "spline"), ("--robust", "much")):
+        status, _, said = run("learn-filters", *common, *sizes, option, value)
+        assert status == 2
+        assert f"{option}: expected" in said

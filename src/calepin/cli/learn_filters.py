@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +28,10 @@ EXAMPLES = [
         "calepin learn-filters counts.npy -o filters.safetensors --kernel-size 50 --likelihood binomial "
         "--trials 25 --alpha 9",
         "counts out of 25",
+    ),
+    (
+        "calepin learn-filters eeg.npy -o filters.safetensors --kernel-size 100 --rank 1 --detrend linear",
+        "channels of one source",
     ),
     ("calepin learn-filters images.npy -o filters.safetensors --kernel-size 8x8 --alpha 0.1", ""),
 ]
@@ -89,8 +93,17 @@ def learn_filters(
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(metavar="A", help="Weight of the l1 norm; has to grow with the number of trials."),
+        typer.Option(
+            metavar="A", help="Weight of the l1 norm, in the units of the signals; auto: from the signals."
+        ),
         Default(LEARNER, "alpha"),
+    ] = None,
+    alpha_scaled: Annotated[
+        float | None,
+        typer.Option(
+            metavar="F", help="Weight as a fraction of the largest correlation, in place of --alpha."
+        ),
+        Default(LEARNER, "alpha_scaled"),
     ] = None,
     nonnegative: Annotated[
         bool, typer.Option("--nonnegative", help="Keep codes nonnegative."), Default(LEARNER, "nonnegative")
@@ -119,6 +132,30 @@ def learn_filters(
         float | None,
         typer.Option(metavar="MU", help="Baseline of all signals. [default: 0; for counts it is fitted]"),
         Default(LEARNER, "offset"),
+    ] = None,
+    detrend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="Baseline of real numbers: auto, constant, linear, none, or samples between knots.",
+        ),
+        Default(LEARNER, "detrend"),
+    ] = None,
+    robust: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K", help="Deviations beyond which a window is left out as an artefact, or none."
+        ),
+        Default(LEARNER, "robust"),
+    ] = None,
+    rank: Annotated[
+        int | None,
+        typer.Option(metavar="1", help="1: filters are a pattern of the channels times a waveform."),
+    ] = None,
+    n_init: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Number of initialisations, of which the best goes on."),
+        Default(LEARNER, "n_init"),
     ] = None,
     init: Annotated[
         str | None,
@@ -161,7 +198,8 @@ def learn_filters(
     if likelihood is not Family.binomial:
         refuse({"--trials": trials}, "has an effect only with --likelihood binomial")
     if coder is FilterCoder.bcomp:
-        refuse({"--alpha": alpha}, "has no effect with --coder bcomp: --n-nonzero limits its codes")
+        unused = {"--alpha": alpha, "--alpha-scaled": alpha_scaled}
+        refuse(unused, "has no effect with --coder bcomp: --n-nonzero limits its codes")
     elif not debias:
         refuse({"--n-nonzero": n_nonzero}, "has an effect only with --coder bcomp or --debias")
     if coder in (FilterCoder.exact, FilterCoder.bcomp):
@@ -173,6 +211,7 @@ def learn_filters(
     sizes = None if kernel_size is None else parse_sizes(kernel_size, "--kernel-size")
     X = open_signals(data)
     from calepin.estimators.convolutional import ConvolutionalDictionaryLearner
+    from calepin.learning.filter_set import FilterSet
 
     start = read_init(init)
     if start is not None and not isinstance(start, str):
@@ -189,12 +228,17 @@ def learn_filters(
             likelihood=likelihood,
             trials=trials,
             alpha=alpha,
+            alpha_scaled=alpha_scaled,
             nonnegative=nonnegative,
             stride=stride,
             coder=coder,
             n_nonzero=n_nonzero,
             debias=debias,
             offset=offset,
+            detrend=None if detrend == "none" else _number_or_word("--detrend", detrend, int),
+            robust=None if robust == "none" else _number_or_word("--robust", robust, float),
+            filters=None if rank is None else FilterSet(rank=rank),
+            n_init=n_init,
             init=start,
             batch_size=batch_size,
             max_iter=max_iter,
@@ -206,6 +250,8 @@ def learn_filters(
         random_state=seed,
         verbose=not quiet,
     )
+    switched_off = {"detrend": detrend == "none", "robust": robust == "none"}
+    learner.set_params(**{name: None for name, off in switched_off.items() if off})
     fit(learner, X, output)
     learner.save(output_path)
     n_components, n_channels, *kernel = learner.components_.shape
@@ -213,6 +259,17 @@ def learn_filters(
     shape = {"n_channels": n_channels, "kernel_size": kernel}
     result = show_result(output, learner, output_path, what=what, shape=shape, unit="filters")
     write_report(report, learner, X, data, result, output)
+
+
+def _number_or_word(option: str, text: str | None, kind: type[int] | type[float]) -> Any:
+    """Return the number in a text, or the text if it is one of the words of --detrend."""
+    if text is None or (kind is int and text in ("auto", "constant", "linear")):
+        return text
+    try:
+        return kind(text)
+    except ValueError:
+        words = "auto, constant, linear, none or a number of samples" if kind is int else "a number or none"
+        raise typer.BadParameter(f"expected {words}, got {text!r}", param_hint=option) from None
 
 
 def parse_sizes(text: str, option: str) -> int | tuple[int, ...]:

@@ -31,6 +31,7 @@ from calepin.estimators._signals import (
     one_each,
     shapes_of,
 )
+from calepin.learning.filter_set import FilterSet
 from calepin.learning.filters import initial_filters
 from calepin.learning.optimizers import Optimizer
 from calepin.learning.rule import BaseRule, Rule
@@ -152,6 +153,9 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         Windows of signals are left out of learning if the logarithm of their loss lies so many deviations
         above the median over events, which artefacts do (optimizer "online"); `anomalies` finds such windows.
         None: all windows are used.
+    filters : FilterSet, optional
+        What filters are like: one pattern over the channels times one waveform, nonnegative, zero at their
+        ends, or of several sizes (`calepin.learning.FilterSet`). Default: any.
     rule : Rule, optional
         Update rule of the filters, in place of an optimiser with `gradient`. A `Convolutional` rule also
         computes the codes of `transform`.
@@ -283,6 +287,7 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         offset: float | Literal["estimate"] | None = None,
         detrend: Literal["auto", "constant", "linear"] | int | None = "auto",
         robust: float | None = 8.0,
+        filters: FilterSet | None = None,
         rule: Rule | None = None,
         gradient: GradientRule = "dec",
         n_updates: int | None = None,
@@ -318,6 +323,7 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         self.offset = offset
         self.detrend = detrend
         self.robust = robust
+        self.filters = filters
         self.rule = rule
         self.gradient = gradient
         self.n_updates = n_updates
@@ -761,6 +767,7 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             "n_peaks": self.n_nonzero if self.debias else None,
             "baseline": baseline,
             "centre": isinstance(self.init, str),
+            "filters": self.filters,
         }
         coder = self._make_coder(n_axes, alpha, learning=learning)
         if self._is_online():
@@ -869,6 +876,8 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
 
     def _fresh(self, data: Any, rule: Any, rng: np.random.Generator) -> TrainState:
         kernel = self._kernel(_axes(data))
+        if self.filters is not None:
+            self.filters.check(self._number_of_atoms(), kernel)
         online = isinstance(rule, ConvolutionalOnline)
         largest = self._scale(data, None).artefact if online and rule.robust is not None else None
         n_starts = _STARTS if self.n_init == "auto" and online else 1

@@ -5,6 +5,7 @@ from .batches import ArrayBatches as ArrayBatches
 from .batches import Batch as Batch
 from .batches import Batches as Batches
 from .batches import IterableBatches as IterableBatches
+from .filter_set import FilterSet as FilterSet
 from .filters import initial_filters as initial_filters
 from .gradients import dictionary_gradient as dictionary_gradient
 from .optimizers import CosineDecay as CosineDecay

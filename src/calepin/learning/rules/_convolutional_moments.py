@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from calepin.core.compiled import FAST, njit
+from calepin.learning.filter_set import FilterSet
 from calepin.solvers.coders.sparse_codes import SparseCodes
 
 __all__ = ["add_moments", "applied", "descend", "moments"]
@@ -87,8 +88,10 @@ def applied(S: Tensor, atoms: Tensor) -> Tensor:
     return _Product(S, atoms.shape[2:])(atoms.double())
 
 
-def descend(atoms: Tensor, S: Tensor, B: Tensor, *, n_iter: int) -> Tensor:
+def descend(atoms: Tensor, S: Tensor, B: Tensor, *, n_iter: int, filters: FilterSet | None = None) -> Tensor:
     """Return filters with a lower quadratic function, each in the unit ball, by projected gradient steps.
+
+    They belong to the set `filters`, by default any.
 
     The steps are accelerated, with a restart where they go uphill (O'Donoghue and Candes 2015). Each
     filter has its own length of step: the largest moduli of the spectra of S bound its part of the Hessian.
@@ -100,7 +103,8 @@ def descend(atoms: Tensor, S: Tensor, B: Tensor, *, n_iter: int) -> Tensor:
     h = ahead = atoms.double()
     t = 1.0
     for _ in range(n_iter):
-        new = _in_ball(ahead - step * (product(ahead) - B))
+        new = ahead - step * (product(ahead) - B)
+        new = _in_ball(new if filters is None else filters.project(new))
         move = new - h
         if float(((ahead - new) * move).sum()) > 0:
             ahead, t = new, 1.0

@@ -78,6 +78,8 @@ class Convolutional(ConvolutionalRule):
     stream : bool, default False
         Whether a pass is a part of a stream, such as a call of `partial_fit`, and not a pass over all data.
         Use is then counted over several passes if these have few events.
+    filters : FilterSet, optional
+        What filters are like. Default: any.
     gradient : {"dec", "ae-lasso", "ae-ls"}, default "dec"
         The gradient with respect to the filters, see `calepin.learning.dictionary_gradient`.
     n_updates : int, default 1
@@ -116,7 +118,7 @@ class Convolutional(ConvolutionalRule):
 
     def init(self, atoms: Any) -> ConvolutionalState:
         """Return the initial state with these filters."""
-        filters = tensor_of(atoms)
+        filters = self.admissible(tensor_of(atoms))
         return ConvolutionalState(filters, IDLE.init(filters), {})
 
     def move(self, state: ConvolutionalState, coded: Coded) -> None:
@@ -150,7 +152,7 @@ class Convolutional(ConvolutionalRule):
             gradient = along_sphere(gradient, atoms)
         move(state.memory, atoms, gradient, self.optimizer)
         with torch.no_grad():
-            atoms.copy_(unit(atoms))
+            atoms.copy_(unit(atoms) if self.filters is None else self.admissible(atoms))
 
 
 def _with_atoms(problem: Problem, atoms: Tensor) -> Problem:

@@ -17,6 +17,7 @@ from calepin.core.arguments import check_fields
 from calepin.core.checks import check_integer
 from calepin.learning.atoms import AtomSet
 from calepin.learning.batches import Batch
+from calepin.learning.filter_set import FilterSet
 from calepin.learning.filters import SPHERE, centre_, observed_of, residual_of, unit, worst_window
 from calepin.learning.rule import BaseRule, require_finite, warn_if_vanished
 from calepin.learning.rules.idle import IdleReplacement
@@ -66,6 +67,8 @@ class ConvolutionalRule(BaseRule):
     stream : bool, default False
         Whether a pass is a part of a stream, such as a call of `partial_fit`, and not a pass over all data.
         Use is then counted over several passes if these have few events.
+    filters : FilterSet, optional
+        What filters are like. Default: any.
     """
 
     coder: Coder
@@ -76,6 +79,7 @@ class ConvolutionalRule(BaseRule):
     centre: bool = False
     replace: bool = True
     stream: bool = False
+    filters: FilterSet | None = None
 
     def __post_init__(self) -> None:
         check_integer("debias", self.debias, least=0, optional=True)
@@ -127,6 +131,10 @@ class ConvolutionalRule(BaseRule):
         support = peaks(codes, self.debias, self.n_peaks)
         return refit(problem, codes, support, nonnegative=self.coder.nonnegative)
 
+    def admissible(self, atoms: Tensor) -> Tensor:
+        """Return filters of the set `filters`, of unit norm; unchanged ones if there is no such set."""
+        return atoms if self.filters is None else unit(self.filters.project(atoms))
+
     def end_pass(self, state: Any) -> dict[str, float]:
         """Centre the filters if `centre` is True, and replace idle ones if `replace` is True."""
         require_finite("filters", state.atoms)
@@ -136,6 +144,7 @@ class ConvolutionalRule(BaseRule):
         if self.replace and state.idle.usage.any():
             for j in IDLE.end_pass(state.idle, state.atoms, unit, stream=self.stream):
                 self.forget(state, j)
+        state.atoms.copy_(self.admissible(state.atoms))  # new and shifted ones
         if not self.stream:
             state.idle.usage[:] = 0
             state.idle.pool_error[:] = -1.0

@@ -111,7 +111,7 @@ class ConvolutionalOnline(ConvolutionalRule):
 
     Parameters
     ----------
-    coder, stride, debias, n_peaks, baseline, centre, replace, stream
+    coder, stride, debias, n_peaks, baseline, centre, replace, stream, filters
         As of `Convolutional`.
     forgetting : float, default 3.0
         Exponent rho of the decay (1 - 1/t)^rho of the past moments at step t. With 0 they do not decay. In a
@@ -143,7 +143,7 @@ class ConvolutionalOnline(ConvolutionalRule):
 
     def init(self, atoms: Any) -> MomentsState:
         """Return the initial state with these filters and zero moments."""
-        filters = tensor_of(atoms)
+        filters = self.admissible(tensor_of(atoms))
         return MomentsState(filters, IDLE.init(filters), *statistics.moments(filters), 0, 0, filters.clone())
 
     @torch.no_grad()
@@ -235,7 +235,7 @@ class ConvolutionalOnline(ConvolutionalRule):
         decay = self._decay(state, n_signals)
         state.S.mul_(decay).add_(S)
         state.B.mul_(decay).add_(B)
-        moved = statistics.descend(state.atoms, state.S, state.B, n_iter=self.n_updates)
+        moved = statistics.descend(state.atoms, state.S, state.B, n_iter=self.n_updates, filters=self.filters)
         state.atoms.copy_(unit(moved))
         state.n_steps += 1
         if self.horizon is None or state.n_steps <= self.horizon:  # a later pass has no new signals
