@@ -28,10 +28,11 @@ def test_a_projection_is_in_the_set_and_projecting_again_changes_nothing(filters
         assert max(np.linalg.matrix_rank(f.flatten(1).numpy(), tol=1e-9) for f in once) == 1
     if filters.nonnegative:
         assert float(once.min()) >= 0
-    if filters.sizes:
-        assert [
-            int(f.abs().sum(0).flatten(1).any(1).sum()) if f.ndim > 2 else int(f.any(0).sum()) for f in once
-        ] == [size - 2 * filters.tapered for size in filters.sizes]
+    for size, f in zip(filters.sizes or (), once, strict=bool(filters.sizes)):
+        inside = f.abs().flatten(0, -2).amax(0) > 0
+        assert int(inside.sum()) <= size - 2 * filters.tapered
+        if not filters.nonnegative:
+            assert inside.nonzero().flatten().tolist() == [(10 - size) // 2 + k for k in range(size)]
     if filters.tapered:
         assert not once[..., 0].any()
         assert not once[..., -1].any()
@@ -45,21 +46,23 @@ def test_a_projection_is_nearer_than_other_filters_of_the_set(rng):
         assert nearest < min(float((other - h).norm()) for other in others)
 
 
-def test_rank_one_finds_sources_in_noise_that_hides_them_from_filters_of_any_rank():
+def test_rank_one_finds_sources_in_noise_better_than_filters_of_any_rank():
     errors = {1: [], None: []}
     for seed in range(2):
         rng = np.random.default_rng(seed)
         patterns = rng.standard_normal((2, 8, 1))
         patterns /= np.linalg.norm(patterns, axis=1, keepdims=True)
         atoms = patterns * smooth_filters(2, (36,), random_state=rng)
-        data = simulate_convolutional(10, (800,), atoms=atoms, likelihood="gaussian", random_state=seed)
+        data = simulate_convolutional(
+            10, (800,), atoms=atoms, likelihood="gaussian", noise=0.6, random_state=seed
+        )
         for rank, found in errors.items():
             learner = ConvolutionalDictionaryLearner(2, 36, filters=FilterSet(rank=rank), random_state=seed)
             learner.fit(data.X)
             found.append(filter_error(learner.components_, atoms, max_shift=None).max())
             ranks = [np.linalg.matrix_rank(h, tol=1e-6) for h in learner.components_]
             assert ranks == [1, 1] if rank else max(ranks) > 1
-    assert max(errors[1]) < 0.45 < 0.6 < min(errors[None])
+    assert max(errors[1]) < 0.28 < 0.35 < min(errors[None])
 
 
 def test_one_dictionary_has_short_and_long_patterns():

@@ -53,13 +53,13 @@ class FilterSet:
         """
         check_arguments(FilterSet.project, locals())
         check_tensor("filters", filters)
-        if self.tapered or self.sizes is not None:
-            filters = filters * self._support(filters)
+        support = self._support(filters) if self.tapered or self.sizes is not None else 1
+        filters = filters * support
         if self.nonnegative:
             filters = filters.clamp_min(0)
         if self.rank is None:
             return filters
-        nearest = _rank_one(filters)  # of nonnegative filters it is nonnegative, but for rounding errors
+        nearest = _rank_one(filters) * support  # which rounding errors leave
         return nearest.clamp_min(0) if self.nonnegative else nearest
 
     def check(self, n_components: int, kernel: tuple[int, ...]) -> None:
