@@ -13,7 +13,7 @@ KILLS  ?= 100
 GALLERY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture fuzz lint format bench docs images release clean clean-cache
+.PHONY: help demo test torture fuzz lint ruff format bench docs images release clean clean-cache
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  	/p' $(MAKEFILE_LIST)
@@ -32,10 +32,11 @@ torture: $(VENV)/.test ## kill learners and commands $(KILLS) times at random mo
 fuzz: $(VENV)/.test ## mutated calls, command lines and files, for SECONDS on JOBS processes
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --jobs $(JOBS)
 
-lint: $(VENV)/.lint ## ruff, and pyright for the oldest and the newest Python
+lint: ruff types-$(OLDEST) types-$(NEWEST) ## ruff, and pyright for the oldest and the newest Python; all at once with -j
+
+ruff: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(MAKE) --no-print-directory -j 2 types-$(OLDEST) types-$(NEWEST)
 
 types-%: $(VENV)/.lint
 	$(BIN)/pyright --pythonversion $*

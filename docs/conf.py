@@ -109,6 +109,7 @@ html_css_files = ["calepin.css"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
 html_copy_source = False
+html_context = {"default_mode": "auto"}  # light or dark as the system is; without it the theme logs an error
 html_theme_options = {
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],

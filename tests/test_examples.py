@@ -74,6 +74,34 @@ def test_a_script_uses_public_names_alone(path):
 
 
 @everything
+def test_a_figure_is_finished_in_the_cell_that_makes_it(path):
+    """The gallery takes its figures at the end of each cell, and closes them."""
+    late = names_of_closed_figures(path.read_text())
+    assert not late, f"{path}: {sorted(late)}: the figure was made, and shown, in an earlier cell"
+
+
+def test_a_figure_that_a_later_cell_draws_into_is_found():
+    made = "fig, (a, b) = plt.subplots(1, 2)\na.plot(x)\n"
+    assert names_of_closed_figures(f"{made}# %%\nb.plot(y)\n") == {"b"}
+    assert names_of_closed_figures(f"{made}# %%\n{made}b.plot(y)\n# %%\nprint(x)\n") == set()
+
+
+def names_of_closed_figures(text: str) -> set[str]:
+    """Return the names of figures and axes that are used in a later cell than the one that makes them."""
+    closed, late = set(), set()
+    for cell in re.split(r"^# %%.*$", text, flags=re.MULTILINE):
+        tree = ast.parse(cell)
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        late |= {node.id for node in names} & (closed - bound)
+        closed -= bound
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and "plt.subplots(" in ast.unparse(node.value):
+                closed |= {one.id for one in ast.walk(node.targets[0]) if isinstance(one, ast.Name)}
+    return late
+
+
+@everything
 def test_a_script_needs_no_network_and_no_test_sets(path):
     tree = ast.parse(path.read_text())
     assert "CALEPIN_DATA" not in path.read_text(), f"{path}: expected data that are installed"

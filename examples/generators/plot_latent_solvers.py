@@ -54,7 +54,7 @@ solvers = {
     "L-BFGS": (LBFGS(), (2, 4, 8, 16, 32, 64, 128)),
     "Adam": (Adam(), (8, 16, 32, 64, 128, 256, 512, 1000)),
 }
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
 final = {}
 for name, (solver, iterations) in solvers.items():
     decode(problem, solver=solver, n_iter=2)  # not timed: the first call loads code
@@ -66,15 +66,16 @@ for name, (solver, iterations) in solvers.items():
         values.append(float(found.objective.mean()) / scale)
     final[name] = values[-1]
     colour, marker = STYLE[name]
-    left.plot(1000 * np.array(seconds), values, color=colour, marker=marker, markersize=4, label=name)
+    axes.plot(1000 * np.array(seconds), values, color=colour, marker=marker, markersize=4, label=name)
     print(f"{name}: {values[-1]:.4f} after {iterations[-1]} iterations, {1000 * seconds[-1]:.0f} ms")
-left.set(xlabel="CPU time for 50 digits (ms)", ylabel="mean objective (1: zero)", xscale="log", yscale="log")
-left.legend(frameon=False)
-left.grid(color="0.92")
+axes.set(xlabel="CPU time for 50 digits (ms)", ylabel="mean objective (1: zero)", xscale="log", yscale="log")
+axes.legend(frameon=False)
+axes.grid(color="0.92")
 
 # %%
 # Several starts: the best one of each sample is kept.
 starts = (1, 2, 4, 8, 16)
+figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
 best = {}
 for name, one, colour, marker in (
     ("ReLU network of digits", problem, "#0072B2", "o"),
@@ -82,12 +83,12 @@ for name, one, colour, marker in (
 ):
     energy = float(0.5 * one.problem.y.square().sum(1).mean())
     best[name] = [float(decode(one, n_starts=n).objective.mean()) / energy for n in starts]
-    right.plot(starts, best[name], marker=marker, color=colour, label=name)
+    axes.plot(starts, best[name], marker=marker, color=colour, label=name)
     print(f"{name}: {np.round(best[name], 3)} with {starts} starts")
-right.set(xlabel="random starts", ylabel="mean objective (1: zero)", xscale="log", ylim=(0, None))
-right.set_xticks(starts, starts)
-right.minorticks_off()
-right.legend(frameon=False)
+axes.set(xlabel="random starts", ylabel="mean objective (1: zero)", xscale="log", ylim=(0, None))
+axes.set_xticks(starts, starts)
+axes.minorticks_off()
+axes.legend(frameon=False)
 plt.show()
 
 # %%

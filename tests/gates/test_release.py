@@ -108,8 +108,9 @@ def test_the_workflow_runs_what_ci_runs():
     workflow = yaml.safe_load(text(".github/workflows/ci.yml"))
     steps = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
     there = {target for step in steps for target in re.findall(r"\bmake ([a-z-]+)", step)}
-    here = set(re.findall(r"^make ([a-z-]+)", text(".ci/run"), re.MULTILINE))
-    assert here
+    lines = re.findall(r"^make ([^#\n]*)", text(".ci/run"), re.MULTILINE)
+    here = {word for line in lines for word in line.split() if re.fullmatch(r"[a-z][a-z-]*", word)}
+    assert {"lint", "docs", "test"} <= here
     assert here <= there, f"ci.yml lacks {sorted(here - there)}"
     targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
     assert there <= targets, f"the Makefile lacks {sorted(there - targets)}"

@@ -31,8 +31,9 @@ def write_report(
         return
     from calepin.report.page import Section
 
+    titles = [axes.get_title() for axes in images.axes if axes.get_title()]  # too small on a narrow screen
     sections = [
-        Section("Images", figures={"The images, and below them an enlarged detail": images}),
+        Section("Images", figures={f"From left: {', '.join(titles)}; below, an enlarged detail": images}),
         _residual_section(scene, result),
         *_learning_sections(scene, result),
         data_section(inputs, {"noisy image": scene.observed}),
@@ -56,8 +57,8 @@ def _residual_section(scene: "Scene", result: "DenoiseResult") -> "Section":
     shown = image_snippet(np.clip(0.5 + removed / (6 * spread if spread else 1), 0, 1))
     return Section(
         "Residuals",
-        "What was removed, on a scale from black, 0, to white, 1. Outlines in it are parts of the image that "
-        "were lost.",
+        "What was removed. Outlines in it are parts of the image that were lost. Numbers are on a scale from "
+        "black, 0, to white, 1.",
         table=table,
         figures={caption: shown},
     )

@@ -8,6 +8,7 @@ from scipy import ndimage, stats
 
 from calepin.core.arguments import check_arguments
 from calepin.core.checks import pixels_of
+from calepin.core.threads import single_threaded_blas
 
 __all__ = ["estimate_noise"]
 
@@ -68,7 +69,8 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     if image.dtype.kind != "f" or not np.isfinite(image).all():
         raise ValueError(f"image: expected finite floating-point numbers, got {image.dtype}")
     image = image.astype(np.result_type(image, np.float32), copy=False)
-    levels = [_plane_level(plane, n_iter) for plane in np.moveaxis(np.atleast_3d(image), 2, 0)]
+    with single_threaded_blas():  # so narrow matrices gain nothing from threads, which wait on a busy CPU
+        levels = [_plane_level(plane, n_iter) for plane in np.moveaxis(np.atleast_3d(image), 2, 0)]
     sigma = float(np.sqrt(np.mean([level.variance for level in levels])))
     if sigma <= np.finfo(image.dtype).eps * np.abs(image).max():
         warnings.warn(
