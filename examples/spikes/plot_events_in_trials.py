@@ -31,7 +31,7 @@ trains = SpikeTrains(simulated.counts, bin_width=BIN)
 
 # %%
 # ``analyse_spikes`` does all of it: the first 60 % of the trials are for learning, the others for the test.
-# The number of events is chosen by BIC.
+# The number of events is the one with which one half of those trials predicts the other half best.
 session = analyse_spikes(trains, kernel_size=60, order=5)
 found = session.model.onsets
 for name, fit in session.fits.items():

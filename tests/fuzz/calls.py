@@ -76,6 +76,8 @@ LEFT_OUT = dict.fromkeys(
         "spikes.EventModel",
         "spikes.Events",
         "spikes.SpikeTrains",
+        "spikes.EventBands",
+        "spikes.Gain",
         "report.Curve",
         "datasets.Image",
     ],
@@ -1235,6 +1237,7 @@ add(
     ridge=0.3,
     history_ridge=0.1,
     n_iter=20,
+    n_refine=1,
 )
 add(
     "spikes.fit_event_model:onsets",
@@ -1273,10 +1276,22 @@ add(
     train=(0, 4),
     baseline=(0, 60),
     order=2,
+    likelihood=Binomial(),
     coder="fista",
     alpha=0.05,
     n_rounds=1,
     random_state=0,
+)
+add(
+    "spikes.bin_spikes",
+    spikes.bin_spikes,
+    times=np.array([0.5, 1.2]),
+    cue_times=np.array([0.0, 1.0]),
+    window=(0.0, 1.0),
+    bin_width=0.1,
+    observed=np.array([[0.0, 2.0]]),
+    cue="go",
+    unit="7",
 )
 add("spikes.join_trials", spikes.join_trials, parts=[TRAINS, TRAINS])
 add("spikes.ks_plot", spikes.ks_plot, tests={"a": spikes.ks_test(ETA, COUNTS)})
@@ -1290,6 +1305,10 @@ add(
     tests={},
     stimulus=ETA[0],
     bin_width=0.001,
+    onsets=(3.0,),
+    t0=-0.1,
+    cue="go",
+    bands={"a": np.stack([BUMP - 1, BUMP + 1])},
 )
 
 
@@ -1307,6 +1326,12 @@ def _glm() -> Any:
 @cache
 def _events() -> Any:
     return spikes.fit_event_model(TRAINS.counts, BUMP, onsets=[0, 20, 40], n_rounds=1)
+
+
+@late("spikes.event_bands")
+def _() -> Call:
+    settings = dict(n_draws=10, level=0.9, random_state=0)
+    return spikes.event_bands, dict(model=_events(), counts=TRAINS.counts, **settings)
 
 
 for method in ("predictor", "mean"):

@@ -1,6 +1,7 @@
 """Figures of spikes show the spikes, events and distances they are given."""
 
 import numpy as np
+import pytest
 
 from calepin.spikes import ks_test, simulate_spikes
 from calepin.spikes.figures import Events, filter_panels, ks_plot, spike_figure
@@ -17,7 +18,7 @@ def test_the_ks_plot_has_quantiles_the_diagonal_and_its_bounds():
     assert np.subtract(*(np.asarray(bound.get_ydata()) for bound in (upper, lower)))[0] == 2 * TEST.band
 
 
-def test_every_spike_and_every_event_is_drawn_in_milliseconds():
+def test_every_spike_and_every_event_is_drawn_in_seconds():
     figure = spike_figure(
         COUNTS,
         events={"a": Events([10, 50], [1.0, 2.0]), "b": Events([70], [1.0])},
@@ -29,10 +30,10 @@ def test_every_spike_and_every_event_is_drawn_in_milliseconds():
     )
     raster, stimulus, events, filters, ks = figure.axes
     assert len(raster.lines[0].get_xdata()) == COUNTS.sum()
-    assert np.max(np.asarray(stimulus.lines[0].get_xdata())) == 598
+    assert np.max(np.asarray(stimulus.lines[0].get_xdata())) == pytest.approx(0.598)
     assert [len(c.get_segments()) for c in events.collections] == [2, 1]  # pyright: ignore[reportAttributeAccessIssue]
-    assert events.get_xlabel() == "time (ms)"
-    assert np.max(np.asarray(filters.lines[0].get_xdata())) == 38
+    assert events.get_xlabel() == "time (s)"
+    assert np.max(np.asarray(filters.lines[0].get_xdata())) == pytest.approx(0.038)
     assert ks.get_xlabel() == "uniform quantile"
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in (events, filters, ks))
 

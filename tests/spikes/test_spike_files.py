@@ -110,6 +110,10 @@ def test_units_of_nwb_are_binned_around_trials(nwb_file):
     assert read.counts[1, 2] == 2
     cued = read_nwb_spikes(nwb_file, unit=7, bin_width=0.01, align="cue", window=(-0.1, 0.1))
     assert cued.counts.shape == (2, 20)
+    assert (cued.t0, cued.cue, cued.unit, cued.mask) == (-0.1, "cue", "7", None)
+    np.testing.assert_allclose(cued.cue_times, [0.01, 2.6])
+    np.testing.assert_allclose(cued.seconds([0, 10]), [-0.1, 0], atol=1e-12)
+    np.testing.assert_allclose(cued.recorded([10]), [[0.01], [2.6]])
     assert [np.flatnonzero(row).tolist() for row in cued.counts] == [[9, 10], [0, 9]]
     assert read_nwb_spikes(nwb_file, unit=8, bin_width=0.1).counts[0, 5 - 1 :].sum() == 0
 
@@ -133,6 +137,26 @@ def test_what_an_nwb_file_lacks_is_named(nwb_file, tmp_path):
     path.write_bytes(b"no")
     with pytest.raises(FileFormatError, match="is not a readable NWB file"):
         read_nwb_spikes(path)
+
+
+def test_what_was_not_observed_is_no_silence(tmp_path):
+    pynwb = pytest.importorskip("pynwb")
+    file = pynwb.NWBFile("a test", "calepin", datetime(2026, 1, 1, tzinfo=UTC))
+    file.add_unit(id=1, spike_times=[0.05, 0.35, 1.05], obs_intervals=[[0.0, 0.3], [0.95, 1.2]])
+    file.add_unit(id=2, spike_times=[0.05, 0.35, 1.05], obs_intervals=[[7.0, 8.0]])
+    for start in (0.0, 1.0, 2.0):
+        file.add_trial(start_time=start, stop_time=start + 0.4)
+    with pynwb.NWBHDF5IO(tmp_path / "a.nwb", "w") as io:
+        io.write(file)
+    with pytest.warns(UserWarning, match="1 of 3 trials are outside the observed intervals"):
+        trains = read_nwb_spikes(tmp_path / "a.nwb", unit=1, bin_width=0.1)
+    np.testing.assert_array_equal(trains.cue_times, [0, 1])
+    np.testing.assert_array_equal(trains.mask, [[True, True, True, False], [True, True, False, False]])
+    np.testing.assert_array_equal(trains.counts, [[1, 0, 0, 0], [1, 0, 0, 0]])  # 0.35 s was not observed
+    with pytest.raises(
+        ValueError, match="observed: expected a trial within the observed intervals, got none"
+    ):
+        read_nwb_spikes(tmp_path / "a.nwb", unit=2, bin_width=0.1)
 
 
 def test_names_of_variables_are_listed_in_one_short_line():

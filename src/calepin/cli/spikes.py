@@ -12,9 +12,9 @@ from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 from calepin.cli.report import ReportOut, data_section, save_report
 
 if TYPE_CHECKING:
-    from calepin.report.page import Section
-    from calepin.spikes.files import SpikeTrains
+    from calepin.report.page import Section, Table
     from calepin.spikes.session import SpikeSession
+    from calepin.spikes.trains import SpikeTrains
 
 __all__ = ["EXAMPLES", "spikes"]
 
@@ -28,9 +28,24 @@ EXAMPLES = [
     ("calepin spikes session.nwb -o unit.safetensors --unit 7 --align cue_time --window -0.5:1.5", ""),
 ]
 
-FIT_COLUMNS = ("", "size", "deviance", "AIC", "bits/spike", "KS", "95 % bound")
+FIT_COLUMNS = (
+    "",
+    "size",
+    "deviance (training)",
+    "AIC (training)",
+    "bits/spike ({})",
+    "KS ({})",
+    "95 % bound",
+)
 ANALYSIS = "calepin.spikes.session:analyse_spikes"
 NWB = "calepin.spikes.files:read_nwb_spikes"
+
+
+class Family(StrEnum):
+    """Distribution of the count in a bin."""
+
+    binomial = "binomial"
+    poisson = "poisson"
 
 
 class Coder(StrEnum):
@@ -60,12 +75,14 @@ def spikes(
     ] = None,
     kernel_size: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Length of the filter in bins."),
+        typer.Option(
+            metavar="N", help="Length of the filter in bins. [default: largest held-out likelihood]"
+        ),
         Default(ANALYSIS, "kernel_size"),
     ] = None,
     n_events: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Largest number of events in a trial. [default: smallest BIC]"),
+        typer.Option(metavar="N", help="Number of events in a trial. [default: largest held-out likelihood]"),
         Default(ANALYSIS, "n_events"),
     ] = None,
     train: Annotated[
@@ -87,6 +104,11 @@ def spikes(
         int | None,
         typer.Option(metavar="N", help="Bins of history. [default: smallest AIC of 5 to 40]"),
         Default(ANALYSIS, "order"),
+    ] = None,
+    likelihood: Annotated[
+        Family | None,
+        typer.Option(help="Family of the counts. [default: binomial, unless over 1 % of bins have several]"),
+        Default(ANALYSIS, "likelihood"),
     ] = None,
     coder: Annotated[
         Coder | None, typer.Option(help="How events are found."), Default(ANALYSIS, "coder")
@@ -134,8 +156,9 @@ def spikes(
     """Learn the events that a neuron responds to from its spikes in repeated trials.
 
     The events are the same in all trials: one filter at unknown onsets, with unknown amplitudes. Each trial
-    has its own history. Held-out trials test the goodness of fit, and that of a regression (GLM) on history
-    and on the velocity of the stimulus, if the file has one. Bits per spike are a gain over a constant rate.
+    has its own history. The first line says whether the events predict held-out trials better than a constant
+    rate, and than history alone. A regression (GLM) on history, and on the velocity of the stimulus if the
+    file has one, is tested beside them. Bits per spike are a gain over a constant rate.
     """
     from calepin.core.progress import progress_bar
 
@@ -143,8 +166,10 @@ def spikes(
     if coder is Coder.pursuit:
         refuse({"--alpha": alpha}, "has no effect with --coder pursuit")
     data = _read(files, variable, unit, bin_width, align, window)
+    from calepin.likelihoods import Binomial, Poisson
     from calepin.spikes.session import analyse_spikes
 
+    families = {None: None, Family.binomial: Binomial(), Family.poisson: Poisson()}
     begun = time.perf_counter()
     with progress_bar("spikes", total=1, shown=not quiet) as bar:
         session = analyse_spikes(
@@ -155,6 +180,7 @@ def spikes(
                 train=_pair(train, int, "--train"),
                 baseline=_pair(baseline, int, "--baseline"),
                 order=order,
+                likelihood=families[likelihood],
                 coder=coder,
                 alpha=alpha,
                 n_rounds=n_rounds,
@@ -191,24 +217,49 @@ def _sections(session: "SpikeSession") -> list["Section"]:
 
     model = session.model
     names = [name for name, fit in session.fits.items() if fit.test.statistic > fit.test.band]
-    alert = f"Rejected by the KS test at 5 %: {', '.join(names)}." if names else ""
-    events = [(i + 1, *event) for i, event in enumerate(zip(model.onsets, model.amplitudes, strict=True))]
+    alert = "" if session.has_events else f"{session.verdict}. "
+    alert += f"Rejected by the KS test at 5 %: {', '.join(names)}." if names else ""
+    tested = _tested(session)
     sections = [
         Section(
             "Goodness of fit",
-            "Deviance and AIC on the training trials; bits per spike, a gain over a constant rate, and the "
-            "Kolmogorov-Smirnov distance of rescaled intervals on the test trials.",
+            f"{session.verdict}. Deviance and AIC on the training trials; on the {tested} trials bits per "
+            "spike, a gain over a constant rate, and the Kolmogorov-Smirnov distance of rescaled intervals.",
             alert,
-            table=Table(FIT_COLUMNS, _fit_rows(session)),
-            figures={"Spikes, events, filter and KS plot": session_figure(session)},
+            table=Table(_fit_columns(session), _fit_rows(session)),
+            figures={"Spikes, events, filter with its 95 % band, and KS plot": session_figure(session)},
         ),
-        Section("Events", table=Table(("event", "onset (bins)", "amplitude"), events)),
+        Section("Events", table=_event_table(session)),
     ]
     if len(model.history):
         curve = Curve(np.arange(1, len(model.history) + 1), model.history)
         figure = curves({"history": curve}, xlabel="bins after a spike", ylabel="effect on the predictor")
         sections.append(Section("History", figures={"Effect of a spike on the bins after it": figure}))
     return sections
+
+
+def _event_table(session: "SpikeSession") -> "Table":
+    """Return the events: onset (in seconds after the cue if bins have a width), amplitude and its band."""
+    from calepin.report.page import Table
+
+    model, data = session.model, session.data
+    timed = data.bin_width is not None
+    onsets = data.seconds(model.onsets) if timed else model.onsets
+    columns = ["event", f"onset ({'s after the cue' if timed else 'bins'})", "amplitude"]
+    rows = [[i + 1, *event] for i, event in enumerate(zip(onsets, model.amplitudes, strict=True))]
+    if session.bands is not None:
+        columns += ["95 % from", "to"]
+        rows = [[*row, *band] for row, band in zip(rows, session.bands.amplitudes.T.tolist(), strict=True)]
+    return Table(columns, rows)
+
+
+def _tested(session: "SpikeSession") -> str:
+    """Return which trials test the goodness of fit."""
+    return "training" if session.gain.low is None else "test"
+
+
+def _fit_columns(session: "SpikeSession") -> list[str]:
+    return [name.format(_tested(session)) for name in FIT_COLUMNS]
 
 
 def _read(
@@ -219,7 +270,8 @@ def _read(
     align: str | None,
     window: str | None,
 ) -> "SpikeTrains":
-    from calepin.spikes.files import join_trials, read_nwb_spikes, read_spikes
+    from calepin.spikes.files import read_nwb_spikes, read_spikes
+    from calepin.spikes.trains import join_trials
 
     kinds = {file.suffix.lower() for file in files}
     if ".mat" not in kinds:
@@ -255,14 +307,20 @@ def _show(output: Output, session: "SpikeSession") -> None:
     data, model = session.data, session.model
     n_trials, n_bins = data.counts.shape
     width = "" if data.bin_width is None else f" of {1000 * data.bin_width:g} ms"
+    named = "" if data.unit is None else f"unit {data.unit}: "
     output.line(
+        f"{named}{session.verdict}\n{session.fit_verdict}\n"
         f"{n_trials} trials ({session.n_train} for training) of {n_bins} bins{width}, "
         f"{int(data.counts.sum())} spikes, {type(session.likelihood).__name__}\n"
-        f"{len(model.onsets)} events, {len(model.history)} bins of history, baseline {model.baseline:.3f}"
+        f"{len(model.history)} bins of history, filter of {len(model.filter)} bins, "
+        f"baseline {model.baseline:.3f}"
     )
+    if data.bin_width is not None:
+        onsets = ", ".join(f"{onset:.3f}" for onset in data.seconds(model.onsets))
+        output.line(f"onsets in seconds after {data.cue or 'time zero of the trials'}: {onsets}")
     formats = ("", "d", ".1f", ".1f", ".3f", ".4f", ".4f")
     rows = [[format(*cell) for cell in zip(row, formats, strict=True)] for row in _fit_rows(session)]
-    output.table(FIT_COLUMNS, rows)
+    output.table(_fit_columns(session), rows)
 
 
 def _fit_rows(session: "SpikeSession") -> list[tuple[Any, ...]]:

@@ -1,3 +1,6 @@
+from .bands import EventBands as EventBands
+from .bands import event_bands as event_bands
+from .binning import bin_spikes as bin_spikes
 from .events import EventModel as EventModel
 from .events import fit_event_model as fit_event_model
 from .figures import (
@@ -16,12 +19,6 @@ from .figures import (
     spike_figure as spike_figure,
 )
 from .files import (
-    SpikeTrains as SpikeTrains,
-)
-from .files import (
-    join_trials as join_trials,
-)
-from .files import (
     read_nwb_spikes as read_nwb_spikes,
 )
 from .files import (
@@ -38,7 +35,10 @@ from .history import select_order as select_order
 from .rescaling import KSTest as KSTest
 from .rescaling import ks_test as ks_test
 from .rescaling import rescaled_intervals as rescaled_intervals
+from .session import Gain as Gain
 from .session import ModelFit as ModelFit
 from .session import SpikeSession as SpikeSession
 from .session import analyse_spikes as analyse_spikes
 from .simulate import simulate_spikes as simulate_spikes
+from .trains import SpikeTrains as SpikeTrains
+from .trains import join_trials as join_trials

@@ -41,9 +41,10 @@ from calepin.solvers.proximal import FISTA
 from calepin.solvers.solve import solve
 from calepin.spikes.glm import GLMFit
 from calepin.spikes.goodness import check_counts, moments
-from calepin.spikes.history import HISTORY_RIDGE, SpikeGLM, check_trials, fit_spike_glm
+from calepin.spikes.history import HISTORY_RIDGE, SpikeGLM, fit_spike_glm, observed_counts
+from calepin.spikes.refine import moved_onsets
 
-__all__ = ["Coder", "EventModel", "fit_event_model", "link", "shifted"]
+__all__ = ["Coder", "EventModel", "event_path", "fit_event_model", "link", "shifted", "spread"]
 
 Floats = NDArray[np.float64]
 Coder = Literal["fista", "pursuit"]
@@ -51,6 +52,8 @@ KIND = "event model"
 CODER: Coder = "fista"
 ALPHA = 0.05
 N_ROUNDS = 3
+FILTER_RIDGE = 0.3
+_NEVER = -60.0  # predictor of a bin without spikes, whatever the drive
 _PATIENCE = 3  # stop after so many events in a row that do not lower the criterion
 
 
@@ -70,6 +73,8 @@ class EventModel:
         Baseline, amplitudes (as its stimulus) and history, with standard errors and log-likelihood.
     n_bins
         Bins of a trial.
+    bin_width, t0
+        Width of a bin, and start of the first one after the cue, in seconds; the width is None if unknown.
     """
 
     filter: Floats
@@ -77,6 +82,8 @@ class EventModel:
     code: Floats
     glm: SpikeGLM
     n_bins: int
+    bin_width: float | None = None
+    t0: float = 0.0
 
     @property
     def baseline(self) -> float:
@@ -97,6 +104,19 @@ class EventModel:
     def log_likelihood(self) -> float:
         """Log-likelihood of the training trials."""
         return self.glm.fit.log_likelihood
+
+    @property
+    def onset_times(self) -> Floats:
+        """Onsets in seconds after the cue, (n_events,).
+
+        Raises
+        ------
+        ValueError
+            The width of the bins is not known.
+        """
+        if self.bin_width is None:
+            raise ValueError("bin_width: expected the width of a bin in seconds, got None")
+        return self.t0 + self.bin_width * self.onsets
 
     @property
     def drive(self) -> Floats:
@@ -123,6 +143,8 @@ class EventModel:
         }
         parameters = {
             "n_bins": self.n_bins,
+            "bin_width": self.bin_width,
+            "t0": self.t0,
             "order": len(self.history),
             "likelihood": "poisson" if isinstance(likelihood, Poisson) else "binomial",
             "trials": None if isinstance(likelihood, Poisson) else int(likelihood.trials),
@@ -150,7 +172,8 @@ class EventModel:
             )
             a, x, g = np.split(fit.coefficients, [1, len(fit.coefficients) - parameters["order"]])
             glm = SpikeGLM(float(a[0]), x, g, fit, likelihood)
-            return cls(arrays["filter"], arrays["onsets"], arrays["code"], glm, parameters["n_bins"])
+            time = parameters.get("bin_width"), parameters.get("t0", 0.0)  # files of version 0.2 lack them
+            return cls(arrays["filter"], arrays["onsets"], arrays["code"], glm, parameters["n_bins"], *time)
 
 
 @dataclass(frozen=True)
@@ -165,6 +188,7 @@ class _Settings:
     ridge: float
     history_ridge: float
     n_iter: int
+    mask: NDArray[np.bool_] | None
 
 
 def fit_event_model(
@@ -180,9 +204,11 @@ def fit_event_model(
     n_rounds: int = N_ROUNDS,
     alpha: float = ALPHA,
     window: int | None = None,
-    ridge: float = 0.3,
+    ridge: float = FILTER_RIDGE,
     history_ridge: float = HISTORY_RIDGE,
     n_iter: int = 300,
+    n_refine: int = 0,
+    mask: NDArray[np.bool_] | None = None,
     callback: Callable[[int], None] | None = None,
 ) -> EventModel:
     """Return the filter, onsets and amplitudes of events, learned from spike trains of one neuron.
@@ -218,6 +244,11 @@ def fit_event_model(
         See `calepin.spikes.fit_spike_glm`.
     n_iter : int, default 300
         Iterations of coder "fista".
+    n_refine : int, default 0
+        After the rounds, how often onsets are moved bin by bin to where the likelihood is largest, and all
+        else is refitted.
+    mask : bool array of shape (n_trials, n_bins), optional
+        True where a bin was observed; by default all.
     callback : callable, optional
         Called with the number of finished rounds.
 
@@ -227,7 +258,7 @@ def fit_event_model(
         A kernel longer than a trial, no spikes, no counts, settings out of range, or no event found.
     """
     check_arguments(fit_event_model, locals())
-    y = check_trials(counts)
+    y = observed_counts(counts, mask)
     likelihood = Binomial() if likelihood is None else likelihood
     check_counts(y, likelihood=likelihood, name="counts")
     if isinstance(likelihood, Binomial) and isinstance(likelihood.trials, torch.Tensor):
@@ -244,9 +275,14 @@ def fit_event_model(
         ridge,
         history_ridge,
         n_iter,
+        mask,
     )
-    _check_settings(settings, n_rounds)
-    base = link(float(y.mean()), likelihood) if baseline is None else baseline
+    _check_settings(settings, n_rounds, n_refine)
+    base = (
+        link(float(y.mean(where=True if mask is None else mask)), likelihood)
+        if baseline is None
+        else baseline
+    )
     model = None
     for done in range(n_rounds):
         model = _round(y, h, base, model, settings)
@@ -254,6 +290,8 @@ def fit_event_model(
         if callback is not None:
             callback(done + 1)
     assert model is not None
+    for _ in range(n_refine if onsets is None else 0):
+        model = _refined(y, model, settings)
     return model
 
 
@@ -284,24 +322,59 @@ def _round(y: Floats, h: Floats, base: float, before: EventModel | None, setting
     return EventModel(h, onsets, code, glm, y.shape[1])
 
 
+def _refined(y: Floats, model: EventModel, settings: _Settings) -> EventModel:
+    """Move onsets to where the likelihood is largest, update the filter, and refit."""
+    onsets = moved_onsets(
+        y,
+        model.predictor(y),
+        model.filter,
+        model.onsets,
+        model.amplitudes,
+        reach=max(1, settings.window // 4),
+        likelihood=settings.likelihood,
+        mask=settings.mask,
+    )
+    onsets, glm = _refit(y, model.filter, onsets, None, settings)
+    h = _improved(y, model.filter, onsets, glm, settings)
+    onsets, glm = _refit(y, h, onsets, glm, settings)
+    return EventModel(h, onsets, model.code, glm, y.shape[1])
+
+
 def _sparse_code(y: Floats, h: Floats, base: float, settings: _Settings) -> Floats:
     """Minimise the negative log-likelihood of the sum over trials plus the l1 norm, over codes >= 0."""
-    problem, likelihood = _summed(y, h, base, settings.likelihood)
+    problem, likelihood = _summed(y, h, base, settings)
     step = "backtracking" if isinstance(likelihood, Poisson) else None
     solver = FISTA(NonNegativeL1(settings.alpha * len(y)), step)
     return solve(problem, solver, n_iter=settings.n_iter).z[0, 0].numpy()
 
 
-def _summed(
-    y: Floats, h: Floats, base: float, likelihood: Binomial | Poisson
-) -> tuple[Problem, Binomial | Poisson]:
+def _summed(y: Floats, h: Floats, base: float, settings: _Settings) -> tuple[Problem, Binomial | Poisson]:
     """Return the problem of the sum over trials: binomial with more trials, or Poisson with a higher rate."""
     dictionary = ConvDictionary(torch.from_numpy(h).view(1, 1, -1), signal_shape=(y.shape[1],))
     total = torch.from_numpy(y.sum(0)).view(1, 1, -1)
-    if isinstance(likelihood, Poisson):
-        return Problem(dictionary, likelihood, total, base + float(np.log(len(y)))), likelihood
-    summed = Binomial(len(y) * int(likelihood.trials))
+    if settings.mask is not None:
+        return _summed_observed(dictionary, total, base, settings.mask, settings.likelihood)
+    if isinstance(settings.likelihood, Poisson):
+        problem = Problem(dictionary, settings.likelihood, total, base + float(np.log(len(y))))
+        return problem, settings.likelihood
+    summed = Binomial(len(y) * int(settings.likelihood.trials))
     return Problem(dictionary, summed, total, base), summed
+
+
+def _summed_observed(
+    dictionary: ConvDictionary,
+    total: torch.Tensor,
+    base: float,
+    mask: NDArray[np.bool_],
+    likelihood: Binomial | Poisson,
+) -> tuple[Problem, Binomial | Poisson]:
+    """Return the problem where the number of observed trials differs from bin to bin."""
+    n = torch.from_numpy(mask.sum(0).astype(np.float64)).view(1, 1, -1)
+    offset = torch.where(n > 0, base, _NEVER)  # a bin that no trial observed says nothing
+    if isinstance(likelihood, Poisson):
+        return Problem(dictionary, likelihood, total, offset + n.clamp_min(1).log()), likelihood
+    summed = Binomial(n.clamp_min(1) * int(likelihood.trials))
+    return Problem(dictionary, summed, total, offset), summed
 
 
 def _peaks(code: Floats, settings: _Settings) -> NDArray[np.intp]:
@@ -318,7 +391,7 @@ def _peaks(code: Floats, settings: _Settings) -> NDArray[np.intp]:
 
 def _pursue(y: Floats, h: Floats, base: float, settings: _Settings) -> Floats:
     """Add events one by one where the filter correlates most with the residual; refit all after each."""
-    problem, likelihood = _summed(y, h, base, settings.likelihood)
+    problem, likelihood = _summed(y, h, base, settings)
     most = settings.n_events or -(-problem.operator.in_shape[1] // (settings.window + 1))
     code = convolutional_pursuit(
         problem.y,
@@ -338,9 +411,10 @@ def _refit_some(
         return _refit(y, h, candidates, glm, settings)
     best = None
     waited = 0
+    n_observed = y.size if settings.mask is None else int(settings.mask.sum())
     for n in range(1, len(candidates) + 1):
         onsets, glm = _refit(y, h, candidates[:n], glm, settings)
-        if best is None or _bic(glm, y) < _bic(best[1], y):
+        if best is None or _bic(glm, n_observed) < _bic(best[1], n_observed):
             best, waited = (onsets, glm), 0
         else:
             waited += 1
@@ -350,8 +424,40 @@ def _refit_some(
     return best
 
 
-def _bic(glm: SpikeGLM, y: Floats) -> float:
-    return len(glm.stimulus) * float(np.log(y.size)) - 2 * glm.fit.log_likelihood
+def event_path(
+    model: EventModel,
+    counts: Floats,
+    held_out: Floats,
+    *,
+    window: int,
+    most: int | None = None,
+    mask: NDArray[np.bool_] | None = None,
+    held_out_mask: NDArray[np.bool_] | None = None,
+) -> list[float]:
+    """Return the log-likelihood of held-out trials with 0, 1, 2, ... events, as far as it rises.
+
+    The filter is that of the model, the events are the highest peaks of its code, and all else is refitted to
+    `counts`. The last values are those of `_PATIENCE` events that did not help.
+    """
+    likelihood, order = model.glm.likelihood, len(model.history)
+    settings = _Settings(
+        most, order, CODER, None, likelihood, ALPHA, window, FILTER_RIDGE, HISTORY_RIDGE, 0, mask
+    )
+    glm = fit_spike_glm(counts, order=order, likelihood=likelihood, mask=mask)
+    given = {"likelihood": likelihood, "mask": held_out_mask}
+    values = [moments(glm.predictor(held_out), held_out, **given)[0]]
+    candidates = _peaks(model.code, settings)
+    for n in range(1, len(candidates) + 1):
+        drive = shifted(model.filter, np.sort(candidates[:n]), counts.shape[1])
+        glm = fit_spike_glm(counts, drive, order=order, likelihood=likelihood, ridge=1e-6, mask=mask)
+        values.append(moments(glm.predictor(held_out, drive), held_out, **given)[0])
+        if len(values) - 1 - int(np.argmax(values)) >= _PATIENCE:
+            break
+    return values
+
+
+def _bic(glm: SpikeGLM, n: int) -> float:
+    return len(glm.stimulus) * float(np.log(n)) - 2 * glm.fit.log_likelihood
 
 
 def _refit(
@@ -369,6 +475,7 @@ def _refit(
             history_ridge=settings.history_ridge,
             start=start,
             names=[f"event at {onset}" for onset in onsets],
+            mask=settings.mask,
         )
         if settings.onsets is not None or (glm.stimulus > 0).all():
             return onsets, glm
@@ -380,22 +487,29 @@ def _refit(
 def _improved(y: Floats, h: Floats, onsets: NDArray[np.intp], glm: SpikeGLM, settings: _Settings) -> Floats:
     """Return the filter after one Newton step that does not lower the likelihood, at unit norm."""
     n_bins, kernel = y.shape[1], len(h)
-    spread = np.zeros((n_bins, kernel))  # matrix that maps the filter to the predictor
-    for onset, amplitude in zip(onsets, glm.stimulus, strict=True):
-        lags = np.arange(min(kernel, n_bins - onset))
-        spread[onset + lags, lags] += amplitude
+    moves = spread(onsets, glm.stimulus, kernel, n_bins)
     eta = glm.predictor(y, shifted(h, onsets, n_bins))
-    value, mean, weight = moments(eta, y, likelihood=settings.likelihood)
+    given = {"likelihood": settings.likelihood, "mask": settings.mask}
+    value, mean, weight = moments(eta, y, **given)
     with single_threaded_blas():
-        information = (spread.T * weight.sum(0)) @ spread
+        information = (moves.T * weight.sum(0)) @ moves
         damping = settings.ridge * max(np.trace(information) / kernel, np.finfo(float).tiny)
-        step = np.linalg.solve(information + damping * np.eye(kernel), spread.T @ (y - mean).sum(0))
+        step = np.linalg.solve(information + damping * np.eye(kernel), moves.T @ (y - mean).sum(0))
     for _ in range(30):
-        if moments(eta + spread @ step, y, likelihood=settings.likelihood)[0] >= value:
+        if moments(eta + moves @ step, y, **given)[0] >= value:
             break
         step = step / 2
     moved = h + step
     return moved / np.linalg.norm(moved)
+
+
+def spread(onsets: NDArray[np.intp], amplitudes: Floats, kernel: int, n_bins: int) -> Floats:
+    """Return the matrix (n_bins, kernel) that maps the filter to the predictor."""
+    matrix = np.zeros((n_bins, kernel))
+    for onset, amplitude in zip(onsets, amplitudes, strict=True):
+        lags = np.arange(min(kernel, n_bins - onset))
+        matrix[onset + lags, lags] += amplitude
+    return matrix
 
 
 def link(mean: float, likelihood: Binomial | Poisson) -> float:
@@ -422,12 +536,13 @@ def _check_onsets(onsets: ArrayLike, n_bins: int) -> NDArray[np.intp]:
     return np.unique(t).astype(np.intp)
 
 
-def _check_settings(settings: _Settings, n_rounds: int) -> None:
+def _check_settings(settings: _Settings, n_rounds: int, n_refine: int) -> None:
     check_one_of("coder", settings.coder, get_args(Coder))
     check_integer("n_rounds", n_rounds)
     check_integer("n_events", settings.n_events, optional=True)
     check_integer("window", settings.window, least=0)
     check_integer("n_iter", settings.n_iter)
+    check_integer("n_refine", n_refine, least=0)
     check_number("alpha", settings.alpha, above=0)
     check_number("ridge", settings.ridge, above=0)
     check_number("history_ridge", settings.history_ridge, least=0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from calepin.spikes.session import SpikeSession
 __all__ = ["Events", "filter_panels", "ks_plot", "session_figure", "spike_figure"]
 
 MOST_TRIALS = 100  # a raster of more trials would be a gray area
+CUE_COLOUR = "#D55E00"
 FILTER_LABEL = "change of the predictor"
 
 
@@ -39,16 +41,26 @@ def ks_plot(tests: Mapping[str, KSTest]) -> Figure:
 
 
 def session_figure(session: SpikeSession) -> Figure:
-    """Return a figure of a session: raster, stimulus, events, filter and KS plot."""
+    """Return a figure of a session: raster, stimulus, events, filter with its 95 % band, and KS plot.
+
+    Times are in seconds after the cue, which a line marks. The KS plot is that of the held-out trials.
+    """
     check_arguments(session_figure, locals())
-    return spike_figure(
-        session.data.counts,
+    data, bands = session.data, session.bands
+    figure = spike_figure(
+        data.counts,
         events={"events": Events(session.model.onsets, session.model.amplitudes)},
         filters={"events": session.model.filter},
         tests={name: fit.test for name, fit in session.fits.items()},
-        stimulus=session.data.stimulus,
-        bin_width=session.data.bin_width,
+        stimulus=data.stimulus,
+        bin_width=data.bin_width,
+        t0=data.t0,
+        cue=data.cue,
+        bands={} if bands is None else {"events": bands.filter},
+        mask=data.mask,
     )
+    figure.suptitle(("" if data.unit is None else f"unit {data.unit}: ") + session.verdict, fontsize=9)
+    return figure
 
 
 def filter_panels(panels: Mapping[str, Mapping[str, ArrayLike]], *, n_columns: int = 3) -> Figure:
@@ -83,6 +95,10 @@ def spike_figure(
     stimulus: NDArray[np.floating] | None = None,
     bin_width: float | None = None,
     onsets: Sequence[float] | None = None,
+    t0: float = 0.0,
+    cue: str | None = None,
+    bands: Mapping[str, ArrayLike] | None = None,
+    mask: NDArray[np.bool_] | None = None,
 ) -> Figure:
     """Return a figure of one unit: raster, stimulus, events, filters and KS plot.
 
@@ -98,6 +114,14 @@ def spike_figure(
         Seconds; None labels the axes in bins.
     onsets
         True onsets in bins, drawn as lines.
+    t0
+        Start of the first bin in seconds after the cue, which is marked by a line if it is within the trial.
+    cue
+        Name of the cue.
+    bands
+        Lower and upper bounds (2, kernel) of filters, by the names of `filters`.
+    mask
+        True where a bin was observed, (n_trials, n_bins): other bins are grey.
     """
     check_arguments(spike_figure, locals())
     check_array("counts", counts, ndim=2)
@@ -107,30 +131,50 @@ def spike_figure(
     _check_members("tests", tests, KSTest)
     _check_members("events", events, Events)
     _check_filters("filters", filters)
-    unit, label = (1, "(bins)") if bin_width is None else (1000 * bin_width, "(ms)")
+    check_number("t0", t0)
+    width, first, label = (1.0, 0.0, "(bins)") if bin_width is None else (bin_width, t0, "(s)")
     figure = Figure(figsize=(9.6, 6.6), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.7, 1])[0]
     rows = 2 if stimulus is None else 3
     axes = left.subplots(rows, 1, sharex=True, height_ratios=[2, 1, 1][:rows])
     trial, bins = np.nonzero(counts[:MOST_TRIALS])
-    axes[0].plot(bins * unit, trial + 1, "|", color="0.15", markersize=2.5)
+    axes[0].plot(first + bins * width, trial + 1, "|", color="0.15", markersize=2.5)
     axes[0].set(ylabel="trial", title="spikes", ylim=(0, min(len(counts), MOST_TRIALS) + 1))
+    if mask is not None:
+        for row, seen in enumerate(mask[:MOST_TRIALS]):
+            edges = first + width * np.arange(len(seen) + 1)
+            axes[0].stairs(row + 0.5 + ~seen, edges, baseline=row + 0.5, fill=True, color="0.9", zorder=0)
     axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
     if stimulus is not None:
-        axes[1].plot(np.arange(len(stimulus)) * unit, stimulus, color="0.15", linewidth=1)
+        axes[1].plot(first + np.arange(len(stimulus)) * width, stimulus, color="0.15", linewidth=1)
         axes[1].set_ylabel("stimulus")
     for i, (name, found) in enumerate(events.items()):
-        at = np.asarray(found.onsets) * unit
+        at = first + np.asarray(found.onsets) * width
         axes[-1].vlines(at, 0, found.amplitudes, color=COLOURS[i])
         # markers of different sizes: equal onsets of two models stay visible
         axes[-1].plot(at, found.amplitudes, "o", color=COLOURS[i], markersize=max(2, 7 - 3 * i), label=name)
     for onset in () if onsets is None else onsets:
-        axes[-1].axvline(onset * unit, color="0.8", linewidth=0.8, zorder=0)
-    axes[-1].set(xlabel=f"time {label}", ylabel="amplitude", title="events", ylim=(0, None))
+        axes[-1].axvline(first + onset * width, color="0.8", linewidth=0.8, zorder=0)
+    end = first + counts.shape[1] * width
+    if bin_width is not None and (t0 < 0 or cue is not None) and first <= 0 < end:
+        for one in axes:
+            one.axvline(0, color=CUE_COLOUR, linewidth=1, zorder=0)
+        axes[0].annotate(
+            cue or "cue",
+            (0, 1),
+            xycoords=("data", "axes fraction"),
+            color=CUE_COLOUR,
+            fontsize=8,
+            va="bottom",
+        )
+    since = "time" if cue is None and t0 == 0 else f"time after {cue or 'the cue'}"
+    axes[-1].set(
+        xlim=(first, end), xlabel=f"{since} {label}", ylabel="amplitude", title="events", ylim=(0, None)
+    )
     if len(events) > 1:
         axes[-1].legend(frameon=False, fontsize=8, loc="lower right", ncols=len(events))
     top, bottom = right.subplots(2, 1, height_ratios=[1, 1.6])
-    _draw_filters(top, filters, unit)
+    _draw_filters(top, filters, width, {} if bands is None else bands)
     top.set(
         xlabel=f"time after onset {label}",
         ylabel=FILTER_LABEL,
@@ -144,9 +188,18 @@ def spike_figure(
     return figure
 
 
-def _draw_filters(axes: Any, filters: Mapping[str, ArrayLike], unit: float = 1) -> None:
+def _draw_filters(
+    axes: Any,
+    filters: Mapping[str, ArrayLike],
+    width: float = 1,
+    bands: Mapping[str, ArrayLike] = MappingProxyType({}),
+) -> None:
     for i, (name, values) in enumerate(filters.items()):
-        axes.plot(np.arange(np.size(values)) * unit, values, color=COLOURS[i], linewidth=1.5, label=name)
+        time = np.arange(np.size(values)) * width
+        axes.plot(time, values, color=COLOURS[i], linewidth=1.5, label=name)
+        if name in bands:
+            lower, upper = np.asarray(bands[name])
+            axes.fill_between(time, lower, upper, color=COLOURS[i], alpha=0.25, linewidth=0)
     axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
 
 

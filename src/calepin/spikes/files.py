@@ -4,8 +4,6 @@ Formats: MATLAB files in the layouts of two public data sets, .npy arrays, and u
 """
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_number
 from calepin.core.errors import FileFormatError
 from calepin.core.matlab import read_mat
 from calepin.core.paths import check_input
 from calepin.core.reading import check_declared, read_npy
 from calepin.likelihoods import Poisson
-from calepin.spikes.nwb import listed, read_unit
+from calepin.spikes.binning import bin_spikes
+from calepin.spikes.nwb import Recording, listed, read_recording
+from calepin.spikes.trains import SpikeTrains
 
-__all__ = ["SpikeTrains", "join_trials", "read_nwb_spikes", "read_spikes"]
+__all__ = ["read_nwb_spikes", "read_spikes"]
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class SpikeTrains:
-    """Spikes of one neuron in repeated trials.
-
-    Attributes
-    ----------
-    counts
-        Spikes in each bin, (n_trials, n_bins).
-    bin_width
-        Seconds; None if the file does not give it.
-    stimulus
-        Stimulus of all trials, (n_bins,), or None.
-    trials
-        Number of each trial in the experiment, (n_trials,).
-    """
-
-    counts: Floats
-    bin_width: float | None = None
-    stimulus: Floats | None = None
-    trials: NDArray[np.intp] | None = None
 
 
 def read_spikes(
@@ -81,35 +58,6 @@ def read_spikes(
     raise FileFormatError(f"{path}: expected a name that ends in .mat, .npy or .nwb")
 
 
-def join_trials(parts: Sequence[SpikeTrains]) -> SpikeTrains:
-    """Return the trials of several files together, sorted by their numbers if they have any.
-
-    Raises
-    ------
-    ValueError
-        Trials of different length, bin width or stimulus.
-    """
-    check_arguments(join_trials, locals())
-    if not parts:
-        raise ValueError("parts: expected at least one, got none")
-    first = parts[0]
-    for part in parts[1:]:
-        if part.counts.shape[1] != first.counts.shape[1] or part.bin_width != first.bin_width:
-            raise ValueError(
-                f"parts: expected trials of {first.counts.shape[1]} bins of {first.bin_width} s, "
-                f"got {part.counts.shape[1]} of {part.bin_width} s"
-            )
-        if not _same(part.stimulus, first.stimulus):
-            raise ValueError("parts: expected trials with one stimulus, got several")
-    counts = np.concatenate([part.counts for part in parts])
-    numbers = [part.trials for part in parts if part.trials is not None]
-    if len(numbers) < len(parts):
-        return SpikeTrains(counts, first.bin_width, first.stimulus)
-    trials = np.concatenate(numbers)
-    order = np.argsort(trials, kind="stable")
-    return SpikeTrains(counts[order], first.bin_width, first.stimulus, trials[order])
-
-
 def read_nwb_spikes(
     path: str | os.PathLike,
     *,
@@ -134,7 +82,8 @@ def read_nwb_spikes(
         left out. A file without trials counts as one trial that starts at time zero.
     window
         Start and end in seconds relative to time zero. Default: from zero to the end of the shortest
-        trial; in a file without trials, to the last spike.
+        trial; in a file without trials, to the last spike. Bins outside the unit's ``obs_intervals``, and
+        trials outside all of them, are left out.
     trusted
         Read a file that declares far more data than it holds; see `calepin.core.reading`.
 
@@ -151,21 +100,40 @@ def read_nwb_spikes(
     """
     path = check_input(path, "an NWB file")
     check_number("bin_width", bin_width, above=0)
-    spikes, zeros, length = read_unit(path, unit, align, trusted=trusted)
-    whole = window is None
+    recording = read_recording(path, unit, align, trusted=trusted)
+    if len(recording.times) != 1:
+        raise ValueError(
+            f"unit: expected the id of one of {len(recording.times)} units: {listed(recording.times)}"
+        )
+    (unit,) = recording.times
+    return _bin_unit(path, recording, unit, bin_width, align, window, trusted)
+
+
+def _bin_unit(
+    path: Path,
+    recording: Recording,
+    unit: int,
+    bin_width: float,
+    align: str,
+    window: tuple[float, float] | None,
+    trusted: bool,
+) -> SpikeTrains:
+    """Return the counts of a unit around the cues of its file."""
+    spikes, cues, length = recording.times[unit], recording.cues, recording.length
     if window is None:
-        window = (0.0, length if length is not None else float(spikes.max(initial=0)) + bin_width)
-    n_bins = round((window[1] - window[0]) / bin_width)
-    if n_bins < 1:
-        raise ValueError(f"window: expected at least one bin of {bin_width} s, got {window}")
-    if whole:
-        check_declared(path, 8 * len(zeros) * n_bins, trusted=trusted)
-    counts = np.zeros((len(zeros), n_bins))
-    for row, zero in zip(counts, zeros, strict=True):
-        # a spike on the border of two bins (up to rounding) counts in the later one
-        bins = np.floor((spikes - zero - window[0]) / bin_width + 1e-6).astype(np.intp)
-        np.add.at(row, bins[(bins >= 0) & (bins < n_bins)], 1)
-    return SpikeTrains(counts, bin_width, trials=np.arange(len(zeros)))
+        end = length if length is not None else float(spikes.max(initial=0)) + bin_width
+        n_trials = 1 if cues is None else len(cues)
+        check_declared(path, 8 * n_trials * max(0, round(end / bin_width)), trusted=trusted)
+        window = (0.0, end)
+    return bin_spikes(
+        spikes,
+        cue_times=cues,
+        window=window,
+        bin_width=bin_width,
+        observed=recording.observed.get(unit),
+        cue=None if cues is None else align,
+        unit=str(unit),
+    )
 
 
 def _read_mat(path: Path, variable: str | None, trusted: bool) -> SpikeTrains:
@@ -222,9 +190,3 @@ def _stimulus(values: Any, shape: tuple[int, ...]) -> Floats | None:
         return None
     each = np.reshape(values, shape).astype(np.float64)
     return each[0].copy() if (each == each[0]).all() and np.isfinite(each).all() else None
-
-
-def _same(first: Floats | None, second: Floats | None) -> bool:
-    if first is None or second is None:
-        return first is second
-    return bool(np.array_equal(first, second))

@@ -181,18 +181,22 @@ def fit_design(
     offset: ArrayLike = 0.0,
     ridge: Floats,
     start: Floats | None = None,
+    mask: NDArray[np.bool_] | None = None,
 ) -> GLMFit:
     """Fit a generalised linear model whose covariates are a `Design`; see `fit_glm`.
 
-    `start` holds initial coefficients, for example those of a similar model.
+    `start` holds initial coefficients, for example those of a similar model; counts where `mask` is False
+    were not observed.
     """
     check_counts(y, likelihood=likelihood)
     with single_threaded_blas():
-        _check_independent(design, np.ones_like(y), ridge)
+        _check_independent(design, np.ones_like(y) if mask is None else mask.astype(np.float64), ridge)
         beta = np.zeros(len(design.names)) if start is None else np.asarray(start, np.float64)
         eta = design.predict(beta) + np.asarray(offset, np.float64)
-        beta, eta, information, n_iter = _climb(design, y, likelihood, ridge, beta, eta)
+        beta, eta, information, n_iter = _climb(design, y, likelihood, ridge, beta, eta, mask)
         covariance = np.asarray(np.linalg.inv(information), np.float64)
+    if mask is not None:
+        eta, y = eta[mask], y[mask]
     return GLMFit(
         beta,
         covariance,
@@ -210,11 +214,12 @@ def _climb(
     ridge: Floats,
     beta: Floats,
     eta: Floats,
+    mask: NDArray[np.bool_] | None,
 ) -> tuple[Floats, Floats, Floats, int]:
     """Return coefficients, predictors and information matrix at the maximum, and the number of steps."""
 
     def evaluate(eta: Floats, beta: Floats) -> tuple[float, Floats, Floats]:
-        value, mean, weight = moments(eta, y, likelihood=likelihood)
+        value, mean, weight = moments(eta, y, likelihood=likelihood, mask=mask)
         return value - 0.5 * float(ridge @ beta**2), mean, weight
 
     value, mean, weight = evaluate(eta, beta)

@@ -16,7 +16,7 @@ from calepin.core.errors import IncompatibleError
 from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes._kernels import logistic
 
-__all__ = ["bits_per_spike", "check_counts", "deviance", "log_likelihood", "moments"]
+__all__ = ["bits_per_spike", "check_counts", "deviance", "log_likelihood", "moments", "trial_log_likelihoods"]
 
 Floats = NDArray[np.float64]
 
@@ -77,11 +77,22 @@ def bits_per_spike(log_likelihood: float, reference: float, n_spikes: float) -> 
     return (log_likelihood - reference) / (n_spikes * np.log(2))
 
 
-def moments(eta: Floats, y: Floats, *, likelihood: Binomial | Poisson) -> tuple[float, Floats, Floats]:
+def moments(
+    eta: Floats,
+    y: Floats,
+    *,
+    likelihood: Binomial | Poisson,
+    mask: NDArray[np.bool_] | None = None,
+) -> tuple[float, Floats, Floats]:
     """Return the log-likelihood without constants, and mean and variance of each count.
 
-    With a canonical link the variance is the derivative of the mean with respect to eta.
+    With a canonical link the variance is the derivative of the mean with respect to eta. Where the mask is
+    False a count was not observed: its residual and its variance are 0.
     """
+    if mask is not None:
+        mean, weight = y.astype(np.float64), np.zeros(y.shape)
+        value, mean[mask], weight[mask] = moments(eta[mask], y[mask], likelihood=likelihood)
+        return value, mean, weight
     if isinstance(likelihood, Poisson):
         mean = likelihood.mean(torch.tensor(eta)).numpy()
         return float((y * eta - mean).sum()), mean, mean
@@ -104,6 +115,15 @@ def check_counts(y: Floats, *, likelihood: Binomial | Poisson, name: str = "y") 
         raise ValueError(f"{name}: expected at least one spike, got none in {y.size} bins")
     if isinstance(likelihood, Binomial) and (y == _trials(likelihood, y)).all():
         raise ValueError(f"{name}: expected some counts below their trials, got none in {y.size} bins")
+
+
+def trial_log_likelihoods(
+    eta: Floats, y: Floats, *, likelihood: Binomial | Poisson, mask: NDArray[np.bool_] | None = None
+) -> Floats:
+    """Return the log-likelihood of each trial without constants, (n_trials,)."""
+    masks = [None] * len(y) if mask is None else mask
+    each = (moments(*one, likelihood=likelihood, mask=m)[0] for *one, m in zip(eta, y, masks, strict=True))
+    return np.array(list(each))
 
 
 def _checked(eta: ArrayLike, y: ArrayLike, likelihood: Binomial | Poisson) -> tuple[Floats, Floats]:

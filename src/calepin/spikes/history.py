@@ -26,7 +26,15 @@ from calepin.spikes._kernels import add_history, history_products
 from calepin.spikes.glm import GLMFit, fit_design
 from calepin.spikes.goodness import check_counts
 
-__all__ = ["ORDERS", "SpikeGLM", "check_trials", "fit_spike_glm", "history_predictor", "select_order"]
+__all__ = [
+    "ORDERS",
+    "SpikeGLM",
+    "check_trials",
+    "fit_spike_glm",
+    "history_predictor",
+    "observed_counts",
+    "select_order",
+]
 
 Floats = NDArray[np.float64]
 
@@ -85,6 +93,7 @@ def fit_spike_glm(
     history_ridge: float = HISTORY_RIDGE,
     start: "SpikeGLM | None" = None,
     names: Sequence[str] | None = None,
+    mask: NDArray[np.bool_] | None = None,
 ) -> SpikeGLM:
     """Return baseline, stimulus filter and history, fitted jointly to all trials.
 
@@ -105,6 +114,9 @@ def fit_spike_glm(
         A similar fit to start from.
     names : sequence of str, optional
         Names of the covariates, for messages.
+    mask : bool array of shape (n_trials, n_bins), optional
+        True where a bin was observed; by default all. Other bins do not count, and are without spikes in the
+        history of later ones.
 
     Raises
     ------
@@ -113,7 +125,7 @@ def fit_spike_glm(
     """
     check_arguments(fit_spike_glm, locals())
     likelihood = Binomial() if likelihood is None else likelihood
-    y = check_trials(counts)
+    y = observed_counts(counts, mask)
     S = _check_stimulus(stimulus, y.shape[1])
     check_integer("order", order, least=0, most=y.shape[1] - 1)
     check_number("ridge", ridge, least=0)
@@ -126,7 +138,8 @@ def fit_spike_glm(
         y,
         likelihood=likelihood,
         ridge=ridges,
-        start=_start(start, S.shape[1], order, y, likelihood),
+        start=_start(start, S.shape[1], order),
+        mask=mask,
     )
     a, b, h = np.split(fit.coefficients, [1, 1 + S.shape[1]])
     return SpikeGLM(float(a[0]), b, h, fit, likelihood)
@@ -140,6 +153,7 @@ def select_order(
     likelihood: Binomial | Poisson | None = None,
     ridge: float = 0.0,
     history_ridge: float = HISTORY_RIDGE,
+    mask: NDArray[np.bool_] | None = None,
     callback: Callable[[int], None] | None = None,
 ) -> SpikeGLM:
     """Return the fit with the order of history that has the smallest AIC.
@@ -164,6 +178,7 @@ def select_order(
             ridge=ridge,
             history_ridge=history_ridge,
             start=last,
+            mask=mask,
         )
         if callback is not None:
             callback(done)
@@ -207,6 +222,16 @@ class TrialDesign:
         return gradient, np.block([[gram, mixed], [mixed.T, past_gram]])
 
 
+def observed_counts(counts: ArrayLike, mask: NDArray[np.bool_] | None) -> Floats:
+    """Return counts as float64 (n_trials, n_bins), zero where the mask is False."""
+    y = check_trials(counts)
+    if mask is None:
+        return y
+    if mask.dtype != bool or mask.shape != y.shape or not mask.any():
+        raise ValueError(f"mask: expected bool {y.shape}, True somewhere, got {mask.dtype} {mask.shape}")
+    return np.where(mask, y, 0.0)
+
+
 def check_trials(counts: ArrayLike) -> Floats:
     """Return counts as float64 (n_trials, n_bins); raise ValueError for another shape."""
     y = np.ascontiguousarray(check_array("counts", counts, empty=True))
@@ -236,9 +261,7 @@ def _names(names: Sequence[str] | None, p: int, order: int) -> tuple[str, ...]:
     return ("baseline", *labels, *(f"history {lag}" for lag in range(1, order + 1)))
 
 
-def _start(
-    start: SpikeGLM | None, p: int, order: int, y: Floats, likelihood: Binomial | Poisson
-) -> Floats | None:
+def _start(start: SpikeGLM | None, p: int, order: int) -> Floats | None:
     """Return the coefficients of a similar fit, zeros where it has none."""
     if start is None:
         return None

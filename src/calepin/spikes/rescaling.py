@@ -69,6 +69,7 @@ def ks_test(
     *,
     likelihood: Binomial | Poisson | None = None,
     random_state: RandomState = 0,
+    mask: NDArray[np.bool_] | None = None,
 ) -> KSTest:
     """Test a model of spikes by the time-rescaling theorem.
 
@@ -76,7 +77,7 @@ def ks_test(
     since there is no interval.
     """
     check_arguments(ks_test, locals())
-    intervals = rescaled_intervals(eta, counts, likelihood=likelihood, random_state=random_state)
+    intervals = rescaled_intervals(eta, counts, likelihood=likelihood, random_state=random_state, mask=mask)
     if not len(intervals):
         raise ValueError("counts: expected at least two spikes, for one interval, got one")
     u = np.sort(-np.expm1(-intervals))
@@ -92,6 +93,7 @@ def rescaled_intervals(
     *,
     likelihood: Binomial | Poisson | None = None,
     random_state: RandomState = 0,
+    mask: NDArray[np.bool_] | None = None,
 ) -> Floats:
     """Return the intervals between successive spikes in rescaled time.
 
@@ -105,6 +107,8 @@ def rescaled_intervals(
         ``Binomial()`` by default. It must have one trial: the sum of several trains has no intervals.
     random_state : default 0
         Seed of the times of spikes within their bins.
+    mask : bool array of shape (n_trials, n_bins), optional
+        True where a bin was observed; by default all. Rescaled time stands still in the others.
 
     Returns
     -------
@@ -120,6 +124,10 @@ def rescaled_intervals(
     eta, y = check_array("eta", eta), check_array("counts", counts)
     if eta.shape != y.shape:
         raise ValueError(f"eta: expected the shape of counts, {y.shape}, got {eta.shape}")
+    if mask is not None:
+        if mask.dtype != bool or mask.shape != y.shape:
+            raise ValueError(f"mask: expected bool {y.shape}, got {mask.dtype} {mask.shape}")
+        eta, y = eta[mask], y[mask]  # intervals go on after a gap as after the end of a trial
     check_counts(y, likelihood=likelihood, name="counts")
     if isinstance(likelihood, Binomial) and np.any(np.asarray(likelihood.trials) != 1):
         raise ValueError("likelihood: expected trials of 1, since the sum of several trains has no intervals")

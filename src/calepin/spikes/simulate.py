@@ -8,7 +8,7 @@ from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_array, check_integer, check_number
 from calepin.core.random import RandomState, numpy_generator
 from calepin.likelihoods import Binomial, Poisson
-from calepin.spikes.files import SpikeTrains
+from calepin.spikes.trains import SpikeTrains
 
 __all__ = ["simulate_spikes"]
 
