@@ -97,8 +97,6 @@ def inpaint(
     True
     """
     check_arguments(inpaint, locals())
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback: expected a function or None, got {callback!r:.60}")
     pixels, observed = _observed(image, mask)
     sigma = 0.0 if noise is None else sigma_of(noise, "inpaint")
     if observed.all() and sigma == 0:
