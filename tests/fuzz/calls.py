@@ -826,6 +826,13 @@ add(
     random_state=0,
 )
 add(
+    "imaging.inpaint",
+    imaging.inpaint,
+    image=IMAGE,
+    mask=IMAGE < 0.7,
+    noise=datasets.GaussianNoise(0.1),
+)
+add(
     "imaging.DictionaryDenoiser",
     imaging.DictionaryDenoiser,
     patch_size=4,

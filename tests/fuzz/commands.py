@@ -40,6 +40,7 @@ COMMANDS = [
     "--rule ksvd --seed 0 --quiet",
     "denoise {in}/image.png --output {out}/i.png --noise gaussian --add-noise 10 "
     "--method network --seed 0 --quiet",
+    "inpaint {in}/image.png --output {out}/i.png --mask {in}/mask.npy --sigma 5 --quiet",
     "reconstruct {in}/image.png --output {out}/i.png --operator hadamard --ratio 0.3 --size 16 --max-iter 2 "
     "--n-starts 1 --seed 0 --quiet",
     "spikes {in}/counts.npy --output {out}/m.safetensors --kernel-size 6 --n-events 2 --train 0:4 "
@@ -162,6 +163,7 @@ def _inputs() -> Path:
         save_array(folder / f"{name}.npy", array) if array.dtype.kind in "fc" else np.save(
             folder / name, array
         )
+    np.save(folder / "mask", rng.random((24, 20)) < 0.8)
     (folder / "text.txt").write_text("nothing to see\n")
     Image.fromarray((rng.random((24, 20)) * 255).astype(np.uint8)).save(folder / "image.png")
     for line in (

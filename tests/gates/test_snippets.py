@@ -80,6 +80,11 @@ noisy = numpy.clip(numpy.linspace(0, 1, 32) + 0.1 * rng.standard_normal((32, 32)
 write_image("photo.png", Image(noisy))
 counts = rng.poisson(20 * numpy.linspace(0.1, 1, 32), (32, 32)).astype(float)
 """,
+    "how-to/inpaint-images.md": """
+import numpy
+image = numpy.tile(numpy.linspace(0, 1, 16), (16, 1))
+observed = numpy.random.default_rng(0).random((16, 16)) < 0.7
+""",
     "how-to/kspace-files.md": """
 import h5py, numpy
 rng = numpy.random.default_rng(0)

@@ -11,6 +11,7 @@ from calepin.cli import (
     denoise_samples,
     doctor,
     info,
+    inpaint,
     learn,
     learn_filters,
     reconstruct,
@@ -65,6 +66,7 @@ def _epilog(examples: list[tuple[str, str]]) -> str:
 for _name, _command, _examples in (
     ("denoise", denoise.denoise, denoise.EXAMPLES),
     ("denoise-samples", denoise_samples.denoise_samples, denoise_samples.EXAMPLES),
+    ("inpaint", inpaint.inpaint, inpaint.EXAMPLES),
     ("learn", learn.learn, learn.EXAMPLES),
     ("learn-filters", learn_filters.learn_filters, learn_filters.EXAMPLES),
     ("encode", codes.encode, codes.ENCODE_EXAMPLES),

@@ -125,7 +125,7 @@ def check_unmasked(name: str, value: Any) -> Any:
     if n_masked:
         raise ValueError(
             f"{name}: expected no mask, got one that hides {n_masked} of {value.size} entries; fill them "
-            "first, with skimage.restoration.inpaint_biharmonic, or with a number by its method filled"
+            "first, with calepin.imaging.inpaint, or with a number by its method filled"
         )
     return value
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calepin.core.checks import is_number
+from calepin.core.checks import check_one_of, is_number
 from calepin.core.errors import FileFormatError
 from calepin.core.files import atomic_write, save_array
 from calepin.core.paths import ARRAY_FILES, IMAGE_FILES, check_input, check_output
@@ -97,6 +97,7 @@ def read_image(
     path: str | os.PathLike,
     *,
     value_range: tuple[float, float] | str | None = None,
+    missing: Literal["error", "allow"] = "error",
     trusted: bool = False,
 ) -> Image:
     """Return a gray or colour image from a file (PNG, TIFF, JPEG, .npy, and other formats of Pillow).
@@ -111,6 +112,8 @@ def read_image(
     value_range : (float, float) or "data", optional
         Samples of black and white; "data" takes the smallest and the largest sample. Needed for floats
         outside [0, 1] and for integers other than those of 8 or 16 bits without a sign.
+    missing : {"error", "allow"}, default "error"
+        What NaN among floats is: an error, or missing pixels, which stay NaN.
     trusted : bool, default False
         Read a file that declares far more pixels than it holds; see `calepin.core.reading`.
 
@@ -122,17 +125,18 @@ def read_image(
         If the path is a folder or a special file, the file is empty, damaged or of an unknown format, holds
         NaN or declares far more than it holds, or its samples need a `value_range`.
     ValueError
-        If `value_range` is not an increasing pair of numbers.
+        If `value_range` is not an increasing pair of numbers, or `missing` another word.
     """
     from calepin.datasets._png16 import is_deep
 
     _check_range(value_range)
+    check_one_of("missing", missing, ("error", "allow"))
     path = check_input(path, "an image")
     with path.open("rb") as file, reading(path, "image"):
         start = file.read(26)
         if not start:
             raise FileFormatError(f"{path} is empty, expected an image")
-        scale = partial(_image, value_range=value_range)
+        scale = partial(_image, value_range=value_range, missing=missing)
         if start[: len(NPY)] == NPY:
             return scale(read_npy(path))
         read = _read_deep_png if is_deep(start) else _read_by_pillow
@@ -323,6 +327,7 @@ def _image(
     channels: NDArray[Any],
     *,
     value_range: tuple[float, float] | str | None,
+    missing: str,
     icc_profile: bytes | None = None,
     notes: tuple[str, ...] = (),
 ) -> Image:
@@ -334,11 +339,8 @@ def _image(
     if channels.dtype.kind not in "iuf" or channels.dtype.itemsize > 8:
         raise ValueError(f"its samples are {channels.dtype}, expected integers or floats of up to 64 bits")
     channels = channels.astype(channels.dtype.newbyteorder("="), copy=False)
-    if channels.dtype.kind == "f" and not np.isfinite(channels).all():
-        n = np.count_nonzero(~np.isfinite(channels))
-        raise ValueError(
-            f"{n} of its samples are NaN or infinite: missing pixels must be filled or cut off first"
-        )
+    if channels.dtype.kind == "f":
+        _check_finite(channels, missing)
     bits = channels.dtype.itemsize * 8
     if channels.dtype.kind == "f" and bits != 32:
         notes = (*notes, f"floats of {bits} bits are written with 32")
@@ -364,12 +366,24 @@ def _image(
     return Image(np.ascontiguousarray(pixels), bits, kept, icc_profile, notes, levels)
 
 
+def _check_finite(channels: NDArray[np.floating], missing: str) -> None:
+    bad = ~np.isfinite(channels)
+    if missing == "allow":
+        if np.isnan(channels).all():
+            raise ValueError("all of its samples are NaN")
+        bad &= ~np.isnan(channels)
+    if bad.any():
+        n = np.count_nonzero(bad)
+        hint = ": calepin inpaint fills missing pixels" * bool(np.isnan(channels[bad]).any())
+        raise ValueError(f"{n} of its samples are NaN or infinite{hint}")
+
+
 def _in_full_range(channels: NDArray[Any]) -> NDArray[np.float32]:
     """Return samples between 0 and the largest integer, or 1, as numbers in [0, 1]."""
     if channels.dtype in (np.uint8, np.uint16):
         return channels.astype(np.float32) / np.float32(2 ** (8 * channels.dtype.itemsize) - 1)
     scaled = channels.astype(np.float32)
-    low, high = scaled.min(), scaled.max()
+    low, high = np.nanmin(scaled), np.nanmax(scaled)
     way_out = "a range of samples (value_range, on the command line --range LO:HI or --range data)"
     if channels.dtype.kind != "f":
         raise ValueError(
@@ -383,7 +397,7 @@ def _in_full_range(channels: NDArray[Any]) -> NDArray[np.float32]:
 
 def _levels(samples: NDArray[Any], value_range: tuple[float, float] | str) -> Levels:
     if isinstance(value_range, str):
-        black, white = float(samples.min()), float(samples.max())
+        black, white = float(np.nanmin(samples)), float(np.nanmax(samples))
         white = white if white > black else black + 1  # a constant image is black
     else:
         black, white = (float(value) for value in value_range)

@@ -4,6 +4,7 @@ from .by_network import NetworkDenoiser as NetworkDenoiser
 from .by_network import load_network as load_network
 from .denoising import Denoiser as Denoiser
 from .denoising import denoise as denoise
+from .inpainting import inpaint as inpaint
 from .noise_level import estimate_noise as estimate_noise
 from .patches import random_patches as random_patches
 from .result import DenoiseResult as DenoiseResult

@@ -11,6 +11,14 @@ the eigenvectors of C. Overlapping results are averaged.
 Source: Lebrun, Buades and Morel (2013), A nonlocal Bayesian image denoising algorithm, second
 step. Here the first estimate comes from the dictionary. The rank of C is at most the number n of patches in a
 group, so x is computed from n x n matrices instead of matrices of the size of a patch.
+
+If each pixel has a noise variance of its own, V = diag(v), and M keeps the pixels of a patch whose variance
+is finite, the same estimate is
+
+    x = m + S M^T (M (S + V) M^T)^-1 M (y - m),   S = C + ridge I,
+
+a system of as many equations as the patch has known pixels. A missing pixel is one of infinite variance. The
+ridge is what the first estimate cannot know of the group.
 """
 
 from collections.abc import Callable
@@ -30,6 +38,7 @@ PART: dict[str, Any] = {**KERNEL, "forceinline": True}
 
 BLOCK = 4  # rows of reference patches processed by one thread at a time
 BAND = 16  # blocks whose sums are in memory at the same time
+TINY = np.float32(1e-7)  # of the first pivot: smaller ones are rounding
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,9 @@ class GroupFilter:
         self,
         noisy: np.ndarray,
         estimate: np.ndarray,
-        sigma: float,
+        sigma: float | np.ndarray,
         *,
+        ridge: float = 0.0,
         report: Callable[[float], None] = lambda fraction: None,
     ) -> np.ndarray:
         """Return the restored planes.
@@ -70,26 +80,30 @@ class GroupFilter:
         Parameters
         ----------
         noisy, estimate : float32 arrays (c, h, w)
-            Noisy planes and their estimate, whose first plane determines which patches are similar.
-        sigma : float
-            Standard deviation of the noise.
+            Noisy planes and their estimate. Its first plane, or its mean if planes are shrunk as one,
+            determines which patches are similar.
+        sigma : float or array
+            Standard deviation of the noise: a number; an array (h, w) for each pixel of all planes, which
+            are shrunk one by one; or an array (c, h, w), with which they are shrunk as one, because their
+            pixels tell about each other. Infinite where a pixel is missing. Where a reference has no
+            noise at all, nothing is shrunk; pixels that no group restores stay as they are in `noisy`.
+        ridge : float, default=0
+            Standard deviation of what is added to the covariance of a group; only for arrays.
         report : callable
             Called with the finished fraction of the work.
         """
         _, h, w = noisy.shape
         rows, columns = self._references(h), self._references(w)
         total, weight = np.zeros_like(noisy), np.zeros((h, w), dtype=np.float32)
-        variance = np.float32(sigma * sigma)
+        shrink = self._uniform(noisy, estimate, sigma) if np.ndim(sigma) == 0 else None
+        shrink = shrink or self._varying(noisy, estimate, np.asarray(sigma), ridge)
 
         def work(start: int, stop: int) -> tuple[int, np.ndarray, np.ndarray]:
             top = max(0, rows[start] - self.radius)
             bottom = min(h, rows[stop - 1] + self.radius + self.patch_size)
             block_total = np.zeros((len(noisy), bottom - top, w), dtype=np.float32)
             block_weight = np.zeros((bottom - top, w), dtype=np.float32)
-            _filter_rows(
-                noisy, estimate, rows[start:stop], columns, self.patch_size, self.group_size,
-                self.radius, variance, self.mean == "level", block_total, block_weight, top,
-            )  # fmt: skip
+            shrink(rows[start:stop], columns, block_total, block_weight, top)
             return top, block_total, block_weight
 
         for first in range(0, len(rows), BLOCK * BAND):
@@ -100,8 +114,48 @@ class GroupFilter:
                 total[:, top:bottom] += block_total
                 weight[top:bottom] += block_weight
             report(last / len(rows))
+        skipped = weight == 0
+        weight[skipped] = 1
         total /= weight
+        total[:, skipped] = noisy[:, skipped]
         return total
+
+    def _uniform(self, noisy: np.ndarray, estimate: np.ndarray, sigma: Any) -> Callable[..., None]:
+        """Return the work on rows of references for noise of one level."""
+        variance = np.float32(sigma * sigma)
+
+        def shrink(
+            rows: np.ndarray, columns: np.ndarray, total: np.ndarray, weight: np.ndarray, top: int
+        ) -> None:
+            _filter_rows(
+                noisy, estimate, rows, columns, self.patch_size, self.group_size,
+                self.radius, variance, self.mean == "level", total, weight, top,
+            )  # fmt: skip
+
+        return shrink
+
+    def _varying(
+        self, noisy: np.ndarray, estimate: np.ndarray, sigma: np.ndarray, ridge: float
+    ) -> Callable[..., None]:
+        """Return the work on rows of references for noise of each pixel's own level."""
+        known = np.isfinite(sigma)
+        # kernels know no infinity: a missing pixel has a negative variance
+        variance = np.where(known, np.square(np.where(known, sigma, 0)), -1).astype(np.float32)
+        joint = variance.ndim == 3
+        variance = variance if joint else variance[None]
+        noise = np.ascontiguousarray((variance != 0).any(axis=0))
+        guide = estimate.mean(axis=0) if joint else estimate[0]
+        extra = np.float32(ridge * ridge)
+
+        def shrink(
+            rows: np.ndarray, columns: np.ndarray, total: np.ndarray, weight: np.ndarray, top: int
+        ) -> None:
+            _filter_rows_varying(
+                noisy, estimate, guide, variance, noise, rows, columns, self.patch_size, self.group_size,
+                self.radius, extra, self.mean == "level", joint, total, weight, top,
+            )  # fmt: skip
+
+        return shrink
 
     def _references(self, length: int) -> np.ndarray:
         """Return the positions of references along an axis: a grid, and the last possible position."""
@@ -125,6 +179,54 @@ def _filter_rows(noisy, estimate, rows, columns, p, size, radius, variance, leve
                 _collect(estimate[c], place, n, p, E)
                 _shrink(Y, E, n, variance, level, mean, G, B)
                 _scatter(Y, place, n, p, total[c], top)
+            _count(place, n, p, weight, top)
+
+
+@njit(**KERNEL)
+def _filter_rows_varying(
+    noisy,
+    estimate,
+    guide,
+    variance,
+    noise,
+    rows,
+    columns,
+    p,
+    size,
+    radius,
+    ridge,
+    level,
+    joint,
+    total,
+    weight,
+    top,
+):
+    planes = len(noisy) if joint else 1  # in one patch
+    q = planes * p * p
+    distance = np.empty(2 * radius + 1, dtype=np.float32)
+    best, place = np.empty(size, dtype=np.float32), np.empty((size, 2), dtype=np.int64)
+    Y, E = np.empty((size, q), dtype=np.float32), np.empty((size + 3, q), dtype=np.float32)
+    V, mean = np.empty((size, q), dtype=np.float32), np.empty(q, dtype=np.float32)
+    S, L = np.empty((q, q), dtype=np.float32), np.empty((q, q), dtype=np.float32)
+    known, r = np.empty(q, dtype=np.int64), np.empty(q, dtype=np.float32)
+    for i in rows:
+        for j in columns:
+            if not noise[i : i + p, j : j + p].any():
+                continue
+            n = _find_similar(guide, i, j, p, radius, distance, best, place)
+            for first in range(0, len(noisy), planes):
+                for c in range(planes):
+                    part = slice(c * p * p, (c + 1) * p * p)
+                    _collect(noisy[first + c], place, n, p, Y[:, part])
+                    _collect(estimate[first + c], place, n, p, E[:, part])
+                    _collect(variance[c], place, n, p, V[:, part])
+                _covariance(E, n, p * p, level, mean, S)
+                for t in range(q):
+                    S[t, t] += ridge
+                for k in range(n):
+                    _estimate(Y[k], V[k], mean, S, L, known, r)
+                for c in range(planes):
+                    _scatter(Y[:, c * p * p : (c + 1) * p * p], place, n, p, total[first + c], top)
             _count(place, n, p, weight, top)
 
 
@@ -198,6 +300,79 @@ def _shrink(Y, E, n, variance, level, mean, G, B):
             b, e = np.float32(B[k, m]), E[m]
             for t in range(q):
                 y[t] += b * e[t]
+
+
+@njit(**PART)
+def _covariance(E, n, size, level, mean, S):
+    """Set the mean of the rows of E, or the level of each plane of `size` pixels, and S = C."""
+    q = E.shape[1]
+    mean[:] = 0
+    for k in range(n):
+        for t in range(q):
+            mean[t] += E[k, t]
+    for t in range(q):
+        mean[t] /= n
+    if level:
+        for first in range(0, q, size):
+            mean[first : first + size] = mean[first : first + size].mean()
+    for k in range(n):
+        for t in range(q):
+            E[k, t] -= mean[t]
+    E[n:] = 0
+    S[:] = 0
+    for k in range(0, n, 4):  # four rows at a time: sums are written less often
+        a, b, c, d = E[k], E[k + 1], E[k + 2], E[k + 3]
+        for t in range(q):
+            e, f, g, h, row = a[t] / n, b[t] / n, c[t] / n, d[t] / n, S[t]
+            for m in range(t, q):
+                row[m] += e * a[m] + f * b[m] + g * c[m] + h * d[m]
+    for t in range(q):
+        for m in range(t):
+            S[t, m] = S[m, t]
+
+
+@njit(**PART)
+def _estimate(y, v, mean, S, L, known, r):
+    """Replace y by mean + S M^T (M (S + V) M^T)^-1 M (y - mean); M keeps the pixels with v >= 0."""
+    q, k = len(y), 0
+    for t in range(q):
+        if v[t] >= 0:
+            known[k] = t
+            r[k] = y[t] - mean[t]
+            k += 1
+    for a in range(k):
+        row, lower = S[known[a]], L[a]
+        for b in range(a):
+            lower[b] = row[known[b]]
+        lower[a] = row[known[a]] + v[known[a]]
+    _solve_lower(L, r, k)
+    y[:] = mean
+    for a in range(k):
+        value, row = r[a], S[known[a]]
+        for t in range(q):
+            y[t] += value * row[t]
+
+
+@njit(**PART)
+def _solve_lower(L, r, k):
+    """Replace r by A^-1 r for the positive definite A of k rows whose lower triangle is in L, overwritten.
+
+    A = L L^T, with the inverse of the diagonal of L on its place. A direction without variance, of which
+    rounding leaves a pivot near zero, is left out.
+    """
+    least = TINY * L[0, 0]
+    for a in range(k):
+        row = L[a]
+        for b in range(a):
+            row[b] = (row[b] - _dot(row[:b], L[b, :b])) * L[b, b]
+        pivot = row[a] - _dot(row[:a], row[:a])
+        row[a] = 1 / np.sqrt(pivot) if pivot > least else np.float32(0)
+        r[a] = (r[a] - _dot(row[:a], r[:a])) * row[a]
+    for a in range(k - 1, -1, -1):
+        row = L[a]
+        r[a] *= row[a]
+        for b in range(a):
+            r[b] -= row[b] * r[a]
 
 
 @njit(**PART)

@@ -1,0 +1,91 @@
+"""Groups of patches with a noise variance for each pixel: the kernel computes the formula it states."""
+
+import numpy as np
+import pytest
+import torch
+
+from calepin.imaging.groups import GroupFilter
+
+ONE = GroupFilter(patch_size=4, group_size=7, radius=3, stride=4)  # of an image of one patch: one group
+
+
+def planes(c, size, rng):
+    return rng.standard_normal((c, size, size)).astype(np.float32)
+
+
+def expected(patches, guides, variances, ridge):
+    """Return m + S M^T (M (S + V) M^T)^-1 M (y - m) for the rows of patches, in double precision."""
+    guides = guides.astype(np.float64)
+    m = guides.mean(axis=0)
+    S = (guides - m).T @ (guides - m) / len(guides) + ridge**2 * np.eye(len(m))
+    found = []
+    for y, v in zip(patches, variances, strict=True):
+        known = np.isfinite(v)
+        A = S[np.ix_(known, known)] + np.diag(v[known])
+        found.append(m + S[:, known] @ np.linalg.solve(A, (y - m)[known]))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_each_patch_is_the_linear_estimate_from_its_known_pixels(joint, rng):
+    """An image of five by four pixels has two patches, one group of both for each reference."""
+    noisy, guide = (rng.standard_normal((2, 5, 4)).astype(np.float32) for _ in range(2))
+    sigma = rng.uniform(0.3, 1.5, (2, 5, 4) if joint else (5, 4)).astype(np.float32)
+    sigma[rng.random(sigma.shape) < 0.3] = np.inf
+    found = ONE.apply(noisy, guide, sigma, ridge=0.4)
+    total, count = np.zeros_like(found, dtype=np.float64), np.zeros((5, 4))
+    sigmas = sigma if joint else np.broadcast_to(sigma, noisy.shape)
+
+    def patches(array):
+        return np.stack(
+            [array[:, i : i + 4].reshape(2, -1) for i in (0, 1)], axis=1
+        )  # (planes, patches, pixels)
+
+    y, e, v = patches(noisy), patches(guide), np.square(patches(sigmas).astype(np.float64))
+    if joint:
+        y, e, v = (a.transpose(1, 0, 2).reshape(1, 2, -1) for a in (y, e, v))
+    for _ in range(2):  # references
+        done = np.stack([expected(*parts, 0.4) for parts in zip(y, e, v, strict=True)])
+        done = done.reshape(2, 2, 16).transpose(1, 0, 2) if joint else done
+        for k in (0, 1):
+            total[:, k : k + 4] += done[:, k].reshape(2, 4, 4)
+            count[k : k + 4] += 1
+    np.testing.assert_allclose(found, total / count, atol=2e-5)
+
+
+def test_a_constant_map_is_the_number(rng):
+    noisy, guide = planes(2, 24, rng), planes(2, 24, rng)
+    groups = GroupFilter(patch_size=5, group_size=12, radius=8, stride=3)
+    constant = np.full((24, 24), 0.7, dtype=np.float32)
+    np.testing.assert_allclose(
+        groups.apply(noisy, guide, constant), groups.apply(noisy, guide, 0.7), atol=2e-4
+    )
+
+
+def test_missing_values_have_no_influence(rng):
+    noisy, guide = planes(1, 20, rng), planes(1, 20, rng)
+    sigma = np.where(rng.random((20, 20)) < 0.4, np.inf, 0.5)
+    other = np.where(np.isinf(sigma), 1e6, noisy[0])[None].astype(np.float32)
+    groups = GroupFilter(patch_size=4, group_size=9, radius=6, stride=2)
+    np.testing.assert_array_equal(groups.apply(noisy, guide, sigma), groups.apply(other, guide, sigma))
+
+
+def test_pixels_without_noise_stay(rng):
+    noisy, guide = planes(1, 20, rng), planes(1, 20, rng)
+    groups = GroupFilter(patch_size=4, group_size=9, radius=6, stride=4)
+    np.testing.assert_array_equal(groups.apply(noisy, guide, np.zeros((20, 20))), noisy)
+
+
+@pytest.mark.parametrize("shape", [(20, 31), (3, 20, 31)])
+def test_threads_give_the_same_bits(shape, rng):
+    noisy = rng.standard_normal((3, 20, 31)).astype(np.float32)
+    sigma = rng.uniform(0.1, 1, shape)
+    groups = GroupFilter(patch_size=4, group_size=9, radius=6, stride=2)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            results.append(groups.apply(noisy, noisy, sigma, ridge=0.1))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(*results)
