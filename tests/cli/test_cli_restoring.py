@@ -129,7 +129,9 @@ def test_bad_input_is_one_line(capsys):
         capsys, "deblur", "in.png", *out, "--gaussian", "9"
     )
     assert "expected a PSF with a sum above 0" in fails(capsys, "deblur", "in.png", *out, "--psf", "zero.npy")
-    assert "expected a gray image of a point" in fails(capsys, "deblur", "in.png", *out, "--psf", "colour.png")
+    assert "expected a gray image of a point" in fails(
+        capsys, "deblur", "in.png", *out, "--psf", "colour.png"
+    )
     assert "image: expected a gray mosaic" in fails(capsys, "demosaic", "colour.png", *out)
     assert "expected the shape of the restored image, (48, 48)" in fails(
         capsys, "upscale", "in.png", *out, "--prior", "tv", "--sigma", "1", "--reference", "in.png"

@@ -70,7 +70,9 @@ def test_operators_conform(name):
     check_operator(OPERATORS[name]())
 
 
-@pytest.mark.parametrize("name", ["blur symmetric odd", "blur circular even", "downsample 3 zero box", "radon"])
+@pytest.mark.parametrize(
+    "name", ["blur symmetric odd", "blur circular even", "downsample 3 zero box", "radon"]
+)
 def test_complex_samples_are_filtered_too(name):
     check_operator(OPERATORS[name](), dtype=torch.complex128)
 
@@ -146,7 +148,9 @@ def test_each_projection_has_the_sum_of_the_image():
     torch.testing.assert_close(sums, x.sum((1, 2))[:, None].expand_as(sums))
 
 
-@pytest.mark.parametrize("name", ["blur symmetric odd", "blur valid odd", "downsample 2 zero bicubic", "radon"])
+@pytest.mark.parametrize(
+    "name", ["blur symmetric odd", "blur valid odd", "downsample 2 zero bicubic", "radon"]
+)
 def test_least_squares_without_a_closed_form_are_solved_by_conjugate_gradients(name):
     operator = OPERATORS[name]()
     x, y = randn(2, *operator.in_shape), randn(2, *operator.out_shape, seed=1)
@@ -170,7 +174,10 @@ def test_a_closed_form_minimises_the_same_objective(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Blur(psf(9, 3), (8, 8)), r"psf: expected at most the size of the image, \(8, 8\), got \(9, 3\)"),
+        (
+            lambda: Blur(psf(9, 3), (8, 8)),
+            r"psf: expected at most the size of the image, \(8, 8\), got \(9, 3\)",
+        ),
         (lambda: Blur(torch.zeros(3, 3), (8, 8)), "psf: expected finite values that are not all zero"),
         (lambda: Blur(torch.ones(3, 3, dtype=torch.int64), (8, 8)), "psf: expected a real tensor"),
         (lambda: Blur(psf(3, 3), (8, 8), boundary="wrap"), "boundary: expected one of"),

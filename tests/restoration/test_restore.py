@@ -185,12 +185,24 @@ def test_progress_is_reported():
     ("change", "error", "message"),
     [
         ({"y": np.zeros((4, 4))}, ValueError, r"y: expected the operator's shape \(48, 48\), got \(4, 4\)"),
-        ({"y": np.zeros((48, 48), int)}, ValueError, "y: expected floating-point or complex numbers, got int64"),
+        (
+            {"y": np.zeros((48, 48), int)},
+            ValueError,
+            "y: expected floating-point or complex numbers, got int64",
+        ),
         ({"y": np.full((48, 48), np.nan)}, ValueError, "y: expected finite values"),
-        ({"prior": "bm3d"}, ValueError, "prior: expected one of 'dictionary', 'groups', 'wavelet', 'tv', 'unt"),
+        (
+            {"prior": "bm3d"},
+            ValueError,
+            "prior: expected one of 'dictionary', 'groups', 'wavelet', 'tv', 'unt",
+        ),
         ({"prior": TVDenoiser}, ValueError, "prior: expected a string or a Denoiser, got the class"),
         ({"noise": calepin.PoissonNoise()}, TypeError, "noise: expected a GaussianNoise"),
-        ({"noise": GaussianNoise(0.1, 0.2)}, calepin.IncompatibleError, "noise: expected GaussianNoise with one"),
+        (
+            {"noise": GaussianNoise(0.1, 0.2)},
+            calepin.IncompatibleError,
+            "noise: expected GaussianNoise with one",
+        ),
         ({"max_iter": 7}, ValueError, "max_iter: expected an integer of at least 8"),
         ({"tol": -1.0}, ValueError, "tol: expected a finite number of at least 0"),
         ({"start": np.zeros((4, 4))}, ValueError, "start: expected the operator's shape"),

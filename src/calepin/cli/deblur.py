@@ -40,8 +40,8 @@ def deblur(
         Path | None,
         typer.Option(
             metavar="PSF",
-            help="The point spread function, the image of a point: gray image or .npy; its centre is the pixel "
-            "size // 2. It is divided by its sum.",
+            help="The point spread function, the image of a point: gray image or .npy; its centre is the "
+            "pixel size // 2. It is divided by its sum.",
         ),
     ] = None,
     gaussian: Annotated[

@@ -49,8 +49,8 @@ def demosaic(
 ) -> None:
     """Find the colours that the Bayer filter of a camera left out.
 
-    IMAGE is the mosaic that the sensor measured, linear or with a gamma; white balance and profile of the camera
-    are not applied. Vendors' raw files are read by other programs, which write them as 16-bit TIFF.
+    IMAGE is the mosaic that the sensor measured, linear or with a gamma; white balance and profile of the
+    camera are not applied. Vendors' raw files are read by other programs, which write them as 16-bit TIFF.
     """
     from calepin.operators.bayer import Bayer
 

@@ -59,7 +59,7 @@ Sigma = Annotated[
 PriorOption = Annotated[
     PriorName | None,
     typer.Option("--prior", help="What images are expected to look like."),
-    Default("calepin.restoration.restore:restore", "prior"),
+    Default("calepin.restoration.restoring:restore", "prior"),
 ]
 ValueRange = Annotated[
     str | None,
@@ -67,7 +67,8 @@ ValueRange = Annotated[
         "--range",
         metavar="LO:HI",
         help="Samples of IMAGE for black and white, or 'data' for the smallest and largest; the noise level "
-        "and results are then in the units of IMAGE. [default: the whole range of 8 or 16 bits, 0:1 for floats]",
+        "and results are then in the units of IMAGE. [default: the whole range of 8 or 16 bits, 0:1 for "
+        "floats]",
     ),
 ]
 Reference = Annotated[
@@ -108,7 +109,7 @@ def restore_image(
     from calepin.core.progress import progress_bar
     from calepin.datasets.images import read_image, write_image
     from calepin.datasets.noise import GaussianNoise
-    from calepin.restoration.restore import restore
+    from calepin.restoration.restoring import restore
 
     source = read_image(image, value_range=parse_range(value_range))
     for note in source.notes:

@@ -32,7 +32,9 @@ def upscale(
     factor: Annotated[int, typer.Option(min=2, metavar="N", help="Factor of both sides.")] = 2,
     antialias: Annotated[
         Antialias | None,
-        typer.Option(help="How IMAGE was made: reduced by bicubic interpolation, or by means of N x N pixels."),
+        typer.Option(
+            help="How IMAGE was made: reduced by bicubic interpolation, or by means of N x N pixels."
+        ),
         Default("calepin.operators.blur:Downsample", "antialias"),
     ] = None,
     sigma: Sigma = None,

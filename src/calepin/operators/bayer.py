@@ -1,6 +1,6 @@
 """The colour filter array of a camera: each pixel measures one of three colours.
 
-    y[i, j] = x[c(i, j), i, j]        c repeats every two rows and columns (Bayer, US patent 3971065, 1976)
+y[i, j] = x[c(i, j), i, j]        c repeats every two rows and columns (Bayer, US patent 3971065, 1976)
 """
 
 from typing import Literal

@@ -3,8 +3,9 @@
     y[a, t] = sum over pixels (i, j) of  x[i, j] w(t - s),     s = (j - c_j) cos(a) - (i - c_i) sin(a) + c_t
 
 w is the triangle of width two: a pixel is split between the two detector elements nearest to its centre's
-projection s, so that each projection sums to the sum of the image (Kak and Slaney, "Principles of computerized
-tomographic imaging", 1988, section 7.2). The adjoint reads the same two elements with the same weights.
+projection s, so that each projection sums to the sum of the image (Kak and Slaney, "Principles of
+computerized tomographic imaging", 1988, section 7.2).
+The adjoint reads the same two elements with the same weights.
 """
 
 import math
@@ -33,8 +34,8 @@ class Radon(LinearOperator):
         Angles in degrees; 0 projects along the columns. For angle a, the detector is turned by a against the
         rows, as in `skimage.transform.radon`.
     n_detectors : int, optional
-        Number of detector elements; the middle of the image projects to the element ``n_detectors // 2``. By
-        default as many as the diagonal of the image needs. What falls beside the detector is not measured.
+        Number of detector elements; the middle of the image projects to the element ``n_detectors // 2``.
+        By default as many as the diagonal of the image needs. What falls beside the detector is lost.
 
     Raises
     ------
@@ -43,8 +44,8 @@ class Radon(LinearOperator):
 
     Notes
     -----
-    A sinogram has shape (n, n_angles, n_detectors), with the channels after n if there are any. The adjoint is
-    the exact one: backprojection without a filter. Nothing is stored for a pair of pixel and angle.
+    A sinogram has shape (n, n_angles, n_detectors), with the channels after n if there are any. The adjoint
+    is the exact one: backprojection without a filter. Nothing is stored for a pair of pixel and angle.
     """
 
     angles: Tensor
@@ -98,7 +99,7 @@ class Radon(LinearOperator):
         return x.reshape(*y.shape[:-2], *self.in_shape[-2:])
 
     def _rays(self, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield, for each angle, the first of the two detector elements of each pixel, and the other's weight.
+        """Yield, for each angle, the first of two detector elements of each pixel, and the other's weight.
 
         Elements count from one: before the first and after the last there are some that are not measured.
         """

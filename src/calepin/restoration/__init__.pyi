@@ -1,6 +1,6 @@
 from .priors import GroupDenoiser as GroupDenoiser
 from .priors import TVDenoiser as TVDenoiser
 from .priors import WaveletDenoiser as WaveletDenoiser
-from .restore import PRIORS as PRIORS
-from .restore import restore as restore
+from .restoring import PRIORS as PRIORS
+from .restoring import restore as restore
 from .result import RestoreResult as RestoreResult

@@ -41,7 +41,7 @@ def smooth_estimate(operator: LinearOperator, y: Tensor) -> Tensor:
 
 
 def value_range(x: Tensor) -> float:
-    """Return the difference of the largest and the smallest value, or the largest magnitude of complex ones."""
+    """Return the difference of largest and smallest value, or the largest magnitude of complex ones."""
     return float(x.abs().max()) if x.is_complex() else float(x.max() - x.min())
 
 

@@ -25,9 +25,9 @@ class RestoreResult:
     converged : bool
         Whether the stopping rule was met.
     history : list of dict
-        One entry for each step: "level" (of the noise that the prior removed), "change" (of the image, relative
-        to its norm) and "residual" (root mean square of ``y - A x``). Of an untrained network, one entry with
-        "loss" and "residual" of the best iterate.
+        One entry for each step: "level" (of the noise that the prior removed), "change" (of the image,
+        relative to its norm) and "residual" (root mean square of ``y - A x``). Of an untrained network, one
+        entry with "loss" and "residual" of the best iterate.
     """
 
     image: Any

@@ -56,8 +56,8 @@ def restore(
     the image to that of the measurements. Each step solves a least-squares problem, in closed form if the
     operator has one (`LinearOperator.solve_gram`), else by conjugate gradients, and denoises its solution.
     Levels and weights follow from the operator's norm. The run ends, after the eighth step, when a step
-    changes the image by at most `tol`. With "untrained": `calepin.reconstruction.fit_untrained`, which ends when
-    the residual is that of the noise.
+    changes the image by at most `tol`. With "untrained": `calepin.reconstruction.fit_untrained`, which
+    ends when the residual is that of the noise.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def _estimated(operator: LinearOperator, y: Tensor, start: Tensor) -> float:
 def _warn(converged: bool, change: float, tol: float, inexact: int) -> None:
     if not converged:
         warnings.warn(
-            f"the last step still changed the image by {change:.2g}, more than tol={tol:g}: increase max_iter",
+            f"the last step still changed the image by {change:.2g}, above tol={tol:g}: increase max_iter",
             ConvergenceWarning,
             stacklevel=3,
         )
