@@ -10,6 +10,8 @@ from .imaging.denoising import denoise as denoise
 from .imaging.result import DenoiseResult as DenoiseResult
 from .problem import Problem as Problem
 from .reconstruction.reconstructor import UntrainedReconstructor as UntrainedReconstructor
+from .restoration.restoring import restore as restore
+from .restoration.result import RestoreResult as RestoreResult
 from .solvers.coders.encode import sparse_encode as sparse_encode
 from .solvers.solve import solve as solve
 

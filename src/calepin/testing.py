@@ -54,7 +54,7 @@ def check_operator(
     """Check that an operator is linear, that its adjoint is correct, and that it refuses wrong shapes.
 
     The gradients of both maps, with respect to the samples and all parameters, are checked too. So are the
-    bound on the norm, `copy.deepcopy` and `pickle`.
+    bound on the norm, `solve_gram` where there is one, `copy.deepcopy` and `pickle`.
 
     Parameters
     ----------
@@ -93,6 +93,7 @@ def check_operator(
     )
     _check_gradients(operator, x, y, rtol)
     _check_norm(operator, draw, rtol)
+    _check_solve_gram(operator, y, rtol)
     _check_shape_errors(operator, x, y)
     for name, twin in (
         ("deepcopy", copy.deepcopy(operator)),
@@ -390,6 +391,14 @@ def _check_norm(operator: LinearOperator, draw: Callable[..., Tensor], rtol: flo
             float(stretch) <= norm_squared * (1 + 1e-6) + 1e-300,
             f"norm_squared: {norm_squared} is less than ||A x||^2 / ||x||^2 = {float(stretch)}",
         )
+
+
+def _check_solve_gram(operator: LinearOperator, y: Tensor, rtol: float) -> None:
+    weight = 0.5 * max(operator.norm_squared(), 1e-3)
+    solved = operator.solve_gram(y, weight)
+    if solved is not None:
+        back = operator(operator.adjoint(solved)) + weight * solved
+        _require_close("solve_gram: (A A^H + weight I) times its result differs from y:", back, y, rtol)
 
 
 def _check_shape_errors(operator: LinearOperator, x: Tensor, y: Tensor) -> None:

@@ -27,6 +27,7 @@ from calepin import (
     penalties,
     reconstruction,
     report,
+    restoration,
     solvers,
     spikes,
 )
@@ -41,6 +42,7 @@ CALLS: dict[str, Callable[[], Call]] = {}
 LEFT_OUT = dict.fromkeys(
     [
         "DenoiseResult",
+        "RestoreResult",
         "compression.RateDistortion",
         "datasets.ConvolutionalData",
         "datasets.SparseData",
@@ -113,6 +115,7 @@ LEFT_OUT |= dict.fromkeys(
         "estimators.UnderdeterminedWarning",
         "datasets.SAMPLES",
         "imaging.NETWORKS",
+        "restoration.PRIORS",
         "networks.PRETRAINED",
     ],
     "an error, a warning or a list",
@@ -288,6 +291,12 @@ add("operators.MultiCoilMRI", operators.MultiCoilMRI, acquired=OBSERVED, n_coils
 add("operators.SubsampledDCT", operators.SubsampledDCT, in_shape=(8, 8), n_measurements=20)
 add("operators.SubsampledHadamard", operators.SubsampledHadamard, in_shape=(8, 8), n_measurements=20)
 add("operators.Wavelet", operators.Wavelet, shape=(16, 16), moments=2, levels=2)
+PSF = torch.tensor([[0.0, 0.1, 0.0], [0.1, 0.6, 0.1], [0.0, 0.1, 0.0]], dtype=torch.float64)
+ANGLES = torch.tensor([0.0, 40.0, 90.0, 130.0], dtype=torch.float64)
+add("operators.Blur", operators.Blur, psf=PSF, shape=(8, 8), boundary="symmetric")
+add("operators.Downsample", operators.Downsample, shape=(12, 12), factor=2, antialias="box", boundary="zero")
+add("operators.Bayer", operators.Bayer, shape=(8, 8), pattern="RGGB")
+add("operators.Radon", operators.Radon, shape=(8, 8), angles=ANGLES, n_detectors=9)
 add("operators.Compose", operators.Compose, outer=Identity((8,)), inner=Dense(T_ATOMS))
 add("operators.centred_fft", operators.centred_fft, x=COILS)
 add("operators.centred_ifft", operators.centred_ifft, y=COILS)
@@ -325,11 +334,17 @@ MAPS = {
     "SubsampledHadamard": (operators.SubsampledHadamard((8, 8), 20), SIDE, SIDE.flatten(1)[:, :20]),
     "Wavelet": (operators.Wavelet((16, 16), moments=2, levels=2), COILS[0].real, COILS[0].real),
     "Compose": (Mask(OBSERVED) @ Identity((8, 8)), SIDE, SIDE),
+    "Blur": (operators.Blur(PSF, (8, 8)), SIDE, SIDE),
+    "Downsample": (operators.Downsample((8, 8), 2, antialias="box"), SIDE, SIDE[:, :4, :4]),
+    "Bayer": (operators.Bayer((8, 8)), SIDE[:, None].expand(2, 3, 8, 8), SIDE),
+    "Radon": (operators.Radon((8, 8), ANGLES, n_detectors=8), SIDE, SIDE[:, :4]),
     "MultiCoilMRI": (operators.MultiCoilMRI(OBSERVED, n_coils=3), COILS[..., :8, :8], COILS[..., :8, :8]),
 }
 for kind, (operator, x, y) in MAPS.items():
     add(f"operators.{kind}.forward", operator, x=x)
     add(f"operators.{kind}.adjoint", operator.adjoint, y=y)
+    if operator.solve_gram(y, 0.1) is not None:
+        add(f"operators.{kind}.solve_gram", operator.solve_gram, y=y, weight=0.1)
 
 add("Problem", calepin.Problem, operator=Dense(T_ATOMS), likelihood=Gaussian(), y=T_X, offset=0.5)
 add("Problem:offset", calepin.Problem, operator=Dense(T_ATOMS), likelihood=Gaussian(), y=T_X, offset=T_X)
@@ -841,6 +856,34 @@ add(
     n_iter=1,
     group_passes=0,
 )
+add(
+    "restore",
+    calepin.restore,
+    y=IMAGE,
+    operator=operators.Blur(PSF, IMAGE.shape),
+    noise=datasets.GaussianNoise(0.1),
+    prior="tv",
+    start=OTHER,
+    max_iter=8,
+    tol=0.1,
+    random_state=0,
+)
+add("restoration.TVDenoiser", restoration.TVDenoiser, weight=1.0)
+add(
+    "restoration.WaveletDenoiser",
+    restoration.WaveletDenoiser,
+    threshold=3.0,
+    moments=2,
+    levels=2,
+    n_shifts=2,
+)
+add("restoration.GroupDenoiser", restoration.GroupDenoiser, patch_size=4, group_size=8, n_passes=1)
+for name, prior in {
+    "TVDenoiser": restoration.TVDenoiser(),
+    "WaveletDenoiser": restoration.WaveletDenoiser(),
+    "GroupDenoiser": restoration.GroupDenoiser(4, 8, 1),
+}.items():
+    add(f"restoration.{name}.denoise", prior.denoise, image=IMAGE, noise=datasets.GaussianNoise(0.1))
 add("imaging.NetworkDenoiser", imaging.NetworkDenoiser, model="bsd-gaussian", n_shifts=1)
 SETTINGS = dict(
     n_components=4,

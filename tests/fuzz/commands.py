@@ -41,6 +41,9 @@ COMMANDS = [
     "denoise {in}/image.png --output {out}/i.png --noise gaussian --add-noise 10 "
     "--method network --seed 0 --quiet",
     "inpaint {in}/image.png --output {out}/i.png --mask {in}/mask.npy --sigma 5 --quiet",
+    "deblur {in}/image.png --output {out}/i.png --gaussian 0.8 --sigma 5 --prior tv --boundary symmetric --quiet",
+    "upscale {in}/image.png --output {out}/i.png --factor 2 --antialias box --sigma 5 --prior tv --quiet",
+    "demosaic {in}/image.png --output {out}/i.png --pattern RGGB --sigma 5 --prior tv --quiet",
     "reconstruct {in}/image.png --output {out}/i.png --operator hadamard --ratio 0.3 --size 16 --max-iter 2 "
     "--n-starts 1 --seed 0 --quiet",
     "spikes {in}/counts.npy --output {out}/m.safetensors --kernel-size 6 --n-events 2 --train 0:4 "

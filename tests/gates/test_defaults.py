@@ -36,6 +36,7 @@ MAY_DIFFER = {
         "ConvolutionalPursuitCoder",
         "nonnegative",
     ),  # events of counts are nonnegative; real signals have both signs
+    ("Wavelet", "moments"),  # shorter wavelets denoise better, smoother ones make sparser codes
     ("IHT", "step_size"),  # the coder keeps the paper's step; the solver takes 1 / L
 }
 

@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reconstruction": ENGINE | {"datasets", "report"},
     "imaging": ENGINE | {"datasets", "report"},
     "compression": ENGINE | {"estimators"},
+    "restoration": ENGINE | {"datasets", "report", "imaging", "reconstruction"},
 }
 GROUND_TO_TRADES = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = GROUND_TO_TRADES | {"calepin"}

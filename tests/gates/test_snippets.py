@@ -85,6 +85,14 @@ import numpy
 image = numpy.tile(numpy.linspace(0, 1, 16), (16, 1))
 observed = numpy.random.default_rng(0).random((16, 16)) < 0.7
 """,
+    "how-to/restore-images.md": """
+import numpy
+from calepin.datasets import Image, write_image
+ramp = numpy.clip(numpy.linspace(-1, 2, 32), 0, 1)
+y = ramp + 0.01 * numpy.random.default_rng(0).standard_normal((32, 32))
+write_image("photo.png", Image(y.clip(0, 1)))
+numpy.save("psf.npy", numpy.full((3, 3), 1 / 9))
+""",
     "how-to/kspace-files.md": """
 import h5py, numpy
 rng = numpy.random.default_rng(0)

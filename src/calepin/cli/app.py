@@ -7,6 +7,8 @@ import typer
 from calepin.cli import (
     codes,
     compress,
+    deblur,
+    demosaic,
     denoise,
     denoise_samples,
     doctor,
@@ -20,6 +22,7 @@ from calepin.cli import (
     spectrum,
     spikes,
     transfer,
+    upscale,
 )
 from calepin.cli.errors import USAGE
 from calepin.cli.options import Command
@@ -67,6 +70,9 @@ for _name, _command, _examples in (
     ("denoise", denoise.denoise, denoise.EXAMPLES),
     ("denoise-samples", denoise_samples.denoise_samples, denoise_samples.EXAMPLES),
     ("inpaint", inpaint.inpaint, inpaint.EXAMPLES),
+    ("deblur", deblur.deblur, deblur.EXAMPLES),
+    ("upscale", upscale.upscale, upscale.EXAMPLES),
+    ("demosaic", demosaic.demosaic, demosaic.EXAMPLES),
     ("learn", learn.learn, learn.EXAMPLES),
     ("learn-filters", learn_filters.learn_filters, learn_filters.EXAMPLES),
     ("encode", codes.encode, codes.ENCODE_EXAMPLES),

@@ -1,6 +1,8 @@
 """Linear operators with adjoints: dictionaries and measurements."""
 
 from calepin.operators.base import Compose, LinearOperator
+from calepin.operators.bayer import Bayer
+from calepin.operators.blur import Blur, Downsample
 from calepin.operators.conv import ConvDictionary
 from calepin.operators.dense import Dense
 from calepin.operators.diagonal import Diagonal
@@ -16,20 +18,25 @@ from calepin.operators.fourier import (
 )
 from calepin.operators.identity import Identity
 from calepin.operators.mask import Mask
+from calepin.operators.radon import Radon
 from calepin.operators.sketch import GaussianSketch
 from calepin.operators.transforms import SubsampledDCT, SubsampledHadamard
 from calepin.operators.wavelet import Wavelet
 
 __all__ = [
+    "Bayer",
+    "Blur",
     "Compose",
     "ConvDictionary",
     "Dense",
     "Diagonal",
+    "Downsample",
     "GaussianSketch",
     "Identity",
     "LinearOperator",
     "Mask",
     "MultiCoilMRI",
+    "Radon",
     "SubsampledDCT",
     "SubsampledHadamard",
     "Wavelet",

@@ -87,6 +87,18 @@ class LinearOperator(nn.Module):
         start = randn((self.n_samples or 1, *self.in_shape), like=like, generator=generator)
         return _largest_eigenvalue(lambda v: self.adjoint(self(v)), start)
 
+    def solve_gram(self, y: Tensor, weight: float) -> Tensor | None:
+        """Return ``(A A^H + weight I)^-1 y``, or None if the operator has no closed form of it (the default).
+
+        Parameters
+        ----------
+        y : Tensor, shape (n, *out_shape)
+        weight : float
+            Above 0.
+        """
+        self.check_output(y)
+        return None
+
     def prepared(self) -> "LinearOperator":
         """Return this operator with its current tensors, and with repeated computations done once in advance.
 

@@ -32,5 +32,10 @@ class Identity(LinearOperator):
         self.check_output(y)
         return y
 
+    def solve_gram(self, y: Tensor, weight: float) -> Tensor:
+        """Return ``(A A^H + weight I)^-1 y``."""
+        self.check_output(y)
+        return y / (1 + weight)
+
     def _compute_norm_squared(self, generator: torch.Generator | None) -> float:
         return 1.0

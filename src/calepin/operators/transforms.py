@@ -132,6 +132,11 @@ class SubsampledDCT(_SubsampledTransform):
         n = check_counts(in_shape, n_measurements)
         super().__init__(in_shape, n_measurements, n, generator=generator)
 
+    def solve_gram(self, y: Tensor, weight: float) -> Tensor:
+        """Return ``(A A^T + weight I)^-1 y``; A A^T is a multiple of the identity."""
+        self.check_output(y)
+        return y / (self.scale**2 + weight)
+
     def _transform(self, x: Tensor) -> Tensor:
         for axis in range(1, x.ndim):
             x = cosine_transform(x.movedim(axis, -1)).movedim(-1, axis)

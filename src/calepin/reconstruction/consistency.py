@@ -5,12 +5,10 @@ from torch import Tensor
 
 from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_floating, check_integer, check_number
-from calepin.core.samples import expand, inner
 from calepin.operators.base import LinearOperator
+from calepin.operators.least_squares import conjugate_gradients
 
 __all__ = ["data_consistent"]
-
-_ROUNDING = 50  # times the machine precision
 
 
 @torch.no_grad()
@@ -44,22 +42,4 @@ def data_consistent(
     operator.check_output(y)
     check_number("weight", weight, least=0)
     check_integer("n_iter", n_iter, least=0)
-    move, miss = torch.zeros_like(x), y - operator(x)
-    direction = gradient = operator.adjoint(miss)
-    energy = inner(gradient, gradient)
-    tiny = torch.finfo(energy.dtype).tiny
-    floor = energy * (_ROUNDING * torch.finfo(x.dtype).eps) ** 2
-    for _ in range(n_iter):
-        # below the floor the gradient is rounding error, partly in the null space of A
-        active = energy > floor
-        if not bool(active.any()):
-            break
-        image = operator(direction)
-        curvature = inner(image, image) + weight * inner(direction, direction)
-        step = expand(torch.where(active, energy / curvature, torch.zeros_like(energy)), x)
-        move = move + step * direction
-        miss = miss - expand(step.flatten(), miss) * image
-        gradient = operator.adjoint(miss) - weight * move
-        before, energy = energy, inner(gradient, gradient)
-        direction = gradient + expand(energy / before.clamp_min(tiny), x) * direction
-    return x + move
+    return conjugate_gradients(operator, x, y, weight=weight, n_iter=n_iter)[0]

@@ -1,0 +1,72 @@
+"""``calepin demosaic``: colours of the raw image of a camera."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calepin.cli.options import Default, Force, given
+from calepin.cli.output import Debug, Json, Output, Quiet
+from calepin.cli.restoring import OutputPath, PriorOption, Reference, Sigma, ValueRange, restore_image
+
+__all__ = ["EXAMPLES", "demosaic"]
+
+EXAMPLES = [
+    ("calepin demosaic raw.tif -o photo.tif", "pixels in the order RGGB"),
+    ("calepin demosaic raw.png --pattern GRBG --sigma 0 -o photo.png", "without noise"),
+]
+
+
+class Pattern(StrEnum):
+    """Colours of the first two pixels of the first row, then of the second."""
+
+    RGGB = "RGGB"
+    BGGR = "BGGR"
+    GRBG = "GRBG"
+    GBRG = "GBRG"
+
+
+def demosaic(
+    image: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGE", help="Raw image, one colour a pixel: gray PNG, TIFF or .npy."),
+    ],
+    output_path: OutputPath,
+    pattern: Annotated[
+        Pattern | None,
+        typer.Option(help="Colours of the first two pixels of the first row, then of the second row."),
+        Default("calepin.operators.bayer:Bayer", "pattern"),
+    ] = None,
+    sigma: Sigma = None,
+    prior: PriorOption = None,
+    value_range: ValueRange = None,
+    reference: Reference = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find the colours that the Bayer filter of a camera left out.
+
+    IMAGE is the mosaic that the sensor measured, linear or with a gamma; white balance and profile of the
+    camera are not applied. Vendors' raw files are read by other programs, which write them as 16-bit TIFF.
+    """
+    from calepin.operators.bayer import Bayer
+
+    def mosaic(shape: tuple[int, ...]) -> Bayer:
+        if len(shape) != 2:
+            raise ValueError(f"image: expected a gray mosaic, got a colour image of shape {shape}")
+        return Bayer((shape[0], shape[1]), **given(pattern=pattern))
+
+    restore_image(
+        Output(quiet, as_json),
+        image,
+        output_path,
+        mosaic,
+        done="demosaicing",
+        value_range=value_range,
+        sigma=sigma,
+        prior=prior,
+        reference=reference,
+    )

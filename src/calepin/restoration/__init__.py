@@ -1,0 +1,5 @@
+"""Images from measurements by any operator: deblurring, inpainting, super-resolution, demosaicing."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,221 @@
+"""Restore an image from measurements by any linear operator, with a choice of priors."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from calepin.core.arguments import check_arguments
+from calepin.core.checks import check_integer, check_methods, check_number, check_scale
+from calepin.core.errors import IncompatibleError
+from calepin.core.random import RandomState
+from calepin.datasets.noise import GaussianNoise
+from calepin.imaging.by_dictionary import DictionaryDenoiser
+from calepin.imaging.denoising import Denoiser
+from calepin.operators.base import LinearOperator
+from calepin.restoration.first_estimate import noise_level, smooth_estimate
+from calepin.restoration.priors import GroupDenoiser, TVDenoiser, WaveletDenoiser
+from calepin.restoration.result import RestoreResult
+from calepin.restoration.splitting import split
+from calepin.restoration.untrained import fit_network
+
+__all__ = ["PRIORS", "restore"]
+
+PRIORS: dict[str, Callable[[], Denoiser]] = {
+    "dictionary": lambda: DictionaryDenoiser(n_iter=0),
+    "groups": GroupDenoiser,
+    "wavelet": WaveletDenoiser,
+    "tv": TVDenoiser,
+}
+"""Names of the priors that are denoisers; "untrained" is none."""
+
+N_LEVELS = 8
+ESTIMATE = {"n_levels": 4, "max_iter": 4, "tol": 0.0}  # steps for the level of the noise
+
+
+def restore(
+    y: ArrayLike,
+    operator: LinearOperator,
+    *,
+    noise: GaussianNoise | None = None,
+    prior: str | Denoiser = "dictionary",
+    start: ArrayLike | None = None,
+    max_iter: int = 16,
+    tol: float = 0.005,
+    random_state: RandomState = 0,
+    callback: Callable[[str, float], object] | None = None,
+) -> RestoreResult:
+    """Return the image that fits measurements ``y = A x + noise`` and that a prior finds likely.
+
+    With a denoiser as prior: half-quadratic splitting in eight levels of noise, from 49/255 of the range of
+    the image to that of the measurements. Each step solves a least-squares problem, in closed form if the
+    operator has one (`LinearOperator.solve_gram`), else by conjugate gradients, and denoises its solution.
+    Levels and weights follow from the operator's norm. The run ends, after the eighth step, when a step
+    changes the image by at most `tol`. With "untrained": `calepin.reconstruction.fit_untrained`, which
+    ends when the residual is that of the noise.
+
+    Parameters
+    ----------
+    y : array or Tensor, the operator's out_shape
+        Measurements, floating-point or complex, of one image.
+    operator : LinearOperator
+        A, from images (height, width) or (channels, height, width). Three real channels are colours; other
+        channels, real and imaginary parts are denoised separately.
+    noise : GaussianNoise, optional
+        Noise of y, in its units; for complex y that of real and imaginary part. Default: estimated by the
+        residual of a first restoration with wavelets.
+    prior : {"dictionary", "groups", "wavelet", "tv", "untrained"} or Denoiser, default="dictionary"
+        "dictionary": `calepin.imaging.DictionaryDenoiser` without learning. "groups", "wavelet" and "tv":
+        `calepin.restoration.GroupDenoiser`, `WaveletDenoiser` and `TVDenoiser`. "untrained": a deep decoder,
+        fitted to y. Any object with the method `denoise` of `calepin.imaging.Denoiser` is a prior too.
+    start : array or Tensor, the operator's in_shape, optional
+        First image. Default: measurements projected back, and divided by what each pixel contributes to them.
+    max_iter : int, default=16
+        Steps at most, at least 8; an untrained network has its own.
+    tol : float, default=0.005
+        Relative change of the image below which the run ends.
+    random_state : int, Generator, RandomState or None, default=0
+        Seed of everything random.
+    callback : callable, optional
+        Called as ``callback(stage, fraction)``: the current stage, and the finished fraction of the work if
+        there are eight steps.
+
+    Returns
+    -------
+    RestoreResult
+        The image, of the dtype of y, and how it was found.
+
+    Raises
+    ------
+    ValueError
+        An invalid argument; the message names it.
+    IncompatibleError
+        Another noise model.
+
+    Warns
+    -----
+    ConvergenceWarning
+        The image still changed in the last step, or conjugate gradients did not converge.
+
+    Examples
+    --------
+    >>> import numpy as np, torch, calepin
+    >>> from calepin.operators import Blur
+    >>> from skimage import data
+    >>> clean = data.camera()[100:164, 200:264] / 255
+    >>> blur = Blur(torch.full((5, 5), 1 / 25), (64, 64))
+    >>> y = blur(torch.from_numpy(clean)[None])[0].numpy()
+    >>> y += np.random.default_rng(0).normal(0, 0.01, y.shape)
+    >>> result = calepin.restore(y, blur, noise=calepin.GaussianNoise(0.01), prior="tv")
+    >>> bool(np.std(result.image - clean) < 0.8 * np.std(y - clean))
+    True
+    """
+    check_arguments(restore, locals())
+    check_methods("operator", operator, "forward", "adjoint", "solve_gram")
+    check_integer("max_iter", max_iter, least=N_LEVELS)
+    check_number("tol", tol, least=0)
+    denoiser = _denoiser(prior)
+    measured = _checked("y", y, operator.out_shape)
+    if len(operator.in_shape) not in (2, 3):
+        raise ValueError(
+            f"operator: expected images (height, width) or (channels, height, width), got {operator.in_shape}"
+        )
+    if noise is not None and (not isinstance(noise, GaussianNoise) or noise.sigma_max is not None):
+        raise IncompatibleError(f"noise: expected GaussianNoise with one level, got {noise!r}")
+    first = smooth_estimate(operator, measured) if start is None else _start(start, operator, measured)
+    if noise is None:
+        noise = GaussianNoise(_estimated(operator, measured, first))
+    if denoiser is None:
+        found = fit_network(operator, measured, noise.sigma, first, random_state=random_state)
+        return RestoreResult(_like(y, found.image), noise, found.n_iter, found.converged, found.history)
+
+    def report(step: int) -> None:
+        if callback is not None:
+            callback(f"step {step}", min(step / N_LEVELS, 1.0))
+
+    done = split(
+        operator,
+        measured,
+        noise.sigma,
+        denoiser,
+        first,
+        n_levels=N_LEVELS,
+        max_iter=max_iter,
+        tol=tol,
+        random_state=random_state,
+        report=report,
+    )
+    _warn(done.converged, done.history[-1]["change"], tol, done.inexact)
+    return RestoreResult(_like(y, done.x[0]), noise, len(done.history), done.converged, done.history)
+
+
+def _denoiser(prior: str | Denoiser) -> Denoiser | None:
+    """Return the denoiser, or None for an untrained network."""
+    if isinstance(prior, str) and prior in PRIORS:
+        return PRIORS[prior]()
+    if isinstance(prior, str) and prior == "untrained":
+        return None
+    if isinstance(prior, Denoiser) and not isinstance(prior, type):
+        return prior
+    words = ", ".join(repr(word) for word in (*PRIORS, "untrained"))
+    raise ValueError(f"prior: expected one of {words}, or an object with a method denoise, got {prior!r:.60}")
+
+
+def _checked(name: str, values: Any, shape: tuple[int, ...]) -> Tensor:
+    """Return one sample as a batch; raise ValueError for another shape or dtype, NaN or infinity."""
+    given = values.detach() if isinstance(values, Tensor) else torch.from_numpy(_array(name, values))
+    if given.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
+        raise ValueError(f"{name}: expected single or double precision, got {given.dtype}")
+    if tuple(given.shape) != shape:
+        raise ValueError(f"{name}: expected the operator's shape {shape}, got {tuple(given.shape)}")
+    if not bool(torch.isfinite(given).all()):
+        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+    real = torch.float32 if given.dtype in (torch.float32, torch.complex64) else torch.float64
+    check_scale(name, float(given.abs().max()), np.float32 if real == torch.float32 else np.float64)
+    return given[None]
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+    array = np.ascontiguousarray(values)
+    if array.dtype.kind not in "fc" or array.dtype.itemsize > 16 or array.dtype == np.longdouble:
+        raise ValueError(f"{name}: expected floating-point or complex numbers, got {array.dtype}")
+    array = array if array.flags.writeable else array.copy()
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _start(start: Any, operator: LinearOperator, y: Tensor) -> Tensor:
+    like = torch.zeros_like(operator.adjoint(y))
+    return _checked("start", start, operator.in_shape).to(like)
+
+
+def _estimated(operator: LinearOperator, y: Tensor, start: Tensor) -> float:
+    cheap = WaveletDenoiser(n_shifts=2)
+
+    def restored(x: Tensor, level: float) -> Tensor:
+        return split(operator, y, level, cheap, x, **ESTIMATE).x
+
+    return noise_level(operator, y, start, restored)
+
+
+def _warn(converged: bool, change: float, tol: float, inexact: int) -> None:
+    if not converged:
+        warnings.warn(
+            f"the last step still changed the image by {change:.2g}, above tol={tol:g}: increase max_iter",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    if inexact:
+        warnings.warn(
+            f"conjugate gradients did not converge in {inexact} data steps: the operator is ill-conditioned",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+def _like(y: Any, x: Tensor) -> Any:
+    return x if isinstance(y, Tensor) else x.cpu().numpy()

@@ -1,0 +1,115 @@
+"""Half-quadratic splitting: a denoiser as the prior of an image that was measured.
+
+    z_k = argmin_z ||A z - y||^2 + mu_k ||z - x_{k-1}||^2,     mu_k = weight sigma^2 / s_k^2
+    x_k = denoise(z_k, s_k)
+
+s_k falls geometrically from coarse to fine. Zoran and Weiss, "From learning models of natural image patches
+to whole image restoration", 2011; Zhang et al., "Plug-and-play image restoration with deep denoiser prior",
+2021, whose weight and first level these are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calepin.core.random import RandomState
+from calepin.datasets.noise import GaussianNoise
+from calepin.imaging.denoising import Denoiser
+from calepin.operators.base import LinearOperator
+from calepin.operators.least_squares import regularised_least_squares
+from calepin.restoration.first_estimate import value_range
+
+__all__ = ["Splitting", "split"]
+
+WEIGHT = 0.23
+FIRST_LEVEL = 49 / 255  # of the range of the image
+FINEST_LEVEL = 1 / 255  # of the range of the image, for measurements with hardly any noise
+CG_ITERATIONS, CG_TOL = 50, 1e-3
+PIXELS = 3  # channels of a colour image
+
+
+@dataclass
+class Splitting:
+    """Result of `split`: the image (1, *in_shape), whether it has converged, and a record of each step.
+
+    `inexact` counts the data steps whose conjugate gradients did not converge.
+    """
+
+    x: Tensor
+    converged: bool
+    history: list[dict[str, float]]
+    inexact: int
+
+
+def split(
+    operator: LinearOperator,
+    y: Tensor,
+    sigma: float,
+    prior: Denoiser,
+    start: Tensor,
+    *,
+    n_levels: int,
+    max_iter: int,
+    tol: float,
+    random_state: RandomState = 0,
+    report: Callable[[int], object] = lambda step: None,
+) -> Splitting:
+    """Lower the level from step to step; at the last level, go on until the image hardly changes.
+
+    Parameters
+    ----------
+    operator, y, start
+        A, measurements (1, *out_shape) and the first image (1, *in_shape).
+    sigma : float
+        Standard deviation of the noise of y.
+    prior : Denoiser
+    n_levels, max_iter, tol
+        Steps until the last level; steps in all; relative change of the image that ends the run.
+    random_state : int, Generator, RandomState or None
+        Passed to the denoiser in each step.
+    report : callable
+        Called with the number of steps done.
+    """
+    scale = max(operator.norm_squared(), torch.finfo(torch.float32).tiny) ** 0.5
+    span = value_range(start) or 1.0
+    last = max(sigma / scale, FINEST_LEVEL * span)
+    first = max(FIRST_LEVEL * span, last)
+    x, history, inexact, converged = start, [], 0, False
+    for k in range(max_iter):
+        level = first * (last / first) ** (min(k, n_levels - 1) / max(n_levels - 1, 1))
+        weight = WEIGHT * (scale * last / level) ** 2
+        z, exact = regularised_least_squares(operator, x, y, weight=weight, n_iter=CG_ITERATIONS, tol=CG_TOL)
+        before, x = x, denoised(z, level, prior, random_state)
+        inexact += not exact
+        norm = torch.linalg.vector_norm(x)
+        change = float(torch.linalg.vector_norm(x - before) / norm.clamp_min(torch.finfo(norm.dtype).tiny))
+        residual = float((y - operator(x)).abs().square().mean().sqrt())
+        history.append({"level": level, "change": change, "residual": residual})
+        report(k + 1)
+        converged = k >= n_levels - 1 and change <= tol
+        if converged:
+            break
+    return Splitting(x, converged, history, inexact)
+
+
+def denoised(x: Tensor, level: float, prior: Denoiser, random_state: RandomState) -> Tensor:
+    """Return an image (1, *shape) denoised; three real channels are colours, others are separate images."""
+    if x.is_complex():
+        parts = [denoised(part, level, prior, random_state) for part in (x.real, x.imag)]
+        return torch.complex(parts[0], parts[1])
+    sample = np.ascontiguousarray(x[0].detach().cpu().numpy())
+
+    def clean(image: np.ndarray) -> np.ndarray:
+        noise = GaussianNoise(level)
+        return np.asarray(prior.denoise(image, noise, random_state=random_state, callback=None).image)
+
+    if sample.ndim == 2:
+        out = clean(sample)
+    elif len(sample) == PIXELS:
+        out = np.moveaxis(clean(np.ascontiguousarray(np.moveaxis(sample, 0, -1))), -1, 0)
+    else:
+        out = np.stack([clean(plane) for plane in sample])
+    return torch.from_numpy(np.ascontiguousarray(out)).to(x)[None]

@@ -1,0 +1,63 @@
+"""An untrained network as the prior of an image."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calepin.core.random import RandomState, torch_generator
+from calepin.operators.base import LinearOperator
+from calepin.reconstruction.fit import fit_untrained
+from calepin.reconstruction.reconstructor import default_network
+
+__all__ = ["fit_network"]
+
+_LEAST_RESIDUAL = 1e-3  # relative to the measurements, where they have hardly any noise
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Image, iterations, and whether the residual reached that of the noise or a plateau."""
+
+    image: Tensor
+    n_iter: int
+    converged: bool
+    history: list[dict[str, float]]
+
+
+class _Scaled(LinearOperator):
+    """A of images with a channel axis, whose values are the network's times a scale."""
+
+    def __init__(self, operator: LinearOperator, scale: float) -> None:
+        shape = operator.in_shape
+        super().__init__(shape if len(shape) == 3 else (1, *shape), operator.out_shape)
+        self.operator = operator
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (n, channels, height, width) to measurements."""
+        self.check_input(x)
+        return self.operator(self.scale * x.reshape(-1, *self.operator.in_shape))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Map measurements to images (n, channels, height, width)."""
+        self.check_output(y)
+        return self.scale * self.operator.adjoint(y).reshape(-1, *self.in_shape)
+
+
+def fit_network(
+    operator: LinearOperator, y: Tensor, sigma: float, start: Tensor, *, random_state: RandomState
+) -> Fitted:
+    """Fit a deep decoder to measurements (1, *out_shape), until the residual is that of the noise."""
+    scale = float(start.abs().max()) or 1.0
+    scaled = _Scaled(operator, scale)
+    norm = float(torch.linalg.vector_norm(y))
+    parts = 2 if y.is_complex() else 1
+    expected = sigma * math.sqrt(parts * y.numel()) / norm if norm else 1.0
+    tol = min(max(expected, _LEAST_RESIDUAL), 1.0)
+    generator = torch_generator(random_state)
+    found = fit_untrained(default_network(scaled, y), scaled, y, tol=tol, generator=generator)
+    best = {"loss": float(found.loss[0]), "residual": float(found.residual[0])}
+    image = (scale * found.x[0]).reshape(operator.in_shape)
+    return Fitted(image, found.n_iter, bool(found.converged.all()), [best])

@@ -1,0 +1,139 @@
+"""``calepin deblur``, ``upscale`` and ``demosaic`` on real files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from calepin.cli import main
+from calepin.datasets import Image, load_sample, read_image, write_image
+from calepin.metrics import psnr
+from calepin.operators import Bayer, Blur, Downsample
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def crop(name="camera", size=48):
+    pixels = load_sample(name).pixels
+    top, left = (170, 230) if pixels.ndim == 2 else (100, 150)
+    return pixels[top : top + size, left : left + size].astype(np.float64)
+
+
+def psf(width=7, sigma=1.2):
+    t = torch.arange(width, dtype=torch.float64) - width // 2
+    line = (-0.5 * (t / sigma) ** 2).exp()
+    return line[:, None] * line / line.sum() ** 2
+
+
+def measured(operator, pixels):
+    planes = pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    y = operator(torch.from_numpy(np.ascontiguousarray(planes))[None])[0].numpy()
+    return y if y.ndim == 2 else np.moveaxis(y, 0, -1)
+
+
+def run(capsys, *arguments):
+    assert main([*arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    return json.loads(out), err
+
+
+def fails(capsys, *arguments):
+    assert main(list(arguments)) != 0
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("sample", ["camera", "cat"])
+def test_a_blurred_image_gets_sharper_and_keeps_its_format(capsys, sample):
+    clean = crop(sample)
+    shape = clean.shape if clean.ndim == 2 else (3, *clean.shape[:2])
+    alpha = np.random.default_rng(0).random(clean.shape[:2])
+    blurred = measured(Blur(psf(), shape), clean)
+    write_image("in.png", Image(blurred, 16, alpha=alpha))
+    write_image("clean.png", Image(clean, 16))
+    np.save("psf.npy", psf().numpy())
+    given = ["--psf", "psf.npy", "--sigma", "1", "--prior", "tv", "--reference", "clean.png"]
+    said, err = run(capsys, "deblur", "in.png", "-o", "out.png", *given)
+    out = read_image("out.png")
+    assert err == ""
+    assert (out.bits, out.pixels.shape) == (16, clean.shape)
+    assert psnr(out.pixels, clean) > psnr(read_image("in.png").pixels, clean) + 2
+    assert said["psnr"] == pytest.approx(psnr(out.pixels, clean), abs=0.05)
+    assert said["sigma"] == pytest.approx(1)
+    assert said["converged"]
+    np.testing.assert_array_equal(out.alpha, read_image("in.png").alpha)
+
+
+def test_a_gaussian_needs_no_file_and_a_psf_is_divided_by_its_sum(capsys):
+    write_image("in.png", Image(measured(Blur(psf(), (48, 48)), crop()), 16))
+    given = ["--sigma", "1", "--prior", "tv"]
+    assert main(["deblur", "in.png", "-o", "a.png", "--gaussian", "1.2", *given]) == 0
+    out, err = capsys.readouterr()
+    assert "48 x 48 gray, noise sigma 1" in out
+    assert err == ""
+    write_image("psf.png", Image(psf(9).numpy() / float(psf(9).max()), 16))
+    _, err = run(capsys, "deblur", "in.png", "-o", "b.png", "--psf", "psf.png", *given)
+    assert "calepin: note: psf.png: the PSF sums to" in err
+    found = [read_image(name).pixels for name in ("a.png", "b.png")]
+    assert psnr(found[0], found[1]) > 35
+    assert psnr(found[0], crop()) > 26
+
+
+def test_an_image_is_enlarged(capsys):
+    clean = crop("cat")
+    write_image("in.png", Image(measured(Downsample((3, 48, 48), 2), clean), 8))
+    said, _ = run(capsys, "upscale", "in.png", "-o", "out.png", "--sigma", "0", "--prior", "tv")
+    assert read_image("out.png").pixels.shape == (48, 48, 3)
+    assert said["written"] == ["out.png"]
+    assert psnr(read_image("out.png").pixels, clean) > 28
+    write_image("alpha.png", Image(crop(size=24), alpha=np.ones((24, 24)) / 2))
+    _, err = run(capsys, "upscale", "alpha.png", "-o", "out.png", "--sigma", "2", "--prior", "tv")
+    assert "the alpha channel is left out" in err
+
+
+def test_colours_are_found_in_a_mosaic(capsys):
+    clean = crop("cat")
+    write_image("in.tif", Image(measured(Bayer((48, 48), pattern="GBRG"), clean), 16))
+    given = ["--pattern", "GBRG", "--sigma", "0", "--prior", "tv"]
+    run(capsys, "demosaic", "in.tif", "-o", "out.tif", *given)
+    out = read_image("out.tif")
+    assert (out.bits, out.pixels.shape) == (16, clean.shape)
+    assert psnr(out.pixels, clean) > 28
+    run(capsys, "demosaic", "in.tif", "-o", "wrong.tif", "--sigma", "0", "--prior", "tv")
+    assert psnr(read_image("wrong.tif").pixels, clean) < psnr(out.pixels, clean) - 5
+
+
+def test_units_of_the_file_are_kept(capsys):
+    np.save("in.npy", (1000 * measured(Blur(psf(), (48, 48)), crop()) - 200).astype(np.float32))
+    given = ["--range=-200:800", "--sigma", "4", "--gaussian", "1.2", "--prior", "tv"]
+    said, _ = run(capsys, "deblur", "in.npy", "-o", "out.npy", *given)
+    assert said["sigma"] == pytest.approx(4)
+    out = np.load("out.npy")
+    assert out.dtype == np.float32
+    assert psnr((out + 200) / 1000, crop()) > 26
+
+
+def test_bad_input_is_one_line(capsys):
+    write_image("in.png", Image(crop(size=24)))
+    write_image("colour.png", Image(crop("cat", 24)))
+    np.save("zero.npy", np.zeros((3, 3)))
+    out = ["-o", "out.png"]
+    assert "give one of --psf FILE and --gaussian" in fails(capsys, "deblur", "in.png", *out)
+    assert "psf: expected at most the size of the image" in fails(
+        capsys, "deblur", "in.png", *out, "--gaussian", "9"
+    )
+    assert "expected a PSF with a sum above 0" in fails(capsys, "deblur", "in.png", *out, "--psf", "zero.npy")
+    assert "expected a gray image of a point" in fails(
+        capsys, "deblur", "in.png", *out, "--psf", "colour.png"
+    )
+    assert "image: expected a gray mosaic" in fails(capsys, "demosaic", "colour.png", *out)
+    assert "expected the shape of the restored image, (48, 48)" in fails(
+        capsys, "upscale", "in.png", *out, "--prior", "tv", "--sigma", "1", "--reference", "in.png"
+    )
+    assert not Path("out.png").exists()

@@ -1,0 +1,238 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+import calepin
+from calepin import GaussianNoise
+from calepin.datasets import load_sample
+from calepin.operators import Bayer, Blur, Dense, Downsample, Identity, Mask, MultiCoilMRI, Radon
+from calepin.restoration import GroupDenoiser, TVDenoiser, WaveletDenoiser
+
+CAMERA = load_sample("camera").pixels.astype(np.float64)[170:218, 230:278]
+CAT = np.ascontiguousarray(np.moveaxis(load_sample("cat").pixels.astype(np.float64)[100:132, 150:182], -1, 0))
+
+
+def psnr(image, clean):
+    return -10 * np.log10(np.mean((image - clean) ** 2))
+
+
+def measured(operator, image, sigma, seed=0):
+    y = operator(torch.from_numpy(image)[None])[0].numpy()
+    return y + np.random.default_rng(seed).normal(0, sigma, y.shape)
+
+
+def gaussian(width, sigma):
+    t = torch.arange(width, dtype=torch.float64) - width // 2
+    line = (-0.5 * (t / sigma) ** 2).exp()
+    return line[:, None] * line / line.sum() ** 2
+
+
+def blurred(boundary="symmetric", sigma=0.01):
+    blur = Blur(gaussian(7, 1.2), CAMERA.shape, boundary=boundary)
+    return blur, measured(blur, CAMERA, sigma)
+
+
+@pytest.mark.parametrize("prior", ["tv", "wavelet", "groups", "dictionary"])
+def test_a_blurred_image_gets_sharper(prior):
+    blur, y = blurred()
+    result = calepin.restore(y, blur, noise=GaussianNoise(0.01), prior=prior)
+    assert psnr(result.image, CAMERA) > psnr(y, CAMERA) + (1.0 if prior == "wavelet" else 2.0)
+    assert result.converged
+    assert isinstance(result._repr_html_(), str)
+    levels = [step["level"] for step in result.history]
+    assert levels[:8] == sorted(levels[:8], reverse=True)
+    assert levels[7] == pytest.approx(0.01)
+
+
+def test_a_boundary_without_a_closed_form_is_restored_as_well():
+    blur = Blur(gaussian(7, 1.2), (42, 42), boundary="valid")
+    y = measured(blur, CAMERA, 0.01)
+    result = calepin.restore(y, blur, noise=GaussianNoise(0.01), prior="tv")
+    assert result.image.shape == CAMERA.shape
+    inner = (slice(3, -3),) * 2
+    assert psnr(result.image[inner], CAMERA[inner]) > psnr(y, CAMERA[inner]) + 2
+
+
+def test_denoising_is_the_case_of_the_identity():
+    y = CAMERA + np.random.default_rng(0).normal(0, 0.1, CAMERA.shape)
+    result = calepin.restore(y, Identity(CAMERA.shape), noise=GaussianNoise(0.1), prior="groups")
+    assert psnr(result.image, CAMERA) > psnr(y, CAMERA) + 4
+
+
+def test_missing_pixels_are_the_case_of_a_mask():
+    mask = Mask(torch.from_numpy(np.random.default_rng(0).uniform(size=CAMERA.shape) < 0.5))
+    y = measured(mask, CAMERA, 0.0)
+    result = calepin.restore(y, mask, noise=GaussianNoise(0.0), prior="tv")
+    assert psnr(result.image, CAMERA) > 23
+
+
+def test_a_reduced_image_is_enlarged_beyond_bicubic_interpolation():
+    from skimage.transform import resize
+
+    reduce = Downsample(CAMERA.shape, 2)
+    y = measured(reduce, CAMERA, 0.0)
+    result = calepin.restore(y, reduce, noise=GaussianNoise(0.0), prior="dictionary")
+    assert psnr(result.image, CAMERA) > psnr(resize(y, CAMERA.shape, order=3), CAMERA) + 0.5
+
+
+def test_colours_of_a_bayer_sensor_are_restored():
+    bayer = Bayer(CAT.shape[1:])
+    y = measured(bayer, CAT, 0.0)
+    result = calepin.restore(y, bayer, noise=GaussianNoise(0.0), prior="groups")
+    assert result.image.shape == CAT.shape
+    assert psnr(result.image, CAT) > 30
+
+
+def test_projections_and_complex_measurements_are_restored():
+    radon = Radon(CAMERA.shape, torch.linspace(0, 171, 20, dtype=torch.float64))
+    result = calepin.restore(measured(radon, CAMERA, 0.1), radon, noise=GaussianNoise(0.1), prior="tv")
+    assert psnr(result.image, CAMERA) > 18
+    acquired = torch.rand(CAMERA.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    acquired[20:28, 20:28] = True
+    mri = MultiCoilMRI(acquired)
+    image = torch.from_numpy(CAMERA)[None].to(torch.complex128)
+    result = calepin.restore(mri(image[None])[0], mri, noise=GaussianNoise(0.0), prior="tv")
+    assert isinstance(result.image, torch.Tensor)
+    filled = mri.adjoint(mri(image[None]))[0]
+    assert psnr(result.image.numpy(), image.numpy()).real > psnr(filled.numpy(), image.numpy()).real + 1
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.05])
+@pytest.mark.parametrize("kind", ["blur", "identity", "mask", "downsample"])
+def test_the_level_of_the_noise_is_that_of_the_residual(kind, sigma):
+    image = load_sample("camera").pixels.astype(np.float64)[64:192, 128:256]
+    operator = {
+        "blur": lambda: Blur(gaussian(7, 1.2), image.shape),
+        "identity": lambda: Identity(image.shape),
+        "mask": lambda: Mask(torch.from_numpy(np.random.default_rng(1).uniform(size=image.shape) < 0.7)),
+        "downsample": lambda: Downsample(image.shape, 2),
+    }[kind]()
+    y = measured(operator, image, sigma)
+    if kind == "mask":
+        y *= operator.observed.numpy()
+    result = calepin.restore(y, operator, prior="tv")
+    # fine texture, of which the camera has much, counts as noise
+    assert 0.9 * sigma < result.sigma < 1.15 * sigma + 0.008
+
+
+def test_units_of_the_image_and_of_the_operator_do_not_matter():
+    """Steps follow from the norm of the operator, and levels from the range of the image."""
+    blur, y = blurred()
+    usual = calepin.restore(y, blur, noise=GaussianNoise(0.01), prior="tv").image
+    other = calepin.restore(1000 * y, blur, noise=GaussianNoise(10.0), prior="tv").image
+    np.testing.assert_allclose(other / 1000, usual, atol=2e-3)
+    with pytest.warns(UserWarning, match="the PSF sums to 3"):
+        triple = Blur(3 * blur.psf, CAMERA.shape)
+    other = calepin.restore(3 * y, triple, noise=GaussianNoise(0.03), prior="tv").image
+    np.testing.assert_allclose(other, usual, atol=2e-3)
+
+
+def test_an_untrained_network_is_a_prior():
+    mask = Mask(torch.from_numpy(np.random.default_rng(0).uniform(size=(32, 32)) < 0.5))
+    y = measured(mask, CAMERA[:32, :32], 0.0).astype(np.float32)
+    result = calepin.restore(y, mask, noise=GaussianNoise(0.05), prior="untrained")
+    assert result.image.dtype == np.float32
+    assert result.converged
+    assert psnr(result.image, CAMERA[:32, :32]) > psnr(y, CAMERA[:32, :32]) + 5
+
+
+class NonLocalMeans:
+    """A denoiser that calepin does not know."""
+
+    def denoise(self, image, noise, *, random_state, callback):
+        from skimage.restoration import denoise_nl_means
+
+        sigma = noise.sigma
+        image = denoise_nl_means(image, 5, 6, h=0.8 * sigma, sigma=sigma, fast_mode=True)
+        return calepin.DenoiseResult(image, noise)
+
+
+def test_any_denoiser_is_a_prior():
+    blur, y = blurred()
+    result = calepin.restore(y, blur, noise=GaussianNoise(0.01), prior=NonLocalMeans())
+    assert psnr(result.image, CAMERA) > psnr(y, CAMERA) + 0.5
+
+
+def test_precision_and_kind_follow_the_measurements():
+    blur, y = blurred()
+    single = calepin.restore(y.astype(np.float32), blur, noise=GaussianNoise(0.01), prior="tv").image
+    assert single.dtype == np.float32
+    tensor = calepin.restore(torch.from_numpy(y), blur, noise=GaussianNoise(0.01), prior="tv").image
+    assert tensor.dtype == torch.float64
+    np.testing.assert_allclose(single, tensor.numpy(), atol=1e-3)
+
+
+def test_what_did_not_converge_warns():
+    blur, y = blurred()
+    with pytest.warns(ConvergenceWarning, match="the last step still changed the image by"):
+        result = calepin.restore(y, blur, noise=GaussianNoise(0.01), prior="tv", max_iter=8, tol=1e-9)
+    assert not result.converged
+    assert result.n_iter == 8
+
+
+def test_progress_is_reported():
+    blur, y = blurred()
+    seen = []
+    calepin.restore(
+        y, blur, noise=GaussianNoise(0.01), prior="tv", callback=lambda *at: seen.append(at), max_iter=8
+    )
+    assert [stage for stage, _ in seen] == [f"step {k}" for k in range(1, 9)]
+    assert seen[-1][1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"y": np.zeros((4, 4))}, ValueError, r"y: expected the operator's shape \(48, 48\), got \(4, 4\)"),
+        (
+            {"y": np.zeros((48, 48), int)},
+            ValueError,
+            "y: expected floating-point or complex numbers, got int64",
+        ),
+        ({"y": np.full((48, 48), np.nan)}, ValueError, "y: expected finite values"),
+        (
+            {"prior": "bm3d"},
+            ValueError,
+            "prior: expected one of 'dictionary', 'groups', 'wavelet', 'tv', 'unt",
+        ),
+        ({"prior": TVDenoiser}, ValueError, "prior: expected a string or a Denoiser, got the class"),
+        ({"noise": calepin.PoissonNoise()}, TypeError, "noise: expected a GaussianNoise"),
+        (
+            {"noise": GaussianNoise(0.1, 0.2)},
+            calepin.IncompatibleError,
+            "noise: expected GaussianNoise with one",
+        ),
+        ({"max_iter": 7}, ValueError, "max_iter: expected an integer of at least 8"),
+        ({"tol": -1.0}, ValueError, "tol: expected a finite number of at least 0"),
+        ({"start": np.zeros((4, 4))}, ValueError, "start: expected the operator's shape"),
+        ({"operator": Dense(torch.ones(5, 4))}, ValueError, "y: expected the operator's shape"),
+    ],
+)
+def test_arguments_that_restore_refuses(change, error, message):
+    with pytest.raises(error, match=message):
+        calepin.restore(**({"y": CAMERA, "operator": Identity((48, 48))} | change))
+
+
+def test_signals_are_no_images():
+    with pytest.raises(ValueError, match=r"operator: expected images \(height, width\)"):
+        calepin.restore(np.ones(4), Dense(torch.eye(4).double()))
+
+
+@pytest.mark.parametrize("denoiser", [WaveletDenoiser(), GroupDenoiser(), TVDenoiser()])
+@pytest.mark.parametrize("image", [CAMERA, np.moveaxis(CAT, 0, -1)], ids=["gray", "colour"])
+def test_priors_denoise_images(denoiser, image):
+    noisy = image + np.random.default_rng(0).normal(0, 0.1, image.shape)
+    before = noisy.copy()
+    result = calepin.denoise(noisy, method=denoiser, noise=GaussianNoise(0.1))
+    assert psnr(result.image, image) > psnr(noisy, image) + 3.5
+    np.testing.assert_array_equal(noisy, before)
+    same = calepin.denoise(noisy, method=denoiser, noise=GaussianNoise(0.0))
+    np.testing.assert_array_equal(same.image, noisy)
+
+
+@pytest.mark.parametrize("shape", [(8, 9), (17, 40), (48, 30)])
+def test_wavelets_take_images_of_any_size(shape):
+    image = np.full(shape, 3.0)
+    result = calepin.denoise(image, method=WaveletDenoiser(), noise=GaussianNoise(0.5))
+    np.testing.assert_allclose(result.image, image, atol=1e-5)
