@@ -86,9 +86,9 @@ def with_version(path, version):
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        ("99", "format version 99, this calepin reads 2: update calepin"),
-        ("3.0", "format version 3.0, this calepin reads 2: update calepin"),
-        ("1", "format version 1, this calepin reads 2: docs/reference/versions.md says how to migrate"),
+        ("99", "format version 99, this calepin reads 2.1: update calepin"),
+        ("3.0", "format version 3.0, this calepin reads 2.1: update calepin"),
+        ("1", "format version 1, this calepin reads 2.1: docs/reference/versions.md says how to migrate"),
         ("two", "format version 'two', expected a number"),
         ("2.x", "format version '2.x', expected a number"),
     ],
