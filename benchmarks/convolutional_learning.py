@@ -5,11 +5,17 @@ times in each signal with amplitudes U(.5, 1.5), noise of deviation .03; alpha i
 correlation of signals and initial atoms, codes are nonnegative. Each row is a pass: CPU seconds of learning
 so far, the objective of all signals with codes of a duality gap of 1e-5, and how many planted atoms have a
 cosine of .95 with a learned one, at the best shift. Evaluation is not timed. SECONDS (10) is the CPU time of
-each learner.
+each learner; peers get four times as much, and every fourth of their iterations is shown. They run from
+copies on PYTHONPATH, RoseCDL here, alphacsc in the environment whose Python CALEPIN_PEERS names (NumPy below
+2): ``PYTHONPATH=RoseCDL:alphacsc CALEPIN_PEERS=python python -m benchmarks.convolutional_learning``.
 """
 
+import os
+import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +27,7 @@ from calepin.solvers import convolutional_encode
 from calepin.solvers.coders.sparse_codes import SparseCodes
 
 N_SIGNALS, LENGTH, N_ATOMS, KERNEL, N_EVENTS, NOISE = 10, 16_000, 10, 64, 20, 0.03
+PEERS = Path(__file__).with_name("convolutional_learning_peers.py")
 LEARNERS = {
     "default": {},
     "exact codes, Adam": {"coder": "exact", "optimizer": "adam"},
@@ -93,6 +100,27 @@ def follow(name: str, settings: dict, X: np.ndarray, truth: np.ndarray, alpha: f
     learner.set_params(**settings).fit(X, callbacks=[after])
 
 
+def follow_peer(
+    peer: str, python: str, X: np.ndarray, truth: np.ndarray, alpha: float, seconds: float
+) -> None:
+    """Print rows of a peer that learns in a process of its own, or that it cannot run."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder) / "given.npz", Path(folder) / "found.npz"
+        np.savez(given, X=X.astype(np.float64), start=windows(X, 0).astype(np.float64), alpha=alpha)
+        command = [python, "-W", "ignore", str(PEERS), peer, str(given), str(found), str(seconds)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{peer}: not run ({done.stderr.strip().splitlines()[-1]:.80})")
+            return
+        with np.load(found) as file:
+            spent, atoms = file["seconds"], file["atoms"].astype(np.float32)
+    for when, of_iteration in list(zip(spent, atoms, strict=True))[::4]:
+        norms = np.sqrt(np.square(of_iteration).sum((1, 2), keepdims=True))
+        unit = of_iteration / np.maximum(norms, 1e-12)
+        worth, n = objective(X, unit, alpha), n_found(unit, truth)
+        print(f"{peer:32} {when:8.2f} s CPU   objective {worth:8.1f}   {n:2} of {N_ATOMS} atoms", flush=True)
+
+
 def print_parts(X: np.ndarray, atoms: np.ndarray, alpha: float) -> None:
     """Print the CPU seconds of the parts of a pass of the default: codes, moments, and the atoms."""
     start = torch.from_numpy(atoms)
@@ -125,6 +153,8 @@ def main() -> None:
         warm = ConvolutionalDictionaryLearner(2, 8, alpha=alpha, max_iter=1, random_state=0, **settings)
         warm.fit(X[:2, :, :500])
         follow(name, settings, X, truth, alpha, seconds)
+    follow_peer("rosecdl", sys.executable, X, truth, alpha, 4 * seconds)
+    follow_peer("alphacsc", os.environ.get("CALEPIN_PEERS", sys.executable), X, truth, alpha, 4 * seconds)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,9 @@ def fit(name, **given):
     learners = {
         "dictionary": lambda: DictionaryLearner(4, alpha=0.1, max_iter=2, batch_size=10, **given),
         "unfolded": lambda: UnfoldedDictionaryLearner(4, n_unfold=2, max_iter=2, batch_size=10, **given),
-        "convolutional": lambda: ConvolutionalDictionaryLearner(2, 3, n_unfold=3, max_iter=2, **given),
+        "convolutional": lambda: ConvolutionalDictionaryLearner(
+            2, 3, n_unfold=3, n_init=1, max_iter=2, **given
+        ),
         "generative": lambda: GenerativeDictionaryLearner(PolynomialSine(2), max_iter=2, n_starts=1, **given),
     }
     return learners[name]().fit(X[:, None] if name == "convolutional" else X).components_

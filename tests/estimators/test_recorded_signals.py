@@ -7,6 +7,7 @@ import pytest
 
 from calepin import ConvolutionalDictionaryLearner
 from calepin.datasets import simulate_convolutional
+from calepin.learning import ConvolutionalOnline
 from calepin.metrics import filter_error
 
 N, LENGTH, KERNEL = 20, 500, 36
@@ -228,3 +229,27 @@ def test_a_channel_without_any_entry_is_named():
         learner().fit(X)
     X[0, 1] = X[0, 0]  # a channel may be missing from some of the signals
     assert np.isfinite(learner(max_iter=1, n_init=1).fit(X).components_).all()
+
+
+def test_a_run_that_is_interrupted_while_starts_are_compared_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    X = planted(1).X[:4]
+    settings = {"random_state": 0, "max_iter": 6, "tol": 0, "n_init": 4, "batch_size": 2}
+    whole = ConvolutionalDictionaryLearner(2, KERNEL, **settings).fit(X)
+    kept = {"checkpoint": tmp_path / "run", "resume": True, "checkpoint_seconds": 0}
+    step = ConvolutionalOnline.step
+    for n_steps in (5, 9, 14):
+        done = iter(range(n_steps))
+
+        def interrupted(self, state, batch, done=done):
+            if next(done, None) is None:
+                raise KeyboardInterrupt
+            return step(self, state, batch)
+
+        monkeypatch.setattr(ConvolutionalOnline, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ConvolutionalDictionaryLearner(2, KERNEL, **settings, **kept).fit(X)
+        assert (tmp_path / "run.start-0").exists()
+    monkeypatch.setattr(ConvolutionalOnline, "step", step)
+    resumed = ConvolutionalDictionaryLearner(2, KERNEL, **settings, **kept).fit(X)
+    np.testing.assert_array_equal(resumed.components_, whole.components_)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self, cast, get_args
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from calepin.core.arrays import as_array
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_number, check_one_of, is_integer, is_number
+from calepin.core.files import read_header
 from calepin.core.random import numpy_generator
 from calepin.estimators._base import FITTED
 from calepin.estimators._labelled import RecordingLearner, peak_radius
@@ -40,7 +42,7 @@ from calepin.learning.rules.convolutional import Convolutional
 from calepin.learning.rules.convolutional_base import ConvolutionalRule, code_signals
 from calepin.learning.rules.convolutional_online import ConvolutionalOnline
 from calepin.learning.signals import SignalBatches, Signals
-from calepin.learning.train import Callback, TrainState, train
+from calepin.learning.train import Callback, TrainState, load_checkpoint, train
 from calepin.learning.trend import Trend
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.operators.conv import ConvDictionary
@@ -192,7 +194,8 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
     checkpoint : path, optional
         File to which the state of the run is written: at the end, on Ctrl-C or SIGTERM, and every
         `checkpoint_seconds`. If it cannot be written, the run continues with a warning. It is not stored in
-        the file of the estimator.
+        the file of the estimator. While several initialisations are compared, each has a file beside it,
+        named path.start-0, path.start-1, ...
     checkpoint_seconds : float, default=60.0
         Time between two checkpoints, in seconds.
     resume : bool, default=False
@@ -891,12 +894,50 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             )
             for _ in range(n_starts)
         ]
-        states = [TrainState(rule.init(filters).to(self.device)) for filters in starts]
-        while len(states) > 1:
-            for state in states:
-                train(rule, data, state, max_iter=min(state.n_passes + _TRIAL, self.max_iter))
-            states = sorted(states, key=lambda state: state.history[-1]["objective"])[: -(-len(states) // 2)]
-        return states[0]
+        if len(starts) == 1:
+            return TrainState(rule.init(starts[0]).to(self.device))
+        return self._best_start(data, rule, starts)
+
+    def _best_start(self, data: Any, rule: Any, starts: Sequence[Tensor]) -> TrainState:
+        """Learn from all initial filters, and at the end of each round give up the worse half of them."""
+        files = self._files_of_starts(len(starts))
+        kept = [file if self.resume and file is not None and os.path.exists(file) else None for file in files]
+        if self.random_state is None and kept[0] is not None:  # the resumed run had a random seed
+            data.seed = read_header(kept[0])["parameters"]["settings"]["data"]["seed"]
+        states = [
+            TrainState(rule.init(filters).to(self.device))
+            if file is None
+            else load_checkpoint(file, rule, data, device=self.device)
+            for filters, file in zip(starts, kept, strict=True)
+        ]
+        left, n_passes = list(range(len(starts))), 0
+        while len(left) > 1:
+            n_passes = min(n_passes + _TRIAL, self.max_iter)
+            for k in left:
+                train(
+                    rule,
+                    data,
+                    states[k],
+                    max_iter=n_passes,
+                    checkpoint=files[k],
+                    checkpoint_seconds=self.checkpoint_seconds,
+                )
+            # a resumed start may be rounds ahead
+            left.sort(key=lambda k: states[k].history[n_passes - 1]["objective"])
+            left = left[: -(-len(left) // 2)]
+        return states[left[0]]
+
+    def _files_of_starts(self, n_starts: int) -> list[str | None]:
+        """Return the files in which the runs from several initial filters are kept until one is chosen."""
+        given = self.checkpoint
+        return [None if given is None else f"{os.fspath(given)}.start-{k}" for k in range(n_starts)]
+
+    def _run(self, data: Any, rule: Any, rng: np.random.Generator, callbacks: Sequence[Callback]) -> Self:
+        super()._run(data, rule, rng, callbacks)
+        for file in self._files_of_starts(_STARTS if self.n_init == "auto" else int(self.n_init)):
+            if file is not None:
+                Path(file).unlink(missing_ok=True)
+        return self
 
     def _code(
         self, X: Any, known_offset: Any, trials: Any, mask: Any
