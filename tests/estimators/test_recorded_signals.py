@@ -237,7 +237,7 @@ def test_a_run_that_is_interrupted_while_starts_are_compared_goes_on_bit_for_bit
     whole = ConvolutionalDictionaryLearner(2, KERNEL, **settings).fit(X)
     kept = {"checkpoint": tmp_path / "run", "resume": True, "checkpoint_seconds": 0}
     step = ConvolutionalOnline.step
-    for n_steps in (5, 9, 14):
+    for n_steps in (5, 9, 6):
         done = iter(range(n_steps))
 
         def interrupted(self, state, batch, done=done):
