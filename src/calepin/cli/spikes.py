@@ -218,7 +218,7 @@ def spikes(
     if coder is Coder.pursuit:
         refuse({"--alpha": alpha}, "has no effect with --coder pursuit")
     if nwb is not None and (len(files) > 1 or files[0].suffix.lower() != ".nwb"):
-        refuse({"--nwb": nwb}, "needs one .nwb file to copy")
+        refuse({"--nwb": nwb}, "has an effect on one .nwb file only")
     units = _read(
         files,
         given(

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,9 +55,10 @@ def save_nwb_results(
     if not sessions:
         raise ValueError("sessions: expected at least one, got none")
     tables = _units_table(sessions), _events_table(sessions)
-    with atomic_write(path) as temporary:
-        shutil.copyfile(source, temporary)
-        with NWBHDF5IO(os.fspath(temporary), "a") as io:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "copy.nwb")
+        shutil.copyfile(source, copy)
+        with NWBHDF5IO(copy, "a") as io:
             file: Any = io.read()
             if MODULE in file.processing:
                 raise ValueError(f"source: expected a file without the module {MODULE!r}, got {source}")
@@ -64,6 +66,8 @@ def save_nwb_results(
             for table in tables:
                 module.add(table)
             io.write(file)
+        with atomic_write(path) as temporary:  # HDF5 locks its file, and so does this
+            shutil.copyfile(copy, temporary)
 
 
 def _table(name: str, description: str, columns: Mapping[str, tuple[str, list[Any]]]) -> Any:
