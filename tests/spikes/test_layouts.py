@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -120,10 +121,10 @@ def write_sorting(path):
     )
 
 
-RECORDING = {"cue_times": CUES, "window": (0.0, 0.4), "bin_width": WIDTH}
-AFTER_CUE = {"window": (0.0, 0.4), "bin_width": WIDTH}
-IN_UNITS = {"lists": "units", "align": "go", "unit": "1"}
-RASTER = {"variable": "raster"}
+RECORDING: dict[str, Any] = {"cue_times": CUES, "window": (0.0, 0.4), "bin_width": WIDTH}
+AFTER_CUE: dict[str, Any] = {"window": (0.0, 0.4), "bin_width": WIDTH}
+IN_UNITS: dict[str, Any] = {"lists": "units", "align": "go", "unit": "1"}
+RASTER: dict[str, Any] = {"variable": "raster"}
 # file, how it is written, how unit 0 is read
 LAYOUTS = [
     ("counts.npy", lambda path: np.save(path, COUNTS[0]), {}),

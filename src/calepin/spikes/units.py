@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_integer
@@ -67,7 +68,9 @@ def analyse_units(
     )
 
 
-def _each(units: Mapping[str, SpikeTrains], analyse: Callable[[SpikeTrains], SpikeSession], n_jobs: int):
+def _each(
+    units: Mapping[str, SpikeTrains], analyse: Callable[[SpikeTrains], SpikeSession], n_jobs: int
+) -> Any:
     if n_jobs == 1:
         return (_analysed(trains, analyse) for trains in units.values())
     import joblib
