@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,9 +85,16 @@ def test_a_unit_of_nwb_is_read_around_its_trials(capsys):
         file.add_trial(start_time=0.5 * start, stop_time=0.5 * start + 0.4)
     with pynwb.NWBHDF5IO("a.nwb", "w") as io:
         io.write(file)
-    said = spikes_json(capsys, "a.nwb", "-o", "m.safetensors", "--unit", "1", "--n-events", "4", *FAST)
+    arguments = ["a.nwb", "-o", "m.safetensors", "--unit", "1", "--n-events", "4", "--nwb", "out.nwb"]
+    said = spikes_json(capsys, *arguments, *FAST)
     assert (said["n_trials"], said["n_bins"], said["n_spikes"]) == (40, 400, len(bins))
     assert np.abs(np.array(said["onsets"]) - ONSETS).max() <= 8
+    onsets = np.array(said["event_times"])
+    np.testing.assert_allclose(onsets, 0.5 * np.arange(40)[:, None] + said["onset_times"])
+    with pynwb.NWBHDF5IO("out.nwb", "r") as io:
+        module = io.read().processing["calepin"]
+        assert module["units"]["verdict"][0] == said["verdict"]
+        np.testing.assert_allclose(module["events"]["time"][:], onsets.ravel())
     assert main(["spikes", "a.nwb", "-o", "m.safetensors"]) == 2
     assert "unit: expected the id of one of 2 units: 1, 2" in capsys.readouterr().err
 
@@ -150,16 +158,52 @@ def test_bad_input_is_one_line(capsys):
         ("a.npy", ["--coder", "pursuit", "--alpha", "0.1"], "--alpha"),
         ("a.npy", ["--variable", "y"], "--variable"),
         ("a.nwb", ["--variable", "y"], "--variable"),
-        ("a.npy", ["--unit", "1"], "--unit"),
-        ("a.mat", ["--bin-width", "0.001"], "--bin-width"),
-        ("a.mat", ["--align", "cue"], "--align"),
         ("a.npy", ["--align", "cue"], "--align"),
-        ("a.npy", ["--window", "0:1"], "--window"),
+        ("a.csv", ["--lists", "units"], "--lists"),
+        ("a.nwb", ["--time-unit", "ms"], "--time-unit"),
+        ("a.npy", ["--nwb", "b.nwb"], "--nwb"),
+        ("a.nwb", ["--align", "cue", "--cues", "c.txt"], "--align"),
     ],
 )
 def test_an_option_that_does_nothing_is_refused_by_name(capsys, file, options, refused):
     assert main(["spikes", file, "-o", "m.safetensors", *options]) == 2
     assert f"Invalid value for {refused}: has " in capsys.readouterr().err
+
+
+def test_all_units_have_a_row_a_model_and_a_section_and_empty_ones_are_named(capsys):
+    counts = planted()
+    np.save("a.npy", np.stack([counts, 0 * counts, np.random.default_rng(0).binomial(1, 0.02, counts.shape)]))
+    arguments = [
+        "a.npy",
+        "-o",
+        "m.safetensors",
+        "--unit",
+        "all",
+        "--n-events",
+        "4",
+        "--window",
+        "-0.1:0.3",
+        *FAST,
+    ]
+    assert main(["spikes", *arguments, "--figure", "f.png", "--report", "r.html"]) == 0
+    out = capsys.readouterr().out
+    assert "4 events: +" in out
+    assert "no events: " in out
+    assert "empty: no spikes in the trials" in out
+    assert "without spikes: 1" in out
+    assert EventModel.load("m-0.safetensors").t0 == -0.1
+    assert sorted(path.name for path in Path().glob("*-*")) == [
+        "f-0.png", "f-2.png", "m-0.safetensors", "m-2.safetensors"
+    ]  # fmt: skip
+    page = Path("r.html").read_text()
+    assert "<h2" in page
+    assert "Unit 0" in page
+    assert "Unit 2" in page
+    said = spikes_json(capsys, *arguments)
+    assert said["units"]["0"]["verdict"].startswith("4 events")
+    assert said["refused"] == {"1": "empty: no spikes in the trials"}
+    assert main(["spikes", "a.npy", "-o", "m.safetensors"]) == 2
+    assert "unit: expected the id of one of 3 units: 0, 1, 2" in capsys.readouterr().err
 
 
 def test_python_does_in_three_lines_what_the_command_does(capsys):

@@ -79,6 +79,8 @@ LEFT_OUT = dict.fromkeys(
         "spikes.Events",
         "spikes.SpikeTrains",
         "spikes.EventBands",
+        "spikes.PopulationGLM",
+        "spikes.UnitResults",
         "spikes.Gain",
         "report.Curve",
         "datasets.Image",
@@ -140,6 +142,8 @@ LEFT_OUT |= dict.fromkeys(
         "reconstruction.read_kspace",
         "spikes.read_nwb_spikes",
         "spikes.read_spikes",
+        "spikes.read_units",
+        "spikes.save_nwb_results",
         "generators.load_generator",
         "learning.load_checkpoint",
         "imaging.load_network",
@@ -1343,6 +1347,52 @@ add(
     cue="go",
     unit="7",
 )
+add(
+    "spikes.bin_trials",
+    spikes.bin_trials,
+    times=[[0.1, 0.25], [0.3]],
+    window=(0.0, 0.5),
+    bin_width=0.1,
+    cue_times=np.array([1.0, 2.0]),
+    cue="go",
+    unit="7",
+)
+add("spikes.analyse_units", spikes.analyse_units, units={"7": TRAINS}, analyse=lambda trains: None, n_jobs=1)
+add("spikes.raised_cosine_basis", spikes.raised_cosine_basis, n_lags=8, n_basis=3, stretch=1.0)
+add("spikes.bspline_basis", spikes.bspline_basis, n_lags=8, n_basis=4, degree=3)
+add("spikes.NegativeBinomial", spikes.NegativeBinomial, shape=2.0)
+TRIPLE = np.random.default_rng(0).poisson(0.5, (2, 4, 50))
+add(
+    "spikes.fit_population",
+    spikes.fit_population,
+    counts=TRIPLE,
+    basis=np.eye(3)[:, :2],
+    covariates=np.sin(np.arange(50.0))[:, None],
+    names=("sine",),
+    likelihood=Poisson(),
+    ridge=0.1,
+    max_iter=100,
+    tol=1e-3,
+)
+add(
+    "spikes.select_population_alpha",
+    spikes.select_population_alpha,
+    counts=TRIPLE,
+    alphas=(1.0, 10.0),
+    basis=np.eye(3)[:, :2],
+    covariates=np.sin(np.arange(50.0))[:, None],
+    names=("sine",),
+    likelihood=Poisson(),
+    groups=True,
+    n_folds=2,
+    max_iter=100,
+    tol=1e-2,
+)
+for method in ("predictor", "score"):
+    CALLS[f"spikes.PopulationGLM.{method}"] = lambda method=method: (
+        getattr(spikes.fit_population(TRIPLE, basis=np.eye(3)[:, :2], ridge=0.1), method),
+        dict(counts=TRIPLE),
+    )
 add("spikes.join_trials", spikes.join_trials, parts=[TRAINS, TRAINS])
 add("spikes.ks_plot", spikes.ks_plot, tests={"a": spikes.ks_test(ETA, COUNTS)})
 add("spikes.filter_panels", spikes.filter_panels, panels={"a": {"b": BUMP}}, n_columns=2)

@@ -43,12 +43,13 @@ from calepin.generators.files import load_generator, save_generator
 from calepin.networks import VAE, UnfoldedAutoencoder
 from calepin.penalties import L1
 from calepin.reconstruction import read_kspace, write_cfl
-from calepin.spikes import read_nwb_spikes, read_spikes
+from calepin.spikes import read_nwb_spikes, read_spikes, read_units
 
 __all__ = ["KINDS", "check"]
 
 RNG = np.random.default_rng(0)
 COUNTS = RNG.poisson(0.3, (6, 40)).astype(np.float64)
+TIMES = np.array([0.1, 0.25, 0.3])
 KSPACE = (RNG.standard_normal((4, 8, 6)) + 1j * RNG.standard_normal((4, 8, 6))).astype(np.complex64)
 PIXELS = RNG.random((21, 17, 3))
 
@@ -292,6 +293,12 @@ def _make_h5(path: Path) -> None:
         file["reconstruction"] = np.ones((3, 4))
 
 
+def _make_cells(path: Path) -> None:
+    cells = np.empty((1, 2), object)
+    cells[0, 0], cells[0, 1] = np.atleast_2d(TIMES), np.atleast_2d(TIMES + 0.5)
+    savemat(path, {"spikes": cells, "units": {"rate": 1.0}})
+
+
 def _make_nwb(path: Path) -> None:
     import h5py
 
@@ -346,6 +353,8 @@ KINDS = (
     _npy("samples.npy", RNG.standard_normal((5, 4)), open_samples),
     _npy("signals.npy", RNG.standard_normal((5, 2, 9)), open_signals),
     _npy("spikes.npy", COUNTS, read_spikes),
+    Kind("times.csv", lambda p: p.write_text("unit,time\na,0.5\nb,1.25\n"), read_units),
+    _zipped("times.npz", lambda path: np.savez(path, TIMES, TIMES + 0.5), read_units),
     _npy("kspace.npy", KSPACE, read_kspace),
     _npy("image.npy", PIXELS.astype(np.float32), read_image),
     _zipped("codes.npz", lambda path: sparse.save_npz(path, sparse.csr_array(np.eye(5, 7))), open_codes),
@@ -385,6 +394,7 @@ KINDS = (
     Kind("new.mat", _make_mat73, read_spikes, slow=True),
     Kind("kspace.mat", lambda p: savemat(p, {"k": KSPACE}), read_kspace, slow=True),
     Kind("kspace.h5", _make_h5, read_kspace, slow=True),
+    Kind("cells.mat", _make_cells, read_units, slow=True),
     Kind("unit.nwb", _make_nwb, read_nwb_spikes, slow=True),
 )
 

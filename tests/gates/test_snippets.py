@@ -100,14 +100,6 @@ with h5py.File("scan.h5", "w") as file:
     shape = (3, 2, 32, 32)
     file["kspace"] = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype("complex64")
 """,
-    "how-to/spikes-from-files.md": """
-import numpy
-from calepin.spikes import simulate_spikes
-drive = numpy.zeros(300)
-for onset in (50, 130, 210):
-    drive[onset : onset + 40] += 3 * numpy.hanning(40)
-numpy.save("counts.npy", simulate_spikes(30, 300, drive=drive, baseline=-4.0).counts)
-""",
     "how-to/filters-from-files.md": """
 import numpy
 from calepin.datasets import simulate_convolutional

@@ -1,5 +1,7 @@
 """The verdict of a session is that of held-out trials; times are seconds around the cue."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ from calepin.spikes.events import shifted
 
 ONSETS = np.array([40, 95, 170, 230])
 SHAPE = np.exp(-0.5 * ((np.arange(30) - 8) / 3.0) ** 2)
-FAST = {"order": 2, "n_rounds": 2}
+FAST: dict[str, Any] = {"order": 2, "n_rounds": 2}
 
 
 def simulated(seed, strength=4.0, n_trials=40):

@@ -1,7 +1,11 @@
 """``calepin spikes``: events, and the response filter, learned from the spikes of a neuron."""
 
+import re
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +16,13 @@ from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 from calepin.cli.report import ReportOut, data_section, save_report
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from calepin.report.page import Section, Table
     from calepin.spikes.session import SpikeSession
     from calepin.spikes.trains import SpikeTrains
+    from calepin.spikes.units import UnitResults
 
 __all__ = ["EXAMPLES", "spikes"]
 
@@ -26,6 +34,11 @@ EXAMPLES = [
         "(n_trials, n_bins)",
     ),
     ("calepin spikes session.nwb -o unit.safetensors --unit 7 --align cue_time --window -0.5:1.5", ""),
+    ("calepin spikes session.nwb -o unit.safetensors --unit all --report units.html", "a table of units"),
+    (
+        "calepin spikes cells.mat -o unit.safetensors --variable spikes --lists units --unit 3 --align cues",
+        "",
+    ),
 ]
 
 FIT_COLUMNS = (
@@ -38,7 +51,9 @@ FIT_COLUMNS = (
     "95 % bound",
 )
 ANALYSIS = "calepin.spikes.session:analyse_spikes"
-NWB = "calepin.spikes.files:read_nwb_spikes"
+UNITS = "calepin.spikes.files:read_units"
+ALL = "all"
+UNIT_COLUMNS = ("unit", "spikes", "bits/spike", "KS", "verdict")
 
 
 class Family(StrEnum):
@@ -46,6 +61,20 @@ class Family(StrEnum):
 
     binomial = "binomial"
     poisson = "poisson"
+
+
+class ListsOf(StrEnum):
+    """What a list of times is."""
+
+    trials = "trials"
+    units = "units"
+
+
+class TimeUnits(StrEnum):
+    """Units of time."""
+
+    s = "s"
+    ms = "ms"
 
 
 class Coder(StrEnum):
@@ -60,7 +89,7 @@ def spikes(
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="Spike trains of one neuron: .mat, .npy, .nwb; several files are joined.",
+            help="Spikes: .mat, .npy, .npz, .csv, .tsv, .nwb; trials of several files are joined.",
         ),
     ],
     output_path: Annotated[
@@ -125,26 +154,49 @@ def spikes(
     ] = None,
     variable: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Variable of a .mat file, (n_trials, n_bins)."),
-        Default("calepin.spikes.files:read_spikes", "variable"),
+        typer.Option(metavar="NAME", help="Variable of a .mat or .npz file: spikes, or units.times."),
+        Default(UNITS, "variable"),
     ] = None,
     unit: Annotated[
-        int | None, typer.Option(metavar="ID", help="Unit of an .nwb file."), Default(NWB, "unit")
+        str | None, typer.Option(metavar="NAME", help="Unit of a file with several, or 'all'.")
     ] = None,
     bin_width: Annotated[
         float | None,
-        typer.Option(metavar="S", help="Bin width in seconds, for an .nwb file."),
-        Default(NWB, "bin_width"),
+        typer.Option(metavar="S", help="Bin width in seconds. [default for times: 0.001]"),
+        Default(UNITS, "bin_width"),
     ] = None,
     align: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Column with time zero of the trials, in an .nwb file."),
-        Default(NWB, "align"),
+        typer.Option(
+            metavar="NAME",
+            help="Times of the cues: a column of the trials of an .nwb file, a variable of .mat or .npz. "
+            "[default in .nwb: start_time]",
+        ),
+        Default(UNITS, "align"),
     ] = None,
     window: Annotated[
         str | None,
-        typer.Option(metavar="A:B", help="Seconds around time zero. [default: from 0 to the end of trials]"),
-        Default(NWB, "window"),
+        typer.Option(metavar="A:B", help="Seconds around the cue. [default: from the cue to the next]"),
+        Default(UNITS, "window"),
+    ] = None,
+    cues: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Times of the cues in seconds: .npy, or text with one a line."),
+    ] = None,
+    lists: Annotated[
+        ListsOf | None,
+        typer.Option(help="What each of several lists of times is."),
+        Default(UNITS, "lists"),
+    ] = None,
+    time_unit: Annotated[
+        TimeUnits | None,
+        typer.Option(help="Values are times in this unit. [default: whole numbers are counts, else seconds]"),
+        Default(UNITS, "time_unit"),
+    ] = None,
+    nwb: Annotated[
+        Path | None,
+        typer.Option(metavar="NWB", help="Write a copy of the .nwb file with the results as a module."),
+        Writes(".nwb"),
     ] = None,
     report: ReportOut = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the KS test's correction.")] = SEED,
@@ -165,36 +217,45 @@ def spikes(
     output = Output(quiet, as_json)
     if coder is Coder.pursuit:
         refuse({"--alpha": alpha}, "has no effect with --coder pursuit")
-    data = _read(files, variable, unit, bin_width, align, window)
+    if nwb is not None and (len(files) > 1 or files[0].suffix.lower() != ".nwb"):
+        refuse({"--nwb": nwb}, "has an effect on one .nwb file only")
+    units = _read(
+        files,
+        given(
+            variable=variable,
+            bin_width=bin_width,
+            align=align,
+            window=_pair(window, float, "--window"),
+            cue_times=cues,
+            lists=lists,
+            time_unit=time_unit,
+        ),
+        unit,
+    )
     from calepin.likelihoods import Binomial, Poisson
     from calepin.spikes.session import analyse_spikes
 
     families = {None: None, Family.binomial: Binomial(), Family.poisson: Poisson()}
+    settings = given(
+        kernel_size=kernel_size,
+        n_events=n_events,
+        train=_pair(train, int, "--train"),
+        baseline=_pair(baseline, int, "--baseline"),
+        order=order,
+        likelihood=families[likelihood],
+        coder=coder,
+        alpha=alpha,
+        n_rounds=n_rounds,
+    )
+    paths = _Paths(output_path, figure, report, nwb)
+    if unit == ALL:
+        _analyse_all(output, units, partial(analyse_spikes, **settings, random_state=seed), paths, files)
+        return
+    (data,) = units.values()
     begun = time.perf_counter()
     with progress_bar("spikes", total=1, shown=not quiet) as bar:
-        session = analyse_spikes(
-            data,
-            **given(
-                kernel_size=kernel_size,
-                n_events=n_events,
-                train=_pair(train, int, "--train"),
-                baseline=_pair(baseline, int, "--baseline"),
-                order=order,
-                likelihood=families[likelihood],
-                coder=coder,
-                alpha=alpha,
-                n_rounds=n_rounds,
-            ),
-            random_state=seed,
-            callback=bar.update,
-        )
-    session.model.save(output_path)
-    written = [str(path) for path in (output_path, figure, report) if path is not None]
-    if figure is not None:
-        from calepin.report.figures import save_figure
-        from calepin.spikes.figures import session_figure
-
-        save_figure(session_figure(session), figure)
+        session = analyse_spikes(data, **settings, random_state=seed, callback=bar.update)
+    written = paths.save(session) + paths.save_nwb({data.unit or "": session}, files[0])
     seconds = time.perf_counter() - begun
     _show(output, session)
     output.line(f"{', '.join(written)}, {seconds:.1f} s")
@@ -203,8 +264,126 @@ def spikes(
     output.result(result)
     if report is not None:
         title = f"Spikes of {', '.join(file.name for file in files)}"
-        shown = {name: value for name, value in result.items() if name != "models"}  # they have a table
+        long = (
+            "models",
+            "event_times",
+            "onset_times",
+            "onsets",
+            "amplitudes",
+            "amplitude_bands",
+        )  # in tables
+        shown = {name: value for name, value in result.items() if name not in long}
         save_report(report, title, shown, [*_sections(session), data_section(files, {"counts": data.counts})])
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """Files that are written."""
+
+    model: Path
+    figure: Path | None
+    report: Path | None
+    nwb: Path | None
+
+    def save_nwb(self, sessions: "dict[str, SpikeSession]", source: Path) -> list[str]:
+        """Write the copy of the .nwb file with the results; return its name."""
+        if self.nwb is None or not sessions:
+            return []
+        from calepin.spikes.nwb_results import save_nwb_results
+
+        save_nwb_results(sessions, source, self.nwb)
+        return [str(self.nwb)]
+
+    def save(self, session: "SpikeSession", suffix: str = "") -> list[str]:
+        """Write model and figure of a session; return the names of all files, the report's too."""
+        written = [_renamed(self.model, suffix)]
+        session.model.save(written[0])
+        if self.figure is not None:
+            from calepin.report.figures import save_figure
+            from calepin.spikes.figures import session_figure
+
+            written.append(_renamed(self.figure, suffix))
+            save_figure(session_figure(session), written[1])
+        return [str(path) for path in (*written, self.report) if path is not None]
+
+
+def _renamed(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.stem}{suffix}{path.suffix}")
+
+
+def _analyse_all(
+    output: Output,
+    units: dict[str, "SpikeTrains"],
+    analyse: "Callable[[SpikeTrains], SpikeSession]",
+    paths: _Paths,
+    files: list[Path],
+) -> None:
+    """Analyse each unit: a model and a figure each, a table of verdicts, a section each in the report."""
+    from calepin.core.progress import progress_bar
+    from calepin.core.threads import n_threads
+    from calepin.spikes.units import analyse_units
+
+    begun = time.perf_counter()
+    with progress_bar("units", total=len(units), shown=not output.quiet) as bar:
+        results = analyse_units(
+            units, analyse, n_jobs=n_threads(), callback=lambda done: bar.update(done, "")
+        )
+    # a name from a file decides no path: only plain ones become a part of it
+    plain = all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in units)
+    suffixes = {name: f"-{name if plain else i}" for i, name in enumerate(units, start=1)}
+    written = [
+        path for name, session in results.sessions.items() for path in paths.save(session, suffixes[name])
+    ]
+    written += paths.save_nwb(results.sessions, files[0])
+    rows = [_unit_row(name, units[name], results) for name in units]
+    output.table(UNIT_COLUMNS, [[str(cell) for cell in row] for row in rows])
+    empty = [name for name, why in results.refused.items() if why.startswith("empty")]
+    if empty:
+        output.line(f"without spikes: {', '.join(empty)}")
+    seconds = time.perf_counter() - begun
+    output.line(f"{len(results.sessions)} of {len(units)} units, {seconds:.1f} s")
+    result = {
+        "units": {name: session.summary() for name, session in results.sessions.items()},
+        "refused": results.refused,
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": peak_memory_mb(),
+        "written": list(dict.fromkeys(written)),
+    }
+    output.result(result)
+    if paths.report is not None:
+        _report_all(paths.report, files, units, results, rows, seconds)
+
+
+def _unit_row(name: str, trains: "SpikeTrains", results: "UnitResults") -> tuple[Any, ...]:
+    n_spikes = int(trains.counts.sum())
+    if name in results.refused:
+        return name, n_spikes, "", "", results.refused[name]
+    session = results.sessions[name]
+    fit = session.fits["events"]
+    return name, n_spikes, f"{fit.bits_per_spike:.3f}", f"{fit.test.statistic:.3f}", session.verdict
+
+
+def _report_all(
+    path: Path,
+    files: list[Path],
+    units: dict[str, "SpikeTrains"],
+    results: "UnitResults",
+    rows: list[tuple[Any, ...]],
+    seconds: float,
+) -> None:
+    from dataclasses import replace
+
+    from calepin.report.page import Section, Table
+
+    sections = [Section("Units", table=Table(UNIT_COLUMNS, rows))]
+    for name, session in results.sessions.items():
+        first, *others = _sections(session)
+        sections += [replace(first, title=f"Unit {name}")]
+        sections += [replace(other, title=f"Unit {name}: {other.title.lower()}") for other in others]
+    title = f"Spikes of {', '.join(file.name for file in files)}"
+    counts = {f"counts of unit {name}": trains.counts for name, trains in units.items()}
+    shown = {"units": len(units), "analysed": len(results.sessions), "seconds": round(seconds, 1)}
+    save_report(path, title, shown, [*sections, data_section(files, counts)])
 
 
 def _sections(session: "SpikeSession") -> list["Section"]:
@@ -262,31 +441,43 @@ def _fit_columns(session: "SpikeSession") -> list[str]:
     return [name.format(_tested(session)) for name in FIT_COLUMNS]
 
 
-def _read(
-    files: list[Path],
-    variable: str | None,
-    unit: int | None,
-    bin_width: float | None,
-    align: str | None,
-    window: str | None,
-) -> "SpikeTrains":
-    from calepin.spikes.files import read_nwb_spikes, read_spikes
+def _read(files: list[Path], settings: dict[str, Any], unit: str | None) -> dict[str, "SpikeTrains"]:
+    """Return the chosen unit, or all, with the trials of all files."""
+    from calepin.spikes.files import read_spikes, read_units
     from calepin.spikes.trains import join_trials
 
     kinds = {file.suffix.lower() for file in files}
-    if ".mat" not in kinds:
-        refuse({"--variable": variable}, "has an effect on .mat files only")
-    if ".nwb" not in kinds:
-        around_trials = {"--unit": unit, "--bin-width": bin_width, "--align": align, "--window": window}
-        refuse(around_trials, "has an effect on .nwb files only")
-    settings = given(unit=unit, bin_width=bin_width, align=align, window=_pair(window, float, "--window"))
-    parts = [
-        read_nwb_spikes(file, **settings)
-        if file.suffix.lower() == ".nwb"
-        else read_spikes(file, variable=variable)
-        for file in files
-    ]
-    return parts[0] if len(parts) == 1 else join_trials(parts)
+    for option, name, suffixes in (
+        ("--variable", "variable", {".mat", ".npz"}),
+        ("--align", "align", {".mat", ".npz", ".nwb"}),
+        ("--lists", "lists", {".mat", ".npy", ".npz"}),
+        ("--time-unit", "time_unit", {".mat", ".npy", ".npz", ".csv", ".tsv"}),
+    ):
+        if not kinds & suffixes:
+            refuse({option: settings.get(name)}, f"has an effect on {', '.join(sorted(suffixes))} files only")
+    if "cue_times" in settings:
+        refuse({"--align": settings.get("align")}, "has no effect with --cues")
+        settings = settings | {"cue_times": _read_cues(settings["cue_times"])}
+    if unit == ALL:
+        parts = [read_units(file, **settings) for file in files]
+        names = dict.fromkeys(name for part in parts for name in part)
+        return {name: join_trials([part[name] for part in parts if name in part]) for name in names}
+    trains = [read_spikes(file, unit=unit, **settings) for file in files]
+    return {"": trains[0] if len(trains) == 1 else join_trials(trains)}
+
+
+def _read_cues(path: Path) -> "NDArray[np.float64]":
+    """Return the times of an .npy file, or of a text file with one a line."""
+    import numpy as np
+
+    from calepin.core.paths import check_input
+    from calepin.core.reading import read_npy, reading
+
+    check_input(path, "times of the cues")
+    if path.suffix.lower() == ".npy":
+        return np.ravel(read_npy(path)).astype(np.float64)
+    with reading(path, "list of times"):
+        return np.loadtxt(path, ndmin=1)
 
 
 def _pair(text: str | None, kind: type, option: str) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from calepin.core.isolated import read_isolated
 from calepin.core.paths import check_input
 from calepin.core.reading import check_declared, reading
 
-__all__ = ["read_mat"]
+__all__ = ["read_mat", "read_mat_lists"]
 
 NUMERIC = "biufc"  # kinds of dtypes that are returned
 # bytes an entry in memory, 16 for other classes; a sparse matrix is checked when it becomes dense
@@ -28,6 +28,7 @@ BYTES = {
     "sparse": 0,
 }
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MOST_INDICES = 4  # levels of cells and structures; a damaged file may contain itself
 USER_BLOCK = 512  # bytes before the signature of HDF5 in a file of version 7.3
 
 
@@ -45,11 +46,107 @@ def read_mat(path: str | os.PathLike, *, trusted: bool = False) -> dict[str, NDA
         version 7.3 and h5py is missing.
     """
     path = check_input(path, "a MATLAB file")
+    function = _from_hdf5 if _is_hdf5(path) else _from_scipy
+    return read_isolated(f"{__name__}:{function.__name__}", path, trusted=trusted)
+
+
+def read_mat_lists(path: str | os.PathLike, *, trusted: bool = False) -> dict[str, NDArray[Any]]:
+    """Return the numeric entries of cell arrays and structures by name and place.
+
+    Entry i of a cell array ``c``, counted from 1, is "c{i}", or "c{i}{j}" of a matrix of cells or of a cell
+    within a cell; field ``f`` of a structure ``s`` is "s.f", of element i of an array of structures "s.f{i}".
+    Errors are those of `read_mat`.
+    """
+    path = check_input(path, "a MATLAB file")
+    function = _lists_from_hdf5 if _is_hdf5(path) else _lists_from_scipy
+    return read_isolated(f"{__name__}:{function.__name__}", path, trusted=trusted)
+
+
+def _is_hdf5(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(USER_BLOCK)
-        is_hdf5 = file.read(len(SIGNATURE)) == SIGNATURE
-    function = _from_hdf5 if is_hdf5 else _from_scipy
-    return read_isolated(f"{__name__}:{function.__name__}", path, trusted=trusted)
+        return file.read(len(SIGNATURE)) == SIGNATURE
+
+
+def _lists_from_scipy(path: Path, *, trusted: bool) -> dict[str, NDArray[Any]]:
+    from scipy.io import loadmat
+
+    with reading(path, "MATLAB file"):
+        found: dict[str, NDArray[Any]] = {}
+        for name, value in loadmat(path).items():
+            if not name.startswith("__") and np.asarray(value).dtype.kind in "OV":
+                _flatten(found, path, (name, ()), value, trusted)
+        return found
+
+
+def _flatten(
+    found: dict[str, NDArray[Any]], path: Path, place: tuple[str, tuple[int, ...]], value: Any, trusted: bool
+) -> None:
+    """Add the numeric parts of a value, whose place is its name and the indices of cells."""
+    name, indices = place
+    if hasattr(value, "toarray"):
+        found[_key(name, indices)] = _dense(path, value, trusted)
+    elif value.dtype.names:
+        for field in value.dtype.names:
+            parts = value[field]
+            if parts.size == 1:
+                _flatten(found, path, (f"{name}.{field}", indices), parts.flat[0], trusted)
+            else:
+                _flatten(found, path, (f"{name}.{field}", indices), parts, trusted)
+    elif value.dtype == object:
+        for index in np.ndindex(_cell_shape(value.shape)):
+            part = np.asarray(value).reshape(_cell_shape(value.shape))[index]
+            if len(indices) < MOST_INDICES:
+                _flatten(found, path, (name, (*indices, *(i + 1 for i in index))), part, trusted)
+    elif value.dtype.kind in NUMERIC:
+        found[_key(name, indices)] = value
+
+
+def _lists_from_hdf5(path: Path, *, trusted: bool) -> dict[str, NDArray[Any]]:
+    from calepin.core.hdf5 import opened_hdf5
+
+    with opened_hdf5(path, "MATLAB file (version 7.3)", trusted=trusted) as file:
+        found: dict[str, NDArray[Any]] = {}
+        for name, node in file.items():
+            if name[0] != "#" and not _is_plain(node):
+                _flatten_hdf5(found, path, (name, ()), node, trusted)
+        return found
+
+
+def _is_plain(node: Any) -> bool:
+    """Return whether a node is a numeric variable, sparse ones too."""
+    return "MATLAB_sparse" in node.attrs or (hasattr(node, "shape") and node.dtype.kind in NUMERIC)
+
+
+def _flatten_hdf5(
+    found: dict[str, NDArray[Any]], path: Path, place: tuple[str, tuple[int, ...]], node: Any, trusted: bool
+) -> None:
+    name, indices = place
+    if _is_plain(node):
+        array = _variable(path, node, trusted)
+        if array is not None:
+            found[_key(name, indices)] = array
+    elif not hasattr(node, "shape"):
+        for field, part in node.items():
+            if name.count(".") < MOST_INDICES:
+                _flatten_hdf5(found, path, (f"{name}.{field}", indices), part, trusted)
+    elif (
+        node.dtype.kind == "O" and "MATLAB_empty" not in node.attrs
+    ):  # references: a cell, or an array of structures
+        cells = node[()].T
+        for index in np.ndindex(_cell_shape(cells.shape)):
+            part = node.file[cells.reshape(_cell_shape(cells.shape))[index]]
+            if len(indices) < MOST_INDICES:
+                _flatten_hdf5(found, path, (name, (*indices, *(i + 1 for i in index))), part, trusted)
+
+
+def _cell_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a vector of cells with one axis."""
+    return shape if sum(size > 1 for size in shape) > 1 else (math.prod(shape),)
+
+
+def _key(name: str, indices: tuple[int, ...]) -> str:
+    return name + "".join(f"{{{i}}}" for i in indices)
 
 
 def _from_scipy(path: Path, *, trusted: bool) -> dict[str, NDArray[Any]]:

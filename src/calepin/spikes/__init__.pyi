@@ -1,8 +1,12 @@
 from .bands import EventBands as EventBands
 from .bands import event_bands as event_bands
+from .basis import bspline_basis as bspline_basis
+from .basis import raised_cosine_basis as raised_cosine_basis
 from .binning import bin_spikes as bin_spikes
+from .binning import bin_trials as bin_trials
 from .events import EventModel as EventModel
 from .events import fit_event_model as fit_event_model
+from .families import NegativeBinomial as NegativeBinomial
 from .figures import (
     Events as Events,
 )
@@ -24,6 +28,9 @@ from .files import (
 from .files import (
     read_spikes as read_spikes,
 )
+from .files import (
+    read_units as read_units,
+)
 from .glm import GLMFit as GLMFit
 from .glm import fit_glm as fit_glm
 from .goodness import bits_per_spike as bits_per_spike
@@ -32,6 +39,10 @@ from .goodness import log_likelihood as log_likelihood
 from .history import SpikeGLM as SpikeGLM
 from .history import fit_spike_glm as fit_spike_glm
 from .history import select_order as select_order
+from .nwb_results import save_nwb_results as save_nwb_results
+from .population import PopulationGLM as PopulationGLM
+from .population import fit_population as fit_population
+from .population import select_population_alpha as select_population_alpha
 from .rescaling import KSTest as KSTest
 from .rescaling import ks_test as ks_test
 from .rescaling import rescaled_intervals as rescaled_intervals
@@ -42,3 +53,5 @@ from .session import analyse_spikes as analyse_spikes
 from .simulate import simulate_spikes as simulate_spikes
 from .trains import SpikeTrains as SpikeTrains
 from .trains import join_trials as join_trials
+from .units import UnitResults as UnitResults
+from .units import analyse_units as analyse_units

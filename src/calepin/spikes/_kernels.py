@@ -9,7 +9,7 @@ import numpy as np
 
 from calepin.core.compiled import njit
 
-__all__ = ["add_history", "history_products", "logistic"]
+__all__ = ["add_history", "add_lagged", "history_products", "logistic"]
 
 
 @njit(nogil=True, cache=True)
@@ -74,3 +74,22 @@ def history_products(counts, residual, weight, order):
                 recent[n_recent] = n
                 n_recent += 1
     return gradient, gram, cross
+
+
+@njit(nogil=True, cache=True)
+def add_lagged(counts, basis, skipped, out):
+    """Add the features of past spikes to every row of a block, ``out[n, j * n_basis + b]``.
+
+    counts is (n_units, skipped + n_rows): the block, and the bins before it. basis is (n_lags, n_basis), its
+    first row is that of the bin after a spike.
+    """
+    n_lags, n_basis = basis.shape
+    n_rows = out.shape[0]
+    for unit in range(counts.shape[0]):
+        for spike in range(counts.shape[1]):
+            count = counts[unit, spike]
+            if count != 0:
+                for lag in range(max(1, skipped - spike), min(n_lags, n_rows + skipped - 1 - spike) + 1):
+                    row = spike + lag - skipped
+                    for b in range(n_basis):
+                        out[row, unit * n_basis + b] += count * basis[lag - 1, b]

@@ -59,6 +59,8 @@ def event_bands(
 ) -> EventBands:
     """Return confidence bands of filter and amplitudes, by the bootstrap over the trials of the fit.
 
+    Where no trial has a spike there is nothing to draw from: bands of the filter are too narrow there.
+
     Parameters
     ----------
     model : EventModel

@@ -5,6 +5,7 @@ in the mask of the result. Trials without any observed bin are left out.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,10 +14,11 @@ from calepin.core.arguments import check_arguments
 from calepin.core.checks import check_array, check_number
 from calepin.spikes.trains import SpikeTrains
 
-__all__ = ["bin_spikes"]
+__all__ = ["bin_spikes", "bin_trials"]
 
 Floats = NDArray[np.float64]
 
+_MOST_BINS = 2**29  # 4 GiB
 _ROUNDING = 1e-6  # of a bin: a spike on the border of two bins counts in the later one
 _LONG, _RARE = (
     100.0,
@@ -79,9 +81,7 @@ def bin_spikes(
     spikes = _spikes(times)
     zeros = _cues(cue_times)
     first, last = _window(window, cue_times, zeros, spikes, bin_width)
-    n_bins = round((last - first) / bin_width)
-    if n_bins < 1:
-        raise ValueError(f"window: expected at least one bin of {bin_width} s, got ({first:g}, {last:g})")
+    n_bins = _n_bins((first, last), bin_width, len(zeros))
     mask = _mask(observed, zeros + first, n_bins, bin_width)
     if mask is not None:
         zeros, mask = _observed_trials(zeros, mask)
@@ -103,18 +103,82 @@ def bin_spikes(
     )
 
 
+def bin_trials(
+    times: Sequence[ArrayLike],
+    *,
+    window: tuple[float, float] | None = None,
+    bin_width: float = 0.001,
+    cue_times: ArrayLike | None = None,
+    cue: str | None = None,
+    unit: str | None = None,
+) -> SpikeTrains:
+    """Return the spikes of one unit, counted in bins, from times after the cue of each trial.
+
+    Parameters
+    ----------
+    times : sequence of arrays
+        Spike times of each trial in seconds after its cue; a trial without spikes is empty.
+    window : (float, float), optional
+        Start and end in seconds after the cue. Default: from the first spike of all trials, at the latest
+        from the cue, to the last one.
+    bin_width : float, default 0.001
+        Seconds.
+    cue_times : array of shape (n_trials,), optional
+        Times of the cues in seconds of the recording.
+    cue, unit : str, optional
+        Names for figures and messages.
+
+    Raises
+    ------
+    ValueError
+        No trial, no spike, times that are not finite, an empty window, or another number of cues.
+
+    Warns
+    -----
+    UserWarning
+        Equal times, or times that look like milliseconds.
+
+    Examples
+    --------
+    >>> from calepin.spikes import bin_trials
+    >>> bin_trials([[-0.05, 0.12], [0.31]], window=(-0.1, 0.4), bin_width=0.1).counts
+    array([[1., 0., 1., 0., 0.],
+           [0., 0., 0., 0., 1.]])
+    """
+    check_number("bin_width", bin_width, above=0)
+    trials = [np.sort(check_array("times", one, ndim=1, empty=True)) for one in times]
+    if not any(map(len, trials)):
+        raise ValueError(f"times: expected at least one spike, got none in {len(trials)} trials")
+    together = np.concatenate(trials)
+    if window is None:
+        first = bin_width * np.floor(min(0.0, float(together.min())) / bin_width)
+        window = (float(first), float(together.max()) + bin_width)
+    n_bins = _n_bins(window, bin_width, len(trials))
+    single = [np.unique(one) for one in trials]
+    _warn_equal(len(together) - sum(map(len, single)), len(together))
+    counts = np.concatenate([_counts(one, np.array([window[0]]), n_bins, bin_width) for one in single])
+    if not counts.any():
+        raise ValueError(f"window: expected spikes from {window[0]:g} to {window[1]:g} s, got none")
+    _warn_unit_of_time(counts, bin_width)
+    cues = None if cue_times is None else check_array("cue_times", cue_times, ndim=1)
+    return SpikeTrains(
+        counts,
+        bin_width,
+        trials=np.arange(len(counts)),
+        t0=float(window[0]),
+        cue_times=cues,
+        cue=cue,
+        unit=unit,
+    )
+
+
 def _spikes(times: ArrayLike) -> Floats:
     """Return sorted times without duplicates."""
     found = np.sort(check_array("times", times, ndim=1, empty=True))
     if len(found) and found[0] < 0:
         raise ValueError(f"times: expected seconds of the recording, at least 0, got {found[0]:g}")
     single = np.unique(found)
-    if len(single) < len(found):
-        warnings.warn(
-            f"times: {len(found) - len(single)} of {len(found)} spikes have the time of another one: "
-            "they are counted once",
-            stacklevel=3,
-        )
+    _warn_equal(len(found) - len(single), len(found))
     return single
 
 
@@ -146,6 +210,20 @@ def _window(
     if not gaps.all():
         raise ValueError("cue_times: expected different times, got equal ones; give a window")
     return 0.0, float(gaps.min())
+
+
+def _n_bins(window: tuple[float, float], bin_width: float, n_trials: int) -> int:
+    n_bins = round((window[1] - window[0]) / bin_width)
+    if n_bins < 1:
+        raise ValueError(
+            f"window: expected at least one bin of {bin_width} s, got ({window[0]:g}, {window[1]:g})"
+        )
+    if n_trials * n_bins > _MOST_BINS:
+        raise ValueError(
+            f"window: expected at most {_MOST_BINS:,} bins in all, got {n_trials} trials x {n_bins:,}: are "
+            "times in milliseconds?"
+        )
+    return n_bins
 
 
 def _counts(spikes: Floats, starts: Floats, n_bins: int, bin_width: float) -> Floats:
@@ -186,6 +264,14 @@ def _observed_trials(zeros: Floats, mask: NDArray[np.bool_]) -> tuple[Floats, ND
             stacklevel=3,
         )
     return zeros[kept], mask[kept]
+
+
+def _warn_equal(n_equal: int, n_spikes: int) -> None:
+    if n_equal:
+        warnings.warn(
+            f"times: {n_equal} of {n_spikes} spikes have the time of another one: they are counted once",
+            stacklevel=4,
+        )
 
 
 def _warn_overlap(zeros: Floats, duration: float) -> None:

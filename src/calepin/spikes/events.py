@@ -21,7 +21,7 @@ trials, the onsets are not found.
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -444,7 +444,7 @@ def event_path(
         most, order, CODER, None, likelihood, ALPHA, window, FILTER_RIDGE, HISTORY_RIDGE, 0, mask
     )
     glm = fit_spike_glm(counts, order=order, likelihood=likelihood, mask=mask)
-    given = {"likelihood": likelihood, "mask": held_out_mask}
+    given: dict[str, Any] = {"likelihood": likelihood, "mask": held_out_mask}
     values = [moments(glm.predictor(held_out), held_out, **given)[0]]
     candidates = _peaks(model.code, settings)
     for n in range(1, len(candidates) + 1):
@@ -489,7 +489,7 @@ def _improved(y: Floats, h: Floats, onsets: NDArray[np.intp], glm: SpikeGLM, set
     n_bins, kernel = y.shape[1], len(h)
     moves = spread(onsets, glm.stimulus, kernel, n_bins)
     eta = glm.predictor(y, shifted(h, onsets, n_bins))
-    given = {"likelihood": settings.likelihood, "mask": settings.mask}
+    given: dict[str, Any] = {"likelihood": settings.likelihood, "mask": settings.mask}
     value, mean, weight = moments(eta, y, **given)
     with single_threaded_blas():
         information = (moves.T * weight.sum(0)) @ moves

@@ -178,7 +178,7 @@ def spike_figure(
     top.set(
         xlabel=f"time after onset {label}",
         ylabel=FILTER_LABEL,
-        title="response to an event of amplitude 1",
+        title="response to an event",
     )
     if len(filters) > 1:
         top.legend(frameon=False, fontsize=8)

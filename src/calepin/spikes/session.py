@@ -431,7 +431,7 @@ def _gain(
     train: _Trials, test: _Trials, history: SpikeGLM | None, model: EventModel, random_state: RandomState
 ) -> Gain:
     """Return the gain of the events over history alone, with its bootstrap interval over test trials."""
-    given = {"likelihood": model.glm.likelihood, "mask": test.mask}
+    given: dict[str, Any] = {"likelihood": model.glm.likelihood, "mask": test.mask}
     if history is None:
         history = fit_spike_glm(
             train.counts, order=len(model.history), likelihood=model.glm.likelihood, mask=train.mask
