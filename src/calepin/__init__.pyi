@@ -2,6 +2,7 @@ from .core.errors import FileFormatError as FileFormatError
 from .core.errors import IncompatibleError as IncompatibleError
 from .datasets.noise import GaussianNoise as GaussianNoise
 from .datasets.noise import PoissonNoise as PoissonNoise
+from .datasets.noise import VaryingGaussianNoise as VaryingGaussianNoise
 from .estimators.convolutional import ConvolutionalDictionaryLearner as ConvolutionalDictionaryLearner
 from .estimators.dictionary import DictionaryLearner as DictionaryLearner
 from .estimators.generative import GenerativeDictionaryLearner as GenerativeDictionaryLearner

@@ -7,7 +7,7 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 
 import calepin
-from calepin.datasets import GaussianNoise
+from calepin.datasets import GaussianNoise, VaryingGaussianNoise
 from calepin.imaging import DenoiseResult, DictionaryDenoiser
 
 SIGMA = 25 / 255
@@ -212,3 +212,62 @@ def test_an_offset_is_no_obstacle(photograph):
     clean = 100 + photograph[0]
     y = noisy(clean)
     assert np.mean((denoise(y).image - clean) ** 2) < 0.2 * np.mean((y - clean) ** 2)
+
+
+def stripes_of_noise(shape) -> np.ndarray:
+    """Return levels of noise that differ by eight between the halves of an image."""
+    level = np.full(shape, 0.02)
+    level[:, shape[1] // 2 :] = 0.16
+    return level
+
+
+def test_a_map_of_levels_is_better_than_one_level():
+    clean = camera(64)
+    level = stripes_of_noise(clean.shape)
+    y = clean + level * np.random.default_rng(0).standard_normal(clean.shape)
+    noise = VaryingGaussianNoise(level)
+    result = calepin.denoise(y, noise=noise)
+    assert (result.noise, result.sigma) == (noise, None)
+    one = denoise(y, float(np.sqrt(np.mean(level**2))))
+    for half in (slice(0, 32), slice(32, 64)):
+        assert psnr(result.image[:, half], clean[:, half]) > psnr(y[:, half], clean[:, half]) + 2
+    assert psnr(result.image, clean) > psnr(one.image, clean) + 0.3
+
+
+def test_a_constant_map_is_one_level():
+    y = noisy(camera(48))
+    noise = VaryingGaussianNoise(np.full(y.shape, SIGMA))
+    np.testing.assert_allclose(calepin.denoise(y, noise=noise).image, denoise(y).image, atol=2e-3)
+
+
+def test_pixels_without_noise_stay():
+    clean = camera(48)
+    level = np.where(np.arange(48) < 24, 0.0, SIGMA) * np.ones((48, 1))
+    y = clean + level * np.random.default_rng(0).standard_normal(clean.shape)
+    found = calepin.denoise(y, noise=VaryingGaussianNoise(level)).image
+    np.testing.assert_allclose(found[level == 0], clean[level == 0], atol=1e-6)
+    assert psnr(found, clean) > psnr(y, clean) + 5
+
+
+def test_each_channel_has_its_own_level():
+    clean = data.astronaut()[:48, 160:208] / 255
+    level = np.ones(clean.shape) * [0.02, 0.05, 0.15]
+    y = clean + level * np.random.default_rng(0).standard_normal(clean.shape)
+    found = calepin.denoise(y, noise=VaryingGaussianNoise(level)).image
+    one = denoise(y, float(np.sqrt(np.mean(level**2)))).image
+    assert psnr(found, clean) > psnr(y, clean) + 9
+    assert psnr(found, clean) > psnr(one, clean) + 0.3
+
+
+@pytest.mark.parametrize(
+    ("sigma", "message"),
+    [
+        (np.ones((8, 9)), r"sigma: expected shape \(40, 40\), as the image"),
+        (np.ones(8), r"sigma: expected shape \(h, w\) or \(h, w, 3\)"),
+        (-np.ones((40, 40)), "sigma: expected finite real numbers of at least 0"),
+        (np.full((40, 40), np.inf), "sigma: expected finite values"),
+    ],
+)
+def test_bad_maps_are_named(sigma, message):
+    with pytest.raises(ValueError, match=message):
+        calepin.denoise(np.random.default_rng(0).random((40, 40)), noise=VaryingGaussianNoise(sigma))

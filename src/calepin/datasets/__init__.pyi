@@ -8,6 +8,7 @@ from .images import write_image as write_image
 from .noise import GaussianNoise as GaussianNoise
 from .noise import Noise as Noise
 from .noise import PoissonNoise as PoissonNoise
+from .noise import VaryingGaussianNoise as VaryingGaussianNoise
 from .noise import add_noise as add_noise
 from .samples import SAMPLES as SAMPLES
 from .samples import load_digits as load_digits

@@ -374,7 +374,7 @@ def _check_finite(channels: NDArray[np.floating], missing: str) -> None:
         bad &= ~np.isnan(channels)
     if bad.any():
         n = np.count_nonzero(bad)
-        hint = ": calepin inpaint fills missing pixels" * bool(np.isnan(channels[bad]).any())
+        hint = ": missing pixels are filled by calepin inpaint" * bool(np.isnan(channels[bad]).any())
         raise ValueError(f"{n} of its samples are NaN or infinite{hint}")
 
 

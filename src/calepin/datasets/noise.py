@@ -1,10 +1,12 @@
 """Noise models: the distribution of observations given clean samples.
 
-    GaussianNoise    y = x + n,  n ~ N(0, sigma^2 I)
-    PoissonNoise     y ~ Poisson(x / q),  q = max(x) / peak for each sample
+    GaussianNoise          y = x + n,  n ~ N(0, sigma^2 I)
+    VaryingGaussianNoise   y = x + n,  n ~ N(0, diag(sigma^2))
+    PoissonNoise           y ~ Poisson(x / q),  q = max(x) / peak for each sample
 
-A model can be called on batches of tensors, for training. `add_noise` adds noise to one image with a seed,
-for benchmarks. Denoisers take the same objects as their assumption about the noise.
+The first and the last are models for training, too: they can be called on batches of tensors. `add_noise`
+adds noise to one image with a seed, for benchmarks. Denoisers take the same objects as their assumption about
+the noise.
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from calepin.core.arguments import check_arguments, check_fields, takes_tensors
 from calepin.core.checks import check_array, check_number, pixels_of
 from calepin.core.random import RandomState, numpy_generator, randn
 
-__all__ = ["GaussianNoise", "Noise", "PoissonNoise", "add_noise"]
+__all__ = ["GaussianNoise", "Noise", "PoissonNoise", "VaryingGaussianNoise", "add_noise"]
 
 
 class Noise(Protocol):
@@ -78,6 +80,48 @@ class GaussianNoise:
         return self.sigma if self.sigma_max is None else self.sigma_max
 
 
+@dataclass(frozen=True, eq=False)
+class VaryingGaussianNoise:
+    """Normal noise whose standard deviation is known for each pixel.
+
+    Parameters
+    ----------
+    sigma : array (h, w) or (h, w, 3)
+        Standard deviation of each pixel, or of each channel of each pixel, in the units of the image.
+    """
+
+    sigma: NDArray[np.floating]
+
+    def __post_init__(self) -> None:
+        sigma = check_array("sigma", self.sigma)
+        if sigma.ndim not in (2, 3):
+            raise ValueError(f"sigma: expected shape (h, w) or (h, w, 3), got {sigma.shape}")
+        if sigma.dtype.kind not in "iuf" or not np.isfinite(sigma).all() or (sigma < 0).any():
+            raise ValueError("sigma: expected finite real numbers of at least 0")
+
+    def level(self, image: NDArray) -> NDArray[np.floating]:
+        """Return the standard deviations of an image, (h, w) or in its shape.
+
+        Raises
+        ------
+        ValueError
+            Another shape than that of the image.
+        """
+        sigma = np.asarray(self.sigma)
+        if sigma.shape not in (image.shape, image.shape[:2]):
+            raise ValueError(
+                f"sigma: expected shape {image.shape}, as the image, or {image.shape[:2]}, got {sigma.shape}"
+            )
+        return sigma
+
+    def draw(self, image: NDArray, random_state: RandomState) -> NDArray[np.float64]:
+        """Return one noisy image, without clipping."""
+        clean = check_array("image", image)
+        sigma = self.level(clean)
+        sigma = sigma if sigma.ndim == clean.ndim else sigma[..., None]
+        return clean + sigma * numpy_generator(random_state).standard_normal(clean.shape)
+
+
 @dataclass(frozen=True)
 class PoissonNoise:
     """Poisson noise, for example of photon counts: ``y ~ Poisson(x / q)``, ``q = max(x) / peak`` per sample.
@@ -121,7 +165,10 @@ class PoissonNoise:
 
 
 def add_noise(
-    image: NDArray, noise: GaussianNoise | PoissonNoise, *, random_state: RandomState = 0
+    image: NDArray,
+    noise: GaussianNoise | PoissonNoise | VaryingGaussianNoise,
+    *,
+    random_state: RandomState = 0,
 ) -> NDArray[np.float64]:
     """Add noise to one image, reproducibly and without clipping.
 
@@ -134,7 +181,7 @@ def add_noise(
     ----------
     image : array of any shape
         The clean image. It is one sample: the peak of Poisson noise is over all channels.
-    noise : GaussianNoise or PoissonNoise
+    noise : GaussianNoise, PoissonNoise or VaryingGaussianNoise
         The noise model.
     random_state : int, Generator, RandomState or None, default=0
         Seed of the noise.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from calepin.core.arguments import check_fields
 from calepin.core.checks import check_integer, check_one_of
 from calepin.core.random import RandomState, numpy_generator
-from calepin.datasets.noise import GaussianNoise, PoissonNoise
+from calepin.datasets.noise import GaussianNoise, PoissonNoise, VaryingGaussianNoise
 from calepin.imaging.counts import check_counts, inverse_anscombe, stabilised, with_unexplained
 from calepin.imaging.first_pass import RULES, code_planes, learn_atoms, start_atoms
 from calepin.imaging.groups import GroupFilter
@@ -26,7 +26,18 @@ GROUP_PASSES = (
     (GroupFilter(patch_size=6, group_size=24, radius=20, stride=3), 0.9),
 )
 
+# The same if patches hold three channels: their covariance needs more patches.
+JOINT_PASSES = (
+    (GroupFilter(patch_size=6, group_size=64, radius=20, stride=3, mean="level"), 1.0),
+    (GroupFilter(patch_size=6, group_size=64, radius=20, stride=3, mean="level"), 0.95),
+    (GroupFilter(patch_size=5, group_size=64, radius=20, stride=3), 0.9),
+)
+
 SMALLEST = 16  # pixels per side
+
+# Level of a pixel, over the root mean square of all, below which it stays as it is: in single precision the
+# groups cannot resolve noise that differs more.
+WEAK = 0.03
 
 # Smallest noise that single precision resolves, as parts of the range of the image, whose squares are summed
 # over a patch, and of its largest value.
@@ -48,6 +59,11 @@ class DictionaryDenoiser:
     Colour images are first transformed to a mean and two differences. Each is treated as a gray image, with
     groups found on the mean. The memory is bounded by a few copies of the image in float32, and there are no
     tiles, hence no seams. The same seed gives the same result, bit for bit, for any number of threads.
+
+    If the level of the noise varies, patches are scaled by the root mean square of their levels in steps 1
+    and 2, and in step 3 each pixel has a variance of its own. An array (h, w, 3) of levels makes one patch of
+    the three channels, since their noise would be correlated after the transformation of colours. Pixels
+    whose level is below 3 % of the root mean square of all stay as they are.
 
     Photon counts are transformed to values whose noise has the standard deviation 1, denoised, and
     transformed back by the exact unbiased inverse (Makitalo and Foi 2011). No peak is needed.
@@ -101,9 +117,10 @@ class DictionaryDenoiser:
         Raises
         ------
         IncompatibleError
-            Another noise model than `GaussianNoise` with one level or `PoissonNoise`.
+            Another noise model than `GaussianNoise` with one level, `VaryingGaussianNoise` or `PoissonNoise`.
         ValueError
-            Fewer than 16 pixels per side, or fewer than in a patch; no counts for `PoissonNoise`.
+            Fewer than 16 pixels per side, or fewer than in a patch; no counts for `PoissonNoise`; levels of
+            another shape.
 
         Warns
         -----
@@ -116,22 +133,39 @@ class DictionaryDenoiser:
                 stabilised(image), GaussianNoise(1.0), random_state=random_state, callback=callback
             )
             return replace(result, image=with_unexplained(inverse_anscombe(result.image), image), noise=noise)
-        sigma = sigma_of(noise, type(self).__name__)
         check_size(image, [max(self.patch_size, SMALLEST)] * 2)
+        varying = noise.level(image) if isinstance(noise, VaryingGaussianNoise) else None
+        if varying is None:
+            sigma = sigma_of(noise, type(self).__name__)
+        else:
+            sigma = float(np.sqrt(np.mean(np.square(varying, dtype=np.float64))))
         generator = numpy_generator(random_state)
         start = start_atoms(self.n_components, self.patch_size, generator)
         if _beyond_precision(image, sigma):
             return DenoiseResult(image.copy(), noise, start)
 
-        noisy = to_planes(image, sigma)
+        # noise that differs between the channels would be correlated after the transformation of colours
+        apart = varying is not None and varying.ndim == 3
+        noisy = to_planes(image, sigma, opponent=not apart)
+        level = None if varying is None else _level_planes(varying / sigma)
         report = self._reporter(callback)
         atoms, history = learn_atoms(
-            noisy, start, rule=self.rule, n_iter=self.n_iter, random_state=generator, report=report("learn")
+            noisy,
+            start,
+            rule=self.rule,
+            n_iter=self.n_iter,
+            random_state=generator,
+            level=level,
+            report=report("learn"),
         )
-        estimate = code_planes(noisy, atoms, report=report("code"))
-        for k, (groups, level) in enumerate(GROUP_PASSES[: self.group_passes], start=1):
-            estimate = groups.apply(noisy, estimate, level, report=report(f"group {k}"))
-        return DenoiseResult(from_planes(estimate, sigma, image), noise, atoms, history)
+        estimate = code_planes(noisy, atoms, level=level, report=report("code"))
+        passes = JOINT_PASSES if apart else GROUP_PASSES
+        for k, (groups, factor) in enumerate(passes[: self.group_passes], start=1):
+            assumed = factor if level is None else factor * np.maximum(level, WEAK)
+            estimate = groups.apply(noisy, estimate, assumed, report=report(f"group {k}"))
+        if level is not None:
+            estimate = np.where(level < WEAK, noisy, estimate)
+        return DenoiseResult(from_planes(estimate, sigma, image, opponent=not apart), noise, atoms, history)
 
     def _reporter(
         self, callback: Callable[[str, float], object] | None
@@ -147,6 +181,12 @@ class DictionaryDenoiser:
             return report
 
         return of_stage
+
+
+def _level_planes(level: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the levels of an image, (h, w) or (h, w, 3), as (h, w) or planes (3, h, w)."""
+    planes = level if level.ndim == 2 else np.moveaxis(level, 2, 0)
+    return np.ascontiguousarray(planes, dtype=np.float32)
 
 
 def _beyond_precision(image: NDArray[np.floating], sigma: float) -> bool:

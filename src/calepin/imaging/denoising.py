@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from calepin.core.random import RandomState
-from calepin.datasets.noise import GaussianNoise, Noise, PoissonNoise
+from calepin.datasets.noise import GaussianNoise, Noise, PoissonNoise, VaryingGaussianNoise
 from calepin.imaging.by_dictionary import DictionaryDenoiser
 from calepin.imaging.by_network import NetworkDenoiser, suits_network
 from calepin.imaging.counts import estimate_peak
@@ -26,7 +26,7 @@ class Denoiser(Protocol):
     def denoise(
         self,
         image: NDArray,
-        noise: Noise,
+        noise: Noise | VaryingGaussianNoise,
         *,
         random_state: RandomState,
         callback: Callable[[str, float], object] | None,
@@ -52,7 +52,7 @@ def denoise(
     image: NDArray,
     *,
     method: str | Denoiser | None = None,
-    noise: Noise | None = None,
+    noise: Noise | VaryingGaussianNoise | None = None,
     random_state: RandomState = 0,
     callback: Callable[[str, float], object] | None = None,
 ) -> DenoiseResult:
@@ -68,10 +68,11 @@ def denoise(
         other images. These are `calepin.imaging.DictionaryDenoiser` and `calepin.imaging.NetworkDenoiser`
         with their defaults; any object with the same method `denoise` is accepted. Default: "dictionary",
         but "network" for counts with a peak from 0.25 to 5 photons, for which it is better.
-    noise : GaussianNoise, PoissonNoise or another noise model, optional
-        The noise model: ``GaussianNoise(sigma)`` with the standard deviation in the units of the image, or
-        ``PoissonNoise()`` for counts; ``PoissonNoise(peak)`` if the expected count of the brightest pixel is
-        known, else it is estimated. Default: Gaussian noise with the level estimated by
+    noise : GaussianNoise, VaryingGaussianNoise, PoissonNoise or another noise model, optional
+        The noise model: ``GaussianNoise(sigma)`` with the standard deviation in the units of the image,
+        ``VaryingGaussianNoise(sigma)`` with that of each pixel, or ``PoissonNoise()`` for counts;
+        ``PoissonNoise(peak)`` if the expected count of the brightest pixel is known,
+        else it is estimated. Default: Gaussian noise with the level estimated by
         `calepin.imaging.estimate_noise`. With level 0 the image is returned unchanged.
     random_state : int, Generator, RandomState or None, default=0
         Seed of everything random.
@@ -113,7 +114,9 @@ def denoise(
     denoiser = None if method is None else _instance(method)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a function or None, got {callback!r:.60}")
-    image = check_image(image, integers=not (noise is None or isinstance(noise, GaussianNoise)))
+    image = check_image(
+        image, integers=not (noise is None or isinstance(noise, GaussianNoise | VaryingGaussianNoise))
+    )
     if noise is None:
         noise = GaussianNoise(estimate_noise(image))
     if denoiser is None:
@@ -121,7 +124,7 @@ def denoise(
     return denoiser.denoise(image, noise, random_state=random_state, callback=callback)
 
 
-def _best_method(image: NDArray, noise: Noise) -> str:
+def _best_method(image: NDArray, noise: Noise | VaryingGaussianNoise) -> str:
     if not isinstance(noise, PoissonNoise):
         return "dictionary"
     peak = estimate_peak(image) if noise.peak is None else noise.peak

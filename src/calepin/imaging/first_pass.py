@@ -5,7 +5,8 @@
 
 Elad and Aharon (2006), Image denoising via sparse and redundant representations over learned
 dictionaries; the initial dictionary of natural images and the error constant C near 1.1 are also theirs.
-All functions use units of the noise: sigma = 1.
+All functions use units of the noise: sigma = 1. If its level varies, each patch is divided by the root mean
+square of its levels, coded, and multiplied again.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from importlib.resources import as_file, files
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.ndimage import uniform_filter
 
 from calepin.core.files import load_atoms
 from calepin.core.random import RandomState, numpy_generator
@@ -32,6 +34,7 @@ ERROR_CONSTANT = 1.1
 TRAINING_PATCHES = 20_000
 USE_PATCHES = 10_000  # for the use of the atoms
 BATCH_SIZE = 2_000
+LEAST_LEVEL = 1e-3  # of the noise of a patch, by which it is divided
 NATURAL = "natural_8x8.safetensors"
 Report = Callable[[float], None]
 
@@ -63,10 +66,17 @@ def learn_atoms(
     rule: str,
     n_iter: int,
     random_state: RandomState,
+    level: np.ndarray | None = None,
     report: Report = lambda fraction: None,
 ) -> tuple[np.ndarray, list[dict[str, float]]]:
-    """Return atoms learned from patches of noisy planes (c, h, w), and the learning history."""
-    patch_size, generator = int(np.sqrt(start.shape[1])), numpy_generator(random_state)
+    """Return atoms learned from patches of noisy planes (c, h, w), and the learning history.
+
+    `level` is that of the noise, (h, w) or (c, h, w). Default: 1.
+    """
+    patch_size = int(np.sqrt(start.shape[1]))
+    if level is not None:
+        planes = planes / np.stack([_smoothed(_plane_of(level, c), patch_size) for c in range(len(planes))])
+    generator = numpy_generator(random_state)
     samples = random_patches(planes, patch_size, TRAINING_PATCHES, generator)
     # The online rule updates atoms after every batch; the others work best with all samples at once.
     data = ArrayBatches(
@@ -80,9 +90,15 @@ def learn_atoms(
 
 
 def code_planes(
-    planes: np.ndarray, atoms: np.ndarray, *, report: Report = lambda fraction: None
+    planes: np.ndarray,
+    atoms: np.ndarray,
+    *,
+    level: np.ndarray | None = None,
+    report: Report = lambda fraction: None,
 ) -> np.ndarray:
     """Return the planes (c, h, w) decoded from sparse codes of their patches, which are averaged.
+
+    `level` is that of the noise, (h, w) or (c, h, w). Default: 1.
 
     A patch whose residual is above the noise even with the largest number of atoms is not sparse in them. It
     stays as it is, with a code of p^2 unit vectors: decoded, it would lose more texture than noise.
@@ -96,12 +112,35 @@ def code_planes(
         estimate[c], weight[:] = 0, 0
         for k, (first, last) in enumerate(walk):
             patches, means = centred_patches(plane, patch_size, first, last)
+            scale = None if level is None else _patch_levels(_plane_of(level, c), patch_size, first, last)
+            patches = patches if scale is None else patches / scale
             problem = dense_problem(torch.from_numpy(patches), torch.from_numpy(atoms))
             codes = _keep_dense(coder, coder.encode(problem).values, patches, atoms)
+            if scale is not None:
+                codes.data *= np.repeat(scale[:, 0], np.diff(codes.indptr))
             add_patches(estimate[c], weight, codes, with_pixels, means, first)
             report((c + (k + 1) / len(walk)) / len(planes))
         estimate[c] /= weight
     return estimate
+
+
+def _plane_of(level: np.ndarray, c: int) -> np.ndarray:
+    """Return the levels of plane c: all planes share those of an array (h, w)."""
+    return level if level.ndim == 2 else level[c]
+
+
+def _smoothed(level: np.ndarray, patch_size: int) -> np.ndarray:
+    """Return the root mean square of levels (h, w) around each pixel, never near 0."""
+    mean_square = uniform_filter(np.square(level, dtype=np.float64), patch_size)
+    return np.sqrt(np.maximum(mean_square, LEAST_LEVEL**2)).astype(np.float32)
+
+
+def _patch_levels(level: np.ndarray, patch_size: int, start: int, stop: int) -> np.ndarray:
+    """Return the root mean square of the levels of each patch (n, 1), for patch rows `start` to `stop`."""
+    squares = np.square(level[start : stop + patch_size - 1])
+    windows = np.lib.stride_tricks.sliding_window_view(squares, (patch_size, patch_size))
+    mean_square = windows.mean(axis=(2, 3)).reshape(-1, 1)
+    return np.sqrt(np.maximum(mean_square, np.float32(LEAST_LEVEL**2)))
 
 
 def atom_use(planes: np.ndarray, atoms: np.ndarray, *, random_state: RandomState = 0) -> np.ndarray:

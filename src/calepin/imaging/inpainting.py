@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from calepin.core.arguments import check_arguments
 from calepin.core.arrays import as_array
-from calepin.datasets.noise import GaussianNoise
+from calepin.datasets.noise import GaussianNoise, VaryingGaussianNoise
 from calepin.imaging.groups import GroupFilter
 from calepin.imaging.result import check_image, from_planes, sigma_of, to_planes
 
@@ -31,7 +31,7 @@ def inpaint(
     image: ArrayLike,
     mask: ArrayLike | None = None,
     *,
-    noise: GaussianNoise | None = None,
+    noise: GaussianNoise | VaryingGaussianNoise | None = None,
     callback: Callable[[str, float], object] | None = None,
 ) -> NDArray[np.floating]:
     """Return an image whose missing pixels are filled.
@@ -61,7 +61,7 @@ def inpaint(
         True where an entry was observed: booleans, 0 and 1, or 0 and 255. Default: all that are not NaN.
         (Masks for `skimage.restoration.inpaint_biharmonic` and OpenCV are the opposite, True where an entry
         is missing: pass ``~mask``.)
-    noise : GaussianNoise, optional
+    noise : GaussianNoise or VaryingGaussianNoise, optional
         Noise of the observed pixels, which is removed. Default: none; observed pixels stay as they are.
     callback : callable, optional
         Called as ``callback(stage, fraction)``: the current pass, "pass 1" to "pass 8", and the finished
@@ -78,7 +78,7 @@ def inpaint(
         An image of another shape, infinite, or without observed entries; a mask of another shape or with
         other values.
     IncompatibleError
-        Noise of several levels.
+        `GaussianNoise` with an interval of levels.
 
     Warns
     -----
@@ -98,21 +98,41 @@ def inpaint(
     """
     check_arguments(inpaint, locals())
     pixels, observed = _observed(image, mask)
-    sigma = 0.0 if noise is None else sigma_of(noise, "inpaint")
-    if observed.all() and sigma == 0:
+    sigma = _levels(noise, pixels)
+    noisy = bool(sigma.any())
+    if observed.all() and not noisy:
         warnings.warn("mask: no entry is missing: the image is returned as it is", stacklevel=2)
         return pixels
     centre, unit = pixels[observed].mean(), pixels[observed].std()
     if unit == 0:
         return np.where(observed, pixels, centre)
     centred = np.where(observed, pixels - centre, 0)
-    planes, known = _planes(centred, observed, unit)
-    level = np.where(known, np.float32(sigma / unit), np.float32(np.inf))
+    # a mean and two differences of colours, unless channels have gaps or noise of their own
+    opponent = pixels.ndim == 2 or (_is_shared(observed) and _is_shared(sigma))
+    planes = to_planes(centred, unit, opponent=opponent)
+    known = observed[..., 0] if opponent and pixels.ndim == 3 else _as_planes(observed)
+    sigma = sigma[..., 0] if opponent and pixels.ndim == 3 else _as_planes(sigma)
+    level = np.ascontiguousarray(np.where(known, sigma / unit, np.inf), dtype=np.float32)
     filled = _filled(planes, known, level, callback)
-    joint = known.ndim == 3
-    restored = unit * np.moveaxis(filled, 0, 2) if joint else from_planes(filled, unit, centred)
-    restored = restored.astype(pixels.dtype) + centre
-    return restored if sigma else np.where(observed, pixels, restored)
+    restored = from_planes(filled, unit, centred, opponent=opponent) + centre
+    return restored if noisy else np.where(observed, pixels, restored)
+
+
+def _levels(noise: GaussianNoise | VaryingGaussianNoise | None, image: NDArray) -> NDArray[np.floating]:
+    """Return the standard deviation of the noise in the shape of the image."""
+    if isinstance(noise, VaryingGaussianNoise):
+        sigma = noise.level(image)
+        return np.broadcast_to(sigma if sigma.ndim == image.ndim else sigma[..., None], image.shape)
+    return np.full(image.shape, 0.0 if noise is None else sigma_of(noise, "inpaint"))
+
+
+def _is_shared(values: NDArray) -> bool:
+    """Return whether all channels of an array (h, w, channels) are the same."""
+    return bool((values == values[..., :1]).all())
+
+
+def _as_planes(values: NDArray) -> NDArray:
+    return values if values.ndim == 2 else np.moveaxis(values, 2, 0)
 
 
 def _filled(
@@ -138,18 +158,6 @@ def _filled(
 
         estimate = groups.apply(planes, estimate, level, ridge=float(ridge), report=report)
     return estimate
-
-
-def _planes(
-    image: NDArray[np.floating], observed: NDArray[np.bool_], unit: float
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return planes (c, h, w) in units, and where they are known: (h, w) for all planes, or (c, h, w)."""
-    if image.ndim == 2:
-        return to_planes(image, unit), observed
-    if (observed == observed[..., :1]).all():
-        return to_planes(image, unit), observed[..., 0]
-    channels = np.moveaxis(image / unit, 2, 0)
-    return np.ascontiguousarray(channels, dtype=np.float32), np.ascontiguousarray(np.moveaxis(observed, 2, 0))
 
 
 def _interpolated(plane: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -125,12 +125,17 @@ def sigma_of(noise: object, method: str) -> float:
         return noise.sigma
     raise IncompatibleError(
         f"noise: {method} removes Gaussian noise of one level, GaussianNoise(sigma), and PoissonNoise(), "
-        f"got {noise!r}"
+        f"got {noise!r:.60}"
     )
 
 
-def to_planes(image: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:
-    """Return float32 planes (c, h, w) in units of the noise; colour becomes a mean and two differences."""
+def to_planes(image: NDArray[np.floating], sigma: float, *, opponent: bool = True) -> NDArray[np.float32]:
+    """Return float32 planes (c, h, w) in units of the noise.
+
+    Colour becomes a mean and two differences, or stays in three channels without `opponent`.
+    """
+    if not opponent:
+        return np.ascontiguousarray(np.moveaxis(image / sigma, 2, 0), dtype=np.float32)
     if image.ndim == 2:
         return np.divide(image, sigma, dtype=np.result_type(image, np.float32))[None].astype(np.float32)
     planes = np.empty((3, *image.shape[:2]), dtype=np.float32)
@@ -140,9 +145,11 @@ def to_planes(image: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:
 
 
 def from_planes(
-    planes: NDArray[np.float32], sigma: float, like: NDArray[np.floating]
+    planes: NDArray[np.float32], sigma: float, like: NDArray[np.floating], *, opponent: bool = True
 ) -> NDArray[np.floating]:
     """Return the image of these planes, with shape and dtype of `like`: the inverse of `to_planes`."""
+    if not opponent:
+        return (sigma * np.moveaxis(planes, 0, 2)).astype(like.dtype)
     out = np.empty(like.shape, dtype=like.dtype)
     if like.ndim == 2:
         np.multiply(planes[0], sigma, out=out, casting="same_kind")
