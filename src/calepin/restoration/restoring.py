@@ -56,12 +56,11 @@ def restore(
     """Return the image that fits measurements ``y = A x + noise`` and that a prior finds likely.
 
     With a denoiser as prior: half-quadratic splitting in eight levels of noise, from 49/255 of the range of
-    the image (6/255 for a Bayer mosaic) to that of the measurements. Each step solves a least-squares problem, in
-    closed form if the operator has one (`LinearOperator.solve_gram`), else by conjugate gradients, and
-    denoises its solution.
-    Levels and weights follow from the operator's norm. The run ends, after the eighth step, when a step
-    changes the image by at most `tol`. With "untrained": `calepin.reconstruction.fit_untrained`, which
-    ends when the residual is that of the noise.
+    the image (6/255 for a Bayer mosaic) to that of the measurements. Each step solves a least-squares
+    problem, in closed form if the operator has one (`LinearOperator.solve_gram`), else by conjugate
+    gradients, and denoises its solution. Levels and weights follow from the operator's norm. The run ends,
+    after the eighth step, when a step changes the image by at most `tol`. With "untrained":
+    `calepin.reconstruction.fit_untrained`, which ends when the residual is that of the noise.
 
     Parameters
     ----------
