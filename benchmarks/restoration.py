@@ -74,7 +74,7 @@ def wiener(scene: Scene) -> np.ndarray:
 
     operator = scene[2]
     assert isinstance(operator, Blur)
-    return unsupervised_wiener(scene[1], operator.psf.numpy(), clip=False, rng=0)[0]
+    return np.asarray(unsupervised_wiener(scene[1], operator.psf.numpy(), clip=False, rng=0)[0])
 
 
 def bicubic(pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -18,10 +18,12 @@ from calepin.datasets.noise import GaussianNoise
 from calepin.imaging.by_dictionary import DictionaryDenoiser
 from calepin.imaging.denoising import Denoiser
 from calepin.operators.base import LinearOperator
+from calepin.operators.bayer import Bayer
 from calepin.restoration.first_estimate import noise_level, smooth_estimate
+from calepin.restoration.mosaic import along_edges
 from calepin.restoration.priors import GroupDenoiser, TVDenoiser, WaveletDenoiser
 from calepin.restoration.result import RestoreResult
-from calepin.restoration.splitting import split
+from calepin.restoration.splitting import FIRST_LEVEL, split
 from calepin.restoration.untrained import fit_network
 
 __all__ = ["PRIORS", "restore"]
@@ -35,6 +37,7 @@ PRIORS: dict[str, Callable[[], Denoiser]] = {
 """Names of the priors that are denoisers; "untrained" is none."""
 
 N_LEVELS = 8
+MOSAIC_LEVEL = 6 / 255  # first level for a mosaic, whose first image has few errors
 ESTIMATE = {"n_levels": 4, "max_iter": 4, "tol": 0.0}  # steps for the level of the noise
 
 
@@ -53,11 +56,11 @@ def restore(
     """Return the image that fits measurements ``y = A x + noise`` and that a prior finds likely.
 
     With a denoiser as prior: half-quadratic splitting in eight levels of noise, from 49/255 of the range of
-    the image to that of the measurements. Each step solves a least-squares problem, in closed form if the
-    operator has one (`LinearOperator.solve_gram`), else by conjugate gradients, and denoises its solution.
-    Levels and weights follow from the operator's norm. The run ends, after the eighth step, when a step
-    changes the image by at most `tol`. With "untrained": `calepin.reconstruction.fit_untrained`, which
-    ends when the residual is that of the noise.
+    the image (6/255 for a Bayer mosaic) to that of the measurements. Each step solves a least-squares
+    problem, in closed form if the operator has one (`LinearOperator.solve_gram`), else by conjugate
+    gradients, and denoises its solution. Levels and weights follow from the operator's norm. The run ends,
+    after the eighth step, when a step changes the image by at most `tol`. With "untrained":
+    `calepin.reconstruction.fit_untrained`, which ends when the residual is that of the noise.
 
     Parameters
     ----------
@@ -74,7 +77,8 @@ def restore(
         `calepin.restoration.GroupDenoiser`, `WaveletDenoiser` and `TVDenoiser`. "untrained": a deep decoder,
         fitted to y. Any object with the method `denoise` of `calepin.imaging.Denoiser` is a prior too.
     start : array or Tensor, the operator's in_shape, optional
-        First image. Default: measurements projected back, and divided by what each pixel contributes to them.
+        First image. Default: measurements projected back, and divided by what each pixel contributes to them;
+        of a Bayer mosaic, colours interpolated along edges.
     max_iter : int, default=16
         Steps at most, at least 8; an untrained network has its own.
     tol : float, default=0.005
@@ -127,7 +131,8 @@ def restore(
         )
     if noise is not None and (not isinstance(noise, GaussianNoise) or noise.sigma_max is not None):
         raise IncompatibleError(f"noise: expected GaussianNoise with one level, got {noise!r}")
-    first = smooth_estimate(operator, measured) if start is None else _start(start, operator, measured)
+    first, level = _first_image(operator, measured)
+    first = first if start is None else _start(start, operator, measured)
     if noise is None:
         noise = GaussianNoise(_estimated(operator, measured, first))
     if denoiser is None:
@@ -147,6 +152,7 @@ def restore(
         n_levels=N_LEVELS,
         max_iter=max_iter,
         tol=tol,
+        first_level=level,
         random_state=random_state,
         report=report,
     )
@@ -191,6 +197,14 @@ def _array(name: str, values: Any) -> np.ndarray:
 def _start(start: Any, operator: LinearOperator, y: Tensor) -> Tensor:
     like = torch.zeros_like(operator.adjoint(y))
     return _checked("start", start, operator.in_shape).to(like)
+
+
+def _first_image(operator: LinearOperator, y: Tensor) -> tuple[Tensor, float]:
+    """Return a first image, and the level of the first step."""
+    if not isinstance(operator, Bayer) or y.is_complex():
+        return smooth_estimate(operator, y), FIRST_LEVEL
+    colours = along_edges(y[0].double().cpu().numpy(), operator.colour.cpu().numpy())
+    return torch.from_numpy(colours).to(y)[None], MOSAIC_LEVEL
 
 
 def _estimated(operator: LinearOperator, y: Tensor, start: Tensor) -> float:

@@ -22,7 +22,7 @@ from calepin.operators.base import LinearOperator
 from calepin.operators.least_squares import regularised_least_squares
 from calepin.restoration.first_estimate import value_range
 
-__all__ = ["Splitting", "split"]
+__all__ = ["FIRST_LEVEL", "Splitting", "split"]
 
 WEIGHT = 0.23
 FIRST_LEVEL = 49 / 255  # of the range of the image
@@ -54,6 +54,7 @@ def split(
     n_levels: int,
     max_iter: int,
     tol: float,
+    first_level: float = FIRST_LEVEL,
     random_state: RandomState = 0,
     report: Callable[[int], object] = lambda step: None,
 ) -> Splitting:
@@ -68,6 +69,8 @@ def split(
     prior : Denoiser
     n_levels, max_iter, tol
         Steps until the last level; steps in all; relative change of the image that ends the run.
+    first_level : float
+        Level of the first step, as a fraction of the range of the image; low for a good first image.
     random_state : int, Generator, RandomState or None
         Passed to the denoiser in each step.
     report : callable
@@ -76,7 +79,7 @@ def split(
     scale = max(operator.norm_squared(), torch.finfo(torch.float32).tiny) ** 0.5
     span = value_range(start) or 1.0
     last = max(sigma / scale, FINEST_LEVEL * span)
-    first = max(FIRST_LEVEL * span, last)
+    first = max(first_level * span, last)
     x, history, inexact, converged = start, [], 0, False
     for k in range(max_iter):
         level = first * (last / first) ** (min(k, n_levels - 1) / max(n_levels - 1, 1))
