@@ -254,7 +254,7 @@ def _mask(
 
 
 def _observed_trials(zeros: Floats, mask: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:
-    kept = mask.any(1)
+    kept = np.asarray(mask.any(1))
     if not kept.any():
         raise ValueError(f"observed: expected a trial within the observed intervals, got none of {len(kept)}")
     if not kept.all():

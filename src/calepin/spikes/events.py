@@ -116,7 +116,7 @@ class EventModel:
         """
         if self.bin_width is None:
             raise ValueError("bin_width: expected the width of a bin in seconds, got None")
-        return self.t0 + self.bin_width * self.onsets
+        return np.asarray(self.t0 + self.bin_width * self.onsets, np.float64)
 
     @property
     def drive(self) -> Floats:

@@ -158,7 +158,7 @@ def read_units(
     path = check_input(source, "spike trains")
     contents = contents_of(path, variable, trusted=trusted)
     if align is not None:
-        layout = Layout(**vars(layout) | {"cue_times": contents.cue(path, align) * layout.scale})
+        layout = replace(layout, cue_times=contents.cue(path, align) * layout.scale)
     try:
         return _units(contents, layout)
     except ValueError as error:

@@ -49,16 +49,17 @@ def save_nwb_results(
     source = check_input(source, "an NWB file")
     check_output(path, ".nwb")
     try:
-        from pynwb import NWBHDF5IO
+        import pynwb
     except ModuleNotFoundError:
         raise ModuleNotFoundError(f"writing {path} needs pynwb: pip install pynwb") from None
+    opened: Any = pynwb.NWBHDF5IO
     if not sessions:
         raise ValueError("sessions: expected at least one, got none")
     tables = _units_table(sessions), _events_table(sessions)
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy.nwb")
         shutil.copyfile(source, copy)
-        with NWBHDF5IO(copy, "a") as io:
+        with opened(copy, "a") as io:
             file: Any = io.read()
             if MODULE in file.processing:
                 raise ValueError(f"source: expected a file without the module {MODULE!r}, got {source}")

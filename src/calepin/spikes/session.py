@@ -270,7 +270,7 @@ def analyse_spikes(
     >>> from calepin.spikes import analyse_spikes, simulate_spikes
     >>> drive = np.zeros(300)
     >>> drive[100:120] = drive[200:220] = 2.5 * np.hanning(20)
-    >>> session = analyse_spikes(simulate_spikes(40, 300, drive=drive), kernel_size=20, n_events=2, order=3)
+    >>> session = analyse_spikes(simulate_spikes(60, 300, drive=drive), kernel_size=20, n_events=2, order=3)
     >>> session.has_events
     True
     """
