@@ -23,7 +23,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -394,7 +394,7 @@ KINDS = (
     Kind("new.mat", _make_mat73, read_spikes, slow=True),
     Kind("kspace.mat", lambda p: savemat(p, {"k": KSPACE}), read_kspace, slow=True),
     Kind("kspace.h5", _make_h5, read_kspace, slow=True),
-    Kind("cells.mat", _make_cells, read_units, slow=True),
+    Kind("cells.mat", _make_cells, partial(read_units, variable="spikes"), slow=True),
     Kind("unit.nwb", _make_nwb, read_nwb_spikes, slow=True),
 )
 

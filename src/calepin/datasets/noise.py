@@ -107,6 +107,7 @@ class VaryingGaussianNoise:
         ValueError
             Another shape than that of the image.
         """
+        check_arguments(VaryingGaussianNoise.level, locals())
         sigma = np.asarray(self.sigma)
         if sigma.shape not in (image.shape, image.shape[:2]):
             raise ValueError(

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calepin.core.arguments import check_arguments
-from calepin.core.checks import check_tensor
+from calepin.core.arguments import check_arguments, takes_tensors
+from calepin.core.checks import check_number, check_tensor
 from calepin.core.random import randn
 from calepin.core.samples import expand, inner, norm
 
@@ -87,6 +87,7 @@ class LinearOperator(nn.Module):
         start = randn((self.n_samples or 1, *self.in_shape), like=like, generator=generator)
         return _largest_eigenvalue(lambda v: self.adjoint(self(v)), start)
 
+    @takes_tensors
     def solve_gram(self, y: Tensor, weight: float) -> Tensor | None:
         """Return ``(A A^H + weight I)^-1 y``, or None if the operator has no closed form of it (the default).
 
@@ -96,8 +97,13 @@ class LinearOperator(nn.Module):
         weight : float
             Above 0.
         """
-        self.check_output(y)
+        self.check_gram(y, weight)
         return None
+
+    def check_gram(self, y: Tensor, weight: float) -> None:
+        """Raise ValueError unless y has the output shape, (n, *out_shape), and the weight is above 0."""
+        self.check_output(y)
+        check_number("weight", weight, above=0)
 
     def prepared(self) -> "LinearOperator":
         """Return this operator with its current tensors, and with repeated computations done once in advance.

@@ -67,9 +67,10 @@ class Bayer(LinearOperator):
         empty = y.new_zeros(len(y), *self.in_shape)
         return empty.scatter(1, self.colour.expand(len(y), 1, *self.out_shape), y[:, None])
 
+    @takes_tensors
     def solve_gram(self, y: Tensor, weight: float) -> Tensor:
         """Return ``(A A^T + weight I)^-1 y``; A A^T is the identity."""
-        self.check_output(y)
+        self.check_gram(y, weight)
         return y / (1 + weight)
 
     def extra_repr(self) -> str:

@@ -66,9 +66,10 @@ class _Filter(LinearOperator):
         self.check_output(y)
         return _by_parts(self._filter_transposed, y)
 
+    @takes_tensors
     def solve_gram(self, y: Tensor, weight: float) -> Tensor | None:
         """Return ``(A A^T + weight I)^-1 y`` for a circular boundary or a symmetric PSF, else None."""
-        self.check_output(y)
+        self.check_gram(y, weight)
         return None if self.gram is None else _by_parts(lambda part: self._divide(part, weight), y)
 
     def extra_repr(self) -> str:

@@ -44,9 +44,10 @@ class Diagonal(LinearOperator):
         self.check_output(y)
         return y * self.weights.conj()
 
+    @takes_tensors
     def solve_gram(self, y: Tensor, weight: float) -> Tensor:
         """Return ``(A A^H + weight I)^-1 y``."""
-        self.check_output(y)
+        self.check_gram(y, weight)
         return y / (self.weights.abs().square() + weight)
 
     def _compute_norm_squared(self, generator: torch.Generator | None) -> float:

@@ -95,9 +95,10 @@ class MultiCoilMRI(LinearOperator):
             return x
         return (x * self.sensitivities.conj()).sum(1, keepdim=True)
 
+    @takes_tensors
     def solve_gram(self, y: Tensor, weight: float) -> Tensor | None:
         """Return ``(A A^H + weight I)^-1 y`` without sensitivities, None with them."""
-        self.check_output(y)
+        self.check_gram(y, weight)
         return None if self.sensitivities is not None else y / (self.acquired.to(y.dtype) + weight)
 
     def _compute_norm_squared(self, generator: torch.Generator | None) -> float:

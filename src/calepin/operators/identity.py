@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from calepin.core.arguments import check_arguments
+from calepin.core.arguments import check_arguments, takes_tensors
 from calepin.operators.base import LinearOperator
 
 __all__ = ["Identity"]
@@ -32,9 +32,10 @@ class Identity(LinearOperator):
         self.check_output(y)
         return y
 
+    @takes_tensors
     def solve_gram(self, y: Tensor, weight: float) -> Tensor:
         """Return ``(A A^H + weight I)^-1 y``."""
-        self.check_output(y)
+        self.check_gram(y, weight)
         return y / (1 + weight)
 
     def _compute_norm_squared(self, generator: torch.Generator | None) -> float:

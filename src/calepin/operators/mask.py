@@ -49,9 +49,10 @@ class Mask(LinearOperator):
         self.check_output(y)
         return y.masked_fill(~self.observed, 0)
 
+    @takes_tensors
     def solve_gram(self, y: Tensor, weight: float) -> Tensor:
         """Return ``(A A^H + weight I)^-1 y``."""
-        self.check_output(y)
+        self.check_gram(y, weight)
         return y / (self.observed.to(y.dtype) + weight)
 
     def _compute_norm_squared(self, generator: torch.Generator | None) -> float:

@@ -52,14 +52,14 @@ class _SubsampledTransform(LinearOperator):
     def forward(self, x: Tensor) -> Tensor:
         """Measure signals (n, *in_shape): (n, m)."""
         self.check_input(x)
-        return self._transform(self.scale * self.signs * x).index_select(1, self.kept)
+        return self._transform(self.scale * (self.signs * x)).index_select(1, self.kept)
 
     @takes_tensors
     def adjoint(self, y: Tensor) -> Tensor:
         """Map measurements (n, m) to A^T y, (n, *in_shape)."""
         self.check_output(y)
         coefficients = y.new_zeros(len(y), self.n_coefficients).index_copy(1, self.kept, y)
-        return self.scale * self.signs * self._inverse(coefficients).view(-1, *self.in_shape)
+        return self.scale * (self.signs * self._inverse(coefficients).view(-1, *self.in_shape))
 
     def _transform(self, x: Tensor) -> Tensor:
         """Return all coefficients, (n, n_coefficients)."""
@@ -132,9 +132,10 @@ class SubsampledDCT(_SubsampledTransform):
         n = check_counts(in_shape, n_measurements)
         super().__init__(in_shape, n_measurements, n, generator=generator)
 
+    @takes_tensors
     def solve_gram(self, y: Tensor, weight: float) -> Tensor:
         """Return ``(A A^T + weight I)^-1 y``; A A^T is a multiple of the identity."""
-        self.check_output(y)
+        self.check_gram(y, weight)
         return y / (self.scale**2 + weight)
 
     def _transform(self, x: Tensor) -> Tensor:

@@ -98,9 +98,10 @@ class Wavelet(LinearOperator):
         halves = _wrapped(x.unflatten(-1, (2, half)), taps - 1, 0).unfold(-1, taps, 1)
         return torch.einsum("...cmk,kcq->...mq", halves, filters).flatten(-2)
 
+    @takes_tensors
     def solve_gram(self, y: Tensor, weight: float) -> Tensor:
         """Return ``(A A^T + weight I)^-1 y``; A A^T is the identity."""
-        self.check_output(y)
+        self.check_gram(y, weight)
         return y / (1 + weight)
 
     def _compute_norm_squared(self, generator: torch.Generator | None) -> float:

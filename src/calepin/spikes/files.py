@@ -167,7 +167,7 @@ def read_units(
 
 def _units(contents: Contents, layout: Layout) -> dict[str, SpikeTrains]:
     if contents.trains is not None:
-        return {contents.name: contents.trains}
+        return {contents.name: _with_clock(contents.trains, layout)}
     if contents.times is not None:
         return units_of_times(contents.times, layout, contents.observed)
     if contents.lists is not None:
@@ -177,6 +177,19 @@ def _units(contents: Contents, layout: Layout) -> dict[str, SpikeTrains]:
         named = zip(contents.units, found.values(), strict=True)
         return {name: replace(trains, unit=name) for name, trains in named}
     return units_of_array(contents.name, contents.array, layout)
+
+
+def _with_clock(trains: SpikeTrains, layout: Layout) -> SpikeTrains:
+    """Return counts in bins with the width of these, which alone can be said of them."""
+    if layout.window is not None:
+        raise ValueError("window: expected None for counts in bins, which are cut by train and baseline")
+    if layout.bin_width is None or layout.bin_width == trains.bin_width:
+        return trains
+    if trains.bin_width is not None:
+        raise ValueError(
+            f"bin_width: expected that of the file, {trains.bin_width:g}, got {layout.bin_width:g}"
+        )
+    return replace(trains, bin_width=layout.bin_width)
 
 
 def _layout(given: dict[str, Any]) -> Layout:
