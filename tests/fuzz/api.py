@@ -35,13 +35,13 @@ REFUSED = {
     "dates", "yes", "bytes", "upper case", "no word", "complex",
 }  # fmt: skip
 # Free texts, and arguments whose values have no bound.
-FREE = {"title", "xlabel", "ylabel", "names", "checkpoint", "random_state", "params"}
+FREE = {"cue", "unit", "title", "xlabel", "ylabel", "names", "checkpoint", "random_state", "params"}
 FREE |= {"text", "alert", "aside", "made", "labels", "details", "table", "rows", "columns"}  # of reports
 # Maps in inner loops do not look at the values they are given: NaN gives NaN. A table shows what it is given.
 MAPS = re.compile(
     r"(operators\.\w+\.(forward|adjoint|solve_gram)|operators\.(centred|root|estimate)\w*|likelihoods\.\w+\.(nll|mean|score|sample)"
     r"|penalties\.\w+\.(value|prox)|Problem\.\w+|generators\.\w+\.(forward|eta|objective|gradient|evaluate)"
-    r"|generators\.linearise|networks\.\w+\.\w+|operators\.(Dense|Diagonal|ConvDictionary)|\w*Noise\.\w+|learning\.AtomSet\.project|report\.Table|solve)$"
+    r"|spikes\.PopulationGLM\.predictor|generators\.linearise|networks\.\w+\.\w+|operators\.(Dense|Diagonal|ConvDictionary)|\w*Noise\.\w+|learning\.AtomSet\.project|report\.Table|solve)$"
 )
 INFINITE = re.compile(
     r"metrics\.(psnr|duality_gap)|penalties\.\w+\.value|reconstruction\.(recovery_bound|fit_untrained)"

@@ -36,12 +36,12 @@ class FilterSet:
     sizes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_integer("rank", self.rank, most=1, optional=True)
         check_boolean("nonnegative", self.nonnegative)
         check_boolean("tapered", self.tapered)
         for size in self.sizes or ():
             check_integer("sizes", size)
-        check_fields(self)
 
     def project(self, filters: Tensor) -> Tensor:
         """Return filters of the set near the given ones, without a change of their scale.

@@ -8,6 +8,7 @@ reconstruction", 2013). Each class here is a `calepin.imaging.Denoiser`, so it d
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calepin.core.arguments import check_fields
-from calepin.core.checks import check_integer, check_number
+from calepin.core.checks import check_array, check_integer, check_number
 from calepin.core.random import RandomState
 from calepin.imaging.groups import GroupFilter
 from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma_of, to_planes
@@ -24,6 +25,15 @@ from calepin.operators.wavelet import Wavelet
 __all__ = ["GroupDenoiser", "TVDenoiser", "WaveletDenoiser"]
 
 _BATCH = 2**22  # pixels of shifted images that are transformed together
+
+
+def _checked(image: Any) -> NDArray:
+    """Return an image (h, w) or (h, w, 3) of finite numbers, unchanged if it is an array."""
+    checked = check_array("image", image)
+    if checked.ndim not in (2, 3):
+        raise ValueError(f"image: expected shape (h, w) or (h, w, 3), got {checked.shape}")
+    kept = isinstance(image, np.ndarray) and image.dtype.kind == "f"
+    return image if kept else checked
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class WaveletDenoiser:
         ValueError
             Fewer pixels along a side than two wavelets have.
         """
-        sigma = sigma_of(noise, type(self).__name__)
+        image, sigma = _checked(image), sigma_of(noise, type(self).__name__)
         check_size(image, [2 * self.moments] * 2)
         if sigma == 0:
             return DenoiseResult(image.copy(), noise)
@@ -150,7 +160,7 @@ class TVDenoiser:
         """
         from skimage.restoration import denoise_tv_chambolle
 
-        sigma = sigma_of(noise, type(self).__name__)
+        image, sigma = _checked(image), sigma_of(noise, type(self).__name__)
         if sigma == 0:
             return DenoiseResult(image.copy(), noise)
         scaled = image / sigma
@@ -202,7 +212,7 @@ class GroupDenoiser:
         ValueError
             Fewer pixels along a side than a patch has.
         """
-        sigma = sigma_of(noise, type(self).__name__)
+        image, sigma = _checked(image), sigma_of(noise, type(self).__name__)
         check_size(image, [self.patch_size] * 2)
         if sigma == 0:
             return DenoiseResult(image.copy(), noise)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calepin.core.arguments import check_arguments
-from calepin.core.checks import check_array, check_number
+from calepin.core.checks import check_array, check_number, is_number
 from calepin.spikes.trains import SpikeTrains
 
 __all__ = ["bin_spikes", "bin_trials"]
@@ -213,6 +213,8 @@ def _window(
 
 
 def _n_bins(window: tuple[float, float], bin_width: float, n_trials: int) -> int:
+    if not (isinstance(window, tuple | list) and len(window) == 2 and all(map(is_number, window))):
+        raise ValueError(f"window: expected a start and an end in seconds, got {window!r:.60}")
     n_bins = round((window[1] - window[0]) / bin_width)
     if n_bins < 1:
         raise ValueError(

@@ -86,12 +86,16 @@ class PopulationGLM:
 
         Counts and covariates are those of any trials, as for `fit_population`.
         """
+        counts = _numbers_of(counts)
         design, _ = _design(counts, self.basis, covariates, None)
         self._check_fits(design)
         return design.predictor(self._weights).reshape(np.shape(counts))
 
     def score(self, counts: ArrayLike, covariates: Any = None) -> Floats:
         """Return the log-likelihood of each unit with all constants, (n_units,), of any trials."""
+        counts = _numbers_of(counts)
+        if np.isnan(counts).all():
+            raise ValueError("counts: expected observed bins, got none")
         design, _ = _design(counts, self.basis, covariates, None)
         self._check_fits(design)
         return design.log_likelihood(self._weights, self.likelihood, self.shapes)
@@ -101,6 +105,17 @@ class PopulationGLM:
             raise ValueError(f"counts: expected {len(self.baseline)} units, got {design.n_units}")
         if design.n_shared - 1 != len(self.names):
             raise ValueError(f"covariates: expected {len(self.names)}, got {design.n_shared - 1}")
+
+
+def _numbers_of(counts: ArrayLike) -> Any:
+    """Return counts as an array; those of a memory map stay where they are."""
+    try:
+        array = np.asanyarray(counts)
+    except ValueError:
+        array = np.empty(0, object)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"counts: expected numbers, got {counts!r:.60}")
+    return array
 
 
 def fit_population(
