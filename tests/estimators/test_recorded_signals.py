@@ -253,3 +253,30 @@ def test_a_run_that_is_interrupted_while_starts_are_compared_goes_on_bit_for_bit
     resumed = ConvolutionalDictionaryLearner(2, KERNEL, **settings, **kept).fit(X)
     np.testing.assert_array_equal(resumed.components_, whole.components_)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_files_of_starts_replace_no_other_file(tmp_path):
+    X = planted(1).X[:4]
+    (tmp_path / "run.start-0").write_text("notes")
+    settings = {"max_iter": 1, "tol": 0, "checkpoint": tmp_path / "run"}
+    with pytest.raises(ValueError, match="checkpoint: expected a new file or a checkpoint"):
+        learner(**settings).fit(X)
+    learner(n_init=1, **settings).fit(X)
+    assert (tmp_path / "run.start-0").read_text() == "notes"
+
+
+def test_several_starts_of_a_stream_are_refused():
+    X = planted(1).X[:4]
+    with pytest.raises(
+        ValueError, match="n_init: expected 'auto' or 1 if X is an iterable of batches, got 3"
+    ):
+        learner(n_init=3, max_iter=1).fit(lambda: iter([X]))
+
+
+def test_learning_from_what_is_left_of_many_artefacts_says_so():
+    data = planted(0)
+    X = data.X.copy()
+    X[:4, 0, 100:110] += 500
+    X[:4, 0, 400:410] -= 500
+    with pytest.warns(UserWarning, match="of the signals were left out of learning as artefacts"):
+        learner(n_init=1, max_iter=3).fit(X)

@@ -4,6 +4,7 @@ import copy
 import inspect
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,8 @@ from calepin.core.arrays import as_array
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_integer, check_number, check_one_of, is_integer, is_number
 from calepin.core.files import read_header
+from calepin.core.paths import kind_of
+from calepin.core.progress import progress_bar
 from calepin.core.random import numpy_generator
 from calepin.estimators._base import FITTED
 from calepin.estimators._labelled import RecordingLearner, peak_radius
@@ -42,7 +45,7 @@ from calepin.learning.rules.convolutional import Convolutional
 from calepin.learning.rules.convolutional_base import ConvolutionalRule, code_signals
 from calepin.learning.rules.convolutional_online import ConvolutionalOnline
 from calepin.learning.signals import SignalBatches, Signals
-from calepin.learning.train import Callback, TrainState, load_checkpoint, train
+from calepin.learning.train import CHECKPOINT, Callback, TrainState, load_checkpoint, train
 from calepin.learning.trend import Trend
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.operators.conv import ConvDictionary
@@ -77,6 +80,7 @@ _BATCH_ENTRIES = 2**24  # largest number of entries of a batch of codes: bounds 
 _UPDATES = 4  # of "adam" and "sgd" with the same codes
 _FOR_SCALE = 64  # signals from which their scale is found
 _STARTS = 8  # of learning from moments
+_MANY = 0.05  # of the signals; artefacts are rarer
 _TRIAL = 2  # passes before half of the initialisations are given up
 _LEARNING_TOL = 1e-3  # duality gap of codes in learning: the filters move between two codings of a signal
 
@@ -377,8 +381,8 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             an iterable of batches. For each signal: a number, one number for each channel, or an array that
             broadcasts against the signal.
         callbacks : sequence of callables, default ()
-            Functions that are called with the `TrainState` after every batch. If one returns True, the fit
-            stops.
+            Functions that are called with the `TrainState` after every batch, but not while several
+            initialisations are compared. If one returns True, the fit stops.
 
         Raises
         ------
@@ -881,22 +885,31 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         kernel = self._kernel(_axes(data))
         if self.filters is not None:
             self.filters.check(self._number_of_atoms(), kernel)
-        online = isinstance(rule, ConvolutionalOnline)
-        largest = self._scale(data, None).artefact if online and rule.robust is not None else None
-        n_starts = _STARTS if self.n_init == "auto" and online else 1
-        if self.n_init != "auto":
-            n_starts = int(self.n_init)
-        if not isinstance(self.init, str) or isinstance(data, SignalStream) or getattr(rule, "stream", False):
-            n_starts = 1
+        robust = isinstance(rule, ConvolutionalOnline) and rule.robust is not None
+        largest = self._scale(data, None).artefact if robust else None
         starts = [
             initial_filters(
                 self._number_of_atoms(), kernel, data, init=self.init, generator=rng, largest=largest
             )
-            for _ in range(n_starts)
+            for _ in range(self._n_starts(data, rule))
         ]
         if len(starts) == 1:
             return TrainState(rule.init(starts[0]).to(self.device))
         return self._best_start(data, rule, starts)
+
+    def _n_starts(self, data: Any, rule: Any) -> int:
+        """Return the number of initialisations of a run."""
+        if not isinstance(self.init, str) or getattr(rule, "stream", False):
+            return 1
+        if isinstance(data, SignalStream):
+            if self.n_init not in ("auto", 1):
+                raise ValueError(
+                    f"n_init: expected 'auto' or 1 if X is an iterable of batches, got {self.n_init!r}"
+                )
+            return 1
+        if self.n_init != "auto":
+            return int(self.n_init)
+        return _STARTS if isinstance(rule, ConvolutionalOnline) else 1
 
     def _best_start(self, data: Any, rule: Any, starts: Sequence[Tensor]) -> TrainState:
         """Learn from all initial filters, and at the end of each round give up the worse half of them."""
@@ -911,20 +924,24 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             for filters, file in zip(starts, kept, strict=True)
         ]
         left, n_passes = list(range(len(starts))), 0
-        while len(left) > 1:
-            n_passes = min(n_passes + _TRIAL, self.max_iter)
-            for k in left:
-                train(
-                    rule,
-                    data,
-                    states[k],
-                    max_iter=n_passes,
-                    checkpoint=files[k],
-                    checkpoint_seconds=self.checkpoint_seconds,
-                )
-            # a resumed start may be rounds ahead
-            left.sort(key=lambda k: states[k].history[n_passes - 1]["objective"])
-            left = left[: -(-len(left) // 2)]
+        with progress_bar("comparing starts", total=2 * len(left), shown=self.verbose) as bar:
+            n_done = 0
+            while len(left) > 1:
+                n_passes = min(n_passes + _TRIAL, self.max_iter)
+                for k in left:
+                    train(
+                        rule,
+                        data,
+                        states[k],
+                        max_iter=n_passes,
+                        checkpoint=files[k],
+                        checkpoint_seconds=self.checkpoint_seconds,
+                    )
+                    n_done += 1
+                    bar.update(n_done, f"{len(left)} left")
+                # a resumed start may be rounds ahead
+                left.sort(key=lambda k: states[k].history[n_passes - 1]["objective"])
+                left = left[: -(-len(left) // 2)]
         return states[left[0]]
 
     def _files_of_starts(self, n_starts: int) -> list[str | None]:
@@ -934,10 +951,25 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
 
     def _run(self, data: Any, rule: Any, rng: np.random.Generator, callbacks: Sequence[Callback]) -> Self:
         super()._run(data, rule, rng, callbacks)
-        for file in self._files_of_starts(_STARTS if self.n_init == "auto" else int(self.n_init)):
-            if file is not None:
-                Path(file).unlink(missing_ok=True)
+        n_starts = self._n_starts(data, rule)
+        for file in self._files_of_starts(n_starts if n_starts > 1 else 0):
+            if file is not None and os.path.exists(file) and kind_of(Path(file)) == CHECKPOINT:
+                os.unlink(file)
+        self._warn_of_artefacts(data)
         return self
+
+    def _warn_of_artefacts(self, data: Any) -> None:
+        """Warn if so much was left out of the last pass that it can hardly be artefacts alone."""
+        if not isinstance(data, SignalBatches) or not self.history_:
+            return
+        left_out = self.history_[-1].get("n_trimmed", 0)
+        places = sum(math.prod(shape[1:]) for shape in shapes_of(data.signals))
+        if left_out > _MANY * places:
+            warnings.warn(
+                f"{left_out / places:.0%} of the signals were left out of learning as artefacts: `anomalies` "
+                "shows where; a larger robust, or None, keeps them",
+                stacklevel=3,
+            )
 
     def _code(
         self, X: Any, known_offset: Any, trials: Any, mask: Any
