@@ -280,3 +280,38 @@ def test_learning_from_what_is_left_of_many_artefacts_says_so():
     X[:4, 0, 400:410] -= 500
     with pytest.warns(UserWarning, match="of the signals were left out of learning as artefacts"):
         learner(n_init=1, max_iter=3).fit(X)
+
+
+def test_a_pursuit_of_real_numbers_learns_from_all_windows_and_refuses_gaps():
+    data = planted(2)
+    pursuit = {"coder": "bcomp", "n_nonzero": 10, "max_iter": 5}
+    fitted = learner(2, **pursuit).fit(data.X)
+    assert error_of(fitted, data.atoms) < 0.2
+    with pytest.raises(ValueError, match="X: expected no missing entries with coder 'bcomp'"):
+        learner(**pursuit).fit(with_gaps(data.X))
+    with pytest.raises(ValueError, match="another coder than 'bcomp'"):
+        fitted.anomalies(data.X)
+
+
+def test_signals_of_unequal_length_have_masks_of_unequal_length():
+    X = [x[:, : 300 + 10 * i] for i, x in enumerate(planted(3).X)]
+    masks = [np.random.default_rng(i).random(x.shape) > 0.1 for i, x in enumerate(X)]
+    settings = {"max_iter": 2, "n_init": 1}
+    by_mask = learner(**settings).fit(X, mask=masks)
+    by_nan = learner(**settings).fit([np.where(m, x, np.nan) for x, m in zip(X, masks, strict=True)])
+    np.testing.assert_array_equal(by_mask.components_, by_nan.components_)
+    with pytest.raises(ValueError, match="mask: expected one for each of the 20 signals, got 3"):
+        by_mask.transform(X, mask=masks[:3])
+
+
+def test_infinity_is_named():
+    X = planted(0).X
+    X[2, 0, 5] = np.inf
+    with pytest.raises(ValueError, match=r"X: expected finite values, got inf at index \(2, 0, 5\)"):
+        learner().fit(X)
+
+
+def test_whole_numbers_of_a_converter_give_no_warning():
+    data = planted(1)
+    counts = (100 * data.X).round().astype(np.int16)
+    assert error_of(learner(1).fit(counts), data.atoms) < 0.2

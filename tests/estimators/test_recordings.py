@@ -322,7 +322,9 @@ def test_a_channel_that_never_varies_is_refused_by_its_name():
         ValueError, match="X: expected channels that vary, got 3 everywhere in channel 1, 'Cz'"
     ):
         ConvolutionalDictionaryLearner(1, **SETTINGS).fit(raw(X))
-    with pytest.raises(ValueError, match="X: expected channels that vary, got 3 everywhere in channel 1$"):
+    with pytest.raises(
+        ValueError, match="X: expected channels that vary, got 3 everywhere in channel 1; remove it$"
+    ):
         ConvolutionalDictionaryLearner(1, 50, coder="bcomp", n_nonzero=3).fit(np.stack([X, X]))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from calepin.spikes import SpikeTrains, bin_spikes, join_trials
+from calepin.spikes import SpikeTrains, bin_spikes, bin_trials, join_trials
 
 
 def test_bins_begin_with_the_window_and_know_their_seconds():
@@ -70,3 +70,17 @@ def test_a_stimulus_of_another_rate_is_named():
         SpikeTrains(np.ones((2, 50)), mask=np.ones((2, 49), bool))
     with pytest.raises(ValueError, match="bin_width: expected the width of a bin in seconds, got None"):
         SpikeTrains(np.ones((2, 50))).seconds([0])
+
+
+def test_spikes_that_all_come_after_the_last_trial_are_named():
+    with pytest.warns(UserWarning, match="all 2 spikes come after the last trial: are times in milliseconds"):
+        bin_spikes([1012, 1055], cue_times=[1.0, 3.0], window=(-0.1, 0.3))
+
+
+def test_seconds_read_as_milliseconds_are_named():
+    rng = np.random.default_rng(0)
+    in_trials = [rng.uniform(0, 0.4e-3, 5) for _ in range(8)]
+    with pytest.warns(UserWarning, match="8 trials x 400 bins .* look like seconds read as milliseconds"):
+        bin_trials(in_trials, window=(0, 0.4))
+    with pytest.warns(UserWarning, match="look like seconds read as milliseconds"):
+        bin_spikes(rng.uniform(0, 9e-3, 40), bin_width=1e-3)

@@ -142,7 +142,7 @@ def one_each(name: str, values: Any, shapes: list[tuple[int, ...]]) -> list[np.n
         Unless there is a number, one number for each channel, or an array for each signal. The message
         starts with `name`.
     """
-    found = [np.asarray(value, np.float64) for value in values] if np.ndim(values) or _is_list(values) else []
+    found = [np.asarray(value, np.float64) for value in values] if _is_list(values) or np.ndim(values) else []
     if len(found) != len(shapes):
         raise ValueError(
             f"{name}: expected one value for each of the {len(shapes)} signals, got "
@@ -166,7 +166,7 @@ def one_each(name: str, values: Any, shapes: list[tuple[int, ...]]) -> list[np.n
 
 def check_masks(mask: Any, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
     """Return the mask of each signal, True where it is observed."""
-    masks = [as_array(of_signal) for of_signal in mask] if np.ndim(mask) or _is_list(mask) else []
+    masks = [as_array(of_signal) for of_signal in mask] if _is_list(mask) or np.ndim(mask) else []
     if len(masks) != len(shapes):
         raise ValueError(
             f"mask: expected one for each of the {len(shapes)} signals, got {len(masks) or repr(mask)}"
@@ -182,14 +182,16 @@ def check_masks(mask: Any, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
 
 def check_observations(
     data: SignalBatches, *, baseline: bool, learning: bool, names: Sequence[str] | None = None
-) -> None:
+) -> bool:
     """Raise ValueError about X if signals are impossible for their family, or cannot be learned from.
+
+    Returns whether entries are missing.
 
     For a signal without counts no baseline can be estimated: the likelihood has its supremum at minus
     infinity. If offsets are given, such a signal is allowed and has no event.
     """
     counts = isinstance(data.likelihood, Binomial | Poisson)
-    empty, seen = counts, np.zeros(0, bool)
+    empty, gaps, seen = counts, False, np.zeros(0, bool)
     low: Any = np.inf  # of each channel
     high: Any = -np.inf
     for start in range(0, len(data.signals), _BLOCK):
@@ -198,6 +200,7 @@ def check_observations(
                 signals.likelihood.check(signals.y)
             except ValueError as error:
                 raise _located(error, data, rows) from None
+            gaps = gaps or signals.observed is not None
             known = _observed_channels(signals, rows)
             seen = known if not len(seen) else seen | known
             lowest, highest = _extremes(signals)
@@ -218,8 +221,10 @@ def check_observations(
         channel = int((low == high).argmax())
         named = "" if names is None else f", {names[channel]!r}"
         raise ValueError(
-            f"X: expected channels that vary, got {low[channel]:g} everywhere in channel {channel}{named}"
+            f"X: expected channels that vary, got {low[channel]:g} everywhere in channel {channel}{named}; "
+            "remove it"
         )
+    return gaps
 
 
 def _extremes(signals: Signals) -> tuple[np.ndarray, np.ndarray]:

@@ -157,8 +157,8 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         given. None: no baseline is removed.
     robust : float or None, default=8.0
         Windows of signals are left out of learning if the logarithm of their loss lies so many deviations
-        above the median over events, which artefacts do (optimizer "online"); `anomalies` finds such windows.
-        None: all windows are used.
+        above the median over events, which artefacts do (optimizer "online"; not with coder "bcomp", which
+        has no penalty); `anomalies` finds such windows. None: all windows are used.
     filters : FilterSet, optional
         What filters are like: one pattern over the channels times one waveform, nonnegative, zero at their
         ends, or of several sizes (`calepin.learning.FilterSet`). Default: any.
@@ -499,8 +499,12 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         """
         check_is_fitted(self, "components_")
         self._check_parameters()
-        if self.robust is None or not self._is_online() or self.rule is not None:
-            raise ValueError("anomalies: expected a learner with robust and optimizer 'online'")
+        told = self.robust is not None and self._is_online() and self.coder != "bcomp"
+        if not told or self.rule is not None:
+            raise ValueError(
+                "anomalies: expected a learner with robust, optimizer 'online' and another coder than 'bcomp'"
+            )
+        assert self.robust is not None
         recording = read_recording(X)
         if is_stream(recording.signals):
             raise ValueError("X: expected an array or a list of signals, got a stream of batches")
@@ -826,12 +830,14 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             dtype=torch.float32 if dtype == np.float32 else torch.float64,
             device=self.device,
         )
-        check_observations(
+        gaps = check_observations(
             data,
             baseline=self._fits_baseline(offset),
             learning=learning,
             names=recording.channel_names,
         )
+        if gaps and self.coder == "bcomp":
+            raise ValueError("X: expected no missing entries with coder 'bcomp'; other coders take them")
         return data
 
     def _stream(self, X: Any, offset: Any, trials: Any, mask: Any, *, reset: bool) -> SignalStream:

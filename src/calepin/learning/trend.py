@@ -83,7 +83,7 @@ class Trend:
     def _fit(self, y: np.ndarray, seen: np.ndarray, n_knots: int) -> np.ndarray:
         """Return the knots of one channel."""
         at = np.flatnonzero(seen)
-        if not len(at):
+        if not len(at) or not np.isfinite(y[at]).all():  # infinity is refused by the family of the data
             return np.zeros(n_knots)
         knots, spread = _huber(y[at], at, len(y), n_knots)
         if self.width:
@@ -106,7 +106,8 @@ def _huber(y: np.ndarray, at: np.ndarray, length: int, n_knots: int) -> tuple[np
         spread = float(np.median(np.abs(residual))) / _DEVIATION
         if spread == 0:
             break
-        weight = np.minimum(1, _HUBER * spread / np.maximum(np.abs(residual), np.finfo(float).tiny))
+        bound = _HUBER * spread
+        weight = bound / np.maximum(np.abs(residual), bound)
         moved = _weighted(y, weight, before, left, right, n_knots)
         step, knots = np.abs(moved - knots).max(), moved
         if step <= _TOL * spread:

@@ -20,10 +20,9 @@ Floats = NDArray[np.float64]
 
 _MOST_BINS = 2**29  # 4 GiB
 _ROUNDING = 1e-6  # of a bin: a spike on the border of two bins counts in the later one
-_LONG, _RARE = (
-    100.0,
-    0.1,
-)  # seconds of a trial, spikes a second: beyond, the unit is doubtful
+_LONG, _RARE = 100.0, 0.1  # seconds of a trial, spikes a second: beyond, the unit is doubtful
+_FASTEST = 600.0  # spikes a second of no unit, in the mean over trials
+_MANY = 20  # spikes, and bins: so many spikes in one of so many bins are no response
 
 
 def bin_spikes(
@@ -86,6 +85,11 @@ def bin_spikes(
     if mask is not None:
         zeros, mask = _observed_trials(zeros, mask)
     counts = _counts(spikes, zeros + first, n_bins, bin_width)
+    if len(spikes) and spikes.min() > zeros.max() + last:
+        warnings.warn(
+            f"times: all {len(spikes)} spikes come after the last trial: are times in milliseconds?",
+            stacklevel=2,
+        )
     _warn_overlap(zeros, n_bins * bin_width)
     _warn_unit_of_time(counts, bin_width)
     if mask is not None:
@@ -287,13 +291,24 @@ def _warn_overlap(zeros: Floats, duration: float) -> None:
 
 
 def _warn_unit_of_time(counts: Floats, bin_width: float) -> None:
-    """Warn of trials of minutes with hardly a spike: times in milliseconds that were read as seconds."""
+    """Warn of times in another unit: minutes with hardly a spike, or more spikes than any unit has."""
     n_trials, n_bins = counts.shape
     duration = n_bins * bin_width
     frequency = float(counts.sum()) / (n_trials * duration)
     if duration > _LONG and 0 < frequency < _RARE:
-        warnings.warn(
-            f"times: {n_trials} trials x {n_bins:,} bins of {bin_width:g} s with {frequency:.2g} spikes a "
-            "second look like milliseconds read as seconds",
-            stacklevel=3,
-        )
+        read = "milliseconds read as seconds"
+    elif (counts.sum() > n_trials and frequency > _FASTEST) or _in_one_bin(counts):
+        read = "seconds read as milliseconds"
+    else:
+        return
+    warnings.warn(
+        f"times: {n_trials} trials x {n_bins:,} bins of {bin_width:g} s with {frequency:.2g} spikes a "
+        f"second look like {read}",
+        stacklevel=3,
+    )
+
+
+def _in_one_bin(counts: Floats) -> bool:
+    """Return whether many spikes of all trials share one of many bins."""
+    of_bins = counts.sum(axis=0)
+    return len(of_bins) >= _MANY and of_bins.sum() >= _MANY and np.count_nonzero(of_bins) == 1

@@ -123,7 +123,7 @@ class ConvolutionalOnline(ConvolutionalRule):
         Number of accelerated gradient steps on the filters after each batch.
     robust : float or None, default 8.0
         Artefacts count as missing: windows whose loss is above the median over events of the batch by this
-        many deviations, in logarithms. None: nothing does.
+        many deviations, in logarithms. None, or a coder without a penalty: nothing does.
     """
 
     name: ClassVar[str] = "convolutional-online"
@@ -160,7 +160,7 @@ class ConvolutionalOnline(ConvolutionalRule):
         require_finite("filters", state.atoms)
         kernel = tuple(state.atoms.shape[2:])
         coded = [self._code(signals, state.atoms) for signals in batch.X]
-        if self.robust is not None:
+        if self.robust is not None and self.coder.penalty is not None:
             coded = self._without_artefacts(batch.X, coded, state)
         warn_if_vanished(any(len(c.codes.value) for c in coded))
         for c in coded:
