@@ -165,7 +165,13 @@ def test_an_option_that_does_nothing_for_atoms_is_refused_by_name(capsys, option
     ],
 )
 def test_an_option_that_does_nothing_for_filters_is_refused_by_name(capsys, options, message):
-    learn = ["learn-filters", "X.npy", "-o", "F.safetensors", "--kernel-size", "4", "--max-iter", "1"]
+    learn = [
+        "learn-filters",
+        "X.npy",
+        "-o",
+        "F.safetensors",
+        *["--kernel-size", "4", "--max-iter", "1", "--n-init", "1"],
+    ]
     said(capsys, *learn, "--alpha", "0.1")
     assert main(["encode", "X.npy", "--dict", "F.safetensors", "-o", "Z.npz", *options]) == 2
     assert message in capsys.readouterr().err

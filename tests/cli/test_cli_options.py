@@ -103,15 +103,17 @@ CALLS = {
     ),
     "learn-filters": Calls(
         {
-            "fista": Method("S.npy", "--alpha 0.5 --max-iter 7 --kernel-size 6 --n-components 2"),
+            "fista": Method("S.npy", "--n-init 1 --alpha 0.5 --max-iter 7 --kernel-size 6 --n-components 2"),
             "ista debias": Method(
-                "S.npy --coder ista --debias", "--alpha 0.5 --max-iter 7 --kernel-size 6 --n-components 2"
+                "S.npy --coder ista --debias",
+                "--n-init 1 --alpha 0.5 --max-iter 7 --kernel-size 6 --n-components 2",
             ),
             "exact": Method(
-                "S.npy --coder exact", "--alpha 0.5 --max-iter 7 --kernel-size 6 --n-components 2"
+                "S.npy --coder exact", "--n-init 1 --alpha 0.5 --max-iter 7 --kernel-size 6 --n-components 2"
             ),
             "bcomp": Method(
-                "S.npy --coder bcomp", "--n-nonzero 2 --max-iter 7 --kernel-size 6 --n-components 2"
+                "S.npy --coder bcomp",
+                "--n-init 1 --n-nonzero 2 --max-iter 7 --kernel-size 6 --n-components 2",
             ),
             "binomial": Method(
                 "C.npy --likelihood binomial",

@@ -194,3 +194,27 @@ def test_bad_input_is_named(change, message):
     arguments = {"y": np.ones((1, 1, 40)), "atoms": np.ones((2, 1, 5)), "alpha": 0.1} | change
     with pytest.raises(ValueError, match=message):
         convolutional_encode(arguments.pop("y"), arguments.pop("atoms"), **arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("geometry", [(30,), (9, 8)])
+def test_atoms_of_few_patterns_over_many_channels_have_the_codes_of_the_explicit_matrix(rng, geometry, dtype):
+    patterns = rng.normal(size=(3, 8, *[1] * len(geometry)))
+    atoms = patterns * rng.normal(size=(3, 1, *[4] * len(geometry)))
+    y, atoms = rng.normal(size=(2, 8, *geometry)).astype(dtype), atoms.astype(dtype)
+    assert convolutional._basis_of_channels(atoms).shape == (8, 3)
+    assert convolutional._basis_of_channels(rng.normal(size=(3, 8, 4))) is None
+    problem = convolutional_problem(y, atoms)
+    tol = 1e-4 if dtype == np.float32 else 1e-9
+    codes, residual = ConvolutionalLassoCoder(0.5, tol).encode_sparse(problem)
+    z = codes.values.dense()
+    rest = problem.y - problem.operator(z)
+    np.testing.assert_allclose(residual, rest, atol=1e-12 if dtype == np.float64 else 2e-5)
+    np.testing.assert_allclose(codes.residual, rest.flatten(1).double().square().sum(1), rtol=1e-5)
+    expected = sparse_encode(
+        y.reshape(2, -1), matrix(y, atoms.astype(np.float64), "zero"), alpha=0.5, tol=1e-10
+    )
+    reached = objective(y, atoms, z.numpy(), 0.5, "zero")
+    optimum = objective(y, atoms, expected.reshape(z.shape).astype(dtype), 0.5, "zero")
+    assert codes.converged.all()
+    assert (reached - optimum <= codes.gap.numpy() + 1e-5 * reached).all()

@@ -11,6 +11,9 @@ become nonzero that are zero in the solution. Then rounds alternate between a sw
 sweeps over the nonzeros, until the duality gap is small; the dual point is the scaled residual. Large signals
 are cut into strips. The even strips are updated in parallel, because they have no patch in common, and then
 the odd strips.
+
+Atoms of rank one, say, span few dimensions of many channels. The descent then sees signals and atoms in a
+basis of this span: what lies outside adds a constant to the objective.
 """
 
 import itertools
@@ -55,6 +58,7 @@ T = TypeVar("T")
 
 _STRIPS = 8
 _STRIPED = 2**18  # number of coefficients above which a signal is cut into strips
+_MANY_CHANNELS = 4  # fewer are coded as they are
 _FLOAT32_TOL = 1e-5  # smaller gaps are below the rounding errors of float32
 
 
@@ -117,13 +121,34 @@ class ConvolutionalLassoCoder:
         dictionary, mask = convolutional_terms(problem, "ConvolutionalLassoCoder")
         y = problem.y - problem.offset
         values, rows, observed = check_convolutional(y, dictionary.atoms, mask)
-        dtype, n_axes = values.dtype, values.ndim - 2
+        dtype = values.dtype
         if self.tol < _FLOAT32_TOL:
             values, rows = values.astype(np.float64), rows.astype(np.float64)
+        basis = None if observed is not None else _basis_of_channels(rows)
+        if basis is None:
+            nonzeros, gap, squares, residuals = self._descend(values, rows, observed, dictionary.boundary, z0)
+        else:
+            seen = _mixed(basis.T, values)
+            nonzeros, gap, _, within = self._descend(
+                seen, _mixed(basis.T, rows), None, dictionary.boundary, z0
+            )
+            residuals = values - _mixed(basis, seen - within)
+            squares = _energy(residuals)
+        energy = _energy(values if observed is None else np.where(observed, values, 0))
+        nonzeros = [(atom, place, value.astype(dtype, copy=False)) for atom, place, value in nonzeros]
+        codes = SparseCodes.of_samples((len(values), *problem.operator.in_shape), nonzeros)
+        found = Codes(codes, problem.offset, gap, squares, gap <= self.tol * energy)
+        return found, torch.from_numpy(residuals.astype(dtype, copy=False)).to(problem.y.device)
+
+    def _descend(
+        self, values: np.ndarray, rows: np.ndarray, observed: Any, boundary: Any, z0: SparseCodes | None
+    ) -> tuple[list[Any], Tensor, Tensor, np.ndarray]:
+        """Return nonzeros, duality gaps, squared norms of the residuals, and residuals of all samples."""
+        n_axes, shape = values.ndim - 2, values.shape
         values, rows, observed = one_path(values, rows, observed)
         prepared = prepare_atoms(rows)
-        layout = Layout(values.shape[1:], rows.shape[2:], dictionary.boundary, masked=observed is not None)
-        residuals = np.empty(values.shape, dtype)
+        layout = Layout(values.shape[1:], rows.shape[2:], boundary, masked=observed is not None)
+        residuals = np.empty(values.shape, values.dtype)
         alone = len(values) == 1
         parallel = alone and n_threads() > 1
 
@@ -132,17 +157,12 @@ class ConvolutionalLassoCoder:
             sample = _Sample(values[start], layout, prepared, mask, self, parallel)
             gap, squares = sample.encode(None if z0 is None else sample.listed(z0, start))
             residuals[start] = layout.signal(sample.residual)
-            return sample.nonzeros(dtype, n_axes), gap, squares
+            return sample.nonzeros(values.dtype, n_axes), gap, squares
 
         found = [encode_one(0, 1)] if alone else run_blocks(encode_one, len(values), 1)
         nonzeros, *columns = zip(*found, strict=True)
-        gap, residual = (torch.tensor(column, dtype=torch.float64) for column in columns)
-        known = values if observed is None else np.where(observed, values, 0)
-        energy = torch.from_numpy(np.square(known.reshape(len(values), -1), dtype=np.float64).sum(1))
-        converged = gap <= self.tol * energy
-        codes = SparseCodes.of_samples((len(values), *problem.operator.in_shape), nonzeros)
-        of_signals = torch.from_numpy(residuals.reshape(problem.y.shape)).to(problem.y.device)
-        return Codes(codes, problem.offset, gap, residual, converged), of_signals
+        gap, squares = (torch.tensor(column, dtype=torch.float64) for column in columns)
+        return list(nonzeros), gap, squares, residuals.reshape(shape)
 
     def shortened(self, n_rounds: int) -> Self:
         """Return the coder itself: it stops when the duality gap is small."""
@@ -226,6 +246,26 @@ def convolutional_encode(
     found = coder.encode(convolutional_problem(y, atoms, boundary=boundary, mask=mask))
     codes = found.values if isinstance(y, Tensor) else found.values.numpy()
     return (codes, like_input(found, codes)) if return_info else codes
+
+
+def _basis_of_channels(rows: np.ndarray) -> np.ndarray | None:
+    """Return an orthonormal basis (channels, dimensions) of the span of atoms, or None if it saves little."""
+    if rows.shape[1] < _MANY_CHANNELS:
+        return None
+    u, s, _ = np.linalg.svd(rows.swapaxes(0, 1).reshape(rows.shape[1], -1), full_matrices=False)
+    rank = int(np.count_nonzero(s > s[0] * len(s) * np.finfo(rows.dtype).eps))
+    return np.ascontiguousarray(u[:, :rank]) if 0 < 2 * rank <= len(u) else None
+
+
+def _mixed(matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return values (n, channels, *spatial) with other channels, by a matrix (channels after, before)."""
+    n, channels, *spatial = values.shape
+    return np.matmul(matrix, values.reshape(n, channels, -1)).reshape(n, len(matrix), *spatial)
+
+
+def _energy(values: np.ndarray) -> Tensor:
+    """Return the squared norm of each sample."""
+    return torch.from_numpy(np.square(values.reshape(len(values), -1), dtype=np.float64).sum(1))
 
 
 class _Sample:
