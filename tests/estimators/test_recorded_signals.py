@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import zarr
 
 from calepin import ConvolutionalDictionaryLearner
 from calepin.datasets import simulate_convolutional
@@ -315,3 +316,13 @@ def test_whole_numbers_of_a_converter_give_no_warning():
     data = planted(1)
     counts = (100 * data.X).round().astype(np.int16)
     assert error_of(learner(1).fit(counts), data.atoms) < 0.2
+
+
+def test_signals_in_zarr_and_in_a_memory_map_give_the_atoms_of_those_in_memory(tmp_path):
+    X = planted(2).X.astype(np.float32)
+    settings = {"max_iter": 2, "n_init": 1, "batch_size": 8}
+    expected = learner(**settings).fit(X).components_
+    zarr.create_array(tmp_path / "X.zarr", data=X, chunks=(3, 1, 100))
+    np.save(tmp_path / "X.npy", X)
+    for stored in (zarr.open(tmp_path / "X.zarr", mode="r"), np.load(tmp_path / "X.npy", mmap_mode="r")):
+        np.testing.assert_array_equal(learner(**settings).fit(stored).components_, expected)
