@@ -60,6 +60,8 @@ class Settings:
         shrinks as the network learns, to .29 dB for the one that calepin ships.
     n_images
         Images of BSD68, evenly spaced.
+    n_noises
+        Realizations of the noise of every test image, from which the deviation of the mean PSNR is found.
     claim_order
         Whether the paper's order is claimed, ae-ls beyond dec and beyond hard thresholds: dec is behind after
         long training alone.
@@ -71,6 +73,7 @@ class Settings:
     tied: DenoiserSettings = PAPER
     untied: DenoiserSettings = UNTIED
     n_images: int = 68
+    n_noises: int = 5
     claim_order: bool = True
 
     def networks(self) -> list[tuple[str, float, DenoiserSettings]]:
@@ -96,6 +99,8 @@ class Trained:
         Loss of each step; of the last ones, if its training was interrupted.
     psnr_1_shift, psnr_all_shifts
         Mean PSNR on the test images; over all shifts for "untied", else NaN.
+    psnr_noises
+        Mean PSNR on one grid for each realization of the noise.
     image, image_all_shifts
         The first test image, denoised; the second is empty unless it is "untied".
     """
@@ -105,6 +110,7 @@ class Trained:
     losses: NDArray[np.float64]
     psnr_1_shift: float
     psnr_all_shifts: float
+    psnr_noises: NDArray[np.float64]
     image: NDArray[np.float32]
     image_all_shifts: NDArray[np.float32]
 
@@ -112,7 +118,7 @@ class Trained:
 def measure(settings: Settings, run: Run) -> Findings:
     """Train every network from every seed, as many at a time as there are threads, and test it."""
     X = torch.from_numpy(np.stack(gray_images("train400")).astype(np.float32))[:, None].to(run.device)
-    pairs = noisy_pairs(settings.n_images)
+    noises = [noisy_pairs(settings.n_images, realization) for realization in range(settings.n_noises)]
     seeds = np.random.SeedSequence(run.seed).generate_state(settings.n_seeds).tolist()
     jobs = [(*network, i) for i in range(settings.n_seeds) for network in settings.networks()]
     jobs.sort(key=lambda job: -job[2].n_steps)  # the longest training first: it decides when all are done
@@ -126,7 +132,7 @@ def measure(settings: Settings, run: Run) -> Findings:
         def compute() -> dict[str, Any]:
             watch = _Watch(clock, NAMES[kind])
             network, _ = train_denoiser(how, X, seed=seeds[index], callbacks=[watch], checkpoint=checkpoint)
-            return _tested(network, watch.losses, pairs, all_shifts=kind == "untied")
+            return _tested(network, watch.losses, noises, all_shifts=kind == "untied")
 
         found = run.piece(name, compute)
         return Trained(
@@ -135,6 +141,7 @@ def measure(settings: Settings, run: Run) -> Findings:
             found["losses"],
             float(found["psnr_1_shift"]),
             float(found["psnr_all_shifts"]),
+            found["psnr_noises"],
             found["image"],
             found["image_all_shifts"],
         )
@@ -148,17 +155,20 @@ def measure(settings: Settings, run: Run) -> Findings:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     values = _values(trained)
-    return Findings(values, _claims(values, settings), _draw(trained, pairs, run))
+    return Findings(values, _claims(values, settings), _draw(trained, noises[0], run))
 
 
 def _tested(
-    network: UnfoldedAutoencoder, losses: Sequence[float], pairs: Sequence[tuple], *, all_shifts: bool
+    network: UnfoldedAutoencoder, losses: Sequence[float], noises: Sequence[list], *, all_shifts: bool
 ) -> dict[str, Any]:
     """Return losses, mean PSNR, and the first test image denoised, on one grid and on all."""
+    pairs = noises[0]
     noisy = pairs[0][1]
+    of_noises = [mean_psnr(network, of_noise, n_shifts=1) for of_noise in noises]
     return {
         "losses": losses,
-        "psnr_1_shift": mean_psnr(network, pairs, n_shifts=1),
+        "psnr_1_shift": of_noises[0],
+        "psnr_noises": of_noises,
         "psnr_all_shifts": mean_psnr(network, pairs, n_shifts=None) if all_shifts else np.nan,
         "image": _denoised(network, noisy, 1).astype(np.float32),
         "image_all_shifts": _denoised(network, noisy, None).astype(np.float32) if all_shifts else [],
@@ -194,12 +204,15 @@ class _Watch:
         return self.clock.tick(f"training {self.name}")
 
 
-def noisy_pairs(n: int) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
-    """Return clean and noisy images of BSD68, evenly spaced; the noise of an image is always the same."""
+def noisy_pairs(n: int, realization: int = 0) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
+    """Return clean and noisy images of BSD68, evenly spaced; an image has the same noise in each run."""
     images = gray_images("bsd68")
     chosen = np.linspace(0, len(images) - 1, min(n, len(images))).round().astype(int)
     return [
-        (images[i], images[i] + np.random.default_rng(1000 + i).normal(0, SIGMA, images[i].shape))
+        (
+            images[i],
+            images[i] + np.random.default_rng(1000 * (1 + realization) + i).normal(0, SIGMA, images[i].shape),
+        )
         for i in chosen
     ]
 
@@ -230,6 +243,8 @@ def _values(trained: Sequence[Trained]) -> dict[str, float]:
     untied = [one for one in trained if one.kind == "untied"]
     values |= spread("psnr_untied_all_shifts", [one.psnr_all_shifts for one in untied], np.mean)
     values |= spread("shift_gain", [one.psnr_all_shifts - one.psnr_1_shift for one in untied], np.mean)
+    deviations = [np.std(one.psnr_noises, ddof=1) for one in trained if len(one.psnr_noises) > 1]
+    values["noise_deviation"] = float(max(deviations, default=0.0))
     values["ls_over_dec"] = values["psnr_ls"] - values["psnr_dec"]
     values["ls_over_ht"] = values["psnr_ls"] - values["psnr_ht"]
     return values
@@ -239,6 +254,12 @@ def _claims(values: Mapping[str, float], settings: Settings) -> list[Claim]:
     claims = [
         Claim("untied network on one grid: PSNR in dB", values["psnr_untied_1_shift"], ">=", 26.8),
         Claim("the mean over all shifts of the grid gains, in dB", values["shift_gain"], ">=", 0.3),
+        Claim(
+            "mean PSNR over realizations of the noise: largest deviation, in dB",
+            values["noise_deviation"],
+            "<=",
+            0.02,
+        ),
     ]
     if settings.claim_order:
         hard = "ae-ls denoises better than ae-ls with hard thresholds, by dB"
@@ -301,6 +322,7 @@ PUDLE_DENOISE = Experiment(
         n_seeds=1,
         tied=replace(PAPER, learning_rate=3e-3, crop=65, n_steps=300),
         n_images=8,
+        n_noises=3,
         claim_order=False,
     ),
     paper=Settings(n_seeds=1),

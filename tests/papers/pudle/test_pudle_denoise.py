@@ -21,6 +21,7 @@ def miniature():
             lambdas=(0.1, 0.2),
             levels=(0.05,),
             n_images=1,
+            n_noises=2,
             n_seeds=1,
             tied=replace(quick.tied, n_steps=50, crop=33, **SMALL),
             untied=replace(quick.untied, n_steps=80, crop=20, **SMALL),
@@ -39,6 +40,7 @@ def test_a_miniature_has_all_values_and_figures_whatever_the_threads(tmp_path, w
     )
     assert values["psnr_untied_1_shift"] > 22
     assert values["shift_gain"] > 0
+    assert 0 < values["noise_deviation"] < 0.2
     assert values["psnr_ls"] == max(values["psnr_ls_0.1"], values["psnr_ls_0.2"])
     assert one["figures"] == ["training.png", "before-after.png", "table-1.png"]
     assert all((tmp_path / "1" / "pudle-denoise" / name).stat().st_size > 10_000 for name in one["figures"])
