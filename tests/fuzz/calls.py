@@ -472,6 +472,7 @@ add(
     tol=0.1,
     nonnegative=True,
     boundary="zero",
+    mask=torch.ones(T_SIGNALS.shape, dtype=torch.bool),
 )
 add(
     "solvers.refit_codes",

@@ -182,16 +182,14 @@ def check_masks(mask: Any, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
 
 def check_observations(
     data: SignalBatches, *, baseline: bool, learning: bool, names: Sequence[str] | None = None
-) -> bool:
+) -> None:
     """Raise ValueError about X if signals are impossible for their family, or cannot be learned from.
-
-    Returns whether entries are missing.
 
     For a signal without counts no baseline can be estimated: the likelihood has its supremum at minus
     infinity. If offsets are given, such a signal is allowed and has no event.
     """
     counts = isinstance(data.likelihood, Binomial | Poisson)
-    empty, gaps, seen = counts, False, np.zeros(0, bool)
+    empty, seen = counts, np.zeros(0, bool)
     low: Any = np.inf  # of each channel
     high: Any = -np.inf
     for start in range(0, len(data.signals), _BLOCK):
@@ -200,7 +198,6 @@ def check_observations(
                 signals.likelihood.check(signals.y)
             except ValueError as error:
                 raise _located(error, data, rows) from None
-            gaps = gaps or signals.observed is not None
             known = _observed_channels(signals, rows)
             seen = known if not len(seen) else seen | known
             lowest, highest = _extremes(signals)
@@ -224,7 +221,6 @@ def check_observations(
             f"X: expected channels that vary, got {low[channel]:g} everywhere in channel {channel}{named}; "
             "remove it"
         )
-    return gaps
 
 
 def _extremes(signals: Signals) -> tuple[np.ndarray, np.ndarray]:

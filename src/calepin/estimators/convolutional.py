@@ -830,14 +830,12 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             dtype=torch.float32 if dtype == np.float32 else torch.float64,
             device=self.device,
         )
-        gaps = check_observations(
+        check_observations(
             data,
             baseline=self._fits_baseline(offset),
             learning=learning,
             names=recording.channel_names,
         )
-        if gaps and self.coder == "bcomp":
-            raise ValueError("X: expected no missing entries with coder 'bcomp'; other coders take them")
         return data
 
     def _stream(self, X: Any, offset: Any, trials: Any, mask: Any, *, reset: bool) -> SignalStream:
