@@ -2,9 +2,10 @@
 
     minimise over z   nll(offset + sum_m z_m * d_m, y)     with few nonzeros      (optionally z >= 0)
 
-for Gaussian, binomial and Poisson observations, over the observed entries. Events are added one at a time: the
-atom and the position of largest correlation with the working observation ``y - mean(eta)``, relative to the
-norm of what is observed there of the atom, join the support, on which all amplitudes are then refitted (BCOMP: Tolooshams et al., "Convolutional dictionary learning based auto-encoders for
+for Gaussian, binomial and Poisson observations, over the observed entries. Events are added one at a time:
+the atom and the position of largest correlation with the working observation ``y - mean(eta)`` join the
+support, on which all amplitudes are then refitted; correlations are relative to the norm of what is observed
+of an atom (BCOMP: Tolooshams et al., "Convolutional dictionary learning based auto-encoders for
 natural exponential-family distributions", 2020, Algorithm 2; it combines Mailhé et al., "A low complexity
 orthogonal matching pursuit for sparse signal approximation with shift-invariant dictionaries", 2009, and
 Lozano et al., "Group orthogonal matching pursuit for logistic regression", 2011).

@@ -285,7 +285,7 @@ def refit_clusters(planes, atoms, support, family, nonnegative, grid, tol, max_i
 
 @njit(**INLINED)
 def _inverse_norms(planes, atoms, rows, cols, grid):
-    """Return 1 over the norms of the observed parts of atoms at each position, 0 where too little is observed.
+    """Return 1 over the norm of the observed part of each atom at each position, 0 if too little is observed.
 
     Without missing entries there is one position for all.
     """
