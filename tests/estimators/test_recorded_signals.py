@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from calepin import ConvolutionalDictionaryLearner
 from calepin.datasets import simulate_convolutional
@@ -323,3 +324,33 @@ def test_whole_numbers_of_a_converter_give_no_warning():
     data = planted(1)
     counts = (100 * data.X).round().astype(np.int16)
     assert error_of(learner(1).fit(counts), data.atoms) < 0.2
+
+
+def test_artefacts_in_two_fifths_of_the_signals_leave_the_weight_as_it_is():
+    data = planted(4)
+    X = data.X.copy()
+    X[:8, 0, 100:104] += 500
+    with pytest.warns(UserWarning, match="of the signals were left out"):
+        fitted = learner(init=data.atoms, max_iter=4).fit(X)
+    clean = learner(init=data.atoms, max_iter=1).fit(data.X)
+    assert 0.8 < fitted.alpha_ / clean.alpha_ < 1.25
+    assert error_of(fitted, data.atoms) < 0.2
+
+
+def test_rare_events_are_not_taken_for_artefacts():
+    data = planted(5)
+    noise = np.random.default_rng(0).normal(scale=0.01, size=data.X.shape)
+    X = np.where(np.arange(N)[:, None, None] < 8, data.X, noise)  # most signals have no event
+    rare, usual = (learner(max_iter=1, n_init=1).fit(signals) for signals in (X, data.X))
+    assert rare.alpha_ > 0.5 * usual.alpha_
+
+
+def test_a_fit_that_has_not_converged_says_so():
+    X = planted(0).X
+    with pytest.warns(ConvergenceWarning, match="not converged after max_iter = 6 passes: the objective"):
+        assert not learner(n_init=1, tol=1e-9, max_iter=6).fit(X).converged_
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learner(n_init=1, max_iter=5).fit(X)  # too few to judge, as many as were asked for
+        learner(n_init=1, tol=0, max_iter=6).fit(X)
+        assert learner().fit(X).converged_

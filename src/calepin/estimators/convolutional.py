@@ -121,7 +121,7 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         log-likelihood of counts grows in proportion to the number of trials, and so should alpha. "auto": a
         tenth of the largest correlation of a unit filter with the signals, or 3.5 standard deviations of the
         correlation with noise if this is more. It follows the units of the signals; artefacts hardly change
-        it. The weight in use is `alpha_`.
+        it, also if up to half of the signals have some. The weight in use is `alpha_`.
     alpha_scaled : float, optional
         The weight as a fraction of the largest correlation of a unit filter with the signals, in place of
         `alpha`.
@@ -189,7 +189,7 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
     batch_size : int or "auto", default="auto"
         Number of signals in a mini-batch. "auto": 64, or fewer so that the codes of a batch have at most
         16 million entries.
-    max_iter : int, default=30
+    max_iter : int, default=100
         Maximal number of passes over the signals.
     tol : float, default=1e-4
         Relative tolerance: stop when the mean objective changes by at most this fraction in a pass, judged by
@@ -303,7 +303,7 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         init: str | np.ndarray | Tensor = "data",
         n_init: int | Literal["auto"] = "auto",
         batch_size: int | Literal["auto"] = "auto",
-        max_iter: int = 30,
+        max_iter: int = 100,
         tol: float = 1e-4,
         checkpoint: str | os.PathLike | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -390,6 +390,14 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             If a parameter or the data are invalid.
         calepin.learning.DivergedError
             If filters, a gradient or the objective become NaN or infinite. The last checkpoint is kept.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The fit has not converged after `max_iter` passes, if these are more than the five by which `tol`
+            judges.
+        UserWarning
+            More than 5 % of the signals were left out as artefacts.
         """
         self._check_parameters()
         self._refuse_unused()
@@ -960,7 +968,25 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             if file is not None and os.path.exists(file) and kind_of(Path(file)) == CHECKPOINT:
                 os.unlink(file)
         self._warn_of_artefacts(data)
+        self._warn_unless_converged()
         return self
+
+    def _warn_unless_converged(self) -> None:
+        """Warn if the test with `tol` could be made and the last pass did not meet it."""
+        if self.converged_ or self.tol == 0 or not self.n_iter_ >= self.max_iter > self._window:
+            return
+        from sklearn.exceptions import ConvergenceWarning
+
+        before, last = (self.history_[k]["objective"] for k in (-1 - self._window, -1))
+        moved = self.history_[-1].get("change")
+        of_filters = "" if moved is None else f", a filter moved by {moved:.2g} in the last one"
+        warnings.warn(
+            f"the fit has not converged after max_iter = {self.max_iter} passes: the objective changed by "
+            f"{abs(last - before) / abs(before):.1e} of its value in {self._window} passes{of_filters} "
+            f"(tol = {self.tol:g})",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
     def _warn_of_artefacts(self, data: Any) -> None:
         """Warn if so much was left out of the last pass that it can hardly be artefacts alone."""
@@ -972,7 +998,7 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             warnings.warn(
                 f"{left_out / places:.0%} of the signals were left out of learning as artefacts: `anomalies` "
                 "shows where; a larger robust, or None, keeps them",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _code(
