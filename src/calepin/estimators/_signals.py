@@ -15,7 +15,7 @@ from calepin.learning.signals import SignalBatches, Signals, detrended, signals_
 from calepin.learning.trend import Trend
 from calepin.likelihoods import Binomial, Poisson
 
-__all__ = ["SignalStream", "check_observations", "check_signals", "one_each", "shapes_of"]
+__all__ = ["SignalStream", "check_observations", "check_signals", "groups_of", "one_each", "shapes_of"]
 
 _BLOCK = 256  # signals checked together: bounds the memory
 
@@ -87,6 +87,20 @@ def shapes_of(signals: Any) -> list[tuple[int, ...]]:
     if hasattr(signals, "shape"):
         return [tuple(signals.shape[1:])] * signals.shape[0]
     return [tuple(signal.shape) for signal in signals]
+
+
+def groups_of(data: SignalBatches | SignalStream) -> Iterator[tuple[np.ndarray, Signals]]:
+    """Yield the signals of the same size that are coded together, each group with the rows of its signals."""
+    if isinstance(data, SignalBatches):
+        n = len(data.signals)
+        for start in range(0, n, data.batch_size):
+            yield from data.take(np.arange(start, min(start + data.batch_size, n)))
+        return
+    n = 0
+    for batch in data.walk(0):
+        (signals,) = batch.X
+        yield np.arange(n, n + len(signals.y)), signals
+        n += len(signals.y)
 
 
 def check_signals(X: Any) -> tuple[Any, np.dtype]:
