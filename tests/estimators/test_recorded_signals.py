@@ -10,6 +10,7 @@ from calepin import ConvolutionalDictionaryLearner
 from calepin.datasets import simulate_convolutional
 from calepin.learning import ConvolutionalOnline
 from calepin.metrics import filter_error
+from calepin.penalties import L1, ElasticNet, GroupL1
 
 N, LENGTH, KERNEL = 20, 500, 36
 
@@ -354,3 +355,31 @@ def test_a_fit_that_has_not_converged_says_so():
         learner(n_init=1, max_iter=5).fit(X)  # too few to judge, as many as were asked for
         learner(n_init=1, tol=0, max_iter=6).fit(X)
         assert learner().fit(X).converged_
+
+
+def test_an_elastic_net_is_coded_exactly_and_learned_fast():
+    data = planted(2)
+    penalty = ElasticNet(1.0, 0.5)
+    fitted = learner(2, penalty=penalty).fit(with_artefacts(data.X))
+    assert fitted.history_[-1]["n_trimmed"] > 0
+    assert error_of(fitted, data.atoms) < 0.2
+    exact = fitted.transform(data.X)
+    by_steps = fitted.set_params(n_unfold=400).transform(data.X)
+    np.testing.assert_allclose(exact, by_steps, atol=0.1)
+    plain = fitted.set_params(penalty=ElasticNet(1.0, 0.0)).transform(data.X)
+    assert np.abs(exact).max() < 0.8 * np.abs(plain).max()  # the ridge shrinks
+
+
+@pytest.mark.filterwarnings("ignore:.*far from the minimiser")
+def test_groups_of_atoms_are_learned_and_coded_together():
+    data = planted(3)
+    few = {"n_init": 1, "max_iter": 4, "coder": "fista", "n_unfold": 60}
+    X = with_artefacts(data.X)
+    fitted = learner(3, penalty=GroupL1(1.0, 2), **few).fit(X)
+    assert fitted.history_[-1]["n_trimmed"] > 0
+    codes = fitted.transform(data.X)
+    assert codes.any()
+    np.testing.assert_array_equal(codes[:, 0] != 0, codes[:, 1] != 0)  # at each place both or none
+    assert (codes != 0).mean() < 0.5
+    single, alone = (learner(3, penalty=penalty, **few).fit(X) for penalty in (GroupL1(1.0, 1), L1(1.0)))
+    np.testing.assert_allclose(single.components_, alone.components_, atol=1e-9)

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from calepin.core.checks import check_integer, check_number, check_one_of, is_integer, is_number
 from calepin.estimators._labelled import RecordingLearner, peak_radius
@@ -18,7 +19,7 @@ from calepin.learning.rules.convolutional_base import ConvolutionalRule
 from calepin.learning.rules.convolutional_online import ConvolutionalOnline
 from calepin.learning.trend import Trend
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
-from calepin.penalties import L1, NonNegativeL1, Penalty
+from calepin.penalties import L1, ElasticNet, NonNegativeL1, Penalty
 from calepin.solvers.coders.coder import Coder, GradientRule
 from calepin.solvers.coders.convolutional_lasso import ConvolutionalLassoCoder
 from calepin.solvers.coders.convolutional_pursuit import ConvolutionalPursuitCoder
@@ -109,7 +110,8 @@ class ConvolutionalParameters(RecordingLearner):
             raise ValueError(
                 "n_nonzero: expected the number of events of a signal with coder 'bcomp', got None"
             )
-        if self.penalty is not None and self.coder not in ("auto", "fista", "ista"):
+        exact = self.coder == "exact" and _weights(self.penalty) is not None
+        if self.penalty is not None and not (exact or self.coder in ("auto", "fista", "ista")):
             raise ValueError(f"penalty: expected None with coder {self.coder!r}, which does not use one")
         self._check_unused("likelihood", "trials")
         self._check_unused("penalty", *_WEIGHTS, "nonnegative")
@@ -214,21 +216,24 @@ class ConvolutionalParameters(RecordingLearner):
         if self.coder == "bcomp":
             assert self.n_nonzero is not None
             return ConvolutionalPursuitCoder(self.n_nonzero, nonnegative=self.nonnegative)
+        penalty = (NonNegativeL1 if self.nonnegative else L1)(alpha or 0.0)
         if self.coder == "exact" or (self.coder == "auto" and self._can_be_exact(n_axes)):
-            assert alpha is not None
-            coder = ConvolutionalLassoCoder(alpha, nonnegative=self.nonnegative)
+            known = _weights(self.penalty or penalty)
+            assert known is not None
+            coder = ConvolutionalLassoCoder(**known)
             return replace(coder, tol=_LEARNING_TOL) if learning else coder
         return ProximalCoder(
-            self.penalty or (NonNegativeL1 if self.nonnegative else L1)(alpha or 0.0),
+            self.penalty or penalty,
             self.n_unfold,
             solver="ista" if self.coder == "ista" else "fista",
-            nonnegative=self.nonnegative,
+            nonnegative=_is_nonnegative(self.penalty or penalty),
         )
 
     def _can_be_exact(self, n_axes: int) -> bool:
         """Return whether coder "exact" takes the problem, and the parameters do not speak of another."""
         default = inspect.signature(type(self).__init__).parameters["n_unfold"].default
-        plain = self.penalty is None and not self.debias and self.n_unfold == default
+        plain = self.penalty is None or _weights(self.penalty) is not None
+        plain = plain and not self.debias and self.n_unfold == default
         fits = self.stride == 1 and n_axes <= 2 and self.gradient == "dec"
         return plain and fits and isinstance(self._likelihood(), Gaussian) and self.device in (None, "cpu")
 
@@ -285,3 +290,19 @@ class ConvolutionalParameters(RecordingLearner):
         return Convolutional(
             coder, gradient=self.gradient, n_updates=n_updates, optimizer=optimizer, **common
         )
+
+
+def _weights(penalty: Penalty | None) -> dict[str, Any] | None:
+    """Return what coder "exact" is told of a penalty; None if it does not take it."""
+    if not isinstance(penalty, L1 | NonNegativeL1 | ElasticNet) or isinstance(penalty.alpha, Tensor):
+        return None
+    if not penalty.alpha > 0:
+        return None
+    ridge = penalty.ridge if isinstance(penalty, ElasticNet) else 0.0
+    return {
+        "alpha": float(penalty.alpha), "ridge": float(ridge), "nonnegative": _is_nonnegative(penalty),
+    }  # fmt: skip
+
+
+def _is_nonnegative(penalty: Penalty) -> bool:
+    return isinstance(penalty, NonNegativeL1) or bool(getattr(penalty, "nonnegative", False))

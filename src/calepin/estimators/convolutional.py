@@ -102,7 +102,10 @@ class ConvolutionalDictionaryLearner(ConvolutionalParameters):
         The weight as a fraction of the largest correlation of a unit filter with the signals, in place of
         `alpha`.
     penalty : Penalty, optional
-        Penalty of the codes, in place of alpha times the l1 norm (coders "fista" and "ista").
+        Penalty of the codes, in place of alpha times the l1 norm: of any kind with coders "fista" and "ista",
+        such as `calepin.penalties.GroupL1`, whose groups are atoms at one position; the l1 norm or
+        `calepin.penalties.ElasticNet` with "exact". It has the weight that it is given, in the units of the
+        signals.
     nonnegative : bool, default=False
         Whether the codes are constrained to be nonnegative.
     stride : int, default=1
@@ -111,8 +114,8 @@ class ConvolutionalDictionaryLearner(ConvolutionalParameters):
         Sparse coder, in `fit` and `transform`. "fista", "ista": proximal gradient descent. "exact": the
         lasso up to a certified duality gap, for gaussian data; the gap in `fit` is larger than in
         `transform`. "bcomp": greedy pursuit of `n_nonzero` events, for all families. "auto": "exact" where
-        it can be used (gaussian data with one or two axes on the CPU, stride 1, gradient "dec", no
-        `penalty`, `debias` or `n_unfold`), otherwise "fista".
+        it can be used (gaussian data with one or two axes on the CPU, stride 1, gradient "dec", a `penalty`
+        that it takes, no `debias` or `n_unfold`), otherwise "fista".
     n_nonzero : int, optional
         Number of events of a signal, for coder "bcomp". With `debias`, the maximal number of peaks.
     n_unfold : int, default=100
