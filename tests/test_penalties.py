@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from calepin.penalties import L1, GroupL1, HardThreshold, NonNegativeL1
+from calepin.penalties import L1, ElasticNet, GroupL1, HardThreshold, NonNegativeL1
 from calepin.testing import check_penalty
 
 WEIGHTS = torch.tensor([0.0, 0.5, 1.0, 2.0, 0.1, 3.0], dtype=torch.float64)
@@ -19,6 +19,8 @@ WEIGHTS = torch.tensor([0.0, 0.5, 1.0, 2.0, 0.1, 3.0], dtype=torch.float64)
         (L1(0.7), (3, 4)),
         (NonNegativeL1(0.7), (6,)),
         (NonNegativeL1(WEIGHTS), (6,)),
+        (ElasticNet(0.7, 0.4), (6,)),
+        (ElasticNet(0.7, 0.4, nonnegative=True), (3, 4)),
         (GroupL1(0.9, 3), (6,)),
         (GroupL1(0.9, 1), (6,)),
         (GroupL1(0.9, 2), (4, 3)),
@@ -41,6 +43,7 @@ def test_the_soft_threshold_of_one_entry_is_found_by_a_fine_search():
         for penalty, g in (
             (L1(0.7), 0.7 * np.abs(grid)),
             (NonNegativeL1(0.7), np.where(grid < 0, np.inf, 0.7 * grid)),
+            (ElasticNet(0.7, 0.5), 0.7 * np.abs(grid) + 0.25 * grid**2),
         ):
             best = grid[np.argmin(0.5 * (v - grid) ** 2 + 1.3 * g)]
             found = penalty.prox(torch.tensor([[v]], dtype=torch.float64), 1.3)

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from calepin.core.arguments import check_fields, takes_tensors
-from calepin.core.checks import check_tensor
+from calepin.core.checks import check_number, check_tensor
 
-__all__ = ["L1", "GroupL1", "HardThreshold", "NonNegativeL1", "Penalty"]
+__all__ = ["L1", "ElasticNet", "GroupL1", "HardThreshold", "NonNegativeL1", "Penalty"]
 
 
 class Penalty(Protocol):
@@ -104,6 +104,48 @@ class NonNegativeL1:
         """One-sided soft threshold at ``step_size * alpha``."""
         check_tensor("v", v)
         return (v - step_size * self.alpha).relu()
+
+
+@dataclass(frozen=True)
+class ElasticNet:
+    """The l1 norm and half the squared norm: ``g(z) = sum_i alpha |z_i| + ridge / 2 * z_i^2``.
+
+    Similar atoms share an amplitude, of which the l1 norm alone gives all to one (Zou and Hastie,
+    "Regularization and variable selection via the elastic net", 2005). Its proximal map is the soft threshold
+    at ``step_size * alpha``, divided by ``1 + step_size * ridge``.
+
+    Parameters
+    ----------
+    alpha : float
+        Weight of the l1 norm, at least zero.
+    ridge : float
+        Weight of half the squared norm, at least zero.
+    nonnegative : bool, default False
+        Whether the penalty of negative entries is infinite.
+    """
+
+    alpha: float
+    ridge: float
+    nonnegative: bool = False
+
+    def __post_init__(self) -> None:
+        check_number("alpha", self.alpha, least=0)
+        check_number("ridge", self.ridge, least=0)
+        check_fields(self)
+
+    @takes_tensors
+    def value(self, z: Tensor) -> Tensor:
+        """Weighted sum of magnitudes and squares, shape (n,)."""
+        return self._l1.value(z) + 0.5 * self.ridge * z.abs().square().flatten(1).sum(1)
+
+    @takes_tensors
+    def prox(self, v: Tensor, step_size: float | Tensor) -> Tensor:
+        """Soft threshold at ``step_size * alpha``, shrunken by the ridge."""
+        return self._l1.prox(v, step_size) / (1 + step_size * self.ridge)
+
+    @property
+    def _l1(self) -> "L1 | NonNegativeL1":
+        return (NonNegativeL1 if self.nonnegative else L1)(self.alpha)
 
 
 @dataclass(frozen=True)

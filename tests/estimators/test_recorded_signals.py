@@ -5,11 +5,13 @@ import warnings
 import numpy as np
 import pytest
 import zarr
+from sklearn.exceptions import ConvergenceWarning
 
 from calepin import ConvolutionalDictionaryLearner
 from calepin.datasets import simulate_convolutional
 from calepin.learning import ConvolutionalOnline
 from calepin.metrics import filter_error
+from calepin.penalties import L1, ElasticNet, GroupL1
 
 N, LENGTH, KERNEL = 20, 500, 36
 
@@ -283,15 +285,23 @@ def test_learning_from_what_is_left_of_many_artefacts_says_so():
         learner(n_init=1, max_iter=3).fit(X)
 
 
-def test_a_pursuit_of_real_numbers_learns_from_all_windows_and_refuses_gaps():
+def test_a_pursuit_of_real_numbers_learns_from_all_windows():
     data = planted(2)
-    pursuit = {"coder": "bcomp", "n_nonzero": 10, "max_iter": 5}
-    fitted = learner(2, **pursuit).fit(data.X)
+    fitted = learner(2, coder="bcomp", n_nonzero=10, max_iter=5).fit(data.X)
     assert error_of(fitted, data.atoms) < 0.2
-    with pytest.raises(ValueError, match="X: expected no missing entries with coder 'bcomp'"):
-        learner(**pursuit).fit(with_gaps(data.X))
     with pytest.raises(ValueError, match="another coder than 'bcomp'"):
         fitted.anomalies(data.X)
+
+
+def test_a_pursuit_finds_planted_atoms_in_signals_with_gaps():
+    data = planted(2)
+    gaps = with_gaps(data.X)
+    fitted = learner(2, coder="bcomp", n_nonzero=10, max_iter=5).fit(gaps)
+    assert error_of(fitted, data.atoms) < 0.2
+    known = learner(coder="bcomp", n_nonzero=10, init=data.atoms, max_iter=1, detrend=None).fit(gaps)
+    filled, of_zeros = (known.inverse_transform(known.transform(x)) for x in (gaps, np.nan_to_num(gaps)))
+    missing = np.isnan(gaps)
+    assert np.square(filled - data.eta)[missing].mean() < 0.6 * np.square(of_zeros - data.eta)[missing].mean()
 
 
 def test_signals_of_unequal_length_have_masks_of_unequal_length():
@@ -326,3 +336,61 @@ def test_signals_in_zarr_and_in_a_memory_map_give_the_atoms_of_those_in_memory(t
     np.save(tmp_path / "X.npy", X)
     for stored in (zarr.open(tmp_path / "X.zarr", mode="r"), np.load(tmp_path / "X.npy", mmap_mode="r")):
         np.testing.assert_array_equal(learner(**settings).fit(stored).components_, expected)
+
+
+def test_artefacts_in_two_fifths_of_the_signals_leave_the_weight_as_it_is():
+    data = planted(4)
+    X = data.X.copy()
+    X[:8, 0, 100:104] += 500
+    with pytest.warns(UserWarning, match="of the signals were left out"):
+        fitted = learner(init=data.atoms, max_iter=4).fit(X)
+    clean = learner(init=data.atoms, max_iter=1).fit(data.X)
+    assert 0.8 < fitted.alpha_ / clean.alpha_ < 1.25
+    assert error_of(fitted, data.atoms) < 0.2
+
+
+def test_rare_events_are_not_taken_for_artefacts():
+    data = planted(5)
+    noise = np.random.default_rng(0).normal(scale=0.01, size=data.X.shape)
+    X = np.where(np.arange(N)[:, None, None] < 8, data.X, noise)  # most signals have no event
+    rare, usual = (learner(max_iter=1, n_init=1).fit(signals) for signals in (X, data.X))
+    assert rare.alpha_ > 0.5 * usual.alpha_
+
+
+def test_a_fit_that_has_not_converged_says_so():
+    X = planted(0).X
+    with pytest.warns(ConvergenceWarning, match="not converged after max_iter = 6 passes: the objective"):
+        assert not learner(n_init=1, tol=1e-9, max_iter=6).fit(X).converged_
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learner(n_init=1, max_iter=5).fit(X)  # too few to judge, as many as were asked for
+        learner(n_init=1, tol=0, max_iter=6).fit(X)
+        assert learner().fit(X).converged_
+
+
+def test_an_elastic_net_is_coded_exactly_and_learned_fast():
+    data = planted(2)
+    penalty = ElasticNet(1.0, 0.5)
+    fitted = learner(2, penalty=penalty).fit(with_artefacts(data.X))
+    assert fitted.history_[-1]["n_trimmed"] > 0
+    assert error_of(fitted, data.atoms) < 0.2
+    exact = fitted.transform(data.X)
+    by_steps = fitted.set_params(n_unfold=400).transform(data.X)
+    np.testing.assert_allclose(exact, by_steps, atol=0.1)
+    plain = fitted.set_params(penalty=ElasticNet(1.0, 0.0)).transform(data.X)
+    assert np.abs(exact).max() < 0.8 * np.abs(plain).max()  # the ridge shrinks
+
+
+@pytest.mark.filterwarnings("ignore:.*far from the minimiser")
+def test_groups_of_atoms_are_learned_and_coded_together():
+    data = planted(3)
+    few = {"n_init": 1, "max_iter": 4, "coder": "fista", "n_unfold": 60}
+    X = with_artefacts(data.X)
+    fitted = learner(3, penalty=GroupL1(1.0, 2), **few).fit(X)
+    assert fitted.history_[-1]["n_trimmed"] > 0
+    codes = fitted.transform(data.X)
+    assert codes.any()
+    np.testing.assert_array_equal(codes[:, 0] != 0, codes[:, 1] != 0)  # at each place both or none
+    assert (codes != 0).mean() < 0.5
+    single, alone = (learner(3, penalty=penalty, **few).fit(X) for penalty in (GroupL1(1.0, 1), L1(1.0)))
+    np.testing.assert_allclose(single.components_, alone.components_, atol=1e-9)

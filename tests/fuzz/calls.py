@@ -259,11 +259,13 @@ add("penalties.L1", penalties.L1, alpha=0.5)
 add("penalties.L1:tensor", penalties.L1, alpha=torch.ones(5))
 add("penalties.NonNegativeL1", penalties.NonNegativeL1, alpha=0.5)
 add("penalties.HardThreshold", penalties.HardThreshold, threshold=0.5, nonnegative=False)
+add("penalties.ElasticNet", penalties.ElasticNet, alpha=0.5, ridge=0.1, nonnegative=False)
 add("penalties.GroupL1", penalties.GroupL1, alpha=0.5, group_size=5)
 for penalty in (
     penalties.L1(0.5),
     penalties.NonNegativeL1(0.5),
     penalties.HardThreshold(0.5),
+    penalties.ElasticNet(0.5, 0.1),
     penalties.GroupL1(0.5, 5),
 ):
     room = f"penalties.{type(penalty).__name__}"
@@ -456,6 +458,7 @@ add(
     y=SIGNALS,
     atoms=FILTERS,
     alpha=0.5,
+    ridge=0.1,
     nonnegative=False,
     boundary="zero",
     tol=1e-3,
@@ -472,6 +475,7 @@ add(
     tol=0.1,
     nonnegative=True,
     boundary="zero",
+    mask=torch.ones(T_SIGNALS.shape, dtype=torch.bool),
 )
 add(
     "solvers.refit_codes",

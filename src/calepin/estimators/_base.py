@@ -155,6 +155,9 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted dictionary to one safetensors file, atomically.
 
+        A file that exists is replaced, whatever it holds; commands replace a file of another kind only with
+        ``--force``.
+
         Objects, such as a coder, are not stored: pass them to `load` again. Objects that only `fit` needs
         (`random_state`, `optimizer` and `filters`) are replaced by their defaults in the loaded estimator, as
         is everything about checkpoints: a file never says where to write.

@@ -26,6 +26,8 @@ _DEVIATION = 0.6745
 _FRACTION = 0.1  # of the largest correlation, the usual weight of the penalty
 _NOISE = 3.5  # deviations of the noise that a weight exceeds: few events of noise in thousands of positions
 _LARGEST = 0.5  # of the largest correlation
+_APART = 10.0  # the largest windows of a quarter of the segments, relative to those of half of them
+_ABOVE = 2.0  # the latter relative to windows of noise
 _ARTEFACT = 4.0  # largest norm of a window to start from, relative to the scale
 
 
@@ -68,11 +70,22 @@ def scale_of(groups: Sequence[Signals], kernel: Sequence[int], *, baseline: bool
         norms = window_sums(score.square().sum(1), kernel).sqrt()
         peaks += [float(part.max()) for norm in norms for part in _segments(norm, kernel, n_signals)]
         noises += variance
-    norm = float(np.quantile(peaks, _QUANTILE))
     noise = float(np.sqrt(np.median(noises)))
     of_noise = noise * np.sqrt(groups[0].y.shape[1] * np.prod(kernel))
+    norm = _norm(np.array(peaks), of_noise)
     signal = np.sqrt(max(norm**2 - of_noise**2, (0.3 * norm) ** 2))
     return Scale(float(signal), noise, norm)
+
+
+def _norm(peaks: np.ndarray, of_noise: float) -> float:
+    """Return the norm of the largest windows of segments, of which up to half may have an artefact.
+
+    Events may be rare: three quarters of the segments may be noise. But where half of them have events, no
+    event is ten times as large.
+    """
+    largest, middle = np.quantile(peaks, [_QUANTILE, 0.5])
+    spoiled = middle > _ABOVE * of_noise and largest > _APART * middle
+    return float(middle if spoiled else largest)
 
 
 def _score(group: Signals, baseline: bool) -> tuple[Tensor, list[float]]:

@@ -15,7 +15,7 @@ from calepin.learning.signals import SignalBatches, Signals, detrended, signals_
 from calepin.learning.trend import Trend
 from calepin.likelihoods import Binomial, Poisson
 
-__all__ = ["SignalStream", "check_observations", "check_signals", "one_each", "shapes_of"]
+__all__ = ["SignalStream", "check_observations", "check_signals", "groups_of", "one_each", "shapes_of"]
 
 _BLOCK = 256  # signals checked together: bounds the memory
 
@@ -87,6 +87,20 @@ def shapes_of(signals: Any) -> list[tuple[int, ...]]:
     if hasattr(signals, "shape"):
         return [tuple(signals.shape[1:])] * signals.shape[0]
     return [tuple(signal.shape) for signal in signals]
+
+
+def groups_of(data: SignalBatches | SignalStream) -> Iterator[tuple[np.ndarray, Signals]]:
+    """Yield the signals of the same size that are coded together, each group with the rows of its signals."""
+    if isinstance(data, SignalBatches):
+        n = len(data.signals)
+        for start in range(0, n, data.batch_size):
+            yield from data.take(np.arange(start, min(start + data.batch_size, n)))
+        return
+    n = 0
+    for batch in data.walk(0):
+        (signals,) = batch.X
+        yield np.arange(n, n + len(signals.y)), signals
+        n += len(signals.y)
 
 
 def check_signals(X: Any) -> tuple[Any, np.dtype]:
@@ -182,16 +196,14 @@ def check_masks(mask: Any, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
 
 def check_observations(
     data: SignalBatches, *, baseline: bool, learning: bool, names: Sequence[str] | None = None
-) -> bool:
+) -> None:
     """Raise ValueError about X if signals are impossible for their family, or cannot be learned from.
-
-    Returns whether entries are missing.
 
     For a signal without counts no baseline can be estimated: the likelihood has its supremum at minus
     infinity. If offsets are given, such a signal is allowed and has no event.
     """
     counts = isinstance(data.likelihood, Binomial | Poisson)
-    empty, gaps, seen = counts, False, np.zeros(0, bool)
+    empty, seen = counts, np.zeros(0, bool)
     low: Any = np.inf  # of each channel
     high: Any = -np.inf
     for start in range(0, len(data.signals), _BLOCK):
@@ -200,7 +212,6 @@ def check_observations(
                 signals.likelihood.check(signals.y)
             except ValueError as error:
                 raise _located(error, data, rows) from None
-            gaps = gaps or signals.observed is not None
             known = _observed_channels(signals, rows)
             seen = known if not len(seen) else seen | known
             lowest, highest = _extremes(signals)
@@ -224,7 +235,6 @@ def check_observations(
             f"X: expected channels that vary, got {low[channel]:g} everywhere in channel {channel}{named}; "
             "remove it"
         )
-    return gaps
 
 
 def _extremes(signals: Signals) -> tuple[np.ndarray, np.ndarray]:

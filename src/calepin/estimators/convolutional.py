@@ -1,15 +1,11 @@
 """Estimator of convolutional dictionary learning, in scikit-learn's conventions as far as possible."""
 
 import copy
-import inspect
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self, cast, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,13 +14,11 @@ from torch import Tensor
 
 from calepin.core.arrays import as_array
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
-from calepin.core.checks import check_integer, check_number, check_one_of, is_integer, is_number
-from calepin.core.files import read_header
-from calepin.core.paths import kind_of
-from calepin.core.progress import progress_bar
+from calepin.core.checks import is_number
 from calepin.core.random import numpy_generator
+from calepin.estimators._anomalies import anomalies_of, warn_of_artefacts
 from calepin.estimators._base import FITTED
-from calepin.estimators._labelled import RecordingLearner, peak_radius
+from calepin.estimators._convolutional_parameters import FAMILIES, ConvolutionalParameters
 from calepin.estimators._recordings import read_recording
 from calepin.estimators._samples import is_stream
 from calepin.estimators._scale import Scale, scale_of
@@ -33,23 +27,22 @@ from calepin.estimators._signals import (
     check_masks,
     check_observations,
     check_signals,
+    groups_of,
     one_each,
     shapes_of,
 )
+from calepin.estimators._starts import best_start, remove_files_of_starts
 from calepin.learning.filter_set import FilterSet
 from calepin.learning.filters import initial_filters
 from calepin.learning.optimizers import Optimizer
 from calepin.learning.rule import BaseRule, Rule
-from calepin.learning.rules._trimming import covered, limit_of
-from calepin.learning.rules.convolutional import Convolutional
 from calepin.learning.rules.convolutional_base import ConvolutionalRule, code_signals
 from calepin.learning.rules.convolutional_online import ConvolutionalOnline
-from calepin.learning.signals import SignalBatches, Signals
-from calepin.learning.train import CHECKPOINT, Callback, TrainState, load_checkpoint, train
-from calepin.learning.trend import Trend
-from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
+from calepin.learning.signals import SignalBatches
+from calepin.learning.train import Callback, TrainState
+from calepin.likelihoods import Binomial, Likelihood, Poisson
 from calepin.operators.conv import ConvDictionary
-from calepin.penalties import L1, NonNegativeL1, Penalty
+from calepin.penalties import Penalty
 from calepin.solvers.coders.coder import (
     Coder,
     Codes,
@@ -58,31 +51,14 @@ from calepin.solvers.coders.coder import (
     violation,
     warn_if_far,
 )
-from calepin.solvers.coders.convolutional_lasso import ConvolutionalLassoCoder
-from calepin.solvers.coders.convolutional_pursuit import ConvolutionalPursuitCoder
 from calepin.solvers.coders.proximal import ProximalCoder
 
 __all__ = ["ConvolutionalDictionaryLearner", "Encoding"]
 
-FAMILIES: dict[str, Any] = {"gaussian": Gaussian, "binomial": Binomial, "poisson": Poisson}
-CODERS = {  # and the parameters that they do not use; `debias` uses n_nonzero with any of them
-    "auto": ("n_nonzero",),
-    "fista": ("n_nonzero",),
-    "ista": ("n_nonzero",),
-    "exact": ("n_nonzero", "n_unfold"),
-    "bcomp": ("alpha", "alpha_scaled", "n_unfold"),
-}
-_WEIGHTS = ("alpha", "alpha_scaled")
-OPTIMIZERS = {"adam": partial(torch.optim.Adam, eps=1e-3), "sgd": torch.optim.SGD}
-CHOICES = ("auto", "online", *OPTIMIZERS)
 _BATCH = 64
 _BATCH_ENTRIES = 2**24  # largest number of entries of a batch of codes: bounds the memory
-_UPDATES = 4  # of "adam" and "sgd" with the same codes
 _FOR_SCALE = 64  # signals from which their scale is found
 _STARTS = 8  # of learning from moments
-_MANY = 0.05  # of the signals; artefacts are rarer
-_TRIAL = 2  # passes before half of the initialisations are given up
-_LEARNING_TOL = 1e-3  # duality gap of codes in learning: the filters move between two codings of a signal
 
 
 class Encoding(NamedTuple):
@@ -92,7 +68,7 @@ class Encoding(NamedTuple):
     offset: Any
 
 
-class ConvolutionalDictionaryLearner(RecordingLearner):
+class ConvolutionalDictionaryLearner(ConvolutionalParameters):
     """Learn short filters such that each signal is a sum of a few shifted filters and a baseline.
 
     Minimises the mean over signals of ``nll(eta, x) + alpha * ||z||_1``, with the linear predictor
@@ -121,12 +97,15 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         log-likelihood of counts grows in proportion to the number of trials, and so should alpha. "auto": a
         tenth of the largest correlation of a unit filter with the signals, or 3.5 standard deviations of the
         correlation with noise if this is more. It follows the units of the signals; artefacts hardly change
-        it. The weight in use is `alpha_`.
+        it, also if up to half of the signals have some. The weight in use is `alpha_`.
     alpha_scaled : float, optional
         The weight as a fraction of the largest correlation of a unit filter with the signals, in place of
         `alpha`.
     penalty : Penalty, optional
-        Penalty of the codes, in place of alpha times the l1 norm (coders "fista" and "ista").
+        Penalty of the codes, in place of alpha times the l1 norm: of any kind with coders "fista" and "ista",
+        such as `calepin.penalties.GroupL1`, whose groups are atoms at one position; the l1 norm or
+        `calepin.penalties.ElasticNet` with "exact". It has the weight that it is given, in the units of the
+        signals.
     nonnegative : bool, default=False
         Whether the codes are constrained to be nonnegative.
     stride : int, default=1
@@ -135,8 +114,8 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         Sparse coder, in `fit` and `transform`. "fista", "ista": proximal gradient descent. "exact": the
         lasso up to a certified duality gap, for gaussian data; the gap in `fit` is larger than in
         `transform`. "bcomp": greedy pursuit of `n_nonzero` events, for all families. "auto": "exact" where
-        it can be used (gaussian data with one or two axes on the CPU, stride 1, gradient "dec", no
-        `penalty`, `debias` or `n_unfold`), otherwise "fista".
+        it can be used (gaussian data with one or two axes on the CPU, stride 1, gradient "dec", a `penalty`
+        that it takes, no `debias` or `n_unfold`), otherwise "fista".
     n_nonzero : int, optional
         Number of events of a signal, for coder "bcomp". With `debias`, the maximal number of peaks.
     n_unfold : int, default=100
@@ -189,7 +168,7 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
     batch_size : int or "auto", default="auto"
         Number of signals in a mini-batch. "auto": 64, or fewer so that the codes of a batch have at most
         16 million entries.
-    max_iter : int, default=30
+    max_iter : int, default=100
         Maximal number of passes over the signals.
     tol : float, default=1e-4
         Relative tolerance: stop when the mean objective changes by at most this fraction in a pass, judged by
@@ -303,7 +282,7 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         init: str | np.ndarray | Tensor = "data",
         n_init: int | Literal["auto"] = "auto",
         batch_size: int | Literal["auto"] = "auto",
-        max_iter: int = 30,
+        max_iter: int = 100,
         tol: float = 1e-4,
         checkpoint: str | os.PathLike | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -390,6 +369,14 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             If a parameter or the data are invalid.
         calepin.learning.DivergedError
             If filters, a gradient or the objective become NaN or infinite. The last checkpoint is kept.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The fit has not converged after `max_iter` passes, if these are more than the five by which `tol`
+            judges.
+        UserWarning
+            More than 5 % of the signals were left out as artefacts.
         """
         self._check_parameters()
         self._refuse_unused()
@@ -512,11 +499,7 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         alpha = self._alpha_of_fit(data, offset)
         rule = self._convolutional_rule(self._fits_baseline(offset), _axes(data), alpha, learning=False)
         assert isinstance(rule, ConvolutionalOnline)
-        found = {}
-        for rows, signals in _groups(data):
-            found |= zip(rows.tolist(), rule.losses(signals, self._filters(signals.y.dtype)), strict=True)
-        limit, kernel = limit_of(list(found.values()), self.robust), self.components_.shape[2:]
-        marks = [covered(found[row].windows > limit, kernel)[0].cpu().numpy() for row in range(len(found))]
+        marks = anomalies_of(rule, data, torch.as_tensor(self.components_, device=self.device), self.robust)
         return marks if isinstance(recording.signals, list | tuple) else np.stack(marks)
 
     def save(self, path: str | os.PathLike) -> None:
@@ -553,147 +536,6 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         tags.input_tags.positive_only = isinstance(self._likelihood(), Binomial | Poisson)
         return tags
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if isinstance(self.likelihood, str):
-            check_one_of("likelihood", self.likelihood, FAMILIES)
-        if isinstance(self.coder, str):
-            check_one_of("coder", self.coder, CODERS)
-        check_one_of("gradient", self.gradient, get_args(GradientRule))
-        if isinstance(self.optimizer, str):
-            check_one_of("optimizer", self.optimizer, CHOICES)
-            if self.optimizer == "online":
-                self._require_quadratic()
-        for name in ("n_components", "trials", "stride", "n_unfold"):
-            check_integer(name, getattr(self, name))
-        for name in ("n_nonzero", "n_updates"):
-            check_integer(name, getattr(self, name), optional=True)
-        if not isinstance(self.init, str) and np.ndim(self.init) < 3:
-            raise ValueError(
-                "init: expected filters (n_components, channels, *kernel_size), "
-                f"got shape {np.shape(self.init)}"
-            )
-        self._check_recording_parameters()
-        if self.kernel_seconds is not None:
-            self._refuse("kernel_seconds", "kernel_size")
-        elif not self._sizes() or not all(is_integer(n) and n >= 1 for n in self._sizes()):
-            raise ValueError(
-                f"kernel_size: expected a positive integer or a tuple of them, got {self.kernel_size!r}"
-            )
-        check_number("learning_rate", self.learning_rate, above=0)
-        if self.alpha != "auto":
-            check_number("alpha", self.alpha, above=0)
-        check_number("alpha_scaled", self.alpha_scaled, above=0, below=1, optional=True)
-        if self.alpha_scaled is not None:
-            self._refuse(f"alpha_scaled = {self.alpha_scaled:g}", "alpha")
-        check_number("robust", self.robust, above=0, optional=True)
-        if self.n_init != "auto":
-            check_integer("n_init", self.n_init)
-        if not isinstance(self.init, str):
-            self._refuse("given filters as init", "n_init")
-        if self.coder == "bcomp" and self.n_nonzero is None:
-            raise ValueError(
-                "n_nonzero: expected the number of events of a signal with coder 'bcomp', got None"
-            )
-        if self.penalty is not None and self.coder not in ("auto", "fista", "ista"):
-            raise ValueError(f"penalty: expected None with coder {self.coder!r}, which does not use one")
-        self._check_unused("likelihood", "trials")
-        self._check_unused("penalty", *_WEIGHTS, "nonnegative")
-        self._check_unused(
-            "coder", *_WEIGHTS, "nonnegative", "n_unfold", *([] if self.debias else ["n_nonzero"])
-        )
-        self._check_unused("optimizer", "learning_rate")
-        self._check_unused("rule", "gradient", "n_updates", "optimizer", "learning_rate")
-        if isinstance(self.rule, ConvolutionalRule):
-            self._check_unused(
-                "rule",
-                "coder",
-                "penalty",
-                *_WEIGHTS,
-                "n_nonzero",
-                "nonnegative",
-                "n_unfold",
-                "debias",
-                "robust",
-            )
-            if self.rule.stride != self.stride:
-                raise ValueError(f"stride: expected {self.rule.stride}, that of the rule, got {self.stride}")
-        if not (self.offset is None or self.offset == "estimate" or is_number(self.offset)):
-            raise ValueError(f"offset: expected a finite number, 'estimate' or None, got {self.offset!r}")
-        if not (self.detrend in (None, "auto", "constant", "linear") or is_integer(self.detrend)):
-            raise ValueError(
-                "detrend: expected 'auto', 'constant', 'linear', a number of samples or None, "
-                f"got {self.detrend!r:.60}"
-            )
-        if is_integer(self.detrend):
-            check_integer("detrend", self.detrend)
-        if self.detrend not in (None, "auto"):
-            if not isinstance(self._likelihood(), Gaussian):
-                self._refuse(f"likelihood {self.likelihood!r:.60}", "detrend")
-            if self.offset == "estimate":
-                self._refuse("offset = 'estimate'", "detrend")
-
-    def _refuse_unused(self) -> None:
-        """Raise ValueError for parameters without effect on learning; afterwards the coder may change."""
-        if isinstance(self.coder, str):
-            unused = [name for name in CODERS[self.coder] if not (self.debias and name == "n_nonzero")]
-            self._refuse(f"coder {self.coder!r}", *unused)
-        if isinstance(self.likelihood, str) and self.likelihood != "binomial":
-            self._refuse(f"likelihood {self.likelihood!r}", "trials")
-        if self.rule is None and self.robust is not None and not self._is_online():
-            self._refuse("another optimizer than 'online'", "robust")
-
-    def _sizes(self) -> tuple[Any, ...]:
-        """Return the sizes of a filter: one for each axis, or one for all axes."""
-        if self.kernel_seconds is not None:
-            return (self._samples_of_kernel(),)
-        size = self._or_of_init("kernel_size", lambda filters: filters[2:])
-        return tuple(size) if isinstance(size, tuple | list) else (size,)
-
-    def _kernel(self, n_axes: int) -> tuple[int, ...]:
-        sizes = self._sizes()
-        for name in ("kernel_seconds", "sampling_rate"):
-            if getattr(self, name) is not None and n_axes > 1:
-                raise ValueError(f"{name}: expected None for signals with {n_axes} spatial axes")
-        if len(sizes) == 1 and not isinstance(self.kernel_size, tuple | list):
-            return sizes * n_axes
-        if len(sizes) != n_axes:
-            raise ValueError(
-                f"kernel_size: expected {n_axes} numbers, one for each spatial axis of X, got {sizes}"
-            )
-        return sizes
-
-    def _number_of_atoms(self) -> int:
-        return self._or_of_init("n_components", lambda filters: filters[0])
-
-    def _or_of_init(self, name: str, read: Callable[[tuple[int, ...]], Any]) -> Any:
-        """Return a parameter, or what the shape of given initial filters says if it is the default."""
-        given, default = getattr(self, name), inspect.signature(type(self).__init__).parameters[name].default
-        return given if isinstance(self.init, str) or given != default else read(np.shape(self.init))
-
-    def _likelihood(self) -> Likelihood:
-        if not isinstance(self.likelihood, str):
-            return self.likelihood
-        check_one_of("likelihood", self.likelihood, FAMILIES)
-        family = FAMILIES[self.likelihood]
-        return family(self.trials) if family is Binomial else family()
-
-    def _fits_baseline(self, offset: Any) -> bool:
-        counts = isinstance(self._likelihood(), Binomial | Poisson)
-        return offset is None and (self.offset == "estimate" or (self.offset is None and counts))
-
-    def _constant_offset(self) -> float:
-        return float(self.offset) if is_number(self.offset) else 0.0
-
-    def _trend(self, offset: Any, kernel: tuple[int, ...]) -> Trend | None:
-        """Return how the baselines of signals are found, for these offsets of the signals."""
-        if self.detrend is None or not isinstance(self._likelihood(), Gaussian):
-            return None
-        if self.detrend == "auto":
-            known = offset is not None or self.offset is not None or isinstance(self.rule, ConvolutionalRule)
-            return None if known else Trend("linear", width=math.prod(kernel))
-        return Trend(cast(Any, self.detrend))
-
     def _weight(self, data: SignalBatches | SignalStream, offset: Any) -> float | None:
         """Return the weight of the l1 norm, found from the signals if it is not given; None without one."""
         if not isinstance(self.coder, str) or self.penalty is not None or self.coder == "bcomp":
@@ -713,84 +555,6 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         groups = data.head(_FOR_SCALE, np.random.default_rng(0)).X
         kernel = self._kernel(groups[0].y.ndim - 2)
         return scale_of(groups, kernel, baseline=self._fits_baseline(offset))
-
-    def _make_coder(self, n_axes: int, alpha: float | None, *, learning: bool) -> Coder:
-        if not isinstance(self.coder, str):
-            return self.coder
-        if self.coder == "bcomp":
-            assert self.n_nonzero is not None
-            return ConvolutionalPursuitCoder(self.n_nonzero, nonnegative=self.nonnegative)
-        if self.coder == "exact" or (self.coder == "auto" and self._can_be_exact(n_axes)):
-            assert alpha is not None
-            coder = ConvolutionalLassoCoder(alpha, nonnegative=self.nonnegative)
-            return replace(coder, tol=_LEARNING_TOL) if learning else coder
-        return ProximalCoder(
-            self.penalty or (NonNegativeL1 if self.nonnegative else L1)(alpha or 0.0),
-            self.n_unfold,
-            solver="ista" if self.coder == "ista" else "fista",
-            nonnegative=self.nonnegative,
-        )
-
-    def _can_be_exact(self, n_axes: int) -> bool:
-        """Return whether coder "exact" takes the problem, and the parameters do not speak of another."""
-        default = inspect.signature(type(self).__init__).parameters["n_unfold"].default
-        plain = self.penalty is None and not self.debias and self.n_unfold == default
-        fits = self.stride == 1 and n_axes <= 2 and self.gradient == "dec"
-        return plain and fits and isinstance(self._likelihood(), Gaussian) and self.device in (None, "cpu")
-
-    def _is_online(self) -> bool:
-        """Return whether filters move to the minimum of the loss with the codes of a pass."""
-        if self.optimizer != "auto":
-            return isinstance(self.optimizer, str) and self.optimizer == "online"
-        default = inspect.signature(type(self).__init__).parameters["learning_rate"].default
-        quadratic = isinstance(self._likelihood(), Gaussian) and self.gradient == "dec"
-        return quadratic and self.learning_rate == default
-
-    def _require_quadratic(self) -> None:
-        """Raise ValueError for parameters that optimizer "online" does not take."""
-        if not isinstance(self._likelihood(), Gaussian):
-            raise ValueError(
-                f"optimizer: expected 'adam', 'sgd' or a callable with likelihood {self.likelihood!r:.60}; "
-                "'online' needs gaussian data"
-            )
-        self._refuse("optimizer 'online'", "gradient", "learning_rate")
-
-    def _make_rule(self, baseline: bool, n_axes: int, n_steps: int | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        own = self.rule is None or isinstance(self.rule, ConvolutionalRule)
-        if not own:
-            return self.rule
-        return self._convolutional_rule(baseline, n_axes, getattr(self, "alpha_", None), n_steps)
-
-    def _convolutional_rule(
-        self,
-        baseline: bool,
-        n_axes: int,
-        alpha: float | None,
-        n_steps: int | None = None,
-        *,
-        learning: bool = True,
-    ) -> ConvolutionalRule:
-        if isinstance(self.rule, ConvolutionalRule):
-            return replace(self.rule, baseline=baseline or self.rule.baseline)
-        common: dict[str, Any] = {
-            "stride": self.stride,
-            "debias": peak_radius(self._sizes()) if self.debias else None,
-            "n_peaks": self.n_nonzero if self.debias else None,
-            "baseline": baseline,
-            "centre": isinstance(self.init, str),
-            "filters": self.filters,
-        }
-        coder = self._make_coder(n_axes, alpha, learning=learning)
-        if self._is_online():
-            updates: dict[str, Any] = {} if self.n_updates is None else {"n_updates": self.n_updates}
-            return ConvolutionalOnline(coder, horizon=n_steps, robust=self.robust, **common, **updates)
-        optimizer: Any = "adam" if self.optimizer == "auto" else self.optimizer
-        if isinstance(optimizer, str):
-            optimizer = partial(OPTIMIZERS[optimizer], lr=float(self.learning_rate))
-        n_updates = self.n_updates or (_UPDATES if self.gradient == "dec" else 1)
-        return Convolutional(
-            coder, gradient=self.gradient, n_updates=n_updates, optimizer=optimizer, **common
-        )
 
     def _set_alpha(self, data: SignalBatches | SignalStream, offset: Any) -> None:
         """Set the weight of the l1 norm that is used with these signals, if there is one."""
@@ -830,14 +594,12 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             dtype=torch.float32 if dtype == np.float32 else torch.float64,
             device=self.device,
         )
-        gaps = check_observations(
+        check_observations(
             data,
             baseline=self._fits_baseline(offset),
             learning=learning,
             names=recording.channel_names,
         )
-        if gaps and self.coder == "bcomp":
-            raise ValueError("X: expected no missing entries with coder 'bcomp'; other coders take them")
         return data
 
     def _stream(self, X: Any, offset: Any, trials: Any, mask: Any, *, reset: bool) -> SignalStream:
@@ -901,7 +663,18 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
         ]
         if len(starts) == 1:
             return TrainState(rule.init(starts[0]).to(self.device))
-        return self._best_start(data, rule, starts)
+        return best_start(
+            rule,
+            data,
+            starts,
+            max_iter=self.max_iter,
+            checkpoint=self.checkpoint,
+            checkpoint_seconds=self.checkpoint_seconds,
+            resume=self.resume,
+            seeded=self.random_state is not None,
+            device=self.device,
+            verbose=self.verbose,
+        )
 
     def _n_starts(self, data: Any, rule: Any) -> int:
         """Return the number of initialisations of a run."""
@@ -917,65 +690,30 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             return int(self.n_init)
         return _STARTS if isinstance(rule, ConvolutionalOnline) else 1
 
-    def _best_start(self, data: Any, rule: Any, starts: Sequence[Tensor]) -> TrainState:
-        """Learn from all initial filters, and at the end of each round give up the worse half of them."""
-        files = self._files_of_starts(len(starts))
-        kept = [file if self.resume and file is not None and os.path.exists(file) else None for file in files]
-        if self.random_state is None and kept[0] is not None:  # the resumed run had a random seed
-            data.seed = read_header(kept[0])["parameters"]["settings"]["data"]["seed"]
-        states = [
-            TrainState(rule.init(filters).to(self.device))
-            if file is None
-            else load_checkpoint(file, rule, data, device=self.device)
-            for filters, file in zip(starts, kept, strict=True)
-        ]
-        left, n_passes = list(range(len(starts))), 0
-        with progress_bar("comparing starts", total=2 * len(left), shown=self.verbose) as bar:
-            n_done = 0
-            while len(left) > 1:
-                n_passes = min(n_passes + _TRIAL, self.max_iter)
-                for k in left:
-                    train(
-                        rule,
-                        data,
-                        states[k],
-                        max_iter=n_passes,
-                        checkpoint=files[k],
-                        checkpoint_seconds=self.checkpoint_seconds,
-                    )
-                    n_done += 1
-                    bar.update(n_done, f"{len(left)} left")
-                # a resumed start may be rounds ahead
-                left.sort(key=lambda k: states[k].history[n_passes - 1]["objective"])
-                left = left[: -(-len(left) // 2)]
-        return states[left[0]]
-
-    def _files_of_starts(self, n_starts: int) -> list[str | None]:
-        """Return the files in which the runs from several initial filters are kept until one is chosen."""
-        given = self.checkpoint
-        return [None if given is None else f"{os.fspath(given)}.start-{k}" for k in range(n_starts)]
-
     def _run(self, data: Any, rule: Any, rng: np.random.Generator, callbacks: Sequence[Callback]) -> Self:
         super()._run(data, rule, rng, callbacks)
-        n_starts = self._n_starts(data, rule)
-        for file in self._files_of_starts(n_starts if n_starts > 1 else 0):
-            if file is not None and os.path.exists(file) and kind_of(Path(file)) == CHECKPOINT:
-                os.unlink(file)
-        self._warn_of_artefacts(data)
+        remove_files_of_starts(self.checkpoint, self._n_starts(data, rule))
+        if self.history_:
+            warn_of_artefacts(data, self.history_[-1].get("n_trimmed", 0))
+        self._warn_unless_converged()
         return self
 
-    def _warn_of_artefacts(self, data: Any) -> None:
-        """Warn if so much was left out of the last pass that it can hardly be artefacts alone."""
-        if not isinstance(data, SignalBatches) or not self.history_:
+    def _warn_unless_converged(self) -> None:
+        """Warn if the test with `tol` could be made and the last pass did not meet it."""
+        if self.converged_ or self.tol == 0 or not self.n_iter_ >= self.max_iter > self._window:
             return
-        left_out = self.history_[-1].get("n_trimmed", 0)
-        places = sum(math.prod(shape[1:]) for shape in shapes_of(data.signals))
-        if left_out > _MANY * places:
-            warnings.warn(
-                f"{left_out / places:.0%} of the signals were left out of learning as artefacts: `anomalies` "
-                "shows where; a larger robust, or None, keeps them",
-                stacklevel=3,
-            )
+        from sklearn.exceptions import ConvergenceWarning
+
+        before, last = (self.history_[k]["objective"] for k in (-1 - self._window, -1))
+        moved = self.history_[-1].get("change")
+        of_filters = "" if moved is None else f", a filter moved by {moved:.2g} in the last one"
+        warnings.warn(
+            f"the fit has not converged after max_iter = {self.max_iter} passes: the objective changed by "
+            f"{abs(last - before) / abs(before):.1e} of its value in {self._window} passes{of_filters} "
+            f"(tol = {self.tol:g})",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
     def _code(
         self, X: Any, known_offset: Any, trials: Any, mask: Any
@@ -995,7 +733,7 @@ class ConvolutionalDictionaryLearner(RecordingLearner):
             and not self.debias
         )
         found: dict[int, tuple[np.ndarray, np.ndarray, float, float]] = {}
-        for rows, signals in _groups(data):
+        for rows, signals in groups_of(data):
             problem, codes = code_signals(rule, signals, self._filters(signals.y.dtype))
             coded = Codes(codes, problem.offset)
             objectives = objective(problem, coded, rule.coder.penalty)
@@ -1042,17 +780,3 @@ def _weight_in(settings: dict[str, Any]) -> float | None:
 def _axes(data: Any) -> int:
     """Return the number of spatial axes of the signals."""
     return data.head(1, np.random.default_rng(0)).X[0].y.ndim - 2
-
-
-def _groups(data: SignalBatches | SignalStream) -> Iterator[tuple[np.ndarray, Signals]]:
-    """Yield the signals of the same size that are coded together, each group with the rows of its signals."""
-    if isinstance(data, SignalBatches):
-        n = len(data.signals)
-        for start in range(0, n, data.batch_size):
-            yield from data.take(np.arange(start, min(start + data.batch_size, n)))
-        return
-    n = 0
-    for batch in data.walk(0):
-        (signals,) = batch.X
-        yield np.arange(n, n + len(signals.y)), signals
-        n += len(signals.y)

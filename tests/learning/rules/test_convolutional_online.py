@@ -19,9 +19,11 @@ from calepin.learning import (
     train,
 )
 from calepin.learning.rules import _convolutional_moments as statistics
+from calepin.learning.rules.convolutional_online import _penalties
 from calepin.likelihoods import Gaussian, Poisson
 from calepin.metrics import filter_error
 from calepin.operators import ConvDictionary
+from calepin.penalties import L1, ElasticNet, GroupL1
 from calepin.solvers import ConvolutionalLassoCoder
 from calepin.solvers.coders.sparse_codes import SparseCodes
 
@@ -220,3 +222,19 @@ def test_counts_are_refused():
 def test_settings_are_checked(setting, message):
     with pytest.raises(ValueError, match=message):
         replace(RULE, **setting)
+
+
+@pytest.mark.parametrize(
+    "penalty", [L1(0.7), L1(torch.tensor([[1.0], [2.0]])), ElasticNet(0.5, 0.2), GroupL1(0.5, 2)], ids=str
+)
+def test_the_penalties_of_nonzeros_add_up_to_those_of_the_codes(penalty, rng):
+    codes = torch.from_numpy(rng.normal(size=(3, 2, 9)) * (rng.random((3, 1, 9)) < 0.4))
+    codes[:, 1, ::2] = 0
+    codes[2] = 0
+    nonzeros = SparseCodes.from_dense(codes)
+    shares = _penalties(penalty, codes, nonzeros)
+    np.testing.assert_allclose(np.bincount(nonzeros.sample, shares, 3), penalty.value(codes))
+    first = (nonzeros.sample == 0) & (nonzeros.place[:, 0] == nonzeros.place[0, 0])
+    alone = torch.zeros_like(codes[:1])
+    alone[0, :, int(nonzeros.place[0, 0])] = codes[0, :, int(nonzeros.place[0, 0])]
+    np.testing.assert_allclose(shares[first].sum(), penalty.value(alone)[0])  # those of a place, too

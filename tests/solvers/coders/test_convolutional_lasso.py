@@ -72,6 +72,37 @@ def test_codes_are_the_lasso_of_the_explicit_matrix(problem, rng, geometry, boun
 
 @pytest.mark.parametrize("geometry", ["1-D", "2-D"])
 @pytest.mark.parametrize("boundary", ["zero", "circular"])
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_codes_with_a_ridge_are_the_lasso_of_a_longer_matrix(problem, rng, geometry, boundary, nonnegative):
+    y, atoms = problem(geometry)
+    ridge, mask = 0.7, rng.random(y.shape) < 0.8
+    settings = {"alpha": 0.3, "nonnegative": nonnegative}
+    codes, info = convolutional_encode(
+        y, atoms, ridge=ridge, boundary=boundary, mask=mask, tol=1e-9, return_info=True, **settings
+    )
+    D = matrix(y, atoms, boundary)
+    longer = np.hstack([D, np.sqrt(ridge) * np.eye(len(D))])
+    zeros = np.zeros((len(y), len(D)))
+    seen = np.hstack([mask.reshape(len(y), -1), zeros == 0])
+    expected = sparse_encode(
+        np.hstack([y.reshape(len(y), -1), zeros]), longer, mask=seen, tol=1e-12, **settings
+    ).reshape(codes.shape)
+
+    def whole(z):
+        return objective(y, atoms, z, 0.3, boundary, mask) + 0.5 * ridge * (z**2).reshape(len(y), -1).sum(1)
+
+    np.testing.assert_allclose(codes, expected, atol=1e-4)
+    assert (whole(codes) - whole(expected) <= info.gap + 1e-12).all()
+    assert info.converged.all()
+    coder = ConvolutionalLassoCoder(0.3, nonnegative=nonnegative, ridge=ridge)
+    found = coder.penalty.value(torch.as_tensor(codes)).numpy() + objective(
+        y, atoms, codes, 0, boundary, mask
+    )
+    np.testing.assert_allclose(found, whole(codes))
+
+
+@pytest.mark.parametrize("geometry", ["1-D", "2-D"])
+@pytest.mark.parametrize("boundary", ["zero", "circular"])
 def test_strips_change_the_order_and_not_the_optimum(problem, monkeypatch, geometry, boundary):
     y, atoms = problem(geometry, n_components=2)
     atoms = atoms[..., :4]

@@ -7,7 +7,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from calepin import IncompatibleError, Problem
 from calepin.likelihoods import Binomial, Gaussian, Poisson
-from calepin.operators import ConvDictionary
+from calepin.operators import ConvDictionary, Mask
 from calepin.solvers.coders.convolutional_pursuit import (
     ConvolutionalPursuitCoder,
     convolutional_pursuit,
@@ -78,6 +78,52 @@ def test_local_updates_choose_what_full_correlations_choose(likelihood, geometry
         support |= torch.zeros_like(support.flatten(1)).scatter(1, chosen, True).view(support.shape)
         z = refit_codes(problem.y, problem.operator.atoms, support, **options)
     torch.testing.assert_close(codes, z, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("likelihood", FAMILIES, ids=repr)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("boundary", ["zero", "circular"])
+def test_missing_entries_count_for_nothing(likelihood, geometry, boundary):
+    problem, z = random_problem(geometry, likelihood, boundary)
+    seen = torch.rand(problem.y.shape, generator=torch.Generator().manual_seed(1)) > 0.2
+    seen[..., 5:9] = False
+    options = {"likelihood": likelihood, "offset": -0.5, "boundary": boundary, "mask": seen}
+    atoms = problem.operator.atoms
+    fit = refit_codes(problem.y, atoms, z != 0, nonnegative=False, **options)
+    masked = Problem(Mask(seen, per_sample=True) @ problem.operator, likelihood, problem.y * seen, -0.5)
+    score = likelihood.score(problem.operator(fit) - 0.5, problem.y) * seen
+    assert problem.operator.adjoint(score)[z != 0].abs().max() < 1e-4  # stationary over what is observed
+
+    wrong = torch.where(seen, problem.y, torch.nan)
+    torch.testing.assert_close(refit_codes(wrong, atoms, z != 0, nonnegative=False, **options), fit)
+    codes = convolutional_pursuit(wrong, atoms, n_nonzero=6, **options)
+    torch.testing.assert_close(ConvolutionalPursuitCoder(6).encode(masked).values, codes)
+
+    first = convolutional_pursuit(wrong, atoms, n_nonzero=1, nonnegative=False, **options)
+    norms = _observed_norms(problem.operator, seen)
+    score = problem.operator.adjoint(likelihood.score(problem.operator(0 * z) - 0.5, problem.y) * seen)
+    placed = norms >= 0.1 * norms.amax((0, *range(2, norms.ndim)), keepdim=True).clamp_min(1)  # unit atoms
+    best = (score.abs() / norms.clamp_min(1e-9).sqrt()).where(placed, 0).flatten(1).argmax(1)
+    assert (first.flatten(1) != 0).nonzero()[:, 1].tolist() == best.tolist()
+
+
+def _observed_norms(operator, seen):
+    """Return the squared norms of the observed parts of atoms at each position."""
+    squared = ConvDictionary(
+        torch.as_tensor(operator.atoms) ** 2, signal_shape=tuple(seen.shape[2:]), boundary=operator.boundary
+    )
+    return squared.adjoint(seen.to(torch.float64))
+
+
+def test_no_event_is_placed_where_hardly_anything_is_observed():
+    hann = np.hanning(42)[1:-1]
+    atoms = (hann / np.linalg.norm(hann))[None, None]
+    y = np.ones((1, 1, 60))
+    seen = np.zeros(y.shape, bool)
+    seen[..., 19] = True  # at most 7 % of the energy of an atom
+    assert not convolutional_pursuit(y, atoms, n_nonzero=3, mask=seen).any()
+    seen[..., 20] = True
+    assert convolutional_pursuit(y, atoms, n_nonzero=3, mask=seen).any()
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from calepin.learning.rules.convolutional_base import (
 from calepin.learning.rules.idle import Idle
 from calepin.learning.signals import Signals
 from calepin.likelihoods import Gaussian
+from calepin.penalties import L1, ElasticNet, NonNegativeL1, Penalty
 from calepin.solvers.coders.coder import penalty_of
 from calepin.solvers.coders.convolutional_lasso import ConvolutionalLassoCoder
 from calepin.solvers.coders.sparse_codes import SparseCodes
@@ -190,11 +191,13 @@ class ConvolutionalOnline(ConvolutionalRule):
             )
         if isinstance(self.coder, ConvolutionalLassoCoder) and not self.baseline and self.debias is None:
             found, residual = self.coder.encode_sparse(coding_problem(self, signals, atoms))
-            penalties = self.coder.alpha * np.abs(found.values.value)
+            size = np.abs(found.values.value)
+            penalties = self.coder.alpha * size + 0.5 * self.coder.ridge * size**2
             return Coded(found.values, residual, penalties, found.converged)
         problem, codes = code_signals(self, signals, atoms)
-        nonzeros = SparseCodes.from_dense(self.debiased(problem, codes))
-        return Coded(nonzeros, residual_of(problem, nonzeros.dense().to(codes)), self._penalties(nonzeros))
+        codes = self.debiased(problem, codes)
+        nonzeros = SparseCodes.from_dense(codes)
+        return Coded(nonzeros, residual_of(problem, codes), _penalties(self.coder.penalty, codes, nonzeros))
 
     def _without_artefacts(
         self, groups: Sequence[Signals], coded: Sequence[Coded], state: MomentsState
@@ -214,11 +217,6 @@ class ConvolutionalOnline(ConvolutionalRule):
                 c = c.replaced(rows, again)
             result.append(c)
         return result
-
-    def _penalties(self, codes: SparseCodes) -> np.ndarray:
-        """Return the penalty of each nonzero."""
-        each = torch.from_numpy(codes.value)[:, None]
-        return penalty_of(self.coder.penalty, each)
 
     def _move(self, state: MomentsState, coded: Sequence[Coded]) -> None:
         """Add codes and residuals of a batch to the moments, then minimise over the filters.
@@ -260,3 +258,22 @@ class ConvolutionalOnline(ConvolutionalRule):
             return decay_of_stream(state.n_samples, n_signals, self.forgetting, self.horizon)
         t = min(state.n_steps + 1, self.horizon or state.n_steps + 1)
         return (1 - 1 / t) ** self.forgetting
+
+
+def _penalties(penalty: Penalty | None, codes: Tensor, nonzeros: SparseCodes) -> np.ndarray:
+    """Return the penalty of each nonzero, which add up to those of the codes.
+
+    The penalty of a place, such as the norm of a group of atoms, is shared by its nonzeros.
+    """
+    if isinstance(penalty, L1 | NonNegativeL1 | ElasticNet) and not isinstance(penalty.alpha, Tensor):
+        return penalty_of(penalty, torch.from_numpy(nonzeros.value)[:, None])
+    at, place, count = np.unique(
+        np.column_stack([nonzeros.sample, nonzeros.place]), axis=0, return_inverse=True, return_counts=True
+    )
+    sample, *position = torch.from_numpy(at.T).to(codes.device)
+    # the codes of each place as those of a sample with one position
+    single = codes.detach().movedim(1, -1)[(sample, *position)].unflatten(1, (-1, *[1] * len(position)))
+    shares = (penalty_of(penalty, single) / count)[place.ravel()]
+    n_signals = len(codes)
+    total, found = penalty_of(penalty, codes), np.bincount(nonzeros.sample, shares, n_signals)
+    return shares * np.divide(total, found, out=np.zeros(n_signals), where=found > 0)[nonzeros.sample]

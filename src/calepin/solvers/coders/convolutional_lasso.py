@@ -1,6 +1,6 @@
 """Exact sparse codes of a convolutional dictionary, with a certified duality gap for each sample.
 
-    minimise over z   0.5 ||y - sum_m z_m * d_m||^2 + alpha ||z||_1      (optionally z >= 0)
+    minimise over z   0.5 ||y - sum_m z_m * d_m||^2 + alpha ||z||_1 + ridge / 2 ||z||^2   (optionally z >= 0)
 
 The sums run over the observed entries, m over the atoms, ``*`` is the convolution of
 `calepin.operators.ConvDictionary` at stride one.
@@ -8,9 +8,9 @@ The sums run over the observed entries, m over the atoms, ``*`` is the convoluti
 Codes are found by compiled coordinate descent (`calepin.solvers.kernels.conv_descent`). The weight of the
 penalty is first halved step by step, from the value at which all codes are zero, so that few coefficients
 become nonzero that are zero in the solution. Then rounds alternate between a sweep over all coefficients and
-sweeps over the nonzeros, until the duality gap is small; the dual point is the scaled residual. Large signals
-are cut into strips. The even strips are updated in parallel, because they have no patch in common, and then
-the odd strips.
+sweeps over the nonzeros, until the duality gap is small; the dual point is the scaled residual. A ridge makes
+the problem a lasso of y followed by zeros, with ``sqrt(ridge) I`` below D. Large signals are cut into strips.
+The even strips are updated in parallel, because they have no patch in common, and then the odd strips.
 
 Atoms of rank one, say, span few dimensions of many channels. The descent then sees signals and atoms in a
 basis of this span: what lies outside adds a constant to the objective.
@@ -29,7 +29,7 @@ from torch import Tensor
 from calepin.core.arguments import check_arguments, check_fields
 from calepin.core.checks import check_boolean, check_integer, check_number
 from calepin.core.threads import n_threads, run_blocks
-from calepin.penalties import L1, NonNegativeL1, Penalty
+from calepin.penalties import L1, ElasticNet, NonNegativeL1, Penalty
 from calepin.problem import Problem
 from calepin.solvers.coders.coder import Codes, GradientRule, like_input
 from calepin.solvers.coders.convolutional_terms import (
@@ -64,7 +64,7 @@ _FLOAT32_TOL = 1e-5  # smaller gaps are below the rounding errors of float32
 
 @dataclass(frozen=True)
 class ConvolutionalLassoCoder:
-    """Convolutional lasso to a certified duality gap, for Gaussian data and stride 1, on the CPU.
+    """Convolutional lasso or elastic net to a certified duality gap: Gaussian data, stride 1, on the CPU.
 
     Parameters
     ----------
@@ -76,23 +76,29 @@ class ConvolutionalLassoCoder:
         Whether codes are nonnegative.
     max_iter : int, default 200
         Largest number of rounds of coordinate descent per sample.
+    ridge : float, default 0
+        Weight of half the squared norm of a code.
     """
 
     alpha: float
     tol: float = 1e-4
     nonnegative: bool = False
     max_iter: int = 200
+    ridge: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("alpha", self.alpha, above=0)
         check_number("tol", self.tol, above=0)
         check_boolean("nonnegative", self.nonnegative)
         check_integer("max_iter", self.max_iter)
+        check_number("ridge", self.ridge, least=0)
         check_fields(self)
 
     @property
     def penalty(self) -> Penalty:
-        """The l1 norm times alpha."""
+        """The l1 norm times alpha, with a ridge the elastic net."""
+        if self.ridge > 0:
+            return ElasticNet(float(self.alpha), float(self.ridge), self.nonnegative)
         return (NonNegativeL1 if self.nonnegative else L1)(float(self.alpha))
 
     def encode(
@@ -189,6 +195,7 @@ def convolutional_encode(
     atoms: Any,
     *,
     alpha: float,
+    ridge: float = 0.0,
     nonnegative: bool = False,
     boundary: Literal["zero", "circular"] = "zero",
     mask: Any = None,
@@ -198,7 +205,7 @@ def convolutional_encode(
 ) -> Any:
     """Return the sparse codes of signals or images under a convolutional dictionary.
 
-    Minimises ``0.5 ||y - D z||^2 + alpha ||z||_1`` for each sample, D being
+    Minimises ``0.5 ||y - D z||^2 + alpha ||z||_1 + ridge / 2 ||z||^2`` for each sample, D being
     `calepin.operators.ConvDictionary` with stride one, to a duality gap that is computed for every sample.
     Results do not depend on the number of threads.
 
@@ -211,6 +218,8 @@ def convolutional_encode(
         Atoms of any norm.
     alpha : float
         Weight of the l1 norm, positive.
+    ridge : float, default 0
+        Weight of half the squared norm.
     nonnegative : bool, default False
         Whether codes are nonnegative.
     boundary : {"zero", "circular"}, default "zero"
@@ -241,7 +250,7 @@ def convolutional_encode(
     ConvergenceWarning
         The duality gap of some samples exceeds the tolerance after `max_iter` rounds.
     """
-    coder = ConvolutionalLassoCoder(alpha, tol, nonnegative, max_iter)
+    coder = ConvolutionalLassoCoder(alpha, tol, nonnegative, max_iter, ridge)
     check_arguments(convolutional_encode, locals())
     found = coder.encode(convolutional_problem(y, atoms, boundary=boundary, mask=mask))
     codes = found.values if isinstance(y, Tensor) else found.values.numpy()
@@ -277,7 +286,7 @@ class _Sample:
         self.mask = self.y[:1] if mask is None else layout.plane(mask.astype(y.dtype))
         self.residual = self.y.copy()
         self.atoms, self.coder, self.parallel = atoms, coder, parallel
-        self.alpha = y.dtype.type(coder.alpha)
+        self.alpha, self.ridge = y.dtype.type(coder.alpha), y.dtype.type(coder.ridge)
         self.strips = _strips(layout, len(atoms.rows))
         self.along_rows = layout.positions[0] > 1
         nothing = np.zeros(0, np.int32), np.zeros(0, y.dtype)
@@ -348,6 +357,7 @@ class _Sample:
                 *self._listed(k),
                 self.strips[k],
                 alpha,
+                self.ridge,
                 self.coder.nonnegative,
                 self.grid,
             )
@@ -367,6 +377,7 @@ class _Sample:
                     self.active,
                     *self._listed(k),
                     alpha,
+                    self.ridge,
                     self.coder.nonnegative,
                     self.grid,
                 )
@@ -385,15 +396,24 @@ class _Sample:
         peak = max(
             self._even_then_odd(
                 lambda k: peak_correlation(
-                    self.residual, self.atoms, self.strips[k], self.coder.nonnegative, self.grid
+                    self.residual,
+                    self.atoms,
+                    self.active,
+                    *self._listed(k),
+                    self.strips[k],
+                    self.ridge,
+                    self.coder.nonnegative,
+                    self.grid,
                 )
             )
         )
         size = np.abs(self.active.value).sum(dtype=np.float64)
-        scale = ry / rr if rr > 0 else 1.0
+        # squared residual of the lasso that has the ridge in its rows
+        whole = rr + self.coder.ridge * np.square(self.active.value, dtype=np.float64).sum()
+        scale = ry / whole if whole > 0 else 1.0
         if peak * scale > self.alpha:
             scale = float(self.alpha) / float(peak)
-        gap = 0.5 * rr + float(self.alpha) * size - scale * ry + 0.5 * scale**2 * rr
+        gap = 0.5 * whole + float(self.alpha) * size - scale * ry + 0.5 * scale**2 * whole
         return max(gap, 0.0), rr, peak
 
     def _listed(self, strip: int) -> tuple[int, int]:

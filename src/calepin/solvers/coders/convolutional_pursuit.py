@@ -2,9 +2,10 @@
 
     minimise over z   nll(offset + sum_m z_m * d_m, y)     with few nonzeros      (optionally z >= 0)
 
-for Gaussian, binomial and Poisson observations. Events are added one at a time: the atom and the position of
-largest correlation with the working observation ``y - mean(eta)`` join the support, on which all amplitudes
-are then refitted (BCOMP: Tolooshams et al., "Convolutional dictionary learning based auto-encoders for
+for Gaussian, binomial and Poisson observations, over the observed entries. Events are added one at a time:
+the atom and the position of largest correlation with the working observation ``y - mean(eta)`` join the
+support, on which all amplitudes are then refitted; correlations are relative to the norm of what is observed
+of an atom (BCOMP: Tolooshams et al., "Convolutional dictionary learning based auto-encoders for
 natural exponential-family distributions", 2020, Algorithm 2; it combines Mailhé et al., "A low complexity
 orthogonal matching pursuit for sparse signal approximation with shift-invariant dictionaries", 2009, and
 Lozano et al., "Group orthogonal matching pursuit for logistic regression", 2011).
@@ -52,6 +53,9 @@ _REFIT_ITER = 100
 @dataclass(frozen=True)
 class ConvolutionalPursuitCoder:
     """Greedy pursuit of a limited number of events (BCOMP), for all families, stride 1, on the CPU.
+
+    Missing entries count for nothing. An event is only placed where a tenth of the energy of its atom is
+    observed.
 
     Parameters
     ----------
@@ -121,6 +125,7 @@ def convolutional_pursuit(
     tol: float = 0.0,
     nonnegative: bool = True,
     boundary: Literal["zero", "circular"] = "zero",
+    mask: Any = None,
 ) -> Any:
     """Return sparse codes of signals or images of counts, found one event at a time.
 
@@ -139,11 +144,15 @@ def convolutional_pursuit(
     offset : float, array or tensor, default 0
         Known part of the linear predictor (a baseline); broadcasts against y.
     tol : float, default 0
-        Stop when no atom, scaled to unit norm, has a larger correlation with the working observation.
+        Stop when no atom, its observed part scaled to unit norm, has a larger correlation with the working
+        observation.
     nonnegative : bool, default True
         Whether codes are nonnegative.
     boundary : {"zero", "circular"}, default "zero"
         Whether atoms lie entirely inside the signal ("zero"), or the signal is periodic ("circular").
+    mask : array or tensor of bool, shape of y, optional
+        True where an entry is observed; other entries are ignored and may be NaN. Events are only placed
+        where a tenth of the energy of their atom is observed.
 
     Returns
     -------
@@ -157,7 +166,7 @@ def convolutional_pursuit(
         If the likelihood is none of the three.
     """
     coder = ConvolutionalPursuitCoder(n_nonzero, tol, nonnegative)
-    problem = _problem(y, atoms, likelihood, offset, boundary, "convolutional_pursuit")
+    problem = _problem(y, atoms, likelihood, offset, boundary, mask, "convolutional_pursuit")
     check_arguments(convolutional_pursuit, locals())
     codes = coder.encode(problem).values
     return codes if isinstance(y, Tensor) else codes.numpy()
@@ -172,6 +181,7 @@ def refit_codes(
     offset: Any = 0.0,
     nonnegative: bool = True,
     boundary: Literal["zero", "circular"] = "zero",
+    mask: Any = None,
     tol: float = 1e-6,
     max_iter: int = 100,
 ) -> Any:
@@ -186,8 +196,9 @@ def refit_codes(
     support : array or tensor of shape (n, n_components, *positions)
         Entries that may be nonzero: bool, or numbers from which the fit starts (from zero for negative
         numbers if codes are nonnegative).
-    likelihood, offset, nonnegative, boundary
-        As in `convolutional_pursuit`.
+    likelihood, offset, nonnegative, boundary, mask
+        As in `convolutional_pursuit`. Entries of which nothing is observed keep the number from which the fit
+        starts.
     tol : float, default 1e-6
         Stop when no single coefficient could lower the nll by more than ``tol**2 / 2``.
     max_iter : int, default 100
@@ -213,7 +224,8 @@ def refit_codes(
     check_arguments(refit_codes, locals())
     check_boolean("nonnegative", nonnegative)
     check_integer("max_iter", max_iter)
-    counts = _Counts(_problem(y, atoms, likelihood, offset, boundary, "refit_codes"), "refit_codes")
+    problem = _problem(y, atoms, likelihood, offset, boundary, mask, "refit_codes")
+    counts = _Counts(problem, "refit_codes")
     start = array_of("support", support)
     expected = (counts.n_samples, *counts.code_shape)
     if start.shape != expected or start.dtype.kind not in "fiub" or not np.isfinite(start).all():
@@ -255,18 +267,19 @@ class _Counts:
     def __init__(self, problem: Problem, coder: str) -> None:
         self.family = _family_of(problem.likelihood, coder)
         dictionary, mask = convolutional_terms(problem, coder)
-        if mask is not None and not bool(mask.all()):
-            raise IncompatibleError(f"{coder} needs all entries of y, got a mask; ProximalCoder takes one")
         likelihood = problem.likelihood
         trials = likelihood.trials if isinstance(likelihood, Binomial) else 1
-        values, rows, _ = check_convolutional(problem.y, dictionary.atoms, None)
+        values, rows, observed = check_convolutional(problem.y, dictionary.atoms, mask)
         others = {"offset": problem.offset, "trials": trials}
         planes = (values, *(np.broadcast_to(array_of(*one), values.shape) for one in others.items()))
         self.device, self.n_samples, self.dtype = problem.y.device, len(values), values.dtype
         self.code_shape = problem.operator.in_shape
-        self.y, self.offset, self.trials, rows = one_path(*planes, rows.astype(np.float64))
+        self.y, self.offset, self.trials, self.observed, rows = one_path(
+            *planes, observed, rows.astype(np.float64)
+        )
         self.atoms = prepare_atoms(rows)
-        self.layout = Layout(self.y.shape[1:], rows.shape[2:], dictionary.boundary)
+        masked = observed is not None
+        self.layout = Layout(self.y.shape[1:], rows.shape[2:], dictionary.boundary, masked=masked)
 
     def encode(self, function: Callable[[Planes, np.ndarray, int], None]) -> Tensor:
         """Call function(planes, code to write, sample) for every sample; return all codes."""
@@ -281,14 +294,17 @@ class _Counts:
         return torch.from_numpy(codes.reshape(self.n_samples, *self.code_shape)).to(self.device)
 
     def _planes(self, sample: int) -> Planes:
+        seen: Any = True if self.observed is None else self.observed[sample]
         y, offset, trials = (
-            self.layout.plane(x[sample].astype(np.float64)) for x in (self.y, self.offset, self.trials)
+            self.layout.plane(np.where(seen, x[sample].astype(np.float64), 0.0))
+            for x in (self.y, self.offset, self.trials)
         )
-        return Planes(y, trials, offset, *(np.zeros_like(y) for _ in range(4)))
+        weights = y if self.observed is None else self.layout.plane(seen.astype(np.float64))
+        return Planes(y, trials, weights, offset, *(np.zeros_like(y) for _ in range(4)))
 
 
 def _problem(
-    y: Any, atoms: Any, likelihood: Likelihood | None, offset: Any, boundary: str, needed_by: str
+    y: Any, atoms: Any, likelihood: Likelihood | None, offset: Any, boundary: str, mask: Any, needed_by: str
 ) -> Problem:
     """Return the problem of arrays or tensors, with its offset as a tensor."""
     if likelihood is not None:
@@ -296,7 +312,7 @@ def _problem(
     array = array_of("offset", offset)
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise ValueError(f"offset: expected finite numbers, got {offset!r}")
-    plain = convolutional_problem(y, atoms, likelihood=likelihood, boundary=boundary)
+    plain = convolutional_problem(y, atoms, likelihood=likelihood, boundary=boundary, mask=mask)
     return replace(plain, offset=torch.from_numpy(np.array(array)).to(plain.y))
 
 

@@ -157,23 +157,23 @@ def _shrunk(u, alpha, nonnegative):
 
 
 @njit(**LEAF)
-def sweep(R, W, atoms, active, start, stop, alpha, nonnegative, grid):
+def sweep(R, W, atoms, active, start, stop, alpha, ridge, nonnegative, grid):
     """Minimise over each coefficient of active[start:stop] in turn; return the largest violation."""
     worst = alpha * 0
     for e in range(start, stop):
         i, j, norm, value = active.row[e], active.col[e], active.norm[e], active.value[e]
         atom = atoms.rows[active.atom[e]]
-        new = _shrunk(correlate(R, atom, i, j, grid) + norm * value, alpha, nonnegative) / norm
+        new = _shrunk(correlate(R, atom, i, j, grid) + norm * value, alpha, nonnegative) / (norm + ridge)
         if new != value:
             change = new - value
             active.value[e] = new
-            worst = max(worst, abs(change) * norm)
+            worst = max(worst, abs(change) * (norm + ridge))
             subtract(R, W, atom, i, j, change, grid)
     return worst
 
 
 @njit(**FAST)
-def sweep_all(R, W, atoms, active, start, stop, tile, alpha, nonnegative, grid):
+def sweep_all(R, W, atoms, active, start, stop, tile, alpha, ridge, nonnegative, grid):
     """Sweep over all coefficients at the positions of a tile, of which active[start:stop] are listed.
 
     Returns the nonzero coefficients, and the largest violation of optimality.
@@ -200,10 +200,10 @@ def sweep_all(R, W, atoms, active, start, stop, tile, alpha, nonnegative, grid):
                 e += 1
                 c = found[m] if fresh else correlate(R, atoms.rows[m], i, j, grid)
                 found[m] = 0
-                new = _shrunk(c + norm * value, alpha, nonnegative) / norm
+                new = _shrunk(c + norm * value, alpha, nonnegative) / (norm + ridge)
                 if new != value:
                     subtract(R, W, atoms.rows[m], i, j, new - value, grid)
-                    worst = max(worst, abs(new - value) * norm)
+                    worst = max(worst, abs(new - value) * (norm + ridge))
                     fresh = False
                 if new != 0:
                     row[n], col[n], which[n], norms[n], values[n] = i, j, m, norm, new
@@ -223,7 +223,7 @@ def sweep_all(R, W, atoms, active, start, stop, tile, alpha, nonnegative, grid):
                 if new != 0:
                     norm = observed_norm(W, atoms.rows[m], i, j, grid) if grid.masked else atoms.norms[m]
                     worst = max(worst, abs(new))
-                    new /= norm
+                    new /= norm + ridge
                     subtract(R, W, atoms.rows[m], i, j, new, grid)
                     fresh = False
                     row[n], col[n], which[n], norms[n], values[n] = i, j, m, norm, new
@@ -232,14 +232,21 @@ def sweep_all(R, W, atoms, active, start, stop, tile, alpha, nonnegative, grid):
 
 
 @njit(**FAST)
-def peak_correlation(R, atoms, tile, nonnegative, grid):
-    """Return the largest correlation of an atom with the residual at the positions of a tile."""
+def peak_correlation(R, atoms, active, start, stop, tile, ridge, nonnegative, grid):
+    """Return the largest correlation of an atom with the residual at the positions of a tile.
+
+    From that of a listed coefficient, one of active[start:stop], ``ridge`` times its value is subtracted.
+    """
     first_row, last_row, first_col, last_col = tile
     found = np.empty(atoms.columns.shape[1], R.dtype)
     peak = found.dtype.type(0)
+    e = np.int64(start)
     for i in range(first_row, last_row):
         for j in range(first_col, last_col):
             correlate_all(R, atoms.columns, i, j, grid, found)
+            while e < stop and active.row[e] == i and active.col[e] == j:
+                found[active.atom[e]] -= ridge * active.value[e]
+                e += 1
             for m in range(found.shape[0]):
                 peak = max(peak, found[m] if nonnegative else abs(found[m]))
     return peak

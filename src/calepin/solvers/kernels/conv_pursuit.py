@@ -4,6 +4,9 @@ The fit on a support is Newton's method; each of its linear systems is solved by
 products only involve the patches of the support. If codes are nonnegative, a step ends at the first
 coefficient that reaches zero. Events whose patches do not overlap are independent in the likelihood: a new
 event changes only those that it overlaps, directly or through others, and the correlations near them.
+
+Where an entry is missing, `seen`, y, trials and eta are zero: score, curvature and every change of eta are
+zero there, and the loss is a constant.
 """
 
 from collections import namedtuple
@@ -16,8 +19,13 @@ from calepin.solvers.kernels.conv_descent import correlate, correlate_all, obser
 GAUSSIAN, BINOMIAL, POISSON = 0, 1, 2
 LARGEST = 0.5 * np.log(np.finfo(np.float64).max)  # the largest log-rate, as in `calepin.likelihoods.Poisson`
 
-Planes = namedtuple("Planes", "y trials eta score weight change product")
-"""Flat arrays of one sample: y, trials, linear predictor, its score and curvature, direction, product."""
+SEEN = 0.1
+"""Smallest fraction of the energy of an atom that is observed where an event is placed: its amplitude would
+follow the noise of few entries otherwise."""
+
+Planes = namedtuple("Planes", "y trials seen eta score weight change product")
+"""Flat arrays of one sample: y, trials, 1 where it is observed, linear predictor, its score and curvature,
+direction, product."""
 
 Support = namedtuple("Support", "row col atom value")
 """Events, one per entry."""
@@ -42,6 +50,10 @@ def _evaluate(planes, family, box, grid):
                     weight = mean
                 planes.score[q] = planes.y[q] - mean
                 planes.weight[q] = weight
+            if grid.masked:
+                for q in range(at + box[2], at + box[3]):
+                    planes.score[q] *= planes.seen[q]
+                    planes.weight[q] *= planes.seen[q]
 
 
 @njit(**LEAF)
@@ -75,7 +87,7 @@ def _direct(planes, atoms, support, chosen, direction, box, grid):
             e = chosen[t]
             subtract(
                 planes.change,
-                planes.weight,
+                planes.seen,
                 atoms.rows[support.atom[e]],
                 support.row[e],
                 support.col[e],
@@ -251,7 +263,7 @@ def add_events(planes, atoms, support, grid):
     for e in range(support.row.shape[0]):
         if support.value[e] != 0.0:
             atom = atoms.rows[support.atom[e]]
-            subtract(planes.eta, planes.weight, atom, support.row[e], support.col[e], -support.value[e], grid)
+            subtract(planes.eta, planes.seen, atom, support.row[e], support.col[e], -support.value[e], grid)
 
 
 @njit(**FAST)
@@ -271,6 +283,24 @@ def refit_clusters(planes, atoms, support, family, nonnegative, grid, tol, max_i
     return well
 
 
+@njit(**INLINED)
+def _inverse_norms(planes, atoms, rows, cols, grid):
+    """Return 1 over the norm of the observed part of each atom at each position, 0 if too little is observed.
+
+    Without missing entries there is one position for all.
+    """
+    inverse = np.zeros((rows if grid.masked else 1, cols if grid.masked else 1, atoms.norms.shape[0]))
+    for i in range(inverse.shape[0]):
+        for j in range(inverse.shape[1]):
+            for m in range(inverse.shape[2]):
+                norm = atoms.norms[m]
+                if grid.masked:
+                    norm = observed_norm(planes.seen, atoms.rows[m], i, j, grid)
+                if norm > 0.0 and norm >= SEEN * atoms.norms[m]:
+                    inverse[i, j, m] = 1.0 / np.sqrt(norm)
+    return inverse
+
+
 @njit(**LEAF)
 def _rescan(planes, atoms, inverse_norms, best, which, box, nonnegative, grid, found):
     """Find the best atom at all positions whose patch touches a box."""
@@ -278,8 +308,9 @@ def _rescan(planes, atoms, inverse_norms, best, which, box, nonnegative, grid, f
         for j in range(max(0, box[2] - grid.kernel_width + 1), min(best.shape[1], box[3])):
             correlate_all(planes.score, atoms.columns, i, j, grid, found)
             peak, at = 0.0, 0
-            for m in range(inverse_norms.shape[0]):
-                c = (found[m] if nonnegative else abs(found[m])) * inverse_norms[m]
+            row, col = (i, j) if grid.masked else (0, 0)
+            for m in range(inverse_norms.shape[2]):
+                c = (found[m] if nonnegative else abs(found[m])) * inverse_norms[row, col, m]
                 if c > peak:
                     peak, at = c, m
             best[i, j], which[i, j] = peak, at
@@ -296,10 +327,7 @@ def pursue(planes, atoms, family, n_nonzero, tol, nonnegative, rows, cols, grid,
     )
     best, which = np.zeros((rows, cols)), np.zeros((rows, cols), np.int32)
     found = np.empty(atoms.columns.shape[1])
-    inverse_norms = np.zeros(atoms.norms.shape[0])
-    for m in range(inverse_norms.shape[0]):
-        if atoms.norms[m] > 0.0:
-            inverse_norms[m] = 1.0 / np.sqrt(atoms.norms[m])
+    inverse_norms = _inverse_norms(planes, atoms, rows, cols, grid)
     whole = _whole(grid)
     _evaluate(planes, family, whole, grid)
     _rescan(planes, atoms, inverse_norms, best, which, whole, nonnegative, grid, found)
