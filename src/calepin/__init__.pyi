@@ -1,6 +1,7 @@
 from .core.errors import FileFormatError as FileFormatError
 from .core.errors import IncompatibleError as IncompatibleError
 from .datasets.noise import GaussianNoise as GaussianNoise
+from .datasets.noise import PoissonGaussianNoise as PoissonGaussianNoise
 from .datasets.noise import PoissonNoise as PoissonNoise
 from .datasets.noise import VaryingGaussianNoise as VaryingGaussianNoise
 from .estimators.convolutional import ConvolutionalDictionaryLearner as ConvolutionalDictionaryLearner

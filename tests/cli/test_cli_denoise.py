@@ -208,7 +208,12 @@ def test_what_a_model_cannot_do_is_said_in_one_line(capsys):
         ("--model", ["--method", "dictionary", "--model", "bsd-gaussian"]),
         ("--patch-size", ["--method", "network", "--patch-size", "8"]),
         ("--n-components", ["--model", "bsd-gaussian", "--n-components", "256"]),
-        ("--rule", [*PHOTONS, "--rule", "ksvd"]),
+        ("--rule", [*PHOTONS, "--rule", "ksvd", "--method", "combined"]),
+        ("--offset", [*PHOTONS[:2], "--offset", "10"]),
+        ("--peak", [*PHOTONS, "--gain", "2"]),
+        ("--gain", ["--gain", "2"]),
+        ("--gain", [*PHOTONS[:2], "--gain", "0"]),
+        ("--method", ["--method", "combined"]),
         ("--seed", ["--method", "network", "--seed", "0"]),
         ("--reference", ["--add-noise", "25", "--reference", "in.png"]),
     ],
@@ -296,7 +301,7 @@ def test_units_of_their_own_need_a_range_and_pixels_need_values(capsys):
 def test_counts_of_any_type_are_denoised_to_expected_counts(capsys, counts):
     np.save("counts.npy", counts.astype(np.int32))
     assert main(["denoise", "counts.npy", *PHOTONS, "--range", "0:4", "-o", "out.npy"]) == 0
-    result = calepin.denoise(counts, method="network", noise=calepin.PoissonNoise(4))
+    result = calepin.denoise(counts, noise=calepin.PoissonNoise(4))
     np.testing.assert_allclose(np.load("out.npy"), result.image, atol=1e-4)
 
 
@@ -329,7 +334,7 @@ def test_an_image_of_counts_is_measured_against_the_clean_one(capsys, counts):
     assert "40 x 40 gray" in out
     assert "noise of peak 4" in out
     assert main(["denoise", "counts.png", *PHOTONS, "-o", "out.png", "--atoms-image", "a.png", "-q"]) == 0
-    result = calepin.denoise(counts, method="network", noise=calepin.PoissonNoise(4))
+    result = calepin.denoise(counts, noise=calepin.PoissonNoise(4))
     expected = np.clip(result.image / 4, 0, 1)  # the peak is white where nothing is known of the clean image
     np.testing.assert_allclose(read_image("out.png").pixels, expected, atol=1e-4)
     assert read_image("a.png").pixels.std() > 0.02
@@ -364,6 +369,25 @@ def test_counts_of_any_peak_are_denoised_without_a_word(capsys, peak):
     said = json.loads(out)
     assert said["psnr"] > said["psnr_noisy"] + 3
     assert "warning" not in err
+
+
+def test_an_image_of_a_camera_keeps_its_units(capsys):
+    clean = 100 + 2.2 * 300 * crop("camera", 100)
+    noise = calepin.PoissonGaussianNoise(2.2, 100.0, 4.0)
+    noisy = calepin.datasets.add_noise(clean, noise, random_state=0).round().clip(0, 65535)
+    tifffile.imwrite("camera.tif", noisy.astype(np.uint16))
+    known = ["--gain", "2.2", "--offset", "100", "--read-noise", "4"]
+    for camera in (known, ["--gain", "estimated", "--offset", "100"]):
+        arguments = ["camera.tif", "--noise", "poisson", *camera, "-o", "out.tif"]
+        assert main(["denoise", *arguments, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["gain"] == pytest.approx(2.2, rel=0.3)
+        assert said["offset"] == pytest.approx(100)
+        found = tifffile.imread("out.tif")
+        assert found.dtype == np.uint16
+        assert np.mean((found - clean) ** 2) < 0.4 * np.mean((noisy - clean) ** 2)
+    assert main(["denoise", "camera.tif", "--noise", "poisson", *known, "-o", "out.tif"]) == 0
+    assert "noise gain 2.2, offset 100, read noise 4" in capsys.readouterr().out
 
 
 def test_counts_need_no_peak(capsys, counts):

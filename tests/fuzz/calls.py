@@ -826,6 +826,9 @@ add(
 add("datasets.add_noise", datasets.add_noise, image=IMAGE, noise=datasets.GaussianNoise(0.1), random_state=0)
 add("GaussianNoise", datasets.GaussianNoise, sigma=0.1, sigma_max=0.2)
 add("PoissonNoise", datasets.PoissonNoise, peak=4.0)
+CAMERA = datasets.PoissonGaussianNoise(2.0, -1.0, 0.5)
+add("PoissonGaussianNoise", datasets.PoissonGaussianNoise, gain=2.0, offset=3.0, read=0.5)
+add("PoissonGaussianNoise.draw", CAMERA.draw, image=IMAGE, random_state=0)
 VARYING = datasets.VaryingGaussianNoise(0.1 + 0.1 * OTHER)
 add("VaryingGaussianNoise", datasets.VaryingGaussianNoise, sigma=OTHER)
 add("VaryingGaussianNoise.level", VARYING.level, image=IMAGE)
@@ -896,6 +899,9 @@ for name, prior in {
     "GroupDenoiser": restoration.GroupDenoiser(4, 8, 1),
 }.items():
     add(f"restoration.{name}.denoise", prior.denoise, image=IMAGE, noise=datasets.GaussianNoise(0.1))
+FRAMES = np.arange(18.0)[:, None] * 9 + rng.poisson(np.arange(18)[:, None] * 9 + 1.0, (4, 18, 16))
+add("imaging.estimate_photon_transfer", imaging.estimate_photon_transfer, images=FRAMES, offset=0.5)
+add("imaging.CombinedDenoiser", imaging.CombinedDenoiser)
 add("imaging.NetworkDenoiser", imaging.NetworkDenoiser, model="bsd-gaussian", n_shifts=1)
 SETTINGS = dict(
     n_components=4,

@@ -93,7 +93,9 @@ def test_a_noise_model_that_calepin_does_not_know_reaches_the_method(noisy):
 
 @pytest.mark.parametrize("method", ["bm3d", 3, DictionaryDenoiser])
 def test_what_is_no_method_is_named(noisy, method):
-    with pytest.raises(ValueError, match="method: expected one of 'dictionary', 'network', or an object"):
+    with pytest.raises(
+        ValueError, match="method: expected one of 'dictionary', 'network', 'combined', or an object"
+    ):
         denoise(noisy, method=method)
 
 

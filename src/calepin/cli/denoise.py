@@ -1,7 +1,7 @@
 """``calepin denoise``: remove the noise of an image."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from calepin.datasets.images import Image
-    from calepin.datasets.noise import GaussianNoise, PoissonNoise
+    from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise
     from calepin.imaging.denoising import Denoiser
     from calepin.imaging.result import DenoiseResult
     from calepin.imaging.scenes import Scene
@@ -45,6 +45,10 @@ EXAMPLES = [
     (
         "calepin denoise --sample camera --noise poisson --add-noise 4 -o out.png",
         "with simulated photon counts",
+    ),
+    (
+        "calepin denoise camera.tif -o out.tif --noise poisson --gain 2.2 --offset 100 --read-noise 3.5",
+        "an image of a camera: photons and read noise",
     ),
     ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
     ("calepin denoise ct.tif -o out.tif --range=-1000:3000 --sigma 40", "in Hounsfield units"),
@@ -69,6 +73,7 @@ class Method(StrEnum):
 
     dictionary = "dictionary"
     network = "network"
+    combined = "combined"
 
 
 class Rule(StrEnum):
@@ -137,11 +142,30 @@ def denoise(
             "[default: that of --add-noise, else estimated]",
         ),
     ] = None,
+    gain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="G",
+            help="Image of a camera: units of IMAGE for each photon, or 'estimated'; with --noise poisson.",
+        ),
+    ] = None,
+    offset: Annotated[
+        float | None,
+        typer.Option(metavar="B", help="Value of IMAGE without light, with --gain. [default: 0]"),
+    ] = None,
+    read_noise: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="R",
+            help="Standard deviation without light in units of IMAGE, with --gain. [default: 0 or estimated]",
+        ),
+    ] = None,
     method: Annotated[
         Method | None,
         typer.Option(
-            help="A dictionary learned from the image, or a trained network; --model implies network. "
-            "[default: dictionary; for Poisson noise, what is better for the peak]"
+            help="A dictionary learned from the image, or a trained network, which --model implies; "
+            "combined: both, for photon counts. [default: dictionary; for photon counts combined]"
         ),
     ] = None,
     model: Annotated[
@@ -203,19 +227,30 @@ def denoise(
         raise typer.BadParameter("expected a file for the denoised image, got none", param_hint="--output")
     poisson = noise is Noise.poisson
     _check_noise(poisson, sigma, peak)
-    chosen = Method.network if method is None and model is not None else method
+    camera = _Camera.of(gain, offset, read_noise)
+    if camera is not None:
+        refuse({"--peak": peak, "--add-noise": add_noise}, "has no effect with --gain")
+        if not poisson:
+            raise typer.BadParameter("expected --noise poisson beside it", param_hint="--gain")
+    else:
+        refuse({"--offset": offset, "--read-noise": read_noise}, "goes with --gain")
     learning = {"--patch-size": patch_size, "--n-components": n_components, "--rule": rule}
+    chosen = method or _method(model, poisson and camera is None, learning)
     if chosen is Method.dictionary:
         refuse({"--model": model}, "has no effect with --method dictionary")
     elif chosen is Method.network:
         refuse(learning, "has no effect with --method network")
         if add_noise is None:
             refuse({"--seed": seed}, "has no effect with --method network and no --add-noise")
-    elif poisson:
-        refuse(learning, "goes with --method dictionary")
+    else:
+        refuse(learning | {"--model": model}, "has no effect with --method combined")
+        if not poisson or camera is not None:
+            raise typer.BadParameter("combined needs --noise poisson, without --gain", param_hint="--method")
 
     source = _read(image, sample, reference, poisson=poisson, added=add_noise is not None, text=value_range)
     added, assumed = _noise_models(poisson, add_noise, sigma, peak, _unit(source))
+    if camera is not None:
+        assumed = camera.noise(source)
     scene = _scene(source, reference, assumed, added, seed)
     for note in scene.noisy.notes:
         output.note(f"{image or sample}: {note}")
@@ -239,6 +274,60 @@ def denoise(
     if images is not None:
         name = str(sample) if image is None else image.name
         write_report(report, name, scene, result, values, images, [image, reference])
+
+
+@dataclass(frozen=True)
+class _Camera:
+    """What is known of a camera, in the units of the samples of a file."""
+
+    gain: float | None  # None: to be estimated
+    offset: float
+    read: float | None
+
+    @classmethod
+    def of(cls, gain: str | None, offset: float | None, read_noise: float | None) -> "_Camera | None":
+        """Return the camera that options describe, or None without a gain."""
+        if gain is None:
+            return None
+        try:
+            known = None if gain == "estimated" else float(gain)
+        except ValueError:
+            known = -1.0
+        if known is not None and not 0 < known < float("inf"):
+            raise typer.BadParameter(
+                f"expected a number above 0 or 'estimated', got {gain!r}", param_hint="--gain"
+            )
+        return cls(known, offset or 0.0, read_noise)
+
+    def noise(self, image: "Image") -> "PoissonGaussianNoise":
+        """Return the noise model, in the units of the pixels of an image."""
+        from calepin.datasets.noise import PoissonGaussianNoise
+        from calepin.imaging.photon_transfer import estimate_photon_transfer
+
+        unit, black = _samples(image)
+        gain, read = self.gain, self.read
+        if gain is None:
+            if image.pixels.ndim != 2:
+                raise typer.BadParameter("expected a number for a colour image", param_hint="--gain")
+            samples = unit * image.pixels.astype(float) + black
+            found = estimate_photon_transfer(samples, offset=self.offset)
+            gain, read = found.gain, found.read if read is None else read
+        return PoissonGaussianNoise(gain / unit, (self.offset - black) / unit, (read or 0.0) / unit)
+
+
+def _samples(image: "Image") -> tuple[float, float]:
+    """Return the samples of a file for a difference of 1 and for 0 in its pixels."""
+    if image.levels is not None:
+        return image.levels.unit, image.levels.black
+    return (1.0 if image.bits > 16 else 2.0**image.bits - 1), 0.0
+
+
+def _method(model: str | None, poisson: bool, learning: dict[str, Any]) -> Method:
+    """Return the method that options imply."""
+    if model is not None:
+        return Method.network
+    of_dictionary = any(value is not None for value in learning.values())
+    return Method.combined if poisson and not of_dictionary else Method.dictionary
 
 
 def _check_noise(poisson: bool, sigma: str | None, peak: float | None) -> None:
@@ -310,8 +399,8 @@ def _unit(image: "Image") -> float:
 def _scene(
     source: "Image",
     reference: Path | None,
-    assumed: "GaussianNoise | PoissonNoise | None",
-    added: "GaussianNoise | PoissonNoise | None",
+    assumed: "GaussianNoise | PoissonNoise | PoissonGaussianNoise | None",
+    added: "GaussianNoise | PoissonNoise | PoissonGaussianNoise | None",
     seed: int | None,
 ) -> "Scene":
     from calepin.datasets.images import read_image
@@ -330,16 +419,17 @@ def _denoiser(
     method: Method | None,
     model: str | None,
     settings: dict[str, Any],
-    noise: "GaussianNoise | PoissonNoise | None",
-) -> "Denoiser | None":
-    """Return the denoiser, or None for the default for counts."""
+    noise: "GaussianNoise | PoissonNoise | PoissonGaussianNoise | None",
+) -> "Denoiser":
+    """Return the denoiser."""
     from calepin.datasets.noise import PoissonNoise
+    from calepin.imaging.by_both import CombinedDenoiser
     from calepin.imaging.by_dictionary import DictionaryDenoiser
     from calepin.imaging.by_network import NetworkDenoiser
 
     counts = isinstance(noise, PoissonNoise)
-    if method is None and counts:
-        return None
+    if method is Method.combined:
+        return CombinedDenoiser()
     if method is not Method.network:
         return DictionaryDenoiser(**settings)
     if counts and model is None:
@@ -350,8 +440,8 @@ def _denoiser(
 def _run(
     output: Output,
     scene: "Scene",
-    denoiser: "Denoiser | None",
-    noise: "GaussianNoise | PoissonNoise | None",
+    denoiser: "Denoiser",
+    noise: "GaussianNoise | PoissonNoise | PoissonGaussianNoise | None",
     seed: int | None,
 ) -> "DenoiseResult":
     from calepin.core.progress import progress_bar
@@ -434,9 +524,12 @@ def _show(
     height, width = scene.noisy.pixels.shape[:2]
     colour = "colour" if scene.noisy.pixels.ndim == 3 else "gray"
     unit, levels = _unit(scene.noisy), scene.noisy.levels
+    camera = _camera_values(scene, result)
     scale = f"of {RANGE}" if levels is None else f"in the range {levels.black:g} to {levels.white:g}"
     if sigma is not None:
         level = f"sigma {sigma * unit:.4g} {scale}"
+    elif camera:
+        level = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in camera.items())
     else:
         level = "of counts" if peak is None else f"of peak {peak:g}"
     output.line(f"{width} x {height} {colour}, {scene.noisy.bits} bits, noise {level}")
@@ -449,6 +542,7 @@ def _show(
         "sigma": None if sigma is None else sigma * unit,
         "range": None if levels is None else [levels.black, levels.white],
         "peak": peak,
+        **camera,
         "psnr_noisy": noisy.psnr,
         "psnr": denoised.psnr,
         "ssim_noisy": noisy.ssim,
@@ -459,3 +553,15 @@ def _show(
     }
     output.result(values)
     return values
+
+
+def _camera_values(scene: "Scene", result: "DenoiseResult") -> dict[str, float]:
+    """Return gain, offset and read noise of a camera in the units of the samples, nothing for other noise."""
+    from calepin.datasets.noise import PoissonGaussianNoise
+
+    noise = result.noise
+    if not isinstance(noise, PoissonGaussianNoise):
+        return {}
+    unit, black = _samples(scene.noisy)
+    values = {"gain": noise.gain, "offset": noise.offset + black / unit, "read_noise": noise.read}
+    return {name: float(f"{unit * value:.6g}") for name, value in values.items()}

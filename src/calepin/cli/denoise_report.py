@@ -82,9 +82,12 @@ def _learning_sections(scene: "Scene", result: "DenoiseResult") -> list["Section
 
 def _planes(scene: "Scene", result: "DenoiseResult") -> "NDArray[np.float32]":
     """Return the planes that were coded, in units of the noise."""
-    from calepin.imaging.counts import stabilised
+    from calepin.datasets.noise import PoissonGaussianNoise, PoissonNoise
+    from calepin.imaging.counts import photons_of
     from calepin.imaging.result import to_planes
+    from calepin.imaging.stabilisation import Stabiliser
 
-    if result.sigma is None:  # photon counts
-        return to_planes(stabilised(scene.observed), 1.0)
+    if isinstance(result.noise, PoissonNoise | PoissonGaussianNoise):
+        photons, read = photons_of(scene.observed, result.noise)
+        return to_planes(Stabiliser(read=read).apply(photons), 1.0)
     return to_planes(scene.observed, result.sigma)

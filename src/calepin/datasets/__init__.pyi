@@ -7,6 +7,7 @@ from .images import read_image as read_image
 from .images import write_image as write_image
 from .noise import GaussianNoise as GaussianNoise
 from .noise import Noise as Noise
+from .noise import PoissonGaussianNoise as PoissonGaussianNoise
 from .noise import PoissonNoise as PoissonNoise
 from .noise import VaryingGaussianNoise as VaryingGaussianNoise
 from .noise import add_noise as add_noise

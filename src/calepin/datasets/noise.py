@@ -3,10 +3,11 @@
     GaussianNoise          y = x + n,  n ~ N(0, sigma^2 I)
     VaryingGaussianNoise   y = x + n,  n ~ N(0, diag(sigma^2))
     PoissonNoise           y ~ Poisson(x / q),  q = max(x) / peak for each sample
+    PoissonGaussianNoise   y = g p + b + n,  p ~ Poisson((x - b) / g),  n ~ N(0, r^2 I)
 
-The first and the last are models for training, too: they can be called on batches of tensors. `add_noise`
-adds noise to one image with a seed, for benchmarks. Denoisers take the same objects as their assumption about
-the noise.
+`GaussianNoise` and `PoissonNoise` are models for training, too: they can be called on batches of tensors.
+`add_noise` adds noise to one image with a seed, for benchmarks. Denoisers take the same objects as their
+assumption about the noise.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,14 @@ from calepin.core.arguments import check_arguments, check_fields, takes_tensors
 from calepin.core.checks import check_array, check_number, pixels_of
 from calepin.core.random import RandomState, numpy_generator, randn
 
-__all__ = ["GaussianNoise", "Noise", "PoissonNoise", "VaryingGaussianNoise", "add_noise"]
+__all__ = [
+    "GaussianNoise",
+    "Noise",
+    "PoissonGaussianNoise",
+    "PoissonNoise",
+    "VaryingGaussianNoise",
+    "add_noise",
+]
 
 
 class Noise(Protocol):
@@ -165,9 +173,55 @@ class PoissonNoise:
         return float(self.scale(torch.from_numpy(check_array("image", image))[None]))
 
 
+@dataclass(frozen=True)
+class PoissonGaussianNoise:
+    """Noise of cameras (CCD, sCMOS): photons are counted, amplified, and read with Gaussian noise.
+
+    ``y = gain * Poisson((x - offset) / gain) + offset + N(0, read^2)``, where x is the clean image in the
+    units of the file.
+
+    Parameters
+    ----------
+    gain : float, default 1
+        Units of the image for each photon (each electron that was detected), above 0.
+    offset : float, default 0
+        Value of a pixel without light.
+    read : float, default 0
+        Standard deviation of a pixel without light, in the units of the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calepin.datasets import PoissonGaussianNoise, add_noise
+    >>> noise = PoissonGaussianNoise(gain=2.0, offset=100.0, read=3.0)
+    >>> y = add_noise(np.full((300, 300), 180.0), noise)
+    >>> round(float(y.mean())), round(float(y.var()))  # 2 * (180 - 100) + 3^2
+    (180, 169)
+    """
+
+    gain: float = 1.0
+    offset: float = 0.0
+    read: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("gain", self.gain, above=0)
+        check_number("offset", self.offset)
+        check_number("read", self.read, least=0)
+        check_fields(self)
+
+    def draw(self, image: NDArray, random_state: RandomState) -> NDArray[np.float64]:
+        """Return one noisy image, neither rounded nor clipped."""
+        clean = check_array("image", image)
+        if not np.all(clean >= self.offset):
+            raise ValueError(f"image: expected entries of at least the offset, {self.offset:g}, and no NaN")
+        generator = numpy_generator(random_state)
+        photons = generator.poisson((np.asarray(clean, np.float64) - self.offset) / self.gain)
+        return self.gain * photons + self.offset + self.read * generator.standard_normal(clean.shape)
+
+
 def add_noise(
     image: NDArray,
-    noise: GaussianNoise | PoissonNoise | VaryingGaussianNoise,
+    noise: GaussianNoise | PoissonNoise | VaryingGaussianNoise | PoissonGaussianNoise,
     *,
     random_state: RandomState = 0,
 ) -> NDArray[np.float64]:
@@ -182,7 +236,7 @@ def add_noise(
     ----------
     image : array of any shape
         The clean image. It is one sample: the peak of Poisson noise is over all channels.
-    noise : GaussianNoise, PoissonNoise or VaryingGaussianNoise
+    noise : GaussianNoise, PoissonNoise, VaryingGaussianNoise or PoissonGaussianNoise
         The noise model.
     random_state : int, Generator, RandomState or None, default=0
         Seed of the noise.
@@ -195,7 +249,8 @@ def add_noise(
     Raises
     ------
     ValueError
-        If the noise is Poisson and the image has negative or NaN entries, or if entries are masked.
+        If the noise is Poisson and the image has negative or NaN entries, or entries below the offset, or if
+        entries are masked.
 
     Examples
     --------

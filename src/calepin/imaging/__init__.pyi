@@ -1,3 +1,4 @@
+from .by_both import CombinedDenoiser as CombinedDenoiser
 from .by_dictionary import DictionaryDenoiser as DictionaryDenoiser
 from .by_network import NETWORKS as NETWORKS
 from .by_network import NetworkDenoiser as NetworkDenoiser
@@ -7,6 +8,7 @@ from .denoising import denoise as denoise
 from .inpainting import inpaint as inpaint
 from .noise_level import estimate_noise as estimate_noise
 from .patches import random_patches as random_patches
+from .photon_transfer import estimate_photon_transfer as estimate_photon_transfer
 from .result import DenoiseResult as DenoiseResult
 from .training import DenoiserSettings as DenoiserSettings
 from .training import new_denoiser as new_denoiser

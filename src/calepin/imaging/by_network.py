@@ -53,6 +53,10 @@ TILE = 768  # side of the squares that are denoised one by one, to bound the mem
 MARGIN = 64  # pixels around a tile that are denoised with it and dropped: edge effects reach less far
 
 
+Shift = tuple[int, ...]
+Report = Callable[[float], object]
+
+
 def load_network(model: str | os.PathLike) -> UnfoldedAutoencoder:
     """Return a shipped network, by name, or one from a file, ``PATH.safetensors``."""
     if str(model) in NETWORKS:
@@ -166,6 +170,16 @@ class NetworkDenoiser:
             return _by_dictionary(reason, image, noise, random_state, callback)
         return DenoiseResult(denoised, noise, _unit_atoms(network))
 
+    def expected_counts(self, counts: NDArray, peak: float, report: Report) -> NDArray[np.float64] | None:
+        """Return the expected counts (h, w) or (h, w, 3) by the network for a peak; None if it does not fit.
+
+        `report` is called with the finished fraction.
+        """
+        network = self.network(PoissonNoise(peak))
+        _check_network(network, Poisson)
+        check_size(counts, network.kernel)
+        return _from_counts(network, counts, _spread(network.all_shifts(), self.n_shifts), report, True)
+
     def network(self, noise: object) -> UnfoldedAutoencoder:
         """Return the network: the given one, loaded from its file, or the shipped one for a noise model."""
         if isinstance(self.model, UnfoldedAutoencoder):
@@ -219,10 +233,6 @@ def _by_dictionary(
         return DenoiseResult(image.astype(np.result_type(image, np.float32)), noise)
     warnings.warn(f'{reason}: it is denoised by the dictionary instead, method="dictionary"', stacklevel=4)
     return DictionaryDenoiser().denoise(image, noise, random_state=random_state, callback=callback)
-
-
-Shift = tuple[int, ...]
-Report = Callable[[float], object]
 
 
 def _from_counts(

@@ -1,28 +1,17 @@
-"""Photon counts as an image with Gaussian noise, and back.
-
-For counts y ~ Poisson(x), the values of
-
-    f(y) = 2 sqrt(y + 3/8)
-
-have a standard deviation near 1 for means of about 3 and more (Anscombe 1948). A denoiser of Gaussian noise
-estimates D = E[f(y) | x]; the exact unbiased inverse is the x of this D. The algebraic inverse
-(D / 2)^2 - 3/8 is too small, because f is concave. Source: Makitalo and Foi (2011), Optimal inversion of the
-Anscombe transformation in low-count Poisson image denoising.
-"""
-
-from functools import cache
+"""Photon counts: what an image of them is, its brightest pixels, and what no noise explains."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.interpolate import PchipInterpolator
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import rank_filter, uniform_filter
 
-__all__ = ["check_counts", "estimate_peak", "inverse_anscombe", "stabilised", "with_unexplained"]
+from calepin.datasets.noise import PoissonGaussianNoise, PoissonNoise
 
-_TABULATED = 400.0  # largest tabulated mean: from here on the asymptotic inverse is exact to 1e-7
+__all__ = ["check_counts", "estimate_peak", "in_units", "isolated", "photons_of", "with_unexplained"]
+
 _UNEXPLAINED = 1e-3  # probability that noise alone changes a pixel of an image
-_STEP = 0.02  # of the square root of the mean, between entries of the table
+_NEIGHBOURS = np.ones((3, 3), bool)
+_NEIGHBOURS[1, 1] = False
 
 
 def check_counts(image: NDArray) -> None:
@@ -40,17 +29,37 @@ def estimate_peak(counts: NDArray) -> float:
     return float(np.quantile(means, 0.99))
 
 
-def stabilised(counts: NDArray) -> NDArray[np.float64]:
-    """Return 2 sqrt(y + 3/8), whose noise has a standard deviation near 1."""
-    return 2 * np.sqrt(counts.astype(np.float64) + 3 / 8)
+def photons_of(image: NDArray, noise: PoissonNoise | PoissonGaussianNoise) -> tuple[NDArray, float]:
+    """Return the photons of an image, and the standard deviation of their read noise."""
+    if isinstance(noise, PoissonNoise):
+        check_counts(image)
+        return image, 0.0
+    if noise.offset == 0 and noise.read == 0 and (image < 0).any():
+        raise ValueError(
+            f"image: expected no negative values without an offset and read noise, got {np.min(image):g}"
+        )
+    return (image.astype(np.float64) - noise.offset) / noise.gain, noise.read / noise.gain
 
 
-def inverse_anscombe(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the means x >= 0 with E[2 sqrt(Poisson(x) + 3/8)] = D for the values D, 0 for smaller ones."""
-    values = np.asarray(values, dtype=np.float64)
-    table = _means()
-    asymptotic = np.square(values) / 4 - 1 / 8
-    return np.where(values < table.x[-1], table(np.clip(values, table.x[0], table.x[-1])), asymptotic)
+def in_units(photons: NDArray, noise: PoissonNoise | PoissonGaussianNoise) -> NDArray:
+    """Return expected photons in the units of the image."""
+    return photons if isinstance(noise, PoissonNoise) else noise.gain * photons + noise.offset
+
+
+def isolated(counts: NDArray) -> NDArray[np.bool_]:
+    """Return where single pixels are bright beyond what their neighbours explain.
+
+    Sums of blocks of pixels would spread the photons of points of light. A count is isolated if one as large
+    has a probability of less than 0.001 in a whole image of this size, its mean being that of the two
+    largest neighbours (a line has two) or, if this is more, of the 9x9 pixels around it.
+    """
+    planes = np.atleast_3d(np.asarray(counts, np.float64))
+    size = (9, 9, 1)
+    around = (81 * uniform_filter(planes, size) - planes) / 80
+    two = [rank_filter(planes, rank, footprint=_NEIGHBOURS[..., None]) for rank in (-1, -2)]
+    expected = np.maximum(np.maximum(around, 0), sum(two) / 2)
+    tail = stats.poisson.sf(planes - 1, expected)
+    return (tail < _UNEXPLAINED / planes.size).reshape(np.shape(counts))
 
 
 def with_unexplained(mean: NDArray[np.float64], counts: NDArray) -> NDArray[np.float64]:
@@ -66,11 +75,3 @@ def with_unexplained(mean: NDArray[np.float64], counts: NDArray) -> NDArray[np.f
     found = mean.copy()
     found[far] = np.where(tail < _UNEXPLAINED / counts.size, y, expected)
     return found
-
-
-@cache
-def _means() -> PchipInterpolator:
-    """Return the means x as a monotone function of D = E[2 sqrt(Poisson(x) + 3/8)]."""
-    means = np.square(np.arange(0, np.sqrt(_TABULATED) + _STEP, _STEP))
-    counts = np.arange(int(_TABULATED + 12 * np.sqrt(_TABULATED)))
-    return PchipInterpolator(stats.poisson.pmf(counts, means[:, None]) @ stabilised(counts), means)

@@ -6,16 +6,24 @@ from typing import Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from calepin.core.random import RandomState
-from calepin.datasets.noise import GaussianNoise, Noise, PoissonNoise, VaryingGaussianNoise
+from calepin.datasets.noise import (
+    GaussianNoise,
+    Noise,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    VaryingGaussianNoise,
+)
+from calepin.imaging.by_both import CombinedDenoiser
 from calepin.imaging.by_dictionary import DictionaryDenoiser
-from calepin.imaging.by_network import NetworkDenoiser, suits_network
-from calepin.imaging.counts import estimate_peak
+from calepin.imaging.by_network import NetworkDenoiser
 from calepin.imaging.noise_level import estimate_noise
 from calepin.imaging.result import DenoiseResult, check_image
 
 __all__ = ["METHODS", "Denoiser", "denoise"]
 
-METHODS = {"dictionary": DictionaryDenoiser, "network": NetworkDenoiser}
+AnyNoise = Noise | VaryingGaussianNoise | PoissonGaussianNoise
+
+METHODS = {"dictionary": DictionaryDenoiser, "network": NetworkDenoiser, "combined": CombinedDenoiser}
 """Names of the methods, each with the defaults of its class."""
 
 
@@ -26,7 +34,7 @@ class Denoiser(Protocol):
     def denoise(
         self,
         image: NDArray,
-        noise: Noise | VaryingGaussianNoise,
+        noise: AnyNoise,
         *,
         random_state: RandomState,
         callback: Callable[[str, float], object] | None,
@@ -52,7 +60,7 @@ def denoise(
     image: NDArray,
     *,
     method: str | Denoiser | None = None,
-    noise: Noise | VaryingGaussianNoise | None = None,
+    noise: AnyNoise | None = None,
     random_state: RandomState = 0,
     callback: Callable[[str, float], object] | None = None,
 ) -> DenoiseResult:
@@ -63,16 +71,16 @@ def denoise(
     image : array (h, w) or (h, w, 3)
         Noisy image, gray or colour: floating-point numbers of any range for Gaussian noise, counts for
         Poisson noise.
-    method : {"dictionary", "network"} or Denoiser, optional
+    method : {"dictionary", "network", "combined"} or Denoiser, optional
         "dictionary": a dictionary learned from the patches of the image. "network": a network trained on
-        other images. These are `calepin.imaging.DictionaryDenoiser` and `calepin.imaging.NetworkDenoiser`
-        with their defaults; any object with the same method `denoise` is accepted. Default: "dictionary",
-        but "network" for counts with a peak from 0.25 to 5 photons, for which it is better.
-    noise : GaussianNoise, VaryingGaussianNoise, PoissonNoise or another noise model, optional
+        other images. "combined": both, for photon counts. These are `calepin.imaging.DictionaryDenoiser`,
+        `NetworkDenoiser` and `CombinedDenoiser` with their defaults; any object with the same method
+        `denoise` is accepted. Default: "combined" for `PoissonNoise`, otherwise "dictionary".
+    noise : GaussianNoise, VaryingGaussianNoise, PoissonNoise, PoissonGaussianNoise or another model, optional
         The noise model: ``GaussianNoise(sigma)`` with the standard deviation in the units of the image,
-        ``VaryingGaussianNoise(sigma)`` with that of each pixel, or ``PoissonNoise()`` for counts;
-        ``PoissonNoise(peak)`` if the expected count of the brightest pixel is known,
-        else it is estimated. Default: Gaussian noise with the level estimated by
+        ``VaryingGaussianNoise(sigma)`` with that of each pixel, ``PoissonNoise()`` for counts, or
+        ``PoissonGaussianNoise(gain, offset, read)`` for cameras, whose numbers
+        `calepin.imaging.estimate_photon_transfer` finds. Default: Gaussian noise with the level estimated by
         `calepin.imaging.estimate_noise`. With level 0 the image is returned unchanged.
     random_state : int, Generator, RandomState or None, default=0
         Seed of everything random.
@@ -111,7 +119,9 @@ def denoise(
     >>> bool(np.mean((result.image - 4 * clean) ** 2) < 0.2 * np.mean((counts - 4 * clean) ** 2))
     True
     """
-    denoiser = None if method is None else _instance(method)
+    if method is None:
+        method = "combined" if isinstance(noise, PoissonNoise) else "dictionary"
+    denoiser = _instance(method)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a function or None, got {callback!r:.60}")
     image = check_image(
@@ -119,16 +129,7 @@ def denoise(
     )
     if noise is None:
         noise = GaussianNoise(estimate_noise(image))
-    if denoiser is None:
-        denoiser = _instance(_best_method(image, noise))
     return denoiser.denoise(image, noise, random_state=random_state, callback=callback)
-
-
-def _best_method(image: NDArray, noise: Noise | VaryingGaussianNoise) -> str:
-    if not isinstance(noise, PoissonNoise):
-        return "dictionary"
-    peak = estimate_peak(image) if noise.peak is None else noise.peak
-    return "network" if suits_network(peak) else "dictionary"
 
 
 def _instance(method: str | Denoiser) -> Denoiser:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from calepin.core.random import RandomState
 from calepin.datasets.images import Image
-from calepin.datasets.noise import GaussianNoise, PoissonNoise, add_noise
+from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise, add_noise
 
 __all__ = ["Scene", "noisy_scene", "observed_scene"]
 
@@ -55,7 +55,10 @@ def noisy_scene(clean: Image, noise: GaussianNoise | PoissonNoise, *, random_sta
 
 
 def observed_scene(
-    image: Image, noise: GaussianNoise | PoissonNoise | None = None, *, reference: Image | None = None
+    image: Image,
+    noise: GaussianNoise | PoissonNoise | PoissonGaussianNoise | None = None,
+    *,
+    reference: Image | None = None,
 ) -> Scene:
     """Return the scene of an image that is already noisy.
 

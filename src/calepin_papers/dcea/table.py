@@ -9,7 +9,7 @@ Values that begin with ``quoted_`` are the paper's figures: SPDA, BM3D with VST,
 and DCEA tied and untied. They were not computed again. The photons do not depend on the seed of a run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calepin.datasets import PoissonNoise
+from calepin.datasets import GaussianNoise, PoissonNoise
 from calepin.experiments import Claim, Experiment, Findings, Run
 from calepin.imaging import DictionaryDenoiser, NetworkDenoiser, denoise
 from calepin.metrics import psnr
@@ -27,7 +27,7 @@ from calepin.report import save_figure, sheet
 from calepin_papers._common import spread
 from calepin_papers.dcea.photons import IMAGES, QUOTED, clean_images, draw_counts
 
-__all__ = ["DCEA_TABLE", "Settings", "stabilised_bm3d"]
+__all__ = ["DCEA_TABLE", "Settings", "bm3d", "stabilised"]
 
 KINDS = ("tied", "untied")
 
@@ -113,24 +113,32 @@ def _estimates(clean: NDArray[np.float64], peak: int, index: int, run: Run) -> d
         with torch.no_grad():
             method = NetworkDenoiser(network, fallback=False)
             found[kind] = unit * denoise(counts, method=method, noise=noise).image
-    found["vst_dictionary"] = unit * denoise(counts, method=DictionaryDenoiser(), noise=noise).image
+    found["vst_dictionary"] = unit * stabilised(counts, _dictionary)
     if find_spec("bm3d") is not None:
-        found["vst_bm3d"] = unit * stabilised_bm3d(counts)
+        found["vst_bm3d"] = unit * stabilised(counts, bm3d)
     return found
 
 
-def stabilised_bm3d(counts: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the expected counts: bm3d of 2 sqrt(y + 3/8), which it gets in [0, 1], and the unbiased inverse.
+def stabilised(counts: NDArray, denoise: Callable[[NDArray], NDArray]) -> NDArray[np.float64]:
+    """Return the expected counts: 2 sqrt(y + 3/8), denoised with noise of level 1, and the unbiased inverse.
 
     The inverse is the closed form of Makitalo and Foi, "A closed-form approximation of the exact unbiased
     inverse of the Anscombe variance-stabilizing transformation", 2011. Values below that of no counts are 0.
     """
-    values = 2 * np.sqrt(counts + 3 / 8)
-    low, high = values.min(), values.max()
-    denoised = import_module("bm3d").bm3d((values - low) / (high - low), 1 / (high - low))
-    d = np.maximum(low + (high - low) * np.asarray(denoised, np.float64), 2 * np.sqrt(3 / 8))
+    values = np.asarray(denoise(2 * np.sqrt(counts + 3 / 8)), np.float64)
+    d = np.maximum(values, 2 * np.sqrt(3 / 8))
     root = np.sqrt(3 / 2)
     return np.maximum(d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 1 / 8, 0)
+
+
+def bm3d(values: NDArray) -> NDArray:
+    """Return values without noise of level 1, by the package ``bm3d``, which gets them in [0, 1]."""
+    low, high = values.min(), values.max()
+    return low + (high - low) * import_module("bm3d").bm3d((values - low) / (high - low), 1 / (high - low))
+
+
+def _dictionary(values: NDArray) -> NDArray:
+    return DictionaryDenoiser().denoise(values, GaussianNoise(1.0)).image
 
 
 def _draw(peak: int, images: list[dict[str, NDArray]], run: Run) -> str:

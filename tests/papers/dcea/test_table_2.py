@@ -84,7 +84,7 @@ def test_bm3d_gets_an_image_in_0_to_1_with_its_noise_and_the_inverse_is_unbiased
         return np.full_like(image, image.mean())
 
     monkeypatch.setattr(table, "import_module", lambda name: SimpleNamespace(bm3d=denoiser))
-    estimate = table.stabilised_bm3d(counts)
+    estimate = table.stabilised(counts, table.bm3d)
     assert (seen["low"], seen["high"]) == (0, 1)
     assert seen["sigma"] == pytest.approx(seen["noise"], rel=0.1)
     np.testing.assert_allclose(estimate, mean, rtol=0.02)
