@@ -84,3 +84,10 @@ def test_seconds_read_as_milliseconds_are_named():
         bin_trials(in_trials, window=(0, 0.4))
     with pytest.warns(UserWarning, match="look like seconds read as milliseconds"):
         bin_spikes(rng.uniform(0, 9e-3, 40), bin_width=1e-3)
+
+
+def test_what_is_no_list_of_trials_or_no_name_is_refused():
+    with pytest.raises(ValueError, match="times: expected an array of times for each trial, got None"):
+        bin_trials(None)
+    with pytest.raises(ValueError, match="unit: expected a name or None, got 7"):
+        SpikeTrains(np.ones((2, 50)), unit=7)

@@ -188,3 +188,11 @@ def test_bad_input_is_one_line():
         fit_population(counts, basis=BASIS, max_iter=1)
     with pytest.raises(ValueError, match="counts: expected at least 4 trials, one a fold, got 3"):
         select_population_alpha(counts, [1.0], basis=BASIS, n_folds=4)
+
+
+def test_infinite_counts_have_no_likelihood():
+    counts = np.random.default_rng(0).poisson(0.5, (2, 200)).astype(float)
+    fitted = fit_population(counts)
+    counts[0, 3] = np.inf
+    with pytest.raises(ValueError, match="counts: expected finite numbers"):
+        fitted.score(counts)

@@ -96,6 +96,8 @@ class PopulationGLM:
         counts = _numbers_of(counts)
         if np.isnan(counts).all():
             raise ValueError("counts: expected observed bins, got none")
+        if counts.dtype.kind == "f" and np.isinf(counts).any():
+            raise ValueError("counts: expected finite numbers, NaN where a bin was not observed")
         design, _ = _design(counts, self.basis, covariates, None)
         self._check_fits(design)
         return design.log_likelihood(self._weights, self.likelihood, self.shapes)

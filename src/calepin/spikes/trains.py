@@ -59,6 +59,9 @@ class SpikeTrains:
             raise ValueError(f"counts: expected shape (n_trials, n_bins), got {shape}")
         check_number("bin_width", self.bin_width, above=0, optional=True)
         check_number("t0", self.t0)
+        for name in ("cue", "unit"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ValueError(f"{name}: expected a name or None, got {getattr(self, name)!r:.60}")
         check_length("stimulus", self.stimulus, shape[1], "bins")
         for name in ("trials", "cue_times"):
             check_length(name, getattr(self, name), shape[0], "trials")

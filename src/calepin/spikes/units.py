@@ -57,6 +57,11 @@ def analyse_units(
     check_integer("n_jobs", n_jobs)
     if not units:
         raise ValueError("units: expected at least one, got none")
+    for name, trains in units.items():
+        if not isinstance(trains, SpikeTrains):
+            raise ValueError(f"units: expected SpikeTrains for {name!r}, got {trains!r:.60}")
+    if not callable(analyse) or isinstance(analyse, type):
+        raise TypeError(f"analyse: expected a function of SpikeTrains, got {analyse!r:.60}")
     results = []
     for result in _each(units, analyse, min(n_jobs, len(units))):
         results.append(result)
