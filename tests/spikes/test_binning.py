@@ -87,7 +87,7 @@ def test_seconds_read_as_milliseconds_are_named():
 
 
 def test_what_is_no_list_of_trials_or_no_name_is_refused():
-    with pytest.raises(ValueError, match="times: expected an array of times for each trial, got None"):
+    with pytest.raises(TypeError, match="times: expected a sequence"):
         bin_trials(None)
     with pytest.raises(ValueError, match="unit: expected a name or None, got 7"):
         SpikeTrains(np.ones((2, 50)), unit=7)

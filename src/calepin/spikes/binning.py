@@ -5,7 +5,7 @@ in the mask of the result. Trials without any observed bin are left out.
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -151,8 +151,6 @@ def bin_trials(
     """
     check_arguments(bin_trials, locals())
     check_number("bin_width", bin_width, above=0)
-    if not isinstance(times, Iterable):
-        raise ValueError(f"times: expected an array of times for each trial, got {times!r:.60}")
     trials = [np.sort(check_array("times", one, ndim=1, empty=True)) for one in times]
     if not any(map(len, trials)):
         raise ValueError(f"times: expected at least one spike, got none in {len(trials)} trials")
