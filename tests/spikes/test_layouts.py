@@ -213,9 +213,7 @@ def test_every_command_of_the_guide_finds_the_event(tmp_path, monkeypatch, capsy
     assert said["bin_width"] == width
     assert said["onset_times"] == (width and pytest.approx([width * said["onsets"][0]]))
     recorded = "cues.txt" in commands()[name] or "--align" in commands()[name]
-    assert said["event_times"] == (
-        pytest.approx(CUES[:, None] + said["onset_times"]) if recorded else None
-    )
+    assert said["event_times"] == (pytest.approx(CUES[:, None] + said["onset_times"]) if recorded else None)
 
 
 def test_all_units_are_read_by_name(tmp_path):

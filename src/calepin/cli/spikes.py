@@ -506,7 +506,7 @@ def _show(output: Output, session: "SpikeSession") -> None:
         f"{len(model.history)} bins of history, filter of {len(model.filter)} bins, "
         f"baseline {model.baseline:.3f}"
     )
-    if data.bin_width is not None:
+    if data.bin_width is not None and len(model.onsets):
         onsets = ", ".join(f"{onset:.3f}" for onset in data.seconds(model.onsets))
         output.line(f"onsets in seconds after {data.cue or 'time zero of the trials'}: {onsets}")
     formats = ("", "d", ".1f", ".1f", ".3f", ".4f", ".4f")

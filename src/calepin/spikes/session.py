@@ -17,7 +17,17 @@ from calepin.core.checks import check_integer, is_integer
 from calepin.core.random import RandomState, numpy_generator
 from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes.bands import EventBands, event_bands
-from calepin.spikes.events import ALPHA, CODER, N_ROUNDS, Coder, EventModel, fit_event_model, link
+from calepin.spikes.events import (
+    ALPHA,
+    CODER,
+    N_ROUNDS,
+    Coder,
+    EventModel,
+    NoEventsError,
+    fit_event_model,
+    link,
+    without_events,
+)
 from calepin.spikes.goodness import bits_per_spike, log_likelihood, trial_log_likelihoods
 from calepin.spikes.history import ORDERS, SpikeGLM, fit_spike_glm, select_order
 from calepin.spikes.rescaling import KSTest, ks_test
@@ -90,7 +100,7 @@ class SpikeSession:
     likelihood
         `Binomial` for at most one spike in a bin, or `Poisson`.
     model
-        The event model: onsets, amplitudes, filter, baseline and history.
+        The event model: onsets, amplitudes, filter, baseline and history. No onsets if no event was found.
     glm
         Regression on the velocity of the stimulus, if there is one, and on history.
     fits
@@ -98,7 +108,7 @@ class SpikeSession:
     gain
         What the events add to history alone.
     bands
-        Confidence bands of filter and amplitudes; None with a single training trial.
+        Confidence bands of filter and amplitudes; None with a single training trial, or without events.
     """
 
     data: SpikeTrains
@@ -120,6 +130,8 @@ class SpikeSession:
     def verdict(self) -> str:
         """In one line, whether there are events, and by which figures."""
         bits, gain = self.fits["events"].bits_per_spike, self.gain
+        if not len(self.model.onsets):
+            return f"no events: none was found in {self.n_train} training trials"
         if gain.low is None:
             return f"not tested, no trial is held out: {bits:+.3f} bits a spike on the training trials"
         if bits <= 0:
@@ -307,26 +319,32 @@ def analyse_spikes(
         )
         # without an event there is no model: one is fitted, and the verdict is that of the test
         choice = replace(choice, n_events=max(1, choice.n_events))
-    model = fit_event_model(
-        learned.counts,
-        _start(velocity, choice.kernel_size),
-        n_events=choice.n_events or None,
-        order=len(glm.history),
-        coder=coder,
-        likelihood=likelihood,
-        baseline=link(rate, likelihood),
-        n_rounds=n_rounds,
-        alpha=alpha,
-        n_refine=_REFINEMENTS,
-        mask=learned.mask,
-        callback=lambda done: callback(0.75 + 0.25 * done / n_rounds, "events"),
-    )
-    model = replace(model, bin_width=data.bin_width, t0=data.t0)
     constant = fit_spike_glm(learned.counts, likelihood=likelihood, mask=learned.mask)
+    alone = glm if velocity is None else _history(learned, len(glm.history), likelihood)
+    try:
+        model = fit_event_model(
+            learned.counts,
+            _start(velocity, choice.kernel_size),
+            n_events=choice.n_events or None,
+            order=len(glm.history),
+            coder=coder,
+            likelihood=likelihood,
+            baseline=link(rate, likelihood),
+            n_rounds=n_rounds,
+            alpha=alpha,
+            n_refine=_REFINEMENTS,
+            mask=learned.mask,
+            callback=lambda done: callback(0.75 + 0.25 * done / n_rounds, "events"),
+        )
+    except NoEventsError:
+        if alpha > ALPHA:
+            raise
+        model = without_events(alone, _start(velocity, choice.kernel_size), n_bins)
+    model = replace(model, bin_width=data.bin_width, t0=data.t0)
     fits = _compare(test, constant, glm, model, velocity, random_state)
-    gain = _gain(learned, test, glm if velocity is None else None, model, random_state)
+    gain = _gain(test, alone, model, random_state)
     bands = None
-    if len(learned.counts) > 1:
+    if len(learned.counts) > 1 and len(model.onsets):
         bands = event_bands(model, learned.counts, mask=learned.mask, random_state=random_state)
     return SpikeSession(data, len(learned.counts), likelihood, model, glm, fits, gain, bands)
 
@@ -427,15 +445,13 @@ def _regression(
     )
 
 
-def _gain(
-    train: _Trials, test: _Trials, history: SpikeGLM | None, model: EventModel, random_state: RandomState
-) -> Gain:
+def _history(train: _Trials, order: int, likelihood: Binomial | Poisson) -> SpikeGLM:
+    return fit_spike_glm(train.counts, order=order, likelihood=likelihood, mask=train.mask)
+
+
+def _gain(test: _Trials, history: SpikeGLM, model: EventModel, random_state: RandomState) -> Gain:
     """Return the gain of the events over history alone, with its bootstrap interval over test trials."""
     given: dict[str, Any] = {"likelihood": model.glm.likelihood, "mask": test.mask}
-    if history is None:
-        history = fit_spike_glm(
-            train.counts, order=len(model.history), likelihood=model.glm.likelihood, mask=train.mask
-        )
     with_events, without = (
         trial_log_likelihoods(eta, test.counts, **given)
         for eta in (model.predictor(test.counts), history.predictor(test.counts))
@@ -463,11 +479,12 @@ def _compare(
     if not counts.any():
         raise ValueError(f"data: expected spikes in the test trials, got none in {len(counts)}")
     reference = log_likelihood(constant.predictor(counts)[seen], counts[seen], likelihood=likelihood)
+    entries = len(model.filter) - 1 if len(model.onsets) else 0
     fits = {}
     for name, fit, free, eta in (
         ("constant", constant.fit, 0, constant.predictor(counts)),
         ("GLM", glm.fit, 0, glm.predictor(counts, velocity)),
-        ("events", model.glm.fit, len(model.filter) - 1, model.predictor(counts)),
+        ("events", model.glm.fit, entries, model.predictor(counts)),
     ):
         value = log_likelihood(eta[seen], counts[seen], likelihood=likelihood)
         fits[name] = ModelFit(
