@@ -316,6 +316,19 @@ PICKLES = r"holds Python objects, which are pickles: calepin never loads them; s
         ("a.npy", saved(np.full((2, 2), np.nan)), {}, "NaN alone"),
         ("a.npy", saved(COUNTS), {"cue_times": [1.0]}, "cue_times: expected one for each of 12 trials"),
         ("a.npy", saved(COUNTS), {"window": (0, 1), "bin_width": 0.1}, "window: expected 400 bins"),
+        (
+            "a.npy",
+            saved([[0.1, 0.3], [0.2, 0.2]]),
+            {},
+            r"ascending times in each row, got 0.2 after 0.2 at index \(1, 1\): time_unit",
+        ),
+        ("a.npy", saved([[0.1, np.nan, 0.3]]), {}, "in each row, got NaN before other values in row 0"),
+        (
+            "a.npz",
+            archived(arr_0=[12.5, 300.5], arr_1=[7.5]),
+            {"window": (0, 0.4)},
+            "window: expected spikes from 0 to 0.4 s, got times from 7.5 to 300.5: are they in milliseconds",
+        ),
         ("a.npy", saved([0.5, 4e9 + 0.5]), {}, "window: expected at most .* milliseconds"),
         ("a.npy", saved([-0.5, 1.5]), {}, "times: expected seconds of the recording, at least 0"),
     ],
@@ -325,6 +338,25 @@ def test_what_cannot_be_read_is_one_line(tmp_path, name, write, how, message):
     with pytest.raises(ValueError, match=message) as raised:
         read_units(tmp_path / name, **how)
     assert "\n" not in str(raised.value)
+
+
+def test_times_in_any_order_are_read_where_they_are_said_to_be_times(tmp_path):
+    np.save(tmp_path / "a.npy", [[300, 12], [5, 7]])
+    trains = read_spikes(tmp_path / "a.npy", time_unit="ms", window=(0, 0.4))
+    assert [np.flatnonzero(row).tolist() for row in trains.counts] == [[12, 300], [5, 7]]
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([[3, 40, 90, 200, 350], [1, 5, 7, 9, 400]], "ascend in every row, up to 400"),
+        ([30, 170, 1200, 1100], "are more than a unit has in a bin, up to 1200"),
+    ],
+)
+def test_whole_numbers_that_look_like_times_are_told(tmp_path, values, found):
+    np.save(tmp_path / "a.npy", values)
+    with pytest.warns(UserWarning, match=f"taken as counts, but they {found}.*by time_unit"):
+        read_spikes(tmp_path / "a.npy", window=(0, 0.4))
 
 
 def test_an_object_array_is_refused_with_what_to_do(tmp_path):
