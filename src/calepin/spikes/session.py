@@ -5,7 +5,7 @@ the velocity of the stimulus and on history, and the event model of `calepin.spi
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from calepin.spikes.goodness import bits_per_spike, log_likelihood, trial_log_li
 from calepin.spikes.history import ORDERS, SpikeGLM, fit_spike_glm, select_order
 from calepin.spikes.rescaling import KSTest, ks_test
 from calepin.spikes.selection import KERNEL_SIZES, Choice, choose_events
+from calepin.spikes.stimulus import check_stimulus
 from calepin.spikes.trains import SpikeTrains
 
 __all__ = ["Gain", "ModelFit", "SpikeSession", "analyse_spikes"]
@@ -102,7 +103,7 @@ class SpikeSession:
     model
         The event model: onsets, amplitudes, filter, baseline and history. No onsets if no event was found.
     glm
-        Regression on the velocity of the stimulus, if there is one, and on history.
+        Regression on history, and on the stimulus: that given, or the velocity of that of the data.
     fits
         Goodness of fit of the models "constant", "GLM" and "events".
     gain
@@ -156,6 +157,13 @@ class SpikeSession:
         ]
         return f"KS distance: {', '.join(shown)} (95 % bound {self.fits['events'].test.band:.3f})"
 
+    @property
+    def stimulus_weights(self) -> list[tuple[str, float, float]]:
+        """Name, weight and standard error of each covariate of the GLM, without history."""
+        fit, p = self.glm.fit, len(self.glm.stimulus)
+        errors = fit.standard_errors[1 : 1 + p].tolist()
+        return list(zip(fit.names[1 : 1 + p], self.glm.stimulus.tolist(), errors, strict=True))
+
     def _repr_html_(self) -> str:
         """Return the goodness of fit and the filter as HTML for notebooks."""
         from calepin.report.figures import Curve, curves
@@ -189,6 +197,10 @@ class SpikeSession:
             "order": len(model.history),
             "kernel_size": len(model.filter),
             "baseline": model.baseline,
+            "stimulus": {
+                name: {"weight": weight, "standard_error": error}
+                for name, weight, error in self.stimulus_weights
+            },
             "onsets": model.onsets.tolist(),
             "onset_times": data.seconds(model.onsets).tolist() if timed else None,
             "event_times": data.recorded(model.onsets).tolist() if recorded else None,
@@ -217,6 +229,8 @@ class SpikeSession:
 def analyse_spikes(
     data: SpikeTrains,
     *,
+    stimulus: Any = None,
+    names: Sequence[str] | None = None,
     kernel_size: int | None = None,
     n_events: int | None = None,
     train: tuple[int, int] | None = None,
@@ -239,6 +253,11 @@ def analyse_spikes(
     ----------
     data : SpikeTrains
         Spike trains of one neuron; see `calepin.spikes.read_spikes`.
+    stimulus : DataFrame or array of shape (n_bins, p), optional
+        Covariates of the regression (GLM), the same in each trial. A DataFrame keeps its names. Default: the
+        velocity of the stimulus of `data`, if it has one.
+    names : sequence of str, optional
+        Names of the covariates of an array.
     kernel_size : int, optional
         Bins of the filter. Default: of 25, 50, 100 and 200, at most half a trial, the length with which one
         half of the training trials predicts the other half best.
@@ -300,9 +319,16 @@ def analyse_spikes(
     if not 0 < rate < (1 if isinstance(likelihood, Binomial) else np.inf):
         raise ValueError(f"data: expected spikes in bins {quiet.start}:{quiet.stop}, got {rate:g} per bin")
     velocity = None if data.stimulus is None else _velocity(data.stimulus)
+    covariates, labels = velocity, None if velocity is None else ("velocity",)
+    if stimulus is not None:
+        covariates, labels = check_stimulus(stimulus, names, (n_trials, n_bins))
+    elif names is not None:
+        raise ValueError("names: expected None without a stimulus of several covariates")
     sizes = _kernel_sizes(n_bins) if kernel_size is None else (kernel_size,)
     _check_enough(learned.counts, sizes[0], order)
-    glm = _regression(learned, velocity, order, likelihood, lambda part: callback(part / 4, "history"))
+    glm = _regression(
+        learned, covariates, labels, order, likelihood, lambda part: callback(part / 4, "history")
+    )
     choice = Choice(sizes[0], n_events or 0)
     if (kernel_size is None or n_events is None) and len(learned.counts) > 1:
         choice = choose_events(
@@ -320,7 +346,7 @@ def analyse_spikes(
         # without an event there is no model: one is fitted, and the verdict is that of the test
         choice = replace(choice, n_events=max(1, choice.n_events))
     constant = fit_spike_glm(learned.counts, likelihood=likelihood, mask=learned.mask)
-    alone = glm if velocity is None else _history(learned, len(glm.history), likelihood)
+    alone = glm if covariates is None else _history(learned, len(glm.history), likelihood)
     try:
         model = fit_event_model(
             learned.counts,
@@ -341,7 +367,7 @@ def analyse_spikes(
             raise
         model = without_events(alone, _start(velocity, choice.kernel_size), n_bins)
     model = replace(model, bin_width=data.bin_width, t0=data.t0)
-    fits = _compare(test, constant, glm, model, velocity, random_state)
+    fits = _compare(test, constant, glm, model, covariates, random_state)
     gain = _gain(test, alone, model, random_state)
     bands = None
     if len(learned.counts) > 1 and len(model.onsets):
@@ -429,20 +455,16 @@ def _start(velocity: Floats | None, kernel_size: int) -> Floats:
 
 def _regression(
     train: _Trials,
-    velocity: Floats | None,
+    covariates: Floats | None,
+    names: tuple[str, ...] | None,
     order: int | None,
     likelihood: Binomial | Poisson,
     callback: Callable[[float], None],
 ) -> SpikeGLM:
+    given: dict[str, Any] = {"likelihood": likelihood, "names": names, "mask": train.mask}
     if order is not None:
-        return fit_spike_glm(train.counts, velocity, order=order, likelihood=likelihood, mask=train.mask)
-    return select_order(
-        train.counts,
-        velocity,
-        likelihood=likelihood,
-        mask=train.mask,
-        callback=lambda done: callback(done / len(ORDERS)),
-    )
+        return fit_spike_glm(train.counts, covariates, order=order, **given)
+    return select_order(train.counts, covariates, **given, callback=lambda done: callback(done / len(ORDERS)))
 
 
 def _history(train: _Trials, order: int, likelihood: Binomial | Poisson) -> SpikeGLM:
@@ -472,7 +494,7 @@ def _compare(
     constant: SpikeGLM,
     glm: SpikeGLM,
     model: EventModel,
-    velocity: Floats | None,
+    covariates: Floats | None,
     random_state: RandomState,
 ) -> dict[str, ModelFit]:
     likelihood, counts, seen = constant.likelihood, test.counts, ... if test.mask is None else test.mask
@@ -483,7 +505,7 @@ def _compare(
     fits = {}
     for name, fit, free, eta in (
         ("constant", constant.fit, 0, constant.predictor(counts)),
-        ("GLM", glm.fit, 0, glm.predictor(counts, velocity)),
+        ("GLM", glm.fit, 0, glm.predictor(counts, covariates)),
         ("events", model.glm.fit, entries, model.predictor(counts)),
     ):
         value = log_likelihood(eta[seen], counts[seen], likelihood=likelihood)
