@@ -20,7 +20,7 @@ trials, the onsets are not found.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -432,8 +432,10 @@ def _refit_some(
     best = None
     waited = 0
     n_observed = y.size if settings.mask is None else int(settings.mask.sum())
+    onsets = np.zeros(0, np.intp)
     for n in range(1, len(candidates) + 1):
-        onsets, glm = _refit(y, h, candidates[:n], glm, settings)
+        start = _from(glm, onsets, np.sort(candidates[:n])) if n > 1 else glm
+        onsets, glm = _refit(y, h, candidates[:n], start, settings)
         if best is None or _bic(glm, n_observed) < _bic(best[1], n_observed):
             best, waited = (onsets, glm), 0
         else:
@@ -467,9 +469,19 @@ def event_path(
     )
     values = [alone]
     candidates = _peaks(model.code, settings)
+    glm, onsets = model.glm, model.onsets
     for n in range(1, len(candidates) + 1):
-        drive = shifted(model.filter, np.sort(candidates[:n]), counts.shape[1])
-        glm = fit_spike_glm(counts, drive, order=order, likelihood=likelihood, ridge=1e-6, mask=mask)
+        before, onsets = onsets, np.sort(candidates[:n])
+        drive = shifted(model.filter, onsets, counts.shape[1])
+        glm = fit_spike_glm(
+            counts,
+            drive,
+            order=order,
+            likelihood=likelihood,
+            ridge=1e-6,
+            start=_from(glm, before, onsets),
+            mask=mask,
+        )
         eta = glm.predictor(held_out, drive)
         values.append(trial_log_likelihoods(eta, held_out, likelihood=likelihood, mask=held_out_mask))
         if len(values) - 1 - int(np.argmax(np.sum(values, axis=1))) >= _PATIENCE:
@@ -502,7 +514,17 @@ def _refit(
             return onsets, glm
         if not (glm.stimulus > 0).any():
             raise NoEventsError("start: expected a filter that raises the rate somewhere, got none")
-        onsets, start = onsets[glm.stimulus > 0], glm
+        positive = glm.stimulus > 0
+        start = _from(glm, onsets, onsets[positive])
+        onsets = onsets[positive]
+
+
+def _from(glm: SpikeGLM | None, onsets: NDArray[np.intp], wanted: NDArray[np.intp]) -> SpikeGLM | None:
+    """Return a fit with the amplitudes of other onsets, to start from: zero where they are not known."""
+    if glm is None:
+        return None
+    known = dict(zip(onsets.tolist(), glm.stimulus.tolist(), strict=True))
+    return replace(glm, stimulus=np.array([known.get(onset, 0.0) for onset in wanted.tolist()]))
 
 
 def _improved(y: Floats, h: Floats, onsets: NDArray[np.intp], glm: SpikeGLM, settings: _Settings) -> Floats:
