@@ -1,6 +1,8 @@
 """``calepin spikes`` on files of every kind: planted events come out, bad input is one line."""
 
 import json
+import re
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -109,6 +111,15 @@ def test_movement_trials_run_and_a_person_sees_a_table(capsys, public_data):
     assert "50 trials (30 for training) of 2000 bins of 1 ms, 4696 spikes, Binomial" in out
     assert "bits/spike" in out
     assert len([line for line in out.splitlines() if line.startswith(("constant", "GLM", "events"))]) == 3
+
+
+@pytest.mark.data
+def test_the_unit_of_the_background_page_gets_the_lines_printed_there(capsys, public_data):
+    page = (Path(__file__).parents[2] / "docs" / "background" / "spikes.md").read_text()
+    (command,) = re.findall(r"^\$ calepin (spikes .*)$", page, re.MULTILINE)
+    (printed,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    assert main(shlex.split(command.replace("$CALEPIN_DATA", str(public_data)))) == 0
+    assert capsys.readouterr().out.startswith(printed)
 
 
 @pytest.mark.filterwarnings("default:no trial is held out")

@@ -30,7 +30,7 @@ __all__ = ["Design", "GLMFit", "fit_design", "fit_glm"]
 Floats = NDArray[np.float64]
 
 _MAX_ITER = 100
-_STILL = 1e-9  # largest change of a predictor at convergence
+_STILL = 1e-7  # largest change of a predictor in the last step, which leaves an error of about its square
 _FLAT = 1e-8  # a smaller gain of log-likelihood counts as none
 _WALKING = 0.1  # a step without gain that changes a predictor by more shows that there is no maximum
 _DEPENDENT = 1e-10  # smallest eigenvalue of the correlation matrix of independent covariates
@@ -230,7 +230,7 @@ def _climb(
         move = design.predict(step)
         reach = float(np.abs(move).max())
         if reach <= _STILL:
-            return beta, value + 0.5 * float(ridge @ beta**2), information, n_iter - 1
+            return beta + step, value + 0.5 * float(ridge @ beta**2), information, n_iter
         # at a maximum predictors converge; without one they keep changing while the likelihood does not
         if gradient @ step < _FLAT and reach > _WALKING:
             raise ValueError(_separated(design, step))
