@@ -1,11 +1,13 @@
-"""Regression of a coupled population beside nemos, on equal designs: likelihood and CPU time.
+"""Regression of a coupled population beside nemos and statsmodels, on equal designs: likelihood and CPU time.
 
     python -m benchmarks.population                               calepin alone
+    python -m benchmarks.population --statsmodels                 and statsmodels
     python -m benchmarks.population --nemos ENV/bin/python        and nemos, in an environment of its own
     python -m benchmarks.population --units 700 --bins 360000 --max-iter 1        memory
 
 nemos gets the design that calepin makes, as one matrix, and fits all units by its ``PopulationGLM`` (Poisson,
-L-BFGS, float64). Its compilation is not counted: the first fit warms up.
+L-BFGS, float64). Its compilation is not counted: the first fit warms up. statsmodels gets the same matrix,
+and fits unit by unit (``GLM(...).fit(tol=1e-12)``, iteratively reweighted least squares).
 """
 # pyright: reportMissingImports=false
 
@@ -83,13 +85,33 @@ def nemos(path: str) -> None:
     print(json.dumps({"name": "nemos", **figures, "peak_mb": peak, "log_likelihood": value.tolist()}))
 
 
-def beside(python: str, counts: np.ndarray) -> dict[str, Any]:
-    """Return the figures of nemos on the design of calepin."""
+def whole_design(counts: np.ndarray) -> np.ndarray:
+    """Return the design of calepin as one matrix, its first column the intercept."""
     from calepin.spikes import raised_cosine_basis
     from calepin.spikes.population import _design
 
     design, _ = _design(counts, raised_cosine_basis(N_LAGS, N_BASIS), None, None)
-    X = np.concatenate([block.X for block in design.blocks()])[:, 1:]
+    return np.concatenate([block.X for block in design.blocks()])
+
+
+def statsmodels(counts: np.ndarray) -> dict[str, Any]:
+    """Fit each unit by statsmodels; return figures, and the log-likelihood of each unit."""
+    import statsmodels.api as sm
+
+    X = whole_design(counts)
+    wall, cpu = time.perf_counter(), time.process_time()
+    values = [sm.GLM(y.astype(float), X, family=sm.families.Poisson()).fit(tol=1e-12).llf for y in counts]
+    return {
+        "name": "statsmodels",
+        "wall": time.perf_counter() - wall,
+        "cpu": time.process_time() - cpu,
+        "log_likelihood": [float(value) for value in values],
+    }
+
+
+def beside(python: str, counts: np.ndarray) -> dict[str, Any]:
+    """Return the figures of nemos on the design of calepin."""
+    X = whole_design(counts)[:, 1:]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "design.npz"
         np.savez(path, X=X, y=counts.T)
@@ -104,6 +126,7 @@ def main() -> None:
     parser.add_argument("--bins", type=int, default=30_000)
     parser.add_argument("--max-iter", type=int, default=500)
     parser.add_argument("--nemos", help="Python of an environment with nemos")
+    parser.add_argument("--statsmodels", action="store_true", help="fit by statsmodels, too")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peer:
@@ -114,8 +137,12 @@ def main() -> None:
     rows = [ours(counts, arguments.max_iter)]
     if arguments.nemos:
         rows.append(beside(arguments.nemos, counts))
-        gap = np.max(np.array(rows[1]["log_likelihood"]) - np.array(rows[0]["log_likelihood"]))
-        sys.stdout.write(f"largest log-likelihood of nemos above calepin's: {gap:.2e} nats\n")
+    if arguments.statsmodels:
+        rows.append(statsmodels(counts))
+    for row in rows[1:]:
+        gap = np.array(row["log_likelihood"]) - np.array(rows[0]["log_likelihood"])
+        span = f"{gap.min():.2e} to {gap.max():.2e}"
+        sys.stdout.write(f"{row['name']}: log-likelihood of a unit {span} nats above calepin's\n")
     for row in rows:
         total = sum(row.pop("log_likelihood"))
         sys.stdout.write(f"{json.dumps(row)} log-likelihood {total:.6f}\n")

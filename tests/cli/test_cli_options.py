@@ -163,7 +163,7 @@ CALLS = {
         | {"--variable": "other", "--unit": "2", "--bin-width": "0.002", "--align": "cue"}
         | {"--window": "0.01:0.1", "--report": "report.html"},
         # tests of the command go through these
-        frozenset({"--cues", "--likelihood", "--lists", "--nwb", "--time-unit"}),
+        frozenset({"--cues", "--likelihood", "--lists", "--nwb", "--stimulus", "--time-unit"}),
     ),
     "reconstruct": Calls(
         {

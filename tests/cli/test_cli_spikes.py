@@ -1,6 +1,8 @@
 """``calepin spikes`` on files of every kind: planted events come out, bad input is one line."""
 
 import json
+import re
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -111,6 +113,15 @@ def test_movement_trials_run_and_a_person_sees_a_table(capsys, public_data):
     assert len([line for line in out.splitlines() if line.startswith(("constant", "GLM", "events"))]) == 3
 
 
+@pytest.mark.data
+def test_the_unit_of_the_background_page_gets_the_lines_printed_there(capsys, public_data):
+    page = (Path(__file__).parents[2] / "docs" / "background" / "spikes.md").read_text()
+    (command,) = re.findall(r"^\$ calepin (spikes .*)$", page, re.MULTILINE)
+    (printed,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    assert main(shlex.split(command.replace("$CALEPIN_DATA", str(public_data)))) == 0
+    assert capsys.readouterr().out.startswith(printed)
+
+
 @pytest.mark.filterwarnings("default:no trial is held out")
 def test_a_single_trial_is_its_own_test_and_that_is_said(capsys):
     np.save("a.npy", planted().reshape(1, -1)[:, :4000])
@@ -146,6 +157,53 @@ def test_bad_input_is_one_line(capsys):
         (["no.mat", "-o", "m.safetensors"], "no such file: no.mat"),
     ]:
         assert main(["spikes", *arguments]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_covariates_of_a_table_keep_their_names(capsys):
+    time = np.arange(400)
+    drive = np.column_stack([np.sin(time / 15), np.cos(time / 40)])
+    np.save("a.npy", simulate_spikes(40, 400, drive=drive @ [1.5, 0.0], baseline=-3).counts)
+    Path("s.csv").write_text("light, sound\n" + "\n".join(f"{a},{b}" for a, b in drive) + "\n")
+    np.save("s.npy", drive)
+    arguments = ["a.npy", "-o", "m.safetensors", "--n-events", "1", *FAST]
+    said = spikes_json(capsys, *arguments, "--stimulus", "s.csv")
+    assert list(said["stimulus"]) == ["light", "sound"]
+    for name, truth in (("light", 1.5), ("sound", 0.0)):
+        weight = said["stimulus"][name]
+        assert abs(weight["weight"] - truth) < 3 * weight["standard_error"] < 0.5
+    assert said["models"]["GLM"]["n_parameters"] == 1 + 2 + 3
+    assert said["models"]["GLM"]["bits_per_spike"] > 0.3
+    table = pytest.importorskip("pandas").read_csv("s.csv", skipinitialspace=True)
+    session = analyse_spikes(read_spikes("a.npy"), stimulus=table, kernel_size=40, n_events=1, order=3)
+    assert session.summary()["stimulus"] == said["stimulus"]
+    again = spikes_json(capsys, *arguments, "--stimulus", "s.npy")
+    assert list(again["stimulus"].values()) == list(said["stimulus"].values())
+    assert main(["spikes", *arguments, "--stimulus", "s.csv"]) == 0
+    assert "light" in capsys.readouterr().out
+
+
+def test_a_stimulus_that_does_not_fit_is_one_line(capsys):
+    np.save("a.npy", planted())
+    rows = "\n".join(f"{n},{n * n}" for n in range(1000))
+    Path("fast.csv").write_text(f"x,y\n{rows}\n")
+    Path("nameless.csv").write_text(f"{rows}\n")
+    Path("word.csv").write_text("x,y\n1,2\n3,left\n")
+    Path("ragged.csv").write_text("x,y\n1,2\n3\n")
+    np.save("cube.npy", np.zeros((2, 3, 4)))
+    for name, message in [
+        ("fast.csv", "stimulus: expected a row for each of the 400 bins of a trial, got 1000: 2.5 a bin, is"),
+        ("nameless.csv", "has no header"),
+        ("word.csv", "could not convert string to float: 'left'"),
+        ("ragged.csv", "expected rows of 2 numbers"),
+        ("cube.npy", "expected a stimulus (n_bins,) or (n_bins, p), got float64 (2, 3, 4)"),
+        ("s.txt", "no such file: s.txt"),
+        ("a.npy", "stimulus: expected a row for each of the 400 bins of a trial, got 40"),
+    ]:
+        assert main(["spikes", "a.npy", "-o", "m.safetensors", "--stimulus", name, *FAST]) == 2
         out, err = capsys.readouterr()
         assert out == ""
         assert message in err

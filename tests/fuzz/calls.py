@@ -1339,6 +1339,8 @@ add(
     "spikes.analyse_spikes",
     spikes.analyse_spikes,
     data=TRAINS,
+    stimulus=np.sin(np.arange(60.0))[:, None],
+    names=["sine"],
     kernel_size=6,
     n_events=2,
     train=(0, 4),

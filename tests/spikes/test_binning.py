@@ -38,6 +38,12 @@ def test_time_is_kept_when_trials_are_joined():
         ([1.0], {"cue_times": [np.nan]}, "cue_times: expected at least one time, got none in 1 trials"),
         ([1.0], {"observed": [[3.0, 4.0]], "window": (0, 2)}, "observed: expected a trial within"),
         ([1.0], {"observed": [[4.0, 3.0]]}, "observed: expected intervals"),
+        (
+            [1.0],
+            {"bin_width": 1.0, "window": (0, 0.4)},
+            "window: expected at least one bin of 1.0 s.*millisec",
+        ),
+        ([1.0], {"cue_times": [1.0, 1.0]}, "cue_times: expected different times, got equal ones"),
         ([1.0], {"bin_width": 0.0}, "bin_width: expected a finite number above 0"),
     ],
 )

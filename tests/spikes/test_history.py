@@ -87,7 +87,9 @@ def test_bad_input_is_named():
     for arguments, settings, message in [
         ((counts[0],), {}, r"counts: expected shape \(n_trials, n_bins\), neither of them 0, got \(30,\)"),
         ((counts[:0],), {}, "counts: expected shape"),
-        ((counts, np.zeros(29)), {}, r"stimulus: expected shape \(n_bins=30, p\), got \(29,\)"),
+        ((counts, np.zeros(29)), {}, "stimulus: expected a row for each of the 30 bins of a trial, got 29"),
+        ((counts, np.zeros(300)), {}, "got 300: 10 a bin, is its rate another one"),
+        ((counts, np.zeros((60, 2))), {}, "got 60: all trials one after another"),
         ((counts, np.full(30, np.inf)), {}, "stimulus: expected finite"),
         ((counts,), {"order": 30}, "order: expected an integer from 0 to 29, got 30"),
         ((counts, np.arange(30)), {"names": []}, "names: expected one for each of 1"),

@@ -1,6 +1,8 @@
 """The same spikes come out of every layout; each is read by the one command that the guide lists."""
 
+import json
 import re
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,22 @@ import pytest
 from scipy import sparse
 from scipy.io import savemat
 
+from calepin.cli import main
 from calepin.core.errors import FileFormatError
-from calepin.spikes import read_spikes, read_units
+from calepin.spikes import read_spikes, read_units, simulate_spikes
 
 GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "spikes-from-files.md"
-CUES = np.array([1.0, 3.0, 5.0])
-COUNTS = np.zeros((2, 3, 40))
-COUNTS[0][[0, 0, 1, 2], [3, 17, 8, 39]] = 1
-COUNTS[1][[0, 2, 2], [0, 5, 25]] = 1
-WIDTH = 0.01
+N_TRIALS, N_BINS, WIDTH = 12, 400, 0.001
+CUES = 1.0 + 2 * np.arange(N_TRIALS)
+EVENT = 150  # the bin in which both units begin to respond
+DRIVE = np.zeros(N_BINS)
+DRIVE[EVENT : EVENT + 20] = 6 * np.hanning(20)
+COUNTS = np.stack(
+    [
+        simulate_spikes(N_TRIALS, N_BINS, drive=DRIVE, baseline=-4.5, random_state=unit).counts
+        for unit in range(2)
+    ]
+)
 
 
 def after_cue(unit, trial):
@@ -39,7 +48,7 @@ def cells(lists):
     return array
 
 
-TRIALS = [after_cue(0, trial) for trial in range(3)]
+TRIALS = [after_cue(0, trial) for trial in range(N_TRIALS)]
 UNITS = [of_recording(unit) for unit in range(2)]
 
 
@@ -53,8 +62,8 @@ def write_csv(path, header, rows):
 
 
 def write_grid(path):
-    grid = np.empty((2, 3), object)
-    for unit, trial in np.ndindex(2, 3):
+    grid = np.empty((2, N_TRIALS), object)
+    for unit, trial in np.ndindex(2, N_TRIALS):
         grid[unit, trial] = np.atleast_2d(after_cue(unit, trial))
     savemat(path, {"grid": grid})
 
@@ -102,7 +111,7 @@ def write_ts_group(path):
         index=index[order],
         keys=np.array([0, 1]),
         start=np.array([0.0]),
-        end=np.array([9.0]),
+        end=np.array([30.0]),
         type=np.array(["TsGroup"]),
         _metadata=np.array({"rate": 1.0}, object),
     )
@@ -124,7 +133,6 @@ def write_sorting(path):
 RECORDING: dict[str, Any] = {"cue_times": CUES, "window": (0.0, 0.4), "bin_width": WIDTH}
 AFTER_CUE: dict[str, Any] = {"window": (0.0, 0.4), "bin_width": WIDTH}
 IN_UNITS: dict[str, Any] = {"lists": "units", "align": "go", "unit": "1"}
-RASTER: dict[str, Any] = {"variable": "raster"}
 # file, how it is written, how unit 0 is read
 LAYOUTS = [
     ("counts.npy", lambda path: np.save(path, COUNTS[0]), {}),
@@ -176,7 +184,36 @@ def test_every_layout_holds_the_same_spikes(tmp_path, name, write, how):
         assert (trains.bin_width, trains.t0, trains.mask) == (WIDTH, 0.0, None)
     if {"cue_times", "align"} & set(how):
         np.testing.assert_array_equal(trains.cue_times, CUES)
-    assert f"`{name}`" in GUIDE.read_text(), "the guide lists each layout with its command"
+
+
+def commands():
+    """Return the options that the table of the guide gives for each file."""
+    rows = re.findall(r"^\| `(\S+)` \|.*\| (?:`(.*)`)? ?\|$", GUIDE.read_text(), re.MULTILINE)
+    return {name: shlex.split(options) for name, options in rows}
+
+
+def test_the_guide_has_a_command_for_each_layout():
+    assert list(commands()) == [name for name, *_ in LAYOUTS]
+
+
+@pytest.mark.parametrize(("name", "write"), [row[:2] for row in LAYOUTS], ids=[name for name, *_ in LAYOUTS])
+def test_every_command_of_the_guide_finds_the_event(tmp_path, monkeypatch, capsys, name, write):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / name)
+    np.savetxt("cues.txt", CUES)
+    model = ["--kernel-size", "20", "--n-events", "1", "--order", "0", "--json"]
+    assert main(["spikes", name, "-o", "m.safetensors", *commands()[name], *model]) == 0
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert err == ""
+    assert (said["n_trials"], said["n_spikes"]) == (N_TRIALS, COUNTS[0].sum())
+    assert abs(said["onsets"][0] - EVENT) <= 4
+    assert said["has_events"]
+    width = {"counts.npy": 0.01, "units.npy": None, "sparse.npz": None, "sparse.mat": None}.get(name, WIDTH)
+    assert said["bin_width"] == width
+    assert said["onset_times"] == (width and pytest.approx([width * said["onsets"][0]]))
+    recorded = "cues.txt" in commands()[name] or "--align" in commands()[name]
+    assert said["event_times"] == (pytest.approx(CUES[:, None] + said["onset_times"]) if recorded else None)
 
 
 def test_all_units_are_read_by_name(tmp_path):
@@ -185,7 +222,7 @@ def test_all_units_are_read_by_name(tmp_path):
     assert list(units) == ["0", "1"]
     for trains, counts in zip(units.values(), COUNTS, strict=True):
         np.testing.assert_array_equal(trains.counts, counts)
-        assert (trains.t0, trains.bin_width) == (-0.1, pytest.approx(0.01))
+        assert (trains.t0, trains.bin_width) == (-0.1, pytest.approx(0.001))
     write_structs(tmp_path / "b.mat")
     assert list(read_units(tmp_path / "b.mat", variable="units.times", lists="units", align="go")) == [
         "1",
@@ -197,7 +234,7 @@ def test_all_units_are_read_by_name(tmp_path):
 
 def test_trials_that_end_earlier_are_padded_by_nan_and_masked(tmp_path):
     counts = COUNTS[0].copy()
-    counts[1, 20:] = np.nan
+    counts[1, 200:] = np.nan
     np.save(tmp_path / "a.npy", counts)
     trains = read_spikes(tmp_path / "a.npy")
     assert trains.mask is not None
@@ -213,7 +250,7 @@ class Group(dict):
             self.t = t
 
     class time_support:  # noqa: N801
-        values = np.array([[0.0, 4.5]])
+        values = np.array([[0.0, CUES[-2] + 1]])
 
 
 class Sorting:
@@ -234,9 +271,9 @@ class Sorting:
 
 def test_objects_of_pynapple_and_spikeinterface_are_read():
     group = Group({i: Group.Times(times) for i, times in enumerate(UNITS)})
-    with pytest.warns(UserWarning, match="1 of 3 trials are outside the observed intervals"):
+    with pytest.warns(UserWarning, match="1 of 12 trials are outside the observed intervals"):
         read = read_spikes(group, unit="0", **RECORDING)
-    np.testing.assert_array_equal(read.counts, COUNTS[0, :2])
+    np.testing.assert_array_equal(read.counts, COUNTS[0, :-1])
     np.testing.assert_array_equal(read_spikes(Sorting(), unit="b", **RECORDING).counts, COUNTS[1])
     with pytest.raises(TypeError, match="source: expected a path, a TsGroup of pynapple or a sorting"):
         read_units(3)
@@ -244,7 +281,7 @@ def test_objects_of_pynapple_and_spikeinterface_are_read():
 
 def test_real_objects_of_pynapple_are_read():
     nap = pytest.importorskip("pynapple")
-    support = nap.IntervalSet([0], [9])
+    support = nap.IntervalSet([0], [30])
     group = nap.TsGroup({i: nap.Ts(times) for i, times in enumerate(UNITS)}, time_support=support)
     np.testing.assert_array_equal(read_spikes(group, unit="1", **RECORDING).counts, COUNTS[1])
 
@@ -277,8 +314,21 @@ PICKLES = r"holds Python objects, which are pickles: calepin never loads them; s
         ("a.csv", table("unit,time"), {}, "expected at least one spike, got none"),
         ("a.npy", saved(COUNTS * 0.5), {}, r"expected whole numbers \(counts\), got 0.5 at index"),
         ("a.npy", saved(np.full((2, 2), np.nan)), {}, "NaN alone"),
-        ("a.npy", saved(COUNTS), {"cue_times": [1.0]}, "cue_times: expected one for each of 3 trials"),
-        ("a.npy", saved(COUNTS), {"window": (0, 1), "bin_width": 0.1}, "window: expected 40 bins"),
+        ("a.npy", saved(COUNTS), {"cue_times": [1.0]}, "cue_times: expected one for each of 12 trials"),
+        ("a.npy", saved(COUNTS), {"window": (0, 1), "bin_width": 0.1}, "window: expected 400 bins"),
+        (
+            "a.npy",
+            saved([[0.1, 0.3], [0.2, 0.2]]),
+            {},
+            r"ascending times in each row, got 0.2 after 0.2 at index \(1, 1\): time_unit",
+        ),
+        ("a.npy", saved([[0.1, np.nan, 0.3]]), {}, "in each row, got NaN before other values in row 0"),
+        (
+            "a.npz",
+            archived(arr_0=[12.5, 300.5], arr_1=[7.5]),
+            {"window": (0, 0.4)},
+            "window: expected spikes from 0 to 0.4 s, got times from 7.5 to 300.5: are they in milliseconds",
+        ),
         ("a.npy", saved([0.5, 4e9 + 0.5]), {}, "window: expected at most .* milliseconds"),
         ("a.npy", saved([-0.5, 1.5]), {}, "times: expected seconds of the recording, at least 0"),
     ],
@@ -288,6 +338,25 @@ def test_what_cannot_be_read_is_one_line(tmp_path, name, write, how, message):
     with pytest.raises(ValueError, match=message) as raised:
         read_units(tmp_path / name, **how)
     assert "\n" not in str(raised.value)
+
+
+def test_times_in_any_order_are_read_where_they_are_said_to_be_times(tmp_path):
+    np.save(tmp_path / "a.npy", [[300, 12], [5, 7]])
+    trains = read_spikes(tmp_path / "a.npy", time_unit="ms", window=(0, 0.4))
+    assert [np.flatnonzero(row).tolist() for row in trains.counts] == [[12, 300], [5, 7]]
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([[3, 40, 90, 200, 350], [1, 5, 7, 9, 400]], "ascend in every row, up to 400"),
+        ([30, 170, 1200, 1100], "are more than a unit has in a bin, up to 1200"),
+    ],
+)
+def test_whole_numbers_that_look_like_times_are_told(tmp_path, values, found):
+    np.save(tmp_path / "a.npy", values)
+    with pytest.warns(UserWarning, match=f"taken as counts, but they {found}.*by time_unit"):
+        read_spikes(tmp_path / "a.npy", window=(0, 0.4))
 
 
 def test_an_object_array_is_refused_with_what_to_do(tmp_path):

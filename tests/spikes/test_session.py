@@ -1,5 +1,6 @@
 """The verdict of a session is that of held-out trials; times are seconds around the cue."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes import (
+    EventModel,
     SpikeTrains,
     analyse_spikes,
     event_bands,
@@ -17,7 +19,8 @@ from calepin.spikes import (
     session_figure,
     simulate_spikes,
 )
-from calepin.spikes.events import shifted
+from calepin.spikes.events import NoEventsError, shifted
+from calepin.spikes.selection import _fewest
 
 ONSETS = np.array([40, 95, 170, 230])
 SHAPE = np.exp(-0.5 * ((np.arange(30) - 8) / 3.0) ** 2)
@@ -40,14 +43,49 @@ def test_onsets_are_found_within_one_bin(seed):
     assert session.verdict.startswith("4 events: +")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(10))
+def test_the_default_call_finds_the_onsets_and_at_most_one_more(seed):
+    found = analyse_spikes(SpikeTrains(simulated(seed)), order=5).model.onsets
+    assert 4 <= len(found) <= 5
+    # filter and onsets are known up to one common shift
+    nearest = [np.abs(found - ONSETS[:, None] - shift).min(1).max() for shift in range(-12, 13)]
+    assert min(nearest) <= 1
+
+
+@pytest.mark.parametrize("seed", range(10))
 def test_a_homogeneous_unit_has_no_events(seed):
     counts = simulated(seed, strength=0.0, n_trials=30)
-    session = analyse_spikes(SpikeTrains(counts), kernel_size=30, **FAST)
+    session = analyse_spikes(SpikeTrains(counts), **FAST)
     assert not session.has_events
     assert session.verdict.startswith("no events: ")
     assert session.verdict.endswith("12 held-out trials")
     assert session_figure(session).get_suptitle() == session.verdict
+
+
+def test_where_no_event_is_found_the_model_is_that_of_history_alone(monkeypatch, tmp_path):
+    def none(*arguments, **settings):
+        raise NoEventsError("none")
+
+    monkeypatch.setattr("calepin.spikes.session.fit_event_model", none)
+    counts = simulated(0, strength=0.0)
+    session = analyse_spikes(SpikeTrains(counts, 0.001), kernel_size=30, n_events=2, order=2)
+    assert session.verdict == "no events: none was found in 24 training trials"
+    assert not session.has_events
+    assert session.bands is None
+    assert session.fits["events"] == replace(session.fits["GLM"], test=session.fits["events"].test)
+    np.testing.assert_allclose(session.model.predictor(counts), session.glm.predictor(counts))
+    assert session.summary()["onset_times"] == []
+    assert session_figure(session).get_suptitle() == session.verdict
+    session.model.save(tmp_path / "m.safetensors")
+    assert len(EventModel.load(tmp_path / "m.safetensors").onsets) == 0
+    with pytest.raises(NoEventsError):  # the weight was chosen: it may be the reason
+        analyse_spikes(SpikeTrains(counts), kernel_size=30, n_events=2, order=2, alpha=0.5)
+
+
+def test_few_events_that_help_little_are_not_counted():
+    rising = [np.array([0.0, 0.0, 0.0, 0.0]), np.array([4.0, 5.0, 4.0, 5.0]), np.array([4.0, 7.0, 4.0, 4.0])]
+    assert _fewest([rising, rising]) == 1
+    assert _fewest([rising[:1], rising[:1]]) == 0
 
 
 def test_number_of_events_and_length_of_the_filter_are_those_that_predict_held_out_trials():
@@ -67,13 +105,18 @@ def test_times_are_those_of_the_recording_and_relative_to_the_cue():
     np.testing.assert_allclose(session.model.onset_times, times)
     np.testing.assert_allclose(summary["event_times"], cues[:, None] + times)
     assert (summary["unit"], summary["cue"], summary["t0"]) == ("7", "go", -0.1)
-    raster = session_figure(session).axes[0]
+    raster, rate, events, *_ = session_figure(session).axes
     spikes = np.asarray(raster.lines[0].get_xdata())
     np.testing.assert_allclose(
         [spikes.min(), spikes.max()], -0.1 + 0.002 * np.flatnonzero(counts.any(0))[[0, -1]]
     )
     assert [text.get_text() for text in raster.texts] == ["go"]
     np.testing.assert_array_equal(raster.lines[1].get_xdata(), [0, 0])
+    expected = np.asarray(rate.lines[0].get_ydata())
+    assert expected.mean() == pytest.approx(session.model.mean(counts).mean() / 0.002, rel=0.02)
+    assert session.bands is not None
+    bars = events.collections[1].get_segments()  # pyright: ignore[reportAttributeAccessIssue]
+    np.testing.assert_allclose([bar[:, 1] for bar in bars], session.bands.amplitudes.T)
 
 
 def test_one_coincident_spike_does_not_change_the_family():

@@ -34,6 +34,10 @@ EXAMPLES = [
         "(n_trials, n_bins)",
     ),
     ("calepin spikes session.nwb -o unit.safetensors --unit 7 --align cue_time --window -0.5:1.5", ""),
+    (
+        "calepin spikes counts.npy -o unit.safetensors --stimulus covariates.csv",
+        "a regression on them beside",
+    ),
     ("calepin spikes session.nwb -o unit.safetensors --unit all --report units.html", "a table of units"),
     (
         "calepin spikes cells.mat -o unit.safetensors --variable spikes --lists units --unit 3 --align cues",
@@ -53,6 +57,7 @@ FIT_COLUMNS = (
 ANALYSIS = "calepin.spikes.session:analyse_spikes"
 UNITS = "calepin.spikes.files:read_units"
 ALL = "all"
+WEIGHT_COLUMNS = ("covariate of the GLM", "weight", "standard error")
 UNIT_COLUMNS = ("unit", "spikes", "bits/spike", "KS", "verdict")
 
 
@@ -193,6 +198,14 @@ def spikes(
         typer.Option(help="Values are times in this unit. [default: whole numbers are counts, else seconds]"),
         Default(UNITS, "time_unit"),
     ] = None,
+    stimulus: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Covariates of the GLM, a row for each bin of a trial: .npy, or .csv with names on top.",
+        ),
+        Default(ANALYSIS, "stimulus"),
+    ] = None,
     nwb: Annotated[
         Path | None,
         typer.Option(metavar="NWB", help="Write a copy of the .nwb file with the results as a module."),
@@ -209,8 +222,8 @@ def spikes(
 
     The events are the same in all trials: one filter at unknown onsets, with unknown amplitudes. Each trial
     has its own history. The first line says whether the events predict held-out trials better than a constant
-    rate, and than history alone. A regression (GLM) on history, and on the velocity of the stimulus if the
-    file has one, is tested beside them. Bits per spike are a gain over a constant rate.
+    rate, and than history alone. A regression (GLM) on history, and on a stimulus or the velocity of that of
+    the file, is tested beside them. Bits per spike are a gain over a constant rate.
     """
     from calepin.core.progress import progress_bar
 
@@ -234,9 +247,13 @@ def spikes(
     )
     from calepin.likelihoods import Binomial, Poisson
     from calepin.spikes.session import analyse_spikes
+    from calepin.spikes.stimulus import read_stimulus
 
     families = {None: None, Family.binomial: Binomial(), Family.poisson: Poisson()}
+    covariates, names = (None, None) if stimulus is None else read_stimulus(stimulus)
     settings = given(
+        stimulus=covariates,
+        names=names,
         kernel_size=kernel_size,
         n_events=n_events,
         train=_pair(train, int, "--train"),
@@ -271,6 +288,7 @@ def spikes(
             "onsets",
             "amplitudes",
             "amplitude_bands",
+            "stimulus",
         )  # in tables
         shown = {name: value for name, value in result.items() if name not in long}
         save_report(report, title, shown, [*_sections(session), data_section(files, {"counts": data.counts})])
@@ -410,6 +428,8 @@ def _sections(session: "SpikeSession") -> list["Section"]:
         ),
         Section("Events", table=_event_table(session)),
     ]
+    if session.stimulus_weights:
+        sections.append(Section("Stimulus", table=Table(WEIGHT_COLUMNS, session.stimulus_weights)))
     if len(model.history):
         curve = Curve(np.arange(1, len(model.history) + 1), model.history)
         figure = curves({"history": curve}, xlabel="bins after a spike", ylabel="effect on the predictor")
@@ -506,12 +526,15 @@ def _show(output: Output, session: "SpikeSession") -> None:
         f"{len(model.history)} bins of history, filter of {len(model.filter)} bins, "
         f"baseline {model.baseline:.3f}"
     )
-    if data.bin_width is not None:
+    if data.bin_width is not None and len(model.onsets):
         onsets = ", ".join(f"{onset:.3f}" for onset in data.seconds(model.onsets))
         output.line(f"onsets in seconds after {data.cue or 'time zero of the trials'}: {onsets}")
     formats = ("", "d", ".1f", ".1f", ".3f", ".4f", ".4f")
     rows = [[format(*cell) for cell in zip(row, formats, strict=True)] for row in _fit_rows(session)]
     output.table(_fit_columns(session), rows)
+    if session.stimulus_weights:
+        weights = [[name, f"{w:.3f}", f"{error:.3f}"] for name, w, error in session.stimulus_weights]
+        output.table(WEIGHT_COLUMNS, weights)
 
 
 def _fit_rows(session: "SpikeSession") -> list[tuple[Any, ...]]:

@@ -163,7 +163,10 @@ def bin_trials(
     _warn_equal(len(together) - sum(map(len, single)), len(together))
     counts = np.concatenate([_counts(one, np.array([window[0]]), n_bins, bin_width) for one in single])
     if not counts.any():
-        raise ValueError(f"window: expected spikes from {window[0]:g} to {window[1]:g} s, got none")
+        raise ValueError(
+            f"window: expected spikes from {window[0]:g} to {window[1]:g} s, got times from "
+            f"{together.min():g} to {together.max():g}: are they in milliseconds, or not after the cue?"
+        )
     _warn_unit_of_time(counts, bin_width)
     cues = None if cue_times is None else check_array("cue_times", cue_times, ndim=1)
     return SpikeTrains(
@@ -223,7 +226,8 @@ def _n_bins(window: tuple[float, float], bin_width: float, n_trials: int) -> int
     n_bins = round((window[1] - window[0]) / bin_width)
     if n_bins < 1:
         raise ValueError(
-            f"window: expected at least one bin of {bin_width} s, got ({window[0]:g}, {window[1]:g})"
+            f"window: expected at least one bin of {bin_width} s, got ({window[0]:g}, {window[1]:g}): is one "
+            "of them in milliseconds?"
         )
     if n_trials * n_bins > _MOST_BINS:
         raise ValueError(

@@ -20,7 +20,7 @@ trials, the onsets are not found.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -40,11 +40,21 @@ from calepin.solvers.coders.convolutional_pursuit import convolutional_pursuit
 from calepin.solvers.proximal import FISTA
 from calepin.solvers.solve import solve
 from calepin.spikes.glm import GLMFit
-from calepin.spikes.goodness import check_counts, moments
+from calepin.spikes.goodness import check_counts, moments, trial_log_likelihoods
 from calepin.spikes.history import HISTORY_RIDGE, SpikeGLM, fit_spike_glm, observed_counts
 from calepin.spikes.refine import moved_onsets
 
-__all__ = ["Coder", "EventModel", "event_path", "fit_event_model", "link", "shifted", "spread"]
+__all__ = [
+    "Coder",
+    "EventModel",
+    "NoEventsError",
+    "event_path",
+    "fit_event_model",
+    "link",
+    "shifted",
+    "spread",
+    "without_events",
+]
 
 Floats = NDArray[np.float64]
 Coder = Literal["fista", "pursuit"]
@@ -55,6 +65,10 @@ N_ROUNDS = 3
 FILTER_RIDGE = 0.3
 _NEVER = -60.0  # predictor of a bin without spikes, whatever the drive
 _PATIENCE = 3  # stop after so many events in a row that do not lower the criterion
+
+
+class NoEventsError(ValueError):
+    """No event was found."""
 
 
 @dataclass(frozen=True)
@@ -295,6 +309,12 @@ def fit_event_model(
     return model
 
 
+def without_events(glm: SpikeGLM, start: ArrayLike, n_bins: int) -> EventModel:
+    """Return the model without any event: that of history alone."""
+    h = _check_filter(start, n_bins)
+    return EventModel(h, np.zeros(0, np.intp), np.zeros(n_bins - len(h) + 1), glm, n_bins)
+
+
 def shifted(h: Floats, onsets: NDArray[np.intp], n_bins: int) -> Floats:
     """Return the filter shifted to each onset, as columns (n_bins, n_events); the end is cut off."""
     columns = np.zeros((n_bins, len(onsets)))
@@ -312,7 +332,7 @@ def _round(y: Floats, h: Floats, base: float, before: EventModel | None, setting
         code = (_sparse_code if settings.coder == "fista" else _pursue)(y, h, base, settings)
         candidates = _peaks(code, settings)
     if not len(candidates):
-        raise ValueError(
+        raise NoEventsError(
             "alpha: expected a weight with which events are found, got none; try less or another start"
         )
     glm = None if before is None else before.glm
@@ -412,8 +432,10 @@ def _refit_some(
     best = None
     waited = 0
     n_observed = y.size if settings.mask is None else int(settings.mask.sum())
+    onsets = np.zeros(0, np.intp)
     for n in range(1, len(candidates) + 1):
-        onsets, glm = _refit(y, h, candidates[:n], glm, settings)
+        start = _from(glm, onsets, np.sort(candidates[:n])) if n > 1 else glm
+        onsets, glm = _refit(y, h, candidates[:n], start, settings)
         if best is None or _bic(glm, n_observed) < _bic(best[1], n_observed):
             best, waited = (onsets, glm), 0
         else:
@@ -429,29 +451,40 @@ def event_path(
     counts: Floats,
     held_out: Floats,
     *,
+    alone: Floats,
     window: int,
     most: int | None = None,
     mask: NDArray[np.bool_] | None = None,
     held_out_mask: NDArray[np.bool_] | None = None,
-) -> list[float]:
-    """Return the log-likelihood of held-out trials with 0, 1, 2, ... events, as far as it rises.
+) -> list[Floats]:
+    """Return the log-likelihood of each held-out trial with 0, 1, 2, ... events, as far as their sum rises.
 
-    The filter is that of the model, the events are the highest peaks of its code, and all else is refitted to
-    `counts`. The last values are those of `_PATIENCE` events that did not help.
+    That without events, `alone`, is known. The filter is that of the model, the events are the highest peaks
+    of its code, and all else is refitted to `counts`. The last values are those of `_PATIENCE` events that
+    did not help.
     """
     likelihood, order = model.glm.likelihood, len(model.history)
     settings = _Settings(
         most, order, CODER, None, likelihood, ALPHA, window, FILTER_RIDGE, HISTORY_RIDGE, 0, mask
     )
-    glm = fit_spike_glm(counts, order=order, likelihood=likelihood, mask=mask)
-    given: dict[str, Any] = {"likelihood": likelihood, "mask": held_out_mask}
-    values = [moments(glm.predictor(held_out), held_out, **given)[0]]
+    values = [alone]
     candidates = _peaks(model.code, settings)
+    glm, onsets = model.glm, model.onsets
     for n in range(1, len(candidates) + 1):
-        drive = shifted(model.filter, np.sort(candidates[:n]), counts.shape[1])
-        glm = fit_spike_glm(counts, drive, order=order, likelihood=likelihood, ridge=1e-6, mask=mask)
-        values.append(moments(glm.predictor(held_out, drive), held_out, **given)[0])
-        if len(values) - 1 - int(np.argmax(values)) >= _PATIENCE:
+        before, onsets = onsets, np.sort(candidates[:n])
+        drive = shifted(model.filter, onsets, counts.shape[1])
+        glm = fit_spike_glm(
+            counts,
+            drive,
+            order=order,
+            likelihood=likelihood,
+            ridge=1e-6,
+            start=_from(glm, before, onsets),
+            mask=mask,
+        )
+        eta = glm.predictor(held_out, drive)
+        values.append(trial_log_likelihoods(eta, held_out, likelihood=likelihood, mask=held_out_mask))
+        if len(values) - 1 - int(np.argmax(np.sum(values, axis=1))) >= _PATIENCE:
             break
     return values
 
@@ -480,8 +513,18 @@ def _refit(
         if settings.onsets is not None or (glm.stimulus > 0).all():
             return onsets, glm
         if not (glm.stimulus > 0).any():
-            raise ValueError("start: expected a filter that raises the rate somewhere, got none")
-        onsets, start = onsets[glm.stimulus > 0], glm
+            raise NoEventsError("start: expected a filter that raises the rate somewhere, got none")
+        positive = glm.stimulus > 0
+        start = _from(glm, onsets, onsets[positive])
+        onsets = onsets[positive]
+
+
+def _from(glm: SpikeGLM | None, onsets: NDArray[np.intp], wanted: NDArray[np.intp]) -> SpikeGLM | None:
+    """Return a fit with the amplitudes of other onsets, to start from: zero where they are not known."""
+    if glm is None:
+        return None
+    known = dict(zip(onsets.tolist(), glm.stimulus.tolist(), strict=True))
+    return replace(glm, stimulus=np.array([known.get(onset, 0.0) for onset in wanted.tolist()]))
 
 
 def _improved(y: Floats, h: Floats, onsets: NDArray[np.intp], glm: SpikeGLM, settings: _Settings) -> Floats:

@@ -23,14 +23,14 @@ from scipy.linalg import cho_factor, cho_solve
 from calepin.core.checks import check_array, check_boolean
 from calepin.core.threads import single_threaded_blas
 from calepin.likelihoods import Binomial, Poisson
-from calepin.spikes.goodness import check_counts, deviance, log_likelihood, moments
+from calepin.spikes.goodness import check_counts, constants, moments, saturated
 
 __all__ = ["Design", "GLMFit", "fit_design", "fit_glm"]
 
 Floats = NDArray[np.float64]
 
 _MAX_ITER = 100
-_STILL = 1e-9  # largest change of a predictor at convergence
+_STILL = 1e-7  # largest change of a predictor in the last step, which leaves an error of about its square
 _FLAT = 1e-8  # a smaller gain of log-likelihood counts as none
 _WALKING = 0.1  # a step without gain that changes a predictor by more shows that there is no maximum
 _DEPENDENT = 1e-10  # smallest eigenvalue of the correlation matrix of independent covariates
@@ -146,6 +146,7 @@ def fit_glm(
     if intercept:
         X = np.column_stack([np.ones(len(X)), X])
         labels, ridges = ("intercept", *labels), np.concatenate([[0.0], ridges])
+    check_counts(counts, likelihood=likelihood)
     return fit_design(DenseDesign(X, labels), counts, likelihood=likelihood, offset=offset, ridge=ridges)
 
 
@@ -186,23 +187,21 @@ def fit_design(
     """Fit a generalised linear model whose covariates are a `Design`; see `fit_glm`.
 
     `start` holds initial coefficients, for example those of a similar model; counts where `mask` is False
-    were not observed.
+    were not observed. The counts are those that the family can produce: see `check_counts`.
     """
-    check_counts(y, likelihood=likelihood)
     with single_threaded_blas():
         _check_independent(design, np.ones_like(y) if mask is None else mask.astype(np.float64), ridge)
         beta = np.zeros(len(design.names)) if start is None else np.asarray(start, np.float64)
         eta = design.predict(beta) + np.asarray(offset, np.float64)
-        beta, eta, information, n_iter = _climb(design, y, likelihood, ridge, beta, eta, mask)
+        beta, value, information, n_iter = _climb(design, y, likelihood, ridge, beta, eta, mask)
         covariance = np.asarray(np.linalg.inv(information), np.float64)
-    if mask is not None:
-        eta, y = eta[mask], y[mask]
+    observed = y if mask is None else y[mask]
     return GLMFit(
         beta,
         covariance,
         design.names,
-        log_likelihood(eta, y, likelihood=likelihood),
-        deviance(eta, y, likelihood=likelihood),
+        value + constants(observed, likelihood),
+        2 * (saturated(observed, likelihood) - value),
         n_iter,
     )
 
@@ -215,8 +214,8 @@ def _climb(
     beta: Floats,
     eta: Floats,
     mask: NDArray[np.bool_] | None,
-) -> tuple[Floats, Floats, Floats, int]:
-    """Return coefficients, predictors and information matrix at the maximum, and the number of steps."""
+) -> tuple[Floats, float, Floats, int]:
+    """Return coefficients, log-likelihood without constants and information at the maximum, and the steps."""
 
     def evaluate(eta: Floats, beta: Floats) -> tuple[float, Floats, Floats]:
         value, mean, weight = moments(eta, y, likelihood=likelihood, mask=mask)
@@ -231,7 +230,7 @@ def _climb(
         move = design.predict(step)
         reach = float(np.abs(move).max())
         if reach <= _STILL:
-            return beta, eta, information, n_iter - 1
+            return beta + step, value + 0.5 * float(ridge @ beta**2), information, n_iter
         # at a maximum predictors converge; without one they keep changing while the likelihood does not
         if gradient @ step < _FLAT and reach > _WALKING:
             raise ValueError(_separated(design, step))

@@ -16,7 +16,16 @@ from calepin.core.errors import IncompatibleError
 from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes._kernels import logistic
 
-__all__ = ["bits_per_spike", "check_counts", "deviance", "log_likelihood", "moments", "trial_log_likelihoods"]
+__all__ = [
+    "bits_per_spike",
+    "check_counts",
+    "constants",
+    "deviance",
+    "log_likelihood",
+    "moments",
+    "saturated",
+    "trial_log_likelihoods",
+]
 
 Floats = NDArray[np.float64]
 
@@ -37,13 +46,7 @@ def log_likelihood(eta: ArrayLike, y: ArrayLike, *, likelihood: Binomial | Poiss
         Another likelihood.
     """
     eta, y = _checked(eta, y, likelihood)
-    value = moments(eta, y, likelihood=likelihood)[0]
-    if isinstance(likelihood, Poisson):
-        return value - float(gammaln(y + 1).sum())
-    trials = _trials(likelihood, eta)
-    if (trials == 1).all():
-        return value
-    return value + float((gammaln(trials + 1) - gammaln(y + 1) - gammaln(trials - y + 1)).sum())
+    return moments(eta, y, likelihood=likelihood)[0] + constants(y, likelihood)
 
 
 def deviance(eta: ArrayLike, y: ArrayLike, *, likelihood: Binomial | Poisson) -> float:
@@ -52,11 +55,27 @@ def deviance(eta: ArrayLike, y: ArrayLike, *, likelihood: Binomial | Poisson) ->
     The parameters, and what is refused, are those of `log_likelihood`.
     """
     eta, y = _checked(eta, y, likelihood)
-    value = moments(eta, y, likelihood=likelihood)[0]
+    return 2 * (saturated(y, likelihood) - moments(eta, y, likelihood=likelihood)[0])
+
+
+def constants(y: Floats, likelihood: Binomial | Poisson) -> float:
+    """Return the terms of the log-likelihood that do not depend on the predictor."""
     if isinstance(likelihood, Poisson):
-        return 2 * (float((xlogy(y, y) - y).sum()) - value)
-    trials = _trials(likelihood, eta)
-    return 2 * (float((xlogy(y, y / trials) + xlogy(trials - y, 1 - y / trials)).sum()) - value)
+        return -float(gammaln(y + 1).sum())
+    trials = _trials(likelihood, y)
+    if (trials == 1).all():
+        return 0.0
+    return float((gammaln(trials + 1) - gammaln(y + 1) - gammaln(trials - y + 1)).sum())
+
+
+def saturated(y: Floats, likelihood: Binomial | Poisson) -> float:
+    """Return the log-likelihood without constants of the model whose mean equals the counts."""
+    if isinstance(likelihood, Poisson):
+        return float((xlogy(y, y) - y).sum())
+    trials = _trials(likelihood, y)
+    if (trials == 1).all():
+        return 0.0
+    return float((xlogy(y, y / trials) + xlogy(trials - y, 1 - y / trials)).sum())
 
 
 def bits_per_spike(log_likelihood: float, reference: float, n_spikes: float) -> float:

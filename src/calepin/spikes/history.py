@@ -14,6 +14,7 @@ h_l. Therefore the history has a small ridge.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes._kernels import add_history, history_products
 from calepin.spikes.glm import GLMFit, fit_design
 from calepin.spikes.goodness import check_counts
+from calepin.spikes.stimulus import check_stimulus
 
 __all__ = [
     "ORDERS",
@@ -69,23 +71,23 @@ class SpikeGLM:
     fit: GLMFit
     likelihood: Binomial | Poisson
 
-    def predictor(self, counts: ArrayLike, stimulus: ArrayLike | None = None) -> Floats:
+    def predictor(self, counts: ArrayLike, stimulus: Any = None) -> Floats:
         """Return the predictor eta (n_trials, n_bins) given the spikes before each bin."""
         counts = check_trials(counts)
         eta = self.baseline + history_predictor(counts, self.history)
-        S = _check_stimulus(stimulus, counts.shape[1])
+        S, _ = check_stimulus(stimulus, None, counts.shape)
         if S.shape[1] != len(self.stimulus):
             raise ValueError(f"stimulus: expected {len(self.stimulus)} covariates, got {S.shape[1]}")
         return eta + S @ self.stimulus
 
-    def mean(self, counts: ArrayLike, stimulus: ArrayLike | None = None) -> Floats:
+    def mean(self, counts: ArrayLike, stimulus: Any = None) -> Floats:
         """Return the expected count of each bin given the spikes before it."""
         return self.likelihood.mean(torch.from_numpy(self.predictor(counts, stimulus))).numpy()
 
 
 def fit_spike_glm(
     counts: ArrayLike,
-    stimulus: ArrayLike | None = None,
+    stimulus: Any = None,
     *,
     order: int = 0,
     likelihood: Binomial | Poisson | None = None,
@@ -101,8 +103,8 @@ def fit_spike_glm(
     ----------
     counts : array of shape (n_trials, n_bins)
         Spikes in each bin; (1, n_bins) for one train.
-    stimulus : array of shape (n_bins, p), optional
-        Covariates, the same in each trial; (n_bins,) for one covariate.
+    stimulus : DataFrame or array of shape (n_bins, p), optional
+        Covariates, the same in each trial; (n_bins,) for one covariate. A DataFrame keeps its names.
     order : int, default 0
         Bins L of history.
     likelihood : Binomial or Poisson, optional
@@ -113,7 +115,7 @@ def fit_spike_glm(
     start : SpikeGLM, optional
         A similar fit to start from.
     names : sequence of str, optional
-        Names of the covariates, for messages.
+        Names of the covariates, for messages; a DataFrame has its own.
     mask : bool array of shape (n_trials, n_bins), optional
         True where a bin was observed; by default all. Other bins do not count, and are without spikes in the
         history of later ones.
@@ -126,12 +128,14 @@ def fit_spike_glm(
     check_arguments(fit_spike_glm, locals())
     likelihood = Binomial() if likelihood is None else likelihood
     y = observed_counts(counts, mask)
-    S = _check_stimulus(stimulus, y.shape[1])
+    S, labels = check_stimulus(stimulus, names, y.shape)
     check_integer("order", order, least=0, most=y.shape[1] - 1)
     check_number("ridge", ridge, least=0)
     check_number("history_ridge", history_ridge, least=0)
     check_counts(y, likelihood=likelihood, name="counts")
-    design = TrialDesign(y, S, order, _names(names, S.shape[1], order))
+    design = TrialDesign(
+        y, S, order, ("baseline", *labels, *(f"history {lag}" for lag in range(1, order + 1)))
+    )
     ridges = np.concatenate([[0.0], np.full(S.shape[1], ridge), np.full(order, history_ridge)])
     fit = fit_design(
         design,
@@ -147,12 +151,13 @@ def fit_spike_glm(
 
 def select_order(
     counts: ArrayLike,
-    stimulus: ArrayLike | None = None,
+    stimulus: Any = None,
     *,
     orders: Sequence[int] = ORDERS,
     likelihood: Binomial | Poisson | None = None,
     ridge: float = 0.0,
     history_ridge: float = HISTORY_RIDGE,
+    names: Sequence[str] | None = None,
     mask: NDArray[np.bool_] | None = None,
     callback: Callable[[int], None] | None = None,
 ) -> SpikeGLM:
@@ -178,6 +183,7 @@ def select_order(
             ridge=ridge,
             history_ridge=history_ridge,
             start=last,
+            names=names,
             mask=mask,
         )
         if callback is not None:
@@ -238,27 +244,6 @@ def check_trials(counts: ArrayLike) -> Floats:
     if y.ndim != 2 or 0 in y.shape:
         raise ValueError(f"counts: expected shape (n_trials, n_bins), neither of them 0, got {y.shape}")
     return y
-
-
-def _check_stimulus(stimulus: ArrayLike | None, n_bins: int) -> Floats:
-    if stimulus is None:
-        return np.zeros((n_bins, 0))
-    S = (
-        np.asarray(stimulus, np.float64)
-        if getattr(stimulus, "shape", None) == (n_bins, 0)
-        else check_array("stimulus", stimulus)
-    )
-    S = S[:, None] if S.ndim == 1 else S
-    if S.ndim != 2 or len(S) != n_bins:
-        raise ValueError(f"stimulus: expected shape (n_bins={n_bins}, p), got {np.shape(stimulus)}")
-    return S
-
-
-def _names(names: Sequence[str] | None, p: int, order: int) -> tuple[str, ...]:
-    labels = [f"stimulus {j}" for j in range(p)] if names is None else list(names)
-    if len(labels) != p:
-        raise ValueError(f"names: expected one for each of {p} covariates, got {len(labels)}")
-    return ("baseline", *labels, *(f"history {lag}" for lag in range(1, order + 1)))
 
 
 def _start(start: SpikeGLM | None, p: int, order: int) -> Floats | None:

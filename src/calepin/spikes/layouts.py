@@ -4,6 +4,7 @@ Whole numbers are counts, other numbers are times in seconds, unless a unit of t
 NaN at the end of a row pads it: the trial, or the list of times, ended earlier.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,6 +22,8 @@ Lists = Literal["trials", "units"]
 TimeUnit = Literal["s", "ms"]
 SECONDS = {"s": 1.0, "ms": 0.001}
 BIN_WIDTH = 0.001  # of times; the width of counts is not known
+_MOST_COUNTS = 1000  # spikes in a bin of no unit
+_ASCENDING = 5  # counts in a row that ascend by chance are fewer
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ def units_of_array(name: str, array: Any, layout: Layout) -> dict[str, SpikeTrai
     ------
     ValueError
         Another shape, or values that are neither counts nor times.
+
+    Warns
+    -----
+    UserWarning
+        Whole numbers that are taken as counts, but look like times.
     """
     values = np.asarray(array)
     if values.ndim not in (1, 2, 3) or 0 in values.shape or values.dtype.kind not in "biuf":
@@ -62,25 +70,47 @@ def units_of_array(name: str, array: Any, layout: Layout) -> dict[str, SpikeTrai
     if not np.isfinite(values[known]).all() or not known.any():
         raise ValueError(f"{name}: expected finite values, got infinity, or NaN alone")
     if layout.time_unit is None and (values[known] == np.round(values[known])).all():
+        _warn_of_times(name, np.atleast_2d(values), known)
         return _units_of_counts(name, values, known, layout)
     if values.ndim == 3:
         raise ValueError(f"{name}: expected whole numbers (counts), got {_first_fraction(values, known)}")
     if values.ndim == 1:
         return units_of_times({name: values[known]}, layout)
-    if layout.time_unit is None and layout.lists == "trials" and not _ascends(values):
-        raise ValueError(
-            f"{name}: expected whole numbers (counts), or ascending times in each row, got "
-            f"{_first_fraction(values, known)}"
-        )
+    if layout.time_unit is None and layout.lists == "trials":
+        _check_ascending(name, values, known)
     return units_of_lists({(i + 1,): row[~np.isnan(row)] for i, row in enumerate(values)}, layout, name)
 
 
-def _ascends(values: Floats) -> bool:
-    """Return whether every row is a list of ascending times, padded at its end."""
-    return all(
-        (np.diff(row[~np.isnan(row)]) > 0).all() and not (np.diff(np.isnan(row).astype(int)) < 0).any()
-        for row in values
-    )
+def _check_ascending(name: str, values: Floats, known: NDArray[np.bool_]) -> None:
+    """Raise ValueError unless every row is a list of ascending times, padded at its end."""
+    for i, row in enumerate(values):
+        n_known = int(known[i].sum())
+        falls = np.flatnonzero(np.diff(row[:n_known]) <= 0)
+        if not known[i, :n_known].all():
+            found = f"NaN before other values in row {i}"
+        elif len(falls):
+            at = int(falls[0]) + 1
+            found = f"{row[at]:g} after {row[at - 1]:g} at index ({i}, {at})"
+        else:
+            continue
+        raise ValueError(
+            f"{name}: expected whole numbers (counts), or ascending times in each row, got {found}: "
+            'time_unit "s" or "ms" says that all are times, in any order'
+        )
+
+
+def _warn_of_times(name: str, rows: Floats, known: NDArray[np.bool_]) -> None:
+    """Warn of whole numbers that are more than counts can be, or ascend in every row."""
+    most = float(rows[np.atleast_2d(known)].max())
+    lists = [row[~np.isnan(row)] for row in rows.reshape(-1, rows.shape[-1])]
+    ascends = max(map(len, lists)) >= _ASCENDING and all((np.diff(one) > 0).all() for one in lists)
+    if ascends or most > _MOST_COUNTS:
+        found = "ascend in every row" if ascends else "are more than a unit has in a bin"
+        warnings.warn(
+            f"{name}: whole numbers were taken as counts, but they {found}, up to {most:g}: if they are "
+            'times, say so by time_unit "ms" or "s"',
+            stacklevel=2,
+        )
 
 
 def _first_fraction(values: Floats, known: NDArray[np.bool_]) -> str:

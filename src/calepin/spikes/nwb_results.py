@@ -55,7 +55,9 @@ def save_nwb_results(
     opened: Any = pynwb.NWBHDF5IO
     if not sessions:
         raise ValueError("sessions: expected at least one, got none")
-    tables = _units_table(sessions), _events_table(sessions)
+    tables = [_units_table(sessions)]
+    if any(len(session.model.onsets) for session in sessions.values()):
+        tables.append(_events_table(sessions))
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy.nwb")
         shutil.copyfile(source, copy)

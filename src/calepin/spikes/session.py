@@ -5,7 +5,7 @@ the velocity of the stimulus and on history, and the event model of `calepin.spi
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +17,22 @@ from calepin.core.checks import check_integer, is_integer
 from calepin.core.random import RandomState, numpy_generator
 from calepin.likelihoods import Binomial, Poisson
 from calepin.spikes.bands import EventBands, event_bands
-from calepin.spikes.events import ALPHA, CODER, N_ROUNDS, Coder, EventModel, fit_event_model, link
+from calepin.spikes.events import (
+    ALPHA,
+    CODER,
+    N_ROUNDS,
+    Coder,
+    EventModel,
+    NoEventsError,
+    fit_event_model,
+    link,
+    without_events,
+)
 from calepin.spikes.goodness import bits_per_spike, log_likelihood, trial_log_likelihoods
 from calepin.spikes.history import ORDERS, SpikeGLM, fit_spike_glm, select_order
 from calepin.spikes.rescaling import KSTest, ks_test
 from calepin.spikes.selection import KERNEL_SIZES, Choice, choose_events
+from calepin.spikes.stimulus import check_stimulus
 from calepin.spikes.trains import SpikeTrains
 
 __all__ = ["Gain", "ModelFit", "SpikeSession", "analyse_spikes"]
@@ -90,15 +101,15 @@ class SpikeSession:
     likelihood
         `Binomial` for at most one spike in a bin, or `Poisson`.
     model
-        The event model: onsets, amplitudes, filter, baseline and history.
+        The event model: onsets, amplitudes, filter, baseline and history. No onsets if no event was found.
     glm
-        Regression on the velocity of the stimulus, if there is one, and on history.
+        Regression on history, and on the stimulus: that given, or the velocity of that of the data.
     fits
         Goodness of fit of the models "constant", "GLM" and "events".
     gain
         What the events add to history alone.
     bands
-        Confidence bands of filter and amplitudes; None with a single training trial.
+        Confidence bands of filter and amplitudes; None with a single training trial, or without events.
     """
 
     data: SpikeTrains
@@ -120,6 +131,8 @@ class SpikeSession:
     def verdict(self) -> str:
         """In one line, whether there are events, and by which figures."""
         bits, gain = self.fits["events"].bits_per_spike, self.gain
+        if not len(self.model.onsets):
+            return f"no events: none was found in {self.n_train} training trials"
         if gain.low is None:
             return f"not tested, no trial is held out: {bits:+.3f} bits a spike on the training trials"
         if bits <= 0:
@@ -143,6 +156,13 @@ class SpikeSession:
             for fit in (self.fits[name],)
         ]
         return f"KS distance: {', '.join(shown)} (95 % bound {self.fits['events'].test.band:.3f})"
+
+    @property
+    def stimulus_weights(self) -> list[tuple[str, float, float]]:
+        """Name, weight and standard error of each covariate of the GLM, without history."""
+        fit, p = self.glm.fit, len(self.glm.stimulus)
+        errors = fit.standard_errors[1 : 1 + p].tolist()
+        return list(zip(fit.names[1 : 1 + p], self.glm.stimulus.tolist(), errors, strict=True))
 
     def _repr_html_(self) -> str:
         """Return the goodness of fit and the filter as HTML for notebooks."""
@@ -177,6 +197,10 @@ class SpikeSession:
             "order": len(model.history),
             "kernel_size": len(model.filter),
             "baseline": model.baseline,
+            "stimulus": {
+                name: {"weight": weight, "standard_error": error}
+                for name, weight, error in self.stimulus_weights
+            },
             "onsets": model.onsets.tolist(),
             "onset_times": data.seconds(model.onsets).tolist() if timed else None,
             "event_times": data.recorded(model.onsets).tolist() if recorded else None,
@@ -205,6 +229,8 @@ class SpikeSession:
 def analyse_spikes(
     data: SpikeTrains,
     *,
+    stimulus: Any = None,
+    names: Sequence[str] | None = None,
     kernel_size: int | None = None,
     n_events: int | None = None,
     train: tuple[int, int] | None = None,
@@ -227,6 +253,11 @@ def analyse_spikes(
     ----------
     data : SpikeTrains
         Spike trains of one neuron; see `calepin.spikes.read_spikes`.
+    stimulus : DataFrame or array of shape (n_bins, p), optional
+        Covariates of the regression (GLM), the same in each trial. A DataFrame keeps its names. Default: the
+        velocity of the stimulus of `data`, if it has one.
+    names : sequence of str, optional
+        Names of the covariates of an array.
     kernel_size : int, optional
         Bins of the filter. Default: of 25, 50, 100 and 200, at most half a trial, the length with which one
         half of the training trials predicts the other half best.
@@ -288,9 +319,16 @@ def analyse_spikes(
     if not 0 < rate < (1 if isinstance(likelihood, Binomial) else np.inf):
         raise ValueError(f"data: expected spikes in bins {quiet.start}:{quiet.stop}, got {rate:g} per bin")
     velocity = None if data.stimulus is None else _velocity(data.stimulus)
+    covariates, labels = velocity, None if velocity is None else ("velocity",)
+    if stimulus is not None:
+        covariates, labels = check_stimulus(stimulus, names, (n_trials, n_bins))
+    elif names is not None:
+        raise ValueError("names: expected None without a stimulus of several covariates")
     sizes = _kernel_sizes(n_bins) if kernel_size is None else (kernel_size,)
     _check_enough(learned.counts, sizes[0], order)
-    glm = _regression(learned, velocity, order, likelihood, lambda part: callback(part / 4, "history"))
+    glm = _regression(
+        learned, covariates, labels, order, likelihood, lambda part: callback(part / 4, "history")
+    )
     choice = Choice(sizes[0], n_events or 0)
     if (kernel_size is None or n_events is None) and len(learned.counts) > 1:
         choice = choose_events(
@@ -307,26 +345,32 @@ def analyse_spikes(
         )
         # without an event there is no model: one is fitted, and the verdict is that of the test
         choice = replace(choice, n_events=max(1, choice.n_events))
-    model = fit_event_model(
-        learned.counts,
-        _start(velocity, choice.kernel_size),
-        n_events=choice.n_events or None,
-        order=len(glm.history),
-        coder=coder,
-        likelihood=likelihood,
-        baseline=link(rate, likelihood),
-        n_rounds=n_rounds,
-        alpha=alpha,
-        n_refine=_REFINEMENTS,
-        mask=learned.mask,
-        callback=lambda done: callback(0.75 + 0.25 * done / n_rounds, "events"),
-    )
-    model = replace(model, bin_width=data.bin_width, t0=data.t0)
     constant = fit_spike_glm(learned.counts, likelihood=likelihood, mask=learned.mask)
-    fits = _compare(test, constant, glm, model, velocity, random_state)
-    gain = _gain(learned, test, glm if velocity is None else None, model, random_state)
+    alone = glm if covariates is None else _history(learned, len(glm.history), likelihood)
+    try:
+        model = fit_event_model(
+            learned.counts,
+            _start(velocity, choice.kernel_size),
+            n_events=choice.n_events or None,
+            order=len(glm.history),
+            coder=coder,
+            likelihood=likelihood,
+            baseline=link(rate, likelihood),
+            n_rounds=n_rounds,
+            alpha=alpha,
+            n_refine=_REFINEMENTS,
+            mask=learned.mask,
+            callback=lambda done: callback(0.75 + 0.25 * done / n_rounds, "events"),
+        )
+    except NoEventsError:
+        if alpha > ALPHA:
+            raise
+        model = without_events(alone, _start(velocity, choice.kernel_size), n_bins)
+    model = replace(model, bin_width=data.bin_width, t0=data.t0)
+    fits = _compare(test, constant, glm, model, covariates, random_state)
+    gain = _gain(test, alone, model, random_state)
     bands = None
-    if len(learned.counts) > 1:
+    if len(learned.counts) > 1 and len(model.onsets):
         bands = event_bands(model, learned.counts, mask=learned.mask, random_state=random_state)
     return SpikeSession(data, len(learned.counts), likelihood, model, glm, fits, gain, bands)
 
@@ -411,31 +455,25 @@ def _start(velocity: Floats | None, kernel_size: int) -> Floats:
 
 def _regression(
     train: _Trials,
-    velocity: Floats | None,
+    covariates: Floats | None,
+    names: tuple[str, ...] | None,
     order: int | None,
     likelihood: Binomial | Poisson,
     callback: Callable[[float], None],
 ) -> SpikeGLM:
+    given: dict[str, Any] = {"likelihood": likelihood, "names": names, "mask": train.mask}
     if order is not None:
-        return fit_spike_glm(train.counts, velocity, order=order, likelihood=likelihood, mask=train.mask)
-    return select_order(
-        train.counts,
-        velocity,
-        likelihood=likelihood,
-        mask=train.mask,
-        callback=lambda done: callback(done / len(ORDERS)),
-    )
+        return fit_spike_glm(train.counts, covariates, order=order, **given)
+    return select_order(train.counts, covariates, **given, callback=lambda done: callback(done / len(ORDERS)))
 
 
-def _gain(
-    train: _Trials, test: _Trials, history: SpikeGLM | None, model: EventModel, random_state: RandomState
-) -> Gain:
+def _history(train: _Trials, order: int, likelihood: Binomial | Poisson) -> SpikeGLM:
+    return fit_spike_glm(train.counts, order=order, likelihood=likelihood, mask=train.mask)
+
+
+def _gain(test: _Trials, history: SpikeGLM, model: EventModel, random_state: RandomState) -> Gain:
     """Return the gain of the events over history alone, with its bootstrap interval over test trials."""
     given: dict[str, Any] = {"likelihood": model.glm.likelihood, "mask": test.mask}
-    if history is None:
-        history = fit_spike_glm(
-            train.counts, order=len(model.history), likelihood=model.glm.likelihood, mask=train.mask
-        )
     with_events, without = (
         trial_log_likelihoods(eta, test.counts, **given)
         for eta in (model.predictor(test.counts), history.predictor(test.counts))
@@ -456,18 +494,19 @@ def _compare(
     constant: SpikeGLM,
     glm: SpikeGLM,
     model: EventModel,
-    velocity: Floats | None,
+    covariates: Floats | None,
     random_state: RandomState,
 ) -> dict[str, ModelFit]:
     likelihood, counts, seen = constant.likelihood, test.counts, ... if test.mask is None else test.mask
     if not counts.any():
         raise ValueError(f"data: expected spikes in the test trials, got none in {len(counts)}")
     reference = log_likelihood(constant.predictor(counts)[seen], counts[seen], likelihood=likelihood)
+    entries = len(model.filter) - 1 if len(model.onsets) else 0
     fits = {}
     for name, fit, free, eta in (
         ("constant", constant.fit, 0, constant.predictor(counts)),
-        ("GLM", glm.fit, 0, glm.predictor(counts, velocity)),
-        ("events", model.glm.fit, len(model.filter) - 1, model.predictor(counts)),
+        ("GLM", glm.fit, 0, glm.predictor(counts, covariates)),
+        ("events", model.glm.fit, entries, model.predictor(counts)),
     ):
         value = log_likelihood(eta[seen], counts[seen], likelihood=likelihood)
         fits[name] = ModelFit(
