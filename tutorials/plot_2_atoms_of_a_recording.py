@@ -41,8 +41,8 @@ panels[1].set(xlabel="sample", ylabel="raw units", title="without it")
 plt.show()
 
 # %%
-# **Remove the drift first.** The model has no term for a slow baseline of real numbers, so filters
-# would be spent on it.
+# **Remove the drift first.** By default the learner removes a straight line at most, so filters would be
+# spent on a faster drift. ``detrend=`` follows it in a longer recording: :doc:`plot_7_heartbeats`.
 #
 # One filter
 # ----------
