@@ -51,7 +51,9 @@ def analyse_units(
     Raises
     ------
     ValueError
-        No unit.
+        No unit, or units that are no SpikeTrains.
+    TypeError
+        An analysis that is no function.
     """
     check_arguments(analyse_units, locals())
     check_integer("n_jobs", n_jobs)
