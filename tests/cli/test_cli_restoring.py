@@ -125,7 +125,7 @@ def test_bad_input_is_one_line(capsys):
     np.save("zero.npy", np.zeros((3, 3)))
     out = ["-o", "out.png"]
     assert "give one of --psf FILE and --gaussian" in fails(capsys, "deblur", "in.png", *out)
-    assert "psf: expected at most the size of the image" in fails(
+    assert "--gaussian: expected a blur of at most 3 pixels for an image of 24 x 24, got 9" in fails(
         capsys, "deblur", "in.png", *out, "--gaussian", "9"
     )
     assert "expected a PSF with a sum above 0" in fails(capsys, "deblur", "in.png", *out, "--psf", "zero.npy")

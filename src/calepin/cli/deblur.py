@@ -74,11 +74,21 @@ def deblur(
     if gaussian is not None and not 0 < gaussian < float("inf"):
         raise typer.BadParameter(f"expected a number above 0, got {gaussian:g}", param_hint="--gaussian")
     kernel = _gaussian(gaussian) if gaussian is not None else _read_psf(psf, output)
+
+    def blur(shape: tuple[int, ...]) -> Blur:
+        if gaussian is not None and max(kernel.shape) > min(shape):
+            raise typer.BadParameter(
+                f"expected a blur of at most {min(shape) / (2 * REACH):.3g} pixels for an image of "
+                f"{shape[1]} x {shape[0]}, got {gaussian:g}",
+                param_hint="--gaussian",
+            )
+        return Blur(kernel, shape, **given(boundary=boundary))
+
     restore_image(
         output,
         image,
         output_path,
-        lambda shape: Blur(kernel, shape, **given(boundary=boundary)),
+        blur,
         done="deblurring",
         value_range=value_range,
         sigma=sigma,
