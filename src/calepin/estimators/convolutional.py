@@ -115,7 +115,7 @@ class ConvolutionalDictionaryLearner(ConvolutionalParameters):
         lasso up to a certified duality gap, for gaussian data; the gap in `fit` is larger than in
         `transform`. "bcomp": greedy pursuit of `n_nonzero` events, for all families. "auto": "exact" where
         it can be used (gaussian data with one or two axes on the CPU, stride 1, gradient "dec", a `penalty`
-        that it takes, no `debias` or `n_unfold`), otherwise "fista".
+        that it takes, no `n_unfold`), otherwise "fista".
     n_nonzero : int, optional
         Number of events of a signal, for coder "bcomp". With `debias`, the maximal number of peaks.
     n_unfold : int, default=100

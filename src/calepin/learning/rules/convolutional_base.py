@@ -26,6 +26,8 @@ from calepin.likelihoods import Gaussian
 from calepin.operators.conv import ConvDictionary
 from calepin.problem import Problem
 from calepin.solvers.coders.coder import Coder, Codes, GradientRule, objective
+from calepin.solvers.coders.convolutional_lasso import ConvolutionalLassoCoder
+from calepin.solvers.coders.convolutional_pursuit import refit_problem
 from calepin.solvers.support import peaks, refit
 
 __all__ = ["IDLE", "Coded", "ConvolutionalRule", "code_signals", "fit_baseline"]
@@ -129,6 +131,8 @@ class ConvolutionalRule(BaseRule):
         if self.debias is None:
             return codes
         support = peaks(codes, self.debias, self.n_peaks)
+        if isinstance(self.coder, ConvolutionalLassoCoder):
+            return refit_problem(problem, codes * support, nonnegative=self.coder.nonnegative)
         return refit(problem, codes, support, nonnegative=self.coder.nonnegative)
 
     def admissible(self, atoms: Tensor) -> Tensor:
