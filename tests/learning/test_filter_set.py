@@ -141,6 +141,7 @@ def test_a_learner_of_such_filters_is_loaded_without_the_set(tmp_path):
     [
         (lambda: FilterSet(rank=2), "rank: expected an integer from 1 to 1|rank: expected"),
         (lambda: FilterSet(sizes=(0,)), "sizes: expected"),
+        (lambda: FilterSet(norm="sphere"), "norm: expected"),
         (lambda: FilterSet(autoregressive=3), "autoregressive: expected"),
         (lambda: FilterSet(autoregressive=1, tapered=True), "autoregressive: expected None with tapered"),
         (lambda: FilterSet(autoregressive=1).check(2, (9, 9)), "expected None for filters with 2 axes"),

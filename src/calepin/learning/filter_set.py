@@ -1,13 +1,13 @@
 """The sets of admissible filters: of rank one, nonnegative, zero at the ends, of several sizes, or decays."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from calepin.core.arguments import check_arguments, check_fields
-from calepin.core.checks import check_boolean, check_integer, check_tensor
+from calepin.core.checks import check_boolean, check_integer, check_one_of, check_tensor
 from calepin.learning.decays import nearest_decays
 
 __all__ = ["FilterSet"]
@@ -15,7 +15,7 @@ __all__ = ["FilterSet"]
 
 @dataclass(frozen=True)
 class FilterSet:
-    """What filters (n_components, channels, *kernel_size) are like, besides their unit norm.
+    """What filters (n_components, channels, *kernel_size) are like, besides their norm.
 
     Parameters
     ----------
@@ -34,6 +34,10 @@ class FilterSet:
         Filters of signals with one axis are the responses of an autoregressive process of this order, as of a
         calcium indicator to a spike: 1: an exponential decay; 2: a rise and a decay, the difference of two
         exponentials. Each channel has its amplitude. The time constants are learned (`time_constants`).
+    norm : {"unit", "ball"}, default "unit"
+        "ball": filters have at most unit norm, as those of alphacsc, and no step of learning from moments
+        raises the objective. Filters shorter than that belong to codes that are larger than they need be, and
+        grow: where learning converges, used filters have unit norm either way.
     """
 
     rank: int | None = None
@@ -41,12 +45,14 @@ class FilterSet:
     tapered: bool = False
     sizes: tuple[int, ...] | None = None
     autoregressive: int | None = None
+    norm: Literal["unit", "ball"] = "unit"
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_integer("rank", self.rank, most=1, optional=True)
         check_boolean("nonnegative", self.nonnegative)
         check_boolean("tapered", self.tapered)
+        check_one_of("norm", self.norm, ("unit", "ball"))
         for size in self.sizes or ():
             check_integer("sizes", size)
         check_integer("autoregressive", self.autoregressive, most=2, optional=True)

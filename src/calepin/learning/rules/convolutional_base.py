@@ -33,6 +33,7 @@ from calepin.solvers.support import peaks, refit
 __all__ = ["IDLE", "Coded", "ConvolutionalRule", "code_signals", "fit_baseline"]
 
 IDLE = IdleReplacement(pool=16, rare=0.02, coherence=0.98)
+BALL = AtomSet("ball")
 _ROUNDS = 4  # alternations between codes and baselines
 _NEWTON_STEPS = 30
 _LONGEST_STEP = 2.0
@@ -136,8 +137,17 @@ class ConvolutionalRule(BaseRule):
         return refit(problem, codes, support, nonnegative=self.coder.nonnegative)
 
     def admissible(self, atoms: Tensor) -> Tensor:
-        """Return filters of the set `filters`, of unit norm; unchanged ones if there is no such set."""
-        return atoms if self.filters is None else unit(self.filters.project(atoms))
+        """Return filters of the set `filters`, of its norm; unchanged ones if there is no such set."""
+        return atoms if self.filters is None else self.scaled(self.filters.project(atoms))
+
+    @property
+    def in_ball(self) -> bool:
+        """Whether filters have at most unit norm, not exactly."""
+        return self.filters is not None and self.filters.norm == "ball"
+
+    def scaled(self, atoms: Tensor) -> Tensor:
+        """Return filters of unit norm, or the nearest of at most unit norm if `filters` asks for these."""
+        return BALL.project(atoms.flatten(1)).view_as(atoms) if self.in_ball else unit(atoms)
 
     def end_pass(self, state: Any) -> dict[str, float]:
         """Centre the filters if `centre` is True, and replace idle ones if `replace` is True."""
