@@ -42,6 +42,29 @@ def test_known_filters_code_signals(rng):
     assert np.linalg.norm(learner.inverse_transform(codes) - X) < 0.5 * np.linalg.norm(X)
 
 
+def test_a_known_decay_gives_amplitudes_without_shrinkage(rng):
+    decay = np.exp(-np.arange(60) / 12)
+    spikes = np.zeros((2, 1, 941))
+    for i in range(2):
+        spikes[i, 0, rng.permutation(np.arange(10, 930, 25))[:20]] = rng.uniform(0.8, 1.5, 20)
+    trace = np.stack([np.convolve(s[0], decay)[None] for s in spikes]) + rng.normal(
+        scale=0.05, size=(2, 1, 1000)
+    )
+    trace[:, :, 300:306] = np.nan
+    known = {"nonnegative": True, "alpha": 0.5, "detrend": None}
+    learner = calepin.ConvolutionalDictionaryLearner.from_components(decay[None, None], **known)
+    shrunken = learner.transform(trace)
+    amplitudes = learner.set_params(debias=True).transform(trace)
+    large = (spikes > 0) & (amplitudes > 0)
+    assert large.sum() > 0.8 * (spikes > 0).sum()
+    ratio = [np.median(codes[large] / spikes[large]) for codes in (amplitudes, shrunken)]
+    assert abs(ratio[0] - 1) < 0.03 < 0.06 < 1 - ratio[1]
+    # stationary on their support, over what is observed
+    residual = np.nan_to_num(trace - learner.inverse_transform(amplitudes))
+    slopes = np.stack([np.correlate(r[0], decay, "valid")[None] for r in residual])
+    assert np.abs(slopes[amplitudes > 0]).max() < 1e-4
+
+
 def test_a_known_layer_decodes_samples(rng):
     generator = PolynomialSine(2)
     layer = rng.standard_normal((6, 10))

@@ -1023,6 +1023,7 @@ add(
     offset=0.0,
     seed=0,
 )
+add("learning.FilterSet:decays", learning.FilterSet, autoregressive=2, norm="ball")
 add("learning.FilterSet", learning.FilterSet, rank=1, nonnegative=False, tapered=True, sizes=(3, 5))
 add("learning.Trend", learning.Trend, kind="linear", width=5)
 add("learning.dct_atoms", learning.dct_atoms, n_components=6, n_features=8)

@@ -116,6 +116,8 @@ raw = mne.io.RawArray(X, mne.create_info(names, 250.0, "eeg"), verbose="error")
 places = 0.08 * numpy.array([[0, 0.6, 0.8], [-0.6, 0, 0.8], [0, 0, 1], [0.6, 0, 0.8], [0, -0.6, 0.8]])
 montage = mne.channels.make_dig_montage(dict(zip(names, places, strict=True)), coord_frame="head")
 raw.set_montage(montage)
+trace = 0.05 * numpy.random.default_rng(1).standard_normal((2, 1, 300))
+trace[:, :, 50:110] += numpy.exp(-numpy.arange(60) / 12)
 """,
     "reference/versions.md": """
 import numpy

@@ -7,6 +7,7 @@ import torch
 from calepin import ConvolutionalDictionaryLearner
 from calepin.datasets import simulate_convolutional, smooth_filters
 from calepin.learning import FilterSet
+from calepin.learning.decays import waveforms
 from calepin.metrics import filter_error
 
 SETS = [
@@ -77,6 +78,39 @@ def test_one_dictionary_has_short_and_long_patterns():
     assert filter_error(learner.components_, data.atoms, max_shift=None).max() < 0.15
 
 
+@pytest.mark.parametrize(("order", "constants"), [(1, [9.0]), (2, [11.0, 3.0]), (2, [9.0, 8.5])])
+def test_decays_are_found_by_their_time_constants(order, constants, rng):
+    waveform = waveforms(torch.tensor([constants], dtype=torch.float64), 40)[0]
+    h = torch.from_numpy(rng.standard_normal((1, 3, 1))) * waveform
+    filters = FilterSet(autoregressive=order)
+    torch.testing.assert_close(filters.project(h), h, atol=1e-4, rtol=0)
+    if constants[-1] != 8.5:  # equal constants are hardly told apart
+        np.testing.assert_allclose(filters.time_constants(h)[0], constants, rtol=1e-2)
+    noisy = h + 0.1 * torch.from_numpy(rng.standard_normal(h.shape))
+    nearest = filters.project(noisy)
+    assert float((nearest - h).norm()) < 0.5 * float((noisy - h).norm())
+    for scale in (0.9, 1.1):  # no decay nearby is nearer
+        other = waveforms(scale * filters.time_constants(noisy), 40)
+        beside = (noisy @ other[..., None]) * other[:, None]
+        assert float((nearest - noisy).norm()) <= float((beside - noisy).norm()) + 1e-9
+
+
+@pytest.mark.parametrize(("order", "constants"), [(1, [10.0]), (2, [14.0, 3.0])])
+def test_time_constants_of_a_calcium_indicator_are_learned(order, constants, rng):
+    kernel = waveforms(torch.tensor([constants], dtype=torch.float64), 50).numpy()
+    spikes = (rng.random((10, 551)) < 0.015) * rng.uniform(1.0, 2.0, (10, 551))
+    X = np.stack([np.convolve(s, kernel[0]) for s in spikes])[:, None]
+    X = X + rng.normal(scale=0.05, size=X.shape)
+    filters = FilterSet(autoregressive=order)
+    learner = ConvolutionalDictionaryLearner(
+        1, 50, filters=filters, nonnegative=True, detrend=None, n_init=1, max_iter=15, tol=0, random_state=0
+    ).fit(X)
+    np.testing.assert_allclose(
+        filters.project(torch.from_numpy(learner.components_)), learner.components_, atol=1e-6
+    )
+    np.testing.assert_allclose(filters.time_constants(learner.components_)[0], constants, rtol=0.1 * order)
+
+
 @pytest.mark.parametrize("optimizer", ["online", "adam"])
 def test_learning_stays_in_the_set(optimizer):
     data = simulate_convolutional(
@@ -107,6 +141,11 @@ def test_a_learner_of_such_filters_is_loaded_without_the_set(tmp_path):
     [
         (lambda: FilterSet(rank=2), "rank: expected an integer from 1 to 1|rank: expected"),
         (lambda: FilterSet(sizes=(0,)), "sizes: expected"),
+        (lambda: FilterSet(norm="sphere"), "norm: expected"),
+        (lambda: FilterSet(autoregressive=3), "autoregressive: expected"),
+        (lambda: FilterSet(autoregressive=1, tapered=True), "autoregressive: expected None with tapered"),
+        (lambda: FilterSet(autoregressive=1).check(2, (9, 9)), "expected None for filters with 2 axes"),
+        (lambda: FilterSet().time_constants(torch.ones(1, 1, 9)), "expected a set with autoregressive"),
         (
             lambda: FilterSet(sizes=(4,)).check(2, (9,)),
             "sizes: expected one for each of the 2 filters, got 1",

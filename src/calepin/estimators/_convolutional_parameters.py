@@ -229,11 +229,15 @@ class ConvolutionalParameters(RecordingLearner):
             nonnegative=_is_nonnegative(self.penalty or penalty),
         )
 
+    def _decays(self) -> bool:
+        """Return whether filters begin with the event, where no centring may move them."""
+        return self.filters is not None and self.filters.autoregressive is not None
+
     def _can_be_exact(self, n_axes: int) -> bool:
         """Return whether coder "exact" takes the problem, and the parameters do not speak of another."""
         default = inspect.signature(type(self).__init__).parameters["n_unfold"].default
         plain = self.penalty is None or _weights(self.penalty) is not None
-        plain = plain and not self.debias and self.n_unfold == default
+        plain = plain and self.n_unfold == default
         fits = self.stride == 1 and n_axes <= 2 and self.gradient == "dec"
         return plain and fits and isinstance(self._likelihood(), Gaussian) and self.device in (None, "cpu")
 
@@ -276,7 +280,7 @@ class ConvolutionalParameters(RecordingLearner):
             "debias": peak_radius(self._sizes()) if self.debias else None,
             "n_peaks": self.n_nonzero if self.debias else None,
             "baseline": baseline,
-            "centre": isinstance(self.init, str),
+            "centre": isinstance(self.init, str) and not self._decays(),
             "filters": self.filters,
         }
         coder = self._make_coder(n_axes, alpha, learning=learning)

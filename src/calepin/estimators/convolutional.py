@@ -115,7 +115,7 @@ class ConvolutionalDictionaryLearner(ConvolutionalParameters):
         lasso up to a certified duality gap, for gaussian data; the gap in `fit` is larger than in
         `transform`. "bcomp": greedy pursuit of `n_nonzero` events, for all families. "auto": "exact" where
         it can be used (gaussian data with one or two axes on the CPU, stride 1, gradient "dec", a `penalty`
-        that it takes, no `debias` or `n_unfold`), otherwise "fista".
+        that it takes, no `n_unfold`), otherwise "fista".
     n_nonzero : int, optional
         Number of events of a signal, for coder "bcomp". With `debias`, the maximal number of peaks.
     n_unfold : int, default=100
@@ -140,7 +140,8 @@ class ConvolutionalDictionaryLearner(ConvolutionalParameters):
         has no penalty); `anomalies` finds such windows. None: all windows are used.
     filters : FilterSet, optional
         What filters are like: one pattern over the channels times one waveform, nonnegative, zero at their
-        ends, or of several sizes (`calepin.learning.FilterSet`). Default: any.
+        ends, of several sizes, decays, or of at most unit norm (`calepin.learning.FilterSet`). Default: any
+        of unit norm.
     rule : Rule, optional
         Update rule of the filters, in place of an optimiser with `gradient`. A `Convolutional` rule also
         computes the codes of `transform`.
@@ -193,7 +194,7 @@ class ConvolutionalDictionaryLearner(ConvolutionalParameters):
     Attributes
     ----------
     components_ : ndarray (n_components, channels, *kernel_size)
-        The filters, of unit norm.
+        The filters, of unit norm, or at most unit norm if `filters` says so.
     alpha_ : float
         The weight of the l1 norm. Absent if a coder, a rule or a penalty is given.
     n_iter_, n_steps_ : int

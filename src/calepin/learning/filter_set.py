@@ -1,19 +1,21 @@
-"""The sets of admissible filters: of rank one, nonnegative, zero at the ends, or of several sizes."""
+"""The sets of admissible filters: of rank one, nonnegative, zero at the ends, of several sizes, or decays."""
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from calepin.core.arguments import check_arguments, check_fields
-from calepin.core.checks import check_boolean, check_integer, check_tensor
+from calepin.core.checks import check_boolean, check_integer, check_one_of, check_tensor
+from calepin.learning.decays import nearest_decays
 
 __all__ = ["FilterSet"]
 
 
 @dataclass(frozen=True)
 class FilterSet:
-    """What filters (n_components, channels, *kernel_size) are like, besides their unit norm.
+    """What filters (n_components, channels, *kernel_size) are like, besides their norm.
 
     Parameters
     ----------
@@ -28,20 +30,36 @@ class FilterSet:
     sizes : tuple of int, optional
         The size of each filter along every axis, at most that of the kernel. A smaller filter is zero around
         its middle: one dictionary then has short and long patterns. Default: all have the size of the kernel.
+    autoregressive : {1, 2, None}, default None
+        Filters of signals with one axis are the responses of an autoregressive process of this order, as of a
+        calcium indicator to a spike: 1: an exponential decay; 2: a rise and a decay, the difference of two
+        exponentials. Each channel has its amplitude. The time constants are learned (`time_constants`).
+    norm : {"unit", "ball"}, default "unit"
+        "ball": filters have at most unit norm, as those of alphacsc, and no step of learning from moments
+        raises the objective. Filters shorter than that belong to codes that are larger than they need be, and
+        grow: where learning converges, used filters have unit norm either way.
     """
 
     rank: int | None = None
     nonnegative: bool = False
     tapered: bool = False
     sizes: tuple[int, ...] | None = None
+    autoregressive: int | None = None
+    norm: Literal["unit", "ball"] = "unit"
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_integer("rank", self.rank, most=1, optional=True)
         check_boolean("nonnegative", self.nonnegative)
         check_boolean("tapered", self.tapered)
+        check_one_of("norm", self.norm, ("unit", "ball"))
         for size in self.sizes or ():
             check_integer("sizes", size)
+        check_integer("autoregressive", self.autoregressive, most=2, optional=True)
+        if self.autoregressive is not None and (self.tapered or self.sizes is not None):
+            raise ValueError(
+                "autoregressive: expected None with tapered or sizes, because a decay has its own ends"
+            )
 
     def project(self, filters: Tensor) -> Tensor:
         """Return filters of the set near the given ones, without a change of their scale.
@@ -55,6 +73,10 @@ class FilterSet:
         check_tensor("filters", filters)
         support = self._support(filters) if self.tapered or self.sizes is not None else 1
         filters = filters * support
+        if self.autoregressive is not None:
+            self._check_axes(tuple(filters.shape[2:]))
+            filters, _ = nearest_decays(filters, self.autoregressive)
+            return filters.clamp_min(0) if self.nonnegative else filters
         if self.nonnegative:
             filters = filters.clamp_min(0)
         if self.rank is None:
@@ -62,8 +84,30 @@ class FilterSet:
         nearest = _rank_one(filters) * support  # which rounding errors leave
         return nearest.clamp_min(0) if self.nonnegative else nearest
 
+    def time_constants(self, filters: Any) -> Tensor:
+        """Return the time constants (n_components, order) of autoregressive filters, in samples.
+
+        The decay, then, with order 2, the rise: the nearest to any filters (n_components, channels, length),
+        such as `components_`.
+
+        Raises
+        ------
+        ValueError
+            If `autoregressive` is None, or the filters have several axes.
+        """
+        if self.autoregressive is None:
+            raise ValueError("time_constants: expected a set with autoregressive = 1 or 2")
+        filters = torch.as_tensor(filters)
+        self._check_axes(tuple(filters.shape[2:]))
+        return nearest_decays(filters, self.autoregressive)[1]
+
+    def _check_axes(self, kernel: tuple[int, ...]) -> None:
+        if self.autoregressive is not None and len(kernel) != 1:
+            raise ValueError(f"autoregressive: expected None for filters with {len(kernel)} axes")
+
     def check(self, n_components: int, kernel: tuple[int, ...]) -> None:
         """Raise ValueError unless there is one size for each filter, at most that of the kernel."""
+        self._check_axes(kernel)
         if self.sizes is None:
             return
         if len(self.sizes) != n_components:

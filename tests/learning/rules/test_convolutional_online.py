@@ -12,6 +12,7 @@ from calepin.learning import (
     Batch,
     Convolutional,
     ConvolutionalOnline,
+    FilterSet,
     SignalBatches,
     TrainState,
     initial_filters,
@@ -238,3 +239,34 @@ def test_the_penalties_of_nonzeros_add_up_to_those_of_the_codes(penalty, rng):
     alone = torch.zeros_like(codes[:1])
     alone[0, :, int(nonzeros.place[0, 0])] = codes[0, :, int(nonzeros.place[0, 0])]
     np.testing.assert_allclose(shares[first].sum(), penalty.value(alone)[0])  # those of a place, too
+
+
+@pytest.mark.parametrize("filters", [FilterSet(norm="ball"), FilterSet(norm="ball", nonnegative=True)])
+def test_filters_in_the_unit_ball_never_raise_the_objective(filters):
+    data = simulated(n=6)
+    coder = ConvolutionalLassoCoder(0.3, tol=1e-9, max_iter=2000)
+    # filters that are too short, the codes of which are too large
+    start = 0.3 * data.atoms + 0.05 * np.random.default_rng(0).standard_normal(data.atoms.shape)
+    rule = ConvolutionalOnline(coder, horizon=1, robust=None, replace=False, filters=filters)
+    batches = SignalBatches(data.X, None, likelihood=Gaussian(), dtype=torch.float64)
+    state = TrainState(rule.init(torch.from_numpy(start)))
+    assert (state.learned.atoms.flatten(1).norm(dim=1) < 0.6).all()
+    train(rule, batches, state, max_iter=12)
+    values = [record["objective"] for record in state.history]
+    assert (np.diff(values) <= 1e-7 * values[0]).all()
+    assert values[-1] < 0.8 * values[0]
+    norms = state.learned.atoms.flatten(1).norm(dim=1)
+    assert (norms <= 1 + 1e-9).all()
+    np.testing.assert_allclose(norms, 1, atol=1e-3)  # at the end the balls are filled
+
+
+def test_the_projection_on_the_ball_is_the_nearest_filter_of_the_set(rng):
+    rule = ConvolutionalOnline(ConvolutionalLassoCoder(1.0), filters=FilterSet(norm="ball", nonnegative=True))
+    h = torch.from_numpy(0.5 * rng.standard_normal((3, 2, 8)))
+    nearest = rule.admissible(h)
+    for scale in (0.01, 0.1, 1.0):
+        others = nearest + scale * torch.from_numpy(rng.standard_normal((500, *h.shape)))
+        others = others.clamp_min(0)
+        others /= others.flatten(2).norm(dim=2).clamp_min(1)[..., None, None]
+        distance = (others - h).flatten(2).norm(dim=2).amin(0)
+        assert (distance >= (nearest - h).flatten(1).norm(dim=1) - 1e-12).all()

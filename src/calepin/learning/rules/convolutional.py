@@ -90,7 +90,7 @@ class Convolutional(ConvolutionalRule):
         the number of observed entries and by the bound on the curvature of the likelihood, if there is one.
         The same learning rate therefore suits all data.
     tangent : bool, default True
-        Whether the gradient is projected onto the tangent space of the sphere.
+        Whether the gradient is projected onto the tangent space of the sphere, if filters have unit norm.
     """
 
     name: ClassVar[str] = "convolutional"
@@ -148,7 +148,7 @@ class Convolutional(ConvolutionalRule):
             ]
             (gradient,) = torch.autograd.grad(torch.stack(losses).sum() / n_entries, leaf)
         require_finite("gradient", gradient)
-        if self.tangent:
+        if self.tangent and not self.in_ball:
             gradient = along_sphere(gradient, atoms)
         move(state.memory, atoms, gradient, self.optimizer)
         with torch.no_grad():

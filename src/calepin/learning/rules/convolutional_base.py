@@ -26,11 +26,14 @@ from calepin.likelihoods import Gaussian
 from calepin.operators.conv import ConvDictionary
 from calepin.problem import Problem
 from calepin.solvers.coders.coder import Coder, Codes, GradientRule, objective
+from calepin.solvers.coders.convolutional_lasso import ConvolutionalLassoCoder
+from calepin.solvers.coders.convolutional_pursuit import refit_problem
 from calepin.solvers.support import peaks, refit
 
 __all__ = ["IDLE", "Coded", "ConvolutionalRule", "code_signals", "fit_baseline"]
 
 IDLE = IdleReplacement(pool=16, rare=0.02, coherence=0.98)
+BALL = AtomSet("ball")
 _ROUNDS = 4  # alternations between codes and baselines
 _NEWTON_STEPS = 30
 _LONGEST_STEP = 2.0
@@ -129,11 +132,22 @@ class ConvolutionalRule(BaseRule):
         if self.debias is None:
             return codes
         support = peaks(codes, self.debias, self.n_peaks)
+        if isinstance(self.coder, ConvolutionalLassoCoder):
+            return refit_problem(problem, codes * support, nonnegative=self.coder.nonnegative)
         return refit(problem, codes, support, nonnegative=self.coder.nonnegative)
 
     def admissible(self, atoms: Tensor) -> Tensor:
-        """Return filters of the set `filters`, of unit norm; unchanged ones if there is no such set."""
-        return atoms if self.filters is None else unit(self.filters.project(atoms))
+        """Return filters of the set `filters`, of its norm; unchanged ones if there is no such set."""
+        return atoms if self.filters is None else self.scaled(self.filters.project(atoms))
+
+    @property
+    def in_ball(self) -> bool:
+        """Whether filters have at most unit norm, not exactly."""
+        return self.filters is not None and self.filters.norm == "ball"
+
+    def scaled(self, atoms: Tensor) -> Tensor:
+        """Return filters of unit norm, or the nearest of at most unit norm if `filters` asks for these."""
+        return BALL.project(atoms.flatten(1)).view_as(atoms) if self.in_ball else unit(atoms)
 
     def end_pass(self, state: Any) -> dict[str, float]:
         """Centre the filters if `centre` is True, and replace idle ones if `replace` is True."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from calepin.core.checks import check_integer, check_number
 from calepin.core.errors import IncompatibleError
 from calepin.learning.batches import Batch
-from calepin.learning.filters import residual_of, unit, worst_window
+from calepin.learning.filters import residual_of, worst_window
 from calepin.learning.rule import AtomState, require_finite, tensor_of, warn_if_vanished
 from calepin.learning.rules import _convolutional_moments as statistics
 from calepin.learning.rules._statistics import decay_of_stream
@@ -234,7 +234,7 @@ class ConvolutionalOnline(ConvolutionalRule):
         state.S.mul_(decay).add_(S)
         state.B.mul_(decay).add_(B)
         moved = statistics.descend(state.atoms, state.S, state.B, n_iter=self.n_updates, filters=self.filters)
-        state.atoms.copy_(unit(moved))
+        state.atoms.copy_(self.scaled(moved))
         state.n_steps += 1
         if self.horizon is None or state.n_steps <= self.horizon:  # a later pass has no new signals
             state.n_samples += n_signals

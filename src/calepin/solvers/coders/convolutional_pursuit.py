@@ -42,7 +42,7 @@ from calepin.solvers.kernels.conv_pursuit import (
     refit_clusters,
 )
 
-__all__ = ["ConvolutionalPursuitCoder", "convolutional_pursuit", "refit_codes"]
+__all__ = ["ConvolutionalPursuitCoder", "convolutional_pursuit", "refit_codes", "refit_problem"]
 
 _FAMILIES = {Gaussian: GAUSSIAN, Binomial: BINOMIAL, Poisson: POISSON}
 _BLOCK = 8  # samples
@@ -233,22 +233,21 @@ def refit_codes(
             f"support: expected finite numbers or bool of shape {expected}, "
             f"got {start.dtype} of shape {start.shape}"
         )
-    marked = one_path(start != 0)[0]
-    start = one_path(start)[0].astype(np.float64) * (start.dtype != bool)
-    missed = np.zeros(len(start), dtype=bool)
+    codes, missed = counts.refit(start, nonnegative, tol, max_iter)
+    _warn_of(missed, tol, max_iter)
+    return codes if isinstance(y, Tensor) else codes.numpy()
 
-    def fit_one(planes: Planes, out: np.ndarray, sample: int) -> None:
-        which, row, col = np.nonzero(marked[sample])
-        value = start[sample][which, row, col]
-        events = Support(row, col, which, np.maximum(value, 0.0) if nonnegative else value)
-        add_events(planes, counts.atoms, events, counts.layout.grid)
-        missed[sample] = not refit_clusters(
-            planes, counts.atoms, events, counts.family, nonnegative, counts.layout.grid, tol, max_iter
-        )
-        out[which, row, col] = events.value
 
-    found = counts.encode(fit_one)
-    codes = found if isinstance(y, Tensor) else found.numpy()
+def refit_problem(problem: Problem, start: Tensor, *, nonnegative: bool) -> Tensor:
+    """Return what `refit_codes` does, for a problem, on the nonzeros of `start`."""
+    counts = _Counts(problem, "refit_problem")
+    codes, missed = counts.refit(start.detach().cpu().numpy(), nonnegative, _REFIT_TOL, _REFIT_ITER)
+    _warn_of(missed, _REFIT_TOL, _REFIT_ITER)
+    return codes
+
+
+def _warn_of(missed: np.ndarray, tol: float, max_iter: int) -> None:
+    """Warn if fits have not converged."""
     if missed.any():
         from sklearn.exceptions import ConvergenceWarning
 
@@ -256,9 +255,8 @@ def refit_codes(
             f"the fit of {missed.sum()} of {len(missed)} samples is not within tol = {tol:g} after "
             f"max_iter = {max_iter} steps (the first is sample {missed.argmax()})",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return codes
 
 
 class _Counts:
@@ -292,6 +290,26 @@ class _Counts:
 
         run_blocks(block, self.n_samples, _BLOCK)
         return torch.from_numpy(codes.reshape(self.n_samples, *self.code_shape)).to(self.device)
+
+    def refit(
+        self, start: np.ndarray, nonnegative: bool, tol: float, max_iter: int
+    ) -> tuple[Tensor, np.ndarray]:
+        """Return the codes of smallest nll on the nonzeros of `start`, and which have not converged."""
+        marked = one_path(start != 0)[0]
+        values = one_path(start)[0].astype(np.float64) * (start.dtype != bool)
+        missed = np.zeros(len(start), dtype=bool)
+
+        def fit_one(planes: Planes, out: np.ndarray, sample: int) -> None:
+            which, row, col = np.nonzero(marked[sample])
+            value = values[sample][which, row, col]
+            events = Support(row, col, which, np.maximum(value, 0.0) if nonnegative else value)
+            add_events(planes, self.atoms, events, self.layout.grid)
+            missed[sample] = not refit_clusters(
+                planes, self.atoms, events, self.family, nonnegative, self.layout.grid, tol, max_iter
+            )
+            out[which, row, col] = events.value
+
+        return self.encode(fit_one), missed
 
     def _planes(self, sample: int) -> Planes:
         seen: Any = True if self.observed is None else self.observed[sample]
