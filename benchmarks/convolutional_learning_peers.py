@@ -9,6 +9,7 @@ import contextlib
 import sys
 import time
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def sporco(
     given = np.moveaxis(X[:, 0], 0, -1)  # (*spatial, n)
     atoms = np.moveaxis(start[:, 0], 0, -1)
 
-    def note(solver: object) -> None:
+    def note(solver: Any) -> None:
         clock.note(np.moveaxis(solver.getdict().squeeze(), -1, 0)[:, None])
 
     settings = {"Verbose": False, "MaxMainIter": 100_000, "Callback": note, "AccurateDFid": False}

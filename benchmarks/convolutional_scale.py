@@ -87,13 +87,13 @@ def draw(found: np.ndarray, path: Path) -> None:
     """Draw seconds over lengths beside a linear cost."""
     import matplotlib.pyplot as plt
 
-    axes = plt.subplots(figsize=(5, 4), layout="constrained")[1]
+    figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
     for values, name in zip(found.T, ("a pass of learning", "coding"), strict=True):
         axes.loglog(LENGTHS, values, "o-", label=name)
     axes.loglog(LENGTHS, found[-1, 0] / LENGTHS[-1] * np.array(LENGTHS), "--", color="0.6", label="linear")
     axes.set(xlabel="samples", ylabel="CPU time (s)")
     axes.legend()
-    axes.figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120)
 
 
 def print_memory() -> None:
@@ -105,7 +105,7 @@ def print_memory() -> None:
         with tempfile.TemporaryDirectory() as folder:
             paths = {"memory map": f"{folder}/signal.npy", "zarr": f"{folder}/signal.zarr"}
             np.save(paths["memory map"], X)
-            zarr.save_array(paths["zarr"], X)
+            zarr.create_array(paths["zarr"], data=X)
             for way, path in paths.items():
                 code = CODE.format(open=OPEN[way].format(path=path), n_channels=n_channels)
                 begun = time.perf_counter()

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def by_bm3d(photons: np.ndarray, read: float) -> np.ndarray:
     return stabiliser.invert(bm3d(stabiliser.apply(photons)))
 
 
-def by_calepin(photons: np.ndarray, read: float, method: object = None) -> np.ndarray:
+def by_calepin(photons: np.ndarray, read: float, method: Any = None) -> np.ndarray:
     """Return the expected photons by a method of calepin."""
     noise = PoissonGaussianNoise(read=read) if read else PoissonNoise()
     return calepin.denoise(photons, method=method, noise=noise).image

@@ -154,8 +154,8 @@ print(f"{len(beats)} beats, {np.count_nonzero(kinds == normal)} normal and {np.s
 # recording it marks nothing. To search for doubtful stretches take a smaller number. Ectopic beats
 # are not marked as long as they look like their atom.
 
-learner.set_params(coder="auto", debias=False, robust=4.0)
-marked = learner.anomalies(signals)[0]
+learner.set_params(coder="auto", debias=False)
+marked = learner.anomalies(signals, robust=4.0)[0]
 edges = np.flatnonzero(np.diff(marked.astype(int), prepend=0, append=0)).reshape(-1, 2) / rate
 print(f"{marked.mean():.1%} of the recording are marked:")
 print(", ".join(f"{start:.1f}-{end:.1f} s" for start, end in edges))

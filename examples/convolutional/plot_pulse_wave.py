@@ -40,8 +40,8 @@ learner = ConvolutionalDictionaryLearner(
     1, kernel_seconds=0.6, sampling_rate=RATE, nonnegative=True, random_state=0
 ).fit(signals[:, :, : round(120 * RATE)])
 
-learner.set_params(robust=3.0)  # deviations; the default of 8 is for learning, and marks nothing here
-doubtful = learner.anomalies(signals)[0] | (counts == 0)
+# the default, 8 deviations, is for learning, and marks nothing here
+doubtful = learner.anomalies(signals, robust=3.0)[0] | (counts == 0)
 edges = np.flatnonzero(np.diff(doubtful.astype(int), prepend=0, append=0)).reshape(-1, 2) / RATE
 print(f"{len(edges)} stretches are anomalies or at the lower end, {doubtful.mean():.1%} of the recording")
 

@@ -400,7 +400,7 @@ def _scene(
     source: "Image",
     reference: Path | None,
     assumed: "GaussianNoise | PoissonNoise | PoissonGaussianNoise | None",
-    added: "GaussianNoise | PoissonNoise | PoissonGaussianNoise | None",
+    added: "GaussianNoise | PoissonNoise | None",
     seed: int | None,
 ) -> "Scene":
     from calepin.datasets.images import read_image

@@ -1,7 +1,7 @@
 """The report of ``calepin denoise``: images, what was removed, and the atoms with their use."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from calepin.cli.report import atom_sections, data_section, history_figure, save_report
 
@@ -82,12 +82,12 @@ def _learning_sections(scene: "Scene", result: "DenoiseResult") -> list["Section
 
 def _planes(scene: "Scene", result: "DenoiseResult") -> "NDArray[np.float32]":
     """Return the planes that were coded, in units of the noise."""
-    from calepin.datasets.noise import PoissonGaussianNoise, PoissonNoise
+    from calepin.datasets.noise import GaussianNoise
     from calepin.imaging.counts import photons_of
     from calepin.imaging.result import to_planes
     from calepin.imaging.stabilisation import Stabiliser
 
-    if isinstance(result.noise, PoissonNoise | PoissonGaussianNoise):
-        photons, read = photons_of(scene.observed, result.noise)
-        return to_planes(Stabiliser(read=read).apply(photons), 1.0)
-    return to_planes(scene.observed, result.sigma)
+    if isinstance(result.noise, GaussianNoise):
+        return to_planes(scene.observed, result.noise.sigma)
+    photons, read = photons_of(scene.observed, cast("Any", result.noise))
+    return to_planes(Stabiliser(read=read).apply(photons), 1.0)

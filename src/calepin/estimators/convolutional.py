@@ -14,7 +14,7 @@ from torch import Tensor
 
 from calepin.core.arrays import as_array
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
-from calepin.core.checks import is_number
+from calepin.core.checks import check_number, is_number
 from calepin.core.random import numpy_generator
 from calepin.estimators._anomalies import anomalies_of, warn_of_artefacts
 from calepin.estimators._base import FITTED
@@ -473,26 +473,38 @@ class ConvolutionalDictionaryLearner(ConvolutionalParameters):
         """
         return -float(np.mean(self._code(X, offset, trials, mask)[2]))
 
-    def anomalies(self, X: Any, *, mask: Any = None, offset: Any = None) -> Any:
+    def anomalies(self, X: Any, *, robust: float | None = None, mask: Any = None, offset: Any = None) -> Any:
         """Return where signals of real numbers are not like the others: bool (n_signals, *spatial).
 
         An entry is marked if it lies in a window that `fit` would leave out as an artefact if it learned from
         these signals: the logarithm of its loss, half the squared residual and the penalty, is more than
         `robust` deviations above the median over events. For a list of signals a list is returned.
 
+        Parameters
+        ----------
+        X : array, list of arrays or recording
+            Signals, as for `fit`.
+        robust : float, optional
+            Deviations; 3 or 4 to search for doubtful stretches. Default: those of the learner, with which
+            artefacts are left out of learning.
+        mask, offset : array, optional
+            As for `transform`.
+
         Raises
         ------
         ValueError
-            If `robust` is None, the data are counts, or the signals are a stream.
+            If the learner has `robust` None, the data are counts, or the signals are a stream.
         """
         check_is_fitted(self, "components_")
+        check_number("robust", robust, above=0, optional=True)
         self._check_parameters()
         told = self.robust is not None and self._is_online() and self.coder != "bcomp"
         if not told or self.rule is not None:
             raise ValueError(
                 "anomalies: expected a learner with robust, optimizer 'online' and another coder than 'bcomp'"
             )
-        assert self.robust is not None
+        deviations = self.robust if robust is None else robust
+        assert deviations is not None
         recording = read_recording(X)
         if is_stream(recording.signals):
             raise ValueError("X: expected an array or a list of signals, got a stream of batches")
@@ -500,7 +512,7 @@ class ConvolutionalDictionaryLearner(ConvolutionalParameters):
         alpha = self._alpha_of_fit(data, offset)
         rule = self._convolutional_rule(self._fits_baseline(offset), _axes(data), alpha, learning=False)
         assert isinstance(rule, ConvolutionalOnline)
-        marks = anomalies_of(rule, data, torch.as_tensor(self.components_, device=self.device), self.robust)
+        marks = anomalies_of(rule, data, torch.as_tensor(self.components_, device=self.device), deviations)
         return marks if isinstance(recording.signals, list | tuple) else np.stack(marks)
 
     def save(self, path: str | os.PathLike) -> None:

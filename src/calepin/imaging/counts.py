@@ -54,8 +54,7 @@ def isolated(counts: NDArray) -> NDArray[np.bool_]:
     largest neighbours (a line has two) or, if this is more, of the 9x9 pixels around it.
     """
     planes = np.atleast_3d(np.asarray(counts, np.float64))
-    size = (9, 9, 1)
-    around = (81 * uniform_filter(planes, size) - planes) / 80
+    around = (81 * uniform_filter(planes, 9, axes=(0, 1)) - planes) / 80
     two = [rank_filter(planes, rank, footprint=_NEIGHBOURS[..., None]) for rank in (-1, -2)]
     expected = np.maximum(np.maximum(around, 0), sum(two) / 2)
     tail = stats.poisson.sf(planes - 1, expected)

@@ -144,8 +144,10 @@ def _classes(mean: Floats, variance: Floats) -> tuple[Floats, Floats, Floats]:
     of = np.searchsorted(edges, mean)
     number = np.bincount(of, minlength=_LEVELS)
     seen = number > 0
-    sums = (np.bincount(of, values, minlength=_LEVELS)[seen] / number[seen] for values in (mean, variance))
-    return *sums, number[seen].astype(np.float64)
+    at, of_noise = (
+        np.bincount(of, values, minlength=_LEVELS)[seen] / number[seen] for values in (mean, variance)
+    )
+    return at, of_noise, number[seen].astype(np.float64)
 
 
 def _line(mean: Floats, variance: Floats, number: Floats, constant: float | None) -> tuple[float, float]:

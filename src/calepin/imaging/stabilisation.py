@@ -162,5 +162,5 @@ def _spread(sums: Floats, side: int, shape: tuple[int, ...]) -> Floats:
     factors = (side, side, *[1] * (len(shape) - 2))
     for _ in range(_SPREADS):
         missing = (sums - _sums(image, side)) / side**2
-        image += ndimage.zoom(missing, factors, order=3, mode="reflect", grid_mode=True)
+        image += np.asarray(ndimage.zoom(missing, factors, order=3, mode="reflect", grid_mode=True))
     return image

@@ -93,12 +93,12 @@ class PopulationGLM:
 
     def score(self, counts: ArrayLike, covariates: Any = None) -> Floats:
         """Return the log-likelihood of each unit with all constants, (n_units,), of any trials."""
-        counts = _numbers_of(counts)
-        if np.isnan(counts).all():
+        numbers = _numbers_of(counts)
+        if np.isnan(numbers).all():
             raise ValueError("counts: expected observed bins, got none")
-        if counts.dtype.kind == "f" and np.isinf(counts).any():
+        if numbers.dtype.kind == "f" and np.isinf(numbers).any():
             raise ValueError("counts: expected finite numbers, NaN where a bin was not observed")
-        design, _ = _design(counts, self.basis, covariates, None)
+        design, _ = _design(numbers, self.basis, covariates, None)
         self._check_fits(design)
         return design.log_likelihood(self._weights, self.likelihood, self.shapes)
 
