@@ -217,7 +217,8 @@ def _draw_rates(axes: Any, counted: NDArray[Any], means: Mapping[str, NDArray[An
     for i, (name, values) in enumerate(smooth.items()):
         axes.plot(time, values, color=COLOURS[i], linewidth=1, label=name)
     axes.set(ylabel=f"spikes/{'s' if clock.unit == '(s)' else 'bin'}", title="rate", ylim=(0, None))
-    axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=1 + len(means))
+    # above the axes: nothing is hidden
+    axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.97), ncols=1 + len(means))
 
 
 def _draw_events(axes: Any, events: Mapping[str, Events], onsets: Sequence[float], clock: _Clock) -> None:
@@ -227,7 +228,7 @@ def _draw_events(axes: Any, events: Mapping[str, Events], onsets: Sequence[float
         # markers of different sizes: equal onsets of two models stay visible
         axes.plot(at, sizes, "o", color=COLOURS[i], markersize=max(2, 7 - 3 * i), label=name)
         if found.bands is not None:
-            axes.vlines(at, *np.asarray(found.bands), color=COLOURS[i], linewidth=5, alpha=0.35)
+            axes.vlines(at, *np.asarray(found.bands), color=COLOURS[i], linewidth=10, alpha=0.35)
     for onset in onsets:
         axes.axvline(clock.times(onset), color="0.8", linewidth=0.8, zorder=0)
     axes.set(ylabel="amplitude", title="events", ylim=(0, None))
