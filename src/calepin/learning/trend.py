@@ -47,7 +47,8 @@ class Trend:
     width: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.kind in ("constant", "linear") or (is_integer(self.kind) and self.kind >= 1)):
+        named = isinstance(self.kind, str) and self.kind in ("constant", "linear")
+        if not (named or (is_integer(self.kind) and self.kind >= 1)):
             raise ValueError(
                 f"kind: expected 'constant', 'linear' or a positive number of samples, got {self.kind!r}"
             )

@@ -86,27 +86,24 @@ class PopulationGLM:
 
         Counts and covariates are those of any trials, as for `fit_population`.
         """
-        counts = _numbers_of(counts)
-        design, _ = _design(counts, self.basis, covariates, None)
-        self._check_fits(design)
+        design = self._design_of(counts, covariates)
         return design.predictor(self._weights).reshape(np.shape(counts))
 
     def score(self, counts: ArrayLike, covariates: Any = None) -> Floats:
         """Return the log-likelihood of each unit with all constants, (n_units,), of any trials."""
-        numbers = _numbers_of(counts)
-        if np.isnan(numbers).all():
-            raise ValueError("counts: expected observed bins, got none")
-        if numbers.dtype.kind == "f" and np.isinf(numbers).any():
-            raise ValueError("counts: expected finite numbers, NaN where a bin was not observed")
-        design, _ = _design(numbers, self.basis, covariates, None)
-        self._check_fits(design)
+        design = self._design_of(counts, covariates)
         return design.log_likelihood(self._weights, self.likelihood, self.shapes)
 
-    def _check_fits(self, design: PopulationDesign) -> None:
+    def _design_of(self, counts: ArrayLike, covariates: Any) -> PopulationDesign:
+        """Return the design of counts of any trials, after checks."""
+        design, _ = _design(_numbers_of(counts), self.basis, covariates, None)
         if design.n_units != len(self.baseline):
             raise ValueError(f"counts: expected {len(self.baseline)} units, got {design.n_units}")
         if design.n_shared - 1 != len(self.names):
             raise ValueError(f"covariates: expected {len(self.names)}, got {design.n_shared - 1}")
+        for unit in range(design.n_units):
+            _counts_of(design, unit, self.likelihood)
+        return design
 
 
 def _numbers_of(counts: ArrayLike) -> Any:
@@ -397,20 +394,25 @@ def _rates(design: PopulationDesign, family: Family) -> Floats:
     """Return the mean count of each unit, after checks of the counts unit by unit."""
     rates = np.zeros(design.n_units)
     for unit in range(design.n_units):
-        y = np.asarray(design.counts[unit, design.trials], np.float64)
-        if not np.isfinite(y).all() or (y < 0).any() or (y != np.round(y)).any():
-            raise ValueError(f"counts: expected whole numbers of at least 0, got others in unit {unit}")
-        if isinstance(family, Binomial) and (y.max() > 1 or family != Binomial()):
-            raise ValueError(
-                f"counts: expected at most one spike in a bin for Binomial(), got {y.max():g} in unit {unit}"
-            )
-        rates[unit] = y.mean()
+        rates[unit] = _counts_of(design, unit, family).mean()
     silent = np.flatnonzero(rates == 0).tolist()
     if silent:
         raise ValueError(
             f"counts: expected spikes of every unit, got none of {', '.join(map(str, silent[:20]))}"
         )
     return rates
+
+
+def _counts_of(design: PopulationDesign, unit: int, family: Family) -> Floats:
+    """Return the counts of a unit; raise ValueError unless the family can produce them."""
+    y = np.asarray(design.counts[unit, design.trials], np.float64)
+    if not np.isfinite(y).all() or (y < 0).any() or (y != np.round(y)).any():
+        raise ValueError(f"counts: expected whole numbers of at least 0, got others in unit {unit}")
+    if isinstance(family, Binomial) and (y.max() > 1 or family != Binomial()):
+        raise ValueError(
+            f"counts: expected at most one spike in a bin for Binomial(), got {y.max():g} in unit {unit}"
+        )
+    return y
 
 
 def _check_enough(design: PopulationDesign) -> None:
