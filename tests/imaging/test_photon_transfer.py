@@ -71,3 +71,15 @@ def test_noise_of_one_level_is_not_that_of_photons(rng):
     falling = ramp + (12 - 0.1 * ramp) * rng.standard_normal(ramp.shape)
     with pytest.raises(ValueError, match="images: expected noise that grows with the brightness"):
         estimate_photon_transfer(falling)
+
+
+def test_stacks_that_show_no_noise_or_are_no_stacks_are_refused():
+    frame = add_noise(SCENE, CAMERA, random_state=0)
+    with pytest.raises(ValueError, match="images: expected noise, got none"):
+        estimate_photon_transfer(np.stack([frame, frame]), offset=100.0)
+    with pytest.raises(ValueError, match="images: expected a stack"):
+        estimate_photon_transfer(np.stack([frame] * 3, axis=2), offset=100.0)
+    with pytest.raises(ValueError, match="offset: expected less than in the images"):
+        estimate_photon_transfer(frame, offset=1000.0)
+    with pytest.raises(ValueError, match="dark: expected less than in the images"):
+        estimate_photon_transfer(frame, dark=frame + 500)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from calepin import ConvolutionalDictionaryLearner
+from calepin import ConvolutionalDictionaryLearner, FileFormatError
 from calepin.datasets import simulate_convolutional, smooth_filters
 from calepin.learning import FilterSet
 from calepin.learning.decays import waveforms
@@ -125,17 +125,6 @@ def test_learning_stays_in_the_set(optimizer):
     np.testing.assert_allclose(np.square(learner.components_).sum((1, 2)), 1)
 
 
-def test_a_learner_of_such_filters_is_loaded_without_the_set(tmp_path):
-    X = np.random.default_rng(0).standard_normal((6, 2, 60))
-    fitted = ConvolutionalDictionaryLearner(2, 9, filters=FilterSet(rank=1), max_iter=1, random_state=0).fit(
-        X
-    )
-    fitted.save(tmp_path / "filters")
-    loaded = ConvolutionalDictionaryLearner.load(tmp_path / "filters")
-    assert loaded.filters is None
-    np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -157,3 +146,27 @@ def test_a_learner_of_such_filters_is_loaded_without_the_set(tmp_path):
 def test_sets_that_cannot_be_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "filters", [FilterSet(autoregressive=1), FilterSet(rank=1, sizes=(9, 5)), FilterSet(norm="ball")]
+)
+def test_a_file_keeps_the_set_of_filters(filters, tmp_path, rng):
+    X = rng.standard_normal((3, 2, 60))
+    learner = ConvolutionalDictionaryLearner(2, 9, filters=filters, max_iter=1, n_init=1, random_state=0).fit(
+        X
+    )
+    learner.save(tmp_path / "f.safetensors")
+    loaded = ConvolutionalDictionaryLearner.load(tmp_path / "f.safetensors")
+    assert loaded.filters == filters
+    np.testing.assert_array_equal(loaded.transform(X), learner.transform(X))
+
+
+def test_a_set_of_filters_that_no_learner_writes_is_refused(tmp_path, rng):
+    X = rng.standard_normal((2, 1, 40))
+    learner = ConvolutionalDictionaryLearner(1, 5, max_iter=1, n_init=1, random_state=0).fit(X)
+    for fields in ([["rank", 7]], [["code", "x"]], ["rank"]):
+        learner.filters = fields
+        learner.save(tmp_path / "f.safetensors")
+        with pytest.raises(FileFormatError, match="f.safetensors is not a readable"):
+            ConvolutionalDictionaryLearner.load(tmp_path / "f.safetensors")

@@ -97,3 +97,10 @@ def test_what_is_no_list_of_trials_or_no_name_is_refused():
         bin_trials(None)
     with pytest.raises(ValueError, match="unit: expected a name or None, got 7"):
         SpikeTrains(np.ones((2, 50)), unit=7)
+
+
+def test_cues_in_milliseconds_are_named():
+    with pytest.warns(
+        UserWarning, match="all 99 spikes come before the first trial: are cues in milliseconds"
+    ):
+        bin_spikes(np.arange(1, 100) * 0.1, cue_times=[1000, 3000], window=(-0.1, 0.3))

@@ -350,6 +350,10 @@ def test_times_in_any_order_are_read_where_they_are_said_to_be_times(tmp_path):
     ("values", "found"),
     [
         ([[3, 40, 90, 200, 350], [1, 5, 7, 9, 400]], "ascend in every row, up to 400"),
+        (
+            np.sort(np.random.default_rng(0).choice(900, (10, 4), replace=False), axis=1),
+            "ascend in every row",
+        ),
         ([30, 170, 1200, 1100], "are more than a unit has in a bin, up to 1200"),
     ],
 )

@@ -239,6 +239,8 @@ def denoise(
     if chosen is Method.dictionary:
         refuse({"--model": model}, "has no effect with --method dictionary")
     elif chosen is Method.network:
+        if camera is not None:
+            raise typer.BadParameter("network takes no --gain: use dictionary", param_hint="--method")
         refuse(learning, "has no effect with --method network")
         if add_noise is None:
             refuse({"--seed": seed}, "has no effect with --method network and no --add-noise")

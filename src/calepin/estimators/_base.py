@@ -41,7 +41,7 @@ __all__ = ["BaseLearner", "choose", "on_device"]
 
 KIND = "dictionary"
 BATCH_SIZE = 512
-_OF_FIT_ALONE = ("random_state", "optimizer", "init", "filters")
+_OF_FIT_ALONE = ("random_state", "optimizer", "init")
 OBJECTS = {
     "penalty": ("value", "prox"),
     "likelihood": ("nll", "score", "mean"),
@@ -159,7 +159,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         ``--force``.
 
         Objects, such as a coder, are not stored: pass them to `load` again. Objects that only `fit` needs
-        (`random_state`, `optimizer` and `filters`) are replaced by their defaults in the loaded estimator, as
+        (`random_state` and `optimizer`) are replaced by their defaults in the loaded estimator, as
         is everything about checkpoints: a file never says where to write.
         """
         check_is_fitted(self, "components_")

@@ -5,6 +5,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from calepin.core.arrays import as_array
 from calepin.core.checkpoint import CHECKPOINT_SECONDS
 from calepin.core.checks import check_number, is_number
 from calepin.core.random import numpy_generator
+from calepin.core.reading import reading
 from calepin.estimators._anomalies import anomalies_of, warn_of_artefacts
 from calepin.estimators._base import FITTED
 from calepin.estimators._convolutional_parameters import FAMILIES, ConvolutionalParameters
@@ -518,8 +520,9 @@ class ConvolutionalDictionaryLearner(ConvolutionalParameters):
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted filters to one safetensors file, atomically.
 
-        A likelihood of calepin is stored by its name. Other objects are not stored: pass them to `load`
-        again. A callable `optimizer` is replaced by the default in the loaded estimator.
+        A likelihood of calepin is stored by its name, and a `FilterSet` by its fields. Other objects are not
+        stored: pass them to `load` again. A callable `optimizer` is replaced by the default in the loaded
+        estimator.
         """
         check_is_fitted(self, "components_")
         plain = copy.copy(self)
@@ -528,6 +531,8 @@ class ConvolutionalDictionaryLearner(ConvolutionalParameters):
             plain.likelihood = type(likelihood).__name__.lower()  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(likelihood, Binomial):
             plain.trials = int(likelihood.trials)
+        if isinstance(self.filters, FilterSet):
+            plain.filters = list(asdict(self.filters).items())  # pyright: ignore[reportAttributeAccessIssue]
         super(ConvolutionalDictionaryLearner, plain).save(path)
 
     @classmethod
@@ -536,6 +541,9 @@ class ConvolutionalDictionaryLearner(ConvolutionalParameters):
         learner = super().load(path, **objects)
         if isinstance(learner.kernel_size, list):  # JSON has no tuples
             learner.kernel_size = tuple(learner.kernel_size)
+        if isinstance(learner.filters, list):
+            with reading(path, cls._kind):
+                learner.filters = _filter_set(learner.filters)
         return learner
 
     @classmethod
@@ -793,3 +801,9 @@ def _weight_in(settings: dict[str, Any]) -> float | None:
 def _axes(data: Any) -> int:
     """Return the number of spatial axes of the signals."""
     return data.head(1, np.random.default_rng(0)).X[0].y.ndim - 2
+
+
+def _filter_set(fields: Any) -> FilterSet:
+    """Return the set of filters whose names and values of fields were read from a file."""
+    read: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields}
+    return FilterSet(**read)

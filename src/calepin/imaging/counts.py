@@ -1,5 +1,7 @@
 """Photon counts: what an image of them is, its brightest pixels, and what no noise explains."""
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
@@ -10,6 +12,8 @@ from calepin.datasets.noise import PoissonGaussianNoise, PoissonNoise
 __all__ = ["check_counts", "estimate_peak", "in_units", "isolated", "photons_of", "with_unexplained"]
 
 _UNEXPLAINED = 1e-3  # probability that noise alone changes a pixel of an image
+_BELOW = 0.01  # fraction of pixels below the offset that is said
+_DIM = 0.2  # photons of the brightest pixels that are hardly an image
 _NEIGHBOURS = np.ones((3, 3), bool)
 _NEIGHBOURS[1, 1] = False
 
@@ -38,7 +42,30 @@ def photons_of(image: NDArray, noise: PoissonNoise | PoissonGaussianNoise) -> tu
         raise ValueError(
             f"image: expected no negative values without an offset and read noise, got {np.min(image):g}"
         )
-    return (image.astype(np.float64) - noise.offset) / noise.gain, noise.read / noise.gain
+    photons, read = (image.astype(np.float64) - noise.offset) / noise.gain, noise.read / noise.gain
+    _check_camera(photons, read, noise)
+    return photons, read
+
+
+def _check_camera(photons: NDArray, read: float, noise: PoissonGaussianNoise) -> None:
+    """Raise ValueError for an image without light, and warn of an offset or a gain that hardly fit."""
+    if not (photons > 0).any():
+        raise ValueError(
+            f"image: expected values above the offset, {noise.offset:g}, got none: is it in other units?"
+        )
+    below = float(np.mean(photons < -4 * read - 1))
+    if below > _BELOW:
+        warnings.warn(
+            f"offset: {below:.0%} of the pixels lie further below {noise.offset:g} than read noise of "
+            f"{noise.read:g} explains: is it too large, or the image in other units?",
+            stacklevel=5,
+        )
+    brightest = float(np.quantile(photons, 0.999))
+    if read < brightest < _DIM:
+        warnings.warn(
+            f"gain: the brightest pixels have {brightest:.2g} photons: is {noise.gain:g} too large?",
+            stacklevel=5,
+        )
 
 
 def in_units(photons: NDArray, noise: PoissonNoise | PoissonGaussianNoise) -> NDArray:

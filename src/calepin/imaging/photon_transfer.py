@@ -53,8 +53,8 @@ def estimate_photon_transfer(
     Raises
     ------
     ValueError
-        Too small an image, no brightness but one, noise that does not grow with the brightness, or both of
-        `offset` and `dark`.
+        Too small an image, an image in colour, no brightness but one, images without noise or with noise that
+        does not grow with the brightness, more light without light than with, or both of `offset` and `dark`.
 
     Warns
     -----
@@ -81,6 +81,8 @@ def estimate_photon_transfer(
         )
     if not np.isfinite(frames).all():
         raise ValueError("images: expected finite values")
+    if frames.ndim == 3 and frames.shape[2] in (3, 4) and len(frames) > 4:
+        raise ValueError(f"images: expected a stack (n, h, w), got {frames.shape}, as of an image in colour")
     known = None
     if dark is not None:
         if offset:
@@ -88,10 +90,19 @@ def estimate_photon_transfer(
         darkness = check_array("dark", dark).astype(np.float64)
         offset, known = float(darkness.mean()), float(darkness.std())
     check_number("offset", offset)
+    usual = float(np.median(frames))
+    if usual < offset:
+        name = "offset" if known is None else "dark"
+        raise ValueError(f"{name}: expected less than in the images, {usual:g}, got {offset:g}")
     mean, variance, weight = _classes(*(_of_stack(frames) if frames.ndim == 3 else _of_image(frames)))
+    if not variance.any():
+        raise ValueError("images: expected noise, got none: are the images of the stack the same?")
     gain, constant = _line(mean - offset, variance, weight, None if known is None else known**2)
     if not gain > 0:
-        raise ValueError("images: expected noise that grows with the brightness, as that of photons does")
+        raise ValueError(
+            "images: expected noise that grows with the brightness, as that of photons does; cut out "
+            "saturated and hot pixels"
+        )
     read = known if known is not None else _read(gain, constant)
     return PoissonGaussianNoise(gain, float(offset), read)
 

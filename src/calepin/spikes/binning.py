@@ -90,6 +90,11 @@ def bin_spikes(
             f"times: all {len(spikes)} spikes come after the last trial: are times in milliseconds?",
             stacklevel=2,
         )
+    if len(spikes) and spikes.max() < zeros.min() + first:
+        warnings.warn(
+            f"times: all {len(spikes)} spikes come before the first trial: are cues in milliseconds?",
+            stacklevel=2,
+        )
     _warn_overlap(zeros, n_bins * bin_width)
     _warn_unit_of_time(counts, bin_width)
     if mask is not None:

@@ -4,6 +4,7 @@ Whole numbers are counts, other numbers are times in seconds, unless a unit of t
 NaN at the end of a row pads it: the trial, or the list of times, ended earlier.
 """
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ TimeUnit = Literal["s", "ms"]
 SECONDS = {"s": 1.0, "ms": 0.001}
 BIN_WIDTH = 0.001  # of times; the width of counts is not known
 _MOST_COUNTS = 1000  # spikes in a bin of no unit
-_ASCENDING = 5  # counts in a row that ascend by chance are fewer
+_BY_CHANCE = 1e-3  # largest probability with which rows of counts ascend
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def _warn_of_times(name: str, rows: Floats, known: NDArray[np.bool_]) -> None:
     """Warn of whole numbers that are more than counts can be, or ascend in every row."""
     most = float(rows[np.atleast_2d(known)].max())
     lists = [row[~np.isnan(row)] for row in rows.reshape(-1, rows.shape[-1])]
-    ascends = max(map(len, lists)) >= _ASCENDING and all((np.diff(one) > 0).all() for one in lists)
+    chance = math.exp(-sum(math.lgamma(len(one) + 1) for one in lists))
+    ascends = chance < _BY_CHANCE and all((np.diff(one) > 0).all() for one in lists)
     if ascends or most > _MOST_COUNTS:
         found = "ascend in every row" if ascends else "are more than a unit has in a bin"
         warnings.warn(
