@@ -394,3 +394,10 @@ def test_groups_of_atoms_are_learned_and_coded_together():
     assert (codes != 0).mean() < 0.5
     single, alone = (learner(3, penalty=penalty, **few).fit(X) for penalty in (GroupL1(1.0, 1), L1(1.0)))
     np.testing.assert_allclose(single.components_, alone.components_, atol=1e-9)
+
+
+def test_too_few_events_to_tell_artefacts_from_are_told():
+    data = planted(1)
+    fitted = learner(init=data.atoms, max_iter=1).fit(data.X)
+    with pytest.warns(UserWarning, match="X: nothing is marked, because events lie in fewer than 20 windows"):
+        assert not fitted.anomalies(data.X[:1]).any()

@@ -25,6 +25,12 @@ def anomalies_of(
     for rows, signals in groups_of(data):
         found |= zip(rows.tolist(), rule.losses(signals, filters.to(signals.y)), strict=True)
     limit, kernel = limit_of(list(found.values()), deviations), tuple(filters.shape[2:])
+    if not math.isfinite(limit):
+        warnings.warn(
+            "X: nothing is marked, because events lie in fewer than 20 windows, too few to tell what is "
+            "usual: pass more signals, or longer ones",
+            stacklevel=3,
+        )
     return [covered(found[row].windows > limit, kernel)[0].cpu().numpy() for row in range(len(found))]
 
 

@@ -496,6 +496,11 @@ class ConvolutionalDictionaryLearner(ConvolutionalParameters):
         ------
         ValueError
             If the learner has `robust` None, the data are counts, or the signals are a stream.
+
+        Warns
+        -----
+        UserWarning
+            Too few events to tell what is usual: nothing is marked.
         """
         check_is_fitted(self, "components_")
         check_number("robust", robust, above=0, optional=True)
