@@ -29,7 +29,7 @@ def test_the_peak_is_seen_in_the_counts(name, peak, rng):
 @pytest.mark.parametrize("peak", [0.5, 2, 4, 10, 100, 1000])
 @pytest.mark.parametrize("name", ["camera", "coins"])
 @pytest.mark.filterwarnings("ignore:no network is shipped")
-def test_both_methods_together_are_no_worse_than_one(name, peak, rng):
+def test_both_methods_together_are_near_the_better_one(name, peak, rng):
     rate = rates(name, peak)
     counts = rng.poisson(rate)
 

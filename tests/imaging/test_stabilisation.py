@@ -115,9 +115,9 @@ def test_the_clean_image_of_a_camera_is_above_its_offset():
 def test_an_offset_or_a_gain_that_does_not_fit_is_told(rng):
     noise = PoissonGaussianNoise(gain=2.2, offset=100.0, read=3.5)
     noisy = add_noise(100 + 2.2 * 100 * HOUSE[:48, :48], noise, random_state=0)
-    with pytest.raises(ValueError, match="image: expected values above the offset, 100, got none"):
+    with pytest.raises(ValueError, match="image: expected values above the offset, got none"):
         calepin.denoise(noisy / 65535, noise=noise)
-    with pytest.warns(UserWarning, match=r"offset: \d+% of the pixels lie further below 200"):
+    with pytest.warns(UserWarning, match=r"offset: \d+% of the pixels lie further below it"):
         calepin.denoise(noisy, noise=PoissonGaussianNoise(2.2, 200.0, 3.5))
     with pytest.warns(UserWarning, match="gain: the brightest pixels have .* photons"):
         calepin.denoise(noisy, noise=PoissonGaussianNoise(1e6, 0.0, 3.5))

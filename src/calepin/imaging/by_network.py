@@ -25,7 +25,7 @@ from calepin.likelihoods import Gaussian, Likelihood, Poisson
 from calepin.networks.autoencoder import UnfoldedAutoencoder
 from calepin.networks.pretrained_networks import PRETRAINED, pretrained
 
-__all__ = ["NETWORKS", "PEAKS", "NetworkDenoiser", "load_network", "network_for_peak", "suits_network"]
+__all__ = ["NETWORKS", "PEAKS", "NetworkDenoiser", "load_network", "network_for_peak"]
 
 GAUSSIAN = "bsd-gaussian"
 COUNTS = "dcea-poisson"
@@ -37,17 +37,7 @@ PEAKS = (1, 2, 4)
 """Peaks (expected counts of the brightest pixel) for which networks are shipped."""
 
 SUITED = (0.25, 5.0)
-"""Peaks between which the shipped networks denoise counts better than the dictionary.
-
-PSNR of the network of the nearest peak less that of the dictionary in dB, on 160x160 crops of eight
-photographs of scikit-image:
-
-    peak       0.25    0.5      1      2      4      6     10
-    mean       -0.1   +0.6   +1.0   +1.5   +0.9   -0.8   -4.8
-    smallest   -0.3   +0.1   +0.5   +0.9   +0.1   -3.9  -11.0
-
-At 0.1 the dictionary is better on three of four. The mean count separates the two no better than the peak.
-"""
+"""Peaks between which the shipped networks may be used; see `calepin.imaging.CombinedDenoiser`."""
 
 TILE = 768  # side of the squares that are denoised one by one, to bound the memory
 MARGIN = 64  # pixels around a tile that are denoised with it and dropped: edge effects reach less far
@@ -74,11 +64,6 @@ def network_for_peak(peak: float) -> UnfoldedAutoencoder:
     check_number("peak", peak, above=0)
     nearest = min(PEAKS, key=lambda known: abs(math.log(known / peak)))
     return pretrained(f"{COUNTS}-untied-peak{nearest}")
-
-
-def suits_network(peak: float) -> bool:
-    """Return whether a shipped network is better than the dictionary for counts of a peak."""
-    return SUITED[0] <= peak <= SUITED[1]
 
 
 @dataclass(frozen=True)
@@ -156,7 +141,7 @@ class NetworkDenoiser:
         shifts = _spread(network.all_shifts(), self.n_shifts)
         callback = _never_back(callback or _ignore)
         report = partial(callback, "network")
-        if self.fallback and self.model is None and peak is not None and not suits_network(peak):
+        if self.fallback and self.model is None and peak is not None and not SUITED[0] <= peak <= SUITED[1]:
             reason = f"no network is shipped for counts of peak {peak:.4g}"
             return _by_dictionary(reason, image, noise, random_state, callback)
         if sigma is None:

@@ -43,27 +43,27 @@ def photons_of(image: NDArray, noise: PoissonNoise | PoissonGaussianNoise) -> tu
             f"image: expected no negative values without an offset and read noise, got {np.min(image):g}"
         )
     photons, read = (image.astype(np.float64) - noise.offset) / noise.gain, noise.read / noise.gain
-    _check_camera(photons, read, noise)
+    _check_camera(photons, read)
     return photons, read
 
 
-def _check_camera(photons: NDArray, read: float, noise: PoissonGaussianNoise) -> None:
+def _check_camera(photons: NDArray, read: float) -> None:
     """Raise ValueError for an image without light, and warn of an offset or a gain that hardly fit."""
     if not (photons > 0).any():
         raise ValueError(
-            f"image: expected values above the offset, {noise.offset:g}, got none: is it in other units?"
+            "image: expected values above the offset, got none: is it too large, or the image in other units?"
         )
     below = float(np.mean(photons < -4 * read - 1))
     if below > _BELOW:
         warnings.warn(
-            f"offset: {below:.0%} of the pixels lie further below {noise.offset:g} than read noise of "
-            f"{noise.read:g} explains: is it too large, or the image in other units?",
+            f"offset: {below:.0%} of the pixels lie further below it than the read noise explains: is it too "
+            "large, or the image in other units?",
             stacklevel=5,
         )
     brightest = float(np.quantile(photons, 0.999))
     if read < brightest < _DIM:
         warnings.warn(
-            f"gain: the brightest pixels have {brightest:.2g} photons: is {noise.gain:g} too large?",
+            f"gain: the brightest pixels have {brightest:.2g} photons: is it too large?",
             stacklevel=5,
         )
 

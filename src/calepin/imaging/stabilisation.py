@@ -21,7 +21,7 @@ their estimate is spread over the pixels by cubic splines that keep the sum of e
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,7 @@ class Stabiliser:
         return 3 / 8 + (self.read / self.share) ** 2
 
 
-@cache
+@lru_cache(maxsize=64)
 def _means(share: float, read: float) -> PchipInterpolator:
     """Return the means x as a monotone function of the mean of their transformed values."""
     stabiliser = Stabiliser(share, read)
