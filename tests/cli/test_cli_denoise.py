@@ -275,13 +275,12 @@ def test_noise_is_added_in_the_units_of_the_range(capsys):
     assert said["psnr_noisy"] == pytest.approx(20, abs=0.3)  # a tenth of the range
 
 
-def test_units_of_their_own_need_a_range_and_pixels_need_values(capsys):
+def test_ranges_and_values_that_are_no_pixels_are_refused(capsys):
     write_hounsfield("a.tif", "int16")
     write_hounsfield("b.npy", "float64")
     np.save("nan.npy", np.where(np.eye(20), np.nan, 0.5))
     for arguments, message in [
-        (["a.tif"], "a.tif is not a readable image: its samples are int16 from -"),
-        (["b.npy"], "--range LO:HI or --range data"),
+        (["a.tif", "--sigma", "99999"], "--sigma: expected at most the range of the samples"),
         (
             ["nan.npy"],
             "nan.npy is not a readable image: 20 of its samples are NaN or infinite: missing pixels",

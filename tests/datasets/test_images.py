@@ -14,6 +14,7 @@ from PIL import ImageCms
 
 from calepin.core.errors import FileFormatError
 from calepin.datasets import Image, read_image, write_image
+from calepin.datasets.images import Levels
 from calepin.datasets.samples import load_sample
 
 SHAPES = {"gray": (19, 23), "colour": (19, 23, 3)}
@@ -138,14 +139,37 @@ def test_cmyk_and_orientation_are_undone_with_a_note(tmp_path):
     assert len(back.notes) == 2
 
 
-def test_the_first_of_several_pages_is_read_with_a_note(tmp_path):
+def test_several_pages_are_no_image_but_a_thumbnail_is_no_page(tmp_path):
     import tifffile
 
     pages = np.stack([levels("gray", 16), levels("gray", 16, seed=1)]).astype(np.uint16)
     tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="minisblack")
-    back = read_image(tmp_path / "stack.tif")
-    assert "first of 2 pages" in back.notes[0]
+    PILImage.new("L", (8, 8)).save(
+        tmp_path / "film.gif", save_all=True, append_images=[PILImage.new("L", (8, 8), 9)]
+    )
+    for name in ("stack.tif", "film.gif"):
+        with pytest.raises(FileFormatError, match="it holds 2 pages, expected one image"):
+            read_image(tmp_path / name)
+    with tifffile.TiffWriter(tmp_path / "one.tif") as writer:
+        writer.write(pages[0])
+        writer.write(pages[0, ::4, ::4], subfiletype=1)
+    back = read_image(tmp_path / "one.tif")
     assert_array_equal(np.rint(back.pixels * 65535), pages[0])
+
+
+def test_an_automatic_range_keeps_the_samples_and_says_so(tmp_path):
+    values = np.linspace(-1000, 3000, 200).reshape(10, 20)
+    for dtype in ("float32", "float64", "int16", "int32"):
+        np.save(tmp_path / "a.npy", values.astype(dtype))
+        image = read_image(tmp_path / "a.npy", value_range="auto")
+        assert image.levels == Levels(-1000, 3000, dtype)
+        assert f"samples are {dtype} from -1000 to 3000" in image.notes[-1]
+        write_image(tmp_path / "b.npy", image)
+        np.testing.assert_allclose(np.load(tmp_path / "b.npy"), values.astype(dtype), atol=1e-3)
+    np.save(tmp_path / "a.npy", np.array([[7, 9]], np.uint32))
+    assert read_image(tmp_path / "a.npy", value_range="auto").levels == Levels(0, 9, "uint32")
+    np.save(tmp_path / "a.npy", np.array([[7, 9]], np.uint16))
+    assert read_image(tmp_path / "a.npy", value_range="auto").levels is None
 
 
 def test_planar_and_lzw_tiff_of_other_writers(tmp_path):

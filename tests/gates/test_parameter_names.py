@@ -38,6 +38,7 @@ def listed(title: str) -> dict[str, str]:
 
 SYNONYMS = listed("name")
 WORDS = listed("word")
+VERBS = {"--share"}  # an option that tells what to do, where the listed word is a noun
 
 
 def wrong(name: str) -> str | None:
@@ -77,7 +78,7 @@ def test_options_have_the_names_of_the_glossary():
         for command in commands()
         for parameter in command.parameters
         for option in [*parameter.opts, *parameter.secondary_opts]
-        if (right := wrong(option.strip("-").replace("-", "_")))
+        if (right := wrong(option.strip("-").replace("-", "_"))) and option not in VERBS
     ]
     assert not offenders, "\n".join(["", *sorted(offenders)])
 

@@ -1,13 +1,14 @@
 """``calepin denoise``: remove the noise of an image."""
 
 import time
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calepin.cli.denoise_many import denoise_many, is_batch
+from calepin.cli.denoise_plan import RANGE, Method, Noise, Plan, Rule, samples_of, unit_of
 from calepin.cli.denoise_report import write_report
 from calepin.cli.measures import Measure, measure, measure_rows
 from calepin.cli.options import (
@@ -23,13 +24,13 @@ from calepin.cli.options import (
 )
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 from calepin.cli.report import ReportOut
+from calepin.core.progress import progress_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from calepin.datasets.images import Image
     from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise
-    from calepin.imaging.denoising import Denoiser
     from calepin.imaging.result import DenoiseResult
     from calepin.imaging.scenes import Scene
 
@@ -50,48 +51,35 @@ EXAMPLES = [
         "calepin denoise camera.tif -o out.tif --noise poisson --gain 2.2 --offset 100 --read-noise 3.5",
         "an image of a camera: photons and read noise",
     ),
+    ("calepin denoise stack.ome.tif -o clean.ome.tif", "every plane of a stack"),
+    ("calepin denoise scans/*.tif -o clean/ --share", "many images, with one dictionary"),
     ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
     ("calepin denoise ct.tif -o out.tif --range=-1000:3000 --sigma 40", "in Hounsfield units"),
 ]
 
-RANGE = 255  # from black to white, on the scale of noise levels on the command line
 TOLERANCE = 0.1  # relative difference of noise levels of image and network that needs no note
 
 _DENOISE = "calepin.imaging.denoising:denoise"
 _DICTIONARY = "calepin.imaging.by_dictionary:DictionaryDenoiser"
 
 
-class Noise(StrEnum):
-    """Noise model of a pixel."""
-
-    gaussian = "gaussian"
-    poisson = "poisson"
-
-
-class Method(StrEnum):
-    """Denoising method."""
-
-    dictionary = "dictionary"
-    network = "network"
-    combined = "combined"
-
-
-class Rule(StrEnum):
-    """How atoms are updated."""
-
-    ksvd = "ksvd"
-    mod = "mod"
-    online = "online"
-
-
 def denoise(
-    image: Annotated[
-        Path | None, typer.Argument(metavar="IMAGE", help="Noisy image: PNG, TIFF, JPEG or .npy.")
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Noisy images or folders of them: PNG, TIFF (also with several pages), JPEG, .npy or .zarr.",
+        ),
     ] = None,
     output_path: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="Denoised image, with the bit depth of IMAGE."),
-        Writes(*IMAGE_FILES, *ARRAY_FILES),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Denoised image, with the bit depth of IMAGE; a folder for several images.",
+        ),
+        Writes(*IMAGE_FILES, *ARRAY_FILES, ".zarr", folders=True),
     ] = None,
     sample: Annotated[
         str | None,
@@ -191,6 +179,23 @@ def denoise(
         typer.Option(help="How atoms of the dictionary are updated."),
         Default(_DICTIONARY, "rule"),
     ] = None,
+    dictionary: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="D.safetensors", help="Atoms of patches, of calepin learn, that are used as they are."
+        ),
+    ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Learn one dictionary from all images, in place of one each.")
+    ] = False,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AXES",
+            help="A letter for each axis of a file with several images, as TYX or CZYX. "
+            "[default: those that the file tells]",
+        ),
+    ] = None,
     atoms_image: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Plot the atoms."), Writes(*IMAGE_FILES)
     ] = None,
@@ -212,164 +217,108 @@ def denoise(
 ) -> None:
     """Remove the noise of an image, by a dictionary of its patches or by a trained network.
 
-    Gray or colour, 8 or 16 bits; bit depth, colour, alpha channel and profile are kept. Noise levels are on
-    the scale 0..255 for any bit depth, as in the literature: 25 means 25/255 of the range from black to
-    white. Floats outside [0, 1], signed and 32-bit integers need --range; noise levels and samples keep
-    their units. PSNR (white is 1) and SSIM are printed if the clean image is known.
+    Gray or colour; type of samples, colour, alpha channel, profile and other metadata are kept. Noise levels
+    are on the scale 0..255 for 8 and 16 bits and floats in [0, 1], as in the literature: 25 means 25/255 of
+    the range from black to white. For all other samples, and with --range, they are in the units of the file.
+    PSNR (white is 1) and SSIM are printed if the clean image is known.
+
+    All pages of a TIFF are denoised, also of OME-TIFF and of ImageJ. Several images are written into the
+    folder OUT under their own names. Those that are there, from an earlier run with the same settings, are
+    not computed again.
     """
     output = Output(quiet, as_json)
-    if (image is None) == (sample is None):
+    if (not images) == (sample is None):
         raise typer.BadParameter("give one of IMAGE and --sample NAME", param_hint="IMAGE")
-    if image is None:
-        refuse({"--range": value_range}, "is for IMAGE, not for a sample")
+    if not images:
+        refuse({"--range": value_range, "--axes": axes}, "is for IMAGE, not for a sample")
+    plan = Plan.of(
+        noise=noise,
+        sigma=sigma,
+        peak=peak,
+        gain=gain,
+        offset=offset,
+        read_noise=read_noise,
+        method=method,
+        model=model,
+        dictionary=dictionary,
+        learning={"--patch-size": patch_size, "--n-components": n_components, "--rule": rule},
+        seed=seed,
+    )
+    if plan.method is Method.network and add_noise is None:
+        refuse({"--seed": seed}, "has no effect with --method network and no --add-noise")
+    if plan.camera is not None:
+        refuse({"--add-noise": add_noise}, "has no effect with --gain")
+    if images and is_batch(images, output_path):
+        of_one = {"--reference": reference, "--add-noise": add_noise, "--atoms-image": atoms_image}
+        refuse(of_one | {"--figure": figure, "--report": report}, "is for a single image")
+        denoise_many(
+            output,
+            plan,
+            images,
+            output_path,
+            axes=axes,
+            units=parse_range(value_range),
+            share=share,
+            force=force,
+        )
+        return
+    refuse({"--share": share}, "is for several images")
+    refuse({"--axes": axes}, "is for a file with several images")
+    _denoise_one(
+        output,
+        plan,
+        images[0] if images else None,
+        sample,
+        parse_range(value_range),
+        add_noise=add_noise,
+        assumes_added=sigma is None and peak is None,
+        reference=reference,
+        paths=(output_path, atoms_image, figure, report),
+    )
+
+
+def _denoise_one(
+    output: Output,
+    plan: Plan,
+    image: Path | None,
+    sample: str | None,
+    units: Any,
+    *,
+    add_noise: float | None,
+    assumes_added: bool,
+    reference: Path | None,
+    paths: tuple[Path | None, Path | None, Path | None, Path | None],
+) -> None:
+    """Denoise one image, and measure it if the clean one is known."""
+    output_path, atoms_image, figure, report = paths
     measured = reference is not None or add_noise is not None
     if not measured and output_path is None and not (atoms_image or figure or report):
         raise typer.BadParameter("expected a file for the denoised image, got none", param_hint="--output")
-    poisson = noise is Noise.poisson
-    _check_noise(poisson, sigma, peak)
-    camera = _Camera.of(gain, offset, read_noise)
-    if camera is not None:
-        refuse({"--peak": peak, "--add-noise": add_noise}, "has no effect with --gain")
-        if not poisson:
-            raise typer.BadParameter("expected --noise poisson beside it", param_hint="--gain")
-    else:
-        refuse({"--offset": offset, "--read-noise": read_noise}, "goes with --gain")
-    learning = {"--patch-size": patch_size, "--n-components": n_components, "--rule": rule}
-    chosen = method or _method(model, poisson and camera is None, learning)
-    if chosen is Method.dictionary:
-        refuse({"--model": model}, "has no effect with --method dictionary")
-    elif chosen is Method.network:
-        if camera is not None:
-            raise typer.BadParameter("network takes no --gain: use dictionary", param_hint="--method")
-        refuse(learning, "has no effect with --method network")
-        if add_noise is None:
-            refuse({"--seed": seed}, "has no effect with --method network and no --add-noise")
-    else:
-        refuse(learning | {"--model": model}, "has no effect with --method combined")
-        if not poisson or camera is not None:
-            raise typer.BadParameter("combined needs --noise poisson, without --gain", param_hint="--method")
-
-    source = _read(image, sample, reference, poisson=poisson, added=add_noise is not None, text=value_range)
-    added, assumed = _noise_models(poisson, add_noise, sigma, peak, _unit(source))
-    if camera is not None:
-        assumed = camera.noise(source)
-    scene = _scene(source, reference, assumed, added, seed)
+    source = _read(image, sample, reference, poisson=plan.poisson, added=add_noise is not None, units=units)
+    added = _added_noise(plan.poisson, add_noise, unit_of(source))
+    assumed = added if added is not None and assumes_added else plan.noise(source)
+    scene = _scene(source, reference, assumed, added, plan.seed)
     for note in scene.noisy.notes:
         output.note(f"{image or sample}: {note}")
-    settings = given(patch_size=patch_size, n_components=n_components, rule=rule)
-    denoiser = _denoiser(chosen, model, settings, assumed)
     begun = time.perf_counter()
-    result = _run(output, scene, denoiser, assumed, seed)
+    with progress_bar("denoising", total=1, shown=not output.quiet) as bar:
+        result = plan.run(scene.observed, assumed, lambda stage, fraction: bar.update(fraction, stage))
     seconds = time.perf_counter() - begun
     gave_way = bool(result.history)  # to the dictionary, which learns
-    if chosen is Method.network and not gave_way and result.sigma is not None:
-        _note_level(output, model, denoiser, result, _unit(scene.noisy))
+    if plan.method is Method.network and not gave_way and result.sigma is not None:
+        _note_level(output, plan.model, plan.denoiser(assumed), result, unit_of(scene.noisy))
 
     denoised = replace(scene.noisy, pixels=scene.unit * result.image)
     measures = measure(scene.noisy.pixels, scene.clean), measure(denoised.pixels, scene.clean)
-    images = None
+    drawn = None
     if figure is not None or report is not None:
-        images = _images(scene, denoised, measures)
-    written = _write(output, denoised, result, images, (output_path, atoms_image, figure))
+        drawn = _images(scene, denoised, measures)
+    written = _write(output, denoised, result, drawn, (output_path, atoms_image, figure))
     written += [] if report is None else [str(report)]
     values = _show(output, scene, result, measures, seconds, written)
-    if images is not None:
+    if drawn is not None:
         name = str(sample) if image is None else image.name
-        write_report(report, name, scene, result, values, images, [image, reference])
-
-
-@dataclass(frozen=True)
-class _Camera:
-    """What is known of a camera, in the units of the samples of a file."""
-
-    gain: float | None  # None: to be estimated
-    offset: float
-    read: float | None
-
-    @classmethod
-    def of(cls, gain: str | None, offset: float | None, read_noise: float | None) -> "_Camera | None":
-        """Return the camera that options describe, or None without a gain."""
-        if gain is None:
-            return None
-        try:
-            known = None if gain == "estimated" else float(gain)
-        except ValueError:
-            known = -1.0
-        if known is not None and not 0 < known < float("inf"):
-            raise typer.BadParameter(
-                f"expected a number above 0 or 'estimated', got {gain!r}", param_hint="--gain"
-            )
-        return cls(known, offset or 0.0, read_noise)
-
-    def noise(self, image: "Image") -> "PoissonGaussianNoise":
-        """Return the noise model, in the units of the pixels of an image."""
-        from calepin.datasets.noise import PoissonGaussianNoise
-        from calepin.imaging.photon_transfer import estimate_photon_transfer
-
-        unit, black = _samples(image)
-        gain, read = self.gain, self.read
-        if gain is None:
-            if image.pixels.ndim != 2:
-                raise typer.BadParameter("expected a number for a colour image", param_hint="--gain")
-            samples = unit * image.pixels.astype(float) + black
-            found = estimate_photon_transfer(samples, offset=self.offset)
-            gain, read = found.gain, found.read if read is None else read
-        return PoissonGaussianNoise(gain / unit, (self.offset - black) / unit, (read or 0.0) / unit)
-
-
-def _samples(image: "Image") -> tuple[float, float]:
-    """Return the samples of a file for a difference of 1 and for 0 in its pixels."""
-    if image.levels is not None:
-        return image.levels.unit, image.levels.black
-    return (1.0 if image.bits > 16 else 2.0**image.bits - 1), 0.0
-
-
-def _method(model: str | None, poisson: bool, learning: dict[str, Any]) -> Method:
-    """Return the method that options imply."""
-    if model is not None:
-        return Method.network
-    of_dictionary = any(value is not None for value in learning.values())
-    return Method.combined if poisson and not of_dictionary else Method.dictionary
-
-
-def _check_noise(poisson: bool, sigma: str | None, peak: float | None) -> None:
-    """Raise an error for options of noise that do not go together, before anything is read."""
-    if poisson:
-        refuse({"--sigma": sigma}, "has no effect with --noise poisson")
-    else:
-        refuse({"--peak": peak}, "has no effect with --noise gaussian")
-        _parse_sigma(sigma)
-
-
-def _noise_models(
-    poisson: bool, add_noise: float | None, sigma: str | None, peak: float | None, unit: float
-) -> "tuple[GaussianNoise | PoissonNoise | None, GaussianNoise | PoissonNoise | None]":
-    """Return the noise to add, or None, and the noise to assume, or None for an estimated level."""
-    from calepin.datasets.noise import GaussianNoise, PoissonNoise
-
-    if not poisson:
-        added = None if add_noise is None else GaussianNoise(add_noise / unit)
-        if sigma is None:
-            return added, added
-        level = _parse_sigma(sigma)
-        return added, None if level is None else GaussianNoise(level / unit)
-    added = None if add_noise is None else PoissonNoise(add_noise)
-    return added, added if added is not None and peak is None else PoissonNoise(peak)
-
-
-def _parse_sigma(sigma: str | None) -> float | None:
-    """Return a level of noise, or None if it is to be estimated."""
-    if sigma is None or sigma == "estimated":
-        return None
-    try:
-        level = float(sigma)
-    except ValueError:
-        level = -1.0
-    if not 0 <= level < float("inf"):
-        raise typer.BadParameter(
-            f"expected a number of at least 0 or 'estimated', got {sigma!r}", param_hint="--sigma"
-        )
-    return level
+        write_report(report, name, scene, result, values, drawn, [image, reference])
 
 
 def _read(
@@ -379,7 +328,7 @@ def _read(
     *,
     poisson: bool,
     added: bool,
-    text: str | None,
+    units: Any,
 ) -> "Image":
     from calepin.datasets.images import read_image
     from calepin.datasets.samples import load_sample
@@ -390,12 +339,7 @@ def _read(
         raise typer.BadParameter(
             "a sample image holds no counts: use --add-noise PEAK", param_hint="--sample"
         )
-    return load_sample(str(sample)) if image is None else read_image(image, value_range=parse_range(text))
-
-
-def _unit(image: "Image") -> float:
-    """Return the difference of white and black, in the units of noise levels on the command line."""
-    return RANGE if image.levels is None else image.levels.unit
+    return load_sample(str(sample)) if image is None else read_image(image, value_range=units)
 
 
 def _scene(
@@ -417,46 +361,15 @@ def _scene(
     return observed_scene(source, assumed, reference=read_image(reference, value_range=units))
 
 
-def _denoiser(
-    method: Method | None,
-    model: str | None,
-    settings: dict[str, Any],
-    noise: "GaussianNoise | PoissonNoise | PoissonGaussianNoise | None",
-) -> "Denoiser":
-    """Return the denoiser."""
-    from calepin.datasets.noise import PoissonNoise
-    from calepin.imaging.by_both import CombinedDenoiser
-    from calepin.imaging.by_dictionary import DictionaryDenoiser
-    from calepin.imaging.by_network import NetworkDenoiser
+def _added_noise(
+    poisson: bool, add_noise: float | None, unit: float
+) -> "GaussianNoise | PoissonNoise | None":
+    """Return the noise to add, or None."""
+    from calepin.datasets.noise import GaussianNoise, PoissonNoise
 
-    counts = isinstance(noise, PoissonNoise)
-    if method is Method.combined:
-        return CombinedDenoiser()
-    if method is not Method.network:
-        return DictionaryDenoiser(**settings)
-    if counts and model is None:
-        return NetworkDenoiser()  # the counts decide which network
-    return NetworkDenoiser(NetworkDenoiser(model).network(noise))  # loaded once, before the work starts
-
-
-def _run(
-    output: Output,
-    scene: "Scene",
-    denoiser: "Denoiser",
-    noise: "GaussianNoise | PoissonNoise | PoissonGaussianNoise | None",
-    seed: int | None,
-) -> "DenoiseResult":
-    from calepin.core.progress import progress_bar
-    from calepin.imaging.denoising import denoise as denoise_image
-
-    with progress_bar("denoising", total=1, shown=not output.quiet) as bar:
-        return denoise_image(
-            scene.observed,
-            method=denoiser,
-            noise=noise,
-            callback=lambda stage, fraction: bar.update(fraction, stage),
-            **given(random_state=seed),
-        )
+    if add_noise is None:
+        return None
+    return PoissonNoise(add_noise) if poisson else GaussianNoise(add_noise / unit)
 
 
 def _note_level(
@@ -525,7 +438,7 @@ def _show(
     sigma, peak = result.sigma, getattr(result.noise, "peak", None)
     height, width = scene.noisy.pixels.shape[:2]
     colour = "colour" if scene.noisy.pixels.ndim == 3 else "gray"
-    unit, levels = _unit(scene.noisy), scene.noisy.levels
+    unit, levels = unit_of(scene.noisy), scene.noisy.levels
     camera = _camera_values(scene, result)
     scale = f"of {RANGE}" if levels is None else f"in the range {levels.black:g} to {levels.white:g}"
     if sigma is not None:
@@ -564,6 +477,6 @@ def _camera_values(scene: "Scene", result: "DenoiseResult") -> dict[str, float]:
     noise = result.noise
     if not isinstance(noise, PoissonGaussianNoise):
         return {}
-    unit, black = _samples(scene.noisy)
+    unit, black = samples_of(scene.noisy)
     values = {"gain": noise.gain, "offset": noise.offset + black / unit, "read_noise": noise.read}
     return {name: float(f"{unit * value:.6g}") for name, value in values.items()}

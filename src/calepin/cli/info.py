@@ -23,7 +23,10 @@ def info(
     debug: Debug = False,
 ) -> None:
     """Show the content of a file, without loading large arrays."""
-    check_input(file, "a file")
+    from calepin.datasets.stacks import is_zarr
+
+    if not is_zarr(file):
+        check_input(file, "a file")
     suffix = file.suffix.lower()
     if suffix == ".safetensors":
         found = _model(file)
@@ -111,7 +114,17 @@ def _members(file: Path) -> set[str]:
 def _image(file: Path) -> dict[str, Any]:
     from calepin.core.errors import FileFormatError
     from calepin.datasets.images import read_image
+    from calepin.datasets.stacks import count_planes, read_stack
 
+    if count_planes(file) > 1:
+        stack = read_stack(file)
+        return {
+            "kind": "stack of images",
+            "axes": stack.axes,
+            "shape": list(stack.samples.shape),
+            "dtype": str(stack.samples.dtype),
+            "mean": float(stack.samples.mean()),
+        }
     try:
         image = read_image(file)
     except FileFormatError:  # samples without a place between black and white have units of their own

@@ -38,6 +38,7 @@ __all__ = [
     "Writes",
     "defaults",
     "given",
+    "is_folder",
     "parse_range",
     "refuse",
     "written_by",
@@ -92,12 +93,18 @@ class Writes:
         Whether it is a checkpoint, which `calepin.core.checkpoint` checks: it replaces checkpoints only.
     check
         Called before the command runs; raises an error if the file could not be written after it.
+    folders
+        Whether the option may name a folder for many files, which the command checks itself.
     """
 
     def __init__(
-        self, *suffixes: str, checkpoint: bool = False, check: Callable[[], None] = lambda: None
+        self,
+        *suffixes: str,
+        checkpoint: bool = False,
+        check: Callable[[], None] = lambda: None,
+        folders: bool = False,
     ) -> None:
-        self.suffixes, self.checkpoint, self.check = suffixes, checkpoint, check
+        self.suffixes, self.checkpoint, self.check, self.folders = suffixes, checkpoint, check, folders
 
 
 def defaults(command: Callable[..., Any]) -> dict[str, Default]:
@@ -145,10 +152,15 @@ def refuse(options: Mapping[str, Any], why: str) -> None:
             raise typer.BadParameter(why, param_hint=name)
 
 
-def parse_range(text: str | None) -> tuple[float, float] | str | None:
-    """Return the value of an option --range: LO:HI, 'data', or None if it is not given."""
+def is_folder(path: Path) -> bool:
+    """Return whether a path names a folder: one that exists, or a name without a suffix."""
+    return path.is_dir() or not path.suffix
+
+
+def parse_range(text: str | None) -> tuple[float, float] | str:
+    """Return the value of an option --range: LO:HI, 'data', or "auto" if it is not given."""
     if text is None or text == "data":
-        return text
+        return text or "auto"
     try:
         low, high = (float(part) for part in text.split(":"))
     except ValueError:
@@ -185,7 +197,7 @@ class Command(TyperCommand):
                 # any text may name a file: --init takes a word or a file
                 files = value if isinstance(value, list | tuple) else [value]
                 read += [(str(shown), Path(file)) for file in files if isinstance(file, str | Path)]
-            elif value is not None:
+            elif value is not None and not (mark.folders and is_folder(value)):
                 mark.check()
                 check_output(value, *mark.suffixes)
                 if not (mark.checkpoint or values["force"]):

@@ -29,3 +29,6 @@ from .simulate import (
 from .simulate import (
     smooth_filters as smooth_filters,
 )
+from .stacks import Stack as Stack
+from .stacks import read_stack as read_stack
+from .stacks import write_stack as write_stack

@@ -5,16 +5,13 @@ Files with other samples (floats outside [0, 1], signed or 32-bit integers) need
 sample v becomes (v - black) / (white - black); `Image.levels` keeps these units for writing.
 """
 
-import logging
 import os
 import struct
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -27,7 +24,18 @@ from calepin.core.files import atomic_write, save_array
 from calepin.core.paths import ARRAY_FILES, IMAGE_FILES, check_input, check_output
 from calepin.core.reading import NPY, check_declared, read_npy, reading, trusts
 
-__all__ = ["SUFFIXES", "Image", "Levels", "check_image_path", "read_image", "write_image"]
+__all__ = [
+    "SUFFIXES",
+    "Image",
+    "Levels",
+    "as_image",
+    "as_samples",
+    "automatic_range",
+    "check_image_path",
+    "check_range",
+    "read_image",
+    "write_image",
+]
 
 BAND = 256
 SUFFIXES = IMAGE_FILES
@@ -102,16 +110,17 @@ def read_image(
 ) -> Image:
     """Return a gray or colour image from a file (PNG, TIFF, JPEG, .npy, and other formats of Pillow).
 
-    Palettes and CMYK are converted to RGB, the orientation tag of a camera is applied, and of several pages
-    the first is read. `Image.notes` describes these conversions.
+    Palettes and CMYK are converted to RGB, and the orientation tag of a camera is applied. `Image.notes`
+    describes these conversions. Files of several pages are read by `calepin.datasets.read_stack`.
 
     Parameters
     ----------
     path : path
         The file to read.
-    value_range : (float, float) or "data", optional
+    value_range : (float, float), "data" or "auto", optional
         Samples of black and white; "data" takes the smallest and the largest sample. Needed for floats
-        outside [0, 1] and for integers other than those of 8 or 16 bits without a sign.
+        outside [0, 1] and for integers other than those of 8 or 16 bits without a sign: for these "auto"
+        takes 0, or the smallest sample if it is below, and the largest, and `Image.notes` says so.
     missing : {"error", "allow"}, default "error"
         What NaN among floats is: an error, or missing pixels, which stay NaN.
     trusted : bool, default False
@@ -123,49 +132,42 @@ def read_image(
         If the file does not exist.
     FileFormatError
         If the path is a folder or a special file, the file is empty, damaged or of an unknown format, holds
-        NaN or declares far more than it holds, or its samples need a `value_range`.
+        several pages, NaN, or declares far more than it holds, or its samples need a `value_range`.
     ValueError
         If `value_range` is not an increasing pair of numbers, or `missing` another word.
     """
     from calepin.datasets._png16 import is_deep
+    from calepin.datasets._tiff import is_deep_tiff, quiet_tifffile
 
-    _check_range(value_range)
+    check_range(value_range)
     check_one_of("missing", missing, ("error", "allow"))
     path = check_input(path, "an image")
     with path.open("rb") as file, reading(path, "image"):
         start = file.read(26)
         if not start:
             raise FileFormatError(f"{path} is empty, expected an image")
-        scale = partial(_image, value_range=value_range, missing=missing)
+        scale = partial(as_image, value_range=value_range, missing=missing)
         if start[: len(NPY)] == NPY:
             return scale(read_npy(path))
         read = _read_deep_png if is_deep(start) else _read_by_pillow
         is_tiff = start[:2] in {b"II", b"MM"}
-        with _quiet_tifffile(), _any_size(trusts(trusted)):
-            if is_tiff and _is_deep_tiff(file):
+        with quiet_tifffile(), _any_size(trusts(trusted)):
+            if is_tiff and is_deep_tiff(file):
                 read = _read_deep_tiff
             file.seek(0)
             with _quiet_stderr(is_tiff and read is _read_by_pillow):
                 return read(file, partial(check_declared, path, trusted=trusted), scale)
 
 
-def _check_range(value_range: Any) -> None:
-    if value_range is None or (isinstance(value_range, str) and value_range == "data"):
+def check_range(value_range: Any) -> None:
+    """Raise ValueError unless the samples of black and white are None, "data", or an increasing pair."""
+    if value_range is None or (isinstance(value_range, str) and value_range in {"data", "auto"}):
         return
     pair = tuple(value_range) if isinstance(value_range, tuple | list | np.ndarray) else ()
     if len(pair) != 2 or not all(map(is_number, pair)) or not pair[0] < pair[1]:
         raise ValueError(
-            f"value_range: expected (black, white) with black < white, or 'data', got {value_range!r}"
+            f"value_range: expected (black, white) with black < white, 'data' or 'auto', got {value_range!r}"
         )
-
-
-@contextmanager
-def _quiet_tifffile() -> Iterator[None]:
-    """Keep the lines that tifffile logs about damaged files away from stderr."""
-    logger = logging.getLogger("tifffile")
-    if not logger.handlers:  # without any handler, Python prints warnings to stderr
-        logger.addHandler(logging.NullHandler())
-    yield
 
 
 _one_at_a_time = threading.RLock()  # for what is changed in the whole process
@@ -210,7 +212,7 @@ def _any_size(lifted: bool) -> Iterator[None]:
             PILImage.MAX_IMAGE_PIXELS = before
 
 
-# A reader takes the open file, a function that checks the number of declared bytes, and `_image` or the like.
+# A reader takes the open file, a function that checks the number of declared bytes, and `as_image`.
 Check = Callable[[int], None]
 Scale = Callable[..., Image]
 
@@ -229,6 +231,8 @@ def _read_by_pillow(file: IO[bytes], check: Check, scale: Scale) -> Image:
     from PIL import Image as PILImage
     from PIL import ImageOps, UnidentifiedImageError
 
+    from calepin.datasets._tiff import check_one_page
+
     notes = []
     try:
         opened = PILImage.open(file)
@@ -239,8 +243,8 @@ def _read_by_pillow(file: IO[bytes], check: Check, scale: Scale) -> Image:
             raise ValueError(f"it is a program in the format {image.format}, expected pixels")
         sample = 4 if image.mode in {"I", "F"} else 2 if "16" in image.mode else 1
         check(image.width * image.height * len(image.getbands()) * sample)
-        if getattr(image, "n_frames", 1) > 1:
-            notes.append(f"the first of {image.n_frames} pages was read")  # pyright: ignore[reportAttributeAccessIssue]
+        if image.format not in {"TIFF", "MPO"}:  # an MPO adds previews, or views of the same scene
+            check_one_page(getattr(image, "n_frames", 1))
         profile = image.info.get("icc_profile")
         orientation = image.getexif().get(0x0112, 1)
         if orientation != 1:
@@ -262,76 +266,47 @@ def _read_by_pillow(file: IO[bytes], check: Check, scale: Scale) -> Image:
     return scale(channels, icc_profile=profile, notes=tuple(notes))
 
 
-# Compressions that tifffile supports without further packages: none, deflate, PackBits.
-PLAIN_COMPRESSIONS = {1, 8, 32946, 32773}
-DEFLATE = {8, 32946}
-LARGE_STRIP = 2**18  # bytes of a compressed strip: smaller ones become less than 256 MiB
-
-
-def _is_deep_tiff(file: IO[bytes]) -> bool:
-    """Return whether a TIFF needs tifffile: Pillow makes colours 8 bits, and drops signs."""
-    import tifffile
-
-    file.seek(0)
-    try:
-        with tifffile.TiffFile(file) as tiff:
-            page: Any = tiff.pages.first
-            pillow_can = page.samplesperpixel == 1 and page.compression not in PLAIN_COMPRESSIONS
-            signed = page.sampleformat == tifffile.SAMPLEFORMAT.INT
-            return (page.bitspersample > 8 and not pillow_can) or (page.bitspersample == 8 and signed)
-    except (tifffile.TiffFileError, MemoryError):
-        raise
-    except Exception:
-        return False  # Pillow may be able to read the file, and raises an error if not
-
-
-def _check_inflated(data: bytes, check: Check) -> None:
-    """Check the size of deflated data, without holding it: tifffile inflates a strip whatever its size."""
-    inflate, total = zlib.decompressobj(), 0
-    while data and not inflate.eof:
-        total += len(inflate.decompress(data, 2**20))
-        data = inflate.unconsumed_tail
-        check(total)
-
-
 def _read_deep_tiff(file: IO[bytes], check: Check, scale: Scale) -> Image:
     import tifffile
 
+    from calepin.datasets._tiff import read_page
+
     with tifffile.TiffFile(file) as tiff:
         page: Any = tiff.pages.first
-        n_pages = len(tiff.pages)
-        if page.compression not in PLAIN_COMPRESSIONS and find_spec("imagecodecs") is None:
-            raise ValueError(
-                f"{page.bitspersample}-bit colour with {page.compression.name} compression needs "
-                "the package imagecodecs (pip install imagecodecs)"
-            )
         check(page.size * -(-page.bitspersample // 8))
-        if page.compression in DEFLATE:
-            for offset, n_bytes in zip(page.dataoffsets, page.databytecounts, strict=True):
-                if n_bytes > LARGE_STRIP:
-                    file.seek(offset)
-                    _check_inflated(file.read(n_bytes), check)
-        channels = np.squeeze(page.asarray())
-        if channels.ndim == 3 and page.planarconfig == 2:
-            channels = np.moveaxis(channels, 0, -1)
+        channels = read_page(file, page, check)
         if page.photometric == 0:  # 0 is white
             if channels.dtype.kind != "u":
                 raise ValueError("floating point with an inverted scale is not supported")
             channels = np.iinfo(channels.dtype).max - channels
         profile = page.tags.get(34675)
-        notes = (f"the first of {n_pages} pages was read",) if n_pages > 1 else ()
-        return scale(channels, icc_profile=profile and profile.value, notes=notes)
+        return scale(channels, icc_profile=profile and profile.value)
 
 
-def _image(
+def as_image(
     channels: NDArray[Any],
     *,
-    value_range: tuple[float, float] | str | None,
-    missing: str,
+    value_range: tuple[float, float] | str | None = None,
+    missing: Literal["error", "allow"] = "error",
     icc_profile: bytes | None = None,
     notes: tuple[str, ...] = (),
 ) -> Image:
-    """Scale the samples of a file to [0, 1] and split off the alpha channel."""
+    """Return the image of the samples of a file: scaled to [0, 1], the alpha channel apart.
+
+    Parameters
+    ----------
+    channels : array (h, w) or (h, w, c)
+        Integers or floats; one to four channels, of which the second or fourth is opacity.
+    value_range, missing
+        As for `read_image`.
+    icc_profile, notes
+        Kept in the image.
+
+    Raises
+    ------
+    ValueError
+        If the array has another shape or type, holds NaN, or its samples need a `value_range`.
+    """
     if channels.ndim == 2:
         channels = channels[:, :, None]
     if channels.ndim != 3 or channels.shape[2] not in {1, 2, 3, 4} or 0 in channels.shape:
@@ -347,6 +322,9 @@ def _image(
     n_colours = 1 if channels.shape[2] <= 2 else 3
     has_alpha = channels.shape[2] != n_colours
     levels = None
+    if isinstance(value_range, str) and value_range == "auto":
+        value_range, told = automatic_range(channels[:, :, :n_colours])
+        notes = (*notes, *told)
     if value_range is None:
         scaled = _in_full_range(channels)
         bits = 32 if channels.dtype.kind == "f" else bits
@@ -364,6 +342,17 @@ def _image(
     pixels = pixels[:, :, 0] if n_colours == 1 else pixels
     kept = np.ascontiguousarray(alpha) if has_alpha else None
     return Image(np.ascontiguousarray(pixels), bits, kept, icc_profile, notes, levels)
+
+
+def automatic_range(samples: NDArray[Any]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+    """Return the range that "auto" means for samples, and a note on it; None where no range is needed."""
+    low, high = float(np.nanmin(samples)), float(np.nanmax(samples))
+    if samples.dtype in (np.uint8, np.uint16) or (samples.dtype.kind == "f" and low >= 0 and high <= 1):
+        return None, ()
+    black = min(low, 0.0)
+    white = high if high > black else black + 1
+    note = f"samples are {samples.dtype} from {low:.6g} to {high:.6g}: noise levels are in these units"
+    return (black, white), (note,)
 
 
 def _check_finite(channels: NDArray[np.floating], missing: str) -> None:
@@ -466,7 +455,7 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
     elif suffix == ".png" and bits == 32:
         losses.append("PNG cannot store floating point, 16 bits were written")
         bits = 16
-    channels = _quantise(pixels, alpha, bits) if levels is None else _in_units(pixels, alpha, levels)
+    channels = as_samples(Image(pixels, bits, alpha, levels=levels))
     if suffix in ARRAY_FILES:
         save_array(path, channels[:, :, 0] if channels.shape[2] == 1 else channels)
         return tuple(losses)
@@ -480,6 +469,16 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
         else:
             _write_by_pillow(temporary, channels, image.icc_profile)
     return tuple(losses)
+
+
+def as_samples(image: Image) -> NDArray[Any]:
+    """Return the samples (h, w, channels) of an image for a file: the inverse of `as_image`.
+
+    Pixels outside the range of an integer type are clipped, as are floats without `levels`.
+    """
+    if image.levels is None:
+        return _quantise(image.pixels, image.alpha, image.bits)
+    return _in_units(image.pixels, image.alpha, image.levels)
 
 
 def _stores(suffix: str, dtype: str) -> bool:

@@ -2,17 +2,17 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calepin.core.arguments import check_fields
-from calepin.core.checks import check_integer, check_one_of
+from calepin.core.checks import check_array, check_integer, check_one_of
 from calepin.core.random import RandomState, numpy_generator
 from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise, VaryingGaussianNoise
 from calepin.imaging.counts import estimate_peak, in_units, isolated, photons_of, with_unexplained
-from calepin.imaging.first_pass import RULES, code_planes, learn_atoms, start_atoms
+from calepin.imaging.first_pass import RULES, atoms_of_patches, code_planes, learn_atoms, start_atoms
 from calepin.imaging.groups import GroupFilter
 from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma_of, to_planes
 from calepin.imaging.stabilisation import expected_photons, steps_for
@@ -83,6 +83,9 @@ class DictionaryDenoiser:
         Passes of learning over 20,000 patches; 0 keeps the initial dictionary.
     group_passes : {0, 1, 2, 3}, default=3
         Number of passes of step 3; 0 returns the result of step 2.
+    dictionary : float array (n_components, p^2), optional
+        Initial atoms in place of those of natural images, for example the `atoms` of another result; with
+        ``n_iter=0`` they stay as they are. `patch_size` and `n_components` are then those of the array.
 
     Raises
     ------
@@ -95,8 +98,14 @@ class DictionaryDenoiser:
     rule: str = "ksvd"
     n_iter: int = 5
     group_passes: int = 3
+    dictionary: NDArray[np.floating] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.dictionary is not None:
+            atoms = atoms_of_patches("dictionary", check_array("dictionary", self.dictionary, ndim=2))
+            object.__setattr__(self, "dictionary", atoms)
+            object.__setattr__(self, "n_components", len(atoms))
+            object.__setattr__(self, "patch_size", int(np.sqrt(atoms.shape[1])))
         check_integer("patch_size", self.patch_size, least=2)
         check_integer("n_components", self.n_components)
         check_one_of("rule", self.rule, sorted(RULES))
@@ -140,7 +149,9 @@ class DictionaryDenoiser:
         else:
             sigma = float(np.sqrt(np.mean(np.square(varying, dtype=np.float64))))
         generator = numpy_generator(random_state)
-        start = start_atoms(self.n_components, self.patch_size, generator)
+        start = self.dictionary
+        if start is None:
+            start = start_atoms(self.n_components, self.patch_size, generator)
         if _beyond_precision(image, sigma):
             return DenoiseResult(image.copy(), noise, start)
 

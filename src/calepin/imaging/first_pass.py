@@ -9,7 +9,7 @@ All functions use units of the noise: sigma = 1. If its level varies, each patch
 square of its levels, coded, and multiplied again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import as_file, files
 
 import numpy as np
@@ -27,13 +27,24 @@ from calepin.learning.train import TrainState, train
 from calepin.solvers.coders.encode import dense_problem
 from calepin.solvers.coders.pursuit import PursuitCoder
 
-__all__ = ["RULES", "USE_PATCHES", "atom_use", "code_planes", "learn_atoms", "natural_atoms", "start_atoms"]
+__all__ = [
+    "RULES",
+    "USE_PATCHES",
+    "atom_use",
+    "atoms_of_patches",
+    "code_planes",
+    "learn_atoms",
+    "learn_shared_atoms",
+    "natural_atoms",
+    "start_atoms",
+]
 
 RULES = {rule.name: rule for rule in (KSVD, MOD, Online)}
 ERROR_CONSTANT = 1.1
 TRAINING_PATCHES = 20_000
 USE_PATCHES = 10_000  # for the use of the atoms
 BATCH_SIZE = 2_000
+CONSTANT = 1e-6  # of the norm of an atom without its mean
 LEAST_LEVEL = 1e-3  # of the noise of a patch, by which it is divided
 NATURAL = "natural_8x8.safetensors"
 Report = Callable[[float], None]
@@ -59,6 +70,27 @@ def start_atoms(n_components: int, patch_size: int, random_state: RandomState) -
     return np.concatenate([chosen, rest]).astype(np.float32)
 
 
+def atoms_of_patches(name: str, atoms: np.ndarray) -> np.ndarray:
+    """Return atoms (n_components, p^2) of patches, without their means and of unit norm, as float32.
+
+    Constant atoms are left out: patches have zero mean.
+
+    Raises
+    ------
+    ValueError
+        If they are no square patches of at least 2 x 2 pixels, or all of them are constant.
+    """
+    side = int(np.sqrt(atoms.shape[-1]))
+    if atoms.ndim != 2 or side < 2 or side**2 != atoms.shape[1]:
+        raise ValueError(f"{name}: expected atoms of square patches (n_components, p * p), got {atoms.shape}")
+    centred = atoms - atoms.mean(axis=1, keepdims=True, dtype=np.float64)
+    norms = np.linalg.norm(centred, axis=1, keepdims=True)
+    kept = norms[:, 0] > CONSTANT * np.linalg.norm(atoms, axis=1)
+    if not kept.any():
+        raise ValueError(f"{name}: expected atoms that are not constant")
+    return (centred[kept] / norms[kept]).astype(np.float32)
+
+
 def learn_atoms(
     planes: np.ndarray,
     start: np.ndarray,
@@ -78,6 +110,41 @@ def learn_atoms(
         planes = planes / np.stack([_smoothed(_plane_of(level, c), patch_size) for c in range(len(planes))])
     generator = numpy_generator(random_state)
     samples = random_patches(planes, patch_size, TRAINING_PATCHES, generator)
+    return _learn(samples, start, rule, n_iter, generator, report)
+
+
+def learn_shared_atoms(
+    images: Sequence[Callable[[], np.ndarray]],
+    start: np.ndarray,
+    *,
+    rule: str,
+    n_iter: int,
+    random_state: RandomState,
+    report: Report = lambda fraction: None,
+) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """Return atoms learned from patches of several images, and the learning history.
+
+    `images` are functions that return the planes (c, h, w) of an image, so that one at a time is in memory.
+    """
+    patch_size, generator = int(np.sqrt(start.shape[1])), numpy_generator(random_state)
+    each = -(-TRAINING_PATCHES // len(images))
+    drawn = []
+    for k, planes in enumerate(images):
+        drawn.append(random_patches(planes(), patch_size, each, generator))
+        report(0.5 * (k + 1) / len(images))
+    samples = np.concatenate(drawn)
+    return _learn(samples, start, rule, n_iter, generator, lambda part: report(0.5 + 0.5 * part))
+
+
+def _learn(
+    samples: np.ndarray,
+    start: np.ndarray,
+    rule: str,
+    n_iter: int,
+    generator: np.random.Generator,
+    report: Report,
+) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """Return atoms learned from patches (n, p^2), and the history."""
     # The online rule updates atoms after every batch; the others work best with all samples at once.
     data = ArrayBatches(
         samples, BATCH_SIZE if rule == "online" else None, seed=int(generator.integers(2**31))

@@ -1,0 +1,301 @@
+"""``calepin denoise`` for several images: many files, and the planes of stacks."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from calepin.cli.batches import Batch, expand
+from calepin.cli.denoise_plan import Method, Plan, unit_of
+from calepin.cli.errors import FAILED, one_line
+from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, is_folder, refuse
+from calepin.cli.output import Output, peak_memory_mb
+from calepin.core.progress import progress_bar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from calepin.datasets.images import Image
+    from calepin.datasets.stacks import Stack
+
+__all__ = ["denoise_many", "is_batch"]
+
+Units = tuple[float, float] | str
+Report = Callable[[float], None]
+
+WRITTEN = (*IMAGE_FILES, *ARRAY_FILES, ".zarr")
+
+
+def is_batch(images: Sequence[Path], output_path: Path | None) -> bool:
+    """Return whether a command has more than one image to denoise, or a folder to write into."""
+    from calepin.datasets.stacks import count_planes, is_zarr
+
+    if len(images) > 1 or not images[0].exists() or images[0].is_dir():
+        return len(images) > 1 or bool(set("*?[") & set(str(images[0]))) or images[0].is_dir()
+    if output_path is not None and is_folder(output_path) and not is_zarr(output_path):
+        return True
+    return count_planes(images[0]) > 1
+
+
+def denoise_many(
+    output: Output,
+    plan: Plan,
+    images: Sequence[Path],
+    output_path: Path | None,
+    *,
+    axes: str | None,
+    units: Units,
+    share: bool,
+    force: bool,
+) -> None:
+    """Denoise several images, write them, and print a line for each.
+
+    Raises
+    ------
+    typer.Exit
+        With the status 1, after all others are done, if an image could not be denoised.
+    """
+    if output_path is None:
+        raise typer.BadParameter("expected a file or folder for the images, got none", param_hint="--output")
+    if share:
+        if plan.poisson or plan.method is not Method.dictionary:
+            raise typer.BadParameter("needs Gaussian noise and --method dictionary", param_hint="--share")
+        refuse({"--share": "dictionary" in plan.settings or None}, "has no effect with --dictionary")
+    sources = expand(images)
+    single = len(sources) == 1 and not is_folder(output_path)
+    if not single and not is_folder(output_path):
+        raise typer.BadParameter(
+            f"expected a folder for {len(sources)} images, got {output_path}", param_hint="--output"
+        )
+    begun = time.perf_counter()
+    done = Done(output, plan, axes, units)
+    if single:
+        if share:
+            done.plan = _with_shared(output, done, sources)
+        done.write(sources[0], output_path)
+    else:
+        _fill_folder(done, sources, output_path, share=share, force=force)
+    done.show(time.perf_counter() - begun)
+
+
+def _fill_folder(done: "Done", sources: list[Path], folder: Path, *, share: bool, force: bool) -> None:
+    """Denoise files into a folder, but for those that an earlier run has done."""
+    settings = done.plan.described() | {"axes": done.axes, "range": done.units, "share": share}
+    batch = Batch("denoise", sources, folder, settings, written=WRITTEN, force=force)
+    left = [source for source in sources if not batch.is_done(source)]
+    done.skipped = [str(batch.targets[source]) for source in sources if batch.is_done(source)]
+    if done.skipped:
+        done.output.note(f"{len(done.skipped)} of {len(sources)} images are in {folder} already: skipped")
+    if share and left:
+        done.plan = _with_shared(done.output, done, sources)
+    with progress_bar("denoising", total=len(left), shown=not done.output.quiet) as bar:
+        for k, source in enumerate(left):
+
+            def report(part: float, k: int = k, name: str = source.name) -> None:
+                bar.update(k + part, name)
+
+            try:
+                done.write(source, batch.targets[source], report)
+            except (ValueError, OSError, ArithmeticError, MemoryError, typer.BadParameter) as error:
+                done.fail(source, error)
+            else:
+                batch.add(source)
+
+
+class Done:
+    """What a command has done so far.
+
+    Parameters
+    ----------
+    output, plan
+        Of the command.
+    axes, units
+        Options of the command for all files.
+    """
+
+    def __init__(self, output: Output, plan: Plan, axes: str | None, units: Units) -> None:
+        self.output, self.plan, self.axes, self.units = output, plan, axes, units
+        self.skipped: list[str] = []
+        self.files: list[dict[str, Any]] = []
+        self.failed: list[dict[str, str]] = []
+
+    def write(self, source: Path, target: Path, report: Report = lambda part: None) -> None:
+        """Denoise a file, with all its planes, and write the result."""
+        from calepin.datasets.stacks import count_planes
+
+        begun = time.perf_counter()
+        if count_planes(source) > 1:
+            sigmas, shape = self._stack(source, target, report)
+        else:
+            sigmas, shape = self._image(source, target, report)
+        seconds = round(time.perf_counter() - begun, 3)
+        known = [sigma for sigma in sigmas if sigma is not None]
+        level = "" if not known else f", noise sigma {min(known):.4g}"
+        level += f" to {max(known):.4g}" if len(known) > 1 else ""
+        self.output.line(f"{target}: {shape}{level}, {seconds:.1f} s")
+        values = {"image": str(source), "written": str(target), "n_planes": len(sigmas)}
+        self.files.append(values | {"sigma": known or None, "seconds": seconds})
+
+    def _image(self, source: Path, target: Path, report: Report) -> tuple[list[float | None], str]:
+        from calepin.datasets.images import read_image, write_image
+
+        image = read_image(source, value_range=self.units)
+        for note in image.notes:
+            self.output.note(f"{source}: {note}")
+        denoised, sigma = _denoised(self.plan, image, report)
+        for loss in write_image(target, denoised):
+            self.output.note(f"{target}: {loss}")
+        height, width = image.pixels.shape[:2]
+        return [sigma], f"{width} x {height}"
+
+    def _stack(self, source: Path, target: Path, report: Report) -> tuple[list[float | None], str]:
+        from calepin.datasets.stacks import STACK_FILES, read_stack, write_stack
+
+        if target.suffix.lower() not in STACK_FILES:
+            names = ", ".join(STACK_FILES)
+            raise ValueError(f"cannot write {target}: a stack needs a name that ends in {names}")
+        stack = read_stack(source, axes=self.axes)
+        planes = Planes.of(stack, self.units, counts=self.plan.poisson and self.plan.camera is None)
+        if planes.note:
+            self.output.note(f"{source}: {planes.note}")
+        cleaned, sigmas = planes.denoised(self.plan, report)
+        write_stack(target, stack.with_planes(cleaned))
+        sizes = f"{len(sigmas)} planes ({stack.axes}) of {cleaned.shape[2]} x {cleaned.shape[1]}"
+        return sigmas, sizes
+
+    def fail(self, source: Path, error: Exception) -> None:
+        """Print why a file could not be denoised; the others go on."""
+        text = one_line(error)
+        self.failed.append({"image": str(source), "error": text})
+        self.output.note(f"not denoised: {text if str(source) in text else f'{source}: {text}'}")
+
+    def show(self, seconds: float) -> None:
+        """Print what was done.
+
+        Raises
+        ------
+        typer.Exit
+            If a file failed.
+        """
+        memory = peak_memory_mb()
+        spent = f"{seconds:.1f} s" + ("" if memory is None else f", peak memory {memory:.0f} MB")
+        self.output.line(f"{len(self.files)} denoised, {len(self.skipped)} skipped, {spent}")
+        self.output.result(
+            {
+                "images": self.files,
+                "skipped": self.skipped,
+                "failed": self.failed,
+                "seconds": round(seconds, 3),
+                "peak_memory_mb": memory,
+                "written": [file["written"] for file in self.files],
+            }
+        )
+        if self.failed:
+            raise typer.Exit(FAILED)
+
+
+def _denoised(plan: Plan, image: "Image", report: Report) -> "tuple[Image, float | None]":
+    """Return an image without its noise, and the level of Gaussian noise in the units of the command line."""
+    denoised, result = plan.denoise_image(image, lambda stage, fraction: report(fraction))
+    return denoised, None if result.sigma is None else float(f"{result.sigma * unit_of(image):.6g}")
+
+
+@dataclass(frozen=True)
+class Planes:
+    """The planes of a stack, with one range of samples for all.
+
+    Attributes
+    ----------
+    samples
+        Planes (n, h, w) or (n, h, w, channels), in the samples of the file.
+    units
+        Samples of black and white, or None for the whole range of the type.
+    note
+        What was chosen and should be known, or nothing.
+    """
+
+    samples: "NDArray[Any]"
+    units: tuple[float, float] | None
+    note: str
+
+    @classmethod
+    def of(cls, stack: "Stack", units: Units, *, counts: bool) -> "Planes":
+        """Return the planes of a stack; estimated counts keep their units, whatever the range."""
+        import numpy as np
+
+        from calepin.datasets.images import automatic_range
+
+        samples, note = stack.planes, ""
+        if samples.dtype.kind == "f" and not np.isfinite(samples).all():
+            raise ValueError(f"{np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
+        if not isinstance(units, str):
+            return cls(samples, units, note)
+        low, high = float(samples.min()), float(samples.max())
+        if units == "data":
+            return cls(samples, (low, high if high > low else low + 1), note)
+        if counts:
+            return cls(samples, (min(low, 0.0), max(high, 1.0)), note)
+        found, notes = automatic_range(samples)
+        return cls(samples, found, "".join(notes))
+
+    def denoised(self, plan: Plan, report: Report) -> "tuple[NDArray[Any], list[float | None]]":
+        """Return the planes without noise, in the samples of the file, and the noise level of each."""
+        import numpy as np
+
+        from calepin.datasets.images import as_image, as_samples
+
+        cleaned, levels = None, []
+        for k, channels in enumerate(self.samples):
+
+            def part(fraction: float, k: int = k) -> None:
+                report((k + fraction) / len(self.samples))
+
+            image = as_image(channels, value_range=self.units)
+            denoised, sigma = _denoised(plan, image, part)
+            plane = as_samples(denoised).reshape(channels.shape)
+            cleaned = np.empty(self.samples.shape, plane.dtype) if cleaned is None else cleaned
+            cleaned[k] = plane
+            levels.append(sigma)
+        assert cleaned is not None
+        return cleaned, levels
+
+
+def _with_shared(output: Output, done: Done, sources: Sequence[Path]) -> Plan:
+    """Return the plan with a dictionary that is learned from all files, one after the other in memory."""
+    from calepin.imaging.by_dictionary import DictionaryDenoiser
+    from calepin.imaging.first_pass import learn_shared_atoms, start_atoms
+
+    settings = DictionaryDenoiser(**done.plan.settings)
+    start = start_atoms(settings.n_components, settings.patch_size, done.plan.seed or 0)
+    with progress_bar("learning", total=1, shown=not output.quiet) as bar:
+        atoms, _ = learn_shared_atoms(
+            [lambda source=source: _noisy_planes(done, source) for source in sources],
+            start,
+            rule=settings.rule,
+            n_iter=settings.n_iter,
+            random_state=done.plan.seed or 0,
+            report=bar.update,
+        )
+    return replace(done.plan, settings={"dictionary": atoms, "n_iter": 0}, loaded={})
+
+
+def _noisy_planes(done: Done, source: Path) -> "NDArray[np.float32]":
+    """Return the planes (c, h, w) of a file, of a stack those of its middle, in units of the noise."""
+    from calepin.datasets.images import as_image, read_image
+    from calepin.datasets.noise import GaussianNoise
+    from calepin.datasets.stacks import count_planes, read_stack
+    from calepin.imaging.noise_level import estimate_noise
+    from calepin.imaging.result import to_planes
+
+    if count_planes(source) > 1:
+        planes = Planes.of(read_stack(source, axes=done.axes), done.units, counts=False)
+        image = as_image(planes.samples[len(planes.samples) // 2], value_range=planes.units)
+    else:
+        image = read_image(source, value_range=done.units)
+    noise = done.plan.noise(image)
+    sigma = noise.sigma if isinstance(noise, GaussianNoise) else estimate_noise(image.pixels)
+    return to_planes(image.pixels, sigma or 1.0)

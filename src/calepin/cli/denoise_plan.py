@@ -1,0 +1,312 @@
+"""What `calepin denoise` does with each image: the noise it assumes, the method, and the settings of both."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from calepin.cli.options import given, refuse
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from calepin.datasets.images import Image
+    from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise
+    from calepin.imaging.denoising import Denoiser
+    from calepin.imaging.result import DenoiseResult
+
+    AnyNoise = GaussianNoise | PoissonNoise | PoissonGaussianNoise
+
+__all__ = ["RANGE", "Camera", "Method", "Noise", "Plan", "Rule", "load_dictionary", "samples_of", "unit_of"]
+
+RANGE = 255  # from black to white, on the scale of noise levels on the command line
+
+
+class Noise(StrEnum):
+    """Noise model of a pixel."""
+
+    gaussian = "gaussian"
+    poisson = "poisson"
+
+
+class Method(StrEnum):
+    """Denoising method."""
+
+    dictionary = "dictionary"
+    network = "network"
+    combined = "combined"
+
+
+class Rule(StrEnum):
+    """How atoms are updated."""
+
+    ksvd = "ksvd"
+    mod = "mod"
+    online = "online"
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What is known of a camera, in the units of the samples of a file."""
+
+    gain: float | None  # None: to be estimated
+    offset: float
+    read: float | None
+
+    @classmethod
+    def of(cls, gain: str | None, offset: float | None, read_noise: float | None) -> "Camera | None":
+        """Return the camera that options describe, or None without a gain."""
+        if gain is None:
+            return None
+        known = None if gain == "estimated" else _number(gain)
+        if known is not None and not 0 < known < math.inf:
+            raise typer.BadParameter(
+                f"expected a number above 0 or 'estimated', got {gain!r}", param_hint="--gain"
+            )
+        return cls(known, offset or 0.0, read_noise)
+
+    def noise(self, image: "Image") -> "PoissonGaussianNoise":
+        """Return the noise model, in the units of the pixels of an image."""
+        from calepin.datasets.noise import PoissonGaussianNoise
+        from calepin.imaging.photon_transfer import estimate_photon_transfer
+
+        unit, black = samples_of(image)
+        gain, read = self.gain, self.read
+        if gain is None:
+            if image.pixels.ndim != 2:
+                raise typer.BadParameter("expected a number for a colour image", param_hint="--gain")
+            samples = unit * image.pixels.astype(float) + black
+            found = estimate_photon_transfer(samples, offset=self.offset)
+            gain, read = found.gain, found.read if read is None else read
+        return PoissonGaussianNoise(gain / unit, (self.offset - black) / unit, (read or 0.0) / unit)
+
+
+def samples_of(image: "Image") -> tuple[float, float]:
+    """Return the samples of a file for a difference of 1 and for 0 in its pixels."""
+    if image.levels is not None:
+        return image.levels.unit, image.levels.black
+    return (1.0 if image.bits > 16 else 2.0**image.bits - 1), 0.0
+
+
+def unit_of(image: "Image") -> float:
+    """Return the difference of white and black, in the units of noise levels on the command line."""
+    return RANGE if image.levels is None else image.levels.unit
+
+
+def load_dictionary(path: Path) -> "NDArray[np.floating]":
+    """Return the atoms of a file for patches, of zero mean and unit norm.
+
+    Raises
+    ------
+    ValueError
+        If the atoms are no square patches, or all of them are constant.
+    """
+    from calepin.core.files import load_atoms
+    from calepin.imaging.first_pass import atoms_of_patches
+
+    return atoms_of_patches(f"{path}", load_atoms(path))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Noise model, method and settings of a command, for any number of images.
+
+    Attributes
+    ----------
+    poisson
+        Whether images hold photon counts.
+    sigma
+        Standard deviation of Gaussian noise in the units of the command line, None to estimate it.
+    peak
+        Expected count of the brightest pixel, None if unknown.
+    camera
+        The camera of the images, or None.
+    method, model, settings
+        The method, the name or file of a network, and settings of the dictionary.
+    seed
+        Seed of learning, None for the default.
+    """
+
+    poisson: bool
+    sigma: float | None
+    peak: float | None
+    camera: Camera | None
+    method: Method
+    model: str | None
+    settings: dict[str, Any]
+    seed: int | None
+    loaded: "dict[bool, Denoiser]" = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        noise: Noise | None,
+        sigma: str | None,
+        peak: float | None,
+        gain: str | None,
+        offset: float | None,
+        read_noise: float | None,
+        method: Method | None,
+        model: str | None,
+        dictionary: Path | None,
+        learning: dict[str, Any],
+        seed: int | None,
+    ) -> "Plan":
+        """Return the plan of the options of a command; `learning` holds options by their names there.
+
+        Raises
+        ------
+        typer.BadParameter
+            Options that do not go together.
+        """
+        poisson = noise is Noise.poisson
+        if poisson:
+            refuse({"--sigma": sigma}, "has no effect with --noise poisson")
+        else:
+            refuse({"--peak": peak}, "has no effect with --noise gaussian")
+        level = _level(sigma)
+        camera = Camera.of(gain, offset, read_noise)
+        if camera is None:
+            refuse({"--offset": offset, "--read-noise": read_noise}, "goes with --gain")
+        else:
+            refuse({"--peak": peak}, "has no effect with --gain")
+            if not poisson:
+                raise typer.BadParameter("expected --noise poisson beside it", param_hint="--gain")
+        of_dictionary = learning | {"--dictionary": dictionary}
+        chosen = method or _method(model, poisson and camera is None, of_dictionary)
+        if chosen is Method.dictionary:
+            refuse({"--model": model}, "has no effect with --method dictionary")
+        elif chosen is Method.network:
+            if camera is not None:
+                raise typer.BadParameter("network takes no --gain: use dictionary", param_hint="--method")
+            refuse(of_dictionary, "has no effect with --method network")
+        else:
+            refuse(of_dictionary | {"--model": model}, "has no effect with --method combined")
+            if not poisson or camera is not None:
+                raise typer.BadParameter(
+                    "combined needs --noise poisson, without --gain", param_hint="--method"
+                )
+        settings = given(**{name.strip("-").replace("-", "_"): value for name, value in learning.items()})
+        if dictionary is not None:
+            refuse(learning, "has no effect with --dictionary, whose atoms stay as they are")
+            settings |= {"dictionary": load_dictionary(dictionary), "n_iter": 0}
+        return cls(poisson, level, peak, camera, chosen, model, settings, seed)
+
+    def described(self) -> dict[str, Any]:
+        """Return all that results depend on, as JSON."""
+        import numpy as np
+
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"settings", "loaded"}}
+        values["camera"] = None if self.camera is None else asdict(self.camera)
+        for name, value in self.settings.items():
+            is_array = isinstance(value, np.ndarray)
+            values[name] = hashlib.sha256(value.tobytes()).hexdigest() if is_array else value
+        return values
+
+    def noise(self, image: "Image") -> "AnyNoise | None":
+        """Return the noise to assume in the pixels of an image, None for Gaussian noise to be estimated.
+
+        Raises
+        ------
+        typer.BadParameter
+            If the noise level is above the range of an image in units of its own.
+        """
+        from calepin.datasets.noise import GaussianNoise, PoissonNoise
+
+        if self.camera is not None:
+            return self.camera.noise(image)
+        if self.poisson:
+            return PoissonNoise(self.peak)
+        if self.sigma is None:
+            return None
+        unit = unit_of(image)
+        if self.sigma > unit:
+            raise typer.BadParameter(
+                f"expected at most the range of the samples, {unit:g}, got {self.sigma:g}: noise levels are "
+                "in the units of the image",
+                param_hint="--sigma",
+            )
+        return GaussianNoise(self.sigma / unit)
+
+    def denoiser(self, noise: "AnyNoise | None") -> "Denoiser":
+        """Return the denoiser for a noise model; it is made once."""
+        from calepin.datasets.noise import PoissonNoise
+        from calepin.imaging.by_both import CombinedDenoiser
+        from calepin.imaging.by_dictionary import DictionaryDenoiser
+        from calepin.imaging.by_network import NetworkDenoiser
+
+        counts = isinstance(noise, PoissonNoise)
+        if counts not in self.loaded:
+            if self.method is Method.combined:
+                made = CombinedDenoiser()
+            elif self.method is not Method.network:
+                made = DictionaryDenoiser(**self.settings)
+            elif counts and self.model is None:
+                made = NetworkDenoiser()  # the counts decide which network
+            else:
+                made = NetworkDenoiser(NetworkDenoiser(self.model).network(noise))
+            self.loaded[counts] = made
+        return self.loaded[counts]
+
+    def run(
+        self,
+        observed: "NDArray",
+        noise: "AnyNoise | None",
+        callback: "Callable[[str, float], object] | None" = None,
+    ) -> "DenoiseResult":
+        """Denoise an observation."""
+        from calepin.imaging.denoising import denoise
+
+        return denoise(
+            observed,
+            method=self.denoiser(noise),
+            noise=noise,
+            callback=callback,
+            **given(random_state=self.seed),
+        )
+
+    def denoise_image(
+        self, image: "Image", callback: "Callable[[str, float], object] | None" = None
+    ) -> "tuple[Image, DenoiseResult]":
+        """Return an image without its noise, and the result in the units of its observation."""
+        from calepin.imaging.scenes import observed_scene
+
+        noise = self.noise(image)
+        scene = observed_scene(image, noise)
+        result = self.run(scene.observed, noise, callback)
+        return replace(scene.noisy, pixels=scene.unit * result.image), result
+
+
+def _method(model: str | None, counts: bool, of_dictionary: dict[str, Any]) -> Method:
+    """Return the method that options imply."""
+    if model is not None:
+        return Method.network
+    chosen = any(value is not None for value in of_dictionary.values())
+    return Method.combined if counts and not chosen else Method.dictionary
+
+
+def _level(sigma: str | None) -> float | None:
+    """Return a level of noise, or None if it is to be estimated."""
+    if sigma is None or sigma == "estimated":
+        return None
+    level = _number(sigma)
+    if not 0 <= level < math.inf:
+        raise typer.BadParameter(
+            f"expected a number of at least 0 or 'estimated', got {sigma!r}", param_hint="--sigma"
+        )
+    return level
+
+
+def _number(text: str) -> float:
+    """Return the number in a text, -1 for any other text."""
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0

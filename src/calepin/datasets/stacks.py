@@ -1,0 +1,188 @@
+"""Several images of one size in one file: pages of a TIFF (also OME and ImageJ), zarr, or an .npy array.
+
+The samples stay those of the file. A stack is taken apart into planes, each of which becomes an
+`calepin.datasets.Image`, and is written again with all planes, their order and the metadata of the file.
+"""
+
+import math
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calepin.core.errors import FileFormatError
+from calepin.core.files import atomic_write, save_array
+from calepin.core.paths import check_input, check_output
+from calepin.core.reading import NPY, read_npy, reading
+from calepin.datasets import _zarr
+from calepin.datasets._tiff import count_pages, quiet_tifffile
+from calepin.datasets._tiff_stacks import Page, read_tiff, write_tiff
+
+__all__ = ["STACK_FILES", "Stack", "count_planes", "is_zarr", "read_stack", "write_stack"]
+
+STACK_FILES = (".tif", ".tiff", ".npy", ".zarr")
+"""The suffixes of stacks that can be read and written."""
+
+TIFF = {b"II", b"MM"}
+LETTERS = re.compile(r"[A-Z]+")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Images of one size, in the samples of their file.
+
+    Attributes
+    ----------
+    samples : array, shape as in `axes`
+        Integers or floats, as in the file.
+    axes : str
+        A letter for each axis: T time, C channels, Z depth, Y and X, S the samples of a colour; others, as
+        I or Q of tifffile, are pages of unknown meaning.
+    pages : tuple of Page
+        Metadata of the planes of a TIFF, in the order of `planes`; empty for other files.
+    attributes : dict
+        Attributes of a zarr file.
+    """
+
+    samples: NDArray[Any]
+    axes: str
+    pages: tuple[Page, ...] = ()
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def leading(self) -> str:
+        """The axes that count planes: all but Y, X and S."""
+        return "".join(axis for axis in self.axes if axis not in "YXS")
+
+    @property
+    def planes(self) -> NDArray[Any]:
+        """The planes (n, h, w), or (n, h, w, s) for colours, ordered by the leading axes."""
+        order = [self.axes.index(axis) for axis in (*self.leading, *"YX", *("S" * ("S" in self.axes)))]
+        ordered = self.samples.transpose(order)
+        n_leading = len(self.leading)
+        return ordered.reshape(-1, *ordered.shape[n_leading:])
+
+    def with_planes(self, planes: NDArray[Any]) -> "Stack":
+        """Return the stack with other planes, of the same shape; their type may be another."""
+        order = [self.axes.index(axis) for axis in (*self.leading, *"YX", *("S" * ("S" in self.axes)))]
+        ordered = planes.reshape([self.samples.shape[k] for k in order])
+        return replace(self, samples=ordered.transpose(np.argsort(order)))
+
+
+def count_planes(path: str | os.PathLike) -> int:
+    """Return the number of images in a file, 1 for a file that is no stack or cannot be read."""
+    if is_zarr(path):
+        return 2  # an array of the file may be a single plane, but only a stack can hold it
+    path = check_input(path, "an image")
+    with path.open("rb") as file:
+        start = file.read(len(NPY))
+        if start == NPY:
+            array = read_npy(path, memory_map=True)
+            is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] <= 4)
+            return 1 if is_image or array.ndim < 2 else max(array.size // math.prod(array.shape[-2:]), 2)
+        if start[:2] not in TIFF:
+            return 1
+        import tifffile
+
+        file.seek(0)
+        with quiet_tifffile():
+            try:
+                with tifffile.TiffFile(file) as tiff:
+                    return max(count_pages(tiff), 1)
+            except Exception:  # `read_image` says what is wrong
+                return 1
+
+
+def is_zarr(path: str | os.PathLike) -> bool:
+    """Return whether a path is a folder of zarr."""
+    return Path(path).suffix == ".zarr" and Path(path).is_dir()
+
+
+def read_stack(path: str | os.PathLike, *, axes: str | None = None, trusted: bool = False) -> Stack:
+    """Return all images of a file.
+
+    Parameters
+    ----------
+    path : path
+        A TIFF, OME-TIFF or TIFF of ImageJ, an .npy array, or a folder .zarr with an array or with OME-Zarr,
+        of which the largest resolution is read.
+    axes : str, optional
+        A letter for each axis, such as "TYX" or "ZYX". Default: those that the file tells; an array needs
+        them.
+    trusted : bool, default False
+        Read a file that declares far more than it holds; see `calepin.core.reading`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    FileFormatError
+        If the file is damaged or of another format, its images differ in size, or an array has no `axes`.
+    ValueError
+        If `axes` do not fit the array.
+    """
+    if axes is not None:
+        _check_axes(axes)
+    if is_zarr(path):
+        samples, known, attributes = _zarr.read(path)
+        return _checked(path, samples, axes or known, attributes=attributes)
+    path = check_input(path, "a stack of images")
+    with path.open("rb") as file:
+        start = file.read(len(NPY))
+    if start == NPY:
+        return _checked(path, read_npy(path), axes)
+    if start[:2] not in TIFF:
+        raise FileFormatError(f"{path} is no stack of images: expected TIFF, .npy or .zarr")
+    with reading(path, "stack of images"), quiet_tifffile():
+        samples, known, pages = read_tiff(path, trusted)
+    return _checked(path, samples, axes or known, pages=pages)
+
+
+def _check_axes(axes: Any) -> None:
+    right = isinstance(axes, str) and LETTERS.fullmatch(axes) and len(set(axes)) == len(axes)
+    if not right or not {"Y", "X"} <= set(axes):
+        raise ValueError(f"axes: expected letters with Y and X, such as ZYX or TCYX, got {axes!r}")
+
+
+def _checked(path: Any, samples: NDArray[Any], axes: str | None, **kept: Any) -> Stack:
+    """Return a stack, after a check of the axes and the type of its samples."""
+    if axes is None:
+        raise FileFormatError(
+            f"{path} holds an array of shape {samples.shape}: expected axes for it, such as ZYX or TYX "
+            "(axes, on the command line --axes)"
+        )
+    if len(axes) != samples.ndim or ("S" in axes and samples.shape[axes.index("S")] not in {3, 4}):
+        sizes = " x ".join(str(size) for size in samples.shape)
+        raise ValueError(f"axes: expected a letter for each axis of {path} ({sizes}), got {axes!r}")
+    if samples.dtype.kind not in "iuf" or 0 in samples.shape:
+        raise FileFormatError(f"{path} holds {samples.dtype} of shape {samples.shape}, expected real numbers")
+    return Stack(samples, axes, **kept)
+
+
+def write_stack(path: str | os.PathLike, stack: Stack) -> None:
+    """Write all planes of a stack, in the format of the suffix: .tif, .tiff, .npy or .zarr.
+
+    A TIFF keeps the order of its pages, their descriptions (OME, ImageJ), resolutions, times and profile. An
+    existing file is replaced only after the new one is complete; a folder .zarr is never replaced.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is another, or samples are NaN.
+    FileExistsError
+        If a folder .zarr exists.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".zarr":
+        _zarr.write(path, stack.samples, stack.axes, stack.attributes)
+        return
+    check_output(path, *(name for name in STACK_FILES if name != ".zarr"))
+    if suffix == ".npy":
+        save_array(path, np.ascontiguousarray(stack.samples))
+        return
+    with atomic_write(path) as temporary:
+        write_tiff(temporary, stack.planes, stack.axes, stack.samples.shape, stack.pages)

@@ -1,0 +1,220 @@
+"""``calepin denoise`` for many files and for stacks: each as if it were alone, none twice, none lost."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+import calepin
+from calepin.cli import main
+from calepin.core.files import save_arrays
+from calepin.datasets import Image, load_sample, read_image, read_stack, write_image
+from calepin.metrics import psnr
+
+FAST = ["--n-components", "64", "--seed", "3"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def clean(k=0, size=48):
+    return load_sample("camera").pixels[200 + 8 * k : 200 + 8 * k + size, 180 : 180 + size]
+
+
+def noisy(k=0, sigma=20):
+    return clean(k) + np.random.default_rng(k).normal(0, sigma / 255, clean(k).shape)
+
+
+@pytest.fixture
+def folder():
+    """Write four noisy images of several formats into a folder."""
+    Path("in").mkdir()
+    for k, name in enumerate(["a.png", "b.tif", "c.npy", "d.png"]):
+        write_image(Path("in") / name, Image(noisy(k), 16))
+    Path("in/notes.txt").write_text("no image")
+    return Path("in")
+
+
+def run(*arguments, capsys, status=0):
+    assert main(["denoise", *arguments, *FAST, "--json"]) == status
+    out, err = capsys.readouterr()
+    return (json.loads(out) if out else None), err
+
+
+def names(files):
+    return sorted(Path(file).name for file in files)
+
+
+def test_each_file_of_a_batch_is_what_it_is_alone(capsys, folder):
+    said, _ = run("in", "-o", "out", capsys=capsys)
+    assert names(said["written"]) == ["a.png", "b.tif", "c.npy", "d.png"]
+    for k, name in enumerate(["a.png", "b.tif", "c.npy", "d.png"]):
+        assert main(["denoise", f"in/{name}", "-o", name, *FAST]) == 0
+        assert Path(name).read_bytes() == Path("out", name).read_bytes()
+        assert psnr(read_image(f"out/{name}").pixels, clean(k)) > psnr(noisy(k), clean(k)) + 3
+
+
+def test_patterns_folders_and_files_are_taken_once(capsys, folder):
+    said, _ = run("in/*.png", "in/a.png", "in/b.tif", "-o", "out", capsys=capsys)
+    assert names(said["written"]) == ["a.png", "b.tif", "d.png"]
+
+
+def test_what_is_done_is_not_done_again_but_for_other_settings_or_files(capsys, folder):
+    run("in", "-o", "out", capsys=capsys)
+    before = {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
+    said, err = run("in", "-o", "out", capsys=capsys)
+    assert said["written"] == []
+    assert len(said["skipped"]) == 4
+    assert "4 of 4 images are in out already: skipped" in err
+    assert before == {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
+
+    write_image("in/a.png", Image(noisy(5), 16))  # another image under the name
+    os.utime("in/a.png", ns=(0, 0))
+    Path("out/d.png").unlink()
+    said, _ = run("in", "-o", "out", capsys=capsys)
+    assert names(said["written"]) == ["a.png", "d.png"]
+    said, _ = run("in", "-o", "out", "--sigma", "15", capsys=capsys)
+    assert len(said["written"]) == 4
+
+
+def test_a_file_that_fails_does_not_stop_the_others(capsys, folder):
+    Path("in/b.tif").write_bytes(b"II*\0 damaged")
+    said, err = run("in", "-o", "out", capsys=capsys, status=1)
+    assert names(said["written"]) == ["a.png", "c.npy", "d.png"]
+    assert [failed["image"] for failed in said["failed"]] == ["in/b.tif"]
+    assert "note: not denoised: in/b.tif" in err
+    write_image("in/b.tif", Image(noisy(1), 16))
+    said, _ = run("in", "-o", "out", capsys=capsys)
+    assert names(said["written"]) == ["b.tif"]
+
+
+def test_files_of_others_are_not_replaced(capsys, folder):
+    Path("out").mkdir()
+    write_image("out/a.png", Image(clean(), 8))
+    kept = Path("out/a.png").read_bytes()
+    _, err = run("in", "-o", "out", capsys=capsys, status=2)
+    assert "cannot write out/a.png: it exists; --force replaces it" in err
+    assert [path.name for path in Path("out").iterdir()] == ["a.png"]
+    assert Path("out/a.png").read_bytes() == kept
+    run("in", "-o", "out", "--force", capsys=capsys)
+    assert Path("out/a.png").read_bytes() != kept
+
+
+def test_a_stack_is_denoised_plane_by_plane_and_keeps_its_file(capsys):
+    planes = np.stack([noisy(k) for k in range(4)])
+    samples = np.clip(1000 + 2000 * planes, 0, 65535).astype(np.uint16).reshape(2, 2, 48, 48)
+    tifffile.imwrite("in.ome.tif", samples, ome=True, metadata={"axes": "TZYX", "PhysicalSizeX": 0.1})
+    said, _ = run("in.ome.tif", "-o", "out.ome.tif", capsys=capsys)
+    assert said["images"][0]["n_planes"] == 4
+    stack = read_stack("out.ome.tif")
+    assert (stack.axes, stack.samples.shape, stack.samples.dtype) == ("TZYX", samples.shape, np.uint16)
+    with tifffile.TiffFile("in.ome.tif") as first, tifffile.TiffFile("out.ome.tif") as second:
+        assert first.ome_metadata == second.ome_metadata
+    for k, plane in enumerate(stack.planes):
+        write_image("plane.tif", Image(samples.reshape(4, 48, 48)[k] / np.float32(65535), 16))
+        run("plane.tif", "-o", "alone.tif", capsys=capsys)
+        np.testing.assert_array_equal(tifffile.imread("alone.tif"), plane)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint32", "float32", "float64"])
+def test_stacks_keep_the_units_of_their_samples(capsys, dtype):
+    planes = np.stack([noisy(k) for k in range(2)])
+    low = 0 if dtype == "uint32" else -1000
+    samples = (low + 3000 * np.clip(planes, 0, None)).astype(dtype)
+    np.save("in.npy", samples)
+    said, err = run("in.npy", "-o", "out.npy", "--axes", "ZYX", capsys=capsys)
+    assert "noise levels are in these units" in err
+    np.testing.assert_allclose(said["images"][0]["sigma"], 20 / 255 * 3000, rtol=0.2)
+    out = np.load("out.npy")
+    assert (out.dtype, out.shape) == (dtype, samples.shape)
+    truth = low + 3000 * np.stack([clean(k) for k in range(2)])
+    assert np.std(out - truth) < 0.6 * np.std(samples - truth)
+
+
+def test_a_stack_of_counts_becomes_expected_counts(capsys):
+    counts = np.random.default_rng(0).poisson(10 * np.stack([clean(k) for k in range(2)]))
+    tifffile.imwrite("in.tif", counts.astype(np.uint16), photometric="minisblack")
+    assert main(["denoise", "in.tif", "-o", "out.tif", "--noise", "poisson"]) == 0
+    result = calepin.denoise(counts[1], noise=calepin.PoissonNoise())
+    out = tifffile.imread("out.tif")
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out[1], result.image, atol=1e-3)
+
+
+def test_one_dictionary_is_shared_and_the_order_of_files_changes_nothing(capsys, folder):
+    run("in", "-o", "shared", "--share", capsys=capsys)
+    run("in", "-o", "apart", capsys=capsys)
+    a, b = (read_image(f"{where}/a.png").pixels for where in ("shared", "apart"))
+    assert not np.array_equal(a, b)
+    assert psnr(a, clean()) > psnr(b, clean()) - 0.3
+    run("in", "-o", "again", "--share", capsys=capsys)
+    for name in ("a.png", "b.tif", "c.npy", "d.png"):
+        assert Path("shared", name).read_bytes() == Path("again", name).read_bytes()
+
+
+def test_a_dictionary_of_a_file_is_used_as_it_is(capsys, folder):
+    atoms = np.random.default_rng(0).standard_normal((32, 25)).astype(np.float32)
+    save_arrays("d.safetensors", "dictionary", {"components": atoms}, {})
+    assert main(["denoise", "in", "-o", "out", "--dictionary", "d.safetensors"]) == 0
+    denoiser = calepin.imaging.DictionaryDenoiser(dictionary=atoms, n_iter=0)
+    image = read_image("in/c.npy").pixels
+    expected = calepin.denoise(image, method=denoiser).image
+    np.testing.assert_allclose(read_image("out/c.npy").pixels, np.clip(expected, 0, 1), atol=1e-5)
+
+
+def test_what_does_not_go_with_many_images_is_refused_in_one_line(capsys, folder):
+    planes = np.stack([noisy(k) for k in range(2)]).astype(np.float32)
+    np.save("stack.npy", np.clip(planes, 0, 1))
+    Path("empty").mkdir()
+    Path("twice").mkdir()
+    write_image("twice/a.png", Image(noisy(), 8))
+    save_arrays("flat.safetensors", "dictionary", {"components": np.ones((8, 16))}, {})
+    save_arrays("long.safetensors", "dictionary", {"components": np.ones((8, 15))}, {})
+    for arguments, message in [
+        (["in"], "--output: expected a file or folder for the images, got none"),
+        (["in", "-o", "out.png"], "--output: expected a folder for 4 images, got out.png"),
+        (["in", "-o", "out", "--reference", "in/a.png"], "--reference: is for a single image"),
+        (["in", "-o", "out", "--add-noise", "3"], "--add-noise: is for a single image"),
+        (["in", "-o", "out", "--figure", "a.png"], "--figure: is for a single image"),
+        (["in", "-o", "in"], "--output: expected another file than IMAGE, got in/a.png for both"),
+        (["empty", "-o", "out"], "expected images in the folder empty"),
+        (["x*.png", "-o", "out"], "expected files that match x*.png"),
+        (["in/a.png", "twice/a.png", "-o", "out"], "in/a.png and twice/a.png would both be out/a.png"),
+        (["in/a.png", "-o", "a.png", "--share"], "--share: is for several images"),
+        (["in/a.png", "-o", "a.png", "--axes", "YX"], "--axes: is for a file with several images"),
+        (["in", "-o", "out", "--share", "--noise", "poisson"], "--share: needs Gaussian noise"),
+        (["in", "-o", "out", "--share", "--dictionary", "d.safetensors"], "d.safetensors"),
+        (["in", "-o", "out", "--dictionary", "flat.safetensors"], "expected atoms that are not constant"),
+        (["in", "-o", "out", "--dictionary", "long.safetensors"], "expected atoms of square patches"),
+        (["stack.npy", "-o", "out.npy"], "array of shape (2, 48, 48): expected axes for it"),
+        (["stack.npy", "-o", "out.npy", "--axes", "ZY"], "axes: expected letters with Y and X"),
+        (["stack.npy", "-o", "out.png", "--axes", "ZYX"], "a stack needs a name that ends in .tif"),
+    ]:
+        assert main(["denoise", *arguments]) == 2, arguments
+        err = capsys.readouterr().err
+        assert message in err, (arguments, err)
+        assert err.count("\n") == 1, err
+    Path("out").mkdir(exist_ok=True)
+    Path("out/calepin-denoise.json").write_text("{")
+    assert main(["denoise", "in", "-o", "out"]) == 2
+    assert "calepin-denoise.json is damaged: remove it" in capsys.readouterr().err
+
+
+def test_an_interrupted_batch_keeps_what_is_done(monkeypatch, folder):
+    from calepin.cli import denoise_many
+
+    def interrupt(self, source, target, report):
+        if source.name == "c.npy":
+            raise KeyboardInterrupt
+        return write(self, source, target, report)
+
+    write = denoise_many.Done.write
+    monkeypatch.setattr(denoise_many.Done, "write", interrupt)
+    assert main(["denoise", "in", "-o", "out", *FAST, "-q"]) == 130
+    known = json.loads(Path("out/calepin-denoise.json").read_text())["files"]
+    assert sorted(known) == ["a.png", "b.tif"]

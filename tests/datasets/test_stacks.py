@@ -1,0 +1,232 @@
+"""Stacks come back with all planes: their samples, their order and the metadata of the file."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.testing import assert_array_equal
+from PIL import Image as PILImage
+
+from calepin.core.errors import FileFormatError
+from calepin.datasets import Stack, read_stack, write_stack
+from calepin.datasets.stacks import count_planes
+
+SHAPE = (2, 3, 4, 10, 12)  # T, C, Z, Y, X
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def samples(dtype="uint16", shape=SHAPE):
+    return np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+
+
+def write_ome(path, values, **metadata):
+    channels = {"Name": [f"stain {k}" for k in range(values.shape[1])]}
+    known = {"axes": "TCZYX", "PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "µm", "Channel": channels}
+    tifffile.imwrite(path, values, ome=True, metadata=known | metadata)
+
+
+def ome_of(path):
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.is_ome
+        return tiff.ome_metadata
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "uint32", "float32", "float64"])
+def test_ome_tiff_keeps_planes_axes_and_metadata(dtype):
+    values = samples(dtype)
+    write_ome("a.ome.tif", values)
+    stack = read_stack("a.ome.tif")
+    assert (stack.axes, stack.leading, count_planes("a.ome.tif")) == ("TCZYX", "TCZ", 24)
+    assert_array_equal(stack.samples, values)
+    write_stack("b.ome.tif", stack)
+    again = read_stack("b.ome.tif")
+    assert again.axes == "TCZYX"
+    assert again.samples.dtype == dtype
+    assert_array_equal(again.samples, values)
+    assert ome_of("b.ome.tif") == ome_of("a.ome.tif")
+
+
+def test_ome_tiff_tells_the_type_of_new_samples():
+    write_ome("a.ome.tif", samples(), SignificantBits=12)
+    stack = read_stack("a.ome.tif")
+    halves = stack.with_planes(stack.planes.astype(np.float32) / 2)
+    write_stack("b.ome.tif", halves)
+    assert_array_equal(read_stack("b.ome.tif").samples, samples() / 2)
+    assert re.search('Type="float"', ome_of("b.ome.tif"))
+    assert "SignificantBits" not in ome_of("b.ome.tif")
+    assert "stain 2" in ome_of("b.ome.tif")
+
+
+def test_planes_of_ome_tiff_keep_their_places_in_the_file():
+    """Microscopes write channel after channel or depth after depth: the description says which."""
+    values = samples()
+    pages = values.transpose(0, 2, 1, 3, 4)  # C is faster than Z in the file
+    known = {"axes": "TZCYX", "Channel": {"Name": ["a", "b", "c"]}}
+    tifffile.imwrite("a.ome.tif", pages, ome=True, metadata=known)
+    write_stack("b.ome.tif", read_stack("a.ome.tif"))
+    with tifffile.TiffFile("a.ome.tif") as first, tifffile.TiffFile("b.ome.tif") as second:
+        for page, again in zip(first.pages, second.pages, strict=True):
+            assert_array_equal(page.asarray(), again.asarray())
+
+
+def test_imagej_keeps_axes_spacing_and_resolution():
+    values = samples().transpose(0, 2, 1, 3, 4)
+    known = {"axes": "TZCYX", "spacing": 0.5, "unit": "um", "finterval": 0.2, "Labels": ["one", "two"]}
+    tifffile.imwrite("a.tif", values, imagej=True, resolution=(10, 10), metadata=known)
+    stack = read_stack("a.tif")
+    assert stack.axes == "TZCYX"
+    assert_array_equal(stack.samples, values)
+    write_stack("b.tif", stack)
+    with tifffile.TiffFile("a.tif") as first, tifffile.TiffFile("b.tif") as second:
+        assert second.series[0].axes == "TZCYX"
+        assert_array_equal(second.asarray(), values)
+        assert second.imagej_metadata == first.imagej_metadata
+        assert second.pages[0].tags["XResolution"].value == first.pages[0].tags["XResolution"].value
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "packbits", "tiff_lzw", "tiff_adobe_deflate"])
+def test_pages_of_other_writers_keep_all_that_is_said_of_each(compression):
+    values = samples(shape=(5, 10, 12))
+    if compression in {None, "zlib"}:
+        with tifffile.TiffWriter("a.tif") as writer:
+            for k, page in enumerate(values):
+                kept = {"description": f"exposure {k}", "software": "scope", "resolution": (3, 4)}
+                writer.write(page, compression=compression, metadata=None, **kept)
+    else:
+        first, *rest = [PILImage.fromarray(page) for page in values]
+        first.save("a.tif", save_all=True, append_images=rest, compression=compression)
+    stack = read_stack("a.tif")
+    assert_array_equal(stack.samples, values)
+    write_stack("b.tif", stack)
+    with tifffile.TiffFile("a.tif") as first, tifffile.TiffFile("b.tif") as second:
+        assert_array_equal(second.asarray(), values)
+        for page, again in zip(first.pages, second.pages, strict=True):
+            assert again.description == page.description
+            assert again.software == page.software
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_colours_stay_together(planar):
+    values = samples("uint8", (4, 10, 12, 3))
+    stored = values if planar == "contig" else np.moveaxis(values, -1, 1)
+    tifffile.imwrite("a.tif", stored, photometric="rgb", planarconfig=planar, metadata=None)
+    stack = read_stack("a.tif")
+    assert_array_equal(stack.planes, values)
+    write_stack("b.tif", stack)
+    assert_array_equal(read_stack("b.tif").planes, values)
+
+
+def test_arrays_take_axes_in_any_order():
+    values = samples("float32", (12, 3, 10))
+    np.save("a.npy", values)
+    stack = read_stack("a.npy", axes="XZY")
+    assert_array_equal(stack.planes, values.transpose(1, 2, 0))
+    assert_array_equal(stack.with_planes(stack.planes).samples, values)
+    write_stack("b.npy", stack)
+    assert_array_equal(np.load("b.npy"), values)
+    write_stack("c.tif", stack)
+    assert_array_equal(tifffile.imread("c.tif"), stack.planes)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr_keeps_axes_and_attributes(version):
+    zarr = pytest.importorskip("zarr")
+    values = samples(shape=(3, 10, 12))
+    names = {"dimension_names": ["z", "y", "x"]} if version == 3 else {}
+    known = {"gain": 2.0} | ({"_ARRAY_DIMENSIONS": ["z", "y", "x"]} if version == 2 else {})
+    zarr.create_array("a.zarr", data=values, zarr_format=version, attributes=known, **names)
+    stack = read_stack("a.zarr")
+    assert stack.axes == "ZYX"
+    write_stack("b.zarr", stack)
+    again = read_stack("b.zarr")
+    assert (again.axes, again.attributes["gain"]) == ("ZYX", 2.0)
+    assert_array_equal(again.samples, values)
+    with pytest.raises(FileExistsError, match="b.zarr: it exists"):
+        write_stack("b.zarr", stack)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_ome_zarr_is_read_and_written_at_its_largest_resolution(version):
+    zarr = pytest.importorskip("zarr")
+    values = samples(shape=(2, 3, 10, 12))
+    axes = [{"name": name, "type": "space"} for name in "tzyx"]
+    scale = [{"type": "scale", "scale": [1, 0.5, 0.1, 0.1]}]
+    levels = [{"path": path, "coordinateTransformations": scale} for path in ("full", "half")]
+    image = {"version": "0.4", "axes": axes, "datasets": levels}
+    group = zarr.open_group("a.zarr", mode="w", zarr_format=version)
+    group.attrs.update({"multiscales": [image]} if version == 2 else {"ome": {"multiscales": [image]}})
+    group.create_array("full", data=values)
+    group.create_array("half", data=values[..., ::2, ::2])
+    stack = read_stack("a.zarr")
+    assert stack.axes == "TZYX"
+    assert_array_equal(stack.samples, values)
+    write_stack("b.zarr", stack)
+    assert_array_equal(read_stack("b.zarr").samples, values)
+    kept = zarr.open("b.zarr", mode="r")
+    written = dict(kept.attrs).get("ome", dict(kept.attrs))["multiscales"][0]
+    assert written["axes"] == axes
+    assert written["datasets"] == [{"path": "0", "coordinateTransformations": scale}]
+
+
+def test_zarr_that_names_code_is_not_run():
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array("a.zarr", data=samples(shape=(3, 10, 12)), zarr_format=2)
+    for entry in ({"compressor": {"id": "pickle"}}, {"filters": [{"id": "json2"}]}):
+        path = "a.zarr/.zarray"
+        with open(path) as file:
+            settings = json.load(file)
+        with open(path, "w") as file:
+            json.dump(settings | entry, file)
+        with pytest.raises(FileFormatError, match="it is coded with '(pickle|json2)', expected one of"):
+            read_stack("a.zarr", axes="ZYX")
+
+
+def test_zarr_that_declares_more_than_it_holds_is_refused():
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array("a.zarr", shape=(10_000, 1000, 1000), chunks=(1, 1000, 1000), dtype="f8")
+    with pytest.raises(FileFormatError, match="declares 80000000000 bytes"):
+        read_stack("a.zarr", axes="ZYX")
+
+
+def test_what_is_no_stack_is_told_in_one_line():
+    np.save("a.npy", samples(shape=(3, 10, 12)))
+    np.save("words.npy", np.array([[["a", "b"]]]))
+    with tifffile.TiffWriter("sizes.tif") as writer:
+        writer.write(samples(shape=(10, 12)))
+        writer.write(samples(shape=(6, 7)))
+    PILImage.new("L", (8, 8)).save("a.png")
+    for name, axes, error, message in [
+        ("a.npy", None, FileFormatError, r"array of shape \(3, 10, 12\): expected axes for it"),
+        ("a.npy", "YX", ValueError, r"axes: expected a letter for each axis of a.npy \(3 x 10 x 12\), got"),
+        ("a.npy", "ZYS", ValueError, "axes: expected letters with Y and X"),
+        ("a.npy", "YYX", ValueError, "axes: expected letters with Y and X"),
+        ("a.npy", "zyx", ValueError, "axes: expected letters with Y and X"),
+        ("a.npy", "YXS", ValueError, "axes: expected a letter for each axis"),
+        ("words.npy", "ZYX", FileFormatError, "expected real numbers"),
+        ("sizes.tif", None, FileFormatError, r"images of different sizes \(6 x 7, 10 x 12\)"),
+        ("a.png", None, FileFormatError, "a.png is no stack of images"),
+        ("none.tif", None, FileNotFoundError, "none.tif"),
+    ]:
+        with pytest.raises(error, match=message):
+            read_stack(name, axes=axes)
+    with pytest.raises(ValueError, match=r"b\.png: expected a name that ends in \.tif"):
+        write_stack("b.png", Stack(samples(shape=(3, 10, 12)), "ZYX"))
+
+
+def test_images_are_no_stacks():
+    PILImage.new("L", (8, 8)).save("a.png")
+    np.save("gray.npy", np.zeros((10, 12)))
+    np.save("colour.npy", np.zeros((10, 12, 3)))
+    tifffile.imwrite("a.tif", samples("uint8", (10, 12, 3)))
+    with open("bad.tif", "wb") as file:
+        file.write(b"II*\0" + bytes(20))
+    for name in ("a.png", "gray.npy", "colour.npy", "a.tif", "bad.tif"):
+        assert count_planes(name) == 1
+    np.save("stack.npy", np.zeros((3, 10, 12)))
+    assert count_planes("stack.npy") == 3
