@@ -256,6 +256,16 @@ def test_every_exception_has_its_line_and_status(capsys, error, status, line):
     assert capsys.readouterr().err == ("" if line is None else f"{line}\n")
 
 
+def test_ctrl_c_in_a_compiled_function_is_an_interruption(capsys):
+    """Python reports it as a SystemError when the function returns."""
+
+    def app(**_):
+        raise SystemError("a function returned a result with an exception set") from KeyboardInterrupt()
+
+    assert run(app, []) == 130
+    assert capsys.readouterr().err == "calepin: interrupted\n"
+
+
 def test_messages_are_folded_to_one_line():
     assert one_line(ValueError("a\n  b\tc")) == "a b c"
 

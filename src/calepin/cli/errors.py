@@ -73,6 +73,8 @@ def _failure(error: BaseException, debug: bool) -> int:
         return FAILED
     if debug:
         traceback.print_exception(error)
+    if isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt):
+        error = error.__cause__  # Ctrl-C at the end of a compiled function
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         _say("interrupted")
         return INTERRUPTED
