@@ -183,11 +183,23 @@ CALLS = {
                 {"--columns": "2:14 --mask narrow.npy", "--size": "12 --mask small.npy"},
             ),
             "k-space, zeros": Method("gaps.npy --mri", "--max-iter 3 --n-starts 1", "out.png"),
+            "matrix": Method("counts.npy --matrix A.npy --prior untrained", "", "out.npy", {"--prior": "tv"}),
+            "sinogram": Method(
+                "sinogram.npy --angles 0:150 --prior untrained", "", "out.npy", {"--shape": "12x12 "}
+            ),
         },
         {"--operator": "dct", "--ratio": "0.5", "--acceleration": "3"}
         | {"--pattern": "columns", "--mask": "L.npy", "--columns": "2:14", "--slice": "0", "--size": "12"}
         | {"--max-iter": "4", "--n-starts": "2", "--complex": "coils.npy", "--figure": "figure.png"}
         | {"--report": "report.html"}
+        | {
+            "--matrix": "A.npy",
+            "--angles": "0:180",
+            "--shape": "8x32",
+            "--sigma": "0.5",
+            "--prior": "wavelet",
+        }
+        | {"--reference": "image.npy"}
         | {"--seed": "1", "--range": "0:0.8"},
         frozenset({"--sample", "--mri"}),
     ),
@@ -218,7 +230,12 @@ def inputs(tmp_path_factory) -> Path:
         ("Q", rng.random((9, 12)) < 0.5),
     ):
         np.save(folder / f"{name}.npy", array)
-    np.save(folder / "image.npy", np.outer(np.hanning(16), np.hanning(16)))
+    image = np.outer(np.hanning(16), np.hanning(16))
+    np.save(folder / "image.npy", image)
+    A = rng.standard_normal((90, 256))
+    np.save(folder / "A.npy", A)
+    np.save(folder / "counts.npy", A @ image.ravel() + 0.1 * rng.standard_normal(90))
+    np.save(folder / "sinogram.npy", np.stack([image.sum(0), image.sum(1), image.sum(0)]))
     _write_kspace(folder, rng)
     _write_spikes(folder)
     lasso = DictionaryLearner(20, alpha=0.1, max_iter=1, random_state=0).fit(X)

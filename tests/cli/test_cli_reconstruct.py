@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from calepin.cli import main
-from calepin.datasets import Image, read_image, write_image
+from calepin.datasets import Image, load_sample, read_image, write_image
 from calepin.metrics import psnr
+from calepin.operators import Radon
 from calepin.operators.fourier import centred_fft, centred_ifft, root_sum_of_squares
 
 FAST = ["--max-iter", "100", "--n-starts", "1"]
@@ -233,3 +234,69 @@ def test_a_fit_that_diverged_is_told(capsys, monkeypatch):
     monkeypatch.setattr("calepin.reconstruction.scans.LEARNING_RATE", 1e12)
     _, err = said_as_json(capsys, "--sample", "camera", "--size", "16", "-o", "out.png")
     assert "warning: the fit diverged, its learning rate was halved" in err
+
+
+def write_measured(sigma=0.01):
+    """Write measurements of a crop by random patterns and as a sinogram; return the crop."""
+    clean = load_sample("camera").pixels[200:232, 180:212].astype(np.float64)
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(0, 2, (500, 32, 32), dtype=np.uint8)
+    counts = patterns.reshape(500, -1) @ clean.ravel()
+    np.save("patterns.npy", patterns)
+    np.save("matrix.npy", patterns.reshape(500, -1).astype(np.float32))
+    np.save("y.npy", counts + sigma * rng.standard_normal(500))
+    angles = torch.arange(0.0, 180.0, 5.0, dtype=torch.float64)
+    sinogram = Radon((32, 32), angles)(torch.from_numpy(clean)[None])[0].numpy()
+    np.save("sinogram.npy", sinogram + sigma * rng.standard_normal(sinogram.shape))
+    np.save("angles.npy", angles.numpy())
+    write_image("clean.tif", Image(clean, 32))
+    return clean
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["y.npy", "--matrix", "patterns.npy"],
+        ["y.npy", "--matrix", "matrix.npy"],
+        ["y.npy", "--matrix", "matrix.npy", "--shape", "32x32", "--sigma", ".01", "--prior", "tv"],
+        ["sinogram.npy", "--angles", "0:180", "--shape", "32x32"],
+        ["sinogram.npy", "--angles", "angles.npy", "--shape", "32x32", "--prior", "groups"],
+    ],
+)
+def test_measurements_that_were_made_become_an_image(capsys, arguments):
+    clean = write_measured()
+    assert main(["reconstruct", *arguments, "-o", "out.npy", "--reference", "clean.tif", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    image = np.load("out.npy")
+    assert (image.shape, image.dtype) == ((32, 32), np.float32)
+    assert said["psnr"] == pytest.approx(psnr(image, clean), abs=0.1)
+    assert said["psnr"] > 24
+    assert said["residual"] < 0.05
+
+
+def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
+    write_measured()
+    np.save("flat.npy", np.zeros((3, 7)))
+    np.save("nan.npy", np.full(500, np.nan))
+    for arguments, message in [
+        (["y.npy", "--matrix", "flat.npy"], "--shape: expected HEIGHTxWIDTH, 7 pixels are no square"),
+        (
+            ["y.npy", "--matrix", "flat.npy", "--shape", "1x7"],
+            "expected a row for each measurement, (500,), got (3, 7)",
+        ),
+        (["y.npy", "--matrix", "matrix.npy", "--shape", "31x33"], "for images of 31 x 33, got (500, 1024)"),
+        (["y.npy", "--matrix", "matrix.npy", "--shape", "32"], "--shape: expected HEIGHTxWIDTH, got '32'"),
+        (["nan.npy", "--matrix", "matrix.npy"], "nan.npy: expected finite real measurements"),
+        (["y.npy", "--angles", "0:180"], "expected a sinogram (n_angles, n_detectors), got shape (500,)"),
+        (["sinogram.npy", "--angles", "y.npy"], "--angles: expected 36 angles, one for each row"),
+        (["sinogram.npy", "--angles", "180"], "--angles: expected FIRST:LAST in degrees or a file .npy"),
+        (["sinogram.npy", "--angles", "0:180", "--matrix", "matrix.npy"], "--angles: goes without --matrix"),
+        (["sinogram.npy", "--angles", "0:180", "--mri"], "--mri: has no effect with --angles"),
+        (["sinogram.npy", "--angles", "0:180", "--ratio", ".1"], "--ratio: has no effect with --angles"),
+        (["y.npy", "--shape", "32x32"], "--shape: needs --matrix or --angles"),
+        (["sinogram.npy", "--angles", "0:180", "--reference", "clean.tif"], "reference: expected the shape"),
+    ]:
+        assert main(["reconstruct", *arguments, "-o", "out.npy"]) == 2, arguments
+        err = capsys.readouterr().err
+        assert message in err, (arguments, err)
+        assert err.count("\n") == 1, err

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from calepin.operators import Bayer, Blur, Downsample, Radon
+from calepin.operators import Bayer, Blur, Downsample, Matrix, Radon
 from calepin.operators.least_squares import regularised_least_squares
 from calepin.testing import check_operator
 
@@ -60,6 +60,8 @@ OPERATORS = {
     "bayer GBRG": lambda: Bayer((6, 7), pattern="GBRG"),
     "radon": lambda: Radon((7, 9), ANGLES),
     "radon of channels": lambda: Radon((2, 8, 6), ANGLES),
+    "matrix": lambda: Matrix(randn(7, 12), (3, 4)),
+    "matrix of channels": lambda: Matrix(randn(30, 24), (2, 3, 4)),
     "radon cut off": lambda: Radon((8, 8), ANGLES, n_detectors=5),
 }
 
@@ -188,6 +190,12 @@ def test_a_closed_form_minimises_the_same_objective(name):
         (lambda: Downsample((6, 6), 2), "psf: expected at most the size of the image"),
         (lambda: Bayer((4, 4), pattern="RGBG"), "pattern: expected one of"),
         (lambda: Bayer((3, 4, 4)), "shape: expected"),
+        (
+            lambda: Matrix(randn(3, 12), (3, 5)),
+            r"matrix: expected shape \(n_measurements, 15\)",
+        ),
+        (lambda: Matrix(torch.ones(3, 12, dtype=torch.int64), (3, 4)), "matrix: expected a floating dtype"),
+        (lambda: Matrix(torch.full((3, 12), torch.nan), (3, 4)), "matrix: expected finite values"),
         (lambda: Radon((8,), ANGLES), "shape: expected"),
         (lambda: Radon((8, 8), torch.tensor([torch.nan])), "angles: expected a real tensor of finite angles"),
     ],

@@ -6,7 +6,18 @@ from sklearn.exceptions import ConvergenceWarning
 import calepin
 from calepin import GaussianNoise
 from calepin.datasets import load_sample
-from calepin.operators import Bayer, Blur, Dense, Downsample, Identity, Mask, MultiCoilMRI, Radon
+from calepin.operators import (
+    Bayer,
+    Blur,
+    Dense,
+    Downsample,
+    Identity,
+    Mask,
+    Matrix,
+    MultiCoilMRI,
+    Radon,
+    SubsampledHadamard,
+)
 from calepin.restoration import GroupDenoiser, TVDenoiser, WaveletDenoiser
 from calepin.restoration.mosaic import along_edges
 
@@ -248,3 +259,30 @@ def test_wavelets_take_images_of_any_size(shape):
     image = np.full(shape, 3.0)
     result = calepin.denoise(image, method=WaveletDenoiser(), noise=GaussianNoise(0.5))
     np.testing.assert_allclose(result.image, image, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:the last step still changed")
+@pytest.mark.parametrize("sigma", [0.0, 0.05, 0.2])
+@pytest.mark.parametrize("ratio", [0.2, 0.4, 0.9])
+def test_unknown_noise_of_random_measurements_costs_little(sigma, ratio):
+    """The residual of few measurements tells little of the noise, those that were held out do."""
+    clean = load_sample("camera").pixels[200:264, 180:244].astype(np.float64)
+    operator = SubsampledHadamard((64, 64), round(ratio * 4096))
+    y = operator(torch.from_numpy(clean)[None])[0].numpy()
+    y += sigma * np.random.default_rng(0).standard_normal(y.shape)
+    found = calepin.restore(y, operator, prior="tv")
+    known = calepin.restore(y, operator, noise=calepin.GaussianNoise(max(sigma, 1e-3)), prior="tv")
+    assert psnr(found.image, clean) > min(psnr(known.image, clean) - 1.5, 30)
+
+
+def test_patterns_of_zeros_and_ones_serve_as_well_as_balanced_ones():
+    """The mean of all patterns is most of each measurement, and little of what they tell."""
+    patterns = torch.randint(0, 2, (900, CAMERA.size), generator=torch.Generator().manual_seed(0)).double()
+    balanced = Matrix(patterns - 0.5, CAMERA.shape)
+    y = measured(balanced, CAMERA, 0.02)
+    expected = calepin.restore(y, balanced, noise=GaussianNoise(0.02), prior="tv").image
+    counts = y + 0.5 * CAMERA.sum()
+    positive = Matrix(patterns, CAMERA.shape)
+    found = calepin.restore(counts, positive, noise=GaussianNoise(0.02), prior="tv").image
+    assert psnr(expected, CAMERA) > 24
+    assert psnr(found, CAMERA) > psnr(expected, CAMERA) - 0.5

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calepin.cli.measured import reconstruct_measured
 from calepin.cli.measures import Measure, measure, measure_rows
 from calepin.cli.options import (
+    ARRAY_FILES,
     FIGURE_FILES,
     IMAGE_FILES,
     SEED,
@@ -21,6 +23,7 @@ from calepin.cli.options import (
 )
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 from calepin.cli.report import ReportOut, data_section, history_figure, save_report
+from calepin.cli.restoring import PriorName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +45,11 @@ EXAMPLES = [
         "undersamples full k-space",
     ),
     ("calepin reconstruct scan.mat --mri --columns 44:212 --acceleration 4 --pattern columns", ""),
+    (
+        "calepin reconstruct camera.npy --matrix patterns.npy --shape 64x64 -o image.tif",
+        "measurements of a single-pixel camera",
+    ),
+    ("calepin reconstruct sinogram.npy --angles 0:180 --prior tv -o slice.tif", "projections"),
     ("calepin reconstruct scan.npy --mri -o slice.png --complex coils.npy", "zeros are missing samples"),
 ]
 
@@ -70,8 +78,9 @@ def reconstruct(
     source: Annotated[
         Path | None,
         typer.Argument(
-            metavar="IMAGE|KSPACE",
-            help="Image (PNG, TIFF, JPEG); with --mri k-space (.npy, .mat, fastMRI .h5, BART .cfl).",
+            metavar="IMAGE|KSPACE|MEASUREMENTS",
+            help="Image (PNG, TIFF, JPEG); with --mri k-space (.npy, .mat, fastMRI .h5, BART .cfl); with "
+            "--matrix or --angles measurements (.npy).",
         ),
     ] = None,
     sample: Annotated[
@@ -125,6 +134,44 @@ def reconstruct(
         ),
         Default(IMAGES, "size"),
     ] = None,
+    matrix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="A.npy",
+            help="Measurements were made by this matrix (n_measurements, n_pixels), or these patterns "
+            "(n_measurements, height, width).",
+        ),
+    ] = None,
+    angles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIRST:LAST|FILE",
+            help="Measurements are a sinogram (n_angles, n_detectors): its angles in degrees, LAST left out, "
+            "or .npy.",
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help="Size of the image, with --matrix or --angles. [default: a square]",
+        ),
+    ] = None,
+    sigma: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="S", help="Noise of measurements by --matrix or --angles. [default: estimated]"
+        ),
+    ] = None,
+    prior: Annotated[
+        PriorName | None,
+        typer.Option(help="What the image is expected to look like, with --matrix or --angles."),
+        Default("calepin.restoration.restoring:restore", "prior"),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="CLEAN", help="The true image, with --matrix or --angles."),
+    ] = None,
     max_iter: Annotated[
         int | None,
         typer.Option(
@@ -140,7 +187,7 @@ def reconstruct(
     output_path: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="OUT", help="Reconstructed image."),
-        Writes(*IMAGE_FILES),
+        Writes(*IMAGE_FILES, *ARRAY_FILES),
     ] = None,
     complex_path: Annotated[
         Path | None,
@@ -163,12 +210,41 @@ def reconstruct(
 ) -> None:
     """Reconstruct an image from few measurements, without training data.
 
-    Measurements of an image are simulated first, with a random operator. k-space is undersampled by
+    Measurements are those of a file, with --matrix or --angles; of an image they are simulated, with a random
+    operator. k-space is undersampled by
     --acceleration or --mask; otherwise its zeros are the missing samples. A deep decoder is fitted to the
     measurements, and its image is replaced by the nearest one that agrees with them. If the true image is
     known, PSNR and SSIM are printed, with those of the adjoint (for k-space, of zero filling).
     """
     output = Output(quiet, as_json)
+    measured = {"--shape": shape, "--sigma": sigma, "--prior": prior, "--reference": reference}
+    if matrix is not None or angles is not None:
+        refuse({"--angles": None if matrix is None else angles}, "goes without --matrix")
+        simulated = {"--sample": sample, "--range": value_range, "--operator": operator, "--ratio": ratio}
+        made = "--angles" if matrix is None else "--matrix"
+        refuse(simulated | {"--mask": mask, "--size": size}, f"has no effect with {made}")
+        kspace = {"--mri": mri, "--acceleration": acceleration, "--pattern": pattern, "--columns": columns}
+        refuse(kspace | {"--slice": slice_number, "--complex": complex_path}, f"has no effect with {made}")
+        fit = {"--max-iter": max_iter, "--n-starts": n_starts, "--figure": figure, "--report": report}
+        refuse(fit, f"has no effect with {made}")
+        if source is None:
+            raise typer.BadParameter("expected a file of measurements", param_hint="MEASUREMENTS")
+        if output_path is None and reference is None:
+            raise typer.BadParameter("expected a file for the image, got none", param_hint="--output")
+        reconstruct_measured(
+            output,
+            source,
+            output_path,
+            matrix=matrix,
+            angles=angles,
+            seed=seed,
+            shape=shape,
+            sigma=sigma,
+            prior=prior,
+            reference=reference,
+        )
+        return
+    refuse(measured, "needs --matrix or --angles")
     if mri:
         images = {"--sample": sample, "--range": value_range, "--operator": operator, "--ratio": ratio}
         refuse(images, "is for images, not for k-space")

@@ -18,6 +18,7 @@ from calepin.operators.fourier import (
 )
 from calepin.operators.identity import Identity
 from calepin.operators.mask import Mask
+from calepin.operators.matrix import Matrix
 from calepin.operators.radon import Radon
 from calepin.operators.sketch import GaussianSketch
 from calepin.operators.transforms import SubsampledDCT, SubsampledHadamard
@@ -35,6 +36,7 @@ __all__ = [
     "Identity",
     "LinearOperator",
     "Mask",
+    "Matrix",
     "MultiCoilMRI",
     "Radon",
     "SubsampledDCT",

@@ -19,8 +19,9 @@ from calepin.imaging.by_dictionary import DictionaryDenoiser
 from calepin.imaging.denoising import Denoiser
 from calepin.operators.base import LinearOperator
 from calepin.operators.bayer import Bayer
-from calepin.restoration.first_estimate import noise_level, smooth_estimate
+from calepin.restoration.first_estimate import first_estimate, held_out_level, noise_level
 from calepin.restoration.mosaic import along_edges
+from calepin.restoration.offset import balanced
 from calepin.restoration.priors import GroupDenoiser, TVDenoiser, WaveletDenoiser
 from calepin.restoration.result import RestoreResult
 from calepin.restoration.splitting import FIRST_LEVEL, split
@@ -37,6 +38,7 @@ PRIORS: dict[str, Callable[[], Denoiser]] = {
 """Names of the priors that are denoisers; "untrained" is none."""
 
 N_LEVELS = 8
+FEWEST_HELD_OUT = 50  # measurements of which a tenth can be held out
 MOSAIC_LEVEL = 6 / 255  # first level for a mosaic, whose first image has few errors
 ESTIMATE = {"n_levels": 4, "max_iter": 4, "tol": 0.0}  # steps for the level of the noise
 
@@ -71,7 +73,8 @@ def restore(
         channels, real and imaginary parts are denoised separately.
     noise : GaussianNoise, optional
         Noise of y, in its units; for complex y that of real and imaginary part. Default: estimated by the
-        residual of a first restoration with wavelets.
+        residual of a first restoration with wavelets; of measurements with one axis, as those of random
+        patterns, the level with which a restoration predicts a tenth of them best that was held out.
     prior : {"dictionary", "groups", "wavelet", "tv", "untrained"} or Denoiser, default="dictionary"
         "dictionary": `calepin.imaging.DictionaryDenoiser` without learning. "groups", "wavelet" and "tv":
         `calepin.restoration.GroupDenoiser`, `WaveletDenoiser` and `TVDenoiser`. "untrained": a deep decoder,
@@ -131,10 +134,11 @@ def restore(
         )
     if noise is not None and (not isinstance(noise, GaussianNoise) or noise.sigma_max is not None):
         raise IncompatibleError(f"noise: expected GaussianNoise with one level, got {noise!r}")
+    operator, measured = balanced(operator, measured)
     first, level = _first_image(operator, measured)
     first = first if start is None else _start(start, operator, measured)
     if noise is None:
-        noise = GaussianNoise(_estimated(operator, measured, first))
+        noise = GaussianNoise(_estimated(operator, measured, first, denoiser))
     if denoiser is None:
         found = fit_network(operator, measured, noise.sigma, first, random_state=random_state)
         return RestoreResult(_like(y, found.image), noise, found.n_iter, found.converged, found.history)
@@ -202,18 +206,22 @@ def _start(start: Any, operator: LinearOperator, y: Tensor) -> Tensor:
 def _first_image(operator: LinearOperator, y: Tensor) -> tuple[Tensor, float]:
     """Return a first image, and the level of the first step."""
     if not isinstance(operator, Bayer) or y.is_complex():
-        return smooth_estimate(operator, y), FIRST_LEVEL
+        return first_estimate(operator, y), FIRST_LEVEL
     colours = along_edges(y[0].double().cpu().numpy(), operator.colour.cpu().numpy())
     return torch.from_numpy(colours).to(y)[None], MOSAIC_LEVEL
 
 
-def _estimated(operator: LinearOperator, y: Tensor, start: Tensor) -> float:
+def _estimated(operator: LinearOperator, y: Tensor, start: Tensor, prior: Denoiser | None) -> float:
     cheap = WaveletDenoiser(n_shifts=2)
+    if y.ndim == 2 and y.shape[1] >= FEWEST_HELD_OUT and not y.is_complex():
+        judge = prior or cheap
+        return held_out_level(operator, y, lambda rows, seen, x, level: _split(rows, seen, x, level, judge))
+    return noise_level(operator, y, start, lambda x, level: _split(operator, y, x, level, cheap))
 
-    def restored(x: Tensor, level: float) -> Tensor:
-        return split(operator, y, level, cheap, x, **ESTIMATE).x
 
-    return noise_level(operator, y, start, restored)
+def _split(operator: LinearOperator, y: Tensor, start: Tensor, level: float, prior: Denoiser) -> Tensor:
+    """Return an image by a few steps."""
+    return split(operator, y, level, prior, start, **ESTIMATE).x
 
 
 def _warn(converged: bool, change: float, tol: float, inexact: int) -> None:

@@ -1,0 +1,212 @@
+"""``calepin reconstruct`` with measurements that were made, not simulated: by a matrix, or as a sinogram."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from calepin.cli.measures import measure, measure_rows
+from calepin.cli.options import given
+from calepin.cli.output import Output, peak_memory_mb
+from calepin.cli.restoring import PriorName
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from calepin.operators.base import LinearOperator
+
+__all__ = ["reconstruct_measured"]
+
+
+def reconstruct_measured(
+    output: Output,
+    source: Path,
+    output_path: Path | None,
+    *,
+    matrix: Path | None,
+    angles: str | None,
+    shape: str | None,
+    sigma: float | None,
+    prior: PriorName | None,
+    reference: Path | None,
+    seed: int,
+) -> None:
+    """Reconstruct the image of measurements in a file, write it, and print how it was done.
+
+    Parameters
+    ----------
+    output
+        What is printed.
+    source
+        Measurements: a vector with a matrix, a sinogram (n_angles, n_detectors) with angles.
+    output_path, matrix, angles, shape, sigma, prior, reference, seed
+        Options of the command.
+
+    Raises
+    ------
+    typer.BadParameter, ValueError
+        Measurements, operator and shape that do not fit.
+    """
+    import numpy as np
+
+    from calepin.core.progress import progress_bar
+    from calepin.datasets.arrays import open_array
+    from calepin.datasets.images import Image, Levels, read_image, write_image
+    from calepin.datasets.noise import GaussianNoise
+    from calepin.restoration.restoring import restore
+
+    y = _real(source, open_array(source))
+    operator = _by_matrix(y, matrix, shape) if matrix is not None else _by_angles(y, str(angles), shape)
+    clean = None if reference is None else read_image(reference, value_range="auto")
+    if clean is not None and clean.pixels.shape != operator.in_shape:
+        raise ValueError(f"reference: expected the shape {operator.in_shape}, got {clean.pixels.shape}")
+    begun = time.perf_counter()
+    with progress_bar("reconstructing", total=1, shown=not output.quiet) as bar:
+        result = restore(
+            y,
+            operator,
+            noise=None if sigma is None else GaussianNoise(sigma),
+            random_state=seed,
+            callback=lambda stage, fraction: bar.update(fraction, stage),
+            **given(prior=prior),
+        )
+    seconds = time.perf_counter() - begun
+    image = np.asarray(result.image, np.float32)
+    if output_path is not None:
+        low, high = float(image.min()), float(image.max())
+        levels = Levels(min(low, 0.0), high if high > min(low, 0.0) else 1.0, "float32")
+        pixels = (image - levels.black) / levels.unit
+        for loss in write_image(output_path, Image(pixels, 32, levels=levels)):
+            output.note(f"{output_path}: {loss}")
+    missed = float(np.linalg.norm(y - _applied(operator, image)) / (np.linalg.norm(y) or 1.0))
+    height, width = image.shape
+    fraction = y.size / image.size
+    output.line(
+        f"{width} x {height}, {y.size} measurements ({fraction:.3g} per pixel), noise sigma "
+        f"{result.sigma:.4g}, residual {missed:.3g}, {result.n_iter} steps"
+    )
+    levels = None if clean is None else clean.levels
+    found = measure(image if levels is None else (image - levels.black) / levels.unit, _pixels(clean))
+    if clean is not None:
+        output.table(["", "PSNR (dB)", "SSIM"], measure_rows({"reconstruction": found}))
+    memory = peak_memory_mb()
+    written = [] if output_path is None else [str(output_path)]
+    output.line(", ".join([*written, f"{seconds:.1f} s"]))
+    output.result(
+        {
+            "width": width,
+            "height": height,
+            "n_measurements": y.size,
+            "fraction": fraction,
+            "sigma": result.sigma,
+            "residual": missed,
+            "n_iter": result.n_iter,
+            "converged": result.converged,
+            "psnr": found.psnr,
+            "ssim": found.ssim,
+            "seconds": round(seconds, 3),
+            "peak_memory_mb": memory,
+            "written": written,
+        }
+    )
+
+
+def _real(source: Path, y: "NDArray") -> "NDArray[np.floating]":
+    """Return measurements as float64."""
+    import numpy as np
+
+    if y.dtype.kind not in "iuf" or not y.size or not np.isfinite(y).all():
+        raise ValueError(f"{source}: expected finite real measurements, got {y.dtype} of shape {y.shape}")
+    return y.astype(np.float64)
+
+
+def _pixels(image: "object | None") -> "NDArray[np.floating] | None":
+    return None if image is None else image.pixels  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _applied(operator: "LinearOperator", image: "NDArray") -> "NDArray":
+    import torch
+
+    with torch.no_grad():
+        return operator(torch.from_numpy(image.astype("float64"))[None])[0].numpy()
+
+
+def _by_matrix(y: "NDArray", path: Path, shape: str | None) -> "LinearOperator":
+    """Return the operator of a matrix in a file."""
+    import numpy as np
+    import torch
+
+    from calepin.datasets.arrays import open_array
+    from calepin.operators.matrix import Matrix
+
+    rows = open_array(path)
+    if rows.ndim == 3 and shape is None:  # patterns (n, h, w) tell the shape
+        size = rows.shape[1:]
+        rows = rows.reshape(len(rows), -1)
+    else:
+        size = _shape(shape, rows.shape[-1])
+    if rows.ndim != 2 or rows.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{path}: expected a real matrix (n_measurements, n_pixels) or patterns "
+            f"(n_measurements, height, width), got {rows.dtype} of shape {rows.shape}"
+        )
+    if y.ndim != 1 or len(y) != len(rows):
+        raise ValueError(f"{path}: expected a row for each measurement, {y.shape}, got {rows.shape}")
+    dtype = rows.dtype if rows.dtype.kind == "f" else np.float32
+    return Matrix(torch.from_numpy(np.array(rows, dtype)), size)
+
+
+def _by_angles(y: "NDArray", text: str, shape: str | None) -> "LinearOperator":
+    """Return the operator of the projections of a sinogram."""
+    from calepin.operators.radon import Radon
+
+    if y.ndim != 2:
+        raise ValueError(f"measurements: expected a sinogram (n_angles, n_detectors), got shape {y.shape}")
+    size = (y.shape[1], y.shape[1]) if shape is None else _shape(shape, None)
+    return Radon(size, _angles(text, len(y)), n_detectors=y.shape[1])
+
+
+def _angles(text: str, count: int) -> "Tensor":
+    """Return angles in degrees: those of a file, or FIRST:LAST, the last one left out."""
+    import numpy as np
+    import torch
+
+    from calepin.datasets.arrays import open_array
+
+    if Path(text).suffix == ".npy":
+        angles = open_array(Path(text)).astype(np.float64).ravel()
+    else:
+        try:
+            first, last = (float(part) for part in text.split(":"))
+        except ValueError:
+            raise typer.BadParameter(
+                f"expected FIRST:LAST in degrees or a file .npy, got {text!r}", param_hint="--angles"
+            ) from None
+        angles = np.linspace(first, last, count, endpoint=False)
+    if len(angles) != count or not np.isfinite(angles).all():
+        raise typer.BadParameter(
+            f"expected {count} angles, one for each row of the sinogram, got {len(angles)}",
+            param_hint="--angles",
+        )
+    return torch.from_numpy(angles)
+
+
+def _shape(text: str | None, n_pixels: int | None) -> tuple[int, int]:
+    """Return HEIGHTxWIDTH; without a text that of a square of as many pixels."""
+    if text is None and n_pixels is not None:
+        side = round(n_pixels**0.5)
+        if side * side == n_pixels:
+            return side, side
+        raise typer.BadParameter(
+            f"expected HEIGHTxWIDTH, {n_pixels} pixels are no square", param_hint="--shape"
+        )
+    try:
+        height, width = (int(part) for part in str(text).lower().split("x"))
+    except ValueError:
+        height = width = 0
+    if height < 1 or width < 1:
+        raise typer.BadParameter(f"expected HEIGHTxWIDTH, got {text!r}", param_hint="--shape")
+    return height, width
