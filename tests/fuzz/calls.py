@@ -855,6 +855,7 @@ add(
     noise=datasets.GaussianNoise(0.1),
     random_state=0,
 )
+add("imaging.StackDenoiser", imaging.StackDenoiser, depth=2)
 add(
     "imaging.inpaint",
     imaging.inpaint,

@@ -54,8 +54,8 @@ class VolumeGroupFilter:
     group_size: int
     stride: tuple[int, int, int]
     model: Literal["noisy", "level", "patch"]
-    radius: int = 6
-    depth: int = 4
+    radius: int = 10
+    depth: int = 10
     follow: int = 3
 
     def apply(
