@@ -857,6 +857,14 @@ add(
 )
 add("imaging.StackDenoiser", imaging.StackDenoiser, depth=2)
 add(
+    "denoise:stack",
+    calepin.denoise,
+    image=np.stack([IMAGE] * 3),
+    method=imaging.StackDenoiser(2),
+    noise=datasets.GaussianNoise(0.1),
+    axes="TYX",
+)
+add(
     "imaging.inpaint",
     imaging.inpaint,
     image=IMAGE,
