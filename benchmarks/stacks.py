@@ -31,6 +31,7 @@ from calepin.datasets import data_path, read_image
 from calepin.imaging.stabilisation import Stabiliser
 
 Stack = np.ndarray
+Noise = calepin.GaussianNoise | calepin.PoissonNoise
 TEMPLATE = "nilearn/datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 SCAN = "nibabel/tests/data/example4d.nii.gz"
 TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 512: "u2"}  # of NIfTI-1
@@ -118,11 +119,11 @@ def series() -> dict[str, Callable[[], Stack]]:
     }
 
 
-def ours(noisy: Stack, noise: object) -> Stack:
+def ours(noisy: Stack, noise: Noise) -> Stack:
     return calepin.denoise(noisy, noise=noise, axes="TYX").image
 
 
-def one_by_one(noisy: Stack, noise: object) -> Stack:
+def one_by_one(noisy: Stack, noise: Noise) -> Stack:
     return np.stack([calepin.denoise(frame, noise=noise).image for frame in noisy])
 
 
