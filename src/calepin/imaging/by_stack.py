@@ -49,8 +49,9 @@ class StackDenoiser:
     up to 20 photons three times, the second and third time in mixtures with the estimate so far (Azzari and
     Foi 2016).
 
-    The memory is bounded by three copies of the stack in float32 and a few frames. Nothing is random but the
-    training patches of single frames; the result is the same, bit for bit, for any number of threads.
+    The memory is bounded by three copies of the stack in float32, four for counts, and a few frames. Nothing
+    is random but the training patches of single frames; the result is the same, bit for bit, for any number
+    of threads.
 
     Parameters
     ----------
@@ -103,8 +104,9 @@ class StackDenoiser:
         sigma = sigma_of(noise, type(self).__name__)
         if beyond_precision(image, sigma):
             return DenoiseResult(image.copy(), noise)
-        noisy = np.divide(image, sigma, dtype=np.float32, casting="same_kind")
-        restored = self._denoise_units(noisy, random_state, report)
+        restored = self._denoise_units(
+            np.divide(image, sigma, dtype=np.float32, casting="same_kind"), random_state, report
+        )
         restored *= np.float32(sigma)
         return DenoiseResult(restored.astype(image.dtype, copy=False), noise)
 
@@ -147,15 +149,14 @@ class StackDenoiser:
         photons = photons.astype(np.float32)
         peak = max(max(estimate_peak(frame) for frame in photons), np.finfo(np.float64).tiny)
         shares = SHARES if peak**2 / (peak + read**2) <= FEW else SHARES[:1]
-        estimate = photons
+        estimate = photons.copy()
         for (start, end), share in zip(pairwise(np.linspace(0, 1, len(shares) + 1)), shares, strict=True):
             stabiliser = Stabiliser(share, read)
-            values = np.empty_like(photons)
-            for k, frame in enumerate(photons):
-                values[k] = stabiliser.apply(share * frame + (1 - share) * estimate[k])
-            estimate = self._denoise_units(values, random_state, _part_of(report, start, end))
-            for frame in estimate:
-                frame[:] = np.maximum(stabiliser.invert(frame), 0)
+            for frame, values in zip(photons, estimate, strict=True):
+                values[:] = stabiliser.apply(share * frame + (1 - share) * values)
+            estimate = self._denoise_units(estimate, random_state, _part_of(report, start, end))
+            for values in estimate:
+                values[:] = np.maximum(stabiliser.invert(values), 0)
         dtype = image.dtype if image.dtype.kind == "f" else np.float64
         return DenoiseResult(in_units(estimate, noise).astype(dtype, copy=False), noise)
 
