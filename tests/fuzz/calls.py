@@ -855,6 +855,15 @@ add(
     noise=datasets.GaussianNoise(0.1),
     random_state=0,
 )
+add("imaging.StackDenoiser", imaging.StackDenoiser, depth=2)
+add(
+    "denoise:stack",
+    calepin.denoise,
+    image=np.stack([IMAGE] * 3),
+    method=imaging.StackDenoiser(2),
+    noise=datasets.GaussianNoise(0.1),
+    axes="TYX",
+)
 add(
     "imaging.inpaint",
     imaging.inpaint,

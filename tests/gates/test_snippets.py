@@ -80,6 +80,14 @@ noisy = numpy.clip(numpy.linspace(0, 1, 32) + 0.1 * rng.standard_normal((32, 32)
 write_image("photo.png", Image(noisy))
 counts = rng.poisson(20 * numpy.linspace(0.1, 1, 32), (32, 32)).astype(float)
 """,
+    "how-to/denoise-stacks.md": """
+import numpy
+rng = numpy.random.default_rng(0)
+ramp = numpy.linspace(0, 1, 32) * numpy.ones((4, 32, 1))
+volume = ramp + 0.1 * rng.standard_normal(ramp.shape)
+stack = 100 + 2.0 * rng.poisson(50 * ramp) + 3 * rng.standard_normal(ramp.shape)
+dark = 100 + 3 * rng.standard_normal(ramp.shape)
+""",
     "how-to/inpaint-images.md": """
 import numpy
 image = numpy.tile(numpy.linspace(0, 1, 16), (16, 1))

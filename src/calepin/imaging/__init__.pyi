@@ -3,6 +3,7 @@ from .by_dictionary import DictionaryDenoiser as DictionaryDenoiser
 from .by_network import NETWORKS as NETWORKS
 from .by_network import NetworkDenoiser as NetworkDenoiser
 from .by_network import load_network as load_network
+from .by_stack import StackDenoiser as StackDenoiser
 from .denoising import Denoiser as Denoiser
 from .denoising import denoise as denoise
 from .inpainting import inpaint as inpaint

@@ -17,7 +17,7 @@ from calepin.imaging.groups import GroupFilter
 from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma_of, to_planes
 from calepin.imaging.stabilisation import expected_photons, steps_for
 
-__all__ = ["DictionaryDenoiser"]
+__all__ = ["DictionaryDenoiser", "beyond_precision"]
 
 # Passes over groups of similar patches, and the relative noise level that each assumes: later passes start
 # from better estimates, whose covariances need less shrinkage.
@@ -152,7 +152,7 @@ class DictionaryDenoiser:
         start = self.dictionary
         if start is None:
             start = start_atoms(self.n_components, self.patch_size, generator)
-        if _beyond_precision(image, sigma):
+        if beyond_precision(image, sigma):
             return DenoiseResult(image.copy(), noise, start)
 
         # noise that differs between the channels would be correlated after the transformation of colours
@@ -240,9 +240,9 @@ def _level_planes(level: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.ascontiguousarray(planes, dtype=np.float32)
 
 
-def _beyond_precision(image: NDArray[np.floating], sigma: float) -> bool:
+def beyond_precision(image: NDArray[np.floating], sigma: float) -> bool:
     """Return whether the noise is too weak to be removed in single precision, and warn if there is any."""
-    least = max(OF_RANGE * np.ptp(image), OF_VALUE * np.abs(image).max())
+    least = max(OF_RANGE * np.ptp(image), OF_VALUE * max(image.max(), -image.min()))
     if sigma > 0 and sigma <= least:
         warnings.warn(
             f"noise of sigma {sigma:.3g} is below single precision ({least:.3g} for this image): the image "

@@ -42,7 +42,8 @@ def photons_of(image: NDArray, noise: PoissonNoise | PoissonGaussianNoise) -> tu
         raise ValueError(
             f"image: expected no negative values without an offset and read noise, got {np.min(image):g}"
         )
-    photons, read = (image.astype(np.float64) - noise.offset) / noise.gain, noise.read / noise.gain
+    photons, read = np.subtract(image, noise.offset, dtype=np.float64), noise.read / noise.gain
+    photons /= noise.gain
     _check_camera(photons, read)
     return photons, read
 

@@ -30,7 +30,7 @@ import numpy as np
 from calepin.core.compiled import njit
 from calepin.core.threads import run_blocks
 
-__all__ = ["GroupFilter"]
+__all__ = ["KERNEL", "PART", "GroupFilter", "shrink_group"]
 
 # Options of kernels; one that another calls is a part of it, see `calepin.core.compiled.INLINED`.
 KERNEL: dict[str, Any] = {"nogil": True, "fastmath": True, "cache": True}
@@ -177,7 +177,7 @@ def _filter_rows(noisy, estimate, rows, columns, p, size, radius, variance, leve
             for c in range(len(noisy)):
                 _collect(noisy[c], place, n, p, Y)
                 _collect(estimate[c], place, n, p, E)
-                _shrink(Y, E, n, variance, level, mean, G, B)
+                shrink_group(Y, E, n, variance, level, mean, G, B)
                 _scatter(Y, place, n, p, total[c], top)
             _count(place, n, p, weight, top)
 
@@ -268,7 +268,7 @@ def _collect(plane, place, n, p, out):
 
 
 @njit(**PART)
-def _shrink(Y, E, n, variance, level, mean, G, B):
+def shrink_group(Y, E, n, variance, level, mean, G, B):
     """Replace the rows y of Y by m + C (C + variance I)^-1 (y - m), where C = E^T E / n.
 
     With the centred rows E: (E^T E)(E^T E + a I)^-1 = E^T (E E^T + a I)^-1 E, a = n variance.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ __all__ = [
     "DenoiseResult",
     "check_image",
     "check_size",
+    "check_values",
     "from_planes",
     "sigma_of",
     "to_planes",
@@ -40,7 +42,7 @@ class DenoiseResult:
     Attributes
     ----------
     image : float array
-        The denoised image, with the shape and units of the noisy one, not clipped: the estimate of x
+        The denoised image or stack, with the shape and units of the noisy one, not clipped: the estimate of x
         for Gaussian noise, the expected counts x / q for Poisson noise.
     noise : object
         The assumed noise model; `GaussianNoise` with the estimated level if none was given.
@@ -60,11 +62,17 @@ class DenoiseResult:
         """Standard deviation of Gaussian noise, given or estimated; None for other noise."""
         return self.noise.sigma if isinstance(self.noise, GaussianNoise) else None
 
+    @property
+    def _shown(self) -> NDArray[np.floating]:
+        """The image, or the middle one of a stack along its first axis."""
+        is_stack = self.image.ndim == 3 and self.image.shape[2] != 3
+        return self.image[len(self.image) // 2] if is_stack else self.image
+
     def _repr_html_(self) -> str:
         """Return the image, the noise and the atoms as HTML for notebooks."""
         from calepin.report.notebook import atoms_snippet, image_snippet, snippet
 
-        figures = {"denoised image": image_snippet(self.image)}
+        figures = {"denoised image": image_snippet(self._shown)}
         figures |= {} if self.atoms is None else atoms_snippet(self.atoms)
         return snippet("DenoiseResult", {"noise": self.noise}, figures)
 
@@ -86,6 +94,12 @@ def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
     image = pixels_of("image", image)
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ValueError(f"image: expected shape (h, w) or (h, w, 3), got {image.shape}")
+    return check_values(image, integers=integers)
+
+
+def check_values(image: Any, *, integers: bool = False) -> NDArray:
+    """Return an array of any shape; raise ValueError for its values as `check_image` does."""
+    image = pixels_of("image", image)
     if image.dtype.kind not in ("iuf" if integers else "f"):
         hint = " (skimage.util.img_as_float turns integers into numbers from 0 to 1)"
         expected = "real" if integers else "floating-point"
@@ -96,7 +110,7 @@ def check_image(image: NDArray, *, integers: bool = False) -> NDArray:
         raise ValueError(
             f"image: expected finite values, got {np.count_nonzero(~np.isfinite(image))} NaN or infinities"
         )
-    peak = float(np.abs(image).max()) if image.size else 0.0
+    peak = max(float(image.max()), -float(image.min())) if image.size else 0.0
     if peak and not _SMALLEST <= peak <= _LARGEST:
         raise ValueError(
             f"image: expected a largest magnitude from {_SMALLEST:g} to {_LARGEST:g}, got {peak:.3g}: "

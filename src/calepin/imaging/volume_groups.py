@@ -1,0 +1,278 @@
+"""Groups of similar blocks of a stack of frames: a volume, or a time series.
+
+A patch is a block of pixels of one or several successive frames, and similar ones come from the frames around
+its own, too. The first pass has no estimate to take the model of a group from: the singular values s of the
+noisy group, n patches of q pixels without their mean grey level, become
+
+    s sqrt((s^2 / a - b - 1)^2 - 4 b) a / s^2,   a = sigma^2 max(n, q),  b = min(n, q) / max(n, q),
+
+or 0 if s^2 <= a (1 + sqrt(b))^2, which noise alone reaches: of all such rules the one of least squared error
+for large groups of low rank (Gavish and Donoho 2017, Optimal shrinkage of singular values). Later passes are
+those of `calepin.imaging.groups`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from calepin.core.compiled import njit
+from calepin.core.threads import run_blocks
+from calepin.imaging.groups import KERNEL, PART, shrink_group
+
+__all__ = ["VolumeGroupFilter"]
+
+BLOCK = 4  # rows of reference patches processed by one thread at a time
+BAND = 16  # blocks whose sums are in memory at the same time
+
+
+@dataclass(frozen=True)
+class VolumeGroupFilter:
+    """One pass over all groups of a stack.
+
+    Parameters
+    ----------
+    patch_shape : (int, int, int)
+        Frames, rows and columns of a patch.
+    group_size : int
+        Patches in a group, including the reference.
+    stride : (int, int, int)
+        Distance of neighbouring references along the three axes, at most as large as the patch.
+    model : {"noisy", "level", "patch"}
+        "noisy": shrinkage of the singular values of the noisy group. "level" and "patch": the model comes
+        from the estimate, with this mean, see `calepin.imaging.groups.GroupFilter`.
+    radius : int
+        Largest distance of a patch from the reference in pixels, along rows and columns.
+    depth : int
+        Largest distance of a patch from the reference in frames.
+    follow : int
+        In other frames, largest distance in pixels from the most similar patch of the frame before.
+    """
+
+    patch_shape: tuple[int, int, int]
+    group_size: int
+    stride: tuple[int, int, int]
+    model: Literal["noisy", "level", "patch"]
+    radius: int = 10
+    depth: int = 10
+    follow: int = 3
+
+    def apply(
+        self,
+        noisy: np.ndarray,
+        estimate: np.ndarray,
+        sigma: float,
+        *,
+        report: Callable[[float], None] = lambda fraction: None,
+    ) -> np.ndarray:
+        """Return the restored stack.
+
+        Only a few frames of sums are in memory besides the three stacks. The result is the same, bit for bit,
+        for any number of threads.
+
+        Parameters
+        ----------
+        noisy, estimate : float32 arrays (d, h, w)
+            Noisy stack and its estimate, which determines which patches are similar. At least as large as a
+            patch.
+        sigma : float
+            Standard deviation of the noise.
+        report : callable
+            Called with the finished fraction of the work.
+        """
+        layers, rows, columns = (
+            _references(*axis) for axis in zip(noisy.shape, self.patch_shape, self.stride, strict=True)
+        )
+        d, h, w = noisy.shape
+        restored = np.empty_like(noisy)
+        sums = _Sums((min(d, 2 * self.depth + self.patch_shape[0]), h, w))
+
+        def work(layer: int, start: int, first: int, last: int) -> tuple[int, np.ndarray, np.ndarray]:
+            top = max(0, rows[first] - self.radius)
+            bottom = min(h, rows[last - 1] + self.radius + self.patch_shape[1])
+            total = np.zeros((len(sums.total), bottom - top, w), dtype=np.float32)
+            weight = np.zeros_like(total)
+            _filter_rows(
+                noisy, estimate, layer, rows[first:last], columns, self.patch_shape, self.group_size,
+                self.radius, self.depth, self.follow, np.float32(sigma * sigma), self.model == "noisy",
+                self.model == "level", total, weight, start, top,
+            )  # fmt: skip
+            return top, total, weight
+
+        for k, layer in enumerate(layers):
+            start = max(0, layer - self.depth)
+            sums.move(start, restored)
+            for band in range(0, len(rows), BLOCK * BAND):
+                n = min(BLOCK * BAND, len(rows) - band)
+                parts = run_blocks(
+                    lambda a, b, at=(layer, start), band=band: work(*at, band + a, band + b), n, BLOCK
+                )
+                for part in parts:
+                    sums.add(*part)
+            report((k + 1) / len(layers))
+        sums.move(d, restored)
+        return restored
+
+
+class _Sums:
+    """Sums of overlapping results in a window of a few successive frames, which moves along the stack."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.total, self.weight = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+        self.start = 0
+
+    def add(self, top: int, total: np.ndarray, weight: np.ndarray) -> None:
+        """Add the sums of a block of rows from `top` on."""
+        rows = slice(top, top + total.shape[1])
+        self.total[:, rows] += total
+        self.weight[:, rows] += weight
+
+    def move(self, start: int, out: np.ndarray) -> None:
+        """Write the means of the frames before `start`, and begin the window there."""
+        depth = len(self.total)
+        n = min(start - self.start, depth)
+        if n == 0:
+            return
+        np.divide(self.total[:n], self.weight[:n], out=out[self.start : self.start + n])
+        for sums in (self.total, self.weight):
+            sums[: depth - n] = sums[n:].copy()
+            sums[depth - n :] = 0
+        self.start = start
+
+
+def _references(length: int, patch: int, stride: int) -> np.ndarray:
+    """Return the positions of references along an axis: a grid, and the last possible position."""
+    return np.unique(np.append(np.arange(0, length - patch, stride), length - patch))
+
+
+@njit(**KERNEL)
+def _filter_rows(
+    noisy,
+    estimate,
+    z,
+    rows,
+    columns,
+    shape,
+    size,
+    radius,
+    depth,
+    follow,
+    variance,
+    first,
+    level,
+    total,
+    weight,
+    start,
+    top,
+):
+    q = shape[0] * shape[1] * shape[2]
+    distance = np.empty(2 * radius + 1, dtype=np.float32)
+    best, place = np.empty(size, dtype=np.float32), np.empty((size, 3), dtype=np.int64)
+    Y, E = np.empty((size, q), dtype=np.float32), np.empty((size, q), dtype=np.float32)
+    mean, G, B = np.empty(q, dtype=np.float32), np.empty((size, size)), np.empty((size, size))
+    for i in rows:
+        for j in columns:
+            n = _find_similar(estimate, z, i, j, shape, radius, depth, follow, distance, best, place)
+            _collect(noisy, place, n, shape, Y)
+            if first:
+                _shrink_values(Y[:n], variance)
+            else:
+                _collect(estimate, place, n, shape, E)
+                shrink_group(Y, E, n, variance, level, mean, G, B)
+            _scatter(Y, place, n, shape, total, weight, start, top)
+
+
+@njit(**PART)
+def _find_similar(stack, z, i, j, shape, radius, depth, follow, distance, best, place):
+    """Keep the patches nearest to patch (z, i, j) in squared distance; of equal ones the first found.
+
+    The search goes through the own frame, then away from it in both directions; in each other frame around
+    the nearest patch of the frame before, since objects move.
+    """
+    d, h, w = stack.shape
+    best[0], place[0, 0], place[0, 1], place[0, 2] = -1, z, i, j  # the reference itself comes first
+    n = 1
+    for side in (-1, 1):
+        row, column = i, j
+        for step in range((side + 1) // 2, depth + 1):
+            f = z + side * step
+            if f < 0 or f > d - shape[0]:
+                break
+            reach = follow if step else radius
+            left = max(0, j - radius, column - reach)
+            right = min(w - shape[2], j + radius, column + reach) + 1
+            rows = range(max(0, i - radius, row - reach), min(h - shape[1], i + radius, row + reach) + 1)
+            nearest = np.float32(np.inf)
+            for a in rows:
+                _distances(stack, z, i, j, f, a, left, right, shape, distance)
+                for b in range(right - left):
+                    here = distance[b]
+                    if step and here < nearest:
+                        nearest, row, column = here, a, left + b
+                    if (n == len(best) and here >= best[n - 1]) or (f == z and a == i and left + b == j):
+                        continue
+                    n = min(n + 1, len(best))
+                    k = n - 1
+                    while best[k - 1] > here:
+                        best[k], place[k] = best[k - 1], place[k - 1]
+                        k -= 1
+                    best[k], place[k, 0], place[k, 1], place[k, 2] = here, f, a, left + b
+    return n
+
+
+@njit(**PART)
+def _distances(stack, z, i, j, f, a, left, right, shape, distance):
+    """Set the squared distances of patch (z, i, j) from the patches at (f, a, left) to (f, a, right - 1)."""
+    distance[: right - left] = 0
+    for t in range(shape[0]):
+        for u in range(shape[1]):
+            own, other = stack[z + t, i + u], stack[f + t, a + u]
+            for v in range(shape[2]):
+                value, line = own[j + v], other[left + v : right + v]
+                for b in range(right - left):
+                    gap = value - line[b]
+                    distance[b] += gap * gap
+
+
+@njit(**PART)
+def _collect(stack, place, n, shape, out):
+    for k in range(n):
+        m = 0
+        for t in range(shape[0]):
+            for u in range(shape[1]):
+                line = stack[place[k, 0] + t, place[k, 1] + u]
+                for v in range(shape[2]):
+                    out[k, m] = line[place[k, 2] + v]
+                    m += 1
+
+
+@njit(**PART)
+def _scatter(Y, place, n, shape, total, weight, start, top):
+    for k in range(n):
+        m = 0
+        for t in range(shape[0]):
+            for u in range(shape[1]):
+                f, a, left = place[k, 0] - start + t, place[k, 1] - top + u, place[k, 2]
+                for v in range(shape[2]):
+                    total[f, a, left + v] += Y[k, m]
+                    weight[f, a, left + v] += 1
+                    m += 1
+
+
+@njit(**PART)
+def _shrink_values(Y, variance):
+    """Shrink the singular values of the rows of Y without their mean grey level, in place."""
+    n, q = Y.shape
+    level = Y.mean()
+    centred = Y.astype(np.float64) - level
+    wide = n <= q
+    values, vectors = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
+    scale, ratio = variance * max(n, q), min(n, q) / max(n, q)
+    scaled = vectors.copy()
+    for k in range(len(values)):
+        square = values[k] / scale  # of the singular value
+        kept = square > (1 + np.sqrt(ratio)) ** 2
+        scaled[:, k] *= np.sqrt((square - ratio - 1) ** 2 - 4 * ratio) / square if kept else 0.0
+    shrink = scaled @ vectors.T
+    Y[:] = (shrink @ centred if wide else centred @ shrink) + level

@@ -1,0 +1,202 @@
+"""Volumes and time series: better than frame by frame, never worse where frames have nothing in common."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import calepin
+from calepin.core.errors import IncompatibleError
+from calepin.datasets import (
+    GaussianNoise,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    VaryingGaussianNoise,
+    add_noise,
+    load_sample,
+)
+from calepin.imaging import DictionaryDenoiser, StackDenoiser
+from calepin.metrics import psnr
+
+SIGMA = 0.1
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return load_sample("camera").pixels[20:160, 120:280]
+
+
+@pytest.fixture(scope="module")
+def drifting(photograph):
+    """Ten frames of a scene that moves by fractions of a pixel."""
+    frames = [ndimage.shift(photograph, (0.4 * t, 0.7 * t), mode="reflect")[40:88, 50:98] for t in range(10)]
+    return np.clip(frames, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def volume():
+    """Smooth cells and a tube in depth, height and width."""
+    z, y, x = np.mgrid[:12, :40, :40]
+    cells = [(4, 12, 14, 6), (8, 26, 24, 8), (2, 30, 8, 5)]
+    solid = sum(
+        1 / (1 + np.exp(2 * (np.hypot(np.hypot(1.5 * (z - a), y - b), x - c) - r))) for a, b, c, r in cells
+    )
+    tube = np.exp(-((y - 8 - z) ** 2 + (x - 34 + 0.5 * z) ** 2) / 3)
+    return 0.2 + 0.4 * solid + 0.4 * tube
+
+
+def noisy_of(clean, sigma=SIGMA):
+    return clean + np.random.default_rng(0).normal(0, sigma, clean.shape)
+
+
+def frame_by_frame(noisy, noise):
+    return np.stack([calepin.denoise(frame, noise=noise, method="dictionary").image for frame in noisy])
+
+
+def test_a_time_series_gains_more_than_a_decibel_over_its_frames(drifting):
+    noisy, noise = noisy_of(drifting), GaussianNoise(SIGMA)
+    together = calepin.denoise(noisy, noise=noise, axes="TYX").image
+    assert psnr(together, drifting) > psnr(frame_by_frame(noisy, noise), drifting) + 1.5
+
+
+def test_a_volume_gains_more_than_two_decibels_over_its_slices(volume):
+    noisy, noise = noisy_of(volume), GaussianNoise(SIGMA)
+    together = calepin.denoise(noisy, noise=noise, axes="ZYX").image
+    assert psnr(together, volume) > psnr(frame_by_frame(noisy, noise), volume) + 2
+
+
+def test_unrelated_frames_are_denoised_one_by_one(photograph):
+    other = load_sample("brick").pixels
+    own = photograph[40:88, 50:98]
+    frames = np.stack([own, other[60:108, 60:108], np.rot90(own)])
+    noisy, noise = noisy_of(frames), GaussianNoise(SIGMA)
+    together = calepin.denoise(noisy, noise=noise, axes="TYX").image
+    np.testing.assert_allclose(together, frame_by_frame(noisy, noise), rtol=0, atol=1e-5)
+
+
+def test_a_stack_of_one_frame_is_an_image(drifting):
+    noisy, noise = noisy_of(drifting[:1]), GaussianNoise(SIGMA)
+    together = calepin.denoise(noisy, noise=noise, axes="TYX").image
+    np.testing.assert_allclose(together, frame_by_frame(noisy, noise), rtol=0, atol=1e-5)
+
+
+def test_two_frames_are_better_than_one(drifting):
+    noisy, noise = noisy_of(drifting[:2]), GaussianNoise(SIGMA)
+    together = calepin.denoise(noisy, noise=noise, axes="TYX").image
+    assert psnr(together, drifting[:2]) > psnr(frame_by_frame(noisy, noise), drifting[:2]) + 0.3
+
+
+def test_nothing_is_left_of_noise_alone():
+    noisy = noisy_of(np.zeros((8, 32, 32)))
+    result = calepin.denoise(noisy, noise=GaussianNoise(SIGMA), axes="TYX")
+    assert np.std(result.image) < 0.05 * SIGMA
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_axes_in_any_order_and_units_of_any_size_give_the_same(dtype, volume):
+    noisy = noisy_of(volume[:4, :24, :20]).astype(dtype)
+    noise = GaussianNoise(SIGMA)
+    found = calepin.denoise(noisy, noise=noise, axes="ZYX")
+    moved = calepin.denoise(noisy.transpose(1, 2, 0), noise=noise, axes="YXZ")
+    np.testing.assert_array_equal(moved.image.transpose(2, 0, 1), found.image)
+    large = calepin.denoise(1024 * noisy, noise=GaussianNoise(1024 * SIGMA), axes="ZYX")
+    np.testing.assert_allclose(large.image / 1024, found.image, rtol=0, atol=1e-5)
+    assert found.image.dtype == dtype
+    assert found.atoms is None
+    assert found.sigma == SIGMA
+
+
+def test_the_level_is_estimated_if_it_is_not_given(drifting):
+    result = calepin.denoise(noisy_of(drifting), axes="TYX")
+    assert result.sigma == pytest.approx(SIGMA, rel=0.15)
+
+
+def test_without_noise_the_stack_stays(drifting):
+    result = calepin.denoise(drifting, noise=GaussianNoise(0.0), axes="TYX")
+    np.testing.assert_array_equal(result.image, drifting)
+
+
+@pytest.mark.parametrize(("peak", "gain"), [(30, 10), (3, 6)])
+def test_photons_of_a_time_series(peak, gain, drifting):
+    clean = peak * drifting
+    counts = np.random.default_rng(0).poisson(clean)
+    found = calepin.denoise(counts, noise=PoissonNoise(), axes="TYX").image
+    assert psnr(found / peak, drifting) > psnr(counts / peak, drifting) + gain
+    assert np.mean(found) == pytest.approx(np.mean(clean), rel=0.02)
+    assert found.min() >= 0
+
+
+def test_a_camera_keeps_its_units(drifting):
+    camera = PoissonGaussianNoise(gain=2.0, offset=100.0, read=3.0)
+    clean = 100 + 2.0 * 40 * drifting
+    noisy = add_noise(clean, camera).round().astype(np.uint16)
+    found = calepin.denoise(noisy, noise=camera, axes="TYX").image
+    assert found.dtype == np.float64
+    assert np.mean((found - clean) ** 2) < 0.05 * np.mean((noisy - clean) ** 2)
+
+
+def test_threads_give_the_same_bits(volume, with_threads):
+    noisy = noisy_of(volume[:5, :24, :24])
+    one, three = (
+        with_threads(n, lambda: calepin.denoise(noisy, noise=GaussianNoise(SIGMA), axes="ZYX").image)
+        for n in (1, 3)
+    )
+    np.testing.assert_array_equal(one, three)
+
+
+def test_progress_never_falls(photograph):
+    frames = np.stack([photograph[:24, :24]] * 3 + [np.rot90(photograph[60:84, 60:84])])
+    told = []
+    calepin.denoise(
+        noisy_of(frames, 0.02),
+        noise=GaussianNoise(0.02),
+        axes="TYX",
+        callback=lambda stage, fraction: told.append((fraction, stage)),
+    )
+    fractions = [fraction for fraction, _ in told]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1)
+    assert told[0][1] == "group 1"
+
+
+def test_a_method_that_takes_stacks_can_be_given(drifting):
+    noisy = noisy_of(drifting[:4, :24, :24])
+    flat, deep = (
+        calepin.denoise(noisy, method=StackDenoiser(depth), noise=GaussianNoise(SIGMA), axes="TYX").image
+        for depth in (1, 4)
+    )
+    assert not np.array_equal(flat, deep)
+
+
+@pytest.mark.parametrize("axes", ["YX", "ZTYX", "YXC", "zyx", "", 3, ["Z", "Y", "X"]])
+def test_axes_that_do_not_fit_are_refused(axes, drifting):
+    with pytest.raises(ValueError, match="axes: expected the letters Y, X and Z"):
+        calepin.denoise(drifting, axes=axes)
+
+
+def test_a_stack_without_axes_is_told_of_them(drifting):
+    with pytest.raises(ValueError, match=r"image: .* got \(10, 48, 48\); for a stack give its axes"):
+        calepin.denoise(drifting)
+
+
+@pytest.mark.parametrize("method", ["dictionary", DictionaryDenoiser(), StackDenoiser, "stack"])
+def test_methods_of_images_are_refused_for_a_stack(method, drifting):
+    with pytest.raises(ValueError, match="method: expected None or calepin.imaging.StackDenoiser"):
+        calepin.denoise(drifting, method=method, axes="TYX")
+
+
+def test_noise_that_a_stack_cannot_have_is_refused(drifting):
+    with pytest.raises(IncompatibleError, match="noise: StackDenoiser removes"):
+        calepin.denoise(drifting, noise=VaryingGaussianNoise(np.ones((48, 48))), axes="TYX")
+    with pytest.raises(ValueError, match="image: expected counts for PoissonNoise"):
+        calepin.denoise(drifting, noise=PoissonNoise(), axes="TYX")
+
+
+@pytest.mark.parametrize("depth", [0, 17, 2.5])
+def test_settings_out_of_range_are_refused(depth):
+    with pytest.raises(ValueError, match="depth: expected an integer from 1 to 16"):
+        StackDenoiser(depth)
+
+
+def test_the_result_of_a_stack_is_shown_by_a_frame(drifting):
+    result = calepin.denoise(drifting[:3], noise=GaussianNoise(0.0), axes="TYX")
+    assert "denoised image" in result._repr_html_()
