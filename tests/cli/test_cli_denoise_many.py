@@ -110,7 +110,7 @@ def test_a_stack_is_denoised_plane_by_plane_and_keeps_its_file(capsys):
     samples = np.clip(1000 + 2000 * planes, 0, 65535).astype(np.uint16).reshape(2, 2, 48, 48)
     tifffile.imwrite("in.ome.tif", samples, ome=True, metadata={"axes": "TZYX", "PhysicalSizeX": 0.1})
     said, _ = run("in.ome.tif", "-o", "out.ome.tif", capsys=capsys)
-    assert said["images"][0]["n_planes"] == 4
+    assert len(said["images"][0]["sigma"]) == 4
     stack = read_stack("out.ome.tif")
     assert (stack.axes, stack.samples.shape, stack.samples.dtype) == ("TZYX", samples.shape, np.uint16)
     with tifffile.TiffFile("in.ome.tif") as first, tifffile.TiffFile("out.ome.tif") as second:
@@ -144,6 +144,42 @@ def test_a_stack_of_counts_becomes_expected_counts(capsys):
     out = tifffile.imread("out.tif")
     assert out.dtype == np.float32
     np.testing.assert_allclose(out[1], result.image, atol=1e-3)
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "poisson", "camera"])
+def test_planes_in_depth_or_time_help_each_other(capsys, noise):
+    frames = np.stack([clean(0)] * 5)
+    rng = np.random.default_rng(0)
+    if noise == "gaussian":
+        samples, options, unit = 1000 * frames + rng.normal(0, 80, frames.shape) + 1000, [], 1000
+    elif noise == "poisson":
+        samples, options, unit = rng.poisson(20 * frames), ["--noise", "poisson"], 20
+    else:
+        samples = 2 * rng.poisson(100 * frames) + 100 + rng.normal(0, 2, frames.shape)
+        options, unit = ["--noise", "poisson", "--gain", "2", "--offset", "100", "--read-noise", "2"], 200
+    two = np.stack([samples, samples[::-1]]).astype(np.uint16)  # two channels
+    tifffile.imwrite("in.ome.tif", two, ome=True, metadata={"axes": "CTYX"})
+    assert main(["denoise", "in.ome.tif", "-o", "out.ome.tif", *options]) == 0
+    assert "together along T" in capsys.readouterr().out
+    assert main(["denoise", "in.ome.tif", "-o", "alone.ome.tif", "--method", "dictionary", *options]) == 0
+    out, alone = read_stack("out.ome.tif"), read_stack("alone.ome.tif")
+    assert out.axes == "CTYX"
+    truth = unit * frames + {"gaussian": 1000, "poisson": 0, "camera": 100}[noise]
+    for channel in range(2):
+        better = np.std(alone.samples[channel] - truth) / np.std(out.samples[channel] - truth)
+        assert 20 * np.log10(better) > 1
+    if noise == "poisson":
+        result = calepin.denoise(samples, noise=calepin.PoissonNoise(), axes="TYX")
+        np.testing.assert_allclose(out.samples[0], result.image, atol=1e-3)
+
+
+def test_pages_of_unknown_meaning_are_denoised_alone_and_this_is_said(capsys):
+    pages = np.clip(np.stack([noisy(k) for k in range(2)]) * 255, 0, 255).astype(np.uint8)
+    tifffile.imwrite("in.tif", pages, photometric="minisblack")
+    assert main(["denoise", "in.tif", "-o", "out.tif"]) == 0
+    assert "each page is denoised alone; with --axes ZYX or TYX" in capsys.readouterr().err
+    assert main(["denoise", "in.tif", "-o", "other.tif", "--axes", "TYX"]) == 0
+    assert not np.array_equal(tifffile.imread("out.tif"), tifffile.imread("other.tif"))
 
 
 def test_one_dictionary_is_shared_and_the_order_of_files_changes_nothing(capsys, folder):

@@ -137,7 +137,7 @@ class Done:
         level = "" if not known else f", noise sigma {min(known):.4g}"
         level += f" to {max(known):.4g}" if len(known) > 1 else ""
         self.output.line(f"{target}: {shape}{level}, {seconds:.1f} s")
-        values = {"image": str(source), "written": str(target), "n_planes": len(sigmas)}
+        values = {"image": str(source), "written": str(target)}
         self.files.append(values | {"sigma": known or None, "seconds": seconds})
 
     def _image(self, source: Path, target: Path, report: Report) -> tuple[list[float | None], str]:
@@ -162,10 +162,17 @@ class Done:
         planes = Planes.of(stack, self.units, counts=self.plan.poisson and self.plan.camera is None)
         if planes.note:
             self.output.note(f"{source}: {planes.note}")
-        cleaned, sigmas = planes.denoised(self.plan, report)
+        along = neighbours(stack) if self.plan.across else None
+        if self.plan.across and along is None and not set(stack.leading) <= set("CTZ"):
+            self.output.note(
+                f"{source}: each page is denoised alone; with --axes ZYX or TYX neighbouring pages, in depth "
+                "or time, help each other"
+            )
+        cleaned, sigmas = planes.denoised(self.plan, along, report)
         write_stack(target, stack.with_planes(cleaned))
-        sizes = f"{len(sigmas)} planes ({stack.axes}) of {cleaned.shape[2]} x {cleaned.shape[1]}"
-        return sigmas, sizes
+        height, width = cleaned.shape[1:3]
+        sizes = f"{len(planes.samples)} planes ({stack.axes}) of {width} x {height}"
+        return sigmas, sizes + ("" if along is None else f", together along {along[0]}")
 
     def fail(self, source: Path, error: Exception) -> None:
         """Print why a file could not be denoised; the others go on."""
@@ -201,7 +208,7 @@ class Done:
 def _denoised(plan: Plan, image: "Image", report: Report) -> "tuple[Image, float | None]":
     """Return an image without its noise, and the level of Gaussian noise in the units of the command line."""
     denoised, result = plan.denoise_image(image, lambda stage, fraction: report(fraction))
-    return denoised, None if result.sigma is None else float(f"{result.sigma * unit_of(image):.6g}")
+    return denoised, _level(result.sigma, image)
 
 
 @dataclass(frozen=True)
@@ -242,26 +249,71 @@ class Planes:
         found, notes = automatic_range(samples)
         return cls(samples, found, "".join(notes))
 
-    def denoised(self, plan: Plan, report: Report) -> "tuple[NDArray[Any], list[float | None]]":
-        """Return the planes without noise, in the samples of the file, and the noise level of each."""
+    def denoised(
+        self, plan: Plan, along: "tuple[str, NDArray[np.intp]] | None", report: Report
+    ) -> "tuple[NDArray[Any], list[float | None]]":
+        """Return the planes without noise, in the samples of the file, and the levels of the noise.
+
+        `along` holds the places of planes (n_volumes, d) that are denoised together. Default: each alone.
+        """
         import numpy as np
 
-        from calepin.datasets.images import as_image, as_samples
-
+        places = np.arange(len(self.samples))[:, None] if along is None else along[1]
         cleaned, levels = None, []
-        for k, channels in enumerate(self.samples):
+        for k, place in enumerate(places):
 
-            def part(fraction: float, k: int = k) -> None:
-                report((k + fraction) / len(self.samples))
+            def part(stage: str, fraction: float, k: int = k) -> None:
+                report((k + fraction) / len(places))
 
-            image = as_image(channels, value_range=self.units)
-            denoised, sigma = _denoised(plan, image, part)
-            plane = as_samples(denoised).reshape(channels.shape)
-            cleaned = np.empty(self.samples.shape, plane.dtype) if cleaned is None else cleaned
-            cleaned[k] = plane
+            done, sigma = self._together(plan, place, part)
+            cleaned = np.empty(self.samples.shape, done.dtype) if cleaned is None else cleaned
+            cleaned[place] = done.reshape(len(place), *self.samples.shape[1:])
             levels.append(sigma)
         assert cleaned is not None
         return cleaned, levels
+
+    def _together(
+        self, plan: Plan, place: "NDArray[np.intp]", callback: Callable[[str, float], None]
+    ) -> "tuple[NDArray[Any], float | None]":
+        """Return some planes without noise, in the samples of the file, and the level of the noise."""
+        import numpy as np
+
+        from calepin.datasets.images import as_image, as_samples
+        from calepin.imaging.scenes import observed_scene
+
+        images = [as_image(self.samples[k], value_range=self.units) for k in place]
+        if len(place) == 1:
+            denoised, sigma = _denoised(plan, images[0], lambda part: callback("", part))
+            return as_samples(denoised), sigma
+        noise = plan.noise(images[len(images) // 2])
+        scenes = [observed_scene(image, noise) for image in images]
+        result = plan.denoise_volume(np.stack([scene.observed for scene in scenes]), noise, callback)
+        made = [
+            as_samples(replace(scene.noisy, pixels=scene.unit * frame))
+            for scene, frame in zip(scenes, result.image, strict=True)
+        ]
+        return np.stack(made), _level(result.sigma, images[0])
+
+
+def neighbours(stack: "Stack") -> "tuple[str, NDArray[np.intp]] | None":
+    """Return an axis whose planes are neighbours, depth before time, and the places (n, d) of such planes.
+
+    None for a stack of colours, or without such an axis.
+    """
+    import numpy as np
+
+    sizes = [stack.samples.shape[stack.axes.index(axis)] for axis in stack.leading]
+    for axis in "ZT":
+        if axis in stack.leading and sizes[stack.leading.index(axis)] > 1 and "S" not in stack.axes:
+            k = stack.leading.index(axis)
+            places = np.moveaxis(np.arange(int(np.prod(sizes))).reshape(sizes), k, -1)
+            return axis, places.reshape(-1, sizes[k])
+    return None
+
+
+def _level(sigma: float | None, image: "Image") -> float | None:
+    """Return a level of Gaussian noise in the units of the command line."""
+    return None if sigma is None else float(f"{sigma * unit_of(image):.6g}")
 
 
 def _with_shared(output: Output, done: Done, sources: Sequence[Path]) -> Plan:

@@ -129,6 +129,8 @@ class Plan:
         The camera of the images, or None.
     method, model, settings
         The method, the name or file of a network, and settings of the dictionary.
+    across
+        Whether neighbouring planes of a stack may help each other, because no method is asked for.
     seed
         Seed of learning, None for the default.
     """
@@ -141,6 +143,7 @@ class Plan:
     model: str | None
     settings: dict[str, Any]
     seed: int | None
+    across: bool = True
     loaded: "dict[bool, Denoiser]" = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -197,7 +200,8 @@ class Plan:
         if dictionary is not None:
             refuse(learning, "has no effect with --dictionary, whose atoms stay as they are")
             settings |= {"dictionary": load_dictionary(dictionary), "n_iter": 0}
-        return cls(poisson, level, peak, camera, chosen, model, settings, seed)
+        across = method is None and model is None and not settings
+        return cls(poisson, level, peak, camera, chosen, model, settings, seed, across)
 
     def described(self) -> dict[str, Any]:
         """Return all that results depend on, as JSON."""
@@ -271,6 +275,17 @@ class Plan:
             callback=callback,
             **given(random_state=self.seed),
         )
+
+    def denoise_volume(
+        self,
+        frames: "NDArray[np.floating]",
+        noise: "AnyNoise | None",
+        callback: "Callable[[str, float], object] | None" = None,
+    ) -> "DenoiseResult":
+        """Denoise frames (d, h, w) that are neighbours in depth or time, together."""
+        from calepin.imaging.denoising import denoise
+
+        return denoise(frames, noise=noise, axes="ZYX", callback=callback, **given(random_state=self.seed))
 
     def denoise_image(
         self, image: "Image", callback: "Callable[[str, float], object] | None" = None
