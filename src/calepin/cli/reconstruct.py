@@ -43,6 +43,7 @@ EXAMPLES = [
     ),
     ("calepin reconstruct scan.mat --mri --columns 44:212 --acceleration 4 --pattern columns", ""),
     ("calepin reconstruct scan.npy --mri -o slice.png --complex coils.npy", "zeros are missing samples"),
+    ("calepin reconstruct scan.npy --mri --prior untrained --max-iter 100 -o slice.png", ""),
 ]
 
 IMAGES = "calepin.reconstruction.scans:scan_image"
@@ -57,6 +58,15 @@ class Kind(StrEnum):
     hadamard = "hadamard"
     dct = "dct"
     mask = "mask"
+
+
+class Prior(StrEnum):
+    """What an image of k-space is like."""
+
+    groups = "groups"
+    wavelet = "wavelet"
+    tv = "tv"
+    untrained = "untrained"
 
 
 class Pattern(StrEnum):
@@ -125,16 +135,25 @@ def reconstruct(
         ),
         Default(IMAGES, "size"),
     ] = None,
+    prior: Annotated[
+        Prior | None,
+        typer.Option(
+            help="Of k-space: groups of similar patches, wavelets or total variation, with sensitivities of "
+            "the coils, or an untrained network. [default: groups if sensitivities can be calibrated]"
+        ),
+    ] = None,
     max_iter: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Iterations of the fit. [default: 300 for images, 400 for k-space]"
+            min=1,
+            metavar="N",
+            help="Iterations of an untrained network. [default: 300 for images, 400 for k-space]",
         ),
         Default(FIT, "max_iter"),
     ] = None,
     n_starts: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Random starts, whose results are averaged."),
+        typer.Option(min=1, metavar="N", help="Random starts of a network, whose results are averaged."),
         Default(FIT, "n_starts"),
     ] = None,
     output_path: Annotated[
@@ -164,9 +183,11 @@ def reconstruct(
     """Reconstruct an image from few measurements, without training data.
 
     Measurements of an image are simulated first, with a random operator. k-space is undersampled by
-    --acceleration or --mask; otherwise its zeros are the missing samples. A deep decoder is fitted to the
-    measurements, and its image is replaced by the nearest one that agrees with them. If the true image is
-    known, PSNR and SSIM are printed, with those of the adjoint (for k-space, of zero filling).
+    --acceleration or --mask; otherwise its zeros are the missing samples. k-space of several coils is
+    reconstructed with their sensitivities, calibrated from its fully sampled middle, and a prior. To images,
+    and k-space of one coil or without such a middle, a deep decoder is fitted. The result is the nearest one
+    that agrees with the measurements. If the true image is known, PSNR and SSIM are printed, with those of
+    the adjoint (for k-space, of zero filling).
     """
     output = Output(quiet, as_json)
     if mri:
@@ -174,7 +195,8 @@ def reconstruct(
         refuse(images, "is for images, not for k-space")
     else:
         kspace = {"--acceleration": acceleration, "--pattern": pattern, "--columns": columns}
-        refuse(kspace | {"--slice": slice_number, "--complex": complex_path}, "needs --mri")
+        others = {"--slice": slice_number, "--complex": complex_path, "--prior": prior}
+        refuse(kspace | others, "needs --mri")
     if acceleration is None:
         refuse({"--pattern": pattern}, "goes with --acceleration")
     elif mask is not None:
@@ -213,11 +235,9 @@ def reconstruct(
         raise typer.BadParameter("expected a file for the image, got none", param_hint="--output")
     for note in [*notes, *scan.notes]:
         output.note(f"{source or sample}: {note}")
-    from calepin.reconstruction.scans import reconstruct_scan
-
     begun = time.perf_counter()
     settings = given(max_iter=max_iter, n_starts=n_starts)
-    found = reconstruct_scan(scan, random_state=seed, verbose=not quiet, **settings)
+    found = _reconstructed(scan, mri, prior, settings, seed, output)
     seconds = time.perf_counter() - begun
     images = {"adjoint": found.adjoint, "reconstruction": found.image}
     measures = {name: measure(pixels, scan.truth) for name, pixels in images.items()}
@@ -240,6 +260,26 @@ def _open(path: Path) -> "np.ndarray":
     from calepin.datasets.arrays import open_array
 
     return open_array(path)
+
+
+def _reconstructed(
+    scan: "Scan", mri: bool, prior: Prior | None, settings: dict[str, Any], seed: int, output: Output
+) -> "Reconstruction":
+    """Reconstruct by an untrained network if there is no other way, or if it is asked for."""
+    from calepin.reconstruction.scans import reconstruct_scan
+
+    if mri:
+        from calepin.restoration.scan import default_prior, restore_scan
+
+        if prior is not Prior.untrained and (prior is not None or default_prior(scan) != "untrained"):
+            names = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
+            refuse(names, "goes with --prior untrained")
+            return restore_scan(scan, prior=None if prior is None else prior.value)
+        if prior is None and scan.y.shape[1] > 1:
+            output.note(
+                "the middle of k-space is not fully sampled, which sensitivities need: --prior untrained"
+            )
+    return reconstruct_scan(scan, random_state=seed, verbose=not output.quiet, **settings)
 
 
 def _read(

@@ -49,7 +49,8 @@ def least_variation(
         dual = dual / (length / weight).clamp_min(1)
         change = torch.linalg.vector_norm(moved - x)
         x = moved
-        if float(change) <= tol * float(torch.linalg.vector_norm(x)):
+        # the first change is zero where A^H A is a projection: the dual is still zero
+        if k and float(change) <= tol * float(torch.linalg.vector_norm(x)):
             return x, k + 1, True
     return x, max_iter, False
 
