@@ -188,7 +188,7 @@ CALLS = {
         | {"--pattern": "columns", "--mask": "L.npy", "--columns": "2:14", "--slice": "0", "--size": "12"}
         | {"--max-iter": "4", "--n-starts": "2", "--complex": "coils.npy", "--figure": "figure.png"}
         | {"--report": "report.html"}
-        | {"--seed": "1", "--range": "0:0.8"},
+        | {"--seed": "1", "--range": "0:0.8", "--prior": "tv"},
         frozenset({"--sample", "--mri"}),
     ),
     "spectrum": Calls(

@@ -125,6 +125,7 @@ def restore_scan(
     >>> disc = (rows**2 + columns**2 < 0.6) * (1 + (abs(rows) < 0.3))
     >>> coils = disc * np.exp(-((rows - np.array([[[-1]], [[1]]])) ** 2))
     >>> kspace = centred_fft(torch.from_numpy(coils.astype(complex))).numpy()
+    >>> kspace += np.random.default_rng(0).normal(0, 0.01, kspace.shape)
     >>> scan = scan_kspace(kspace, acceleration=3)
     >>> found = restore_scan(scan)
     >>> float(np.std(found.image - scan.truth)) < 0.5 * float(np.std(found.adjoint - scan.truth))
