@@ -21,8 +21,14 @@ def here(tmp_path, monkeypatch):
     monkeypatch.delenv("CALEPIN_DATA", raising=False)
 
 
+def of_network(arguments):
+    """Return options of a fast fit; k-space has other priors by default."""
+    return [*FAST, "--prior", "untrained"] if "--mri" in arguments else FAST
+
+
 def said_as_json(capsys, *arguments):
-    assert main(["reconstruct", *map(str, arguments), *FAST, "--json"]) == 0
+    options = [] if "--prior" in arguments else of_network(arguments)
+    assert main(["reconstruct", *map(str, arguments), *options, "--json"]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 1
     assert "error" not in err
@@ -30,7 +36,7 @@ def said_as_json(capsys, *arguments):
 
 
 def fails(capsys, *arguments):
-    assert main(["reconstruct", *map(str, arguments), *FAST]) == 2
+    assert main(["reconstruct", *map(str, arguments), *of_network(arguments)]) == 2
     return capsys.readouterr().err
 
 
@@ -119,6 +125,42 @@ def test_fully_sampled_kspace_is_thinned_out_and_measured_against(capsys):
     np.testing.assert_allclose(read_image("out.png").pixels, magnitude, atol=1 / 255)
 
 
+@pytest.mark.parametrize("prior", ["groups", "wavelet", "tv"])
+def test_a_prior_on_calibrated_sensitivities_is_ahead_of_zero_filling(capsys, prior):
+    write_kspace("full.npy", n_coils=3)
+    said, err = said_as_json(capsys, "full.npy", "--mri", "--acceleration", "3", "--prior", prior)
+    assert said["psnr"] > said["psnr_adjoint"] + 3
+    assert "note" not in err
+
+
+def test_groups_are_the_default_where_sensitivities_can_be_calibrated(capsys):
+    write_kspace("full.npy", n_coils=3)
+    arguments = ["reconstruct", "full.npy", "--mri", "--acceleration", "3"]
+    said, _ = said_as_json(capsys, *arguments[1:], "--prior", "groups", "-o", "groups.png")
+    assert main([*arguments, "-o", "default.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["psnr"] == said["psnr"]
+    assert (read_image("default.png").pixels == read_image("groups.png").pixels).all()
+    assert main([*arguments, "--max-iter", "5"]) == 2
+    assert "--max-iter: goes with --prior untrained" in capsys.readouterr().err
+
+
+def test_without_a_full_middle_a_network_is_fitted_and_that_is_told(capsys):
+    kspace, _ = write_kspace("full.npy")
+    np.save("gaps.npy", kspace * (np.arange(40) % 2))
+    assert main(["reconstruct", "gaps.npy", "--mri", "-o", "out.png", *FAST]) == 0
+    assert "the middle of k-space is not fully sampled" in capsys.readouterr().err
+    assert main(["reconstruct", "gaps.npy", "--mri", "-o", "out.png", "--prior", "tv"]) == 2
+    assert "sensitivities need 6 x 6 samples" in capsys.readouterr().err
+
+
+def test_full_kspace_is_shown_as_it_is(capsys):
+    _, image = write_kspace("full.npy")
+    said, err = said_as_json(capsys, "full.npy", "--mri", "--prior", "groups", "-o", "out.png")
+    assert "fully sampled: the image is the inverse transform" in err
+    assert (said["n_iter"], said["psnr"], said["fraction"]) == (0, None, 1.0)
+    np.testing.assert_allclose(read_image("out.png").pixels, image / image.max(), atol=1 / 255)
+
+
 def test_zeros_of_kspace_are_what_is_missing_and_what_was_acquired_is_kept(capsys):
     kspace, _ = write_kspace("full.npy")
     acquired = np.random.default_rng(0).random(kspace.shape[1:]) < 0.4
@@ -184,7 +226,8 @@ def test_the_zero_filled_image_is_the_inverse_transform(capsys):
             ["--sample", "camera", "--operator", "mask", "--mask", "mask.npy"],
             "expected shape (128, 128), got (3, 3)",
         ),
-        (["full.npy", "--mri"], "got full k-space"),
+        (["full.npy", "--mri"], "expected a file for the image"),
+        (["--sample", "camera", "--prior", "tv"], "--prior: needs --mri"),
         (["full.npy", "--mri", "--mask", "mask.npy", "--pattern", "points"], "--pattern: goes with"),
         (["--sample", "camera", "--slice", "0"], "--slice: needs --mri"),
         (["full.npy", "--mri", "--ratio", "0.5"], "--ratio: is for images"),

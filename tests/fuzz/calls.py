@@ -315,6 +315,18 @@ add(
     n_center=6,
     floor=0.02,
 )
+add("operators.Sensitivities", operators.Sensitivities, maps=COILS)
+add("operators.calibration_size", operators.calibration_size, acquired=OBSERVED)
+add("operators.kspace_noise", operators.kspace_noise, kspace=COILS[0, :, :8, :8], acquired=OBSERVED)
+add(
+    "operators.espirit_maps",
+    operators.espirit_maps,
+    kspace=COILS[0, :, :8, :8],
+    acquired=OBSERVED | True,
+    n_sets=1,
+    noise=0.01,
+    kernel=3,
+)
 add("operators.root_sum_of_squares", operators.root_sum_of_squares, images=COILS)
 add(
     "operators.variable_density_mask",
@@ -344,6 +356,11 @@ MAPS = {
     "Downsample": (operators.Downsample((8, 8), 2, antialias="box"), SIDE, SIDE[:, :4, :4]),
     "Bayer": (operators.Bayer((8, 8)), SIDE[:, None].expand(2, 3, 8, 8), SIDE),
     "Radon": (operators.Radon((8, 8), ANGLES, n_detectors=8), SIDE, SIDE[:, :4]),
+    "Sensitivities": (
+        operators.Sensitivities(COILS[..., :8, :8]),
+        COILS[..., :8, :8][:, :2],
+        COILS[..., :8, :8],
+    ),
     "MultiCoilMRI": (operators.MultiCoilMRI(OBSERVED, n_coils=3), COILS[..., :8, :8], COILS[..., :8, :8]),
 }
 for kind, (operator, x, y) in MAPS.items():

@@ -51,6 +51,7 @@ EXAMPLES = [
     ),
     ("calepin reconstruct sinogram.npy --angles 0:180 --prior tv -o slice.tif", "projections"),
     ("calepin reconstruct scan.npy --mri -o slice.png --complex coils.npy", "zeros are missing samples"),
+    ("calepin reconstruct scan.npy --mri --prior untrained --max-iter 100 -o slice.png", ""),
 ]
 
 IMAGES = "calepin.reconstruction.scans:scan_image"
@@ -165,8 +166,10 @@ def reconstruct(
     ] = None,
     prior: Annotated[
         PriorName | None,
-        typer.Option(help="What the image is expected to look like, with --matrix or --angles."),
-        Default("calepin.restoration.restoring:restore", "prior"),
+        typer.Option(
+            help="What images look like. [default: of k-space groups if sensitivities of coils can be "
+            "calibrated, else untrained; with --matrix or --angles dictionary]"
+        ),
     ] = None,
     reference: Annotated[
         Path | None,
@@ -175,13 +178,15 @@ def reconstruct(
     max_iter: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Iterations of the fit. [default: 300 for images, 400 for k-space]"
+            min=1,
+            metavar="N",
+            help="Iterations of an untrained network. [default: 300 for images, 400 for k-space]",
         ),
         Default(FIT, "max_iter"),
     ] = None,
     n_starts: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Random starts, whose results are averaged."),
+        typer.Option(min=1, metavar="N", help="Random starts of a network, whose results are averaged."),
         Default(FIT, "n_starts"),
     ] = None,
     output_path: Annotated[
@@ -211,13 +216,14 @@ def reconstruct(
     """Reconstruct an image from few measurements, without training data.
 
     Measurements are those of a file, with --matrix or --angles; of an image they are simulated, with a random
-    operator. k-space is undersampled by
-    --acceleration or --mask; otherwise its zeros are the missing samples. A deep decoder is fitted to the
-    measurements, and its image is replaced by the nearest one that agrees with them. If the true image is
-    known, PSNR and SSIM are printed, with those of the adjoint (for k-space, of zero filling).
+    operator. k-space is undersampled by --acceleration or --mask; otherwise its zeros are the missing
+    samples. k-space of several coils is reconstructed with their sensitivities, calibrated from its fully
+    sampled middle, and a prior. To images, and k-space of one coil or without such a middle, a deep decoder
+    is fitted. The result is the nearest one that agrees with the measurements. If the true image is known,
+    PSNR and SSIM are printed, with those of the adjoint (for k-space, of zero filling).
     """
     output = Output(quiet, as_json)
-    measured = {"--shape": shape, "--sigma": sigma, "--prior": prior, "--reference": reference}
+    measured = {"--shape": shape, "--sigma": sigma, "--reference": reference}
     if matrix is not None or angles is not None:
         refuse({"--angles": None if matrix is None else angles}, "goes without --matrix")
         simulated = {"--sample": sample, "--range": value_range, "--operator": operator, "--ratio": ratio}
@@ -246,11 +252,17 @@ def reconstruct(
         return
     refuse(measured, "needs --matrix or --angles")
     if mri:
+        if prior is PriorName.dictionary:
+            raise typer.BadParameter(
+                "expected groups, wavelet, tv or untrained for k-space, got dictionary", param_hint="--prior"
+            )
         images = {"--sample": sample, "--range": value_range, "--operator": operator, "--ratio": ratio}
         refuse(images, "is for images, not for k-space")
     else:
         kspace = {"--acceleration": acceleration, "--pattern": pattern, "--columns": columns}
-        refuse(kspace | {"--slice": slice_number, "--complex": complex_path}, "needs --mri")
+        others = {"--slice": slice_number, "--complex": complex_path}
+        refuse({"--prior": prior}, "needs --mri, --matrix or --angles")
+        refuse(kspace | others, "needs --mri")
     if acceleration is None:
         refuse({"--pattern": pattern}, "goes with --acceleration")
     elif mask is not None:
@@ -289,11 +301,9 @@ def reconstruct(
         raise typer.BadParameter("expected a file for the image, got none", param_hint="--output")
     for note in [*notes, *scan.notes]:
         output.note(f"{source or sample}: {note}")
-    from calepin.reconstruction.scans import reconstruct_scan
-
     begun = time.perf_counter()
     settings = given(max_iter=max_iter, n_starts=n_starts)
-    found = reconstruct_scan(scan, random_state=seed, verbose=not quiet, **settings)
+    found = _reconstructed(scan, mri, prior, settings, seed, output)
     seconds = time.perf_counter() - begun
     images = {"adjoint": found.adjoint, "reconstruction": found.image}
     measures = {name: measure(pixels, scan.truth) for name, pixels in images.items()}
@@ -316,6 +326,26 @@ def _open(path: Path) -> "np.ndarray":
     from calepin.datasets.arrays import open_array
 
     return open_array(path)
+
+
+def _reconstructed(
+    scan: "Scan", mri: bool, prior: PriorName | None, settings: dict[str, Any], seed: int, output: Output
+) -> "Reconstruction":
+    """Reconstruct by an untrained network if there is no other way, or if it is asked for."""
+    from calepin.reconstruction.scans import reconstruct_scan
+
+    if mri:
+        from calepin.restoration.scan import default_prior, restore_scan
+
+        if prior is not PriorName.untrained and (prior is not None or default_prior(scan) != "untrained"):
+            names = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
+            refuse(names, "goes with --prior untrained")
+            return restore_scan(scan, prior=None if prior is None else prior.value)
+        if prior is None and scan.y.shape[1] > 1:
+            output.note(
+                "the middle of k-space is not fully sampled, which sensitivities need: --prior untrained"
+            )
+    return reconstruct_scan(scan, random_state=seed, verbose=not output.quiet, **settings)
 
 
 def _read(

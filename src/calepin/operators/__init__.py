@@ -20,6 +20,12 @@ from calepin.operators.identity import Identity
 from calepin.operators.mask import Mask
 from calepin.operators.matrix import Matrix
 from calepin.operators.radon import Radon
+from calepin.operators.sensitivities import (
+    Sensitivities,
+    calibration_size,
+    espirit_maps,
+    kspace_noise,
+)
 from calepin.operators.sketch import GaussianSketch
 from calepin.operators.transforms import SubsampledDCT, SubsampledHadamard
 from calepin.operators.wavelet import Wavelet
@@ -39,14 +45,18 @@ __all__ = [
     "Matrix",
     "MultiCoilMRI",
     "Radon",
+    "Sensitivities",
     "SubsampledDCT",
     "SubsampledHadamard",
     "Wavelet",
+    "calibration_size",
     "centred_fft",
     "centred_ifft",
     "column_mask",
     "density_weights",
+    "espirit_maps",
     "estimate_sensitivities",
+    "kspace_noise",
     "root_sum_of_squares",
     "variable_density_mask",
 ]

@@ -176,7 +176,7 @@ def estimate_sensitivities(kspace: Tensor, *, n_center: int | tuple[int, int], f
         torch.hann_window(length + 2, periodic=False, dtype=window.dtype, device=window.device)[1:-1]
         for length in center
     )
-    _middle(window, center).copy_(rows[:, None] * columns)
+    middle(window, center).copy_(rows[:, None] * columns)
     low = centred_ifft(kspace * window)
     magnitude = root_sum_of_squares(low[None])[0]
     fading = floor * magnitude.max()
@@ -327,12 +327,12 @@ def _draw(weights: Tensor, center: tuple[int, ...], n_acquired: int, seed: int) 
     from calepin.core.random import torch_generator
 
     clocks = torch.empty_like(weights).exponential_(generator=torch_generator(seed)) / weights
-    _middle(clocks, center).fill_(-1.0)
+    middle(clocks, center).fill_(-1.0)
     chosen = clocks.flatten().topk(n_acquired, largest=False).indices
     return torch.zeros(weights.numel(), dtype=torch.bool).index_fill(0, chosen, True).view(weights.shape)
 
 
-def _middle(values: Tensor, size: tuple[int, ...]) -> Tensor:
+def middle(values: Tensor, size: tuple[int, ...]) -> Tensor:
     """Return a view of the entries around the zero frequency."""
     for axis, length in enumerate(size):
         values = values.narrow(axis, values.shape[axis] // 2 - length // 2, length)

@@ -212,6 +212,8 @@ def scan_kspace(
 ) -> Scan:
     """Undersample k-space; without `acceleration` and `mask` its zeros are the missing samples.
 
+    If none is missing, the image is the inverse transform of the samples.
+
     Parameters
     ----------
     kspace : complex array (n_coils, ky, kx)
@@ -228,17 +230,20 @@ def scan_kspace(
     Returns
     -------
     Scan
-        With the true image if k-space is fully sampled.
+        With the true image if k-space is fully sampled, and samples are left out.
 
     Raises
     ------
     ValueError
-        An acceleration for k-space that is not fully sampled, no missing samples, or an invalid mask.
+        An acceleration for k-space that is not fully sampled, no axis of coils, or an invalid mask.
     """
     check_arguments(scan_kspace, locals())
     check_number("acceleration", acceleration, least=1, optional=True)
     if np.ndim(kspace) != 3:
-        raise ValueError(f"kspace: expected shape (n_coils, height, width), got {np.shape(kspace)}")
+        raise ValueError(
+            f"kspace: expected shape (n_coils, height, width), got {np.shape(kspace)}; "
+            "kspace[None] is that of one coil"
+        )
     if not np.isfinite(kspace).all() or not np.any(kspace):
         raise ValueError("kspace: expected finite samples that are not all zero")
     check_one_of("pattern", pattern, get_args(Pattern))
@@ -253,15 +258,14 @@ def scan_kspace(
             f"acceleration: expected fully sampled k-space, got {float(present.float().mean()):.1%} "
             f"of it; {_advice(present)}"
         )
-    if acceleration is None and mask is None and full:
-        raise ValueError("kspace: expected missing samples, an acceleration or a mask, got full k-space")
     acquired = present & _acquired(tuple(present.shape), acceleration, pattern, mask, seed)
     operator = MultiCoilMRI(acquired, n_coils=samples.shape[1])
     y = samples.masked_fill(~acquired, 0)
     scale = float(root_sum_of_squares(operator.adjoint(y)).max())
     if not scale > 0:
         raise ValueError("mask: expected samples that are not zero, got none")
-    truth = root_sum_of_squares(centred_ifft(samples / scale))[0, 0].numpy() if full else None
+    thinned = full and not bool(acquired.all())
+    truth = root_sum_of_squares(centred_ifft(samples / scale))[0, 0].numpy() if thinned else None
     peak = None if truth is None else float(truth.max())
 
     def show(coils: Tensor) -> Pixels:
@@ -278,6 +282,7 @@ def scan_kspace(
         KSPACE_LEARNING_RATE,
         KSPACE_MAX_ITER,
         scale,
+        notes=("fully sampled: the image is the inverse transform",) if bool(acquired.all()) else (),
         weights=weights,
         network=network,
     )
@@ -292,6 +297,9 @@ def reconstruct_scan(
     verbose: bool = False,
 ) -> Reconstruction:
     """Fit an untrained network to a scan, then replace its signals by the nearest ones that agree with y.
+
+    Fully sampled k-space is only transformed, in zero iterations. `calepin.restoration.restore_scan` has
+    other priors for k-space.
 
     Parameters
     ----------
@@ -328,6 +336,9 @@ def reconstruct_scan(
     from sklearn.exceptions import ConvergenceWarning
 
     operator, y, scale = scan.operator, scan.y, 1.0
+    if full_scan(scan):
+        x = operator.adjoint(y)
+        return Reconstruction(x, scan.show(x), scan.show(x), 0, 0.0, True, np.zeros((1, 1)))
     if scan.weights is not None:
         operator, y, scale = weighted(operator, y, scan.weights)
     reconstructor = UntrainedReconstructor(
@@ -355,6 +366,11 @@ def reconstruct_scan(
         bool(reconstructor.converged_.all()),
         np.asarray(reconstructor.solution_.history["residual"]),
     )
+
+
+def full_scan(scan: Scan) -> bool:
+    """Return whether a scan has all samples of k-space."""
+    return isinstance(scan.operator, MultiCoilMRI) and bool(scan.operator.acquired.all())
 
 
 def _prior(acquired: Tensor, n_coils: int) -> tuple[Tensor, UntrainedNetwork]:

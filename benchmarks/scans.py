@@ -1,0 +1,125 @@
+"""How well k-space of several coils is reconstructed, beside sigpy: one command, a table a mask.
+
+    CALEPIN_DATA=... python -m benchmarks.scans                        # four masks, seeds 0 and 1
+    ... --masks "columns 4x" --seeds 0 1 2 3 4 --methods groups tv
+
+Real k-space of eight coils, the 160 x 168 samples around its middle, thinned out as in
+``calepin reproduce cs-mri``. PSNR and SSIM are of the root of the sum of squares, its peak that of the full
+k-space. All results are moved to the measured samples. calepin's methods run with their defaults; an oracle
+chooses the weight of the peers and of wavelets without sensitivities by the truth, and only that run is
+timed. The untrained network, which takes a minute, is left out unless it is named. sigpy runs in an
+environment of its own, if CALEPIN_PEERS names its Python.
+"""
+
+import argparse
+import os
+import subprocess
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from calepin.datasets import data_path
+from calepin.metrics import psnr, ssim
+from calepin.operators import MultiCoilMRI, calibration_size
+from calepin.reconstruction import Scan, data_consistent, scan_kspace
+from calepin.restoration import restore_scan
+from calepin.restoration.scan import Prior
+from calepin_papers.untrained_networks.mri import load_slice, magnitude, sample, sparsest
+
+SIZE = (160, 168)
+MASKS = {
+    "points 8x": ("points", 8.0),
+    "points 4x": ("points", 4.0),
+    "columns 4x": ("columns", 4.0),
+    "columns 8x": ("columns", 8.0),
+}
+OWN: tuple[Prior, ...] = ("wavelet", "tv", "groups", "untrained")
+METHODS = ("zeros", "coils", *OWN, "sigpy")
+DEFAULT = [name for name in METHODS if name != "untrained"]
+ALPHAS = (5e-4, 1e-3, 2e-3, 4e-3)  # of wavelets without sensitivities
+N_CENTER = 24
+Result = tuple[str, float, float, float]  # method, PSNR, SSIM, CPU seconds
+
+
+def own(scan: Scan, truth: np.ndarray, prior: Prior) -> Result:
+    begun = time.process_time()
+    image = magnitude(restore_scan(scan, prior=prior).x) * scan.scale
+    return f"calepin, {prior}", psnr(image, truth), ssim(image, truth), time.process_time() - begun
+
+
+def best(name: str, tried: list[tuple[np.ndarray, float]], truth: np.ndarray) -> Result:
+    """Return the best of the images and their CPU seconds."""
+    image, seconds = max(tried, key=lambda one: psnr(one[0], truth))
+    return name, psnr(image, truth), ssim(image, truth), seconds
+
+
+def without_sensitivities(operator: MultiCoilMRI, y: torch.Tensor, truth: np.ndarray) -> Result:
+    tried = []
+    for alpha in ALPHAS:
+        begun = time.process_time()
+        image = magnitude(sparsest(operator, y, alpha, 80))
+        tried.append((image, time.process_time() - begun))
+    return best("wavelets of each coil (oracle)", tried, truth)
+
+
+def sigpy(operator: MultiCoilMRI, y: torch.Tensor, truth: np.ndarray) -> list[Result]:
+    with tempfile.TemporaryDirectory() as folder:
+        problem, result = Path(folder, "problem.npz"), Path(folder, "result.npz")
+        width = min(24, *calibration_size(operator.acquired))
+        np.savez(problem, y=y[0].numpy(), acquired=operator.acquired.numpy(), width=width)
+        script = str(Path(__file__).with_name("scans_peers.py"))
+        command = [os.environ["CALEPIN_PEERS"], "-W", "ignore", script, str(problem), str(result)]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        with np.load(result) as file:
+            found = dict(file)
+    results = []
+    for method, name in (("l1wavelet", "L1WaveletRecon"), ("tv", "TotalVariationRecon")):
+        names = [key for key in found if key.startswith(method) and not key.endswith("seconds")]
+        tried = []
+        for key in names:
+            coils = data_consistent(operator, torch.from_numpy(found[key])[None], y)
+            tried.append((magnitude(coils), float(found[f"{key}_seconds"])))
+        results.append(best(f"sigpy, {name} (oracle)", tried, truth))
+    return results
+
+
+def results(mask: str, seed: int, methods: list[str]) -> list[Result]:
+    images = load_slice(SIZE)
+    truth = magnitude(images)
+    operator = sample(SIZE, *MASKS[mask], N_CENTER, seed, images.shape[1])
+    y = operator(images)
+    scan = scan_kspace(y[0].numpy(), mask=operator.acquired.numpy())
+    found: list[Result] = []
+    if "zeros" in methods:
+        zeros = magnitude(operator.adjoint(y))
+        found.append(("zero filling", psnr(zeros, truth), ssim(zeros, truth), 0.0))
+    if "coils" in methods:
+        found.append(without_sensitivities(operator, y, truth))
+    found += [own(scan, truth, prior) for prior in OWN if prior in methods]
+    if "sigpy" in methods and "CALEPIN_PEERS" in os.environ:
+        found += sigpy(operator, y, truth)
+    return found
+
+
+def main() -> None:
+    """Print PSNR, SSIM and CPU seconds of each method, for each mask and seed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scans", description=__doc__)
+    parser.add_argument("--masks", nargs="+", choices=MASKS, default=list(MASKS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=DEFAULT)
+    given = parser.parse_args()
+    data_path("mri")  # the figures are of a real slice
+    warnings.simplefilter("ignore")
+    for mask in given.masks:
+        for seed in given.seeds:
+            print(f"{mask}, seed {seed}", flush=True)
+            for name, decibels, similarity, seconds in results(mask, seed, given.methods):
+                print(f"  {name:36} {decibels:6.2f} dB  {similarity:.3f}  {seconds:6.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
