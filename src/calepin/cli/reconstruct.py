@@ -340,7 +340,7 @@ def _reconstructed(
         if prior is not PriorName.untrained and (prior is not None or default_prior(scan) != "untrained"):
             names = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
             refuse(names, "goes with --prior untrained")
-            return restore_scan(scan, prior=None if prior is None else prior.value)
+            return restore_scan(scan, **given(prior=prior))
         if prior is None and scan.y.shape[1] > 1:
             output.note(
                 "the middle of k-space is not fully sampled, which sensitivities need: --prior untrained"
