@@ -173,6 +173,23 @@ def test_planes_in_depth_or_time_help_each_other(capsys, noise):
         np.testing.assert_allclose(out.samples[0], result.image, atol=1e-3)
 
 
+def test_axes_make_a_stack_of_an_array_that_looks_like_colours(capsys):
+    volume = np.stack([noisy(0)] * 3, axis=2).astype(np.float32)
+    np.save("in.npy", np.clip(volume, 0, 1))
+    said, _ = run("in.npy", "-o", "out.npy", "--axes", "YXZ", capsys=capsys)
+    assert len(said["images"][0]["sigma"]) == 3
+    assert np.load("out.npy").shape == volume.shape
+
+
+def test_warnings_name_the_file_once(capsys):
+    Path("in").mkdir()
+    write_image("in/flat.png", Image(np.full((32, 32), 0.5), 8))
+    tifffile.imwrite("in/flat.tif", np.full((3, 32, 32), 7, np.uint8), photometric="minisblack")
+    _, err = run("in", "-o", "out", capsys=capsys)
+    for name in ("in/flat.png", "in/flat.tif"):
+        assert err.count(f"note: {name}: the noise level of the image is estimated as 0") == 1
+
+
 def test_pages_of_unknown_meaning_are_denoised_alone_and_this_is_said(capsys):
     pages = np.clip(np.stack([noisy(k) for k in range(2)]) * 255, 0, 255).astype(np.uint8)
     tifffile.imwrite("in.tif", pages, photometric="minisblack")
@@ -206,6 +223,8 @@ def test_a_dictionary_of_a_file_is_used_as_it_is(capsys, folder):
 def test_what_does_not_go_with_many_images_is_refused_in_one_line(capsys, folder):
     planes = np.stack([noisy(k) for k in range(2)]).astype(np.float32)
     np.save("stack.npy", np.clip(planes, 0, 1))
+    planes[1, 3, 4] = np.nan
+    np.save("nan.npy", planes)
     Path("empty").mkdir()
     Path("twice").mkdir()
     write_image("twice/a.png", Image(noisy(), 8))
@@ -222,7 +241,8 @@ def test_what_does_not_go_with_many_images_is_refused_in_one_line(capsys, folder
         (["x*.png", "-o", "out"], "expected files that match x*.png"),
         (["in/a.png", "twice/a.png", "-o", "out"], "in/a.png and twice/a.png would both be out/a.png"),
         (["in/a.png", "-o", "a.png", "--share"], "--share: is for several images"),
-        (["in/a.png", "-o", "a.png", "--axes", "YX"], "--axes: is for a file with several images"),
+        (["in/a.png", "-o", "a.tif", "--axes", "YX"], "in/a.png is no stack of images"),
+        (["nan.npy", "-o", "out.npy", "--axes", "ZYX"], "expected finite samples, got 1 NaN or infinities"),
         (["in", "-o", "out", "--share", "--noise", "poisson"], "--share: needs Gaussian noise"),
         (["in", "-o", "out", "--share", "--dictionary", "d.safetensors"], "d.safetensors"),
         (["in", "-o", "out", "--dictionary", "flat.safetensors"], "expected atoms that are not constant"),

@@ -248,7 +248,7 @@ def denoise(
         refuse({"--seed": seed}, "has no effect with --method network and no --add-noise")
     if plan.camera is not None:
         refuse({"--add-noise": add_noise}, "has no effect with --gain")
-    if images and is_batch(images, output_path):
+    if images and is_batch(images, output_path, axes):
         of_one = {"--reference": reference, "--add-noise": add_noise, "--atoms-image": atoms_image}
         refuse(of_one | {"--figure": figure, "--report": report}, "is for a single image")
         denoise_many(
@@ -263,7 +263,6 @@ def denoise(
         )
         return
     refuse({"--share": share}, "is for several images")
-    refuse({"--axes": axes}, "is for a file with several images")
     _denoise_one(
         output,
         plan,

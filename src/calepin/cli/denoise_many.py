@@ -1,6 +1,7 @@
 """``calepin denoise`` for several images: many files, and the planes of stacks."""
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,14 +31,14 @@ Report = Callable[[float], None]
 WRITTEN = (*IMAGE_FILES, *ARRAY_FILES, ".zarr")
 
 
-def is_batch(images: Sequence[Path], output_path: Path | None) -> bool:
+def is_batch(images: Sequence[Path], output_path: Path | None, axes: str | None) -> bool:
     """Return whether a command has more than one image to denoise, or a folder to write into."""
-    from calepin.datasets.stacks import count_planes, is_zarr
+    from calepin.datasets.stacks import count_planes
 
-    if len(images) > 1 or not images[0].exists() or images[0].is_dir():
-        return len(images) > 1 or bool(set("*?[") & set(str(images[0]))) or images[0].is_dir()
-    if output_path is not None and is_folder(output_path) and not is_zarr(output_path):
-        return True
+    several = len(images) > 1 or axes is not None or images[0].is_dir()
+    into_folder = output_path is not None and is_folder(output_path)
+    if several or into_folder or not images[0].exists():
+        return several or into_folder or bool(set("*?[") & set(str(images[0])))
     return count_planes(images[0]) > 1
 
 
@@ -128,10 +129,12 @@ class Done:
         from calepin.datasets.stacks import count_planes
 
         begun = time.perf_counter()
-        if count_planes(source) > 1:
-            sigmas, shape = self._stack(source, target, report)
-        else:
-            sigmas, shape = self._image(source, target, report)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            is_stack = self.axes is not None or count_planes(source) > 1
+            sigmas, shape = (self._stack if is_stack else self._image)(source, target, report)
+        for text in dict.fromkeys(one_line(warning.message) for warning in caught):
+            self.output.note(f"{source}: {text}")  # each once, for many planes
         seconds = round(time.perf_counter() - begun, 3)
         known = [sigma for sigma in sigmas if sigma is not None]
         level = "" if not known else f", noise sigma {min(known):.4g}"
@@ -238,7 +241,8 @@ class Planes:
 
         samples, note = stack.planes, ""
         if samples.dtype.kind == "f" and not np.isfinite(samples).all():
-            raise ValueError(f"{np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
+            n = np.count_nonzero(~np.isfinite(samples))
+            raise ValueError(f"expected finite samples, got {n} NaN or infinities")
         if not isinstance(units, str):
             return cls(samples, units, note)
         low, high = float(samples.min()), float(samples.max())
@@ -343,7 +347,7 @@ def _noisy_planes(done: Done, source: Path) -> "NDArray[np.float32]":
     from calepin.imaging.noise_level import estimate_noise
     from calepin.imaging.result import to_planes
 
-    if count_planes(source) > 1:
+    if done.axes is not None or count_planes(source) > 1:
         planes = Planes.of(read_stack(source, axes=done.axes), done.units, counts=False)
         image = as_image(planes.samples[len(planes.samples) // 2], value_range=planes.units)
     else:

@@ -153,8 +153,8 @@ def refuse(options: Mapping[str, Any], why: str) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a path names a folder: one that exists, or a name without a suffix."""
-    return path.is_dir() or not path.suffix
+    """Return whether a path names a folder for files: one that exists, or a name without a suffix."""
+    return path.suffix != ".zarr" and (path.is_dir() or not path.suffix)
 
 
 def parse_range(text: str | None) -> tuple[float, float] | str:

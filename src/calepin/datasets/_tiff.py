@@ -69,10 +69,10 @@ def count_pages(tiff: Any) -> int:
     return sum(math.prod(series.shape) // max(math.prod(series.keyframe.shape), 1) for series in full)
 
 
-def check_one_page(n_pages: int) -> None:
+def check_one_page(n_pages: int, hint: str = "calepin denoise takes all pages") -> None:
     """Raise ValueError for several pages: an image of one of them would lose the others."""
     if n_pages > 1:
-        raise ValueError(f"it holds {n_pages} pages, expected one image (calepin denoise takes all pages)")
+        raise ValueError(f"it holds {n_pages} pages, expected one image ({hint})")
 
 
 def read_page(file: IO[bytes], page: Any, check: Check) -> NDArray[Any]:

@@ -244,7 +244,7 @@ def _read_by_pillow(file: IO[bytes], check: Check, scale: Scale) -> Image:
         sample = 4 if image.mode in {"I", "F"} else 2 if "16" in image.mode else 1
         check(image.width * image.height * len(image.getbands()) * sample)
         if image.format not in {"TIFF", "MPO"}:  # an MPO adds previews, or views of the same scene
-            check_one_page(getattr(image, "n_frames", 1))
+            check_one_page(getattr(image, "n_frames", 1), "pages of TIFF are read by read_stack")
         profile = image.info.get("icc_profile")
         orientation = image.getexif().get(0x0112, 1)
         if orientation != 1:
@@ -317,8 +317,6 @@ def as_image(
     if channels.dtype.kind == "f":
         _check_finite(channels, missing)
     bits = channels.dtype.itemsize * 8
-    if channels.dtype.kind == "f" and bits != 32:
-        notes = (*notes, f"floats of {bits} bits are written with 32")
     n_colours = 1 if channels.shape[2] <= 2 else 3
     has_alpha = channels.shape[2] != n_colours
     levels = None
@@ -326,6 +324,8 @@ def as_image(
         value_range, told = automatic_range(channels[:, :, :n_colours])
         notes = (*notes, *told)
     if value_range is None:
+        if channels.dtype.kind == "f" and bits != 32:
+            notes = (*notes, f"floats of {bits} bits are written with 32")
         scaled = _in_full_range(channels)
         bits = 32 if channels.dtype.kind == "f" else bits
         pixels, alpha = scaled[:, :, :n_colours], scaled[:, :, -1]
