@@ -73,6 +73,14 @@ def test_unrelated_frames_are_denoised_one_by_one(photograph):
     np.testing.assert_allclose(together, frame_by_frame(noisy, noise), rtol=0, atol=1e-5)
 
 
+def test_fast_motion_costs_nothing(photograph):
+    """By 6 pixels a frame no patch of several frames has similar ones."""
+    frames = np.stack([photograph[40:88, 10 + 6 * t : 58 + 6 * t] for t in range(5)])
+    noisy, noise = noisy_of(frames), GaussianNoise(SIGMA)
+    together = calepin.denoise(noisy, noise=noise, axes="TYX").image
+    assert psnr(together, frames) > psnr(frame_by_frame(noisy, noise), frames) - 0.1
+
+
 def test_a_stack_of_one_frame_is_an_image(drifting):
     noisy, noise = noisy_of(drifting[:1]), GaussianNoise(SIGMA)
     together = calepin.denoise(noisy, noise=noise, axes="TYX").image

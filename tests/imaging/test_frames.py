@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from calepin.datasets import load_sample
-from calepin.imaging.frames import check_stack, estimate_stack_noise, from_frames, related_runs, to_frames
+from calepin.imaging.frames import (
+    at_rest,
+    check_stack,
+    estimate_stack_noise,
+    from_frames,
+    related_runs,
+    to_frames,
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +45,22 @@ def test_a_stack_is_cut_where_the_scene_changes(sigma, photographs):
     moving = [np.roll(a, (t, 2 * t), (0, 1)) for t in range(3)]
     frames = in_noise([*moving, b, c, c], sigma)
     assert related_runs(frames) == [(0, 3), (3, 4), (4, 6)]
+
+
+def test_a_scene_at_rest_is_told_from_one_that_moves(photographs):
+    def rest_of(speed, sigma):
+        moving = [np.roll(photographs[0], speed * t, 1)[:, 20:80] for t in range(6)]
+        return at_rest(in_noise(moving, sigma))
+
+    for sigma in (0.05, 0.2):
+        still, slow, fast = (rest_of(speed, sigma) for speed in (0, 2, 6))
+        assert still > 0.95
+        assert still - 0.02 > slow > fast + 0.1
+
+
+def test_noise_alone_is_at_rest(rng):
+    assert at_rest(rng.standard_normal((12, 64, 64)).astype(np.float32)) > 0.8
+    assert at_rest(np.zeros((1, 32, 32), dtype=np.float32)) == 1
 
 
 def test_noise_alone_and_one_frame_are_not_cut(rng):

@@ -14,7 +14,7 @@ from calepin.core.random import RandomState
 from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise
 from calepin.imaging.by_dictionary import DictionaryDenoiser, beyond_precision
 from calepin.imaging.counts import estimate_peak, in_units, photons_of
-from calepin.imaging.frames import check_stack, related_runs
+from calepin.imaging.frames import at_rest, check_stack, related_runs
 from calepin.imaging.result import DenoiseResult, sigma_of
 from calepin.imaging.stabilisation import Stabiliser
 from calepin.imaging.volume_groups import VolumeGroupFilter
@@ -24,6 +24,7 @@ __all__ = ["StackDenoiser"]
 Callback = Callable[[str, float], object]
 
 BLUR = 1.0  # standard deviation in pixels of the filter on whose result the first groups are found
+DEPTHS = ((0.8, 4), (0.2, 2), (-np.inf, 1))  # how much a scene stays where it is, and frames of a patch
 PASSES = ("group 1", "group 2", "group 3")
 FEW = 20.0  # peak in photons up to which counts are denoised several times
 SHARES = (1.0, 0.7, 0.5)  # of the counts, each time
@@ -55,9 +56,10 @@ class StackDenoiser:
 
     Parameters
     ----------
-    depth : int, default=4
-        Frames in a patch. Fewer suit slices much thicker than the pixels within them and fast motion, more a
-        scene that hardly moves. Never more than there are related frames.
+    depth : int, optional
+        Frames in a patch. Fewer suit slices much thicker than the pixels within them and fast motion.
+        Default: 4 if a scene moves by about a pixel a frame at most, 2 up to about 4 pixels, else 1, by the
+        correlation of successive frames. Never more than there are related frames.
 
     Raises
     ------
@@ -65,10 +67,10 @@ class StackDenoiser:
         A parameter out of range; the message names it.
     """
 
-    depth: int = 4
+    depth: int | None = None
 
     def __post_init__(self) -> None:
-        check_integer("depth", self.depth, most=16)
+        check_integer("depth", self.depth, most=16, optional=True)
         check_fields(self)
 
     def denoise(
@@ -128,7 +130,7 @@ class StackDenoiser:
 
     def _denoise_run(self, noisy: NDArray[np.float32], report: Callback) -> NDArray[np.float32]:
         estimate = np.asarray(gaussian_filter(noisy, BLUR), dtype=np.float32)
-        depth = min(self.depth, len(noisy))
+        depth = min(_depth_for(at_rest(noisy)) if self.depth is None else self.depth, len(noisy))
         for k, (groups, level) in enumerate(_passes(depth)):
 
             def of_pass(fraction: float, k: int = k) -> None:
@@ -159,6 +161,11 @@ class StackDenoiser:
                 values[:] = np.maximum(stabiliser.invert(values), 0)
         dtype = image.dtype if image.dtype.kind == "f" else np.float64
         return DenoiseResult(in_units(estimate, noise).astype(dtype, copy=False), noise)
+
+
+def _depth_for(rest: float) -> int:
+    """Return the frames of a patch for a scene that stays where it is by so much, see `at_rest`."""
+    return next(depth for least, depth in DEPTHS if rest >= least)
 
 
 def _passes(depth: int) -> tuple[tuple[VolumeGroupFilter, float], ...]:

@@ -12,6 +12,7 @@ from calepin.imaging.result import check_values
 
 __all__ = [
     "SMALLEST",
+    "at_rest",
     "check_axes",
     "check_stack",
     "estimate_stack_noise",
@@ -28,6 +29,7 @@ _AROUND = 5  # blocks per side whose mean is subtracted
 _REACH = 2  # blocks by which a scene may move between frames
 _RELATED = 0.4  # correlation of successive frames of one scene; of others it is below .3
 _CERTAIN = 3.0  # standard errors of the correlation
+_NOISE = (1 - 1 / _AROUND**2) / _SIDE**2  # variance of what is compared, for noise of variance 1
 
 
 def check_axes(axes: Any) -> str:
@@ -130,6 +132,22 @@ def related_runs(frames: NDArray[np.floating]) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], len(frames)], strict=True))
 
 
+def at_rest(frames: NDArray[np.floating]) -> float:
+    """Return how much a scene stays where it is from frame to frame: 1 at rest, near 0 in fast motion.
+
+    It is the correlation of the blocks that `related_runs` compares, in the same place, over all successive
+    frames; its upper end where it is uncertain.
+    """
+    before, product, signal = _details(frames[0]), 0.0, 0.0
+    for frame in frames[1:]:
+        here = _details(frame)
+        product += float(np.mean(before * here))
+        signal += float(np.mean(before**2 + here**2)) / 2 - _NOISE
+        before = here
+    product += _CERTAIN * _NOISE * np.sqrt(max(len(frames) - 1, 1) / before.size)
+    return min(product / signal, 1.0) if signal > 0 else 1.0
+
+
 def _details(frame: NDArray[np.floating]) -> NDArray[np.float64]:
     rows, columns = (n // _SIDE for n in frame.shape)
     blocks = frame[: rows * _SIDE, : columns * _SIDE].reshape(rows, _SIDE, columns, _SIDE)
@@ -138,14 +156,13 @@ def _details(frame: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _is_related(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
-    noise = (1 - 1 / _AROUND**2) / _SIDE**2
-    signal = np.sqrt(max(np.mean(a**2) - noise, 0) * max(np.mean(b**2) - noise, 0))
+    signal = np.sqrt(max(np.mean(a**2) - _NOISE, 0) * max(np.mean(b**2) - _NOISE, 0))
     largest = max(
         float(np.mean(_shifted(a, rows, columns) * _shifted(b, -rows, -columns)))
         for rows in range(-_REACH, _REACH + 1)
         for columns in range(-_REACH, _REACH + 1)
     )
-    return bool(largest + _CERTAIN * noise / np.sqrt(a.size) >= _RELATED * signal)
+    return bool(largest + _CERTAIN * _NOISE / np.sqrt(a.size) >= _RELATED * signal)
 
 
 def _shifted(values: NDArray, rows: int, columns: int) -> NDArray:
