@@ -181,6 +181,18 @@ def test_axes_make_a_stack_of_an_array_that_looks_like_colours(capsys):
     assert np.load("out.npy").shape == volume.shape
 
 
+@pytest.mark.parametrize("shape", [(9, 32, 32), (2, 32, 32, 3)])
+def test_a_figure_of_a_stack_shows_planes_before_and_after(shape):
+    from PIL import Image as PILImage
+
+    values = np.random.default_rng(0).normal(120, 20, shape).clip(0, 255).astype(np.uint8)
+    tifffile.imwrite("in.tif", values, photometric="rgb" if len(shape) == 4 else "minisblack")
+    assert main(["denoise", "in.tif", "-o", "out.tif", "--figure", "sheet.png", *FAST]) == 0
+    with PILImage.open("sheet.png") as drawn:
+        width, height = drawn.size
+    assert height / width > (0.8 if len(shape) == 4 else 2.5)  # a row for each of two, or six planes
+
+
 def test_warnings_name_the_file_once(capsys):
     Path("in").mkdir()
     write_image("in/flat.png", Image(np.full((32, 32), 0.5), 8))
@@ -235,7 +247,7 @@ def test_what_does_not_go_with_many_images_is_refused_in_one_line(capsys, folder
         (["in", "-o", "out.png"], "--output: expected a folder for 4 images, got out.png"),
         (["in", "-o", "out", "--reference", "in/a.png"], "--reference: is for a single image"),
         (["in", "-o", "out", "--add-noise", "3"], "--add-noise: is for a single image"),
-        (["in", "-o", "out", "--figure", "a.png"], "--figure: is for a single image"),
+        (["in", "-o", "out", "--figure", "a.png"], "--figure: is for one image or one stack"),
         (["in", "-o", "in"], "--output: expected another file than IMAGE, got in/a.png for both"),
         (["empty", "-o", "out"], "expected images in the folder empty"),
         (["x*.png", "-o", "out"], "expected files that match x*.png"),

@@ -201,7 +201,7 @@ def denoise(
     ] = None,
     figure: Annotated[
         Path | None,
-        typer.Option(metavar="PNG", help="Plot noisy and denoised image, with a detail."),
+        typer.Option(metavar="PNG", help="Plot noisy and denoised image, of a stack some planes."),
         Writes(*FIGURE_FILES),
     ] = None,
     report: ReportOut = None,
@@ -250,7 +250,7 @@ def denoise(
         refuse({"--add-noise": add_noise}, "has no effect with --gain")
     if images and is_batch(images, output_path, axes):
         of_one = {"--reference": reference, "--add-noise": add_noise, "--atoms-image": atoms_image}
-        refuse(of_one | {"--figure": figure, "--report": report}, "is for a single image")
+        refuse(of_one | {"--report": report}, "is for a single image")
         denoise_many(
             output,
             plan,
@@ -260,6 +260,7 @@ def denoise(
             units=parse_range(value_range),
             share=share,
             force=force,
+            figure=figure,
         )
         return
     refuse({"--share": share}, "is for several images")

@@ -28,6 +28,7 @@ __all__ = ["denoise_many", "is_batch"]
 Units = tuple[float, float] | str
 Report = Callable[[float], None]
 
+SHOWN = 6  # planes of a stack in a figure
 WRITTEN = (*IMAGE_FILES, *ARRAY_FILES, ".zarr")
 
 
@@ -52,6 +53,7 @@ def denoise_many(
     units: Units,
     share: bool,
     force: bool,
+    figure: Path | None,
 ) -> None:
     """Denoise several images, write them, and print a line for each.
 
@@ -72,8 +74,10 @@ def denoise_many(
         raise typer.BadParameter(
             f"expected a folder for {len(sources)} images, got {output_path}", param_hint="--output"
         )
+    if not single:
+        refuse({"--figure": figure}, "is for one image or one stack")
     begun = time.perf_counter()
-    done = Done(output, plan, axes, units)
+    done = Done(output, plan, axes, units, figure)
     if single:
         if share:
             done.plan = _with_shared(output, done, sources)
@@ -116,10 +120,14 @@ class Done:
         Of the command.
     axes, units
         Options of the command for all files.
+    figure
+        File for a sheet of the planes of a stack, or None.
     """
 
-    def __init__(self, output: Output, plan: Plan, axes: str | None, units: Units) -> None:
-        self.output, self.plan, self.axes, self.units = output, plan, axes, units
+    def __init__(
+        self, output: Output, plan: Plan, axes: str | None, units: Units, figure: Path | None = None
+    ) -> None:
+        self.output, self.plan, self.axes, self.units, self.figure = output, plan, axes, units, figure
         self.skipped: list[str] = []
         self.files: list[dict[str, Any]] = []
         self.failed: list[dict[str, str]] = []
@@ -173,9 +181,24 @@ class Done:
             )
         cleaned, sigmas = planes.denoised(self.plan, along, report)
         write_stack(target, stack.with_planes(cleaned))
+        self._draw(planes.samples, cleaned)
         height, width = cleaned.shape[1:3]
         sizes = f"{len(planes.samples)} planes ({stack.axes}) of {width} x {height}"
         return sigmas, sizes + ("" if along is None else f", together along {along[0]}")
+
+    def _draw(self, noisy: "NDArray[Any]", denoised: "NDArray[Any]") -> None:
+        """Draw some planes of a stack, spread over it, before and after."""
+        if self.figure is None:
+            return
+        import numpy as np
+
+        from calepin.report.figures import save_figure, sheet
+
+        places = np.unique(np.linspace(0, len(noisy) - 1, SHOWN).round().astype(int))
+        columns = {"noisy": noisy[places], "denoised": denoised[places]}
+        if noisy.ndim == 4:  # the mean of the colours
+            columns = {name: images[..., :3].mean(-1) for name, images in columns.items()}
+        save_figure(sheet({name: images.astype(float) for name, images in columns.items()}), self.figure)
 
     def fail(self, source: Path, error: Exception) -> None:
         """Print why a file could not be denoised; the others go on."""
@@ -201,7 +224,8 @@ class Done:
                 "failed": self.failed,
                 "seconds": round(seconds, 3),
                 "peak_memory_mb": memory,
-                "written": [file["written"] for file in self.files],
+                "written": [file["written"] for file in self.files]
+                + ([] if self.figure is None else [str(self.figure)]),
             }
         )
         if self.failed:
@@ -336,7 +360,7 @@ def _with_shared(output: Output, done: Done, sources: Sequence[Path]) -> Plan:
             random_state=done.plan.seed or 0,
             report=bar.update,
         )
-    return replace(done.plan, settings={"dictionary": atoms, "n_iter": 0}, loaded={})
+    return replace(done.plan, settings={"dictionary": atoms, "n_iter": 0}, across=False, loaded={})
 
 
 def _noisy_planes(done: Done, source: Path) -> "NDArray[np.float32]":
