@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from calepin.core.random import RandomState
+from calepin.datasets.correlated_noise import CorrelatedNoise
 from calepin.datasets.noise import (
     GaussianNoise,
     Noise,
@@ -21,7 +22,7 @@ from calepin.imaging.result import DenoiseResult, check_image
 
 __all__ = ["METHODS", "Denoiser", "denoise"]
 
-AnyNoise = Noise | VaryingGaussianNoise | PoissonGaussianNoise
+AnyNoise = Noise | VaryingGaussianNoise | CorrelatedNoise | PoissonGaussianNoise
 
 METHODS = {"dictionary": DictionaryDenoiser, "network": NetworkDenoiser, "combined": CombinedDenoiser}
 """Names of the methods, each with the defaults of its class."""
@@ -76,9 +77,10 @@ def denoise(
         other images. "combined": both, for photon counts. These are `calepin.imaging.DictionaryDenoiser`,
         `NetworkDenoiser` and `CombinedDenoiser` with their defaults; any object with the same method
         `denoise` is accepted. Default: "combined" for `PoissonNoise`, otherwise "dictionary".
-    noise : GaussianNoise, VaryingGaussianNoise, PoissonNoise, PoissonGaussianNoise or another model, optional
+    noise : GaussianNoise, CorrelatedNoise, PoissonNoise or another model, optional
         The noise model: ``GaussianNoise(sigma)`` with the standard deviation in the units of the image,
-        ``VaryingGaussianNoise(sigma)`` with that of each pixel, ``PoissonNoise()`` for counts, or
+        ``VaryingGaussianNoise(sigma)`` with that of each pixel, ``CorrelatedNoise(psd)`` with a
+        power spectral density, ``PoissonNoise()`` for counts, or
         ``PoissonGaussianNoise(gain, offset, read)`` for cameras, whose numbers
         `calepin.imaging.estimate_photon_transfer` finds. Default: Gaussian noise with the level estimated by
         `calepin.imaging.estimate_noise`. With level 0 the image is returned unchanged.
@@ -125,7 +127,10 @@ def denoise(
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a function or None, got {callback!r:.60}")
     image = check_image(
-        image, integers=not (noise is None or isinstance(noise, GaussianNoise | VaryingGaussianNoise))
+        image,
+        integers=not (
+            noise is None or isinstance(noise, GaussianNoise | VaryingGaussianNoise | CorrelatedNoise)
+        ),
     )
     if noise is None:
         noise = GaussianNoise(estimate_noise(image))
