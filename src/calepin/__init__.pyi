@@ -1,5 +1,6 @@
 from .core.errors import FileFormatError as FileFormatError
 from .core.errors import IncompatibleError as IncompatibleError
+from .datasets.correlated_noise import CorrelatedNoise as CorrelatedNoise
 from .datasets.noise import GaussianNoise as GaussianNoise
 from .datasets.noise import PoissonGaussianNoise as PoissonGaussianNoise
 from .datasets.noise import PoissonNoise as PoissonNoise

@@ -62,6 +62,35 @@ def test_a_constant_map_is_the_number(rng):
     )
 
 
+def test_correlated_noise_enters_by_the_covariance_of_a_patch(rng):
+    noisy, guide = (rng.standard_normal((2, 5, 4)).astype(np.float32) for _ in range(2))
+    root = rng.standard_normal((2, 16, 16))
+    covariance = root @ root.transpose(0, 2, 1) / 16 + 0.3 * np.eye(16)
+    found = ONE.apply(noisy, guide, 0.8, covariance=covariance)
+    total, count = np.zeros((2, 5, 4)), np.zeros((5, 4))
+    for c in range(2):
+        y, e = (
+            np.stack([both[c, i : i + 4].ravel() for i in (0, 1)]).astype(float) for both in (noisy, guide)
+        )
+        m = e.mean(axis=0)
+        C = (e - m).T @ (e - m) / 2
+        done = m + (y - m) @ np.linalg.solve(C + 0.64 * covariance[c], C)
+        for k in (0, 1):
+            total[c, k : k + 4] += done[k].reshape(4, 4)
+    for k in (0, 1):
+        count[k : k + 4] += 1
+    np.testing.assert_allclose(found, total / count, atol=2e-5)
+
+
+def test_the_identity_is_white_noise(rng):
+    noisy, guide = planes(2, 24, rng), planes(2, 24, rng)
+    groups = GroupFilter(patch_size=5, group_size=12, radius=8, stride=3, mean="level")
+    white = np.stack([np.eye(25)] * 2)
+    np.testing.assert_allclose(
+        groups.apply(noisy, guide, 0.7, covariance=white), groups.apply(noisy, guide, 0.7), atol=1e-6
+    )
+
+
 def test_missing_values_have_no_influence(rng):
     noisy, guide = planes(1, 20, rng), planes(1, 20, rng)
     sigma = np.where(rng.random((20, 20)) < 0.4, np.inf, 0.5)

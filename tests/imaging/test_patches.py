@@ -5,7 +5,7 @@ from scipy import sparse
 
 from calepin.imaging import patches as patches_module
 from calepin.imaging.first_pass import natural_atoms, start_atoms
-from calepin.imaging.groups import GroupFilter, _shrink
+from calepin.imaging.groups import GroupFilter, _centre, _shrink
 from calepin.imaging.patches import add_patches, bands, centred_patches, random_patches
 
 
@@ -54,6 +54,21 @@ def test_the_shipped_atoms_are_unit_and_have_zero_mean():
     np.testing.assert_allclose(atoms.mean(axis=1), 0, atol=1e-3)
 
 
+def test_means_may_be_those_of_another_plane():
+    rng = np.random.default_rng(0)
+    planes, others = rng.standard_normal((2, 1, 9, 8)).astype(np.float32)
+    patches, means = centred_patches(planes[0], 4, 1, 3, means_of=others[0])
+    np.testing.assert_allclose(patches[0].reshape(4, 4) + means[0], planes[0, 1:5, :4], atol=1e-6)
+    assert means[0] == others[0, 1:5, :4].mean()
+    drawn = random_patches(planes, 4, 1000, 0, means_of=others)
+    np.testing.assert_allclose(
+        drawn.mean(axis=1),
+        random_patches(planes, 4, 1000, 0, means_of=np.zeros_like(planes)).mean(axis=1)
+        - random_patches(others, 4, 1000, 0, means_of=np.zeros_like(planes)).mean(axis=1),
+        atol=1e-6,
+    )
+
+
 def test_start_atoms_are_filled_up_where_more_are_wanted():
     rng = np.random.default_rng(0)
     np.testing.assert_array_equal(start_atoms(300, 8, rng)[:256], natural_atoms())
@@ -67,8 +82,9 @@ def test_shrinkage_is_the_linear_estimate_of_least_squared_error():
     m = E.mean(axis=0)
     C = (E - m).T @ (E - m) / n
     expected = m + (Y - m) @ np.linalg.solve(C + variance * np.eye(q), C)
-    buffers = np.empty(q, dtype=np.float32), np.empty((n, n)), np.empty((n, n))
-    _shrink(Y, E, n, np.float32(variance), False, *buffers)
+    mean, G, B = np.empty(q, dtype=np.float32), np.empty((n, n)), np.empty((n, n))
+    _centre(Y, E, n, False, mean)
+    _shrink(Y, E, E, n, np.float32(variance), mean, G, B)
     np.testing.assert_allclose(Y, expected, atol=1e-5)
 
 

@@ -1,3 +1,4 @@
+from .correlated_noise import CorrelatedNoise as CorrelatedNoise
 from .folder import data_path as data_path
 from .folder import has_data as has_data
 from .idx import load_mnist as load_mnist

@@ -3,6 +3,7 @@
     GaussianNoise          y = x + n,  n ~ N(0, sigma^2 I)
     VaryingGaussianNoise   y = x + n,  n ~ N(0, diag(sigma^2))
     PoissonNoise           y ~ Poisson(x / q),  q = max(x) / peak for each sample
+    CorrelatedNoise        y = x + n,  n ~ N(0, R),  stationary: `calepin.datasets.correlated_noise`
     PoissonGaussianNoise   y = g p + b + n,  p ~ Poisson((x - b) / g),  n ~ N(0, r^2 I)
 
 `GaussianNoise` and `PoissonNoise` are models for training, too: they can be called on batches of tensors.
@@ -21,6 +22,7 @@ from torch import Tensor
 from calepin.core.arguments import check_arguments, check_fields, takes_tensors
 from calepin.core.checks import check_array, check_number, pixels_of
 from calepin.core.random import RandomState, numpy_generator, randn
+from calepin.datasets.correlated_noise import CorrelatedNoise
 
 __all__ = [
     "GaussianNoise",
@@ -221,7 +223,7 @@ class PoissonGaussianNoise:
 
 def add_noise(
     image: NDArray,
-    noise: GaussianNoise | PoissonNoise | VaryingGaussianNoise | PoissonGaussianNoise,
+    noise: GaussianNoise | PoissonNoise | VaryingGaussianNoise | PoissonGaussianNoise | CorrelatedNoise,
     *,
     random_state: RandomState = 0,
 ) -> NDArray[np.float64]:
@@ -236,7 +238,7 @@ def add_noise(
     ----------
     image : array of any shape
         The clean image. It is one sample: the peak of Poisson noise is over all channels.
-    noise : GaussianNoise, PoissonNoise, VaryingGaussianNoise or PoissonGaussianNoise
+    noise : GaussianNoise, PoissonNoise, VaryingGaussianNoise, PoissonGaussianNoise or CorrelatedNoise
         The noise model.
     random_state : int, Generator, RandomState or None, default=0
         Seed of the noise.

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from calepin.core.arguments import check_fields
 from calepin.core.checks import check_array, check_integer, check_one_of
 from calepin.core.random import RandomState, numpy_generator
+from calepin.datasets.correlated_noise import CorrelatedNoise
 from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise, VaryingGaussianNoise
 from calepin.imaging.counts import estimate_peak, in_units, isolated, photons_of, with_unexplained
 from calepin.imaging.first_pass import RULES, atoms_of_patches, code_planes, learn_atoms, start_atoms
 from calepin.imaging.groups import GroupFilter
 from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma_of, to_planes
 from calepin.imaging.stabilisation import expected_photons, steps_for
+from calepin.imaging.whitening import Whitening, covariances, noise_of_planes, window_estimate
 
 __all__ = ["DictionaryDenoiser", "beyond_precision"]
 
@@ -39,6 +41,8 @@ SMALLEST = 16  # pixels per side
 # Level of a pixel, over the root mean square of all, below which it stays as it is: in single precision the
 # groups cannot resolve noise that differs more.
 WEAK = 0.03
+
+STRONGER = 2.0  # deviation of the noise, over that of the noisy image, that must be a mistake
 
 # Smallest noise that single precision resolves, as parts of the range of the image, whose squares are summed
 # over a patch, and of its largest value.
@@ -65,6 +69,9 @@ class DictionaryDenoiser:
     and 2, and in step 3 each pixel has a variance of its own. An array (h, w, 3) of levels makes one patch of
     the three channels, since their noise would be correlated after the transformation of colours. Pixels
     whose level is below 3 % of the root mean square of all stay as they are.
+
+    If the noise is correlated, patches are whitened by its covariance for steps 1 and 2, around the means of
+    a pilot image from windows of cosines (`calepin.imaging.whitening`). Step 3 shrinks by that covariance.
 
     Photon counts, with or without read noise, are transformed to values whose noise has the standard
     deviation 1, denoised, and transformed back by the exact unbiased inverse (Makitalo and Foi 2011, 2013).
@@ -129,19 +136,22 @@ class DictionaryDenoiser:
         Raises
         ------
         IncompatibleError
-            Another noise model than `GaussianNoise` with one level, `VaryingGaussianNoise`, `PoissonNoise` or
-            `PoissonGaussianNoise`.
+            Another noise model than `GaussianNoise` with one level, `VaryingGaussianNoise`,
+            `CorrelatedNoise`, `PoissonNoise` or `PoissonGaussianNoise`.
         ValueError
             Fewer than 16 pixels per side, or fewer than in a patch; no counts for `PoissonNoise`; levels of
-            another shape.
+            another shape; densities of three channels for a gray image.
 
         Warns
         -----
         UserWarning
-            The noise is too weak for single precision; the image is returned as it is.
+            The noise is too weak for single precision; the image is returned as it is. Correlated noise is
+            stronger than the image.
         """
         if isinstance(noise, PoissonNoise | PoissonGaussianNoise):
             return self._denoise_photons(image, noise, random_state, callback)
+        if isinstance(noise, CorrelatedNoise):
+            return self._denoise_correlated(image, noise, random_state, callback)
         check_size(image, [self._smallest] * 2)
         varying = noise.level(image) if isinstance(noise, VaryingGaussianNoise) else None
         if varying is None:
@@ -177,6 +187,44 @@ class DictionaryDenoiser:
         if level is not None:
             estimate = np.where(level < WEAK, noisy, estimate)
         return DenoiseResult(from_planes(estimate, sigma, image, opponent=not apart), noise, atoms, history)
+
+    def _denoise_correlated(
+        self,
+        image: NDArray,
+        noise: CorrelatedNoise,
+        random_state: RandomState,
+        callback: Callable[[str, float], object] | None,
+    ) -> DenoiseResult:
+        """Do the same with whitened patches and the covariance of the noise."""
+        check_size(image, [self._smallest] * 2)
+        noise.check_channels(image)
+        generator = numpy_generator(random_state)
+        start = start_atoms(self.n_components, self.patch_size, generator)
+        if beyond_precision(image, noise.sigma):
+            return DenoiseResult(image.copy(), noise, start)
+        _warn_of_units(image, noise)
+        noisy = to_planes(image, noise.sigma)
+        noises = noise_of_planes(noise, len(noisy))
+        pilot = window_estimate(noisy, noises)
+        whitening = Whitening.of(pilot, covariances(noises, self.patch_size))
+        report = self._reporter(callback)
+        atoms, history = learn_atoms(
+            noisy,
+            whitening.atoms(start),
+            rule=self.rule,
+            n_iter=self.n_iter,
+            random_state=generator,
+            whitening=whitening,
+            report=report("learn"),
+        )
+        estimate = code_planes(noisy, atoms, whitening=whitening, report=report("code"))
+        for k, (groups, factor) in enumerate(GROUP_PASSES[: self.group_passes], start=1):
+            covariance = covariances(noises, groups.patch_size)
+            estimate = groups.apply(
+                noisy, estimate, factor, covariance=covariance, report=report(f"group {k}")
+            )
+        restored = from_planes(estimate, noise.sigma, image)
+        return DenoiseResult(restored, noise, whitening.unwhitened(atoms), history)
 
     def _denoise_photons(
         self,
@@ -238,6 +286,17 @@ def _level_planes(level: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the levels of an image, (h, w) or (h, w, 3), as (h, w) or planes (3, h, w)."""
     planes = level if level.ndim == 2 else np.moveaxis(level, 2, 0)
     return np.ascontiguousarray(planes, dtype=np.float32)
+
+
+def _warn_of_units(image: NDArray[np.floating], noise: CorrelatedNoise) -> None:
+    """Warn of a density that cannot be that of the image's noise."""
+    spread = float(np.std(image, dtype=np.float64))
+    if noise.sigma > STRONGER * spread:
+        warnings.warn(
+            f"psd: its noise, of sigma {noise.sigma:.3g}, is stronger than the whole image, {spread:.3g}: "
+            "the mean of a density is the variance (for bm3d, that times the number of pixels)",
+            stacklevel=4,
+        )
 
 
 def beyond_precision(image: NDArray[np.floating], sigma: float) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calepin.core.random import RandomState
+from calepin.datasets.correlated_noise import CorrelatedNoise
 from calepin.datasets.noise import (
     GaussianNoise,
     Noise,
@@ -25,7 +26,7 @@ from calepin.imaging.result import DenoiseResult, check_image
 
 __all__ = ["METHODS", "Denoiser", "denoise"]
 
-AnyNoise = Noise | VaryingGaussianNoise | PoissonGaussianNoise
+AnyNoise = Noise | VaryingGaussianNoise | CorrelatedNoise | PoissonGaussianNoise
 
 METHODS = {"dictionary": DictionaryDenoiser, "network": NetworkDenoiser, "combined": CombinedDenoiser}
 """Names of the methods, each with the defaults of its class."""
@@ -82,9 +83,10 @@ def denoise(
         `NetworkDenoiser` and `CombinedDenoiser` with their defaults; any object with the same method
         `denoise` is accepted. Default: "combined" for `PoissonNoise`, otherwise "dictionary"; for a stack
         `calepin.imaging.StackDenoiser`, or an object that takes one.
-    noise : GaussianNoise, VaryingGaussianNoise, PoissonNoise, PoissonGaussianNoise or another model, optional
+    noise : GaussianNoise, CorrelatedNoise, PoissonNoise or another model, optional
         The noise model: ``GaussianNoise(sigma)`` with the standard deviation in the units of the image,
-        ``VaryingGaussianNoise(sigma)`` with that of each pixel, ``PoissonNoise()`` for counts, or
+        ``VaryingGaussianNoise(sigma)`` with that of each pixel, ``CorrelatedNoise(psd)`` with a
+        power spectral density, ``PoissonNoise()`` for counts, or
         ``PoissonGaussianNoise(gain, offset, read)`` for cameras, whose numbers
         `calepin.imaging.estimate_photon_transfer` finds. Default: Gaussian noise with the level estimated by
         `calepin.imaging.estimate_noise`, for a stack its median over nine frames. With level 0 the image is
@@ -182,7 +184,7 @@ def _check_callback(callback: object) -> None:
 
 
 def _takes_integers(noise: object) -> bool:
-    return not (noise is None or isinstance(noise, GaussianNoise | VaryingGaussianNoise))
+    return not (noise is None or isinstance(noise, GaussianNoise | VaryingGaussianNoise | CorrelatedNoise))
 
 
 def _instance(method: str | Denoiser) -> Denoiser:

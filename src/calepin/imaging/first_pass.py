@@ -6,7 +6,8 @@
 Elad and Aharon (2006), Image denoising via sparse and redundant representations over learned
 dictionaries; the initial dictionary of natural images and the error constant C near 1.1 are also theirs.
 All functions use units of the noise: sigma = 1. If its level varies, each patch is divided by the root mean
-square of its levels, coded, and multiplied again.
+square of its levels, coded, and multiplied again. If it is correlated, patches are whitened, coded with
+whitened atoms, and mapped back (`calepin.imaging.whitening`).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from scipy.ndimage import uniform_filter
 from calepin.core.files import load_atoms
 from calepin.core.random import RandomState, numpy_generator
 from calepin.imaging.patches import add_patches, bands, centred_patches, random_patches
+from calepin.imaging.whitening import Whitening
 from calepin.learning.atoms import AtomSet, dct_atoms
 from calepin.learning.batches import ArrayBatches
 from calepin.learning.rules.classical import KSVD, MOD, Online
@@ -99,17 +101,21 @@ def learn_atoms(
     n_iter: int,
     random_state: RandomState,
     level: np.ndarray | None = None,
+    whitening: Whitening | None = None,
     report: Report = lambda fraction: None,
 ) -> tuple[np.ndarray, list[dict[str, float]]]:
     """Return atoms learned from patches of noisy planes (c, h, w), and the learning history.
 
-    `level` is that of the noise, (h, w) or (c, h, w). Default: 1.
+    `level` is that of the noise, (h, w) or (c, h, w). Default: 1. With `whitening`, atoms are whitened ones.
     """
     patch_size = int(np.sqrt(start.shape[1]))
     if level is not None:
         planes = planes / np.stack([_smoothed(_plane_of(level, c), patch_size) for c in range(len(planes))])
     generator = numpy_generator(random_state)
-    samples = random_patches(planes, patch_size, TRAINING_PATCHES, generator)
+    if whitening is None:
+        samples = random_patches(planes, patch_size, TRAINING_PATCHES, generator)
+    else:
+        samples = whitening.samples(planes, TRAINING_PATCHES, generator)
     return _learn(samples, start, rule, n_iter, generator, report)
 
 
@@ -161,14 +167,16 @@ def code_planes(
     atoms: np.ndarray,
     *,
     level: np.ndarray | None = None,
+    whitening: Whitening | None = None,
     report: Report = lambda fraction: None,
 ) -> np.ndarray:
     """Return the planes (c, h, w) decoded from sparse codes of their patches, which are averaged.
 
-    `level` is that of the noise, (h, w) or (c, h, w). Default: 1.
+    `level` is that of the noise, (h, w) or (c, h, w). Default: 1. With `whitening`, atoms are whitened ones.
 
     A patch whose residual is above the noise even with the largest number of atoms is not sparse in them. It
-    stays as it is, with a code of p^2 unit vectors: decoded, it would lose more texture than noise.
+    stays as it is, with a code of p^2 unit vectors: decoded, it would lose more texture than noise. With
+    `whitening` it is decoded: most of its atoms are for directions that have hardly any noise.
     """
     patch_size, coder = int(np.sqrt(atoms.shape[1])), _coder(atoms)
     with_pixels = np.concatenate([atoms, np.eye(atoms.shape[1], dtype=atoms.dtype)])
@@ -177,15 +185,20 @@ def code_planes(
     walk = list(bands(planes.shape[1:], patch_size))
     for c, plane in enumerate(planes):
         estimate[c], weight[:] = 0, 0
+        pilot = None if whitening is None else whitening.pilot[c]
+        decoded = with_pixels if whitening is None else with_pixels @ whitening.backward[c]
         for k, (first, last) in enumerate(walk):
-            patches, means = centred_patches(plane, patch_size, first, last)
+            patches, means = centred_patches(plane, patch_size, first, last, means_of=pilot)
+            patches = patches if whitening is None else patches @ whitening.forward[c]
             scale = None if level is None else _patch_levels(_plane_of(level, c), patch_size, first, last)
             patches = patches if scale is None else patches / scale
             problem = dense_problem(torch.from_numpy(patches), torch.from_numpy(atoms))
-            codes = _keep_dense(coder, coder.encode(problem).values, patches, atoms)
+            codes = coder.encode(problem).values
+            if whitening is None:
+                codes = _keep_dense(coder, codes, patches, atoms)
             if scale is not None:
                 codes.data *= np.repeat(scale[:, 0], np.diff(codes.indptr))
-            add_patches(estimate[c], weight, codes, with_pixels, means, first)
+            add_patches(estimate[c], weight, codes, decoded, means, first)
             report((c + (k + 1) / len(walk)) / len(planes))
         estimate[c] /= weight
     return estimate

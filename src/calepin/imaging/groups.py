@@ -12,6 +12,8 @@ Source: Lebrun, Buades and Morel (2013), A nonlocal Bayesian image denoising alg
 step. Here the first estimate comes from the dictionary. The rank of C is at most the number n of patches in a
 group, so x is computed from n x n matrices instead of matrices of the size of a patch.
 
+If the noise is correlated, sigma^2 I becomes the covariance N of the noise of a patch, the same for all.
+
 If each pixel has a noise variance of its own, V = diag(v), and M keeps the pixels of a patch whose variance
 is finite, the same estimate is
 
@@ -30,7 +32,7 @@ import numpy as np
 from calepin.core.compiled import njit
 from calepin.core.threads import run_blocks
 
-__all__ = ["KERNEL", "PART", "GroupFilter", "shrink_group"]
+__all__ = ["KERNEL", "PART", "GroupFilter", "centre_group", "shrink_group"]
 
 # Options of kernels; one that another calls is a part of it, see `calepin.core.compiled.INLINED`.
 KERNEL: dict[str, Any] = {"nogil": True, "fastmath": True, "cache": True}
@@ -72,6 +74,7 @@ class GroupFilter:
         estimate: np.ndarray,
         sigma: float | np.ndarray,
         *,
+        covariance: np.ndarray | None = None,
         ridge: float = 0.0,
         report: Callable[[float], None] = lambda fraction: None,
     ) -> np.ndarray:
@@ -87,6 +90,9 @@ class GroupFilter:
             are shrunk one by one; or an array (c, h, w), with which they are shrunk as one, because their
             pixels tell about each other. Infinite where a pixel is missing. Where a reference has no
             noise at all, nothing is shrunk; pixels that no group restores stay as they are in `noisy`.
+        covariance : array (c, patch_size^2, patch_size^2), optional
+            Covariance of the noise of a patch of each plane, times sigma^2, a number. Well conditioned in
+            single precision. Default: the identity, white noise.
         ridge : float, default=0
             Standard deviation of what is added to the covariance of a group; only for arrays.
         report : callable
@@ -95,7 +101,7 @@ class GroupFilter:
         _, h, w = noisy.shape
         rows, columns = self._references(h), self._references(w)
         total, weight = np.zeros_like(noisy), np.zeros((h, w), dtype=np.float32)
-        shrink = self._uniform(noisy, estimate, sigma) if np.ndim(sigma) == 0 else None
+        shrink = self._uniform(noisy, estimate, sigma, covariance) if np.ndim(sigma) == 0 else None
         shrink = shrink or self._varying(noisy, estimate, np.asarray(sigma), ridge)
 
         def work(start: int, stop: int) -> tuple[int, np.ndarray, np.ndarray]:
@@ -120,16 +126,21 @@ class GroupFilter:
         total[:, skipped] = noisy[:, skipped]
         return total
 
-    def _uniform(self, noisy: np.ndarray, estimate: np.ndarray, sigma: Any) -> Callable[..., None]:
+    def _uniform(
+        self, noisy: np.ndarray, estimate: np.ndarray, sigma: Any, covariance: np.ndarray | None
+    ) -> Callable[..., None]:
         """Return the work on rows of references for noise of one level."""
         variance = np.float32(sigma * sigma)
+        precision = np.empty((0, 0, 0), dtype=np.float32)  # white noise
+        if covariance is not None:
+            precision = np.linalg.inv(covariance.astype(np.float64)).astype(np.float32)
 
         def shrink(
             rows: np.ndarray, columns: np.ndarray, total: np.ndarray, weight: np.ndarray, top: int
         ) -> None:
             _filter_rows(
                 noisy, estimate, rows, columns, self.patch_size, self.group_size,
-                self.radius, variance, self.mean == "level", total, weight, top,
+                self.radius, variance, precision, self.mean == "level", total, weight, top,
             )  # fmt: skip
 
         return shrink
@@ -165,11 +176,14 @@ class GroupFilter:
 
 
 @njit(**KERNEL)
-def _filter_rows(noisy, estimate, rows, columns, p, size, radius, variance, level, total, weight, top):
+def _filter_rows(
+    noisy, estimate, rows, columns, p, size, radius, variance, precision, level, total, weight, top
+):
     q = p * p
     distance = np.empty(2 * radius + 1, dtype=np.float32)
     best, place = np.empty(size, dtype=np.float32), np.empty((size, 2), dtype=np.int64)
     Y, E = np.empty((size, q), dtype=np.float32), np.empty((size, q), dtype=np.float32)
+    F = np.empty((size, q), dtype=np.float32) if len(precision) else E
     mean, G, B = np.empty(q, dtype=np.float32), np.empty((size, size)), np.empty((size, size))
     for i in rows:
         for j in columns:
@@ -177,7 +191,10 @@ def _filter_rows(noisy, estimate, rows, columns, p, size, radius, variance, leve
             for c in range(len(noisy)):
                 _collect(noisy[c], place, n, p, Y)
                 _collect(estimate[c], place, n, p, E)
-                shrink_group(Y, E, n, variance, level, mean, G, B)
+                centre_group(Y, E, n, level, mean)
+                if len(precision):
+                    _multiply(E, precision[c], n, F)
+                shrink_group(Y, E, F, n, variance, mean, G, B)
                 _scatter(Y, place, n, p, total[c], top)
             _count(place, n, p, weight, top)
 
@@ -268,11 +285,8 @@ def _collect(plane, place, n, p, out):
 
 
 @njit(**PART)
-def shrink_group(Y, E, n, variance, level, mean, G, B):
-    """Replace the rows y of Y by m + C (C + variance I)^-1 (y - m), where C = E^T E / n.
-
-    With the centred rows E: (E^T E)(E^T E + a I)^-1 = E^T (E E^T + a I)^-1 E, a = n variance.
-    """
+def centre_group(Y, E, n, level, mean):
+    """Subtract the mean of the rows of E, or its grey level, from the rows of both."""
     q = Y.shape[1]
     mean[:] = 0
     for k in range(n):
@@ -286,12 +300,34 @@ def shrink_group(Y, E, n, variance, level, mean, G, B):
         for t in range(q):
             E[k, t] -= mean[t]
             Y[k, t] -= mean[t]
+
+
+@njit(**PART)
+def _multiply(E, P, n, F):
+    """Set F = E P, for the first n rows."""
+    q = E.shape[1]
+    F[:n] = 0
+    for k in range(n):
+        f = F[k]
+        for s in range(q):
+            e, row = E[k, s], P[s]
+            for t in range(q):
+                f[t] += e * row[t]
+
+
+@njit(**PART)
+def shrink_group(Y, E, F, n, variance, mean, G, B):
+    """Replace the centred rows y of Y by m + C (C + variance N)^-1 y, where C = E^T E / n and F = E N^-1.
+
+    (E^T E)(E^T E + a N)^-1 = E^T (F E^T + a I)^-1 F, a = n variance.
+    """
+    q = Y.shape[1]
     for k in range(n):
         for m in range(k + 1):
-            G[k, m] = _dot(E[k], E[m])
+            G[k, m] = _dot(F[k], E[m])
         G[k, k] += n * variance
         for m in range(n):
-            B[m, k] = _dot(Y[m], E[k])
+            B[m, k] = _dot(Y[m], F[k])
     _solve_rows(G, B, n)
     for k in range(n):
         y = Y[k]

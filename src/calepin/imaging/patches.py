@@ -31,20 +31,33 @@ def bands(shape: tuple[int, int], patch_size: int) -> Iterator[tuple[int, int]]:
 
 
 def centred_patches(
-    plane: np.ndarray, patch_size: int, start: int, stop: int
+    plane: np.ndarray, patch_size: int, start: int, stop: int, *, means_of: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the patches (n, p * p) of patch rows `start` to `stop`, without their means, and the means."""
-    rows = plane[start : stop + patch_size - 1]
-    windows = np.lib.stride_tricks.sliding_window_view(rows, (patch_size, patch_size))
-    return _centred(windows.reshape(-1, patch_size * patch_size))
+    """Return the patches (n, p * p) of patch rows `start` to `stop`, without their means, and the means.
+
+    With `means_of`, a plane of the same shape, the means are those of its patches.
+    """
+
+    def windows(plane: np.ndarray) -> np.ndarray:
+        rows = plane[start : stop + patch_size - 1]
+        found = np.lib.stride_tricks.sliding_window_view(rows, (patch_size, patch_size))
+        return found.reshape(-1, patch_size * patch_size)
+
+    return _centred(windows(plane), None if means_of is None else windows(means_of))
 
 
 def random_patches(
-    planes: np.ndarray, patch_size: int, n_patches: int, random_state: RandomState
+    planes: np.ndarray,
+    patch_size: int,
+    n_patches: int,
+    random_state: RandomState,
+    *,
+    means_of: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return patches (n, p * p) without their means from distinct random positions in planes (c, h, w).
 
-    They are in the order of their positions: shuffle them before a split into training and test patches.
+    With `means_of`, planes of the same shape, the means are those of their patches. The patches are in the
+    order of their positions: shuffle them before a split into training and test patches.
     """
     check_arguments(random_patches, locals())
     check_array("planes", planes, ndim=3)
@@ -52,11 +65,14 @@ def random_patches(
     check_integer("patch_size", patch_size)
     if planes.dtype.kind != "f":
         raise ValueError(f"planes: expected floating-point numbers, got {planes.dtype}")
-    windows = np.lib.stride_tricks.sliding_window_view(planes, (patch_size, patch_size), axis=(1, 2))
+    windows = _windows(planes, patch_size)
     n_all = int(np.prod(windows.shape[:3]))
     chosen = np.sort(numpy_generator(random_state).choice(n_all, size=min(n_patches, n_all), replace=False))
     places = np.unravel_index(chosen, windows.shape[:3])
-    return _centred(windows[places].reshape(-1, patch_size * patch_size))[0]
+    patches = windows[places].reshape(-1, patch_size * patch_size)
+    if means_of is None:
+        return _centred(patches)[0]
+    return _centred(patches, _windows(means_of, patch_size)[places].reshape(patches.shape))[0]
 
 
 def add_patches(
@@ -103,9 +119,14 @@ def add_patches(
         run_blocks(work, len(firsts), 1)
 
 
-def _centred(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _windows(planes: np.ndarray, patch_size: int) -> np.ndarray:
+    return np.lib.stride_tricks.sliding_window_view(planes, (patch_size, patch_size), axis=(1, 2))
+
+
+def _centred(patches: np.ndarray, others: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return patches without their means, or without those of others, and the means."""
     patches = np.ascontiguousarray(patches)
-    means = patches.mean(axis=1)
+    means = (patches if others is None else others).mean(axis=1)
     patches -= means[:, None]
     return patches, means
 

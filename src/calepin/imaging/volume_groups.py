@@ -19,7 +19,7 @@ import numpy as np
 
 from calepin.core.compiled import njit
 from calepin.core.threads import run_blocks
-from calepin.imaging.groups import KERNEL, PART, shrink_group
+from calepin.imaging.groups import KERNEL, PART, centre_group, shrink_group
 
 __all__ = ["VolumeGroupFilter"]
 
@@ -179,7 +179,8 @@ def _filter_rows(
                 _shrink_values(Y[:n], variance)
             else:
                 _collect(estimate, place, n, shape, E)
-                shrink_group(Y, E, n, variance, level, mean, G, B)
+                centre_group(Y, E, n, level, mean)
+                shrink_group(Y, E, E, n, variance, mean, G, B)
             _scatter(Y, place, n, shape, total, weight, start, top)
 
 
