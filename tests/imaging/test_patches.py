@@ -5,7 +5,7 @@ from scipy import sparse
 
 from calepin.imaging import patches as patches_module
 from calepin.imaging.first_pass import natural_atoms, start_atoms
-from calepin.imaging.groups import GroupFilter, _centre, _shrink
+from calepin.imaging.groups import GroupFilter, centre_group, shrink_group
 from calepin.imaging.patches import add_patches, bands, centred_patches, random_patches
 
 
@@ -83,8 +83,8 @@ def test_shrinkage_is_the_linear_estimate_of_least_squared_error():
     C = (E - m).T @ (E - m) / n
     expected = m + (Y - m) @ np.linalg.solve(C + variance * np.eye(q), C)
     mean, G, B = np.empty(q, dtype=np.float32), np.empty((n, n)), np.empty((n, n))
-    _centre(Y, E, n, False, mean)
-    _shrink(Y, E, E, n, np.float32(variance), mean, G, B)
+    centre_group(Y, E, n, False, mean)
+    shrink_group(Y, E, E, n, np.float32(variance), mean, G, B)
     np.testing.assert_allclose(Y, expected, atol=1e-5)
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 from numpy.typing import NDArray
 
+from calepin.core.checks import pixels_of
 from calepin.core.random import RandomState
 from calepin.datasets.correlated_noise import CorrelatedNoise
 from calepin.datasets.noise import (
@@ -146,10 +146,11 @@ def denoise(
         method = "combined" if isinstance(noise, PoissonNoise) else "dictionary"
     denoiser = _instance(method)
     _check_callback(callback)
-    if np.ndim(image) == 3 and np.shape(image)[2] != 3:
+    image = pixels_of("image", image)
+    if image.ndim == 3 and image.shape[2] != 3:
         raise ValueError(
-            f"image: expected shape (h, w) or (h, w, 3), got {np.shape(image)}; for a stack give its axes, "
-            "such as axes='ZYX'"
+            f"image: expected shape (h, w) or (h, w, 3), got {image.shape}; for a stack give its axes, such "
+            "as axes='ZYX'"
         )
     image = check_image(image, integers=_takes_integers(noise))
     if noise is None:
