@@ -7,6 +7,7 @@ square middle of k-space; L1WaveletRecon and TotalVariationRecon have weights on
 import sys
 import time
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -23,14 +24,14 @@ def main(problem: str, result: str) -> None:
         y, calib_width=width, kernel_width=min(6, width // 2 + 1), crop=0.8, show_pbar=False
     ).run()
     calibration = time.process_time() - begun
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, Any] = {}
     for name, method in (("l1wavelet", app.L1WaveletRecon), ("tv", app.TotalVariationRecon)):
         for i, weight in enumerate(LAMBDAS):
             begun = time.process_time()
             image = method(y, maps, weight, weights=acquired.astype(float), show_pbar=False).run()
             found[f"{name}_{i}"] = (maps * image).astype(np.complex64)
             found[f"{name}_{i}_seconds"] = np.array(calibration + time.process_time() - begun)
-    np.savez(result, allow_pickle=False, **found)
+    np.savez(result, **found)
 
 
 if __name__ == "__main__":

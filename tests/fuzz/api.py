@@ -49,7 +49,7 @@ INFINITE = re.compile(
 )
 # Complex tensors are meant there.
 COMPLEX = re.compile(
-    r"operators\.(Dense|Diagonal)|reconstruction\.weighted|Problem|likelihoods\.Gaussian|solvers\.dense_problem|.*(kspace|consistent)"
+    r"operators\.(Dense|Diagonal|Sensitivities)|reconstruction\.weighted|Problem|likelihoods\.Gaussian|solvers\.dense_problem|.*(kspace|consistent)"
 )
 # What comes in batches is looked at by the rule that learns from it, a name by what reads the file, an
 # initial code by the coders that use it.

@@ -770,6 +770,22 @@ add(
 )
 
 
+def _scan() -> Any:
+    acquired = np.zeros((16, 16), bool)
+    acquired[4:12, 4:12] = acquired[::3] = True
+    return reconstruction.scan_kspace(KSPACE, mask=acquired)
+
+
+@late("restoration.default_prior")
+def _() -> Call:
+    return restoration.default_prior, dict(scan=_scan())
+
+
+@late("restoration.restore_scan")
+def _() -> Call:
+    return restoration.restore_scan, dict(scan=_scan(), prior="wavelet", noise=0.1, random_state=0)
+
+
 @late("reconstruction.reconstruct_scan")
 def _() -> Call:
     scan = reconstruction.scan_image(datasets.Image(rng.random((24, 24))), size=16)

@@ -12,7 +12,7 @@ eigenvalue approach to autocalibrating parallel MRI", 2014). Here
 
 - the subspace is spanned by the singular vectors whose singular values exceed the largest that noise alone
   has, ``sigma (sqrt(m) + sqrt(n))`` for complex noise in an m x n matrix (Marchenko and Pastur 1967);
-- an eigenvector with eigenvalue l has the weight ``1 / (1 + ((1 - l) / .1)^2)``: no sharp cut decides on
+- an eigenvector with eigenvalue l has the weight ``1 / (1 + ((1 - l) / .2)^2)``: no sharp cut decides on
   which pixels there is a second set.
 """
 
@@ -32,7 +32,7 @@ __all__ = ["Sensitivities", "calibration_size", "espirit_maps", "kspace_noise"]
 KERNEL = 8  # largest side of a patch of k-space
 LEAST_SIDE = 6  # of the fully sampled middle
 MOST_SIDE = 48  # of the middle, if both of its sides are larger
-WIDTH = 0.1  # of the weight of an eigenvalue below 1
+WIDTH = 0.2  # of the weight of an eigenvalue below 1
 FLOOR = 2e-3  # of the largest singular value: smaller ones are not signal, whatever the noise
 OUTER = 0.1  # fraction of the acquired samples, the farthest from the middle, that are taken as noise
 WINDOW = 32  # side of the middle that tells the phase of an image
