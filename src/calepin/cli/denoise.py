@@ -10,6 +10,7 @@ import typer
 
 from calepin.cli.denoise_report import write_report
 from calepin.cli.measures import Measure, measure, measure_rows
+from calepin.cli.noise_files import NoiseFiles, level_of
 from calepin.cli.options import (
     ARRAY_FILES,
     FIGURE_FILES,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from calepin.datasets.images import Image
     from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise
-    from calepin.imaging.denoising import Denoiser
+    from calepin.imaging.denoising import AnyNoise, Denoiser
     from calepin.imaging.result import DenoiseResult
     from calepin.imaging.scenes import Scene
 
@@ -50,11 +51,16 @@ EXAMPLES = [
         "calepin denoise camera.tif -o out.tif --noise poisson --gain 2.2 --offset 100 --read-noise 3.5",
         "an image of a camera: photons and read noise",
     ),
+    (
+        "calepin denoise scan.tif -o clean.tif --dark-frame dark.tif",
+        "noise correlated between pixels, as a dark frame shows it",
+    ),
     ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
     ("calepin denoise ct.tif -o out.tif --range=-1000:3000 --sigma 40", "in Hounsfield units"),
 ]
 
 RANGE = 255  # from black to white, on the scale of noise levels on the command line
+KINDS = {"CorrelatedNoise": "correlated, ", "VaryingGaussianNoise": "varying, root mean square "}
 TOLERANCE = 0.1  # relative difference of noise levels of image and network that needs no note
 
 _DENOISE = "calepin.imaging.denoising:denoise"
@@ -161,6 +167,30 @@ def denoise(
             help="Standard deviation without light in units of IMAGE, with --gain. [default: 0 or estimated]",
         ),
     ] = None,
+    psd: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npy",
+            help="Power spectral density of noise that is correlated between pixels: (a, b) or (a, b, 3), "
+            "zero frequency first, in squares of the units of --sigma; its mean is the variance.",
+        ),
+    ] = None,
+    dark_frame: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Image without light, in the units of IMAGE, whose correlated noise is assumed; repeat it "
+            "for several, whose mean is no noise.",
+        ),
+    ] = None,
+    noise_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npy",
+            help="Standard deviation of the noise of each pixel, (h, w) or (h, w, 3), in the units of "
+            "--sigma.",
+        ),
+    ] = None,
     method: Annotated[
         Method | None,
         typer.Option(
@@ -236,6 +266,10 @@ def denoise(
         refuse({"--offset": offset, "--read-noise": read_noise}, "goes with --gain")
     learning = {"--patch-size": patch_size, "--n-components": n_components, "--rule": rule}
     chosen = method or _method(model, poisson and camera is None, learning)
+    files = NoiseFiles.of(psd, dark_frame, noise_map)
+    if files is not None:
+        others = {"--noise poisson": poisson or None, "--sigma": sigma, "--add-noise": add_noise}
+        files.check(chosen, others | {"--model": model})
     if chosen is Method.dictionary:
         refuse({"--model": model}, "has no effect with --method dictionary")
     elif chosen is Method.network:
@@ -253,6 +287,8 @@ def denoise(
     added, assumed = _noise_models(poisson, add_noise, sigma, peak, _unit(source))
     if camera is not None:
         assumed = camera.noise(source)
+    elif files is not None:
+        assumed = files.noise(source, _unit(source))
     scene = _scene(source, reference, assumed, added, seed)
     for note in scene.noisy.notes:
         output.note(f"{image or sample}: {note}")
@@ -275,7 +311,8 @@ def denoise(
     values = _show(output, scene, result, measures, seconds, written)
     if images is not None:
         name = str(sample) if image is None else image.name
-        write_report(report, name, scene, result, values, images, [image, reference])
+        read = [image, reference, psd, *(dark_frame or []), noise_map]
+        write_report(report, name, scene, result, values, images, read)
 
 
 @dataclass(frozen=True)
@@ -401,7 +438,7 @@ def _unit(image: "Image") -> float:
 def _scene(
     source: "Image",
     reference: Path | None,
-    assumed: "GaussianNoise | PoissonNoise | PoissonGaussianNoise | None",
+    assumed: "AnyNoise | None",
     added: "GaussianNoise | PoissonNoise | None",
     seed: int | None,
 ) -> "Scene":
@@ -421,7 +458,7 @@ def _denoiser(
     method: Method | None,
     model: str | None,
     settings: dict[str, Any],
-    noise: "GaussianNoise | PoissonNoise | PoissonGaussianNoise | None",
+    noise: "AnyNoise | None",
 ) -> "Denoiser":
     """Return the denoiser."""
     from calepin.datasets.noise import PoissonNoise
@@ -443,7 +480,7 @@ def _run(
     output: Output,
     scene: "Scene",
     denoiser: "Denoiser",
-    noise: "GaussianNoise | PoissonNoise | PoissonGaussianNoise | None",
+    noise: "AnyNoise | None",
     seed: int | None,
 ) -> "DenoiseResult":
     from calepin.core.progress import progress_bar
@@ -522,14 +559,15 @@ def _show(
 ) -> dict[str, Any]:
     """Print what was done; return what --json prints."""
     noisy, denoised = measures
-    sigma, peak = result.sigma, getattr(result.noise, "peak", None)
+    sigma, peak = level_of(result.noise), getattr(result.noise, "peak", None)
     height, width = scene.noisy.pixels.shape[:2]
     colour = "colour" if scene.noisy.pixels.ndim == 3 else "gray"
     unit, levels = _unit(scene.noisy), scene.noisy.levels
     camera = _camera_values(scene, result)
     scale = f"of {RANGE}" if levels is None else f"in the range {levels.black:g} to {levels.white:g}"
     if sigma is not None:
-        level = f"sigma {sigma * unit:.4g} {scale}"
+        kind = KINDS.get(type(result.noise).__name__, "")
+        level = f"{kind}sigma {sigma * unit:.4g} {scale}"
     elif camera:
         level = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in camera.items())
     else:
