@@ -11,6 +11,7 @@ from calepin.cli.denoise_many import denoise_many, is_batch
 from calepin.cli.denoise_plan import RANGE, Method, Noise, Plan, Rule, samples_of, unit_of
 from calepin.cli.denoise_report import write_report
 from calepin.cli.measures import Measure, measure, measure_rows
+from calepin.cli.noise_files import NoiseFiles, level_of
 from calepin.cli.options import (
     ARRAY_FILES,
     FIGURE_FILES,
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from calepin.datasets.images import Image
-    from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise
+    from calepin.datasets.noise import GaussianNoise, PoissonNoise
+    from calepin.imaging.denoising import AnyNoise
     from calepin.imaging.result import DenoiseResult
     from calepin.imaging.scenes import Scene
 
@@ -51,12 +53,17 @@ EXAMPLES = [
         "calepin denoise camera.tif -o out.tif --noise poisson --gain 2.2 --offset 100 --read-noise 3.5",
         "an image of a camera: photons and read noise",
     ),
+    (
+        "calepin denoise scan.tif -o clean.tif --dark-frame dark.tif",
+        "noise correlated between pixels, as a dark frame shows it",
+    ),
     ("calepin denoise stack.ome.tif -o clean.ome.tif", "every plane of a stack"),
     ("calepin denoise scans/*.tif -o clean/ --share", "many images, with one dictionary"),
     ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
     ("calepin denoise ct.tif -o out.tif --range=-1000:3000 --sigma 40", "in Hounsfield units"),
 ]
 
+KINDS = {"CorrelatedNoise": "correlated, ", "VaryingGaussianNoise": "varying, root mean square "}
 TOLERANCE = 0.1  # relative difference of noise levels of image and network that needs no note
 
 _DENOISE = "calepin.imaging.denoising:denoise"
@@ -149,6 +156,30 @@ def denoise(
             help="Standard deviation without light in units of IMAGE, with --gain. [default: 0 or estimated]",
         ),
     ] = None,
+    psd: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npy",
+            help="Power spectral density of noise that is correlated between pixels: (a, b) or (a, b, 3), "
+            "zero frequency first, in squares of the units of --sigma; its mean is the variance.",
+        ),
+    ] = None,
+    dark_frame: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Image without light, in the units of IMAGE, whose correlated noise is assumed; repeat it "
+            "for several, whose mean is no noise.",
+        ),
+    ] = None,
+    noise_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npy",
+            help="Standard deviation of the noise of each pixel, (h, w) or (h, w, 3), in the units of "
+            "--sigma.",
+        ),
+    ] = None,
     method: Annotated[
         Method | None,
         typer.Option(
@@ -238,6 +269,7 @@ def denoise(
         gain=gain,
         offset=offset,
         read_noise=read_noise,
+        files=NoiseFiles.of(psd, dark_frame, noise_map),
         method=method,
         model=model,
         dictionary=dictionary,
@@ -248,6 +280,8 @@ def denoise(
         refuse({"--seed": seed}, "has no effect with --method network and no --add-noise")
     if plan.camera is not None:
         refuse({"--add-noise": add_noise}, "has no effect with --gain")
+    if plan.files is not None:
+        refuse({"--add-noise": add_noise}, f"has no effect with {plan.files.option}")
     if images and is_batch(images, output_path, axes):
         of_one = {"--reference": reference, "--add-noise": add_noise, "--atoms-image": atoms_image}
         refuse(of_one | {"--report": report}, "is for a single image")
@@ -318,7 +352,7 @@ def _denoise_one(
     values = _show(output, scene, result, measures, seconds, written)
     if drawn is not None:
         name = str(sample) if image is None else image.name
-        write_report(report, name, scene, result, values, drawn, [image, reference])
+        write_report(report, name, scene, result, values, drawn, [image, reference, *plan.read])
 
 
 def _read(
@@ -345,7 +379,7 @@ def _read(
 def _scene(
     source: "Image",
     reference: Path | None,
-    assumed: "GaussianNoise | PoissonNoise | PoissonGaussianNoise | None",
+    assumed: "AnyNoise | None",
     added: "GaussianNoise | PoissonNoise | None",
     seed: int | None,
 ) -> "Scene":
@@ -435,14 +469,15 @@ def _show(
 ) -> dict[str, Any]:
     """Print what was done; return what --json prints."""
     noisy, denoised = measures
-    sigma, peak = result.sigma, getattr(result.noise, "peak", None)
+    sigma, peak = level_of(result.noise), getattr(result.noise, "peak", None)
     height, width = scene.noisy.pixels.shape[:2]
     colour = "colour" if scene.noisy.pixels.ndim == 3 else "gray"
     unit, levels = unit_of(scene.noisy), scene.noisy.levels
     camera = _camera_values(scene, result)
     scale = f"of {RANGE}" if levels is None else f"in the range {levels.black:g} to {levels.white:g}"
     if sigma is not None:
-        level = f"sigma {sigma * unit:.4g} {scale}"
+        kind = KINDS.get(type(result.noise).__name__, "")
+        level = f"{kind}sigma {sigma * unit:.4g} {scale}"
     elif camera:
         level = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in camera.items())
     else:

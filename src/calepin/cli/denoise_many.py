@@ -12,6 +12,7 @@ import typer
 from calepin.cli.batches import Batch, expand
 from calepin.cli.denoise_plan import Method, Plan, unit_of
 from calepin.cli.errors import FAILED, one_line
+from calepin.cli.noise_files import level_of
 from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, is_folder, refuse
 from calepin.cli.output import Output, peak_memory_mb
 from calepin.core.progress import progress_bar
@@ -65,7 +66,7 @@ def denoise_many(
     if output_path is None:
         raise typer.BadParameter("expected a file or folder for the images, got none", param_hint="--output")
     if share:
-        if plan.poisson or plan.method is not Method.dictionary:
+        if plan.poisson or plan.files is not None or plan.method is not Method.dictionary:
             raise typer.BadParameter("needs Gaussian noise and --method dictionary", param_hint="--share")
         refuse({"--share": "dictionary" in plan.settings or None}, "has no effect with --dictionary")
     sources = expand(images)
@@ -235,7 +236,7 @@ class Done:
 def _denoised(plan: Plan, image: "Image", report: Report) -> "tuple[Image, float | None]":
     """Return an image without its noise, and the level of Gaussian noise in the units of the command line."""
     denoised, result = plan.denoise_image(image, lambda stage, fraction: report(fraction))
-    return denoised, _level(result.sigma, image)
+    return denoised, _level(level_of(result.noise), image)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from calepin.cli.noise_files import NoiseFiles
 from calepin.cli.options import given, refuse
 
 if TYPE_CHECKING:
@@ -17,11 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from calepin.datasets.images import Image
-    from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise
-    from calepin.imaging.denoising import Denoiser
+    from calepin.datasets.noise import PoissonGaussianNoise
+    from calepin.imaging.denoising import AnyNoise, Denoiser
     from calepin.imaging.result import DenoiseResult
-
-    AnyNoise = GaussianNoise | PoissonNoise | PoissonGaussianNoise
 
 __all__ = ["RANGE", "Camera", "Method", "Noise", "Plan", "Rule", "load_dictionary", "samples_of", "unit_of"]
 
@@ -127,6 +126,8 @@ class Plan:
         Expected count of the brightest pixel, None if unknown.
     camera
         The camera of the images, or None.
+    files
+        Files that describe the noise, or None.
     method, model, settings
         The method, the name or file of a network, and settings of the dictionary.
     across
@@ -139,6 +140,7 @@ class Plan:
     sigma: float | None
     peak: float | None
     camera: Camera | None
+    files: NoiseFiles | None
     method: Method
     model: str | None
     settings: dict[str, Any]
@@ -156,6 +158,7 @@ class Plan:
         gain: str | None,
         offset: float | None,
         read_noise: float | None,
+        files: NoiseFiles | None,
         method: Method | None,
         model: str | None,
         dictionary: Path | None,
@@ -184,6 +187,8 @@ class Plan:
                 raise typer.BadParameter("expected --noise poisson beside it", param_hint="--gain")
         of_dictionary = learning | {"--dictionary": dictionary}
         chosen = method or _method(model, poisson and camera is None, of_dictionary)
+        if files is not None:
+            files.check(chosen, {"--noise poisson": poisson or None, "--sigma": sigma, "--model": model})
         if chosen is Method.dictionary:
             refuse({"--model": model}, "has no effect with --method dictionary")
         elif chosen is Method.network:
@@ -200,8 +205,13 @@ class Plan:
         if dictionary is not None:
             refuse(learning, "has no effect with --dictionary, whose atoms stay as they are")
             settings |= {"dictionary": load_dictionary(dictionary), "n_iter": 0}
-        across = method is None and model is None and not settings
-        return cls(poisson, level, peak, camera, chosen, model, settings, seed, across)
+        across = method is None and model is None and files is None and not settings
+        return cls(poisson, level, peak, camera, files, chosen, model, settings, seed, across)
+
+    @property
+    def read(self) -> list[Path]:
+        """Files of the noise that were read."""
+        return [] if self.files is None else self.files.paths
 
     def described(self) -> dict[str, Any]:
         """Return all that results depend on, as JSON."""
@@ -209,6 +219,7 @@ class Plan:
 
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"settings", "loaded"}}
         values["camera"] = None if self.camera is None else asdict(self.camera)
+        values["files"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.read]
         for name, value in self.settings.items():
             is_array = isinstance(value, np.ndarray)
             values[name] = hashlib.sha256(value.tobytes()).hexdigest() if is_array else value
@@ -226,6 +237,8 @@ class Plan:
 
         if self.camera is not None:
             return self.camera.noise(image)
+        if self.files is not None:
+            return self.files.noise(image, unit_of(image))
         if self.poisson:
             return PoissonNoise(self.peak)
         if self.sigma is None:

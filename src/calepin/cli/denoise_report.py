@@ -68,12 +68,15 @@ def _learning_sections(scene: "Scene", result: "DenoiseResult") -> list["Section
     """Return sections with the history and the atoms, if atoms were learned."""
     if result.atoms is None or not result.history:
         return []
+    from calepin.datasets.correlated_noise import CorrelatedNoise
     from calepin.imaging.first_pass import USE_PATCHES, atom_use
     from calepin.report.page import Section
 
     objective = [record["objective"] for record in result.history]
     figure = history_figure({"objective": objective}, xlabel="pass", ylabel="objective")
     history = Section("History", figures={"Mean objective of the patches in each pass of learning": figure})
+    if isinstance(result.noise, CorrelatedNoise):
+        return [history]  # codes of whitened patches, whose use is not that of the atoms as patches
     use = atom_use(_planes(scene, result), result.atoms)
     meaning = "fraction of patches that use it"
     measured = f"{USE_PATCHES:,} random patches, coded to the level of the noise"
@@ -82,12 +85,13 @@ def _learning_sections(scene: "Scene", result: "DenoiseResult") -> list["Section
 
 def _planes(scene: "Scene", result: "DenoiseResult") -> "NDArray[np.float32]":
     """Return the planes that were coded, in units of the noise."""
-    from calepin.datasets.noise import GaussianNoise
+    from calepin.cli.noise_files import level_of
     from calepin.imaging.counts import photons_of
     from calepin.imaging.result import to_planes
     from calepin.imaging.stabilisation import Stabiliser
 
-    if isinstance(result.noise, GaussianNoise):
-        return to_planes(scene.observed, result.noise.sigma)
+    sigma = level_of(result.noise)
+    if sigma is not None:
+        return to_planes(scene.observed, sigma)
     photons, read = photons_of(scene.observed, cast("Any", result.noise))
     return to_planes(Stabiliser(read=read).apply(photons), 1.0)

@@ -94,7 +94,7 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     if not all(level.white for level in levels):
         warnings.warn(
             f"the estimated noise level {sigma:.3g} may be wrong: the noise is not white (neighbouring "
-            "pixels are correlated), or there is texture everywhere",
+            "pixels are correlated), or there is texture everywhere; CorrelatedNoise takes its density",
             stacklevel=2,
         )
     return sigma

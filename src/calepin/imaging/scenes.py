@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from calepin.core.random import RandomState
 from calepin.datasets.images import Image
-from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise, add_noise
+from calepin.datasets.noise import GaussianNoise, PoissonNoise, add_noise
 
 __all__ = ["Scene", "noisy_scene", "observed_scene"]
 
@@ -56,7 +56,7 @@ def noisy_scene(clean: Image, noise: GaussianNoise | PoissonNoise, *, random_sta
 
 def observed_scene(
     image: Image,
-    noise: GaussianNoise | PoissonNoise | PoissonGaussianNoise | None = None,
+    noise: object = None,
     *,
     reference: Image | None = None,
 ) -> Scene:
