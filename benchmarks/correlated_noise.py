@@ -8,7 +8,7 @@ there), with a fifth of white noise (+ white), and white noise after a Gaussian 
 runs in an environment of its own if CALEPIN_PEERS names its Python: ``pip install "numpy<2" bm3d``; once for
 white noise, once with the density, and once with its slower profile "refilter". Image i has noise of
 ``default_rng(1000 + i)``, neither periodic nor clipped. PSNR has peak 1 and clips the result to [0, 1].
-With --estimated calepin also estimates the density, from the image and from a dark frame.
+With --estimated calepin also estimates the density, from a dark frame.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--images", nargs="+", default=REPORTED, help="of Set12")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--sigma", type=float, default=36.0, help="standard deviation, of 255")
-    parser.add_argument("--estimated", action="store_true", help="also with estimated densities")
+    parser.add_argument("--estimated", action="store_true", help="also with the density of a dark frame")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     measure("01", "blurred", 0.1, given.estimated)  # compiles

@@ -73,7 +73,7 @@ print(f"zeros {zeros:.1f} dB,", ", ".join(f"{name} {value:.1f} dB" for name, val
 #
 # - The second set is there where the object overlaps itself, at the left and right border, and fades
 #   elsewhere.
-# - Nothing was tuned: cuts and weights follow from the noise in the outer samples of k-space.
+# - No setting was given: cuts and weights follow from the noise in the outer samples of k-space.
 # - With real k-space, begin with ``calepin.reconstruction.read_kspace``; the phantom's flat areas are easier
 #   than anatomy.
 assert min(quality.values()) > zeros + 5

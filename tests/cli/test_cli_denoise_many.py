@@ -255,7 +255,7 @@ def test_what_does_not_go_with_many_images_is_refused_in_one_line(capsys, folder
         (["in/a.png", "-o", "a.png", "--share"], "--share: is for several images"),
         (["in/a.png", "-o", "a.tif", "--axes", "YX"], "in/a.png is no stack of images"),
         (["nan.npy", "-o", "out.npy", "--axes", "ZYX"], "expected finite samples, got 1 NaN or infinities"),
-        (["in", "-o", "out", "--share", "--noise", "poisson"], "--share: needs Gaussian noise"),
+        (["in", "-o", "out", "--share", "--noise", "poisson"], "--share: needs white Gaussian noise"),
         (["in", "-o", "out", "--share", "--dictionary", "d.safetensors"], "d.safetensors"),
         (["in", "-o", "out", "--dictionary", "flat.safetensors"], "expected atoms that are not constant"),
         (["in", "-o", "out", "--dictionary", "long.safetensors"], "expected atoms of square patches"),
