@@ -67,7 +67,9 @@ def denoise_many(
         raise typer.BadParameter("expected a file or folder for the images, got none", param_hint="--output")
     if share:
         if plan.poisson or plan.files is not None or plan.method is not Method.dictionary:
-            raise typer.BadParameter("needs white Gaussian noise and --method dictionary", param_hint="--share")
+            raise typer.BadParameter(
+                "needs white Gaussian noise and --method dictionary", param_hint="--share"
+            )
         refuse({"--share": "dictionary" in plan.settings or None}, "has no effect with --dictionary")
     sources = expand(images)
     single = len(sources) == 1 and not is_folder(output_path)
