@@ -102,7 +102,7 @@ def test_every_command_has_help_with_examples(capsys, command, flag):
         (["denoise", "--sample", "camera", "-o", "out.png", "--rule", "svd"], "--rule"),
         (["denoise", "--sample", "camera", "--add-noise", "5", "--reference", "a.png"], "--reference"),
         (["denoise", "none.png", "-o", "out.png"], "no such file: none.png"),
-        (["denoise", "data.npy", "-o", "out.png"], "data.npy is not a readable image"),
+        (["denoise", "data.npy", "-o", "out.png", "-q"], "image: expected shape (h, w)"),
         (["learn", "none.npy", "-o", "d.safetensors"], "no such file: none.npy"),
         (["learn", "data.npy"], "--output"),
         (["learn", "data.npy", "-o", "none/d.safetensors"], "the folder none does not exist"),

@@ -75,7 +75,7 @@ def test_compressed_files_that_grow_without_measure_are_refused(tmp_path):
 
 @pytest.mark.usefixtures("small_limit")
 def test_a_strip_that_grows_beyond_its_image_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("calepin.datasets.images.LARGE_STRIP", 100)
+    monkeypatch.setattr("calepin.datasets._tiff.LARGE_STRIP", 100)
     strip = zlib.compress(bytes(200_000))
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         tile = iter([strip])

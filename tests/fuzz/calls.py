@@ -84,6 +84,7 @@ LEFT_OUT = dict.fromkeys(
         "spikes.Gain",
         "report.Curve",
         "datasets.Image",
+        "datasets.Stack",
     ],
     "holds results",
 )
@@ -138,6 +139,7 @@ LEFT_OUT |= dict.fromkeys(
         "compression.read_clp",
         "datasets.read_idx",
         "datasets.read_image",
+        "datasets.read_stack",
         "datasets.load_mnist",
         "reconstruction.read_kspace",
         "spikes.read_nwb_spikes",
@@ -156,6 +158,7 @@ LEFT_OUT |= dict.fromkeys(
     [
         "compression.write_clp",
         "datasets.write_image",
+        "datasets.write_stack",
         "generators.save_generator",
         "learning.save_checkpoint",
         "reconstruction.write_cfl",
@@ -302,6 +305,7 @@ ANGLES = torch.tensor([0.0, 40.0, 90.0, 130.0], dtype=torch.float64)
 add("operators.Blur", operators.Blur, psf=PSF, shape=(8, 8), boundary="symmetric")
 add("operators.Downsample", operators.Downsample, shape=(12, 12), factor=2, antialias="box", boundary="zero")
 add("operators.Bayer", operators.Bayer, shape=(8, 8), pattern="RGGB")
+add("operators.Matrix", operators.Matrix, matrix=torch.randn(5, 64), in_shape=(8, 8))
 add("operators.Radon", operators.Radon, shape=(8, 8), angles=ANGLES, n_detectors=9)
 add("operators.Compose", operators.Compose, outer=Identity((8,)), inner=Dense(T_ATOMS))
 add("operators.centred_fft", operators.centred_fft, x=COILS)

@@ -8,7 +8,6 @@ from typing import Any
 
 import typer
 
-from calepin.core.files import atomic_write
 from calepin.core.paths import check_separate, target_of
 
 __all__ = ["Batch", "expand"]
@@ -105,6 +104,8 @@ class Batch:
 
     def add(self, source: Path) -> None:
         """Record that the result of a file is written."""
+        from calepin.core.files import atomic_write
+
         self.known[self.targets[source].name] = self._entry(source)
         with atomic_write(self.path) as temporary:
             temporary.write_text(json.dumps({"files": self.known}, indent=1), "utf-8")
