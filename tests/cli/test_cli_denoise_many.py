@@ -87,7 +87,9 @@ def test_a_file_that_fails_does_not_stop_the_others(capsys, folder):
     said, err = run("in", "-o", "out", capsys=capsys, status=1)
     assert names(said["written"]) == ["a.png", "c.npy", "d.png"]
     assert [failed["image"] for failed in said["failed"]] == ["in/b.tif"]
-    assert "note: not denoised: in/b.tif" in err
+    assert "calepin: error: in/b.tif" in err
+    assert main(["denoise", "in", "-o", "other", "-q", *FAST]) == 1
+    assert capsys.readouterr().err.startswith("calepin: error: in/b.tif")  # errors are not quiet
     write_image("in/b.tif", Image(noisy(1), 16))
     said, _ = run("in", "-o", "out", capsys=capsys)
     assert names(said["written"]) == ["b.tif"]

@@ -207,7 +207,7 @@ class Done:
         """Print why a file could not be denoised; the others go on."""
         text = one_line(error)
         self.failed.append({"image": str(source), "error": text})
-        self.output.note(f"not denoised: {text if str(source) in text else f'{source}: {text}'}")
+        self.output.error(text if str(source) in text else f"{source}: {text}")
 
     def show(self, seconds: float) -> None:
         """Print what was done.

@@ -38,6 +38,11 @@ class Output:
         if not self.quiet:
             print(f"calepin: note: {text}", file=sys.stderr)
 
+    def error(self, text: str) -> None:
+        """Print an error after which the command goes on, also if it is quiet."""
+        record().add(f"error: {text}")
+        print(f"calepin: error: {text}", file=sys.stderr)
+
     def line(self, text: str) -> None:
         """Print a line of the result for people."""
         if not self.quiet and not self.as_json:
