@@ -40,6 +40,7 @@ COMMANDS = [
     "--rule ksvd --seed 0 --quiet",
     "denoise {in}/image.png --output {out}/i.png --noise gaussian --add-noise 10 "
     "--method network --seed 0 --quiet",
+    "denoise {in}/image.png --output {out}/many --sigma 20 --patch-size 4 --n-components 8 --quiet",
     "inpaint {in}/image.png --output {out}/i.png --mask {in}/mask.npy --sigma 5 --quiet",
     "deblur {in}/image.png --output {out}/i.png --gaussian 0.8 --sigma 5 --prior tv --boundary symmetric --quiet",
     "upscale {in}/image.png --output {out}/i.png --factor 2 --antialias box --sigma 5 --prior tv --quiet",

@@ -27,7 +27,7 @@ def raised_cosine_basis(n_lags: int, n_basis: int, *, stretch: float = 1.0) -> F
     n_basis : int
         Number of functions, at least 2 and at most n_lags.
     stretch : float, default 1
-        The larger, the closer to a linear axis; positive.
+        The larger, the closer to a linear axis; positive, at most 1e6.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def raised_cosine_basis(n_lags: int, n_basis: int, *, stretch: float = 1.0) -> F
     check_arguments(raised_cosine_basis, locals())
     check_integer("n_lags", n_lags, least=2)
     check_integer("n_basis", n_basis, least=2, most=n_lags)
-    check_number("stretch", stretch, above=0)
+    check_number("stretch", stretch, above=0, most=1e6)  # beyond, the logarithms are all equal
     u = np.log(np.arange(n_lags) + stretch)
     centres = np.linspace(u[0], u[-1], n_basis)
     distance = np.abs(u[:, None] - centres) * np.pi / (2 * (centres[1] - centres[0]))
