@@ -82,6 +82,35 @@ def test_what_is_done_is_not_done_again_but_for_other_settings_or_files(capsys, 
     assert len(said["written"]) == 4
 
 
+def test_results_that_were_lost_are_made_again_and_changed_ones_are_kept(capsys, folder):
+    run("in", "-o", "out", capsys=capsys)
+    kept = Path("out/a.png").read_bytes()
+    Path("out/a.png").write_bytes(b"")
+    said, _ = run("in", "-o", "out", capsys=capsys)
+    assert names(said["written"]) == ["a.png"]
+    assert Path("out/a.png").read_bytes() == kept
+    write_image("out/a.png", Image(clean(), 8))
+    _, err = run("in", "-o", "out", capsys=capsys, status=2)
+    assert "cannot write out/a.png: it was changed after it was written; --force replaces it" in err
+
+
+def test_a_shared_dictionary_is_that_of_all_files(capsys, folder):
+    run("in", "-o", "out", "--share", capsys=capsys)
+    write_image("in/e.png", Image(noisy(7), 16))
+    said, _ = run("in", "-o", "out", "--share", capsys=capsys)
+    assert len(said["written"]) == 5
+
+
+def test_what_is_known_of_a_camera_is_told_for_each_plane(capsys):
+    frames = 2 * np.random.default_rng(0).poisson(200 * np.stack([clean(0, 64)] * 2)) + 100
+    tifffile.imwrite("in.tif", frames.astype(np.uint16), photometric="minisblack")
+    options = ["--noise", "poisson", "--gain", "estimated", "--offset", "100"]
+    assert main(["denoise", "in.tif", "-o", "out.tif", "--json", *options]) == 0
+    found = json.loads(capsys.readouterr().out)["images"][0]
+    assert found["offset"] == [100, 100]
+    assert len(found["gain"]) == len(found["read_noise"]) == 2
+
+
 def test_a_file_that_fails_does_not_stop_the_others(capsys, folder):
     Path("in/b.tif").write_bytes(b"II*\0 damaged")
     said, err = run("in", "-o", "out", capsys=capsys, status=1)
@@ -256,7 +285,10 @@ def test_what_does_not_go_with_many_images_is_refused_in_one_line(capsys, folder
         (["in/a.png", "twice/a.png", "-o", "out"], "in/a.png and twice/a.png would both be out/a.png"),
         (["in/a.png", "-o", "a.png", "--share"], "--share: is for several images"),
         (["in/a.png", "-o", "a.tif", "--axes", "YX"], "in/a.png is no stack of images"),
-        (["nan.npy", "-o", "out.npy", "--axes", "ZYX"], "expected finite samples, got 1 NaN or infinities"),
+        (
+            ["nan.npy", "-o", "out.npy", "--axes", "ZYX"],
+            "nan.npy: expected finite samples, got 1 NaN or infinities",
+        ),
         (["in", "-o", "out", "--share", "--noise", "poisson"], "--share: needs white Gaussian noise"),
         (["in", "-o", "out", "--share", "--dictionary", "d.safetensors"], "d.safetensors"),
         (["in", "-o", "out", "--dictionary", "flat.safetensors"], "expected atoms that are not constant"),

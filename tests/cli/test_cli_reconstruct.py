@@ -343,3 +343,19 @@ def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
         err = capsys.readouterr().err
         assert message in err, (arguments, err)
         assert err.count("\n") == 1, err
+
+
+def test_a_magnitude_keeps_the_units_of_kspace_where_the_format_can(capsys):
+    _, magnitude = write_kspace("full.npy")
+    for name in ("out.tif", "out.npy"):
+        assert main(["reconstruct", "full.npy", "--mri", "-o", name]) == 0
+        image = read_image(name, value_range="auto")
+        values = image.pixels if image.levels is None else image.levels.samples(image.pixels)
+        np.testing.assert_allclose(values, magnitude, rtol=1e-4, atol=1e-4)
+
+
+def test_coils_that_are_not_the_first_axis_are_asked_for(capsys):
+    kspace, _ = write_kspace("full.npy")
+    np.save("last.npy", np.moveaxis(kspace, 0, -1))
+    main(["reconstruct", "last.npy", "--mri", "-o", "out.png"])
+    assert "48 coils of 40 x 2 samples: are coils the first axis?" in capsys.readouterr().err

@@ -195,6 +195,7 @@ def test_a_closed_form_minimises_the_same_objective(name):
             r"matrix: expected shape \(n_measurements, 15\)",
         ),
         (lambda: Matrix(torch.ones(3, 12, dtype=torch.int64), (3, 4)), "matrix: expected a floating dtype"),
+        (lambda: Matrix(torch.zeros(3, 12), (3, 4)), "matrix: expected values that are not all zero"),
         (lambda: Matrix(torch.full((3, 12), torch.nan), (3, 4)), "matrix: expected finite values"),
         (lambda: Radon((8,), ANGLES), "shape: expected"),
         (lambda: Radon((8, 8), torch.tensor([torch.nan])), "angles: expected a real tensor of finite angles"),

@@ -48,8 +48,8 @@ def _is_read(path: Path, suffixes: Sequence[str]) -> bool:
 class Batch:
     """Files that one command reads, and a folder where it writes a file for each.
 
-    The folder keeps a record of the settings and of size and time of each file that was read. A file is
-    done if the record holds it with the same settings, and what was written is there.
+    The folder keeps a record of the settings, and of size and time of each file that was read and of what was
+    written. A file is done if the record holds all of it as it is.
 
     Parameters
     ----------
@@ -92,28 +92,40 @@ class Batch:
         self.known = self._read()
         for source, target in self.targets.items():
             check_separate({"--output": target}, [("IMAGE", source)])
-            if target.exists() and target.name not in self.known and not force:
-                raise ValueError(f"cannot write {target}: it exists; --force replaces it")
+            if not force:
+                self._check_ours(target)
             if not target.is_dir():
                 target_of(target)  # an error now rather than after the work
 
     def is_done(self, source: Path) -> bool:
         """Return whether an earlier run has written the result of a file, with the same settings."""
         target = self.targets[source]
-        return target.exists() and self.known.get(target.name) == self._entry(source)
+        known = self.known.get(target.name)
+        return target.exists() and known == self._entry(source) | {"written": _stamp(target)}
 
     def add(self, source: Path) -> None:
         """Record that the result of a file is written."""
         from calepin.core.files import atomic_write
 
-        self.known[self.targets[source].name] = self._entry(source)
+        target = self.targets[source]
+        self.known[target.name] = self._entry(source) | {"written": _stamp(target)}
         with atomic_write(self.path) as temporary:
             temporary.write_text(json.dumps({"files": self.known}, indent=1), "utf-8")
 
     def _entry(self, source: Path) -> dict[str, Any]:
-        stat = source.stat()
-        stamp = {"size": stat.st_size, "modified": stat.st_mtime_ns}
-        return {"source": os.path.abspath(source), **stamp, "settings": self.settings}
+        return {"source": os.path.abspath(source), "read": _stamp(source), "settings": self.settings}
+
+    def _check_ours(self, target: Path) -> None:
+        """Raise ValueError if a file would be replaced that is not as it was written; empty ones are lost."""
+        if not target.exists() or _stamp(target)[0] == 0:
+            return
+        known = self.known.get(target.name)
+        if not isinstance(known, dict):
+            raise ValueError(f"cannot write {target}: it exists; --force replaces it")
+        if known.get("written") != _stamp(target):
+            raise ValueError(
+                f"cannot write {target}: it was changed after it was written; --force replaces it"
+            )
 
     def _read(self) -> dict[str, Any]:
         if not self.path.exists():
@@ -125,6 +137,12 @@ class Batch:
         except (ValueError, KeyError, TypeError, RecursionError):
             pass
         raise ValueError(f"{self.path} is damaged: remove it to compute all results again")
+
+
+def _stamp(path: Path) -> list[int]:
+    """Return size and time of change of a file, or of all files of a folder."""
+    files = [file.stat() for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path.stat()]
+    return [sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)]
 
 
 def _name(source: Path, written: Sequence[str]) -> str:

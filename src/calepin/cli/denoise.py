@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calepin.cli.denoise_many import denoise_many, is_batch
-from calepin.cli.denoise_plan import RANGE, Method, Noise, Plan, Rule, samples_of, unit_of
+from calepin.cli.denoise_plan import RANGE, Method, Noise, Plan, Rule, noise_values, unit_of
 from calepin.cli.denoise_report import write_report
 from calepin.cli.measures import Measure, measure, measure_rows
 from calepin.cli.noise_files import NoiseFiles, level_of
@@ -468,12 +468,14 @@ def _show(
     written: list[str],
 ) -> dict[str, Any]:
     """Print what was done; return what --json prints."""
+    from calepin.datasets.noise import PoissonGaussianNoise
+
     noisy, denoised = measures
     sigma, peak = level_of(result.noise), getattr(result.noise, "peak", None)
     height, width = scene.noisy.pixels.shape[:2]
     colour = "colour" if scene.noisy.pixels.ndim == 3 else "gray"
     unit, levels = unit_of(scene.noisy), scene.noisy.levels
-    camera = _camera_values(scene, result)
+    camera = noise_values(scene.noisy, result.noise) if isinstance(result.noise, PoissonGaussianNoise) else {}
     scale = f"of {RANGE}" if levels is None else f"in the range {levels.black:g} to {levels.white:g}"
     if sigma is not None:
         kind = KINDS.get(type(result.noise).__name__, "")
@@ -503,15 +505,3 @@ def _show(
     }
     output.result(values)
     return values
-
-
-def _camera_values(scene: "Scene", result: "DenoiseResult") -> dict[str, float]:
-    """Return gain, offset and read noise of a camera in the units of the samples, nothing for other noise."""
-    from calepin.datasets.noise import PoissonGaussianNoise
-
-    noise = result.noise
-    if not isinstance(noise, PoissonGaussianNoise):
-        return {}
-    unit, black = samples_of(scene.noisy)
-    values = {"gain": noise.gain, "offset": noise.offset + black / unit, "read_noise": noise.read}
-    return {name: float(f"{unit * value:.6g}") for name, value in values.items()}

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from calepin.cli.batches import Batch, expand
-from calepin.cli.denoise_plan import Method, Plan, unit_of
+from calepin.cli.denoise_plan import Method, Plan, noise_values
 from calepin.cli.errors import FAILED, one_line
-from calepin.cli.noise_files import level_of
 from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, is_folder, refuse
 from calepin.cli.output import Output, peak_memory_mb
 from calepin.core.progress import progress_bar
@@ -28,6 +27,8 @@ __all__ = ["denoise_many", "is_batch"]
 
 Units = tuple[float, float] | str
 Report = Callable[[float], None]
+Found = tuple[list[dict[str, float]], str]  # the numbers of the noise, of each volume or plane, and the sizes
+Work = Callable[[Path, Path, Report], Found]
 
 SHOWN = 6  # planes of a stack in a figure
 WRITTEN = (*IMAGE_FILES, *ARRAY_FILES, ".zarr")
@@ -92,7 +93,9 @@ def denoise_many(
 
 def _fill_folder(done: "Done", sources: list[Path], folder: Path, *, share: bool, force: bool) -> None:
     """Denoise files into a folder, but for those that an earlier run has done."""
-    settings = done.plan.described() | {"axes": done.axes, "range": done.units, "share": share}
+    settings = done.plan.described() | {"axes": done.axes, "range": done.units, "share": False}
+    if share:  # one more file is another dictionary
+        settings["share"] = [[str(source), source.stat().st_mtime_ns] for source in sources]
     batch = Batch("denoise", sources, folder, settings, written=WRITTEN, force=force)
     left = [source for source in sources if not batch.is_done(source)]
     done.skipped = [str(batch.targets[source]) for source in sources if batch.is_done(source)]
@@ -143,30 +146,37 @@ class Done:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             is_stack = self.axes is not None or count_planes(source) > 1
-            sigmas, shape = (self._stack if is_stack else self._image)(source, target, report)
+            found, shape = self._named(self._stack if is_stack else self._image, source, target, report)
         for text in dict.fromkeys(one_line(warning.message) for warning in caught):
             self.output.note(f"{source}: {text}")  # each once, for many planes
         seconds = round(time.perf_counter() - begun, 3)
-        known = [sigma for sigma in sigmas if sigma is not None]
-        level = "" if not known else f", noise sigma {min(known):.4g}"
-        level += f" to {max(known):.4g}" if len(known) > 1 else ""
+        noise = {name: [values[name] for values in found if name in values] for name in found[0]}
+        level = "".join(f", {name.replace('_', ' ')} {_span(values)}" for name, values in noise.items())
         self.output.line(f"{target}: {shape}{level}, {seconds:.1f} s")
-        values = {"image": str(source), "written": str(target)}
-        self.files.append(values | {"sigma": known or None, "seconds": seconds})
+        self.files.append({"image": str(source), "written": str(target), **noise, "seconds": seconds})
 
-    def _image(self, source: Path, target: Path, report: Report) -> tuple[list[float | None], str]:
+    def _named(self, work: Work, source: Path, target: Path, report: Report) -> Found:
+        """Do the work of a file, and name it in an error."""
+        try:
+            return work(source, target, report)
+        except ValueError as error:
+            if str(source) in str(error) or str(target) in str(error):
+                raise
+            raise ValueError(f"{source}: {error}") from error
+
+    def _image(self, source: Path, target: Path, report: Report) -> Found:
         from calepin.datasets.images import read_image, write_image
 
         image = read_image(source, value_range=self.units)
         for note in image.notes:
             self.output.note(f"{source}: {note}")
-        denoised, sigma = _denoised(self.plan, image, report)
+        denoised, values = _denoised(self.plan, image, report)
         for loss in write_image(target, denoised):
             self.output.note(f"{target}: {loss}")
         height, width = image.pixels.shape[:2]
-        return [sigma], f"{width} x {height}"
+        return [values], f"{width} x {height}"
 
-    def _stack(self, source: Path, target: Path, report: Report) -> tuple[list[float | None], str]:
+    def _stack(self, source: Path, target: Path, report: Report) -> Found:
         from calepin.datasets.stacks import STACK_FILES, read_stack, write_stack
 
         if target.suffix.lower() not in STACK_FILES:
@@ -182,12 +192,12 @@ class Done:
                 f"{source}: each page is denoised alone; with --axes ZYX or TYX neighbouring pages, in depth "
                 "or time, help each other"
             )
-        cleaned, sigmas = planes.denoised(self.plan, along, report)
+        cleaned, values = planes.denoised(self.plan, along, report)
         write_stack(target, stack.with_planes(cleaned))
         self._draw(planes.samples, cleaned)
         height, width = cleaned.shape[1:3]
         sizes = f"{len(planes.samples)} planes ({stack.axes}) of {width} x {height}"
-        return sigmas, sizes + ("" if along is None else f", together along {along[0]}")
+        return values, sizes + ("" if along is None else f", together along {along[0]}")
 
     def _draw(self, noisy: "NDArray[Any]", denoised: "NDArray[Any]") -> None:
         """Draw some planes of a stack, spread over it, before and after."""
@@ -219,7 +229,8 @@ class Done:
         """
         memory = peak_memory_mb()
         spent = f"{seconds:.1f} s" + ("" if memory is None else f", peak memory {memory:.0f} MB")
-        self.output.line(f"{len(self.files)} denoised, {len(self.skipped)} skipped, {spent}")
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        self.output.line(f"{len(self.files)} denoised, {len(self.skipped)} skipped{failed}, {spent}")
         self.output.result(
             {
                 "images": self.files,
@@ -235,10 +246,16 @@ class Done:
             raise typer.Exit(FAILED)
 
 
-def _denoised(plan: Plan, image: "Image", report: Report) -> "tuple[Image, float | None]":
-    """Return an image without its noise, and the level of Gaussian noise in the units of the command line."""
+def _denoised(plan: Plan, image: "Image", report: Report) -> "tuple[Image, dict[str, float]]":
+    """Return an image without its noise, and the numbers of the noise."""
     denoised, result = plan.denoise_image(image, lambda stage, fraction: report(fraction))
-    return denoised, _level(level_of(result.noise), image)
+    return denoised, noise_values(image, result.noise)
+
+
+def _span(values: Sequence[float]) -> str:
+    """Return the smallest and the largest value, or the only one."""
+    low, high = f"{min(values):.4g}", f"{max(values):.4g}"
+    return low if low == high else f"{low} to {high}"
 
 
 @dataclass(frozen=True)
@@ -282,8 +299,8 @@ class Planes:
 
     def denoised(
         self, plan: Plan, along: "tuple[str, NDArray[np.intp]] | None", report: Report
-    ) -> "tuple[NDArray[Any], list[float | None]]":
-        """Return the planes without noise, in the samples of the file, and the levels of the noise.
+    ) -> "tuple[NDArray[Any], list[dict[str, float]]]":
+        """Return the planes without noise, in the samples of the file, and the numbers of their noise.
 
         `along` holds the places of planes (n_volumes, d) that are denoised together. Default: each alone.
         """
@@ -296,17 +313,17 @@ class Planes:
             def part(stage: str, fraction: float, k: int = k) -> None:
                 report((k + fraction) / len(places))
 
-            done, sigma = self._together(plan, place, part)
+            done, values = self._together(plan, place, part)
             cleaned = np.empty(self.samples.shape, done.dtype) if cleaned is None else cleaned
             cleaned[place] = done.reshape(len(place), *self.samples.shape[1:])
-            levels.append(sigma)
+            levels.append(values)
         assert cleaned is not None
         return cleaned, levels
 
     def _together(
         self, plan: Plan, place: "NDArray[np.intp]", callback: Callable[[str, float], None]
-    ) -> "tuple[NDArray[Any], float | None]":
-        """Return some planes without noise, in the samples of the file, and the level of the noise."""
+    ) -> "tuple[NDArray[Any], dict[str, float]]":
+        """Return some planes without noise, in the samples of the file, and the numbers of their noise."""
         import numpy as np
 
         from calepin.datasets.images import as_image, as_samples
@@ -314,8 +331,8 @@ class Planes:
 
         images = [as_image(self.samples[k], value_range=self.units) for k in place]
         if len(place) == 1:
-            denoised, sigma = _denoised(plan, images[0], lambda part: callback("", part))
-            return as_samples(denoised), sigma
+            denoised, values = _denoised(plan, images[0], lambda part: callback("", part))
+            return as_samples(denoised), values
         noise = plan.noise(images[len(images) // 2])
         scenes = [observed_scene(image, noise) for image in images]
         result = plan.denoise_volume(np.stack([scene.observed for scene in scenes]), noise, callback)
@@ -323,7 +340,7 @@ class Planes:
             as_samples(replace(scene.noisy, pixels=scene.unit * frame))
             for scene, frame in zip(scenes, result.image, strict=True)
         ]
-        return np.stack(made), _level(result.sigma, images[0])
+        return np.stack(made), noise_values(images[0], result.noise)
 
 
 def neighbours(stack: "Stack") -> "tuple[str, NDArray[np.intp]] | None":
@@ -340,11 +357,6 @@ def neighbours(stack: "Stack") -> "tuple[str, NDArray[np.intp]] | None":
             places = np.moveaxis(np.arange(int(np.prod(sizes))).reshape(sizes), k, -1)
             return axis, places.reshape(-1, sizes[k])
     return None
-
-
-def _level(sigma: float | None, image: "Image") -> float | None:
-    """Return a level of Gaussian noise in the units of the command line."""
-    return None if sigma is None else float(f"{sigma * unit_of(image):.6g}")
 
 
 def _with_shared(output: Output, done: Done, sources: Sequence[Path]) -> Plan:

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from calepin.imaging.denoising import AnyNoise, Denoiser
     from calepin.imaging.result import DenoiseResult
 
-__all__ = ["RANGE", "Camera", "Method", "Noise", "Plan", "Rule", "load_dictionary", "samples_of", "unit_of"]
+__all__ = [
+    "RANGE",
+    "Camera",
+    "Method",
+    "Noise",
+    "Plan",
+    "Rule",
+    "load_dictionary",
+    "noise_values",
+    "samples_of",
+    "unit_of",
+]
 
 RANGE = 255  # from black to white, on the scale of noise levels on the command line
 
@@ -96,6 +107,31 @@ def samples_of(image: "Image") -> tuple[float, float]:
 def unit_of(image: "Image") -> float:
     """Return the difference of white and black, in the units of noise levels on the command line."""
     return RANGE if image.levels is None else image.levels.unit
+
+
+def noise_values(image: "Image", noise: object) -> dict[str, float]:
+    """Return the numbers of a noise model that are known.
+
+    They are sigma in the units of the command line, gain, offset and read noise of a camera in the units of
+    the samples, or the peak of counts.
+    """
+    from calepin.cli.noise_files import level_of
+    from calepin.datasets.noise import PoissonGaussianNoise
+
+    sigma, peak = level_of(noise), getattr(noise, "peak", None)
+    values: dict[str, float] = {}
+    if sigma is not None:
+        values = {"sigma": sigma * unit_of(image)}
+    elif isinstance(noise, PoissonGaussianNoise):
+        unit, black = samples_of(image)
+        values = {
+            "gain": noise.gain * unit,
+            "offset": noise.offset * unit + black,
+            "read_noise": noise.read * unit,
+        }
+    elif peak is not None:
+        values = {"peak": peak}
+    return {name: float(f"{value:.6g}") for name, value in values.items()}
 
 
 def load_dictionary(path: Path) -> "NDArray[np.floating]":

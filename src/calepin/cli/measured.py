@@ -185,6 +185,8 @@ def _angles(text: str, count: int) -> "Tensor":
             raise typer.BadParameter(
                 f"expected FIRST:LAST in degrees or a file .npy, got {text!r}", param_hint="--angles"
             ) from None
+        if first == last:
+            raise typer.BadParameter(f"expected two different angles, got {text!r}", param_hint="--angles")
         angles = np.linspace(first, last, count, endpoint=False)
     if len(angles) != count or not np.isfinite(angles).all():
         raise typer.BadParameter(

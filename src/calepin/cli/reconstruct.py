@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from calepin.datasets.images import Levels
+    from calepin.datasets.images import Image, Levels
     from calepin.reconstruction.scans import Reconstruction, Scan
     from calepin.report.page import Section
 
@@ -191,7 +191,12 @@ def reconstruct(
     ] = None,
     output_path: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="Reconstructed image."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Reconstructed image; of k-space .tif and .npy have its units, .png the maximum 255.",
+        ),
         Writes(*IMAGE_FILES, *ARRAY_FILES),
     ] = None,
     complex_path: Annotated[
@@ -310,6 +315,12 @@ def reconstruct(
     drawn = _figure(scan, found, measures) if figure is not None or report is not None else None
     written = _write(scan, found, levels, drawn, output_path, complex_path, figure)
     written += [] if report is None else [str(report)]
+    before, after = (measures[name].psnr for name in ("adjoint", "reconstruction"))
+    if before is not None and after is not None and after < before:
+        output.note(
+            f"the reconstruction is worse than the adjoint, by {before - after:.2f} dB: try another --prior, "
+            "or more measurements"
+        )
     result = _show(output, scan, found, measures, seconds, written)
     if report is not None and drawn is not None:
         from calepin.report.page import Section
@@ -363,6 +374,10 @@ def _read(
         notes.append(f"slice {wanted} of 0 to {len(slices) - 1} (--slice)")
     one = slices[wanted][..., _parse_columns(columns, slices.shape[-1])]
     kspace = one[:, _middle(size, one.shape[1]), _middle(size, one.shape[2])]
+    if len(kspace) > min(kspace.shape[1:]):
+        notes.append(
+            f"{len(kspace)} coils of {kspace.shape[1]} x {kspace.shape[2]} samples: are coils the first axis?"
+        )
     if not kspace.any():
         raise ValueError(f"{source}: expected k-space, got only zeros in slice {wanted}")
     return kspace, notes
@@ -409,7 +424,10 @@ def _write(
 
     written = []
     if output_path is not None:
-        write_image(output_path, Image(found.image, levels=levels))
+        image = Image(found.image, levels=levels)
+        if scan.y.is_complex() and output_path.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
+            image = _magnitude(scan, found)
+        write_image(output_path, image)
         written.append(str(output_path))
     if complex_path is not None:
         from calepin.core.files import save_array
@@ -422,6 +440,16 @@ def _write(
         save_figure(drawn, figure)
         written.append(str(figure))
     return written
+
+
+def _magnitude(scan: "Scan", found: "Reconstruction") -> "Image":
+    """Return the magnitude of all coils in the units of the inverse transform of k-space."""
+    from calepin.datasets.images import Image, Levels
+    from calepin.operators.fourier import root_sum_of_squares
+
+    values = (scan.scale * root_sum_of_squares(found.x)[0, 0]).float().numpy()
+    levels = Levels(0.0, float(values.max()) or 1.0, "float32")
+    return Image(values / levels.white, 32, levels=levels)
 
 
 def _figure(scan: "Scan", found: "Reconstruction", measures: dict[str, Measure]) -> "Figure":

@@ -158,7 +158,9 @@ def _checked(path: Any, samples: NDArray[Any], axes: str | None, **kept: Any) ->
     if len(axes) != samples.ndim or ("S" in axes and samples.shape[axes.index("S")] not in {3, 4}):
         sizes = " x ".join(str(size) for size in samples.shape)
         raise ValueError(f"axes: expected a letter for each axis of {path} ({sizes}), got {axes!r}")
-    if samples.dtype.kind not in "iuf" or 0 in samples.shape:
+    if 0 in samples.shape:
+        raise FileFormatError(f"{path} holds an array of shape {samples.shape}, expected at least one sample")
+    if samples.dtype.kind not in "iuf":
         raise FileFormatError(f"{path} holds {samples.dtype} of shape {samples.shape}, expected real numbers")
     return Stack(samples, axes, **kept)
 

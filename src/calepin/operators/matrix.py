@@ -46,6 +46,8 @@ class Matrix(LinearOperator):
             raise ValueError(f"matrix: expected a floating dtype, got {matrix.dtype}")
         if not torch.isfinite(matrix).all():
             raise ValueError("matrix: expected finite values, got NaN or infinity")
+        if not bool((matrix != 0).any()):
+            raise ValueError("matrix: expected values that are not all zero")
         super().__init__(in_shape, (len(matrix),))
         self.register_buffer("matrix", matrix)
 
