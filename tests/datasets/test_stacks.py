@@ -194,6 +194,18 @@ def test_zarr_that_declares_more_than_it_holds_is_refused():
         read_stack("a.zarr", axes="ZYX")
 
 
+def test_a_pyramid_is_read_at_its_largest_level_and_this_is_told():
+    values = samples(shape=(3, 32, 32))
+    with tifffile.TiffWriter("pyramid.ome.tif", ome=True) as writer:
+        writer.write(values, subifds=1, metadata={"axes": "ZYX"})
+        writer.write(values[:, ::2, ::2], subfiletype=1)
+    stack = read_stack("pyramid.ome.tif")
+    assert_array_equal(stack.samples, values)
+    assert stack.notes == ("smaller copies of the images, a pyramid or thumbnails, were left out",)
+    write_ome("plain.ome.tif", samples())
+    assert read_stack("plain.ome.tif").notes == ()
+
+
 def test_what_is_no_stack_is_told_in_one_line():
     np.save("a.npy", samples(shape=(3, 10, 12)))
     np.save("words.npy", np.array([[["a", "b"]]]))

@@ -184,8 +184,9 @@ class Done:
             raise ValueError(f"cannot write {target}: a stack needs a name that ends in {names}")
         stack = read_stack(source, axes=self.axes)
         planes = Planes.of(stack, self.units, counts=self.plan.poisson and self.plan.camera is None)
-        if planes.note:
-            self.output.note(f"{source}: {planes.note}")
+        for note in (*stack.notes, planes.note):
+            if note:
+                self.output.note(f"{source}: {note}")
         along = neighbours(stack) if self.plan.across else None
         if self.plan.across and along is None and not set(stack.leading) <= set("CTZ"):
             self.output.note(

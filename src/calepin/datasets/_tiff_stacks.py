@@ -40,7 +40,8 @@ class Page:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def read_tiff(path: Path, trusted: bool) -> tuple[NDArray[Any], str, tuple[Page, ...]]:
+def read_tiff(path: Path, trusted: bool) -> tuple[NDArray[Any], str, tuple[Page, ...], tuple[str, ...]]:
+    """Return the samples, the axes, the metadata of the pages, and notes on what was left."""
     import tifffile
 
     with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
@@ -65,8 +66,9 @@ def read_tiff(path: Path, trusted: bool) -> tuple[NDArray[Any], str, tuple[Page,
         else:  # ImageJ writes one page and the other planes after it
             samples = series.asarray()
             read = read[:1]
-        axes = series.axes
-        return samples, axes, tuple(_page_of(page) for page in read)
+        smaller = len(series.levels) - 1 + len(tiff.series) - len(full)
+        notes = ("smaller copies of the images, a pyramid or thumbnails, were left out",) if smaller else ()
+        return samples, series.axes, tuple(_page_of(page) for page in read), notes
 
 
 def _check_series(series: Any) -> None:

@@ -46,12 +46,15 @@ class Stack:
         Metadata of the planes of a TIFF, in the order of `planes`; empty for other files.
     attributes : dict
         Attributes of a zarr file.
+    notes : tuple of str
+        What the file holds and was not read.
     """
 
     samples: NDArray[Any]
     axes: str
     pages: tuple[Page, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def leading(self) -> str:
@@ -138,8 +141,8 @@ def read_stack(path: str | os.PathLike, *, axes: str | None = None, trusted: boo
     if start[:2] not in TIFF:
         raise FileFormatError(f"{path} is no stack of images: expected TIFF, .npy or .zarr")
     with reading(path, "stack of images"), quiet_tifffile():
-        samples, known, pages = read_tiff(path, trusted)
-    return _checked(path, samples, axes or known, pages=pages)
+        samples, known, pages, notes = read_tiff(path, trusted)
+    return _checked(path, samples, axes or known, pages=pages, notes=notes)
 
 
 def _check_axes(axes: Any) -> None:
