@@ -55,5 +55,13 @@ for (title, image), (top, bottom) in zip(images.items(), axes.T, strict=True):
         place.set_axis_off()
 
 # %%
-# On the command line: ``calepin denoise scan.tif -o clean.tif --dark-frame dark.tif``, or ``--psd`` for a
-# density that is known.
+# What was learned
+# ----------------
+
+gain = psnr(denoised, clean) - psnr(white, clean)
+print(f"Knowing the density of the noise gains {gain:.1f} dB.")
+
+# %%
+# Noise that looks like a pattern is removed if its power spectral density is known, and two dark frames tell
+# it. Taken for white, most of it stays. On the command line: ``calepin denoise scan.tif -o clean.tif --dark-frame
+# dark.tif``, or ``--psd`` for a density that is known.
