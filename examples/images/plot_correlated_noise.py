@@ -63,5 +63,5 @@ print(f"Knowing the density of the noise gains {gain:.1f} dB.")
 
 # %%
 # Noise that looks like a pattern is removed if its power spectral density is known, and two dark frames tell
-# it. Taken for white, most of it stays. On the command line: ``calepin denoise scan.tif -o clean.tif --dark-frame
-# dark.tif``, or ``--psd`` for a density that is known.
+# it. Taken for white, most of it stays. On the command line: ``calepin denoise scan.tif -o clean.tif
+# --dark-frame dark.tif``, or ``--psd`` for a density that is known.
