@@ -382,7 +382,8 @@ SPIKES = (
         "lambda .119, T = 5,000, alpha .5, one neuron a batch, one filter for all",
         "dcea-clusters",
         "differs",
-        because="lambda .119 and one unit a batch; T = 200 at quick scale, 5,000 at that of the paper; step 4 / sigma_max^2",
+        because="lambda .119 and one unit a batch; T = 200 at quick scale, 5,000 at that of the paper; "
+        "step 4 / sigma_max^2",
     ),
     _item(
         "Fig. 6a, b",
