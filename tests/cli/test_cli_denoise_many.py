@@ -224,6 +224,11 @@ def test_a_figure_of_a_stack_shows_planes_before_and_after(shape):
     assert height / width > (0.8 if len(shape) == 4 else 2.5)  # a row for each of two, or six planes
 
 
+def test_a_figure_of_an_image_that_a_pattern_names_is_drawn(folder):
+    assert main(["denoise", "in/c*.npy", "-o", "out.npy", "--figure", "sheet.png", *FAST]) == 0
+    assert Path("sheet.png").stat().st_size > 0
+
+
 def test_warnings_name_the_file_once(capsys):
     Path("in").mkdir()
     write_image("in/flat.png", Image(np.full((32, 32), 0.5), 8))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -242,3 +243,15 @@ def test_images_are_no_stacks():
         assert count_planes(name) == 1
     np.save("stack.npy", np.zeros((3, 10, 12)))
     assert count_planes("stack.npy") == 3
+
+
+def test_a_strip_that_grows_beyond_its_plane_is_refused(monkeypatch):
+    monkeypatch.setattr("calepin.datasets._tiff.LARGE_STRIP", 100)
+    monkeypatch.setattr("calepin.core.reading.ALWAYS_ALLOWED", 10_000)
+    strip = zlib.compress(bytes(2_000_000))
+    with tifffile.TiffWriter("a.tif") as file:
+        for _ in range(2):
+            tile = {"shape": (16, 16), "dtype": np.uint16, "tile": (16, 16), "metadata": None}
+            file.write(iter([strip]), **tile, compression="zlib", photometric="minisblack")
+    with pytest.raises(FileFormatError, match=r"a\.tif declares \d+ bytes"):
+        read_stack("a.tif")

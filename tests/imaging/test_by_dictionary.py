@@ -7,7 +7,7 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 
 import calepin
-from calepin.datasets import GaussianNoise, VaryingGaussianNoise
+from calepin.datasets import CorrelatedNoise, GaussianNoise, VaryingGaussianNoise
 from calepin.imaging import DenoiseResult, DictionaryDenoiser
 
 SIGMA = 25 / 255
@@ -271,3 +271,17 @@ def test_each_channel_has_its_own_level():
 def test_bad_maps_are_named(sigma, message):
     with pytest.raises(ValueError, match=message):
         calepin.denoise(np.random.default_rng(0).random((40, 40)), noise=VaryingGaussianNoise(sigma))
+
+
+def test_a_given_dictionary_starts_whatever_the_noise_is():
+    """Without learning, the atoms of the result are the given ones; with it they come from them."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(0.5, 0.1, (40, 40))
+    atoms = rng.standard_normal((12, 25))
+    own = DictionaryDenoiser(dictionary=atoms, n_iter=0, group_passes=0)
+    assert (own.n_components, own.patch_size) == (12, 5)
+    white = own.denoise(image, GaussianNoise(0.1), random_state=0)
+    np.testing.assert_allclose(np.linalg.norm(white.atoms, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(white.atoms.mean(axis=1), 0, atol=1e-6)
+    correlated = CorrelatedNoise.from_kernel(np.ones((1, 3)), sigma=0.1)
+    assert own.denoise(image, correlated, random_state=0).atoms.shape == (12, 25)

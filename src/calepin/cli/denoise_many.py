@@ -127,7 +127,7 @@ class Done:
     axes, units
         Options of the command for all files.
     figure
-        File for a sheet of the planes of a stack, or None.
+        File for a sheet of the image or of planes of a stack, or None.
     """
 
     def __init__(
@@ -173,6 +173,7 @@ class Done:
         denoised, values = _denoised(self.plan, image, report)
         for loss in write_image(target, denoised):
             self.output.note(f"{target}: {loss}")
+        self._draw(image.pixels[None], denoised.pixels[None])
         height, width = image.pixels.shape[:2]
         return [values], f"{width} x {height}"
 
@@ -201,7 +202,7 @@ class Done:
         return values, sizes + ("" if along is None else f", together along {along[0]}")
 
     def _draw(self, noisy: "NDArray[Any]", denoised: "NDArray[Any]") -> None:
-        """Draw some planes of a stack, spread over it, before and after."""
+        """Draw an image, or some planes spread over a stack, before and after."""
         if self.figure is None:
             return
         import numpy as np

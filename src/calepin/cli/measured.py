@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from calepin.datasets.images import Image
     from calepin.operators.base import LinearOperator
+    from calepin.restoration.result import RestoreResult
 
 __all__ = ["reconstruct_measured"]
 
@@ -54,7 +56,7 @@ def reconstruct_measured(
 
     from calepin.core.progress import progress_bar
     from calepin.datasets.arrays import open_array
-    from calepin.datasets.images import Image, Levels, read_image, write_image
+    from calepin.datasets.images import read_image
     from calepin.datasets.noise import GaussianNoise
     from calepin.restoration.restoring import restore
 
@@ -76,11 +78,34 @@ def reconstruct_measured(
     seconds = time.perf_counter() - begun
     image = np.asarray(result.image, np.float32)
     if output_path is not None:
-        low, high = float(image.min()), float(image.max())
-        levels = Levels(min(low, 0.0), high if high > min(low, 0.0) else 1.0, "float32")
-        pixels = (image - levels.black) / levels.unit
-        for loss in write_image(output_path, Image(pixels, 32, levels=levels)):
-            output.note(f"{output_path}: {loss}")
+        _write(output, output_path, image)
+    _show(output, y, operator, image, result, clean, seconds, output_path)
+
+
+def _write(output: Output, path: Path, image: "NDArray[np.floating]") -> None:
+    """Write an image in the units of the measurements."""
+    from calepin.datasets.images import Image, Levels, write_image
+
+    black = min(float(image.min()), 0.0)
+    white = float(image.max())
+    levels = Levels(black, white if white > black else black + 1, "float32")
+    for loss in write_image(path, Image((image - levels.black) / levels.unit, 32, levels=levels)):
+        output.note(f"{path}: {loss}")
+
+
+def _show(
+    output: Output,
+    y: "NDArray[np.floating]",
+    operator: "LinearOperator",
+    image: "NDArray[np.floating]",
+    result: "RestoreResult",
+    clean: "Image | None",
+    seconds: float,
+    output_path: Path | None,
+) -> None:
+    """Print how the image was found, and how near it is to the true one."""
+    import numpy as np
+
     missed = float(np.linalg.norm(y - _applied(operator, image)) / (np.linalg.norm(y) or 1.0))
     height, width = image.shape
     fraction = y.size / image.size
@@ -88,11 +113,11 @@ def reconstruct_measured(
         f"{width} x {height}, {y.size} measurements ({fraction:.3g} per pixel), noise sigma "
         f"{result.sigma:.4g}, residual {missed:.3g}, {result.n_iter} steps"
     )
-    levels = None if clean is None else clean.levels
-    found = measure(image if levels is None else (image - levels.black) / levels.unit, _pixels(clean))
+    found = measure(image, None)
     if clean is not None:
+        levels = clean.levels
+        found = measure(image if levels is None else (image - levels.black) / levels.unit, clean.pixels)
         output.table(["", "PSNR (dB)", "SSIM"], measure_rows({"reconstruction": found}))
-    memory = peak_memory_mb()
     written = [] if output_path is None else [str(output_path)]
     output.line(", ".join([*written, f"{seconds:.1f} s"]))
     output.result(
@@ -108,7 +133,7 @@ def reconstruct_measured(
             "psnr": found.psnr,
             "ssim": found.ssim,
             "seconds": round(seconds, 3),
-            "peak_memory_mb": memory,
+            "peak_memory_mb": peak_memory_mb(),
             "written": written,
         }
     )
@@ -121,10 +146,6 @@ def _real(source: Path, y: "NDArray") -> "NDArray[np.floating]":
     if y.dtype.kind not in "iuf" or not y.size or not np.isfinite(y).all():
         raise ValueError(f"{source}: expected finite real measurements, got {y.dtype} of shape {y.shape}")
     return y.astype(np.float64)
-
-
-def _pixels(image: "object | None") -> "NDArray[np.floating] | None":
-    return None if image is None else image.pixels  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _applied(operator: "LinearOperator", image: "NDArray") -> "NDArray":

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calepin.core.reading import check_declared
-from calepin.datasets._tiff import read_page
+from calepin.datasets._tiff import PLAIN_COMPRESSIONS, read_page
 
 __all__ = ["Page", "read_tiff", "write_tiff"]
 
@@ -83,18 +84,20 @@ def _check_series(series: Any) -> None:
 
 def _read_pages(path: Path, file: Any, pages: list[Any], check: Any) -> NDArray[Any]:
     """Return the samples of all pages; Pillow reads compressions for which tifffile needs imagecodecs."""
-    try:
-        first = read_page(file, pages[0].aspage(), check)
-        read = lambda page: read_page(file, page.aspage(), check)  # noqa: E731
-    except ValueError:
-        if pages[0].keyframe.samplesperpixel > 1 and pages[0].keyframe.bitspersample > 8:
-            raise  # Pillow makes them 8 bits
-        read = _pillow_reader(path)
-        first = read(pages[0])
     keyframe = pages[0].keyframe
+    needs_pillow = keyframe.compression not in PLAIN_COMPRESSIONS and find_spec("imagecodecs") is None
+    if needs_pillow and (
+        keyframe.samplesperpixel == 1 or keyframe.bitspersample <= 8
+    ):  # Pillow makes others 8 bits
+        read = _pillow_reader(path)
+    else:
+
+        def read(page: Any) -> NDArray[Any]:
+            return read_page(file, page.aspage(), check)
+
     samples = np.empty((len(pages), *keyframe.shape), keyframe.dtype)
     for k, page in enumerate(pages):
-        channels = first if k == 0 else read(page)
+        channels = read(page)
         samples[k] = (
             np.moveaxis(channels, -1, 0) if keyframe.axes == "SYX" else np.reshape(channels, keyframe.shape)
         )

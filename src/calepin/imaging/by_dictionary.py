@@ -159,9 +159,7 @@ class DictionaryDenoiser:
         else:
             sigma = float(np.sqrt(np.mean(np.square(varying, dtype=np.float64))))
         generator = numpy_generator(random_state)
-        start = self.dictionary
-        if start is None:
-            start = start_atoms(self.n_components, self.patch_size, generator)
+        start = self._start(generator)
         if beyond_precision(image, sigma):
             return DenoiseResult(image.copy(), noise, start)
 
@@ -188,6 +186,12 @@ class DictionaryDenoiser:
             estimate = np.where(level < WEAK, noisy, estimate)
         return DenoiseResult(from_planes(estimate, sigma, image, opponent=not apart), noise, atoms, history)
 
+    def _start(self, generator: np.random.Generator) -> NDArray[np.floating]:
+        """Return the initial atoms: those that are given, or natural ones."""
+        if self.dictionary is not None:
+            return self.dictionary
+        return start_atoms(self.n_components, self.patch_size, generator)
+
     def _denoise_correlated(
         self,
         image: NDArray,
@@ -199,7 +203,7 @@ class DictionaryDenoiser:
         check_size(image, [self._smallest] * 2)
         noise.check_channels(image)
         generator = numpy_generator(random_state)
-        start = start_atoms(self.n_components, self.patch_size, generator)
+        start = self._start(generator)
         if beyond_precision(image, noise.sigma):
             return DenoiseResult(image.copy(), noise, start)
         _warn_of_units(image, noise)
