@@ -955,7 +955,7 @@ for name, prior in {
     add(f"restoration.{name}.denoise", prior.denoise, image=IMAGE, noise=datasets.GaussianNoise(0.1))
 FRAMES = np.arange(18.0)[:, None] * 9 + rng.poisson(np.arange(18)[:, None] * 9 + 1.0, (4, 18, 16))
 add("imaging.estimate_photon_transfer", imaging.estimate_photon_transfer, images=FRAMES, offset=0.5)
-add("imaging.CombinedDenoiser", imaging.CombinedDenoiser)
+add("imaging.GuidedDenoiser", imaging.GuidedDenoiser)
 add("imaging.NetworkDenoiser", imaging.NetworkDenoiser, model="bsd-gaussian", n_shifts=1)
 SETTINGS = dict(
     n_components=4,

@@ -170,7 +170,7 @@ def test_small_images_are_refused(shape, patch_size, message):
         ({"n_components": 64.0}, "n_components: expected a positive integer"),
         ({"rule": "noodl"}, "rule: expected one of 'ksvd', 'mod', 'online', got 'noodl'"),
         ({"n_iter": -1}, "n_iter: expected an integer of at least 0"),
-        ({"group_passes": 4}, "group_passes: expected an integer from 0 to 3"),
+        ({"group_passes": 9}, "group_passes: expected an integer from 0 to 8"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
@@ -285,3 +285,19 @@ def test_a_given_dictionary_starts_whatever_the_noise_is():
     np.testing.assert_allclose(white.atoms.mean(axis=1), 0, atol=1e-6)
     correlated = CorrelatedNoise.from_kernel(np.ones((1, 3)), sigma=0.1)
     assert own.denoise(image, correlated, random_state=0).atoms.shape == (12, 25)
+
+
+@pytest.mark.parametrize(("level", "n_passes"), [(25, 3), (50, 3), (100, 5)])
+def test_strong_noise_gets_more_passes(level, n_passes):
+    clean = data.camera()[::2, ::2] / 255
+    y = clean + np.random.default_rng(0).normal(0, level / 255, clean.shape)
+    stages = []
+    chosen = calepin.denoise(
+        y,
+        method=DictionaryDenoiser(n_iter=0),
+        noise=GaussianNoise(level / 255),
+        callback=lambda stage, fraction: stages.append(stage),
+    )
+    assert len({stage for stage in stages if stage.startswith("group")}) == n_passes
+    three = denoise(y, level / 255, n_iter=0, group_passes=3)
+    assert psnr(chosen.image, clean) >= psnr(three.image, clean) + (0.1 if level == 100 else -0.01)

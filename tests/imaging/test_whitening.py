@@ -108,7 +108,7 @@ def test_a_density_in_other_units_is_told():
         DictionaryDenoiser(group_passes=0).denoise(CLEAN, CorrelatedNoise(psd))
 
 
-@pytest.mark.parametrize("method", ["network", "combined"])
+@pytest.mark.parametrize("method", ["network", "best"])
 def test_other_methods_refuse(method):
     with pytest.raises(IncompatibleError, match="noise: "):
         calepin.denoise(CLEAN, method=method, noise=GRAIN)

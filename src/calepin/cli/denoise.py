@@ -43,7 +43,7 @@ EXAMPLES = [
     ("calepin denoise scan.tif -o clean.tif --sigma 12 --atoms-image atoms.png", ""),
     ("calepin denoise --sample camera --add-noise 25 -o out.png --figure before-after.png", ""),
     ("calepin denoise photo.png -o clean.png --report report.html", "with a report"),
-    ("calepin denoise photo.png -o clean.png --method network", "by a trained network"),
+    ("calepin denoise photo.png -o clean.png --method best", "with the help of a trained network"),
     ("calepin denoise counts.png -o out.png --noise poisson", "photon counts"),
     (
         "calepin denoise --sample camera --noise poisson --add-noise 4 -o out.png",
@@ -184,7 +184,8 @@ def denoise(
         Method | None,
         typer.Option(
             help="A dictionary learned from the image, or a trained network, which --model implies; "
-            "combined: both, for photon counts. [default: dictionary; for photon counts combined]"
+            "best: groups of similar patches, guided by the network. "
+            "[default: dictionary; for photon counts best]"
         ),
     ] = None,
     model: Annotated[

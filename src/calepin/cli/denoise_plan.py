@@ -50,7 +50,7 @@ class Method(StrEnum):
 
     dictionary = "dictionary"
     network = "network"
-    combined = "combined"
+    best = "best"
 
 
 class Rule(StrEnum):
@@ -222,21 +222,17 @@ class Plan:
             if not poisson:
                 raise typer.BadParameter("expected --noise poisson beside it", param_hint="--gain")
         of_dictionary = learning | {"--dictionary": dictionary}
-        chosen = method or _method(model, poisson and camera is None, of_dictionary)
+        chosen = method or _method(model, poisson, of_dictionary)
         if files is not None:
             files.check(chosen, {"--noise poisson": poisson or None, "--sigma": sigma, "--model": model})
         if chosen is Method.dictionary:
             refuse({"--model": model}, "has no effect with --method dictionary")
         elif chosen is Method.network:
             if camera is not None:
-                raise typer.BadParameter("network takes no --gain: use dictionary", param_hint="--method")
+                raise typer.BadParameter("network takes no --gain: use best", param_hint="--method")
             refuse(of_dictionary, "has no effect with --method network")
         else:
-            refuse(of_dictionary | {"--model": model}, "has no effect with --method combined")
-            if not poisson or camera is not None:
-                raise typer.BadParameter(
-                    "combined needs --noise poisson, without --gain", param_hint="--method"
-                )
+            refuse(of_dictionary, "has no effect with --method best")
         settings = given(**{name.strip("-").replace("-", "_"): value for name, value in learning.items()})
         if dictionary is not None:
             refuse(learning, "has no effect with --dictionary, whose atoms stay as they are")
@@ -291,14 +287,14 @@ class Plan:
     def denoiser(self, noise: "AnyNoise | None") -> "Denoiser":
         """Return the denoiser for a noise model; it is made once."""
         from calepin.datasets.noise import PoissonNoise
-        from calepin.imaging.by_both import CombinedDenoiser
         from calepin.imaging.by_dictionary import DictionaryDenoiser
-        from calepin.imaging.by_network import NetworkDenoiser
+        from calepin.imaging.by_guide import GuidedDenoiser
+        from calepin.imaging.by_network import NetworkDenoiser, load_network
 
         counts = isinstance(noise, PoissonNoise)
         if counts not in self.loaded:
-            if self.method is Method.combined:
-                made = CombinedDenoiser()
+            if self.method is Method.best:
+                made = GuidedDenoiser(None if self.model is None else load_network(self.model))
             elif self.method is not Method.network:
                 made = DictionaryDenoiser(**self.settings)
             elif counts and self.model is None:
@@ -353,7 +349,7 @@ def _method(model: str | None, counts: bool, of_dictionary: dict[str, Any]) -> M
     if model is not None:
         return Method.network
     chosen = any(value is not None for value in of_dictionary.values())
-    return Method.combined if counts and not chosen else Method.dictionary
+    return Method.best if counts and not chosen else Method.dictionary
 
 
 def _level(sigma: str | None) -> float | None:

@@ -42,7 +42,7 @@ class NoiseFiles:
         if more:
             raise typer.BadParameter(f"has no effect with {name}", param_hint=more[0])
         refuse(others, f"has no effect with {name}")
-        if method != "dictionary":
+        if method != "dictionary" and not (method == "best" and self.noise_map is not None):
             raise typer.BadParameter(f"{method} takes no {name}: use dictionary", param_hint="--method")
 
     def noise(self, image: "Image", unit: float) -> "CorrelatedNoise | VaryingGaussianNoise":

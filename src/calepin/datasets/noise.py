@@ -68,9 +68,13 @@ class GaussianNoise:
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return noisy observations of x, (n, ...)."""
-        place = torch.rand(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, generator=generator).to(x.device)
-        level = self.sigma + (self._highest - self.sigma) * place
+        level = self.levels(x, generator)
         return x + level * randn(x.shape, like=x, generator=generator)
+
+    def levels(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a standard deviation for each sample of x, (n, ...), as a tensor (n, 1, ...)."""
+        place = torch.rand(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, generator=generator).to(x.device)
+        return self.sigma + (self._highest - self.sigma) * place
 
     def scale(self, x: Tensor) -> float:
         """Return 1, because observations have the units of x."""

@@ -1,5 +1,5 @@
-from .by_both import CombinedDenoiser as CombinedDenoiser
 from .by_dictionary import DictionaryDenoiser as DictionaryDenoiser
+from .by_guide import GuidedDenoiser as GuidedDenoiser
 from .by_network import NETWORKS as NETWORKS
 from .by_network import NetworkDenoiser as NetworkDenoiser
 from .by_network import load_network as load_network

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,30 +11,50 @@ from calepin.core.arguments import check_fields
 from calepin.core.checks import check_array, check_integer, check_one_of
 from calepin.core.random import RandomState, numpy_generator
 from calepin.datasets.correlated_noise import CorrelatedNoise
-from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise, VaryingGaussianNoise
-from calepin.imaging.counts import estimate_peak, in_units, isolated, photons_of, with_unexplained
+from calepin.datasets.noise import (
+    GaussianNoise,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    VaryingGaussianNoise,
+)
+from calepin.imaging.by_steps import denoise_photons
+from calepin.imaging.contrast import value_range
 from calepin.imaging.first_pass import RULES, atoms_of_patches, code_planes, learn_atoms, start_atoms
 from calepin.imaging.groups import GroupFilter
 from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma_of, to_planes
-from calepin.imaging.stabilisation import expected_photons, steps_for
 from calepin.imaging.whitening import Whitening, covariances, noise_of_planes, window_estimate
 
-__all__ = ["DictionaryDenoiser", "beyond_precision"]
+__all__ = [
+    "GROUP_PASSES",
+    "JOINT_PASSES",
+    "SMALLEST",
+    "WEAK",
+    "DictionaryDenoiser",
+    "beyond_precision",
+    "chosen_passes",
+    "level_planes",
+]
+
+Passes = tuple[tuple[GroupFilter, float], ...]
 
 # Passes over groups of similar patches, and the relative noise level that each assumes: later passes start
 # from better estimates, whose covariances need less shrinkage.
-GROUP_PASSES = (
-    (GroupFilter(patch_size=8, group_size=32, radius=20, stride=4, mean="level"), 1.0),
+GROUP_PASSES: Passes = (
+    (GroupFilter(patch_size=10, group_size=32, radius=20, stride=5, mean="level"), 1.0),
     (GroupFilter(patch_size=8, group_size=32, radius=20, stride=4, mean="level"), 0.95),
     (GroupFilter(patch_size=6, group_size=24, radius=20, stride=3), 0.9),
 )
 
 # The same if patches hold three channels: their covariance needs more patches.
-JOINT_PASSES = (
+JOINT_PASSES: Passes = (
     (GroupFilter(patch_size=6, group_size=64, radius=20, stride=3, mean="level"), 1.0),
     (GroupFilter(patch_size=6, group_size=64, radius=20, stride=3, mean="level"), 0.95),
     (GroupFilter(patch_size=5, group_size=64, radius=20, stride=3), 0.9),
 )
+
+# Noise that is strong relative to the contrast needs more passes: this number over the range of values, in
+# units of the noise, rounded, and never fewer than all kinds of passes or more than the most.
+PASSES_AT_RANGE, MOST_PASSES = 17.0, 8
 
 SMALLEST = 16  # pixels per side
 
@@ -59,7 +79,8 @@ class DictionaryDenoiser:
        level: minimise ||z||_0 such that ||x - z D||^2 <= p^2 (1.1 sigma)^2. The decoded patches
        are averaged (Elad and Aharon 2006).
     3. With this estimate, groups of similar patches are found and shrunk along their principal components
-       (`calepin.imaging.groups`; Lebrun, Buades and Morel 2013), three times.
+       (`calepin.imaging.groups`; Lebrun, Buades and Morel 2013), three times, up to eight times if the noise
+       is strong relative to the contrast of the image.
 
     Colour images are first transformed to a mean and two differences. Each is treated as a gray image, with
     groups found on the mean. The memory is bounded by a few copies of the image in float32, and there are no
@@ -88,8 +109,9 @@ class DictionaryDenoiser:
         How atoms are updated, as in `calepin.DictionaryLearner`.
     n_iter : int, default=5
         Passes of learning over 20,000 patches; 0 keeps the initial dictionary.
-    group_passes : {0, 1, 2, 3}, default=3
-        Number of passes of step 3; 0 returns the result of step 2.
+    group_passes : int, optional
+        Number of passes of step 3, at most 8; 0 returns the result of step 2. Default: three to eight, by the
+        range of values in units of the noise.
     dictionary : float array (n_components, p^2), optional
         Initial atoms in place of those of natural images, for example the `atoms` of another result; with
         ``n_iter=0`` they stay as they are. `patch_size` and `n_components` are then those of the array.
@@ -104,7 +126,7 @@ class DictionaryDenoiser:
     n_components: int = 256
     rule: str = "ksvd"
     n_iter: int = 5
-    group_passes: int = 3
+    group_passes: int | None = None
     dictionary: NDArray[np.floating] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -117,7 +139,7 @@ class DictionaryDenoiser:
         check_integer("n_components", self.n_components)
         check_one_of("rule", self.rule, sorted(RULES))
         check_integer("n_iter", self.n_iter, least=0)
-        check_integer("group_passes", self.group_passes, least=0, most=len(GROUP_PASSES))
+        check_integer("group_passes", self.group_passes, least=0, most=MOST_PASSES, optional=True)
         check_fields(self)
 
     def denoise(
@@ -131,7 +153,7 @@ class DictionaryDenoiser:
         """Return the denoised image and the learned atoms; see `calepin.denoise`.
 
         `random_state` chooses the training patches. `callback` is called in the stages "learn", "code" and
-        "group 1" to "group 3", for counts in each step again.
+        "group 1" to the last pass, for counts in each step again.
 
         Raises
         ------
@@ -149,7 +171,11 @@ class DictionaryDenoiser:
             stronger than the image.
         """
         if isinstance(noise, PoissonNoise | PoissonGaussianNoise):
-            return self._denoise_photons(image, noise, random_state, callback)
+
+            def of_step(values: NDArray, report: Callable[[str, float], object] | None) -> DenoiseResult:
+                return self.denoise(values, GaussianNoise(1.0), random_state=random_state, callback=report)
+
+            return denoise_photons(of_step, image, noise, smallest=self._smallest, callback=callback)
         if isinstance(noise, CorrelatedNoise):
             return self._denoise_correlated(image, noise, random_state, callback)
         check_size(image, [self._smallest] * 2)
@@ -166,8 +192,9 @@ class DictionaryDenoiser:
         # noise that differs between the channels would be correlated after the transformation of colours
         apart = varying is not None and varying.ndim == 3
         noisy = to_planes(image, sigma, opponent=not apart)
-        level = None if varying is None else _level_planes(varying / sigma)
-        report = self._reporter(callback)
+        level = None if varying is None else level_planes(varying / sigma)
+        passes = chosen_passes(noisy, self.group_passes, JOINT_PASSES if apart else GROUP_PASSES)
+        report = _reporter(callback, len(passes))
         atoms, history = learn_atoms(
             noisy,
             start,
@@ -178,8 +205,7 @@ class DictionaryDenoiser:
             report=report("learn"),
         )
         estimate = code_planes(noisy, atoms, level=level, report=report("code"))
-        passes = JOINT_PASSES if apart else GROUP_PASSES
-        for k, (groups, factor) in enumerate(passes[: self.group_passes], start=1):
+        for k, (groups, factor) in enumerate(passes, start=1):
             assumed = factor if level is None else factor * np.maximum(level, WEAK)
             estimate = groups.apply(noisy, estimate, assumed, report=report(f"group {k}"))
         if level is not None:
@@ -211,7 +237,9 @@ class DictionaryDenoiser:
         noises = noise_of_planes(noise, len(noisy))
         pilot = window_estimate(noisy, noises)
         whitening = Whitening.of(pilot, covariances(noises, self.patch_size))
-        report = self._reporter(callback)
+        n_passes = len(GROUP_PASSES) if self.group_passes is None else self.group_passes
+        passes = chosen_passes(noisy, n_passes, GROUP_PASSES)
+        report = _reporter(callback, len(passes))
         atoms, history = learn_atoms(
             noisy,
             whitening.atoms(start),
@@ -222,7 +250,7 @@ class DictionaryDenoiser:
             report=report("learn"),
         )
         estimate = code_planes(noisy, atoms, whitening=whitening, report=report("code"))
-        for k, (groups, factor) in enumerate(GROUP_PASSES[: self.group_passes], start=1):
+        for k, (groups, factor) in enumerate(passes, start=1):
             covariance = covariances(noises, groups.patch_size)
             estimate = groups.apply(
                 noisy, estimate, factor, covariance=covariance, report=report(f"group {k}")
@@ -230,63 +258,43 @@ class DictionaryDenoiser:
         restored = from_planes(estimate, noise.sigma, image)
         return DenoiseResult(restored, noise, whitening.unwhitened(atoms), history)
 
-    def _denoise_photons(
-        self,
-        image: NDArray,
-        noise: PoissonNoise | PoissonGaussianNoise,
-        random_state: RandomState,
-        callback: Callable[[str, float], object] | None,
-    ) -> DenoiseResult:
-        """Return the expected photons, in the units of the image, and atoms and history of the last step."""
-        check_size(image, [self._smallest] * 2)
-        photons, read = photons_of(image, noise)
-        peak = max(estimate_peak(photons), np.finfo(np.float64).tiny)
-        steps = steps_for(peak**2 / (peak + read**2), min(image.shape[:2]) // self._smallest)
-        results: list[DenoiseResult] = []
-
-        def denoise(values: NDArray, step: int) -> NDArray:
-            report = None if callback is None else _part_of(callback, step, len(steps))
-            result = self.denoise(values, GaussianNoise(1.0), random_state=random_state, callback=report)
-            results.append(result)
-            return result.image
-
-        if isinstance(noise, PoissonNoise):
-            points = isolated(photons)
-            ground = np.where(points, 0, photons)
-            mean = with_unexplained(expected_photons(ground, read, steps, denoise), ground)
-            mean = np.where(points, photons, mean)
-        else:
-            mean = expected_photons(photons, read, steps, denoise)
-        return replace(results[-1], image=in_units(mean, noise), noise=noise)
-
     @property
     def _smallest(self) -> int:
         return max(self.patch_size, SMALLEST)
 
-    def _reporter(
-        self, callback: Callable[[str, float], object] | None
-    ) -> Callable[[str], Callable[[float], None]]:
-        """Return a function from a stage to its progress callback, which reports the overall progress."""
-        stages = ("learn", "code", *(f"group {k + 1}" for k in range(self.group_passes)))
 
-        def of_stage(stage: str) -> Callable[[float], None]:
-            def report(fraction: float) -> None:
-                if callback is not None:
-                    callback(stage, (stages.index(stage) + fraction) / len(stages))
+def chosen_passes(noisy: NDArray[np.float32], n_passes: int | None, kinds: Passes) -> Passes:
+    """Return so many passes over the groups of planes (c, h, w) in units of the noise.
 
-            return report
-
-        return of_stage
-
-
-def _part_of(
-    callback: Callable[[str, float], object], step: int, n_steps: int
-) -> Callable[[str, float], object]:
-    """Return the callback of one of several steps."""
-    return lambda stage, fraction: callback(stage, (step + fraction) / n_steps)
+    More than the three kinds of passes repeat the first two. Default: as many as the noise needs.
+    """
+    if n_passes is None:
+        wanted = PASSES_AT_RANGE / max(value_range(noisy[0]), PASSES_AT_RANGE / MOST_PASSES)
+        n_passes = max(round(wanted), len(kinds))
+    if n_passes <= len(kinds):
+        return kinds[:n_passes]
+    first, second, last = kinds
+    n_first = n_passes // 2
+    return (first,) * n_first + (second,) * (n_passes - 1 - n_first) + (last,)
 
 
-def _level_planes(level: NDArray[np.floating]) -> NDArray[np.float32]:
+def _reporter(
+    callback: Callable[[str, float], object] | None, n_passes: int
+) -> Callable[[str], Callable[[float], None]]:
+    """Return a function from a stage to its progress callback, which reports the overall progress."""
+    stages = ("learn", "code", *(f"group {k + 1}" for k in range(n_passes)))
+
+    def of_stage(stage: str) -> Callable[[float], None]:
+        def report(fraction: float) -> None:
+            if callback is not None:
+                callback(stage, (stages.index(stage) + fraction) / len(stages))
+
+        return report
+
+    return of_stage
+
+
+def level_planes(level: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the levels of an image, (h, w) or (h, w, 3), as (h, w) or planes (3, h, w)."""
     planes = level if level.ndim == 2 else np.moveaxis(level, 2, 0)
     return np.ascontiguousarray(planes, dtype=np.float32)

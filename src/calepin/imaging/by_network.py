@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,17 +16,31 @@ from torch import Tensor
 
 from calepin.core.arguments import check_fields
 from calepin.core.checks import check_boolean, check_integer, check_number
+from calepin.core.errors import IncompatibleError
+from calepin.core.files import read_header
 from calepin.core.random import RandomState
 from calepin.datasets.noise import PoissonNoise
 from calepin.imaging.by_dictionary import SMALLEST, DictionaryDenoiser
+from calepin.imaging.contrast import value_range
 from calepin.imaging.counts import check_counts, estimate_peak
 from calepin.imaging.fit import fits
 from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma_of, to_planes
 from calepin.likelihoods import Gaussian, Likelihood, Poisson
 from calepin.networks.autoencoder import UnfoldedAutoencoder
 from calepin.networks.pretrained_networks import PRETRAINED, pretrained
+from calepin.networks.unfolded_denoiser import UnfoldedDenoiser
 
-__all__ = ["NETWORKS", "PEAKS", "NetworkDenoiser", "load_network", "network_for_peak"]
+__all__ = [
+    "NETWORKS",
+    "PEAKS",
+    "Network",
+    "NetworkDenoiser",
+    "check_network",
+    "denoise_planes",
+    "load_network",
+    "network_for_peak",
+    "unit_atoms",
+]
 
 GAUSSIAN = "bsd-gaussian"
 COUNTS = "dcea-poisson"
@@ -37,7 +52,12 @@ PEAKS = (1, 2, 4)
 """Peaks (expected counts of the brightest pixel) for which networks are shipped."""
 
 SUITED = (0.25, 5.0)
-"""Peaks between which the shipped networks may be used; see `calepin.imaging.CombinedDenoiser`."""
+"""Peaks between which the shipped networks may be used; see `calepin.imaging.GuidedDenoiser`."""
+
+# For a network for all levels, an image is scaled to this range of values. The levels of its training, if its
+# card does not tell them.
+RANGE = 0.9
+LEVELS = (0.0, 75 / 255)
 
 TILE = 768  # side of the squares that are denoised one by one, to bound the memory
 MARGIN = 64  # pixels around a tile that are denoised with it and dropped: edge effects reach less far
@@ -45,15 +65,20 @@ MARGIN = 64  # pixels around a tile that are denoised with it and dropped: edge 
 
 Shift = tuple[int, ...]
 Report = Callable[[float], object]
+Network = UnfoldedAutoencoder | UnfoldedDenoiser
+KINDS: dict[str, type[Network]] = {
+    "unfolded-autoencoder": UnfoldedAutoencoder,
+    "unfolded-denoiser": UnfoldedDenoiser,
+}
 
 
-def load_network(model: str | os.PathLike) -> UnfoldedAutoencoder:
+def load_network(model: str | os.PathLike) -> Network:
     """Return a shipped network, by name, or one from a file, ``PATH.safetensors``."""
     if str(model) in NETWORKS:
         return pretrained(str(model))
     if Path(model).suffix != ".safetensors" and not Path(model).exists():
         raise ValueError(f"model: expected PATH.safetensors or one of {', '.join(NETWORKS)}, got {model!r}")
-    return UnfoldedAutoencoder.load(model)
+    return KINDS.get(read_header(model)["kind"], UnfoldedAutoencoder).load(model)
 
 
 def network_for_peak(peak: float) -> UnfoldedAutoencoder:
@@ -95,7 +120,7 @@ class NetworkDenoiser:
         shipped for counts of this peak. False returns what the network returns, for example to measure it.
     """
 
-    model: str | os.PathLike | UnfoldedAutoencoder | None = None
+    model: str | os.PathLike | Network | None = None
     n_shifts: int | None = None
     fallback: bool = True
 
@@ -136,7 +161,7 @@ class NetworkDenoiser:
         sigma = None if counts else sigma_of(noise, type(self).__name__)
         peak = _peak(image, noise) if counts else None
         network = self.network(PoissonNoise(peak) if counts else noise)
-        _check_network(network, Poisson if counts else Gaussian)
+        check_network(network, Poisson if counts else Gaussian)
         check_size(image, network.kernel)
         shifts = _spread(network.all_shifts(), self.n_shifts)
         callback = _never_back(callback or _ignore)
@@ -149,11 +174,14 @@ class NetworkDenoiser:
         elif sigma == 0:
             denoised = image.copy()
         else:
-            denoised = _from_pixels(network, image, sigma, shifts, report, self.fallback)
+            planes = denoise_planes(
+                network, to_planes(image, sigma), sigma, shifts, report, must_fit=self.fallback
+            )
+            denoised = None if planes is None else from_planes(planes, sigma, image)
         if denoised is None:
             reason = "the network removes more than the noise of this image"
             return _by_dictionary(reason, image, noise, random_state, callback)
-        return DenoiseResult(denoised, noise, _unit_atoms(network))
+        return DenoiseResult(denoised, noise, unit_atoms(network))
 
     def expected_counts(self, counts: NDArray, peak: float, report: Report) -> NDArray[np.float64] | None:
         """Return the expected counts (h, w) or (h, w, 3) by the network for a peak; None if it does not fit.
@@ -161,13 +189,13 @@ class NetworkDenoiser:
         `report` is called with the finished fraction.
         """
         network = self.network(PoissonNoise(peak))
-        _check_network(network, Poisson)
+        check_network(network, Poisson)
         check_size(counts, network.kernel)
         return _from_counts(network, counts, _spread(network.all_shifts(), self.n_shifts), report, True)
 
-    def network(self, noise: object) -> UnfoldedAutoencoder:
+    def network(self, noise: object) -> Network:
         """Return the network: the given one, loaded from its file, or the shipped one for a noise model."""
-        if isinstance(self.model, UnfoldedAutoencoder):
+        if isinstance(self.model, Network):
             return self.model
         if self.model is not None:
             return load_network(self.model)
@@ -221,7 +249,7 @@ def _by_dictionary(
 
 
 def _from_counts(
-    network: UnfoldedAutoencoder, counts: NDArray, shifts: list[Shift], report: Report, must_fit: bool
+    network: Network, counts: NDArray, shifts: list[Shift], report: Report, must_fit: bool
 ) -> NDArray[np.float64] | None:
     """Return the expected counts, or None if they must fit the counts and do not."""
     planes = np.moveaxis(np.atleast_3d(counts), 2, 0)[:, None].astype(np.float64)
@@ -238,39 +266,64 @@ def _from_counts(
     return np.moveaxis(means, 0, 2).reshape(counts.shape)
 
 
-def _from_pixels(
-    network: UnfoldedAutoencoder,
-    image: NDArray[np.floating],
+def denoise_planes(
+    network: Network,
+    planes: NDArray[np.float32],
     sigma: float,
     shifts: list[Shift],
     report: Report,
+    *,
     must_fit: bool,
-) -> NDArray[np.floating] | None:
-    """Return the denoised pixels, by planes and tiles, or None if they must fit the image and do not."""
-    known = network.card.get("sigma", sigma)
-    planes = to_planes(image, sigma)
-    tiles = list(_tiles(image.shape[:2], network.stride))
+    level: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32] | None:
+    """Return denoised planes (c, h, w) in units of the noise, tile by tile; None if they must fit and do not.
+
+    `sigma` is the level of the noise in the units of the image, and `level`, (h, w), that of each pixel over
+    it. Default: 1.
+    """
+    if level is not None and not isinstance(network, UnfoldedDenoiser):
+        raise IncompatibleError("noise: a network for one level of noise needs GaussianNoise(sigma)")
+    tiles = list(_tiles(planes.shape[1:], network.stride))
     done, total = 0, len(planes) * len(tiles) * len(shifts)
     denoised = np.empty_like(planes)
     for plane, out in zip(planes, denoised, strict=True):
+        known = _known_level(network, plane, sigma)
+        settings: dict[str, Any] = {}
+        if isinstance(network, UnfoldedDenoiser):
+            settings = {"sigma": known, "offset": float(plane.mean(dtype=np.float64)) * known}
         for outer, inner, place in tiles:
             y = torch.from_numpy(plane[outer] * known)[None, None].to(network.atoms)
+            if level is not None:
+                settings["sigma"] = torch.from_numpy(level[outer] * known)[None, None].to(network.atoms)
             mean = torch.zeros_like(y)
-            for prediction in _predictions(network, y, shifts):
+            for prediction in _predictions(network, y, shifts, **settings):
                 mean += prediction / len(shifts)
                 done += 1
                 report(done / total)
             out[place] = mean[0, 0].cpu().numpy()[inner] / known
-            if must_fit and not fits(plane[place], out[place], 1.0, 0.0):
+            variance = 1.0 if level is None else np.square(level[place])
+            if must_fit and not fits(plane[place], out[place], variance, 0.0):
                 return None
-    return from_planes(denoised, sigma, image)
+    return denoised
 
 
-def _predictions(network: UnfoldedAutoencoder, y: Tensor, shifts: list[Shift]) -> Iterator[Tensor]:
+def _known_level(network: Network, plane: NDArray[np.float32], sigma: float) -> float:
+    """Return the level of the noise to which a plane in units of the noise is scaled.
+
+    A network for one level gets that level. One for all levels gets the plane in a range like that of the
+    images that it has learned from, and the level that the noise then has.
+    """
+    if isinstance(network, UnfoldedAutoencoder):
+        return network.card.get("sigma", sigma)
+    strongest = network.card.get("sigma_range", LEVELS)[1]
+    return RANGE / max(value_range(plane), RANGE / strongest)
+
+
+def _predictions(network: Network, y: Tensor, shifts: list[Shift], **settings: Any) -> Iterator[Tensor]:
     """Yield the linear predictor for each shift of the grid, one at a time to save memory."""
     for shift in shifts:
         with torch.no_grad():
-            prediction = network(y, shifts=[shift])
+            prediction = network(y, shifts=[shift], **settings)
         yield prediction
 
 
@@ -303,14 +356,15 @@ def _tiles(shape: tuple[int, int], stride: int) -> Iterator[tuple[Window, Window
             yield tuple(outer), tuple(inner), tuple(place)
 
 
-def _unit_atoms(network: UnfoldedAutoencoder) -> NDArray[np.floating]:
+def unit_atoms(network: Network) -> NDArray[np.floating]:
     """Return the atoms of the decoder as rows of unit norm."""
     atoms = (network.atoms if network.tied else network.decoder_atoms).detach().flatten(1)
     norm = torch.linalg.vector_norm(atoms, dim=1, keepdim=True).clamp_min(torch.finfo(atoms.dtype).tiny)
     return (atoms / norm).cpu().numpy()
 
 
-def _check_network(network: UnfoldedAutoencoder, family: type[Likelihood]) -> None:
+def check_network(network: Network, family: type[Likelihood]) -> None:
+    """Raise ValueError if the network is not for gray images and this family of data."""
     one_channel = len(network.kernel) == 2 and network.atoms.shape[1] == 1
     if not one_channel or not isinstance(network.likelihood, family):
         raise ValueError(

@@ -16,8 +16,8 @@ from calepin.datasets.noise import (
     PoissonNoise,
     VaryingGaussianNoise,
 )
-from calepin.imaging.by_both import CombinedDenoiser
 from calepin.imaging.by_dictionary import DictionaryDenoiser
+from calepin.imaging.by_guide import GuidedDenoiser
 from calepin.imaging.by_network import NetworkDenoiser
 from calepin.imaging.by_stack import StackDenoiser
 from calepin.imaging.frames import check_axes, check_stack, estimate_stack_noise, from_frames, to_frames
@@ -28,7 +28,11 @@ __all__ = ["METHODS", "Denoiser", "denoise"]
 
 AnyNoise = Noise | VaryingGaussianNoise | CorrelatedNoise | PoissonGaussianNoise
 
-METHODS = {"dictionary": DictionaryDenoiser, "network": NetworkDenoiser, "combined": CombinedDenoiser}
+METHODS = {
+    "dictionary": DictionaryDenoiser,
+    "network": NetworkDenoiser,
+    "best": GuidedDenoiser,
+}
 """Names of the methods, each with the defaults of its class."""
 
 
@@ -77,11 +81,12 @@ def denoise(
     image : array (h, w) or (h, w, 3), or a stack with three axes
         Noisy image, gray or colour, or stack of gray frames: floating-point numbers of any range for Gaussian
         noise, counts for Poisson noise.
-    method : {"dictionary", "network", "combined"} or Denoiser, optional
-        "dictionary": a dictionary learned from the patches of the image. "network": a network trained on
-        other images. "combined": both, for photon counts. These are `calepin.imaging.DictionaryDenoiser`,
-        `NetworkDenoiser` and `CombinedDenoiser` with their defaults; any object with the same method
-        `denoise` is accepted. Default: "combined" for `PoissonNoise`, otherwise "dictionary"; for a stack
+    method : {"dictionary", "network", "best"} or Denoiser, optional
+        "dictionary": a dictionary learned from the patches of the image, and groups of similar patches.
+        "network": a network trained on other images. "best": groups of similar patches, guided by the
+        network. These are `calepin.imaging.DictionaryDenoiser`, `NetworkDenoiser` and `GuidedDenoiser` with
+        their defaults; any object with the same method `denoise` is accepted. Default: "best" for
+        `PoissonNoise` and `PoissonGaussianNoise`, otherwise "dictionary"; for a stack
         `calepin.imaging.StackDenoiser`, or an object that takes one.
     noise : GaussianNoise, CorrelatedNoise, PoissonNoise or another model, optional
         The noise model: ``GaussianNoise(sigma)`` with the standard deviation in the units of the image,
@@ -143,7 +148,7 @@ def denoise(
     if axes is not None:
         return _denoise_stack(image, check_axes(axes), method, noise, random_state, callback)
     if method is None:
-        method = "combined" if isinstance(noise, PoissonNoise) else "dictionary"
+        method = "best" if isinstance(noise, PoissonNoise | PoissonGaussianNoise) else "dictionary"
     denoiser = _instance(method)
     _check_callback(callback)
     image = pixels_of("image", image)

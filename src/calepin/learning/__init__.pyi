@@ -23,6 +23,7 @@ from .rules.classical import ClassicalState as ClassicalState
 from .rules.classical import Online as Online
 from .rules.convolutional import Convolutional as Convolutional
 from .rules.convolutional_online import ConvolutionalOnline as ConvolutionalOnline
+from .rules.denoising import DenoisingRule as DenoisingRule
 from .rules.generative import Algorithm1 as Algorithm1
 from .rules.generative import AltMin as AltMin
 from .rules.generative import Autodiff as Autodiff

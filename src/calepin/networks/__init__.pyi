@@ -17,6 +17,7 @@ from .two_layer import (
 from .two_layer import (
     triangular_kernel as triangular_kernel,
 )
+from .unfolded_denoiser import UnfoldedDenoiser as UnfoldedDenoiser
 from .untrained import (
     ComplexPair as ComplexPair,
 )

@@ -9,6 +9,7 @@ from torch import nn
 from calepin.core.files import read_header
 from calepin.generators.files import load_generator
 from calepin.networks.autoencoder import UnfoldedAutoencoder
+from calepin.networks.unfolded_denoiser import UnfoldedDenoiser
 from calepin.networks.vae import VAE
 
 __all__ = ["PRETRAINED", "open_generator", "pretrained"]
@@ -25,8 +26,9 @@ PRETRAINED = {
 }
 """File name of each pretrained network in ``src/calepin/weights``."""
 
-CLASSES: dict[str, type[UnfoldedAutoencoder] | type[VAE]] = {
+CLASSES: dict[str, type[UnfoldedAutoencoder] | type[UnfoldedDenoiser] | type[VAE]] = {
     "unfolded-autoencoder": UnfoldedAutoencoder,
+    "unfolded-denoiser": UnfoldedDenoiser,
     "vae": VAE,
 }
 

@@ -26,9 +26,10 @@ from calepin.learning.batches import Batch
 from calepin.learning.optimizers import Optimizer, along_sphere, tensor_state
 from calepin.learning.rule import State, tensor_of, within
 from calepin.networks.autoencoder import UnfoldedAutoencoder
+from calepin.networks.unfolded_denoiser import UnfoldedDenoiser
 from calepin.networks.vae import VAE
 
-__all__ = ["ModuleRule", "NetworkRule", "NetworkState", "VAERule"]
+__all__ = ["ModuleRule", "NetworkRule", "NetworkState", "VAERule", "random_windows"]
 
 TARGETS = ("clean", "observed")
 _OPTIMIZER, _AVERAGE = "optimizer.", "average."  # prefixes of the optimiser's and of averaged tensors
@@ -213,7 +214,7 @@ class NetworkRule(ModuleRule):
 
     def __init__(
         self,
-        network: UnfoldedAutoencoder,
+        network: UnfoldedAutoencoder | UnfoldedDenoiser,
         *,
         optimizer: Optimizer | None = None,
         schedule: Any = None,
@@ -286,7 +287,7 @@ class NetworkRule(ModuleRule):
 
     def loss(self, network: UnfoldedAutoencoder, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss of each sample of x, (n, channels, *spatial), for random crop, noise and shifts."""
-        x = x if self.crop is None else _crops(x, self.crop, generator)
+        x = x if self.crop is None else random_windows(x, self.crop, generator)
         y = x if self.noise is None else self.noise(x, generator)
         shifts = network.random_shifts(self.n_shifts, generator=generator)
         eta = network(y, shifts=shifts, detach_codes=self.detach_codes)
@@ -368,7 +369,7 @@ def _required(name: str, values: Mapping[str, Any]) -> Any:
     return values[name]
 
 
-def _crops(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def random_windows(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Return a window of each sample at an independent random position."""
     windows = []
     for sample in x:
