@@ -17,8 +17,7 @@ MODULES = (
     "benchmarks.unfolded",
     "benchmarks.untrained",
     "benchmarks.mri",
-    "benchmarks.denoise_quality",
-    "benchmarks.bsd_denoisers",
+    "benchmarks.white_noise",
     "benchmarks.generative",
     "benchmarks.startup",
 )
