@@ -6,11 +6,18 @@ import torch
 from skimage import data
 
 import calepin
-from calepin.datasets import GaussianNoise, PoissonNoise, load_sample
-from calepin.imaging import NETWORKS, DenoiseResult, NetworkDenoiser, by_network, load_network
+from calepin.datasets import GaussianNoise, PoissonNoise, VaryingGaussianNoise, load_sample
+from calepin.imaging import (
+    NETWORKS,
+    DenoiseResult,
+    GuidedDenoiser,
+    NetworkDenoiser,
+    load_network,
+    network_planes,
+)
 from calepin.likelihoods import Poisson
 from calepin.metrics import psnr
-from calepin.networks import UnfoldedAutoencoder, pretrained
+from calepin.networks import UnfoldedAutoencoder, UnfoldedDenoiser, pretrained
 from calepin.penalties import L1, NonNegativeL1
 
 SIGMA = 25 / 255
@@ -43,16 +50,40 @@ def test_the_shipped_network_denoises_and_shifts_help(photograph):
     assert psnr(all_shifts, clean) > psnr(one, clean) + 0.2
 
 
-@pytest.mark.parametrize("level", [15, 50])
-def test_other_levels_of_noise_are_scaled_to_the_one_the_network_knows(photograph, level):
+@pytest.mark.parametrize("level", [5, 15, 50, 150])
+def test_one_network_is_for_all_levels(photograph, level):
     clean, _ = photograph
     sigma = level / 255
     y = noisy(clean, sigma)
-    network = pretrained("bsd-gaussian")
-    settings = {"model": network, "n_shifts": 2, "fallback": False}
-    scaled = psnr(denoise(y, sigma, **settings).image, clean)
+    gain = {5: 1.5, 15: 5, 50: 10, 150: 14}[level]
+    assert psnr(denoise(y, sigma, fallback=False).image, clean) > psnr(y, clean) + gain
+
+
+def test_a_network_for_one_level_gets_images_scaled_to_it(photograph):
+    _, y = photograph
+    network = small_network(local_mean=9)
+    network.card = {"sigma": SIGMA}
+    settings = {"model": network, "fallback": False}
+    twice = denoise(2 * y, 2 * SIGMA, **settings).image
+    np.testing.assert_allclose(twice, 2 * denoise(y, **settings).image, atol=1e-5)
     network.card = {}
-    assert scaled > psnr(denoise(y, sigma, **settings).image, clean) + 0.5
+    assert not np.allclose(denoise(2 * y, 2 * SIGMA, **settings).image, twice, atol=1e-3)
+
+
+def test_levels_of_each_pixel_are_for_networks_of_all_levels(photograph):
+    clean, _ = photograph
+    sigma = np.where(np.arange(96) < 48, 10, 50) / 255 * np.ones((96, 1))
+    y = clean + sigma * np.random.default_rng(0).standard_normal(clean.shape)
+    noise = VaryingGaussianNoise(sigma)
+    mapped = calepin.denoise(y, method="network", noise=noise).image
+    alike = denoise(y, float(np.sqrt(np.mean(sigma**2)))).image
+    assert psnr(mapped, clean) > psnr(alike, clean) + 1
+    one_level = NetworkDenoiser(small_network())
+    with pytest.raises(calepin.IncompatibleError, match="noise: a network for one level of noise"):
+        calepin.denoise(y, method=one_level, noise=noise)
+    with pytest.raises(calepin.IncompatibleError, match="one level for the channels of a pixel"):
+        colour = VaryingGaussianNoise(np.ones((96, 96, 3)))
+        calepin.denoise(np.dstack([y] * 3), method="network", noise=colour)
 
 
 def test_the_units_of_an_image_do_not_matter(photograph):
@@ -75,7 +106,7 @@ def test_tiles_leave_no_seams(photograph, monkeypatch):
     y = np.tile(y, (3, 2))[:-5, :-3]
     network = pretrained("bsd-gaussian")
     whole = denoise(y, model=network, n_shifts=1).image
-    monkeypatch.setattr(by_network, "TILE", 100)
+    monkeypatch.setattr(network_planes, "TILE", 100)
     tiled = denoise(y, model=network, n_shifts=1).image
     np.testing.assert_allclose(tiled, whole, atol=1e-3)
 
@@ -112,8 +143,8 @@ def test_the_shipped_networks_are_known_by_name():
     [
         ({"model": "dncnn"}, "model: expected PATH.safetensors or one of bsd-gaussian"),
         ({"model": "vae-digits"}, "model: expected PATH.safetensors or one of bsd-gaussian"),
-        ({"y": np.zeros((8, 30))}, "image: expected at least 9 x 9 pixels, got 8 x 30"),
-        ({"n_shifts": 17}, "n_shifts: expected an integer from 1 to 16 or None, got 17"),
+        ({"y": np.zeros((7, 30))}, "image: expected at least 8 x 8 pixels, got 7 x 30"),
+        ({"n_shifts": 17}, "n_shifts: expected an integer from 1 to 4 or None, got 17"),
         ({"n_shifts": 0}, "n_shifts: expected a positive integer or None, got 0"),
     ],
 )
@@ -218,7 +249,7 @@ CROPS = {
 @pytest.mark.filterwarnings("ignore:the network removes more than the noise")
 @pytest.mark.parametrize("unit", [1, 255])
 @pytest.mark.parametrize("level", [0, 0.5, 2, 10, 25, 75, 100])
-@pytest.mark.parametrize("method", ["network", "dictionary"])
+@pytest.mark.parametrize("method", ["network", "dictionary", "best"])
 def test_no_result_is_worse_than_the_noisy_image(method, level, unit):
     for name in CROPS if unit == 1 else ["camera"]:
         clean, sigma = unit * CROPS[name], unit * level / 255
@@ -227,31 +258,43 @@ def test_no_result_is_worse_than_the_noisy_image(method, level, unit):
         assert error <= 1.001 * np.mean((y - clean) ** 2), name
 
 
-def test_the_dictionary_takes_over_where_the_network_diverges(photograph):
-    clean, _ = photograph
-    y, noise = noisy(clean, 5 / 255), GaussianNoise(5 / 255)
-    heard = []
+def loud() -> UnfoldedDenoiser:
+    """Return a network whose result has twice the contrast of the image."""
+    network = pretrained("bsd-gaussian")
+    network.atoms.data *= 2
+    return network
+
+
+@pytest.mark.parametrize("denoiser", [NetworkDenoiser, GuidedDenoiser])
+def test_the_dictionary_takes_over_where_the_network_does_not_fit(photograph, denoiser):
+    clean, y = photograph
+    noise, heard = GaussianNoise(SIGMA), []
     with pytest.warns(UserWarning, match="removes more than the noise .* denoised by the dictionary"):
-        result = denoise(y, 5 / 255, callback=lambda stage, fraction: heard.append(fraction))
+        result = calepin.denoise(
+            y,
+            method=denoiser(loud()),
+            noise=noise,
+            callback=lambda stage, fraction: heard.append(fraction),
+        )
     np.testing.assert_array_equal(result.image, calepin.denoise(y, noise=noise).image)
     assert heard == sorted(heard)
     assert heard[-1] == 1
-    assert psnr(denoise(y, 5 / 255, fallback=False).image, clean) < 0
+    assert psnr(denoise(y, model=loud(), fallback=False).image, clean) < psnr(y, clean)
 
 
 def test_one_bad_tile_is_enough_for_the_dictionary(photograph, monkeypatch):
     clean, _ = photograph
-    monkeypatch.setattr(by_network, "TILE", 48)
-    half = np.where(np.arange(96) < 48, 0.5, clean)  # flat on the left: nothing diverges there
+    monkeypatch.setattr(network_planes, "TILE", 48)
+    half = np.where(np.arange(96) < 48, clean.mean(), clean)  # flat on the left: there the network fits
     with pytest.warns(UserWarning, match="denoised by the dictionary"):
-        result = denoise(noisy(half, 5 / 255), 5 / 255)
+        result = denoise(noisy(half, 5 / 255), 5 / 255, model=loud())
     assert psnr(result.image, half) > 36
 
 
 def test_an_image_too_small_for_the_dictionary_is_returned_as_it_is(photograph):
     y = noisy(photograph[0][:12, :40], 1 / 255)
     with pytest.warns(UserWarning, match="the dictionary needs 16 pixels per side: the image is returned"):
-        np.testing.assert_array_equal(denoise(y, 1 / 255).image, y)
+        np.testing.assert_array_equal(denoise(y, 1 / 255, model=loud()).image, y)
 
 
 @pytest.mark.parametrize("peak", [0.1, 10.0, 1000.0])

@@ -145,7 +145,7 @@ def test_counts_are_read_from_the_samples_of_an_image():
     [
         ("dictionary", GaussianNoise(25 / 255), 29.1427),
         ("dictionary", None, 28.9515),
-        ("network", GaussianNoise(25 / 255), 29.0744),
+        ("network", GaussianNoise(25 / 255), 29.2659),
         ("network", PoissonNoise(3.1), 23.6122),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from calepin.imaging import DenoiserSettings, new_denoiser, train_denoiser
-from calepin.networks import UnfoldedAutoencoder, pretrained
+from calepin.networks import UnfoldedDenoiser, pretrained
 from calepin.operators import ConvDictionary
 from calepin.penalties import HardThreshold
 
@@ -117,7 +117,7 @@ def test_the_network_to_go_on_from_stays_as_it_is():
 
 def test_networks_that_calepin_ships_are_known_by_name():
     net = pretrained("bsd-gaussian")
-    assert isinstance(net, UnfoldedAutoencoder)
-    assert net.card["sigma"] == pytest.approx(25 / 255)
+    assert isinstance(net, UnfoldedDenoiser)
+    assert net.card["sigma_range"] == pytest.approx([0, 75 / 255])
     with pytest.raises(ValueError, match="name: expected one of .*bsd-gaussian.*, got 'dncnn'"):
         pretrained("dncnn")

@@ -45,7 +45,7 @@ def blurred(boundary="symmetric", sigma=0.01):
     return blur, measured(blur, CAMERA, sigma)
 
 
-@pytest.mark.parametrize("prior", ["tv", "wavelet", "groups", "dictionary"])
+@pytest.mark.parametrize("prior", ["tv", "wavelet", "groups", "dictionary", "network", "best"])
 def test_a_blurred_image_gets_sharper(prior):
     blur, y = blurred()
     result = calepin.restore(y, blur, noise=GaussianNoise(0.01), prior=prior)
@@ -217,7 +217,7 @@ def test_progress_is_reported():
         (
             {"prior": "bm3d"},
             ValueError,
-            "prior: expected one of 'dictionary', 'groups', 'wavelet', 'tv', 'unt",
+            "prior: expected one of 'dictionary', 'network', 'best', 'groups', 'wavelet",
         ),
         ({"prior": TVDenoiser}, ValueError, "prior: expected .*a Denoiser, got the class"),
         ({"noise": calepin.PoissonNoise()}, TypeError, "noise: expected .*a GaussianNoise"),

@@ -411,8 +411,16 @@ def _note_level(
     output: Output, model: str | None, denoiser: Any, result: "DenoiseResult", unit: float
 ) -> None:
     """Print a note if the network was trained for another noise level than that of the image, in [0, 1]."""
-    name, trained, sigma = model or "the network", denoiser.model.card.get("sigma"), result.sigma
-    if trained is None:
+    name, card, sigma = model or "the network", denoiser.model.card, result.sigma
+    trained = card.get("sigma")
+    if "sigma_range" in card:
+        strongest = card["sigma_range"][1]
+        if sigma and sigma > strongest:
+            output.note(
+                f"{name} was trained for noise of sigma up to {strongest * unit:.4g}, "
+                f"the image has {sigma * unit:.4g}: it is scaled"
+            )
+    elif trained is None:
         output.note(f"{name} has no noise level of its training: the image is not scaled")
     elif sigma and abs(sigma - trained) > TOLERANCE * trained:
         output.note(

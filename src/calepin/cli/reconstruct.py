@@ -257,9 +257,9 @@ def reconstruct(
         return
     refuse(measured, "needs --matrix or --angles")
     if mri:
-        if prior is PriorName.dictionary:
+        if prior in (PriorName.dictionary, PriorName.network, PriorName.best):
             raise typer.BadParameter(
-                "expected groups, wavelet, tv or untrained for k-space, got dictionary", param_hint="--prior"
+                f"expected groups, wavelet, tv or untrained for k-space, got {prior}", param_hint="--prior"
             )
         images = {"--sample": sample, "--range": value_range, "--operator": operator, "--ratio": ratio}
         refuse(images, "is for images, not for k-space")

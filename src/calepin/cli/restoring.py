@@ -37,6 +37,8 @@ class PriorName(StrEnum):
     """Prior of the image."""
 
     dictionary = "dictionary"
+    network = "network"
+    best = "best"
     groups = "groups"
     wavelet = "wavelet"
     tv = "tv"
@@ -58,7 +60,9 @@ Sigma = Annotated[
 ]
 PriorOption = Annotated[
     PriorName | None,
-    typer.Option("--prior", help="What images are expected to look like."),
+    typer.Option(
+        "--prior", help="What images are expected to look like; network is for photographs, best is both."
+    ),
     Default("calepin.restoration.restoring:restore", "prior"),
 ]
 ValueRange = Annotated[

@@ -24,18 +24,11 @@ from calepin.imaging.groups import GroupFilter
 from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma_of, to_planes
 from calepin.imaging.whitening import Whitening, covariances, noise_of_planes, window_estimate
 
-__all__ = [
-    "GROUP_PASSES",
-    "JOINT_PASSES",
-    "SMALLEST",
-    "WEAK",
-    "DictionaryDenoiser",
-    "beyond_precision",
-    "chosen_passes",
-    "level_planes",
-]
+__all__ = ["SMALLEST", "DictionaryDenoiser", "beyond_precision"]
 
 Passes = tuple[tuple[GroupFilter, float], ...]
+Report = Callable[[float], None]
+Guide = Callable[[NDArray[np.float32], float, NDArray[np.float32] | None, Report], NDArray[np.float32] | None]
 
 # Passes over groups of similar patches, and the relative noise level that each assumes: later passes start
 # from better estimates, whose covariances need less shrinkage.
@@ -178,6 +171,23 @@ class DictionaryDenoiser:
             return denoise_photons(of_step, image, noise, smallest=self._smallest, callback=callback)
         if isinstance(noise, CorrelatedNoise):
             return self._denoise_correlated(image, noise, random_state, callback)
+        return self.denoise_pixels(image, noise, random_state=random_state, callback=callback)
+
+    def denoise_pixels(
+        self,
+        image: NDArray,
+        noise: object,
+        *,
+        random_state: RandomState,
+        callback: Callable[[str, float], object] | None,
+        guide: Guide | None = None,
+    ) -> DenoiseResult:
+        """Do it for Gaussian noise, with the help of another estimate.
+
+        Before the last pass over the groups, the estimate becomes the mean with that of `guide`, which is
+        called with the noisy planes in units of the noise, the level of the noise in those of the image, that
+        of each pixel over it, and a progress callback. It returns planes, or None if it can't help.
+        """
         check_size(image, [self._smallest] * 2)
         varying = noise.level(image) if isinstance(noise, VaryingGaussianNoise) else None
         if varying is None:
@@ -192,9 +202,9 @@ class DictionaryDenoiser:
         # noise that differs between the channels would be correlated after the transformation of colours
         apart = varying is not None and varying.ndim == 3
         noisy = to_planes(image, sigma, opponent=not apart)
-        level = None if varying is None else level_planes(varying / sigma)
-        passes = chosen_passes(noisy, self.group_passes, JOINT_PASSES if apart else GROUP_PASSES)
-        report = _reporter(callback, len(passes))
+        level = None if varying is None else _level_planes(varying / sigma)
+        passes = _chosen_passes(noisy, self.group_passes, JOINT_PASSES if apart else GROUP_PASSES)
+        report = _reporter(callback, len(passes), guided=guide is not None)
         atoms, history = learn_atoms(
             noisy,
             start,
@@ -206,6 +216,9 @@ class DictionaryDenoiser:
         )
         estimate = code_planes(noisy, atoms, level=level, report=report("code"))
         for k, (groups, factor) in enumerate(passes, start=1):
+            if guide is not None and k == len(passes):
+                other = guide(noisy, sigma, level, report("network"))
+                estimate = estimate if other is None else (estimate + other) / 2
             assumed = factor if level is None else factor * np.maximum(level, WEAK)
             estimate = groups.apply(noisy, estimate, assumed, report=report(f"group {k}"))
         if level is not None:
@@ -238,7 +251,7 @@ class DictionaryDenoiser:
         pilot = window_estimate(noisy, noises)
         whitening = Whitening.of(pilot, covariances(noises, self.patch_size))
         n_passes = len(GROUP_PASSES) if self.group_passes is None else self.group_passes
-        passes = chosen_passes(noisy, n_passes, GROUP_PASSES)
+        passes = _chosen_passes(noisy, n_passes, GROUP_PASSES)
         report = _reporter(callback, len(passes))
         atoms, history = learn_atoms(
             noisy,
@@ -263,7 +276,7 @@ class DictionaryDenoiser:
         return max(self.patch_size, SMALLEST)
 
 
-def chosen_passes(noisy: NDArray[np.float32], n_passes: int | None, kinds: Passes) -> Passes:
+def _chosen_passes(noisy: NDArray[np.float32], n_passes: int | None, kinds: Passes) -> Passes:
     """Return so many passes over the groups of planes (c, h, w) in units of the noise.
 
     More than the three kinds of passes repeat the first two. Default: as many as the noise needs.
@@ -279,10 +292,12 @@ def chosen_passes(noisy: NDArray[np.float32], n_passes: int | None, kinds: Passe
 
 
 def _reporter(
-    callback: Callable[[str, float], object] | None, n_passes: int
+    callback: Callable[[str, float], object] | None, n_passes: int, *, guided: bool = False
 ) -> Callable[[str], Callable[[float], None]]:
     """Return a function from a stage to its progress callback, which reports the overall progress."""
-    stages = ("learn", "code", *(f"group {k + 1}" for k in range(n_passes)))
+    stages = ["learn", "code", *(f"group {k + 1}" for k in range(n_passes))]
+    if guided:
+        stages.insert(-1, "network")
 
     def of_stage(stage: str) -> Callable[[float], None]:
         def report(fraction: float) -> None:
@@ -294,7 +309,7 @@ def _reporter(
     return of_stage
 
 
-def level_planes(level: NDArray[np.floating]) -> NDArray[np.float32]:
+def _level_planes(level: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the levels of an image, (h, w) or (h, w, 3), as (h, w) or planes (3, h, w)."""
     planes = level if level.ndim == 2 else np.moveaxis(level, 2, 0)
     return np.ascontiguousarray(planes, dtype=np.float32)

@@ -3,27 +3,25 @@
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from calepin.core.arguments import check_fields
 from calepin.core.checks import check_boolean, check_integer, check_number
 from calepin.core.errors import IncompatibleError
 from calepin.core.files import read_header
 from calepin.core.random import RandomState
-from calepin.datasets.noise import PoissonNoise
+from calepin.datasets.noise import PoissonNoise, VaryingGaussianNoise
 from calepin.imaging.by_dictionary import SMALLEST, DictionaryDenoiser
-from calepin.imaging.contrast import value_range
 from calepin.imaging.counts import check_counts, estimate_peak
 from calepin.imaging.fit import fits
+from calepin.imaging.network_planes import Network, Report, Shift, denoise_planes, predictions
 from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma_of, to_planes
 from calepin.likelihoods import Gaussian, Likelihood, Poisson
 from calepin.networks.autoencoder import UnfoldedAutoencoder
@@ -33,10 +31,9 @@ from calepin.networks.unfolded_denoiser import UnfoldedDenoiser
 __all__ = [
     "NETWORKS",
     "PEAKS",
-    "Network",
     "NetworkDenoiser",
     "check_network",
-    "denoise_planes",
+    "levels_of",
     "load_network",
     "network_for_peak",
     "unit_atoms",
@@ -54,22 +51,29 @@ PEAKS = (1, 2, 4)
 SUITED = (0.25, 5.0)
 """Peaks between which the shipped networks may be used; see `calepin.imaging.GuidedDenoiser`."""
 
-# For a network for all levels, an image is scaled to this range of values. The levels of its training, if its
-# card does not tell them.
-RANGE = 0.9
-LEVELS = (0.0, 75 / 255)
-
-TILE = 768  # side of the squares that are denoised one by one, to bound the memory
-MARGIN = 64  # pixels around a tile that are denoised with it and dropped: edge effects reach less far
-
-
-Shift = tuple[int, ...]
-Report = Callable[[float], object]
-Network = UnfoldedAutoencoder | UnfoldedDenoiser
 KINDS: dict[str, type[Network]] = {
     "unfolded-autoencoder": UnfoldedAutoencoder,
     "unfolded-denoiser": UnfoldedDenoiser,
 }
+
+
+def levels_of(image: NDArray, noise: object, method: str) -> tuple[float, NDArray[np.float32] | None]:
+    """Return the level of the noise, and that of each pixel (h, w) over it, None if it is the same.
+
+    Raises
+    ------
+    IncompatibleError
+        Another noise model, or levels that differ between the channels of a pixel.
+    """
+    if not isinstance(noise, VaryingGaussianNoise):
+        return sigma_of(noise, method), None
+    levels = noise.level(image)
+    if levels.ndim == 3:
+        raise IncompatibleError(
+            f"noise: {method} needs one level for the channels of a pixel; use DictionaryDenoiser"
+        )
+    sigma = float(np.sqrt(np.mean(np.square(levels, dtype=np.float64))))
+    return sigma, np.ascontiguousarray(levels / sigma, dtype=np.float32) if sigma > 0 else None
 
 
 def load_network(model: str | os.PathLike) -> Network:
@@ -95,25 +99,26 @@ def network_for_peak(peak: float) -> UnfoldedAutoencoder:
 class NetworkDenoiser:
     """Denoise an image by a trained network.
 
-    **Gaussian noise.** The network is trained for one noise level, ``card["sigma"]``. An image with
-    another level is scaled to it, denoised, and scaled back. A network with `local_mean` does not depend on
-    the grey level, but contrasts are then smaller or larger than those of the training images. Large
-    images are denoised in tiles that overlap by more than the range of edge effects, so that the memory is
-    bounded by a few copies of the image. Colour images are first transformed to a mean and two differences;
-    each is denoised as a gray image.
+    **Gaussian noise.** The shipped network is for all levels (`calepin.networks.UnfoldedDenoiser`), and the
+    level may vary between pixels. The image is scaled to the range of the images that the network has learned
+    from, denoised, and scaled back; so is noise above the strongest of the training. Units of the image
+    have no effect. An `UnfoldedAutoencoder` is for one level, ``card["sigma"]``, to which images are
+    scaled. Large images are denoised in tiles that overlap by more than the range of edge effects, so
+    that the memory is bounded by a few copies of the image. Colour images are first transformed to a mean and
+    two differences; each is denoised as a gray image.
 
     **Photon counts.** The network returns the expected counts. The channels of a colour image are
     denoised separately.
 
     Parameters
     ----------
-    model : str, path or UnfoldedAutoencoder, optional
+    model : str, path, UnfoldedDenoiser or UnfoldedAutoencoder, optional
         Name or file of a network, or the network itself, for images of one channel and the likelihood of the
         noise. Default: a shipped network, "bsd-gaussian" for Gaussian noise, and for counts the one whose
         peak (1, 2 or 4) is nearest on a logarithmic scale.
     n_shifts : int, optional
-        Number of shifts of the grid to average over. Default: all, 16 for stride 4. Fewer are faster and less
-        accurate: "bsd-gaussian" loses .5 dB with four shifts and 1.7 dB with one.
+        Number of shifts of the grid to average over. Default: all, 4 of "bsd-gaussian". Fewer are faster and
+        less accurate.
     fallback : bool, default=True
         Whether the dictionary denoises the image instead, with a warning, if the residual of the network has
         a larger variance than the noise (on the whole, or twice as large in some place), or if no network is
@@ -147,7 +152,8 @@ class NetworkDenoiser:
         Raises
         ------
         IncompatibleError
-            Another noise model than `GaussianNoise` with one level or `PoissonNoise`.
+            Another noise model than `GaussianNoise` with one level, `VaryingGaussianNoise` with levels
+            (h, w), or `PoissonNoise`; levels of each pixel for a network for one level.
         ValueError
             A network with another likelihood or for other data, an image smaller than its kernel, or too many
             shifts; no counts for `PoissonNoise`.
@@ -158,7 +164,7 @@ class NetworkDenoiser:
             The dictionary takes over.
         """
         counts = isinstance(noise, PoissonNoise)
-        sigma = None if counts else sigma_of(noise, type(self).__name__)
+        sigma, level = (0.0, None) if counts else levels_of(image, noise, type(self).__name__)
         peak = _peak(image, noise) if counts else None
         network = self.network(PoissonNoise(peak) if counts else noise)
         check_network(network, Poisson if counts else Gaussian)
@@ -169,13 +175,19 @@ class NetworkDenoiser:
         if self.fallback and self.model is None and peak is not None and not SUITED[0] <= peak <= SUITED[1]:
             reason = f"no network is shipped for counts of peak {peak:.4g}"
             return _by_dictionary(reason, image, noise, random_state, callback)
-        if sigma is None:
+        if counts:
             denoised = _from_counts(network, image, shifts, report, self.fallback)
         elif sigma == 0:
             denoised = image.copy()
         else:
             planes = denoise_planes(
-                network, to_planes(image, sigma), sigma, shifts, report, must_fit=self.fallback
+                network,
+                to_planes(image, sigma),
+                sigma,
+                shifts,
+                report,
+                must_fit=self.fallback,
+                level=level,
             )
             denoised = None if planes is None else from_planes(planes, sigma, image)
         if denoised is None:
@@ -255,7 +267,7 @@ def _from_counts(
     planes = np.moveaxis(np.atleast_3d(counts), 2, 0)[:, None].astype(np.float64)
     y = torch.from_numpy(planes).to(network.atoms)
     eta = torch.zeros_like(y)
-    for n, prediction in enumerate(_predictions(network, y, shifts)):
+    for n, prediction in enumerate(predictions(network, y, shifts)):
         eta += prediction / len(shifts)
         report((n + 1) / len(shifts))
     means = network.likelihood.mean(eta)[:, 0].double().cpu().numpy()
@@ -266,94 +278,12 @@ def _from_counts(
     return np.moveaxis(means, 0, 2).reshape(counts.shape)
 
 
-def denoise_planes(
-    network: Network,
-    planes: NDArray[np.float32],
-    sigma: float,
-    shifts: list[Shift],
-    report: Report,
-    *,
-    must_fit: bool,
-    level: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32] | None:
-    """Return denoised planes (c, h, w) in units of the noise, tile by tile; None if they must fit and do not.
-
-    `sigma` is the level of the noise in the units of the image, and `level`, (h, w), that of each pixel over
-    it. Default: 1.
-    """
-    if level is not None and not isinstance(network, UnfoldedDenoiser):
-        raise IncompatibleError("noise: a network for one level of noise needs GaussianNoise(sigma)")
-    tiles = list(_tiles(planes.shape[1:], network.stride))
-    done, total = 0, len(planes) * len(tiles) * len(shifts)
-    denoised = np.empty_like(planes)
-    for plane, out in zip(planes, denoised, strict=True):
-        known = _known_level(network, plane, sigma)
-        settings: dict[str, Any] = {}
-        if isinstance(network, UnfoldedDenoiser):
-            settings = {"sigma": known, "offset": float(plane.mean(dtype=np.float64)) * known}
-        for outer, inner, place in tiles:
-            y = torch.from_numpy(plane[outer] * known)[None, None].to(network.atoms)
-            if level is not None:
-                settings["sigma"] = torch.from_numpy(level[outer] * known)[None, None].to(network.atoms)
-            mean = torch.zeros_like(y)
-            for prediction in _predictions(network, y, shifts, **settings):
-                mean += prediction / len(shifts)
-                done += 1
-                report(done / total)
-            out[place] = mean[0, 0].cpu().numpy()[inner] / known
-            variance = 1.0 if level is None else np.square(level[place])
-            if must_fit and not fits(plane[place], out[place], variance, 0.0):
-                return None
-    return denoised
-
-
-def _known_level(network: Network, plane: NDArray[np.float32], sigma: float) -> float:
-    """Return the level of the noise to which a plane in units of the noise is scaled.
-
-    A network for one level gets that level. One for all levels gets the plane in a range like that of the
-    images that it has learned from, and the level that the noise then has.
-    """
-    if isinstance(network, UnfoldedAutoencoder):
-        return network.card.get("sigma", sigma)
-    strongest = network.card.get("sigma_range", LEVELS)[1]
-    return RANGE / max(value_range(plane), RANGE / strongest)
-
-
-def _predictions(network: Network, y: Tensor, shifts: list[Shift], **settings: Any) -> Iterator[Tensor]:
-    """Yield the linear predictor for each shift of the grid, one at a time to save memory."""
-    for shift in shifts:
-        with torch.no_grad():
-            prediction = network(y, shifts=[shift], **settings)
-        yield prediction
-
-
 def _spread(shifts: list[Shift], n: int | None) -> list[Shift]:
     """Return n of the shifts, far apart."""
     if n is None:
         return shifts
     check_integer("n_shifts", n, most=len(shifts), optional=True)
     return [shifts[i * len(shifts) // n] for i in range(n)]
-
-
-Window = tuple[slice, slice]
-
-
-def _tiles(shape: tuple[int, int], stride: int) -> Iterator[tuple[Window, Window, Window]]:
-    """Yield the window to denoise, the part of it to keep, and the place of that part in the image.
-
-    Windows begin at multiples of the stride, so that their grid is that of the whole image.
-    """
-    step, margin = (-(-size // stride) * stride for size in (TILE, MARGIN))
-    for top in range(0, shape[0], step):
-        for left in range(0, shape[1], step):
-            outer, inner, place = [], [], []
-            for begin, size in zip((top, left), shape, strict=True):
-                end = min(begin + step, size)
-                first, last = max(begin - margin, 0), min(end + margin, size)
-                outer.append(slice(first, last))
-                inner.append(slice(begin - first, end - first))
-                place.append(slice(begin, end))
-            yield tuple(outer), tuple(inner), tuple(place)
 
 
 def unit_atoms(network: Network) -> NDArray[np.floating]:

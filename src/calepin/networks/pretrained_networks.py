@@ -15,7 +15,7 @@ from calepin.networks.vae import VAE
 __all__ = ["PRETRAINED", "open_generator", "pretrained"]
 
 PRETRAINED = {
-    "bsd-gaussian": "bsd_gaussian_25.safetensors",
+    "bsd-gaussian": "bsd_gaussian.safetensors",
     **{
         f"dcea-poisson-{kind}-peak{peak}": f"dcea_poisson_{kind}_peak{peak}.safetensors"
         for kind in ("tied", "untied")
@@ -39,8 +39,8 @@ def pretrained(name: str) -> Any:
     Parameters
     ----------
     name : str
-        Name of the network. "bsd-gaussian": an `UnfoldedAutoencoder` for gray images in [0, 1] with Gaussian
-        noise of sigma 25/255. "dcea-poisson-KIND-peakP" with KIND tied or untied and P 1, 2 or 4: an
+        Name of the network. "bsd-gaussian": an `UnfoldedDenoiser` for gray images in [0, 1] with Gaussian
+        noise of sigma 0 to 75/255. "dcea-poisson-KIND-peakP" with KIND tied or untied and P 1, 2 or 4: an
         `UnfoldedAutoencoder` for photon counts (n, 1, h, w). "vae-mnist", "vae-digits": a `VAE` of 28x28 or
         8x8 digits in [0, 1].
 

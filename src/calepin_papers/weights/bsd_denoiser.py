@@ -1,14 +1,16 @@
-"""Train `bsd-gaussian`, the network for Gaussian noise that calepin ships.
+"""Train `bsd-gaussian`, the network for Gaussian noise of sigma 0 to 75 that calepin ships.
 
     CALEPIN_DATA=... python -m calepin_papers.weights.bsd_denoiser [--minutes 10]
 
-reads the 400 images of train400 and writes src/calepin/weights/bsd_gaussian_25.safetensors. A run
+reads the 400 images of train400 and writes src/calepin/weights/bsd_gaussian.safetensors. A run
 that is stopped, by Ctrl-C or after so many minutes, continues where it stopped. `STAGES` holds the settings.
 """
 
 import argparse
+import copy
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +18,36 @@ import numpy as np
 import torch
 
 import calepin
-from calepin.imaging import DenoiserSettings, train_denoiser
-from calepin.learning import TrainState
-from calepin.networks import UnfoldedAutoencoder
+from calepin.datasets import GaussianNoise
+from calepin.learning import ArrayBatches, CosineDecay, DenoisingRule, TrainState, train_steps
+from calepin.metrics import psnr
+from calepin.networks import UnfoldedDenoiser
 from calepin_papers._common import gray_images
-from calepin_papers.pudle.denoise import mean_psnr, noisy_pairs
 
-FIRST = DenoiserSettings(
-    local_mean=21, n_steps=12_000, batch_size=4, crop=48, learning_rate=2e-3, max_norm=0.05
-)
-# A network trained on one grid shrinks too much for a mean over grids: training continues with the mean of
-# eight, then of all sixteen. At a constant learning rate the weights fluctuate: a stage ends with their mean.
-EIGHT = replace(FIRST, n_steps=3_000, batch_size=2, n_shifts=8, learning_rate=5e-4)
-MEAN = replace(EIGHT, n_steps=6_000, cosine=False, average=1_000)
-STAGES = (
-    FIRST,
-    EIGHT,
-    MEAN,
-    replace(MEAN, learning_rate=1e-3),
-    MEAN,
-    replace(MEAN, n_steps=4_000, n_shifts=16, learning_rate=3e-4),
-)
+N_COMPONENTS, KERNEL, N_UNFOLD, STRIDE = 64, 8, 7, 2
+LEVELS = (0, 75)  # sigma, for images in [0, 255]
+MEASURED = (5, 15, 25, 50, 75)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Settings of one stage: Adam along half a cosine; `crop` is the side of the windows of a step."""
+
+    n_steps: int
+    learning_rate: float
+    n_shifts: int
+    batch_size: int = 8
+    crop: int = 64
+    max_norm: float = 5.0
+    half_precision: bool = True
+
+
+# First one random shift of the grid a step, then the mean over all four, which is what denoising returns.
+STAGES = (Stage(55_000, 3e-3, 1), Stage(5_000, 5e-4, 4))
 SEED = 0
 MODULE = "calepin_papers.weights.bsd_denoiser"
-CHECKPOINTS = tuple(Path(f"results/bsd_gaussian_25.{stage}.checkpoint") for stage in range(len(STAGES)))
-OUT = Path(calepin.__file__).parent / "weights" / "bsd_gaussian_25.safetensors"
+CHECKPOINTS = tuple(Path(f"results/bsd_gaussian.{stage}.checkpoint") for stage in range(len(STAGES)))
+OUT = Path(calepin.__file__).parent / "weights" / "bsd_gaussian.safetensors"
 
 
 def training_images() -> torch.Tensor:
@@ -48,18 +55,47 @@ def training_images() -> torch.Tensor:
     return torch.from_numpy(np.stack(gray_images("train400")).astype(np.float32))[:, None]
 
 
-def reached(network: UnfoldedAutoencoder) -> dict[str, float]:
-    """Return the mean PSNR on BSD68, sigma 25, with all shifts and without."""
-    pairs = noisy_pairs(68)
-    shifts = {"psnr_bsd68": None, "psnr_bsd68_1_shift": 1}
-    return {name: round(mean_psnr(network, pairs, n), 3) for name, n in shifts.items()}
+def new_network() -> UnfoldedDenoiser:
+    """Return the network before training, with random filters."""
+    return UnfoldedDenoiser.random(N_COMPONENTS, KERNEL, seed=SEED, n_unfold=N_UNFOLD, stride=STRIDE)
+
+
+def rule(stage: Stage, network: UnfoldedDenoiser) -> DenoisingRule:
+    """Return the rule of one stage."""
+    low, high = (level / 255 for level in LEVELS)
+    return DenoisingRule(
+        network,
+        noise=GaussianNoise(low, high),
+        optimizer=partial(torch.optim.Adam, lr=stage.learning_rate),
+        schedule=CosineDecay(stage.n_steps),
+        max_norm=stage.max_norm,
+        crop=stage.crop,
+        n_shifts=stage.n_shifts,
+        half_precision=stage.half_precision,
+        seed=SEED,
+    )
+
+
+def reached(network: UnfoldedDenoiser) -> dict[str, float]:
+    """Return the mean PSNR on BSD68 at each level, noise of ``default_rng(1000 + i)``, without clipping."""
+    images = gray_images("bsd68")
+    found = {}
+    for sigma in MEASURED:
+        values = []
+        for i, image in enumerate(images):
+            noisy = image + sigma / 255 * np.random.default_rng(1000 + i).standard_normal(image.shape)
+            with torch.no_grad():
+                estimate = network(torch.from_numpy(noisy.astype(np.float32))[None, None], sigma / 255)
+            values.append(psnr(estimate[0, 0].numpy(), image))
+        found[f"psnr_bsd68_{sigma}"] = round(float(np.mean(values)), 3)
+    return found
 
 
 def card(seconds: float, quality: dict[str, float]) -> dict[str, Any]:
     """Return how the network was made and what it reaches."""
     return {
         "noise": "gaussian",
-        "sigma": FIRST.sigma,
+        "sigma_range": [level / 255 for level in LEVELS],
         "data": "train400 (400 gray crops of Berkeley segmentation photographs)",
         "made_by": f"python -m {MODULE}",
         "settings": [asdict(stage) for stage in STAGES],
@@ -70,32 +106,27 @@ def card(seconds: float, quality: dict[str, float]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Train the stages that are not done yet, measure each, write the weights."""
-    parser = argparse.ArgumentParser(
-        prog="python -m calepin_papers.weights.bsd_denoiser", description=__doc__
-    )
+    """Train the stages that are not done yet, measure, write the weights."""
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many minutes")
     arguments = parser.parse_args()
-    begun, seconds, network, quality = time.monotonic(), 0.0, None, {}
+    begun, seconds, network = time.monotonic(), 0.0, new_network()
+    images = training_images()
 
     def watch(state: TrainState) -> bool:
         if state.n_steps % 500 == 0:
-            level = -10 * np.log10(state.total / state.n_samples)
+            level = -10 / np.log(10) * state.total / state.n_samples
             print(f"step {state.n_steps}: {state.seconds:.0f} s, {level:.3f} dB in this pass", flush=True)
         return time.monotonic() - begun > 60 * arguments.minutes
 
     for stage, checkpoint in zip(STAGES, CHECKPOINTS, strict=True):
         checkpoint.parent.mkdir(exist_ok=True)
-        network, run = train_denoiser(
-            stage, training_images(), seed=SEED, start=network, callbacks=[watch], checkpoint=checkpoint
-        )
+        data = ArrayBatches(images, stage.batch_size, seed=SEED)
+        run = train_steps(rule(stage, network), data, stage.n_steps, callbacks=[watch], checkpoint=checkpoint)
         if run.n_steps < stage.n_steps:
             raise SystemExit(f"stopped after step {run.n_steps} of {stage.n_steps}: run again to continue")
-        seconds += run.seconds
-        quality = reached(network)
-        print(f"{checkpoint}: {quality}", flush=True)
-    assert network is not None
-    network.card = card(seconds, quality)
+        network, seconds = copy.deepcopy(run.learned.network), seconds + run.seconds
+    network.card = card(seconds, reached(network))
     network.save(OUT)
     print(f"{OUT}: {network.card}")
 
