@@ -208,12 +208,10 @@ def test_what_a_model_cannot_do_is_said_in_one_line(capsys):
         ("--model", ["--method", "dictionary", "--model", "bsd-gaussian"]),
         ("--patch-size", ["--method", "network", "--patch-size", "8"]),
         ("--n-components", ["--model", "bsd-gaussian", "--n-components", "256"]),
-        ("--rule", [*PHOTONS, "--rule", "ksvd", "--method", "best"]),
         ("--offset", [*PHOTONS[:2], "--offset", "10"]),
         ("--peak", [*PHOTONS, "--gain", "2"]),
         ("--gain", ["--gain", "2"]),
         ("--gain", [*PHOTONS[:2], "--gain", "0"]),
-        ("--rule", ["--method", "best", "--rule", "ksvd"]),
         ("--seed", ["--method", "network", "--seed", "0"]),
         ("--reference", ["--add-noise", "25", "--reference", "in.png"]),
     ],
@@ -426,3 +424,14 @@ def test_a_level_estimated_as_zero_is_said(capsys):
     write_image("flat.png", Image(np.full((32, 32), 0.5)))
     assert main(["denoise", "flat.png", "-o", "out.png"]) == 0
     assert "warning: the noise level of the image is estimated as 0" in capsys.readouterr().err
+
+
+def test_the_best_method_takes_settings_of_the_dictionary(capsys):
+    clean = write_noisy("in.png", "camera", sigma=25)
+    found = {}
+    for method in ("best", "dictionary"):
+        options = ["--sigma", "25", "--method", method, "--n-components", "64", "--seed", "0"]
+        assert main(["denoise", "in.png", "-o", f"{method}.png", *options]) == 0
+        found[method] = psnr(read_image(f"{method}.png").pixels, clean)
+    assert capsys.readouterr().err == ""
+    assert found["best"] > found["dictionary"] + 0.02

@@ -231,8 +231,6 @@ class Plan:
             if camera is not None:
                 raise typer.BadParameter("network takes no --gain: use best", param_hint="--method")
             refuse(of_dictionary, "has no effect with --method network")
-        else:
-            refuse(of_dictionary, "has no effect with --method best")
         settings = given(**{name.strip("-").replace("-", "_"): value for name, value in learning.items()})
         if dictionary is not None:
             refuse(learning, "has no effect with --dictionary, whose atoms stay as they are")
@@ -294,7 +292,8 @@ class Plan:
         counts = isinstance(noise, PoissonNoise)
         if counts not in self.loaded:
             if self.method is Method.best:
-                made = GuidedDenoiser(None if self.model is None else load_network(self.model))
+                network = None if self.model is None else load_network(self.model)
+                made = GuidedDenoiser(network, DictionaryDenoiser(**self.settings))
             elif self.method is not Method.network:
                 made = DictionaryDenoiser(**self.settings)
             elif counts and self.model is None:

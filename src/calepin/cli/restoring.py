@@ -61,7 +61,8 @@ Sigma = Annotated[
 PriorOption = Annotated[
     PriorName | None,
     typer.Option(
-        "--prior", help="What images are expected to look like; network is for photographs, best is both."
+        "--prior",
+        help="What images are expected to look like; network is for photographs, best joins it with dictionary.",
     ),
     Default("calepin.restoration.restoring:restore", "prior"),
 ]
