@@ -62,7 +62,8 @@ PriorOption = Annotated[
     PriorName | None,
     typer.Option(
         "--prior",
-        help="What images are expected to look like; network is for photographs, best joins it with dictionary.",
+        help="What images are expected to look like; network is for photographs, best is dictionary and "
+        "network.",
     ),
     Default("calepin.restoration.restoring:restore", "prior"),
 ]
