@@ -156,8 +156,8 @@ def _hann(side: int) -> Floats:
 def _plane_terms(side: int) -> tuple[Floats, Floats]:
     """Return 1 and both coordinates (3, side, side), and the weighted sums of their squares."""
     u = np.arange(side) - (side - 1) / 2
-    terms = np.stack([np.ones((side, side)), *np.meshgrid(u, u, indexing="ij")])
-    return terms, np.sum(_hann(side) * terms**2, axis=(1, 2))
+    terms = np.stack([np.ones((side, side)), *np.meshgrid(u, u, indexing="ij")]).astype(np.float64)
+    return terms, np.asarray(np.sum(_hann(side) * terms**2, axis=(1, 2)), dtype=np.float64)
 
 
 def _periodograms(plane: Floats, side: int) -> Floats:
