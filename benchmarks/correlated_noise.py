@@ -8,7 +8,8 @@ there), with a fifth of white noise (+ white), and white noise after a Gaussian 
 runs in an environment of its own if CALEPIN_PEERS names its Python: ``pip install "numpy<2" bm3d``; once for
 white noise, once with the density, and once with its slower profile "refilter". Image i has noise of
 ``default_rng(1000 + i)``, neither periodic nor clipped. PSNR has peak 1 and clips the result to [0, 1].
-With --estimated calepin also estimates the density, from a dark frame.
+With --estimated calepin also estimates the density: from the noisy image itself, and from a dark frame; and
+the level alone, as that of white noise.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from scipy.signal import fftconvolve
 
 import calepin
 from calepin.datasets import CorrelatedNoise, data_path, read_image
+from calepin.imaging import estimate_noise_psd
 
 SIZE = 101  # pixels per side of the kernels
 REPORTED = ("03", "04", "05", "06", "07")
@@ -100,6 +102,8 @@ def measure(name: str, kind: str, sigma: float, estimated: bool) -> dict[str, tu
         "calepin psd": ours(y, CorrelatedNoise(psd)),
     }
     if estimated:
+        found["estimated level"] = ours(y, None)
+        found["estimated psd"] = ours(y, estimate_noise_psd(y))
         dark = filtered(taps, (256, 256), generator)
         found["dark frame"] = ours(y, CorrelatedNoise.from_dark_frames(dark))
     found |= peers(y, sigma, psd)
@@ -112,7 +116,7 @@ def main() -> None:
     parser.add_argument("--images", nargs="+", default=REPORTED, help="of Set12")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--sigma", type=float, default=36.0, help="standard deviation, of 255")
-    parser.add_argument("--estimated", action="store_true", help="also with the density of a dark frame")
+    parser.add_argument("--estimated", action="store_true", help="also with densities that are estimated")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     measure("01", "blurred", 0.1, given.estimated)  # compiles

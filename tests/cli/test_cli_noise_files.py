@@ -1,6 +1,7 @@
 """``calepin denoise`` with noise that files describe: a density, dark frames, a map of levels."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,35 @@ def test_a_map_has_the_level_of_each_pixel(capsys):
     assert found["psnr"] > white["psnr"] + 1
 
 
+def test_a_density_is_estimated_from_the_image(capsys):
+    clean = load_sample("camera").pixels[60:220, 180:340]
+    noise = CorrelatedNoise.from_kernel(np.ones((1, 9)), sigma=30 / 255)
+    write_image("large.png", Image(clean, 16))
+    write_image("noisy.png", Image(add_noise(clean, noise).clip(0, 1), 16))
+    shared = ["noisy.png", "--reference", "large.png"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few flat windows in so small an image
+        found = said(capsys, *shared, "--psd", "estimated")
+    assert found["sigma"] == pytest.approx(30, rel=0.15)
+    white = said(capsys, *shared, "--sigma", "30")
+    assert found["psnr"] > white["psnr"] + 2
+
+
+def test_an_image_without_an_estimate_is_one_line(capsys):
+    write_image("small.png", Image(np.random.default_rng(0).random((40, 64)), 8))
+    assert main(["denoise", "small.png", "-o", "out.png", "--psd", "estimated"]) == 2
+    err = capsys.readouterr().err
+    assert "image: expected shape (h, w) or (h, w, 3) with at least 48 pixels per side, got (40, 64)" in err
+    assert err.count("\n") == 1
+
+
+def test_files_are_done_again_if_the_density_is_estimated(capsys):
+    write_image("noisy.png", Image(np.random.default_rng(0).random((64, 64)), 8))
+    for options, skipped in ([], 0), (["--psd", "estimated"], 0), (["--psd", "estimated"], 1):
+        assert main(["denoise", "noisy.png", "-o", "clean/", *options, *FAST, "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)["skipped"]) == skipped
+
+
 def test_a_report_is_written(capsys):
     assert main(["denoise", "in.png", "--psd", "psd.npy", "--report", "r.html", *FAST]) == 0
     np.save("map.npy", np.full(CLEAN.shape, 20.0))
@@ -81,6 +111,7 @@ def test_a_report_is_written(capsys):
         ("--method", ["--psd", "psd.npy", "--method", "network"]),
         ("--model", ["--psd", "psd.npy", "--model", "bsd-gaussian"]),
         ("--noise-map", ["--psd", "psd.npy", "--noise-map", "psd.npy"]),
+        ("--sigma", ["--psd", "estimated", "--sigma", "25"]),
         ("--dark-frame", ["--psd", "psd.npy", "--dark-frame", "in.png"]),
     ],
 )

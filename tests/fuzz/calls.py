@@ -884,6 +884,7 @@ add("PoissonNoise.draw", datasets.PoissonNoise(4.0).draw, image=IMAGE, random_st
 add("PoissonNoise.scale", datasets.PoissonNoise(4.0).scale, x=T_X)
 add("PoissonNoise.unit", datasets.PoissonNoise(4.0).unit, image=IMAGE)
 add("imaging.estimate_noise", imaging.estimate_noise, image=IMAGE, n_iter=2)
+add("imaging.estimate_noise_psd", imaging.estimate_noise_psd, image=np.random.default_rng(1).random((48, 50)))
 add(
     "imaging.random_patches",
     imaging.random_patches,

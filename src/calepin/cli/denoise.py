@@ -57,6 +57,7 @@ EXAMPLES = [
         "calepin denoise scan.tif -o clean.tif --dark-frame dark.tif",
         "noise correlated between pixels, as a dark frame shows it",
     ),
+    ("calepin denoise scan.png -o clean.png --psd estimated", "the same, as flat areas of the image show it"),
     ("calepin denoise stack.ome.tif -o clean.ome.tif", "every plane of a stack"),
     ("calepin denoise scans/*.tif -o clean/ --share", "many images, with one dictionary"),
     ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
@@ -161,7 +162,8 @@ def denoise(
         typer.Option(
             metavar="FILE.npy",
             help="Power spectral density of noise that is correlated between pixels: (a, b) or (a, b, 3), "
-            "zero frequency first, in squares of the units of --sigma; its mean is the variance.",
+            "zero frequency first, in squares of the units of --sigma, its mean is the variance; or "
+            "'estimated', from flat areas of IMAGE.",
         ),
     ] = None,
     dark_frame: Annotated[

@@ -250,6 +250,8 @@ class Plan:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"settings", "loaded"}}
         values["camera"] = None if self.camera is None else asdict(self.camera)
         values["files"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.read]
+        if self.files is not None and not self.read:
+            values["files"] = [f"{self.files.option} estimated"]
         for name, value in self.settings.items():
             is_array = isinstance(value, np.ndarray)
             values[name] = hashlib.sha256(value.tobytes()).hexdigest() if is_array else value

@@ -1,4 +1,7 @@
-"""Noise that files describe: a power spectral density, dark frames, or a map of standard deviations."""
+"""Noise that files describe: a power spectral density, dark frames, or a map of standard deviations.
+
+The density may also be estimated, from the image itself.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from calepin.datasets.noise import VaryingGaussianNoise
 
 __all__ = ["NoiseFiles", "level_of"]
+
+ESTIMATED = Path("estimated")  # in place of the file of a density
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,14 @@ class NoiseFiles:
 
         `unit` is the difference of white and black in the units of --psd and --noise-map.
         """
+        import numpy as np
+
         from calepin.datasets.correlated_noise import CorrelatedNoise
         from calepin.datasets.noise import VaryingGaussianNoise
+        from calepin.imaging.noise_spectrum import estimate_noise_psd
 
+        if self.psd == ESTIMATED:
+            return estimate_noise_psd(np.asarray(image.pixels, dtype=np.float64))
         if self.psd is not None:
             with _named(self.psd):
                 noise = CorrelatedNoise(_array(self.psd) / unit**2)
@@ -77,7 +87,8 @@ class NoiseFiles:
     @property
     def paths(self) -> list[Path]:
         """The files."""
-        return [path for path in (self.psd, *self.dark_frames, self.noise_map) if path is not None]
+        named = (self.psd, *self.dark_frames, self.noise_map)
+        return [path for path in named if path is not None and path != ESTIMATED]
 
     def _options(self) -> list[str]:
         given = {"--psd": self.psd, "--dark-frame": self.dark_frames, "--noise-map": self.noise_map}

@@ -8,6 +8,7 @@ from .denoising import Denoiser as Denoiser
 from .denoising import denoise as denoise
 from .inpainting import inpaint as inpaint
 from .noise_level import estimate_noise as estimate_noise
+from .noise_spectrum import estimate_noise_psd as estimate_noise_psd
 from .patches import random_patches as random_patches
 from .photon_transfer import estimate_photon_transfer as estimate_photon_transfer
 from .result import DenoiseResult as DenoiseResult
