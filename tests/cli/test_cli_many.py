@@ -185,6 +185,7 @@ def test_what_does_not_go_with_many_images_is_refused_in_one_line(run, folder, c
     cases = [
         (["in", "-o", "out.png"], "--output: expected a folder for 3 images, got out.png"),
         (["in", "-o", "out", "--reference", "in/a.png"], "--reference: is for a single image"),
+        (["in", "-o", "out", "--range", "2:1"], "--range: expected LO:HI with LO < HI"),
         (["empty", "-o", "out"], "expected images in the folder empty"),
         (["x*.png", "-o", "out"], "expected files that match x*.png"),
         (["in/a.png", "twice/a.png", "-o", "out"], "in/a.png and twice/a.png would both be out/a.png"),

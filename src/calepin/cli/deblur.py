@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calepin.cli.options import Default, Force, given
+from calepin.cli.options import Default, Force, given, parse_range
 from calepin.cli.output import Debug, Json, Output, Quiet
 from calepin.cli.restoring import (
     OutputPath,
@@ -45,9 +45,7 @@ class Boundary(StrEnum):
 def deblur(
     images: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="IMAGE...", help="Blurred images or folders of them: PNG, TIFF, JPEG or .npy."
-        ),
+        typer.Argument(metavar="IMAGE", help="Blurred images or folders of them: PNG, TIFF, JPEG or .npy."),
     ],
     output_path: OutputPath,
     psf: Annotated[
@@ -107,7 +105,7 @@ def deblur(
         done="deblurred",
         make_operator=blur,
         of_operator={"gaussian": gaussian, "boundary": boundary},
-        value_range=value_range,
+        units=parse_range(value_range),
         sigma=sigma,
         prior=prior,
         files={} if psf is None else {"--psf": psf},

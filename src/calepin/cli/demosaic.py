@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from calepin.cli.options import Default, Force, given
+from calepin.cli.options import Default, Force, given, parse_range
 from calepin.cli.output import Debug, Json, Output, Quiet
 from calepin.cli.restoring import (
     OutputPath,
@@ -40,7 +40,7 @@ def demosaic(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE...",
+            metavar="IMAGE",
             help="Raw images, one colour a pixel, or folders of them: gray PNG, TIFF or .npy.",
         ),
     ],
@@ -80,7 +80,7 @@ def demosaic(
         done="demosaiced",
         make_operator=mosaic,
         of_operator={"pattern": pattern},
-        value_range=value_range,
+        units=parse_range(value_range),
         sigma=sigma,
         prior=prior,
     )

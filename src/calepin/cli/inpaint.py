@@ -43,7 +43,7 @@ def inpaint(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE...",
+            metavar="IMAGE",
             help="Images with missing pixels or folders of them: PNG, TIFF, JPEG or .npy.",
         ),
     ],
@@ -112,7 +112,7 @@ def inpaint(
     output = Output(quiet, as_json)
     if mask is None:
         refuse({"--invert-mask": invert_mask}, "goes with --mask")
-    filling = Filling(output, mask, invert_mask, value_range, sigma)
+    filling = Filling(output, mask, invert_mask, parse_range(value_range), sigma)
     sources, single = find_sources(images, output_path, IMAGES)
     if single:
         _fill_one(output, filling, sources[0], output_path, reference, figure)
@@ -129,20 +129,22 @@ class Filling:
     ----------
     output
         What is printed.
-    mask, invert_mask, value_range, sigma
+    mask, invert_mask, sigma
         Options of the command.
+    units
+        Samples of black and white, as `parse_range` returns them.
     """
 
     output: Output
     mask: Path | None
     invert_mask: bool
-    value_range: str | None
+    units: tuple[float, float] | str
     sigma: float | None
 
     @property
     def settings(self) -> dict[str, Any]:
         """What results depend on beside the files, as JSON."""
-        return {"invert_mask": self.invert_mask, "range": self.value_range, "sigma": self.sigma}
+        return {"invert_mask": self.invert_mask, "range": self.units, "sigma": self.sigma}
 
     def read(self, path: Path) -> "Gaps":
         """Return the image of a file, and where its pixels are known."""
@@ -150,7 +152,7 @@ class Filling:
 
         from calepin.datasets.images import read_image
 
-        source = read_image(path, value_range=parse_range(self.value_range), missing="allow")
+        source = read_image(path, value_range=self.units, missing="allow")
         for note in source.notes:
             self.output.note(f"{path}: {note}")
         observed = ~np.isnan(source.pixels)

@@ -12,7 +12,7 @@ import typer
 from calepin.cli.batches import IMAGES, Batch, find_sources
 from calepin.cli.many import Report, Told, work_on
 from calepin.cli.measures import measure, measure_rows
-from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, Default, Writes, given, parse_range, refuse
+from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, Default, Writes, given, refuse
 from calepin.cli.output import Output, peak_memory_mb
 from calepin.core.progress import progress_bar
 
@@ -107,7 +107,9 @@ class Restoring:
         Returns the operator, given the shape (h, w) or (3, h, w) of the image in the file.
     of_operator
         What the operator depends on, as JSON.
-    value_range, sigma, prior
+    units
+        Samples of black and white, as `parse_range` returns them.
+    sigma, prior
         Options of the command.
     files
         Files that the operator depends on, by the name of the option.
@@ -118,7 +120,7 @@ class Restoring:
     done: str
     make_operator: "Callable[[tuple[int, ...]], LinearOperator]"
     of_operator: Mapping[str, Any]
-    value_range: str | None
+    units: tuple[float, float] | str
     sigma: float | None
     prior: PriorName | None
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -126,7 +128,7 @@ class Restoring:
     @property
     def settings(self) -> dict[str, Any]:
         """What results depend on beside the files, as JSON."""
-        options = {"range": self.value_range, "sigma": self.sigma, "prior": self.prior}
+        options = {"range": self.units, "sigma": self.sigma, "prior": self.prior}
         return {**self.of_operator, **options}
 
     def restored(self, output: Output, path: Path, callback: Callable[[str, float], object]) -> "Restored":
@@ -137,7 +139,7 @@ class Restoring:
         from calepin.datasets.noise import GaussianNoise
         from calepin.restoration.restoring import restore
 
-        source = read_image(path, value_range=parse_range(self.value_range))
+        source = read_image(path, value_range=self.units)
         for note in source.notes:
             output.note(f"{path}: {note}")
         observed = source.pixels if source.pixels.ndim == 2 else np.moveaxis(source.pixels, -1, 0)

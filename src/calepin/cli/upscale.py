@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from calepin.cli.options import Default, Force, given
+from calepin.cli.options import Default, Force, given, parse_range
 from calepin.cli.output import Debug, Json, Output, Quiet
 from calepin.cli.restoring import (
     OutputPath,
@@ -38,7 +38,7 @@ class Antialias(StrEnum):
 def upscale(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="Small images or folders of them: PNG, TIFF, JPEG or .npy."),
+        typer.Argument(metavar="IMAGE", help="Small images or folders of them: PNG, TIFF, JPEG or .npy."),
     ],
     output_path: OutputPath,
     factor: Annotated[int, typer.Option(min=2, metavar="N", help="Factor of both sides.")] = 2,
@@ -77,7 +77,7 @@ def upscale(
         done="enlarged",
         make_operator=reduction,
         of_operator={"factor": factor, "antialias": antialias},
-        value_range=value_range,
+        units=parse_range(value_range),
         sigma=sigma,
         prior=prior,
     )
