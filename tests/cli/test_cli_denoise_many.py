@@ -229,6 +229,15 @@ def test_a_figure_of_an_image_that_a_pattern_names_is_drawn(folder):
     assert Path("sheet.png").stat().st_size > 0
 
 
+def test_no_image_that_a_pattern_names_is_replaced(capsys, folder):
+    kept = Path("in/c.npy").read_bytes(), Path("in/a.png").read_bytes()
+    _, err = run("in/c*.npy", "-o", "in/c.npy", capsys=capsys, status=2)
+    assert "--output: expected another file than IMAGE, got in/c.npy for both" in err
+    _, err = run("in/a*", "-o", "out.png", "--figure", "in/a.png", capsys=capsys, status=2)
+    assert "--figure: expected another file than IMAGE, got in/a.png for both" in err
+    assert kept == (Path("in/c.npy").read_bytes(), Path("in/a.png").read_bytes())
+
+
 def test_warnings_name_the_file_once(capsys):
     Path("in").mkdir()
     write_image("in/flat.png", Image(np.full((32, 32), 0.5), 8))

@@ -8,22 +8,42 @@ from typing import Any
 
 import typer
 
+from calepin.cli.options import is_folder
 from calepin.core.paths import check_separate, target_of
 
-__all__ = ["Batch", "expand"]
+__all__ = ["IMAGES", "Batch", "find_sources"]
 
-READ = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy", ".zarr", ".bmp", ".gif", ".webp", ".pgm", ".ppm")
+IMAGES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy", ".bmp", ".gif", ".webp", ".pgm", ".ppm")
+READ = (*IMAGES, ".zarr")
 RECORD = "calepin-{command}.json"
 
 
-def expand(paths: Sequence[Path], suffixes: Sequence[str] = READ) -> list[Path]:
-    """Return the files that paths name: files, the images in folders, and patterns as scans/*.tif.
+def find_sources(
+    paths: Sequence[Path], output_path: Path, suffixes: Sequence[str] = READ
+) -> tuple[list[Path], bool]:
+    """Return the files that paths name, and whether it is one that is written as a file, not into a folder.
+
+    Paths are files, folders, whose images with the suffixes are taken, and patterns as scans/*.tif.
 
     Raises
     ------
     typer.BadParameter
-        If a path names nothing.
+        If a path names nothing, or there is no folder for several files.
+    ValueError
+        If the file would be replaced by its result.
     """
+    sources = _expand(paths, suffixes)
+    if is_folder(output_path):
+        return sources, False
+    if len(sources) > 1:
+        raise typer.BadParameter(
+            f"expected a folder for {len(sources)} images, got {output_path}", param_hint="--output"
+        )
+    check_separate({"--output": output_path}, [("IMAGE", sources[0])])
+    return sources, True
+
+
+def _expand(paths: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir() and path.suffix != ".zarr":
@@ -49,7 +69,8 @@ class Batch:
     """Files that one command reads, and a folder where it writes a file for each.
 
     The folder keeps a record of the settings, and of size and time of each file that was read and of what was
-    written. A file is done if the record holds all of it as it is.
+    written. A file is done if the record holds all of it as it is. The record is that of one command: it
+    replaces no result of another.
 
     Parameters
     ----------
@@ -65,13 +86,15 @@ class Batch:
         Suffixes of files that can be written; others become .png.
     force
         Replace files that the record does not hold.
+    beside
+        What else is read for a file, as its mask, by the name of the option.
 
     Raises
     ------
     typer.BadParameter
-        If two files would be written under one name, or one would replace its source.
+        If two files would be written under one name.
     ValueError
-        If a file is in the way, or the record is damaged.
+        If a file that is read would be replaced, another is in the way, or the record is damaged.
     """
 
     def __init__(
@@ -83,15 +106,17 @@ class Batch:
         *,
         written: Sequence[str],
         force: bool,
+        beside: Mapping[str, Mapping[Path, Path]] | None = None,
     ) -> None:
+        self.beside = {} if beside is None else beside
         self.targets = {source: folder / _name(source, written) for source in sources}
         _check_names(self.targets)
         folder.mkdir(parents=True, exist_ok=True)
         self.settings = json.loads(json.dumps(settings))
         self.path = folder / RECORD.format(command=command)
         self.known = self._read()
-        for source, target in self.targets.items():
-            check_separate({"--output": target}, [("IMAGE", source)])
+        self._check_read()
+        for target in self.targets.values():
             if not force:
                 self._check_ours(target)
             if not target.is_dir():
@@ -100,8 +125,9 @@ class Batch:
     def is_done(self, source: Path) -> bool:
         """Return whether an earlier run has written the result of a file, with the same settings."""
         target = self.targets[source]
-        known = self.known.get(target.name)
-        return target.exists() and known == self._entry(source) | {"written": _stamp(target)}
+        if not (source.exists() and target.exists()):
+            return False
+        return self.known.get(target.name) == self._entry(source) | {"written": _stamp(target)}
 
     def add(self, source: Path) -> None:
         """Record that the result of a file is written."""
@@ -113,7 +139,20 @@ class Batch:
             temporary.write_text(json.dumps({"files": self.known}, indent=1), "utf-8")
 
     def _entry(self, source: Path) -> dict[str, Any]:
-        return {"source": os.path.abspath(source), "read": _stamp(source), "settings": self.settings}
+        entry = {"source": os.path.abspath(source), "read": _stamp(source), "settings": self.settings}
+        for option, files in self.beside.items():
+            path = files.get(source)
+            entry[option] = [os.path.abspath(path), *_stamp(path)] if path is not None else None
+        return entry
+
+    def _check_read(self) -> None:
+        """Raise ValueError if a result would replace a file that is read, also for another result."""
+        read = {"IMAGE": self.targets.keys()} | {name: paths.values() for name, paths in self.beside.items()}
+        names = {_identity(path): name for name in read for path in read[name] if path.exists()}
+        for target in self.targets.values():
+            name = names.get(_identity(target)) if target.exists() else None
+            if name is not None:
+                raise ValueError(f"--output: expected another file than {name}, got {target} for both")
 
     def _check_ours(self, target: Path) -> None:
         """Raise ValueError if a file would be replaced that is not as it was written; empty ones are lost."""
@@ -137,6 +176,12 @@ class Batch:
         except (ValueError, KeyError, TypeError, RecursionError):
             pass
         raise ValueError(f"{self.path} is damaged: remove it to compute all results again")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what is the same for all names of a file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _stamp(path: Path) -> list[int]:

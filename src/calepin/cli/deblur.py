@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calepin.cli.options import Default, Force, given
+from calepin.cli.options import Default, Force, given, parse_range
 from calepin.cli.output import Debug, Json, Output, Quiet
-from calepin.cli.restoring import OutputPath, PriorOption, Reference, Sigma, ValueRange, restore_image
+from calepin.cli.restoring import (
+    OutputPath,
+    PriorOption,
+    Reference,
+    Restoring,
+    Sigma,
+    ValueRange,
+    restore_images,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +27,7 @@ EXAMPLES = [
     ("calepin deblur photo.png --gaussian 1.6 -o sharp.png", "a Gaussian blur of 1.6 pixels"),
     ("calepin deblur photo.png --psf psf.npy --sigma 2 -o sharp.png", "a measured point spread function"),
     ("calepin deblur stars.tif --psf star.png --prior tv -o sharp.tif", ""),
+    ("calepin deblur scans/*.tif --gaussian 1.6 -o sharp/", "many images"),
 ]
 
 REACH = 4.0  # standard deviations to which a Gaussian is computed
@@ -34,7 +43,10 @@ class Boundary(StrEnum):
 
 
 def deblur(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Blurred image: PNG, TIFF, JPEG or .npy.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE", help="Blurred images or folders of them: PNG, TIFF, JPEG or .npy."),
+    ],
     output_path: OutputPath,
     psf: Annotated[
         Path | None,
@@ -65,6 +77,9 @@ def deblur(
     """Sharpen an image that was blurred by a known point spread function (PSF).
 
     Gray or colour, 8 or 16 bits or floats; bit depth, colour, alpha channel and profile are kept.
+
+    Several images are written into the folder OUT under their own names. Those that are there, from an
+    earlier run with the same settings, are not computed again.
     """
     from calepin.operators.blur import Blur
 
@@ -84,17 +99,18 @@ def deblur(
             )
         return Blur(kernel, shape, **given(boundary=boundary))
 
-    restore_image(
-        output,
-        image,
-        output_path,
-        blur,
-        done="deblurring",
-        value_range=value_range,
+    restoring = Restoring(
+        command="deblur",
+        doing="deblurring",
+        done="deblurred",
+        make_operator=blur,
+        of_operator={"gaussian": gaussian, "boundary": boundary},
+        units=parse_range(value_range),
         sigma=sigma,
         prior=prior,
-        reference=reference,
+        files={} if psf is None else {"--psf": psf},
     )
+    restore_images(output, images, output_path, restoring, reference=reference, force=force)
 
 
 def _gaussian(sigma: float) -> "Tensor":

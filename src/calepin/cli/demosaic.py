@@ -6,15 +6,24 @@ from typing import Annotated
 
 import typer
 
-from calepin.cli.options import Default, Force, given
+from calepin.cli.options import Default, Force, given, parse_range
 from calepin.cli.output import Debug, Json, Output, Quiet
-from calepin.cli.restoring import OutputPath, PriorOption, Reference, Sigma, ValueRange, restore_image
+from calepin.cli.restoring import (
+    OutputPath,
+    PriorOption,
+    Reference,
+    Restoring,
+    Sigma,
+    ValueRange,
+    restore_images,
+)
 
 __all__ = ["EXAMPLES", "demosaic"]
 
 EXAMPLES = [
     ("calepin demosaic raw.tif -o photo.tif", "pixels in the order RGGB"),
     ("calepin demosaic raw.png --pattern GRBG --sigma 0 -o photo.png", "without noise"),
+    ("calepin demosaic raws/*.tif -o photos/", "many images"),
 ]
 
 
@@ -28,9 +37,12 @@ class Pattern(StrEnum):
 
 
 def demosaic(
-    image: Annotated[
-        Path,
-        typer.Argument(metavar="IMAGE", help="Raw image, one colour a pixel: gray PNG, TIFF or .npy."),
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE",
+            help="Raw images, one colour a pixel, or folders of them: gray PNG, TIFF or .npy.",
+        ),
     ],
     output_path: OutputPath,
     pattern: Annotated[
@@ -51,6 +63,9 @@ def demosaic(
 
     IMAGE is the mosaic that the sensor measured, linear or with a gamma; white balance and profile of the
     camera are not applied. Vendors' raw files are read by other programs, which write them as 16-bit TIFF.
+
+    Several images are written into the folder OUT under their own names. Those that are there, from an
+    earlier run with the same settings, are not computed again.
     """
     from calepin.operators.bayer import Bayer
 
@@ -59,14 +74,14 @@ def demosaic(
             raise ValueError(f"image: expected a gray mosaic, got a colour image of shape {shape}")
         return Bayer((shape[0], shape[1]), **given(pattern=pattern))
 
-    restore_image(
-        Output(quiet, as_json),
-        image,
-        output_path,
-        mosaic,
-        done="demosaicing",
-        value_range=value_range,
+    restoring = Restoring(
+        command="demosaic",
+        doing="demosaicing",
+        done="demosaiced",
+        make_operator=mosaic,
+        of_operator={"pattern": pattern},
+        units=parse_range(value_range),
         sigma=sigma,
         prior=prior,
-        reference=reference,
     )
+    restore_images(Output(quiet, as_json), images, output_path, restoring, reference=reference, force=force)

@@ -1,7 +1,5 @@
 """``calepin denoise`` for several images: many files, and the planes of stacks."""
 
-import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from calepin.cli.batches import Batch, expand
+from calepin.cli.batches import Batch, find_sources
 from calepin.cli.denoise_plan import Method, Plan, noise_values
-from calepin.cli.errors import FAILED, one_line
+from calepin.cli.many import Done, Report, Told
 from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, is_folder, refuse
-from calepin.cli.output import Output, peak_memory_mb
+from calepin.cli.output import Output
+from calepin.core.paths import check_separate
 from calepin.core.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -26,9 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["denoise_many", "is_batch"]
 
 Units = tuple[float, float] | str
-Report = Callable[[float], None]
 Found = tuple[list[dict[str, float]], str]  # the numbers of the noise, of each volume or plane, and the sizes
-Work = Callable[[Path, Path, Report], Found]
 
 SHOWN = 6  # planes of a stack in a figure
 WRITTEN = (*IMAGE_FILES, *ARRAY_FILES, ".zarr")
@@ -72,55 +69,41 @@ def denoise_many(
                 "needs white Gaussian noise and --method dictionary", param_hint="--share"
             )
         refuse({"--share": "dictionary" in plan.settings or None}, "has no effect with --dictionary")
-    sources = expand(images)
-    single = len(sources) == 1 and not is_folder(output_path)
-    if not single and not is_folder(output_path):
-        raise typer.BadParameter(
-            f"expected a folder for {len(sources)} images, got {output_path}", param_hint="--output"
-        )
+    sources, single = find_sources(images, output_path)
     if not single:
         refuse({"--figure": figure}, "is for one image or one stack")
-    begun = time.perf_counter()
-    done = Done(output, plan, axes, units, figure)
+    elif figure is not None:
+        check_separate({"--figure": figure}, [("IMAGE", sources[0])])  # also if a pattern names it
+    work = Denoising(output, plan, axes, units, figure)
+    done = Done(output, work, doing="denoising", done="denoised")
     if single:
         if share:
-            done.plan = _with_shared(output, done, sources)
+            work.plan = _with_shared(work, sources)
         done.write(sources[0], output_path)
     else:
-        _fill_folder(done, sources, output_path, share=share, force=force)
-    done.show(time.perf_counter() - begun)
+        _fill_folder(done, work, sources, output_path, share=share, force=force)
+    done.show([] if figure is None else [str(figure)])
 
 
-def _fill_folder(done: "Done", sources: list[Path], folder: Path, *, share: bool, force: bool) -> None:
+def _fill_folder(
+    done: Done, work: "Denoising", sources: list[Path], folder: Path, *, share: bool, force: bool
+) -> None:
     """Denoise files into a folder, but for those that an earlier run has done."""
-    settings = done.plan.described() | {"axes": done.axes, "range": done.units, "share": False}
+    settings = work.plan.described() | {"axes": work.axes, "range": work.units, "share": False}
     if share:  # one more file is another dictionary
         settings["share"] = [[str(source), source.stat().st_mtime_ns] for source in sources]
     batch = Batch("denoise", sources, folder, settings, written=WRITTEN, force=force)
-    left = [source for source in sources if not batch.is_done(source)]
-    done.skipped = [str(batch.targets[source]) for source in sources if batch.is_done(source)]
-    if done.skipped:
-        done.output.note(f"{len(done.skipped)} of {len(sources)} images are in {folder} already: skipped")
+    left = done.left(batch)
     if share and left:
-        done.plan = _with_shared(done.output, done, sources)
-    with progress_bar("denoising", total=len(left), shown=not done.output.quiet) as bar:
-        for k, source in enumerate(left):
-
-            def report(part: float, k: int = k, name: str = source.name) -> None:
-                bar.update(k + part, name)
-
-            try:
-                done.write(source, batch.targets[source], report)
-            except (ValueError, OSError, ArithmeticError, MemoryError, typer.BadParameter) as error:
-                done.fail(source, error)
-            else:
-                batch.add(source)
+        work.plan = _with_shared(work, sources)
+    done.fill(batch, left)
 
 
-class Done:
-    """What a command has done so far.
+@dataclass
+class Denoising:
+    """How each file is denoised.
 
-    Parameters
+    Attributes
     ----------
     output, plan
         Of the command.
@@ -130,39 +113,21 @@ class Done:
         File for a sheet of the image or of planes of a stack, or None.
     """
 
-    def __init__(
-        self, output: Output, plan: Plan, axes: str | None, units: Units, figure: Path | None = None
-    ) -> None:
-        self.output, self.plan, self.axes, self.units, self.figure = output, plan, axes, units, figure
-        self.skipped: list[str] = []
-        self.files: list[dict[str, Any]] = []
-        self.failed: list[dict[str, str]] = []
+    output: Output
+    plan: Plan
+    axes: str | None
+    units: Units
+    figure: Path | None
 
-    def write(self, source: Path, target: Path, report: Report = lambda part: None) -> None:
+    def __call__(self, source: Path, target: Path, report: Report) -> Told:
         """Denoise a file, with all its planes, and write the result."""
         from calepin.datasets.stacks import count_planes
 
-        begun = time.perf_counter()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            is_stack = self.axes is not None or count_planes(source) > 1
-            found, shape = self._named(self._stack if is_stack else self._image, source, target, report)
-        for text in dict.fromkeys(one_line(warning.message) for warning in caught):
-            self.output.note(f"{source}: {text}")  # each once, for many planes
-        seconds = round(time.perf_counter() - begun, 3)
+        is_stack = self.axes is not None or count_planes(source) > 1
+        found, shape = (self._stack if is_stack else self._image)(source, target, report)
         noise = {name: [values[name] for values in found if name in values] for name in found[0]}
         level = "".join(f", {name.replace('_', ' ')} {_span(values)}" for name, values in noise.items())
-        self.output.line(f"{target}: {shape}{level}, {seconds:.1f} s")
-        self.files.append({"image": str(source), "written": str(target), **noise, "seconds": seconds})
-
-    def _named(self, work: Work, source: Path, target: Path, report: Report) -> Found:
-        """Do the work of a file, and name it in an error."""
-        try:
-            return work(source, target, report)
-        except ValueError as error:
-            if str(source) in str(error) or str(target) in str(error):
-                raise
-            raise ValueError(f"{source}: {error}") from error
+        return shape + level, noise
 
     def _image(self, source: Path, target: Path, report: Report) -> Found:
         from calepin.datasets.images import read_image, write_image
@@ -214,38 +179,6 @@ class Done:
         if noisy.ndim == 4:  # the mean of the colours
             columns = {name: images[..., :3].mean(-1) for name, images in columns.items()}
         save_figure(sheet({name: images.astype(float) for name, images in columns.items()}), self.figure)
-
-    def fail(self, source: Path, error: Exception) -> None:
-        """Print why a file could not be denoised; the others go on."""
-        text = one_line(error)
-        self.failed.append({"image": str(source), "error": text})
-        self.output.error(text if str(source) in text else f"{source}: {text}")
-
-    def show(self, seconds: float) -> None:
-        """Print what was done.
-
-        Raises
-        ------
-        typer.Exit
-            If a file failed.
-        """
-        memory = peak_memory_mb()
-        spent = f"{seconds:.1f} s" + ("" if memory is None else f", peak memory {memory:.0f} MB")
-        failed = f", {len(self.failed)} failed" if self.failed else ""
-        self.output.line(f"{len(self.files)} denoised, {len(self.skipped)} skipped{failed}, {spent}")
-        self.output.result(
-            {
-                "images": self.files,
-                "skipped": self.skipped,
-                "failed": self.failed,
-                "seconds": round(seconds, 3),
-                "peak_memory_mb": memory,
-                "written": [file["written"] for file in self.files]
-                + ([] if self.figure is None else [str(self.figure)]),
-            }
-        )
-        if self.failed:
-            raise typer.Exit(FAILED)
 
 
 def _denoised(plan: Plan, image: "Image", report: Report) -> "tuple[Image, dict[str, float]]":
@@ -361,26 +294,26 @@ def neighbours(stack: "Stack") -> "tuple[str, NDArray[np.intp]] | None":
     return None
 
 
-def _with_shared(output: Output, done: Done, sources: Sequence[Path]) -> Plan:
+def _with_shared(work: Denoising, sources: Sequence[Path]) -> Plan:
     """Return the plan with a dictionary that is learned from all files, one after the other in memory."""
     from calepin.imaging.by_dictionary import DictionaryDenoiser
     from calepin.imaging.first_pass import learn_shared_atoms, start_atoms
 
-    settings = DictionaryDenoiser(**done.plan.settings)
-    start = start_atoms(settings.n_components, settings.patch_size, done.plan.seed or 0)
-    with progress_bar("learning", total=1, shown=not output.quiet) as bar:
+    settings = DictionaryDenoiser(**work.plan.settings)
+    start = start_atoms(settings.n_components, settings.patch_size, work.plan.seed or 0)
+    with progress_bar("learning", total=1, shown=not work.output.quiet) as bar:
         atoms, _ = learn_shared_atoms(
-            [lambda source=source: _noisy_planes(done, source) for source in sources],
+            [lambda source=source: _noisy_planes(work, source) for source in sources],
             start,
             rule=settings.rule,
             n_iter=settings.n_iter,
-            random_state=done.plan.seed or 0,
+            random_state=work.plan.seed or 0,
             report=bar.update,
         )
-    return replace(done.plan, settings={"dictionary": atoms, "n_iter": 0}, across=False, loaded={})
+    return replace(work.plan, settings={"dictionary": atoms, "n_iter": 0}, across=False, loaded={})
 
 
-def _noisy_planes(done: Done, source: Path) -> "NDArray[np.float32]":
+def _noisy_planes(work: Denoising, source: Path) -> "NDArray[np.float32]":
     """Return the planes (c, h, w) of a file, of a stack those of its middle, in units of the noise."""
     from calepin.datasets.images import as_image, read_image
     from calepin.datasets.noise import GaussianNoise
@@ -388,11 +321,11 @@ def _noisy_planes(done: Done, source: Path) -> "NDArray[np.float32]":
     from calepin.imaging.noise_level import estimate_noise
     from calepin.imaging.result import to_planes
 
-    if done.axes is not None or count_planes(source) > 1:
-        planes = Planes.of(read_stack(source, axes=done.axes), done.units, counts=False)
+    if work.axes is not None or count_planes(source) > 1:
+        planes = Planes.of(read_stack(source, axes=work.axes), work.units, counts=False)
         image = as_image(planes.samples[len(planes.samples) // 2], value_range=planes.units)
     else:
-        image = read_image(source, value_range=done.units)
-    noise = done.plan.noise(image)
+        image = read_image(source, value_range=work.units)
+    noise = work.plan.noise(image)
     sigma = noise.sigma if isinstance(noise, GaussianNoise) else estimate_noise(image.pixels)
     return to_planes(image.pixels, sigma or 1.0)

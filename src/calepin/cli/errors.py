@@ -19,7 +19,7 @@ from calepin.cli.record import recording
 from calepin.core.errors import IncompatibleError
 from calepin.core.interrupt import sigterm_as_ctrl_c
 
-__all__ = ["FAILED", "INTERRUPTED", "USAGE", "one_line", "run"]
+__all__ = ["FAILED", "INTERRUPTED", "USAGE", "is_out_of_memory", "one_line", "run"]
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -87,7 +87,7 @@ def _failure(error: BaseException, debug: bool) -> int:
     if isinstance(error, BAD_INPUT):
         _say(f"error: {one_line(error)}")
         return USAGE
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         _say(f"error: {': '.join(['not enough memory', *_memory_wanted(error)])}")
         return FAILED
     missing = isinstance(error, ModuleNotFoundError) and error.name is None  # an extra: the message names it
@@ -99,7 +99,7 @@ def _failure(error: BaseException, debug: bool) -> int:
     return FAILED
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether memory ran out: torch raises RuntimeError for it, with the text of its allocator."""
     text = str(error)
     return isinstance(error, MemoryError) or (

@@ -1,23 +1,23 @@
 """``calepin inpaint``: fill the missing pixels of an image."""
 
 import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calepin.cli.batches import IMAGES, Batch, find_sources
+from calepin.cli.many import Report, Told, work_on
+from calepin.cli.masks import mask_of, read_mask
 from calepin.cli.measures import Measure, measure, measure_rows
-from calepin.cli.options import (
-    ARRAY_FILES,
-    FIGURE_FILES,
-    IMAGE_FILES,
-    Force,
-    Writes,
-    parse_range,
-    refuse,
-)
+from calepin.cli.options import FIGURE_FILES, Force, Writes, parse_range, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
+from calepin.cli.restoring import RANGE, WRITTEN, reference_of, write
+from calepin.core.paths import check_separate
+from calepin.core.progress import progress_bar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,26 +35,34 @@ EXAMPLES = [
     ),
     ("calepin inpaint field.npy --range data -o filled.npy", "NaN marks missing pixels"),
     ("calepin inpaint scan.tif --mask dead.png --sigma 10 -o clean.tif", "and noise is removed"),
+    ("calepin inpaint scans/ --mask masks/ -o filled/", "many images, each with the mask of the same name"),
 ]
-
-RANGE = 255  # from black to white, on the scale of noise levels on the command line
 
 
 def inpaint(
-    image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="Image with missing pixels: PNG, TIFF, JPEG or .npy.")
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE",
+            help="Images with missing pixels or folders of them: PNG, TIFF, JPEG or .npy.",
+        ),
     ],
     output_path: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="OUT", help="Filled image, with the bit depth of IMAGE."),
-        Writes(*IMAGE_FILES, *ARRAY_FILES),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Filled image, with the bit depth of IMAGE; a folder for several images.",
+        ),
+        Writes(*WRITTEN, folders=True),
     ],
     mask: Annotated[
         Path | None,
         typer.Option(
             metavar="MASK",
-            help="Image or .npy of the size of IMAGE, of two values: 0 where a pixel is missing. "
-            "[default: NaN in IMAGE]",
+            help="Image or .npy of the size of IMAGE, of two values: 0 where a pixel is missing; or a "
+            "folder of masks with the names of the images. [default: NaN in IMAGE]",
         ),
     ] = None,
     invert_mask: Annotated[
@@ -97,91 +105,164 @@ def inpaint(
 
     Gray or colour, 8 or 16 bits or floats; bit depth, colour, alpha channel and profile are kept. Pixels are
     missing where MASK is 0 and where IMAGE is NaN.
+
+    Several images are written into the folder OUT under their own names. Those that are there, from an
+    earlier run with the same settings, are not computed again.
     """
-    import numpy as np
-
-    from calepin.core.progress import progress_bar
-    from calepin.datasets.images import read_image, write_image
-    from calepin.datasets.noise import GaussianNoise
-    from calepin.imaging.inpainting import inpaint as fill
-
     output = Output(quiet, as_json)
     if mask is None:
         refuse({"--invert-mask": invert_mask}, "goes with --mask")
-    source = read_image(image, value_range=parse_range(value_range), missing="allow")
-    for note in source.notes:
-        output.note(f"{image}: {note}")
-    clean = None if reference is None else _reference(reference, source)
-    observed = ~np.isnan(source.pixels)
-    if mask is not None:
-        observed &= _read_mask(mask, source.pixels, invert_mask)
-    unit = RANGE if source.levels is None else source.levels.unit
-    noise = None if sigma is None else GaussianNoise(sigma / unit)
+    filling = Filling(output, mask, invert_mask, parse_range(value_range), sigma)
+    sources, single = find_sources(images, output_path, IMAGES)
+    if single:
+        _fill_one(output, filling, sources[0], output_path, reference, figure)
+        return
+    refuse({"--reference": reference, "--figure": figure}, "is for a single image")
+    _fill_many(output, filling, sources, output_path, force=force)
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How each image is filled.
+
+    Attributes
+    ----------
+    output
+        What is printed.
+    mask, invert_mask, sigma
+        Options of the command.
+    units
+        Samples of black and white, as `parse_range` returns them.
+    """
+
+    output: Output
+    mask: Path | None
+    invert_mask: bool
+    units: tuple[float, float] | str
+    sigma: float | None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What results depend on beside the files, as JSON."""
+        return {"invert_mask": self.invert_mask, "range": self.units, "sigma": self.sigma}
+
+    def read(self, path: Path) -> "Gaps":
+        """Return the image of a file, and where its pixels are known."""
+        import numpy as np
+
+        from calepin.datasets.images import read_image
+
+        source = read_image(path, value_range=self.units, missing="allow")
+        for note in source.notes:
+            self.output.note(f"{path}: {note}")
+        observed = ~np.isnan(source.pixels)
+        if self.mask is not None:
+            observed &= read_mask(mask_of(path, self.mask), source.pixels, self.invert_mask)
+        return Gaps(source, observed)
+
+    def filled(self, gaps: "Gaps", callback: Callable[[str, float], object]) -> "Image":
+        """Return an image without gaps."""
+        from calepin.datasets.noise import GaussianNoise
+        from calepin.imaging.inpainting import inpaint as fill
+
+        levels = gaps.image.levels
+        unit = RANGE if levels is None else levels.unit
+        noise = None if self.sigma is None else GaussianNoise(self.sigma / unit)
+        pixels = fill(gaps.image.pixels, gaps.observed, noise=noise, callback=callback)
+        return replace(gaps.image, pixels=pixels)
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """An image, and where its pixels are known."""
+
+    image: "Image"
+    observed: "NDArray[np.bool_]"
+
+    @property
+    def missing(self) -> float:
+        """The share of the pixels that are missing."""
+        return 1 - float(self.observed.mean())
+
+    def __str__(self) -> str:
+        height, width = self.observed.shape[:2]
+        colour = "colour" if self.observed.ndim == 3 else "gray"
+        return f"{width} x {height} {colour}, {100 * self.missing:.3g} % missing"
+
+
+def _fill_many(
+    output: Output, filling: Filling, sources: Sequence[Path], folder: Path, *, force: bool
+) -> None:
+    """Fill the images of files into a folder."""
+    masks: dict[Path, Path] = {}
+    if filling.mask is not None:
+        if not filling.mask.exists():
+            raise typer.BadParameter(
+                f"expected a file or a folder of masks, got {filling.mask}, which does not exist",
+                param_hint="--mask",
+            )
+        for source in sources:
+            with suppress(typer.BadParameter):  # said when it is the turn of the image
+                masks[source] = mask_of(source, filling.mask)
+
+    def work(source: Path, target: Path, report: Report) -> Told:
+        gaps = filling.read(source)
+        write(output, target, filling.filled(gaps, lambda stage, fraction: report(fraction)))
+        return str(gaps), {"missing": gaps.missing, "sigma": filling.sigma}
+
+    batch = Batch(
+        "inpaint",
+        sources,
+        folder,
+        filling.settings,
+        written=WRITTEN,
+        force=force,
+        beside={"--mask": masks},
+    )
+    work_on(output, work, batch, doing="inpainting", done="filled")
+
+
+def _fill_one(
+    output: Output,
+    filling: Filling,
+    image: Path,
+    output_path: Path,
+    reference: Path | None,
+    figure: Path | None,
+) -> None:
+    """Fill one image, and measure it if the complete one is known."""
+    read = [("IMAGE", image)]
+    if filling.mask is not None:
+        read.append(("--mask", mask_of(image, filling.mask)))
+    written = {"--output": output_path} | ({} if figure is None else {"--figure": figure})
+    check_separate(written, read)
+    gaps = filling.read(image)
+    clean = None if reference is None else reference_of(reference, gaps.image, "the image's shape")
     begun = time.perf_counter()
     with progress_bar("inpainting", total=1, shown=not output.quiet) as bar:
-        pixels = fill(
-            source.pixels, observed, noise=noise, callback=lambda stage, fraction: bar.update(fraction, stage)
-        )
+        filled = filling.filled(gaps, lambda stage, fraction: bar.update(fraction, stage))
     seconds = time.perf_counter() - begun
-    filled = replace(source, pixels=pixels)
-    for loss in write_image(output_path, filled):
-        output.note(f"{output_path}: {loss}")
-    found = measure(pixels, clean)
+    write(output, output_path, filled)
+    found = measure(filled.pixels, clean)
     if figure is not None:
-        _draw(figure, source.pixels, observed, pixels, clean, found)
-    written = [str(path) for path in (output_path, figure) if path is not None]
-    missing = 1 - float(observed.mean())
-    height, width = pixels.shape[:2]
-    output.line(
-        f"{width} x {height} {'colour' if pixels.ndim == 3 else 'gray'}, {100 * missing:.3g} % missing"
-    )
+        _draw(figure, gaps.image.pixels, gaps.observed, filled.pixels, clean, found)
+    output.line(str(gaps))
     if clean is not None:
         output.table(["", "PSNR (dB)", "SSIM"], measure_rows({"filled": found}))
     memory = peak_memory_mb()
     spent = f"{seconds:.1f} s" + ("" if memory is None else f", peak memory {memory:.0f} MB")
-    output.line(", ".join([*written, spent]))
+    output.line(", ".join([*map(str, written.values()), spent]))
     output.result(
         {
-            "missing": missing,
-            "sigma": sigma,
+            "missing": gaps.missing,
+            "sigma": filling.sigma,
             "psnr": found.psnr,
             "ssim": found.ssim,
             "seconds": round(seconds, 3),
             "peak_memory_mb": memory,
-            "written": written,
+            "written": [str(path) for path in written.values()],
         }
     )
-
-
-def _reference(path: Path, source: "Image") -> "NDArray[np.floating]":
-    from calepin.datasets.images import read_image
-
-    levels = source.levels
-    units = None if levels is None else (levels.black, levels.white)
-    clean = read_image(path, value_range=units).pixels
-    if clean.shape != source.pixels.shape:
-        raise ValueError(f"reference: expected the image's shape {source.pixels.shape}, got {clean.shape}")
-    return clean
-
-
-def _read_mask(path: Path, image: "NDArray[np.floating]", inverted: bool) -> "NDArray[np.bool_]":
-    """Return where pixels are known, in the shape of the image."""
-    import numpy as np
-
-    from calepin.core.reading import read_npy
-    from calepin.datasets.images import read_image
-
-    # samples as they are; as .npy they may be booleans, which are no image
-    values = read_npy(path) if path.suffix == ".npy" else read_image(path, value_range=(0, 1)).pixels
-    numbers = values.dtype.kind in "biuf" and values.size > 0
-    if not numbers or not ((values == 0) | (values == values.max())).all():
-        raise ValueError(f"{path}: expected a mask of two values, 0 where a pixel is missing, got others")
-    known = (values == 0) if inverted else (values != 0)
-    if image.ndim == 2 and known.ndim == 3:
-        known = known.all(axis=2)
-    if known.shape not in (image.shape, image.shape[:2]):
-        raise ValueError(f"{path}: expected a mask of the image's shape {image.shape}, got {known.shape}")
-    return known if known.shape == image.shape else np.broadcast_to(known[..., None], image.shape)
 
 
 def _draw(

@@ -6,9 +6,17 @@ from typing import Annotated
 
 import typer
 
-from calepin.cli.options import Default, Force, given
+from calepin.cli.options import Default, Force, given, parse_range
 from calepin.cli.output import Debug, Json, Output, Quiet
-from calepin.cli.restoring import OutputPath, PriorOption, Reference, Sigma, ValueRange, restore_image
+from calepin.cli.restoring import (
+    OutputPath,
+    PriorOption,
+    Reference,
+    Restoring,
+    Sigma,
+    ValueRange,
+    restore_images,
+)
 
 __all__ = ["EXAMPLES", "upscale"]
 
@@ -16,6 +24,7 @@ EXAMPLES = [
     ("calepin upscale photo.png -o large.png", "twice as many pixels along each side"),
     ("calepin upscale photo.png --factor 3 --sigma 0 -o large.png", "a small image without noise"),
     ("calepin upscale scan.tif --antialias box -o large.tif", "as measured by larger pixels of a sensor"),
+    ("calepin upscale photos/ -o large/", "many images"),
 ]
 
 
@@ -27,7 +36,10 @@ class Antialias(StrEnum):
 
 
 def upscale(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Small image: PNG, TIFF, JPEG or .npy.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE", help="Small images or folders of them: PNG, TIFF, JPEG or .npy."),
+    ],
     output_path: OutputPath,
     factor: Annotated[int, typer.Option(min=2, metavar="N", help="Factor of both sides.")] = 2,
     antialias: Annotated[
@@ -49,6 +61,9 @@ def upscale(
     """Enlarge an image so that, reduced again, it is IMAGE.
 
     Gray or colour, 8 or 16 bits or floats; bit depth, colour and profile are kept.
+
+    Several images are written into the folder OUT under their own names. Those that are there, from an
+    earlier run with the same settings, are not computed again.
     """
     from calepin.operators.blur import Downsample
 
@@ -56,14 +71,14 @@ def upscale(
         large = (*shape[:-2], *(factor * side for side in shape[-2:]))
         return Downsample(large, factor, **given(antialias=antialias))
 
-    restore_image(
-        Output(quiet, as_json),
-        image,
-        output_path,
-        reduction,
-        done="enlarging",
-        value_range=value_range,
+    restoring = Restoring(
+        command="upscale",
+        doing="enlarging",
+        done="enlarged",
+        make_operator=reduction,
+        of_operator={"factor": factor, "antialias": antialias},
+        units=parse_range(value_range),
         sigma=sigma,
         prior=prior,
-        reference=reference,
     )
+    restore_images(Output(quiet, as_json), images, output_path, restoring, reference=reference, force=force)

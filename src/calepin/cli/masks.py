@@ -1,0 +1,58 @@
+"""Masks of images with missing pixels: which belongs to which image, and where pixels are known."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from calepin.cli.batches import IMAGES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["mask_of", "read_mask"]
+
+
+def mask_of(image: Path, mask: Path) -> Path:
+    """Return the mask of an image: a file is that of all images, in a folder the one of the same name counts.
+
+    Without a file of the same name, it is the only one that differs in the suffix alone.
+
+    Raises
+    ------
+    typer.BadParameter
+        If a folder has no mask for the image, or several.
+    """
+    if not mask.is_dir():
+        return mask
+    files = [path for path in mask.iterdir() if path.stem == image.stem and path.suffix.lower() in IMAGES]
+    found = sorted(path for path in files if not (image.exists() and path.samefile(image)))
+    named = [path for path in found if path.name == image.name] or found
+    if len(named) != 1:
+        got = " and ".join(path.name for path in named) or "none"
+        raise typer.BadParameter(
+            f"expected one file {image.stem}.png, .tif or .npy in {mask} for {image}, got {got}",
+            param_hint="--mask",
+        )
+    return named[0]
+
+
+def read_mask(path: Path, image: "NDArray[np.floating]", inverted: bool) -> "NDArray[np.bool_]":
+    """Return where pixels are known, in the shape of the image."""
+    import numpy as np
+
+    from calepin.core.reading import read_npy
+    from calepin.datasets.images import read_image
+
+    # samples as they are; as .npy they may be booleans, which are no image
+    values = read_npy(path) if path.suffix == ".npy" else read_image(path, value_range=(0, 1)).pixels
+    numbers = values.dtype.kind in "biuf" and values.size > 0
+    if not numbers or not ((values == 0) | (values == values.max())).all():
+        raise ValueError(f"{path}: expected a mask of two values, 0 where a pixel is missing, got others")
+    known = (values == 0) if inverted else (values != 0)
+    if image.ndim == 2 and known.ndim == 3:
+        known = known.all(axis=2)
+    if known.shape not in (image.shape, image.shape[:2]):
+        raise ValueError(f"{path}: expected a mask of the image's shape {image.shape}, got {known.shape}")
+    return known if known.shape == image.shape else np.broadcast_to(known[..., None], image.shape)

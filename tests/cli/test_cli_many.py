@@ -1,0 +1,331 @@
+"""Commands on many images: each as if it were alone, none twice, none lost (denoise has tests of its own)."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from calepin.cli import main
+from calepin.datasets import Image, load_sample, read_image, write_image
+
+pytestmark = pytest.mark.filterwarnings("ignore:the last step still changed")  # of small images
+
+COMMANDS = {
+    "inpaint": ["--mask", "mask.png"],
+    "deblur": ["--gaussian", "1", "--sigma", "4", "--prior", "tv"],
+    "upscale": ["--sigma", "1", "--prior", "tv"],
+    "demosaic": ["--sigma", "1", "--prior", "tv"],
+}
+DONE = {"inpaint": "filled", "deblur": "deblurred", "upscale": "enlarged", "demosaic": "demosaiced"}
+NAMES = ["a.png", "b.tif", "c.npy"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def pixels(k=0, size=24):
+    return load_sample("camera").pixels[200 + 8 * k : 200 + 8 * k + size, 180 : 180 + size]
+
+
+def mask(seed=0, size=24):
+    return (np.random.default_rng(seed).random((size, size)) < 0.7).astype(float)
+
+
+@pytest.fixture
+def folder():
+    """Write three images of several formats into a folder, a mask for all, and a folder with one for each."""
+    Path("in").mkdir()
+    for k, name in enumerate(NAMES):
+        write_image(Path("in") / name, Image(pixels(k), 16))
+    Path("in/notes.txt").write_text("no image")
+    write_image("mask.png", Image(mask()))
+    Path("masks").mkdir()
+    for k, name in enumerate(["a.png", "b.png", "c.npy"]):
+        write_image(Path("masks") / name, Image(mask(k)))
+    return Path("in")
+
+
+@pytest.fixture(params=sorted(COMMANDS))
+def command(request):
+    return request.param
+
+
+def batch(run, command, *arguments, status=0, options=None):
+    """Run a command and return what it says as JSON, and stderr."""
+    found, out, err = run(command, *arguments, *(COMMANDS[command] if options is None else options), "--json")
+    assert found == status, err
+    return (json.loads(out) if out else None), err
+
+
+def names(files):
+    return sorted(Path(file).name for file in files)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def test_each_image_of_a_batch_is_what_it_is_alone(run, folder, command):
+    said, err = batch(run, command, "in", "-o", "out")
+    assert names(said["written"]) == NAMES
+    assert "error" not in err
+    for name in NAMES:
+        alone, _ = batch(run, command, f"in/{name}", "-o", name)
+        assert alone["written"] == [name]
+        assert Path(name).read_bytes() == Path("out", name).read_bytes()
+        assert Path(name).read_bytes() != Path("in", name).read_bytes()
+    values = said["images"][-1]
+    assert values["sigma"] == alone["sigma"]
+    assert {"image", "written", "seconds"} < values.keys()
+
+
+def test_files_keep_their_type_and_units(run, command):
+    Path("in").mkdir()
+    for name, dtype in [("a", "float32"), ("b", "float64"), ("c", "int16")]:
+        np.save(f"in/{name}.npy", (1000 * pixels() - 200).astype(dtype))
+    tifffile.imwrite("in/d.tif", (3000 * pixels()).astype(np.float32))
+    write_image("mask.png", Image(mask()))
+    batch(run, command, "in", "-o", "out")
+    for name in ("a.npy", "b.npy", "c.npy", "d.tif"):
+        load = np.load if name.endswith("npy") else tifffile.imread
+        before, after = load(f"in/{name}"), load(f"out/{name}")
+        assert after.dtype == before.dtype
+        assert abs(after.mean() - before.mean()) < 0.1 * (before.max() - before.min())
+
+
+def test_what_is_done_is_skipped_but_for_other_settings_or_files(run, folder, command):
+    batch(run, command, "in/*.png", "in/a.png", "in/b.tif", "-o", "out")
+    before = contents("out")
+    assert sorted(before) == ["a.png", "b.tif", f"calepin-{command}.json"]
+    said, err = batch(run, command, "in", "-o", "out")
+    assert names(said["written"]) == ["c.npy"]
+    assert names(said["skipped"]) == ["a.png", "b.tif"]
+    assert "2 of 3 images are in out already: skipped" in err
+    after = contents("out")
+    assert [after[name] for name in ("a.png", "b.tif")] == [before[name] for name in ("a.png", "b.tif")]
+
+    write_image("in/a.png", Image(pixels(5), 16))  # another image under the name
+    os.utime("in/a.png", ns=(0, 0))
+    said, _ = batch(run, command, "in", "-o", "out")
+    assert names(said["written"]) == ["a.png"]
+    said, _ = batch(run, command, "in", "-o", "out", "--range", "0:2")
+    assert names(said["written"]) == NAMES
+
+
+def test_a_file_that_fails_does_not_stop_the_others(run, folder, command):
+    Path("in/b.tif").write_bytes(b"II*\0 damaged")
+    status, out, err = run(command, "in", "in/none.png", "-o", "out", *COMMANDS[command])
+    assert status == 1
+    errors = [line for line in err.splitlines() if "error" in line]
+    assert [("in/b.tif" in line, "in/none.png" in line) for line in errors] == [(True, False), (False, True)]
+    assert f"2 {DONE[command]}, 0 skipped, 2 failed" in out
+    write_image("in/b.tif", Image(pixels(1), 16))
+    said, _ = batch(run, command, "in", "-o", "out")
+    assert names(said["written"]) == ["b.tif"]
+
+
+def test_an_image_that_is_gone_does_not_stop_the_others(run, folder, command):
+    batch(run, command, "in", "-o", "out")
+    Path("in/a.png").unlink()
+    kept = contents("out")["a.png"]
+    said, err = batch(run, command, "in/a.png", "in/b.tif", "-o", "out", status=1)
+    assert names(said["skipped"]) == ["b.tif"]
+    assert "in/a.png" in err
+    assert contents("out")["a.png"] == kept
+
+
+def test_files_of_others_are_not_replaced(run, folder, command):
+    Path("out").mkdir()
+    write_image("out/a.png", Image(pixels(), 8))
+    before = contents("out")
+    _, err = batch(run, command, "in", "-o", "out", status=2)
+    assert "cannot write out/a.png: it exists; --force replaces it" in err
+    assert contents("out") == before
+    batch(run, command, "in", "-o", "out", "--force")
+    assert contents("out")["a.png"] != before["a.png"]
+    write_image("out/a.png", Image(pixels(), 8))
+    _, err = batch(run, command, "in", "-o", "out", status=2)
+    assert "cannot write out/a.png: it was changed after it was written; --force replaces it" in err
+
+
+def test_results_of_another_command_are_not_replaced(run, folder):
+    batch(run, "deblur", "in", "-o", "out")
+    _, err = batch(run, "demosaic", "in", "-o", "out", status=2)
+    assert "cannot write out/a.png: it exists; --force replaces it" in err
+
+
+def test_one_image_of_a_folder_or_pattern_can_be_written_as_a_file(run, folder, command):
+    batch(run, command, "in/a*", "-o", "out.png")
+    batch(run, command, "in/a.png", "-o", "other.png")
+    assert Path("out.png").read_bytes() == Path("other.png").read_bytes()
+    assert not list(Path().glob("*.json"))
+
+
+def test_no_image_is_replaced_by_its_result(run, folder, command):
+    before = contents("in")
+    for arguments in (["in", "-o", "in"], ["in/a*", "-o", "in/a.png"], ["in/a.png", "-o", "in"]):
+        _, err = batch(run, command, *arguments, "--force", status=2)
+        assert "--output: expected another file than IMAGE, got in/a.png for both" in err
+    Path("out").mkdir()
+    os.link("in/b.tif", "out/a.png")  # the result of one would replace another
+    _, err = batch(run, command, "in", "-o", "out", "--force", status=2)
+    assert "--output: expected another file than IMAGE, got out/a.png for both" in err
+    assert contents("in") == before
+
+
+def test_what_does_not_go_with_many_images_is_refused_in_one_line(run, folder, command):
+    Path("twice").mkdir()
+    write_image("twice/a.png", Image(pixels(), 8))
+    Path("empty").mkdir()
+    cases = [
+        (["in", "-o", "out.png"], "--output: expected a folder for 3 images, got out.png"),
+        (["in", "-o", "out", "--reference", "in/a.png"], "--reference: is for a single image"),
+        (["in", "-o", "out", "--range", "2:1"], "--range: expected LO:HI with LO < HI"),
+        (["empty", "-o", "out"], "expected images in the folder empty"),
+        (["x*.png", "-o", "out"], "expected files that match x*.png"),
+        (["in/a.png", "twice/a.png", "-o", "out"], "in/a.png and twice/a.png would both be out/a.png"),
+    ]
+    if command == "inpaint":
+        cases.append((["in", "-o", "out", "--figure", "a.png"], "--figure: is for a single image"))
+    for arguments, message in cases:
+        _, err = batch(run, command, *arguments, status=2)
+        assert message in err, (arguments, err)
+        assert err.count("\n") == 1, err
+    assert not Path("out").exists()
+
+
+def test_an_error_names_the_option(run, folder):
+    write_image("in/a.png", Image(pixels(size=8)))
+    options = ["--gaussian", "2", "--sigma", "1", "--prior", "tv"]
+    said, err = batch(run, "deblur", "in", "-o", "out", status=1, options=options)
+    assert "calepin: error: in/a.png: --gaussian: expected a blur of at most 1 pixels" in err
+    assert names(said["written"]) == ["b.tif", "c.npy"]
+
+
+def test_another_point_spread_function_is_another_setting(run, folder):
+    options = ["--psf", "psf.npy", "--sigma", "1", "--prior", "tv"]
+    np.save("psf.npy", np.ones((3, 3)) / 9)
+    batch(run, "deblur", "in", "-o", "out", options=options)
+    said, _ = batch(run, "deblur", "in", "-o", "out", options=options)
+    assert said["written"] == []
+    np.save("psf.npy", np.ones((5, 5)) / 25)
+    said, _ = batch(run, "deblur", "in", "-o", "out", options=options)
+    assert names(said["written"]) == NAMES
+    Path("psfs").mkdir()
+    np.save("psfs/c.npy", np.ones((3, 3)) / 9)
+    options[1] = "psfs/c.npy"
+    _, err = batch(run, "deblur", "in", "-o", "psfs", "--force", options=options, status=2)
+    assert "--output: expected another file than --psf, got psfs/c.npy for both" in err
+
+
+def test_each_image_has_the_mask_of_its_name(run, folder):
+    said, _ = batch(run, "inpaint", "in", "-o", "out", options=["--mask", "masks"])
+    assert [file["missing"] for file in said["images"]] == pytest.approx(
+        [1 - mask(k).mean() for k in range(3)]
+    )
+    for k, (name, of_it) in enumerate(zip(NAMES, ["a.png", "b.png", "c.npy"], strict=True)):
+        batch(run, "inpaint", f"in/{name}", "-o", name, options=["--mask", f"masks/{of_it}"])
+        assert Path(name).read_bytes() == Path("out", name).read_bytes()
+        batch(run, "inpaint", f"in/{name}", "-o", name, options=["--mask", "masks"])
+        assert Path(name).read_bytes() == Path("out", name).read_bytes()
+        known = mask(k) > 0
+        np.testing.assert_array_equal(read_image(name).pixels[known], read_image(f"in/{name}").pixels[known])
+
+
+def test_another_mask_is_another_setting(run, folder):
+    batch(run, "inpaint", "in", "-o", "out", options=["--mask", "masks"])
+    write_image("masks/b.png", Image(mask(7)))
+    os.utime("masks/b.png", ns=(0, 0))
+    said, _ = batch(run, "inpaint", "in", "-o", "out", options=["--mask", "masks"])
+    assert names(said["written"]) == ["b.tif"]
+    Path("masks/b.png").unlink()
+    said, _ = batch(run, "inpaint", "in", "-o", "out", options=["--mask", "masks"], status=1)
+    assert [names(said[key]) for key in ("written", "skipped")] == [[], ["a.png", "c.npy"]]
+
+
+def test_masks_that_are_not_there_or_do_not_fit_are_errors_of_their_image(run, folder):
+    Path("masks/b.png").unlink()
+    write_image("masks/a.png", Image(mask(size=8)))
+    write_image("in/d.png", Image(pixels()))
+    for name in ("masks/d.tif", "masks/d.npy"):
+        write_image(name, Image(mask()))
+    said, err = batch(run, "inpaint", "in", "-o", "out", options=["--mask", "masks"], status=1)
+    assert names(said["written"]) == ["c.npy"]
+    assert "in/a.png: masks/a.png: expected a mask of the image's shape (24, 24), got (8, 8)" in err
+    wanted = "expected one file {0}.png, .tif or .npy in masks for in/{0}.{1}, got {2}"
+    assert "--mask: " + wanted.format("b", "tif", "none") in err
+    assert "--mask: " + wanted.format("d", "png", "d.npy and d.tif") in err
+    assert err.count("\n") == 3
+    _, err = batch(run, "inpaint", "in", "-o", "other", options=["--mask", "nothing"], status=2)
+    assert "--mask: expected a file or a folder of masks, got nothing, which does not exist" in err
+
+
+def test_masks_are_not_replaced_by_results(run, folder):
+    before = contents("masks")
+    for arguments in (
+        ["in", "-o", "masks"],
+        ["in/a.png", "-o", "masks/a.png"],
+        ["in/b.tif", "-o", "masks/b.png"],
+    ):
+        _, err = batch(run, "inpaint", *arguments, "--force", options=["--mask", "masks"], status=2)
+        assert "--output: expected another file than --mask, got masks/" in err
+    arguments = ["in/a*", "-o", "out.png", "--figure", "in/a.png"]
+    _, err = batch(run, "inpaint", *arguments, options=["--mask", "masks"], status=2)
+    assert "--figure: expected another file than IMAGE, got in/a.png for both" in err
+    assert contents("masks") == before
+
+
+def test_nan_is_missing_in_each_of_many_images(run):
+    Path("in").mkdir()
+    for k in range(2):
+        np.save(f"in/{k}.npy", np.where(mask(k) > 0, 1000 * pixels(k) - 200, np.nan))
+    said, _ = batch(run, "inpaint", "in", "-o", "out", options=[])
+    assert [file["missing"] for file in said["images"]] == pytest.approx(
+        [1 - mask(k).mean() for k in range(2)]
+    )
+    for k in range(2):
+        filled = np.load(f"out/{k}.npy")
+        assert np.isfinite(filled).all()
+        np.testing.assert_allclose(filled[mask(k) > 0], (1000 * pixels(k) - 200)[mask(k) > 0], atol=1e-3)
+
+
+def test_a_file_of_several_images_is_an_error_and_not_cut(run, folder, command):
+    pages = np.stack([pixels(k) for k in range(3)]).astype(np.float32)
+    tifffile.imwrite("in/d.tif", pages, photometric="minisblack")
+    said, err = batch(run, command, "in", "-o", "out", status=1)
+    assert [failed["image"] for failed in said["failed"]] == ["in/d.tif"]
+    assert "in/d.tif" in err
+
+
+def test_an_interrupted_batch_keeps_what_is_done(monkeypatch, folder):
+    from calepin.cli import many
+
+    def interrupt(self, source, target, report):
+        if source.name == "c.npy":
+            raise KeyboardInterrupt
+        return write(self, source, target, report)
+
+    write = many.Done.write
+    monkeypatch.setattr(many.Done, "write", interrupt)
+    assert main(["upscale", "in", "-o", "out", *COMMANDS["upscale"], "-q"]) == 130
+    known = json.loads(Path("out/calepin-upscale.json").read_text())["files"]
+    assert sorted(known) == ["a.png", "b.tif"]
+
+
+def test_one_image_without_memory_does_not_stop_the_others(monkeypatch, run, folder):
+    from calepin.cli import many
+
+    def fail(self, source, target, report):
+        if source.name == "b.tif":
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 80 bytes")
+        return write(self, source, target, report)
+
+    write = many.Done.write
+    monkeypatch.setattr(many.Done, "write", fail)
+    said, _ = batch(run, "upscale", "in", "-o", "out", status=1)
+    assert names(said["written"]) == ["a.png", "c.npy"]
