@@ -28,7 +28,7 @@ from calepin.operators import Bayer, Blur, Downsample, LinearOperator
 
 BORDER = 8
 COLOUR = ("astronaut", "cat", "coffee", "rocket")
-PRIORS = ("dictionary", "groups")
+PRIORS = ("dictionary", "network", "best", "groups")
 Scene = tuple[np.ndarray, np.ndarray, LinearOperator, float]  # clean, measured, operator, sigma
 
 

@@ -599,6 +599,24 @@ DECODER = networks.DeepDecoder((8, 8), channels=4, depth=2, in_size=4, compiled=
 MEASURED = Mask(torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(1)) < 0.8)
 MEASUREMENTS = MEASURED(torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(2)))
 
+LEVELS = networks.UnfoldedDenoiser.random(2, 4, n_unfold=2)
+add(
+    "networks.UnfoldedDenoiser", networks.UnfoldedDenoiser, atoms=torch.rand(2, 1, 4, 4), n_unfold=2, stride=2
+)
+add(
+    "networks.UnfoldedDenoiser.random",
+    networks.UnfoldedDenoiser.random,
+    n_components=2,
+    kernel=4,
+    seed=0,
+)
+add(
+    "networks.UnfoldedDenoiser.forward",
+    LEVELS,
+    y=torch.rand(1, 1, 8, 9, generator=torch.Generator().manual_seed(1)),
+    sigma=0.1,
+    shifts=[(0, 1)],
+)
 add(
     "networks.DeepDecoder",
     networks.DeepDecoder,
@@ -1138,6 +1156,13 @@ def _() -> Call:
     settings = dict(max_norm=1.0, noise=datasets.GaussianNoise(0.1), target="clean", crop=8, n_shifts=1)
     flags = dict(detach_codes=False, unit_norm=False, average=3, seed=0)
     return learning.NetworkRule, dict(network=network, **settings, **flags)
+
+
+@late("learning.DenoisingRule")
+def _() -> Call:
+    network = networks.UnfoldedDenoiser.random(2, 4, n_unfold=2)
+    settings = dict(max_norm=1.0, noise=datasets.GaussianNoise(0.0, 0.1), crop=8, n_shifts=1)
+    return learning.DenoisingRule, dict(network=network, **settings, average=3, half_precision=False, seed=0)
 
 
 @late("learning.VAERule")

@@ -49,6 +49,9 @@ JOINT_PASSES: Passes = (
 # units of the noise, rounded, and never fewer than all kinds of passes or more than the most.
 PASSES_AT_RANGE, MOST_PASSES = 17.0, 8
 
+# Weight of the estimate of a guide before the last pass, and the relative noise level of that pass.
+OF_GUIDE, GUIDED_FACTOR = 0.65, 0.95
+
 SMALLEST = 16  # pixels per side
 
 # Level of a pixel, over the root mean square of all, below which it stays as it is: in single precision the
@@ -184,7 +187,7 @@ class DictionaryDenoiser:
     ) -> DenoiseResult:
         """Do it for Gaussian noise, with the help of another estimate.
 
-        Before the last pass over the groups, the estimate becomes the mean with that of `guide`, which is
+        Before the last pass over the groups, the estimate becomes a mean with that of `guide`, which is
         called with the noisy planes in units of the noise, the level of the noise in those of the image, that
         of each pixel over it, and a progress callback. It returns planes, or None if it can't help.
         """
@@ -218,7 +221,9 @@ class DictionaryDenoiser:
         for k, (groups, factor) in enumerate(passes, start=1):
             if guide is not None and k == len(passes):
                 other = guide(noisy, sigma, level, report("network"))
-                estimate = estimate if other is None else (estimate + other) / 2
+                if other is not None:
+                    estimate = (1 - OF_GUIDE) * estimate + OF_GUIDE * other
+                    factor = GUIDED_FACTOR
             assumed = factor if level is None else factor * np.maximum(level, WEAK)
             estimate = groups.apply(noisy, estimate, assumed, report=report(f"group {k}"))
         if level is not None:

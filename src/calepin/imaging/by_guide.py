@@ -35,7 +35,7 @@ class GuidedDenoiser:
 
     The dictionary and the groups know what this image repeats (`calepin.imaging.DictionaryDenoiser`), the
     network knows what photographs look like (`calepin.imaging.NetworkDenoiser`); their errors differ. Before
-    the last pass over the groups, the estimate becomes the mean of both: it tells which patches are
+    the last pass over the groups, the estimate becomes a mean of both: it tells which patches are
     similar, and what they have in common. Where the network does not fit the image, it is left out, with a
     warning.
 
