@@ -78,6 +78,12 @@ def test_levels_of_each_pixel_are_for_networks_of_all_levels(photograph):
     mapped = calepin.denoise(y, method="network", noise=noise).image
     alike = denoise(y, float(np.sqrt(np.mean(sigma**2)))).image
     assert psnr(mapped, clean) > psnr(alike, clean) + 1
+    half = VaryingGaussianNoise(np.where(np.arange(96) < 48, 0, 50) / 255 * np.ones((96, 1)))
+    mixed = np.where(half.sigma > 0, y, clean)
+    for method in ("network", "best"):
+        result = calepin.denoise(mixed, method=method, noise=half).image
+        np.testing.assert_allclose(result[:, :48], clean[:, :48], atol=1e-6)
+        assert psnr(result[:, 48:], clean[:, 48:]) > psnr(y[:, 48:], clean[:, 48:]) + 8
     one_level = NetworkDenoiser(small_network())
     with pytest.raises(calepin.IncompatibleError, match="noise: a network for one level of noise"):
         calepin.denoise(y, method=one_level, noise=noise)
@@ -209,6 +215,12 @@ def test_fewer_shifts_do_for_counts_too(rng):
     )
     assert not np.allclose(one, two)
     np.testing.assert_array_equal(every, expected_counts(counts, 4).image)
+
+
+def test_no_photons_at_all_are_denoised(rng):
+    with pytest.warns(UserWarning, match="no network is shipped for counts of peak"):
+        result = calepin.denoise(np.zeros((24, 24), int), method="network", noise=PoissonNoise())
+    assert float(np.abs(result.image).max()) < 1e-3
 
 
 def test_no_network_is_chosen_without_a_peak():

@@ -91,7 +91,7 @@ def network_for_peak(peak: float) -> UnfoldedAutoencoder:
     Counts cannot be scaled to another peak: scaled counts do not have the variance of a Poisson distribution.
     """
     check_number("peak", peak, above=0)
-    nearest = min(PEAKS, key=lambda known: abs(math.log(known / peak)))
+    nearest = min(PEAKS, key=lambda known: abs(math.log(known) - math.log(peak)))
     return pretrained(f"{COUNTS}-untied-peak{nearest}")
 
 

@@ -26,6 +26,8 @@ Plane = NDArray[np.float32]
 RANGE = 0.9
 LEVELS = (0.0, 75 / 255)
 
+STILL = 0.03  # level of a pixel, over the root mean square of all, below which it stays as it is
+
 TILE = 768  # side of the squares that are denoised one by one, to bound the memory
 MARGIN = 64  # pixels around a tile that are denoised with it and dropped: edge effects reach less far
 
@@ -68,7 +70,10 @@ def denoise_planes(
 
             out[place] = estimate(plane[outer], lambda part, done=done: report((done + part) / total))
             done += 1
-            variance = 1.0 if level is None else np.square(level[place])
+            variance = 1.0
+            if level is not None:
+                variance = np.square(level[place])
+                out[place] = np.where(level[place] < STILL, plane[place], out[place])
             if not must_fit:
                 continue
             if not fits(plane[place], out[place], variance, 0.0):
