@@ -69,6 +69,13 @@ def test_it_is_the_default_for_photons(noise):
     assert np.mean((default - rates) ** 2) < np.mean((alone - rates) ** 2)
 
 
+def test_large_patches_do_for_few_photons():
+    counts = np.random.default_rng(0).poisson(CLEAN)  # steps with blocks of pixels, which make images small
+    method = GuidedDenoiser(dictionary=DictionaryDenoiser(patch_size=24, n_components=32, n_iter=1))
+    result = calepin.denoise(counts, method=method, noise=PoissonNoise())
+    assert np.mean((result.image - CLEAN) ** 2) < 0.2 * np.mean((counts - CLEAN) ** 2)
+
+
 def test_a_network_that_does_not_fit_is_left_out_with_a_warning():
     loud = pretrained("bsd-gaussian")
     loud.atoms.data *= 2
@@ -101,5 +108,7 @@ def test_bad_settings_are_named():
         calepin.denoise(noisy(0.1), method=GuidedDenoiser("dncnn"), noise=GaussianNoise(0.1))
     with pytest.raises(ValueError, match="model: expected a name or a file, got an empty text"):
         GuidedDenoiser("")
+    with pytest.raises(ValueError, match="dictionary: expected passes over groups"):
+        GuidedDenoiser(dictionary=DictionaryDenoiser(group_passes=0))
     with pytest.raises(TypeError, match="dictionary: expected"):
         GuidedDenoiser(dictionary="ksvd")

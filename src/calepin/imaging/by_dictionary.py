@@ -171,7 +171,7 @@ class DictionaryDenoiser:
             def of_step(values: NDArray, report: Callable[[str, float], object] | None) -> DenoiseResult:
                 return self.denoise(values, GaussianNoise(1.0), random_state=random_state, callback=report)
 
-            return denoise_photons(of_step, image, noise, smallest=self._smallest, callback=callback)
+            return denoise_photons(of_step, image, noise, smallest=self.smallest, callback=callback)
         if isinstance(noise, CorrelatedNoise):
             return self._denoise_correlated(image, noise, random_state, callback)
         return self.denoise_pixels(image, noise, random_state=random_state, callback=callback)
@@ -191,7 +191,7 @@ class DictionaryDenoiser:
         called with the noisy planes in units of the noise, the level of the noise in those of the image, that
         of each pixel over it, and a progress callback. It returns planes, or None if it can't help.
         """
-        check_size(image, [self._smallest] * 2)
+        check_size(image, [self.smallest] * 2)
         varying = noise.level(image) if isinstance(noise, VaryingGaussianNoise) else None
         if varying is None:
             sigma = sigma_of(noise, type(self).__name__)
@@ -244,7 +244,7 @@ class DictionaryDenoiser:
         callback: Callable[[str, float], object] | None,
     ) -> DenoiseResult:
         """Do the same with whitened patches and the covariance of the noise."""
-        check_size(image, [self._smallest] * 2)
+        check_size(image, [self.smallest] * 2)
         noise.check_channels(image)
         generator = numpy_generator(random_state)
         start = self._start(generator)
@@ -277,7 +277,8 @@ class DictionaryDenoiser:
         return DenoiseResult(restored, noise, whitening.unwhitened(atoms), history)
 
     @property
-    def _smallest(self) -> int:
+    def smallest(self) -> int:
+        """Fewest pixels per side of an image."""
         return max(self.patch_size, SMALLEST)
 
 

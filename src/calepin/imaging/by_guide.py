@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from calepin.core.arguments import check_fields
 from calepin.core.random import RandomState
 from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise
-from calepin.imaging.by_dictionary import SMALLEST, DictionaryDenoiser
+from calepin.imaging.by_dictionary import DictionaryDenoiser
 from calepin.imaging.by_network import NetworkDenoiser, check_network, levels_of
 from calepin.imaging.by_steps import denoise_photons
 from calepin.imaging.counts import check_counts, estimate_peak
@@ -61,6 +61,8 @@ class GuidedDenoiser:
     def __post_init__(self) -> None:
         check_fields(self)
         NetworkDenoiser(self.model, fallback=self.fallback)
+        if self.dictionary.group_passes == 0:
+            raise ValueError("dictionary: expected passes over groups, which the network guides, got none")
 
     def denoise(
         self,
@@ -81,7 +83,8 @@ class GuidedDenoiser:
             Another noise model than `GaussianNoise` with one level, `VaryingGaussianNoise` with levels
             (h, w), `PoissonNoise` or `PoissonGaussianNoise`.
         ValueError
-            Fewer than 16 pixels per side; a network for other data; no counts for `PoissonNoise`.
+            Fewer than 16 pixels per side, or than in a patch; a network for other data; no counts for
+            `PoissonNoise`.
 
         Warns
         -----
@@ -106,7 +109,7 @@ class GuidedDenoiser:
     ) -> DenoiseResult:
         """Return the expected counts, at a few photons as a mean with those of the network for counts."""
         check_counts(image)
-        check_size(image, [SMALLEST] * 2)
+        check_size(image, [self.dictionary.smallest] * 2)
         report = callback or _ignore
         peak = estimate_peak(image) if noise.peak is None else noise.peak
         mean, before = None, 0.0
@@ -134,7 +137,7 @@ class GuidedDenoiser:
         def of_step(values: NDArray, report: Callback | None) -> DenoiseResult:
             return self._denoise_pixels(values, UNIT, random_state, report)[0]
 
-        return denoise_photons(of_step, image, noise, smallest=SMALLEST, callback=callback)
+        return denoise_photons(of_step, image, noise, smallest=self.dictionary.smallest, callback=callback)
 
     def _denoise_pixels(
         self, image: NDArray, noise: object, random_state: RandomState, callback: Callback | None

@@ -10,9 +10,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["Shift", "continue_by_reflection", "cover", "local_mean", "window"]
+__all__ = ["Shift", "continue_by_reflection", "cover", "drawn_shifts", "local_mean", "window"]
 
 Shift = tuple[int, ...]
+
+
+def drawn_shifts(shifts: list[Shift], n_shifts: int, generator: torch.Generator | None) -> list[Shift]:
+    """Return `n_shifts` distinct random ones of the shifts of a grid."""
+    if not 1 <= n_shifts <= len(shifts):
+        raise ValueError(f"n_shifts: expected 1 to {len(shifts)}, got {n_shifts}")
+    return [shifts[i] for i in torch.randperm(len(shifts), generator=generator)[:n_shifts].tolist()]
 
 
 def cover(y: Tensor, kernel: tuple[int, ...], stride: int) -> Tensor:

@@ -38,7 +38,7 @@ from calepin.core.errors import FileFormatError, IncompatibleError
 from calepin.core.files import load_arrays, save_arrays
 from calepin.core.reading import check_sizes, reading
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
-from calepin.networks._grids import Shift, continue_by_reflection, cover, local_mean, window
+from calepin.networks._grids import Shift, continue_by_reflection, cover, drawn_shifts, local_mean, window
 from calepin.networks._reference import read_reference
 from calepin.operators.conv import ConvDictionary, from_phases, to_phases
 from calepin.penalties import L1, HardThreshold, NonNegativeL1, Penalty
@@ -237,11 +237,7 @@ class UnfoldedAutoencoder(nn.Module):
 
     def random_shifts(self, n_shifts: int, *, generator: torch.Generator | None = None) -> list[Shift]:
         """Return `n_shifts` distinct random shifts, for a step of training."""
-        shifts = self.all_shifts()
-        if not 1 <= n_shifts <= len(shifts):
-            raise ValueError(f"n_shifts: expected 1 to {len(shifts)}, got {n_shifts}")
-        drawn = torch.randperm(len(shifts), generator=generator)[:n_shifts]
-        return [shifts[i] for i in drawn.tolist()]
+        return drawn_shifts(self.all_shifts(), n_shifts, generator)
 
     @torch.no_grad()
     def project_(self) -> None:

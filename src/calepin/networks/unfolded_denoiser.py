@@ -28,7 +28,7 @@ from calepin.core.files import load_arrays, save_arrays
 from calepin.core.random import randn, torch_generator
 from calepin.core.reading import check_sizes, reading
 from calepin.likelihoods import Gaussian
-from calepin.networks._grids import Shift
+from calepin.networks._grids import Shift, drawn_shifts
 
 __all__ = ["UnfoldedDenoiser"]
 
@@ -160,10 +160,7 @@ class UnfoldedDenoiser(nn.Module):
 
     def random_shifts(self, n_shifts: int, *, generator: torch.Generator | None = None) -> list[Shift]:
         """Return `n_shifts` distinct random shifts, for a step of training."""
-        shifts = self.all_shifts()
-        if not 1 <= n_shifts <= len(shifts):
-            raise ValueError(f"n_shifts: expected 1 to {len(shifts)}, got {n_shifts}")
-        return [shifts[i] for i in torch.randperm(len(shifts), generator=generator)[:n_shifts].tolist()]
+        return drawn_shifts(self.all_shifts(), n_shifts, generator)
 
     @torch.no_grad()
     def project_(self) -> None:

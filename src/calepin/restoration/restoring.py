@@ -81,7 +81,7 @@ def restore(
         patterns, the level with which a restoration predicts a tenth of them best that was held out.
     prior : {"dictionary", "network", "best", "groups", ...} or Denoiser, default="dictionary"
         "dictionary": `calepin.imaging.DictionaryDenoiser` without learning. "network":
-        `calepin.imaging.NetworkDenoiser`, trained on photographs, of which it restores most, in a fifth of
+        `calepin.imaging.NetworkDenoiser`, trained on photographs, of which it restores most, in a third of
         the time. "best": `calepin.imaging.GuidedDenoiser`, both. "groups", "wavelet" and "tv":
         `calepin.restoration.GroupDenoiser`, `WaveletDenoiser` and `TVDenoiser`. "untrained": a deep decoder,
         fitted to y. Any object with the method `denoise` of `calepin.imaging.Denoiser` is a prior too.
