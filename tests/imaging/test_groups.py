@@ -1,5 +1,7 @@
 """Groups of patches with a noise variance for each pixel: the kernel computes the formula it states."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -53,9 +55,10 @@ def test_each_patch_is_the_linear_estimate_from_its_known_pixels(joint, rng):
     np.testing.assert_allclose(found, total / count, atol=2e-5)
 
 
-def test_a_constant_map_is_the_number(rng):
+@pytest.mark.parametrize("common", [False, True])
+def test_a_constant_map_is_the_number(common, rng):
     noisy, guide = planes(2, 24, rng), planes(2, 24, rng)
-    groups = GroupFilter(patch_size=5, group_size=12, radius=8, stride=3)
+    groups = GroupFilter(patch_size=5, group_size=12, radius=8, stride=3, common=common)
     constant = np.full((24, 24), 0.7, dtype=np.float32)
     np.testing.assert_allclose(
         groups.apply(noisy, guide, constant), groups.apply(noisy, guide, 0.7), atol=2e-4
@@ -89,6 +92,38 @@ def test_the_identity_is_white_noise(rng):
     np.testing.assert_allclose(
         groups.apply(noisy, guide, 0.7, covariance=white), groups.apply(noisy, guide, 0.7), atol=1e-6
     )
+
+
+def test_what_residuals_share_is_added_to_the_estimate(rng):
+    """An image of five by four pixels: each reference has one group of two patches."""
+    noisy, guide = (rng.standard_normal((1, 5, 4)).astype(np.float32) for _ in range(2))
+    groups = GroupFilter(patch_size=4, group_size=7, radius=3, stride=4, common=True)
+    found = groups.apply(noisy, guide, 0.3)
+    y, e = (np.stack([a[0, i : i + 4].ravel() for i in (0, 1)]).astype(float) for a in (noisy, guide))
+    d = (y - e).mean(axis=0)
+    d -= d.mean()
+    part = 1 - 1.5 * 16 * 0.3**2 / (2 * d @ d)
+    assert part > 0
+    e += part * d
+    done = expected(y, e, np.full((2, 16), 0.3**2), 0.0)
+    total, count = np.zeros((5, 4)), np.zeros((5, 4))
+    for k in (0, 1):
+        total[k : k + 4] += done[k].reshape(4, 4)
+        count[k : k + 4] += 1
+    np.testing.assert_allclose(found[0], total / count, atol=2e-5)
+
+
+@pytest.mark.parametrize(("amplitude", "error"), [(0.5, 0.04), (0.0, 0.02)])
+def test_a_weak_texture_that_the_estimate_has_lost_comes_back(amplitude, error, rng):
+    """Stripes below the noise, as often as those that the estimate knows; without them hardly any noise."""
+    rows = np.arange(48)[:, None].repeat(48, axis=1)
+    known = 5 * np.sin(rows * np.pi / 3).astype(np.float32)[None]
+    clean = known + amplitude * np.sin(rows * 2 * np.pi / 3)
+    noisy = (clean + rng.standard_normal((48, 48))).astype(np.float32)
+    groups = GroupFilter(patch_size=10, group_size=32, radius=20, stride=5, mean="level", common=True)
+    lost = replace(groups, common=False).apply(noisy, known, 1.0)
+    assert np.mean((groups.apply(noisy, known, 1.0) - clean) ** 2) < error
+    assert np.mean((lost - clean) ** 2) == pytest.approx(amplitude**2 / 2, abs=0.02)
 
 
 def test_missing_values_have_no_influence(rng):

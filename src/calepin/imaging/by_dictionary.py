@@ -33,9 +33,9 @@ Guide = Callable[[NDArray[np.float32], float, NDArray[np.float32] | None, Report
 # Passes over groups of similar patches, and the relative noise level that each assumes: later passes start
 # from better estimates, whose covariances need less shrinkage.
 GROUP_PASSES: Passes = (
-    (GroupFilter(patch_size=10, group_size=32, radius=20, stride=5, mean="level"), 1.0),
-    (GroupFilter(patch_size=8, group_size=32, radius=20, stride=4, mean="level"), 0.95),
-    (GroupFilter(patch_size=6, group_size=24, radius=20, stride=3), 0.9),
+    (GroupFilter(patch_size=10, group_size=32, radius=20, stride=5, mean="level", common=True), 1.0),
+    (GroupFilter(patch_size=8, group_size=32, radius=20, stride=4, mean="level", common=True), 0.95),
+    (GroupFilter(patch_size=6, group_size=24, radius=20, stride=3, common=True), 0.9),
 )
 
 # The same if patches hold three channels: their covariance needs more patches.
@@ -76,7 +76,8 @@ class DictionaryDenoiser:
        are averaged (Elad and Aharon 2006).
     3. With this estimate, groups of similar patches are found and shrunk along their principal components
        (`calepin.imaging.groups`; Lebrun, Buades and Morel 2013), three times, up to eight times if the noise
-       is strong relative to the contrast of the image.
+       is strong relative to the contrast of the image. A texture that the estimate has lost comes back if
+       the patches of a group share it.
 
     Colour images are first transformed to a mean and two differences. Each is treated as a gray image, with
     groups found on the mean. The memory is bounded by a few copies of the image in float32, and there are no

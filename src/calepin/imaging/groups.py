@@ -12,6 +12,14 @@ Source: Lebrun, Buades and Morel (2013), A nonlocal Bayesian image denoising alg
 step. Here the first estimate comes from the dictionary. The rank of C is at most the number n of patches in a
 group, so x is computed from n x n matrices instead of matrices of the size of a patch.
 
+What the first estimate has lost, but the patches of a group share, as a weak regular texture, the mean d of
+their residuals y - e shows: only a part sigma^2 / n of the noise is left in it. With the squared norm
+expected of that, q sigma^2 / n for q pixels, its part
+
+    max(0, 1 - COMMON q sigma^2 / (n |d|^2)) d,
+
+is added to the first estimate of the group, after James and Stein (1961), Estimation with quadratic loss.
+
 If the noise is correlated, sigma^2 I becomes the covariance N of the noise of a patch, the same for all.
 
 If each pixel has a noise variance of its own, V = diag(v), and M keeps the pixels of a patch whose variance
@@ -39,6 +47,7 @@ KERNEL: dict[str, Any] = {"nogil": True, "fastmath": True, "cache": True}
 PART: dict[str, Any] = {**KERNEL, "forceinline": True}
 
 BLOCK = 4  # rows of reference patches processed by one thread at a time
+COMMON = 1.5  # more than 1, because patches that overlap share some noise
 BAND = 16  # blocks whose sums are in memory at the same time
 TINY = np.float32(1e-7)  # of the first pivot: smaller ones are rounding
 
@@ -60,6 +69,9 @@ class GroupFilter:
     mean : {"patch", "level"}
         "patch": m is the mean patch. "level": m is its mean grey level, and the mean patch is one more
         direction of C, which is better if the first estimate is noisy.
+    common : bool
+        Whether the estimate first gets what the residuals of a group have in common. Without effect if the
+        noise is correlated.
     """
 
     patch_size: int = 6
@@ -67,6 +79,7 @@ class GroupFilter:
     radius: int = 20
     stride: int = 3
     mean: Literal["patch", "level"] = "patch"
+    common: bool = False
 
     def apply(
         self,
@@ -140,7 +153,8 @@ class GroupFilter:
         ) -> None:
             _filter_rows(
                 noisy, estimate, rows, columns, self.patch_size, self.group_size,
-                self.radius, variance, precision, self.mean == "level", total, weight, top,
+                self.radius, variance, precision, self.mean == "level", self.common, total,
+                weight, top,
             )  # fmt: skip
 
         return shrink
@@ -163,7 +177,7 @@ class GroupFilter:
         ) -> None:
             _filter_rows_varying(
                 noisy, estimate, guide, variance, noise, rows, columns, self.patch_size, self.group_size,
-                self.radius, extra, self.mean == "level", joint, total, weight, top,
+                self.radius, extra, self.mean == "level", self.common, joint, total, weight, top,
             )  # fmt: skip
 
         return shrink
@@ -177,7 +191,7 @@ class GroupFilter:
 
 @njit(**KERNEL)
 def _filter_rows(
-    noisy, estimate, rows, columns, p, size, radius, variance, precision, level, total, weight, top
+    noisy, estimate, rows, columns, p, size, radius, variance, precision, level, common, total, weight, top
 ):
     q = p * p
     distance = np.empty(2 * radius + 1, dtype=np.float32)
@@ -191,6 +205,8 @@ def _filter_rows(
             for c in range(len(noisy)):
                 _collect(noisy[c], place, n, p, Y)
                 _collect(estimate[c], place, n, p, E)
+                if common and not len(precision):
+                    _add_common(Y, E, n, variance, mean)
                 centre_group(Y, E, n, level, mean)
                 if len(precision):
                     _multiply(E, precision[c], n, F)
@@ -213,6 +229,7 @@ def _filter_rows_varying(
     radius,
     ridge,
     level,
+    common,
     joint,
     total,
     weight,
@@ -237,6 +254,8 @@ def _filter_rows_varying(
                     _collect(noisy[first + c], place, n, p, Y[:, part])
                     _collect(estimate[first + c], place, n, p, E[:, part])
                     _collect(variance[c], place, n, p, V[:, part])
+                if common:
+                    _add_common_varying(Y, E[:n], V, n, mean)
                 _covariance(E, n, p * p, level, mean, S)
                 for t in range(q):
                     S[t, t] += ridge
@@ -282,6 +301,48 @@ def _collect(plane, place, n, p, out):
         for u in range(p):
             for v in range(p):
                 out[k, u * p + v] = plane[place[k, 0] + u, place[k, 1] + v]
+
+
+@njit(**PART)
+def _add_common(Y, E, n, variance, d):
+    """Add to the rows of E what they lack in common: the mean d of the rows of Y - E, shrunk."""
+    q = Y.shape[1]
+    d[:] = 0
+    for k in range(n):
+        for t in range(q):
+            d[t] += Y[k, t] - E[k, t]
+    for t in range(q):
+        d[t] /= n
+    _add_shrunk(E, n, d, q * variance / n)
+
+
+@njit(**PART)
+def _add_common_varying(Y, E, V, n, d):
+    """Do it if pixels have variances V, negative where they are missing."""
+    q, noise = Y.shape[1], np.float32(0)
+    for t in range(q):
+        total, variance, known = np.float32(0), np.float32(0), 0
+        for k in range(n):
+            if V[k, t] >= 0:
+                total += Y[k, t] - E[k, t]
+                variance += V[k, t]
+                known += 1
+        d[t] = total / max(known, 1)
+        noise += variance / max(known, 1) ** 2
+    _add_shrunk(E, n, d, noise)
+
+
+@njit(**PART)
+def _add_shrunk(E, n, d, noise):
+    """Add d, without its level and shrunk, to the rows of E; `noise` is its expected squared norm."""
+    d[:] = d - d.mean()  # the level is known well enough
+    norm = _dot(d, d)
+    if norm <= COMMON * noise:
+        return
+    d[:] = d * np.float32(1 - COMMON * noise / norm)
+    for k in range(n):
+        for t in range(len(d)):
+            E[k, t] += d[t]
 
 
 @njit(**PART)
