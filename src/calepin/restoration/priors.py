@@ -218,7 +218,7 @@ class GroupDenoiser:
             return DenoiseResult(image.copy(), noise)
         noisy = to_planes(image, sigma)
         guide = to_planes(WaveletDenoiser().denoise(image, noise).image, sigma)
-        groups = GroupFilter(self.patch_size, self.group_size, mean="level")
+        groups = GroupFilter(self.patch_size, self.group_size, mean="level", common=True)
         for _ in range(self.n_passes):
             guide = groups.apply(noisy, guide, 1.0)
         return DenoiseResult(from_planes(guide, sigma, image), noise)
