@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.signal.windows import hann
 
 from calepin.core.checks import check_array, check_integer, check_number, pixels_of
 from calepin.core.random import RandomState, numpy_generator
@@ -227,7 +226,7 @@ def periodograms(blocks: NDArray[np.floating]) -> NDArray[np.float64]:
 
     Their expectation is the density, smoothed over neighbouring frequencies: 1 for white noise of variance 1.
     """
-    window = np.outer(*(hann(n + 2)[1:-1] for n in blocks.shape[1:]))
+    window = np.outer(*(np.hanning(n + 2)[1:-1] for n in blocks.shape[1:]))
     window /= np.sqrt(np.mean(window**2))
     means = np.mean(window * blocks, axis=(1, 2), keepdims=True) / window.mean()
     return np.square(np.abs(np.fft.fft2(window * (blocks - means)))) / window.size

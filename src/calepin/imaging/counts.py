@@ -4,10 +4,10 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.ndimage import rank_filter, uniform_filter
 
 from calepin.datasets.noise import PoissonGaussianNoise, PoissonNoise
+from calepin.imaging.distributions import poisson_above, poisson_below
 
 __all__ = ["check_counts", "estimate_peak", "in_units", "isolated", "photons_of", "with_unexplained"]
 
@@ -85,7 +85,7 @@ def isolated(counts: NDArray) -> NDArray[np.bool_]:
     around = (81 * uniform_filter(planes, 9, axes=(0, 1)) - planes) / 80
     two = [rank_filter(planes, rank, footprint=_NEIGHBOURS[..., None]) for rank in (-1, -2)]
     expected = np.maximum(np.maximum(around, 0), sum(two) / 2)
-    tail = stats.poisson.sf(planes - 1, expected)
+    tail = poisson_above(planes - 1, expected)
     return (tail < _UNEXPLAINED / planes.size).reshape(np.shape(counts))
 
 
@@ -98,7 +98,7 @@ def with_unexplained(mean: NDArray[np.float64], counts: NDArray) -> NDArray[np.f
     """
     far = np.abs(counts - mean) > 2 + 3 * np.sqrt(mean)
     y, expected = counts[far], mean[far]
-    tail = np.where(y > expected, stats.poisson.sf(y - 1, expected), stats.poisson.cdf(y, expected))
+    tail = np.where(y > expected, poisson_above(y - 1, expected), poisson_below(y, expected))
     found = mean.copy()
     found[far] = np.where(tail < _UNEXPLAINED / counts.size, y, expected)
     return found

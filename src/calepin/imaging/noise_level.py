@@ -4,11 +4,12 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from calepin.core.arguments import check_arguments
 from calepin.core.checks import pixels_of
 from calepin.core.threads import single_threaded_blas
+from calepin.imaging.distributions import gamma_quantile, normal_above, normal_below, normal_density
 
 __all__ = ["estimate_noise"]
 
@@ -139,7 +140,7 @@ def _flat_patches(patches: np.ndarray, n_iter: int) -> tuple[np.ndarray | None, 
     energy = np.square(patches @ gradients.T).sum(axis=1)
     # The energy of a flat patch with unit noise is approximately gamma distributed, with equal mean and rank.
     rank, trace = np.linalg.matrix_rank(gradients), np.square(gradients).sum()
-    ceiling = float(stats.gamma.ppf(CONFIDENCE, rank / 2, scale=2 * trace / rank))
+    ceiling = gamma_quantile(CONFIDENCE, rank / 2, 2 * trace / rank)
     flat, variance = None, _smallest_eigenvalue(patches)
     for _ in range(n_iter):
         selected = patches[energy < ceiling * variance]
@@ -230,8 +231,8 @@ def _clipped_moments(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return means and variances of normal variables clipped at two limits, one of which may be infinite."""
     below, above = (low - mean) / sigma, (high - mean) / sigma
-    density = stats.norm.pdf(below), stats.norm.pdf(above)
-    p_low, p_high = stats.norm.cdf(below), stats.norm.sf(above)
+    density = normal_density(below), normal_density(above)
+    p_low, p_high = normal_below(below), normal_above(above)
     inside = 1 - p_low - p_high
     # moments of the standardised variable: the limits are 0 where they have no probability
     a, b = np.where(np.isinf(below), 0, below), np.where(np.isinf(above), 0, above)

@@ -10,12 +10,12 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
-from scipy.signal.windows import hann
+from scipy import ndimage
 
 from calepin.core.arguments import check_arguments
 from calepin.core.checks import pixels_of
 from calepin.datasets.correlated_noise import CorrelatedNoise
+from calepin.imaging.distributions import chi2_quantile
 
 __all__ = ["estimate_noise_psd"]
 
@@ -149,7 +149,7 @@ def _bad_windows(plane: Floats, side: int) -> NDArray[np.bool_]:
 
 def _hann(side: int) -> Floats:
     """Return the weights of a window, of mean square 1."""
-    weights = np.outer(*2 * (hann(side + 2)[1:-1],))
+    weights = np.outer(*2 * (np.hanning(side + 2)[1:-1],))
     return weights / np.sqrt(np.mean(weights**2))
 
 
@@ -192,7 +192,7 @@ def _density(energy: Floats, share: float) -> Floats:
     """
     side = energy.shape[1]
     real = np.isin(np.arange(side), (0, side // 2))
-    expected = np.where(np.outer(real, real), stats.chi2.ppf(share, 1), -np.log1p(-share))
+    expected = np.where(np.outer(real, real), chi2_quantile(share, 1), -np.log1p(-share))
     found = np.quantile(energy, share, axis=0) / expected[..., None]
     return np.maximum(found, FLOOR * found.mean(axis=(0, 1)) + TINY)
 

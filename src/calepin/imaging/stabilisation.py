@@ -25,8 +25,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage
 from scipy.interpolate import PchipInterpolator
+
+from calepin.imaging.distributions import normal_density, poisson_probability
 
 __all__ = ["Stabiliser", "Steps", "expected_photons", "steps_for"]
 
@@ -89,8 +91,8 @@ def _means(share: float, read: float) -> PchipInterpolator:
     stabiliser = Stabiliser(share, read)
     means = np.square(np.arange(0, np.sqrt(_TABULATED) + _STEP, _STEP))
     counts = np.arange(int(_TABULATED + 12 * np.sqrt(_TABULATED)))
-    probability = stats.poisson.pmf(counts, means[:, None])
-    noises, weights = (_NORMAL, stats.norm.pdf(_NORMAL)) if read > 0 else (np.zeros(1), np.ones(1))
+    probability = poisson_probability(counts, means[:, None])
+    noises, weights = (_NORMAL, normal_density(_NORMAL)) if read > 0 else (np.zeros(1), np.ones(1))
     expected = np.zeros(len(means))
     for noise, weight in zip(noises, weights / weights.sum(), strict=True):
         mixed = share * (counts + read * noise) + (1 - share) * means[:, None]
