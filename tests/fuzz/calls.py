@@ -307,6 +307,9 @@ add("operators.Downsample", operators.Downsample, shape=(12, 12), factor=2, anti
 add("operators.Bayer", operators.Bayer, shape=(8, 8), pattern="RGGB")
 add("operators.Matrix", operators.Matrix, matrix=torch.randn(5, 64), in_shape=(8, 8))
 add("operators.Radon", operators.Radon, shape=(8, 8), angles=ANGLES, n_detectors=9)
+FREQUENCIES = torch.tensor([[0.0, 0.0], [1.5, -3.0], [-4.0, 2.2]], dtype=torch.float64)
+add("operators.NonCartesianFourier", operators.NonCartesianFourier, shape=(8, 8), coordinates=FREQUENCIES)
+add("operators.radial_trajectory", operators.radial_trajectory, shape=(8, 8), n_spokes=3, n_samples=9)
 add("operators.Compose", operators.Compose, outer=Identity((8,)), inner=Dense(T_ATOMS))
 add("operators.centred_fft", operators.centred_fft, x=COILS)
 add("operators.centred_ifft", operators.centred_ifft, y=COILS)
@@ -366,6 +369,11 @@ MAPS = {
         COILS[..., :8, :8],
     ),
     "MultiCoilMRI": (operators.MultiCoilMRI(OBSERVED, n_coils=3), COILS[..., :8, :8], COILS[..., :8, :8]),
+    "NonCartesianFourier": (
+        operators.NonCartesianFourier((3, 8, 8), FREQUENCIES),
+        COILS[..., :8, :8],
+        COILS[..., 0, :3],
+    ),
 }
 for kind, (operator, x, y) in MAPS.items():
     add(f"operators.{kind}.forward", operator, x=x)

@@ -46,7 +46,9 @@ AT_TOP: dict[str, tuple[str, ...]] = {
     "rich": (),
     "skimage": (),
     "PIL": (),
+    "finufft": (),
     "h5py": (),
+    "ismrmrd": (),
     "pynwb": (),
     "jinja2": (),
     "numba": ("calepin/core/compiled.py",),  # kernels use its njit

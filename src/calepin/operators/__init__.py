@@ -19,6 +19,7 @@ from calepin.operators.fourier import (
 from calepin.operators.identity import Identity
 from calepin.operators.mask import Mask
 from calepin.operators.matrix import Matrix
+from calepin.operators.non_cartesian import NonCartesianFourier, radial_trajectory
 from calepin.operators.radon import Radon
 from calepin.operators.sensitivities import (
     Sensitivities,
@@ -44,6 +45,7 @@ __all__ = [
     "Mask",
     "Matrix",
     "MultiCoilMRI",
+    "NonCartesianFourier",
     "Radon",
     "Sensitivities",
     "SubsampledDCT",
@@ -57,6 +59,7 @@ __all__ = [
     "espirit_maps",
     "estimate_sensitivities",
     "kspace_noise",
+    "radial_trajectory",
     "root_sum_of_squares",
     "variable_density_mask",
 ]
