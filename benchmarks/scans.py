@@ -2,6 +2,7 @@
 
     CALEPIN_DATA=... python -m benchmarks.scans                        # four masks, seeds 0 and 1
     ... --masks "columns 4x" --seeds 0 1 2 3 4 --methods groups tv
+    ... --error-maps                                                   # predicted errors beside the real ones
 
 Real k-space of eight coils, the 160 x 168 samples around its middle, thinned out as in
 ``calepin reproduce cs-mri``. PSNR and SSIM are of the root of the sum of squares, its peak that of the full
@@ -26,7 +27,7 @@ from calepin.datasets import data_path
 from calepin.metrics import psnr, ssim
 from calepin.operators import MultiCoilMRI, calibration_size
 from calepin.reconstruction import Scan, data_consistent, scan_kspace
-from calepin.restoration import restore_scan
+from calepin.restoration import error_map, restore_scan
 from calepin.restoration.scan import Prior
 from calepin_papers.untrained_networks.mri import load_slice, magnitude, sample, sparsest
 
@@ -105,18 +106,45 @@ def results(mask: str, seed: int, methods: list[str]) -> list[Result]:
     return found
 
 
+def error_maps(mask: str, seed: int) -> str:
+    """Return how well the predicted standard deviations of errors agree with the real errors."""
+    images = load_slice(SIZE)
+    truth = magnitude(images)
+    operator = sample(SIZE, *MASKS[mask], N_CENTER, seed, images.shape[1])
+    scan = scan_kspace(operator(images)[0].numpy(), mask=operator.acquired.numpy())
+    begun = time.process_time()
+    found = restore_scan(scan)
+    between = time.process_time()
+    predicted = error_map(scan, found) * scan.scale
+    seconds = between - begun, time.process_time() - between
+    error = np.abs(magnitude(found.x) * scan.scale - truth)
+    slope = np.hypot(*np.gradient(magnitude(found.x)))
+    within = [float(np.mean(error <= k * predicted)) for k in (1, 2)]
+    size = float(np.sqrt(np.square(predicted).mean() / np.square(error).mean()))
+    likeness = [float(np.corrcoef(error.ravel(), one.ravel())[0, 1]) for one in (predicted, slope)]
+    return (
+        f"within 1 and 2 deviations {within[0]:.1%} {within[1]:.1%}, correlation {likeness[0]:.2f} (of the "
+        f"slope of the image {likeness[1]:.2f}), root mean square over the real one {size:.2f}, "
+        f"{seconds[0]:.0f} + {seconds[1]:.0f} s"
+    )
+
+
 def main() -> None:
     """Print PSNR, SSIM and CPU seconds of each method, for each mask and seed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scans", description=__doc__)
     parser.add_argument("--masks", nargs="+", choices=MASKS, default=list(MASKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=DEFAULT)
+    parser.add_argument("--error-maps", action="store_true", help="measure predicted errors instead")
     given = parser.parse_args()
     data_path("mri")  # the figures are of a real slice
     warnings.simplefilter("ignore")
     for mask in given.masks:
         for seed in given.seeds:
             print(f"{mask}, seed {seed}", flush=True)
+            if given.error_maps:
+                print(f"  {error_maps(mask, seed)}", flush=True)
+                continue
             for name, decibels, similarity, seconds in results(mask, seed, given.methods):
                 print(f"  {name:36} {decibels:6.2f} dB  {similarity:.3f}  {seconds:6.1f} s", flush=True)
 

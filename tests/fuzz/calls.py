@@ -141,6 +141,7 @@ LEFT_OUT |= dict.fromkeys(
         "datasets.read_image",
         "datasets.read_stack",
         "datasets.load_mnist",
+        "reconstruction.count_slices",
         "reconstruction.read_kspace",
         "spikes.read_nwb_spikes",
         "spikes.read_spikes",
@@ -814,6 +815,12 @@ def _() -> Call:
 @late("restoration.restore_scan")
 def _() -> Call:
     return restoration.restore_scan, dict(scan=_scan(), prior="wavelet", noise=0.1, random_state=0)
+
+
+@late("restoration.error_map")
+def _() -> Call:
+    found = restoration.restore_scan(_scan(), prior="wavelet")
+    return restoration.error_map, dict(scan=_scan(), found=found, prior="wavelet", n_splits=2, random_state=0)
 
 
 @late("reconstruction.reconstruct_scan")

@@ -296,6 +296,28 @@ def _make_h5(path: Path) -> None:
         file["reconstruction"] = np.ones((3, 4))
 
 
+def _make_ismrmrd(path: Path) -> None:
+    import ismrmrd
+    from ismrmrd import xsd
+
+    size, field = xsd.matrixSizeType(x=6, y=4, z=1), xsd.fieldOfViewMm(x=60.0, y=40.0, z=5.0)
+    space = xsd.encodingSpaceType(matrixSize=size, fieldOfView_mm=field)
+    encoding = xsd.encodingType(
+        encodedSpace=space,
+        reconSpace=space,
+        encodingLimits=xsd.encodingLimitsType(),
+        trajectory=xsd.trajectoryType.CARTESIAN,
+    )
+    conditions = xsd.experimentalConditionsType(H1resonanceFrequency_Hz=63_000_000)
+    header = xsd.ismrmrdHeader(experimentalConditions=conditions, encoding=[encoding])
+    with ismrmrd.Dataset(str(path), "dataset", create_if_needed=True) as file:
+        file.write_xml_header(header.toXML("utf-8"))
+        for row in range(4):
+            line = ismrmrd.Acquisition.from_array(np.ones((2, 6), np.complex64))
+            line.center_sample, line.idx.kspace_encode_step_1 = 3, row
+            file.append_acquisition(line)
+
+
 def _make_cells(path: Path) -> None:
     cells = np.empty((1, 2), object)
     cells[0, 0], cells[0, 1] = np.atleast_2d(TIMES), np.atleast_2d(TIMES + 0.5)
@@ -397,6 +419,7 @@ KINDS = (
     Kind("new.mat", _make_mat73, read_spikes, slow=True),
     Kind("kspace.mat", lambda p: savemat(p, {"k": KSPACE}), read_kspace, slow=True),
     Kind("kspace.h5", _make_h5, read_kspace, slow=True),
+    Kind("ismrmrd.h5", _make_ismrmrd, read_kspace, slow=True),
     Kind("cells.mat", _make_cells, partial(read_units, variable="spikes"), slow=True),
     Kind("unit.nwb", _make_nwb, read_nwb_spikes, slow=True),
 )

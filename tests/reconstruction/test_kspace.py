@@ -4,7 +4,7 @@ import pytest
 from scipy.io import savemat
 
 from calepin.core.errors import FileFormatError
-from calepin.reconstruction import read_kspace, write_cfl
+from calepin.reconstruction import count_slices, read_kspace, write_cfl
 
 
 @pytest.fixture
@@ -108,3 +108,32 @@ def test_other_errors_name_the_file(tmp_path, slices):
         read_kspace(tmp_path / "b.cfl")
     with pytest.raises(ValueError, match="samples: expected four axes"):
         write_cfl(tmp_path / "c.cfl", slices[0])
+
+
+@pytest.mark.parametrize("suffix", ["npy", "h5", "cfl", "mat"])
+def test_slices_are_counted_and_read_one_by_one(tmp_path, slices, suffix):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "npy":
+        np.save(path, slices)
+    elif suffix == "cfl":
+        write_cfl(path, slices)
+    elif suffix == "h5":
+        with h5py.File(path, "w") as file:
+            file["kspace"] = slices
+    else:
+        savemat(path, {"DATA": slices[0].transpose(1, 2, 0)})
+    n = 1 if suffix == "mat" else 2
+    assert count_slices(path) == n
+    for index in range(n - (suffix == "h5"), n):  # a process reads HDF5, which takes a second
+        np.testing.assert_array_equal(read_kspace(path, index=index), slices[index : index + 1])
+    if suffix != "h5":
+        with pytest.raises(ValueError, match=rf"index: expected 0 to {n - 1}, the slices of .*, got {n}"):
+            read_kspace(path, index=n)
+
+
+def test_a_slice_of_zeros_is_refused_and_the_others_are_not(tmp_path, slices):
+    slices[1] = 0
+    np.save(tmp_path / "a.npy", slices)
+    assert read_kspace(tmp_path / "a.npy", index=0).any()
+    with pytest.raises(FileFormatError, match="holds only zeros"):
+        read_kspace(tmp_path / "a.npy", index=1)

@@ -82,8 +82,8 @@ class Batch:
         Folder to write into; it is made.
     settings
         What the results depend on, as JSON.
-    written
-        Suffixes of files that can be written; others become .png.
+    written, other
+        Suffixes of files that can be written; what the others become.
     force
         Replace files that the record does not hold.
     beside
@@ -105,11 +105,12 @@ class Batch:
         settings: Mapping[str, Any],
         *,
         written: Sequence[str],
+        other: str = ".png",
         force: bool,
         beside: Mapping[str, Mapping[Path, Path]] | None = None,
     ) -> None:
         self.beside = {} if beside is None else beside
-        self.targets = {source: folder / _name(source, written) for source in sources}
+        self.targets = {source: folder / _name(source, written, other) for source in sources}
         _check_names(self.targets)
         folder.mkdir(parents=True, exist_ok=True)
         self.settings = json.loads(json.dumps(settings))
@@ -190,9 +191,9 @@ def _stamp(path: Path) -> list[int]:
     return [sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)]
 
 
-def _name(source: Path, written: Sequence[str]) -> str:
-    """Return the name of the file for a source: its own, or with the suffix .png."""
-    return source.name if source.suffix.lower() in written else f"{source.stem}.png"
+def _name(source: Path, written: Sequence[str], other: str) -> str:
+    """Return the name of the file for a source: its own, or with another suffix."""
+    return source.name if source.suffix.lower() in written else f"{source.stem}{other}"
 
 
 def _check_names(targets: Mapping[Path, Path]) -> None:

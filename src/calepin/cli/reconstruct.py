@@ -1,6 +1,7 @@
 """``calepin reconstruct``: an image from few measurements, or an MRI slice from undersampled k-space."""
 
 import time
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,19 +19,28 @@ from calepin.cli.options import (
     Force,
     Writes,
     given,
+    is_folder,
     parse_range,
     refuse,
 )
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 from calepin.cli.report import ReportOut, data_section, history_figure, save_report
 from calepin.cli.restoring import PriorName
+from calepin.cli.slices import (
+    SliceReader,
+    in_units,
+    magnitude,
+    reconstruct_files,
+    reconstruct_slices,
+    wanted_slices,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from calepin.datasets.images import Image, Levels
+    from calepin.datasets.images import Levels
     from calepin.reconstruction.scans import Reconstruction, Scan
     from calepin.report.page import Section
 
@@ -44,6 +54,8 @@ EXAMPLES = [
         "calepin reconstruct brain.h5 --mri --acceleration 8 -o slice.png",
         "undersamples full k-space",
     ),
+    ("calepin reconstruct brain.h5 --mri --slice all -o slices.tif", "all slices in one file"),
+    ("calepin reconstruct scans/ --mri --slice all -o images/", "many files"),
     ("calepin reconstruct scan.mat --mri --columns 44:212 --acceleration 4 --pattern columns", ""),
     (
         "calepin reconstruct camera.npy --matrix patterns.npy --shape 64x64 -o image.tif",
@@ -76,12 +88,12 @@ class Pattern(StrEnum):
 
 
 def reconstruct(
-    source: Annotated[
-        Path | None,
+    sources: Annotated[
+        list[Path] | None,
         typer.Argument(
             metavar="IMAGE|KSPACE|MEASUREMENTS",
-            help="Image (PNG, TIFF, JPEG); with --mri k-space (.npy, .mat, fastMRI .h5, BART .cfl); with "
-            "--matrix or --angles measurements (.npy).",
+            help="Image (PNG, TIFF, JPEG); with --mri files of k-space or folders of them (.npy, .mat, "
+            "fastMRI .h5, BART .cfl); with --matrix or --angles measurements (.npy).",
         ),
     ] = None,
     sample: Annotated[
@@ -123,8 +135,14 @@ def reconstruct(
     columns: Annotated[
         str | None, typer.Option(metavar="A:B", help="Columns of k-space to use (for zero-padded data).")
     ] = None,
-    slice_number: Annotated[
-        int | None, typer.Option("--slice", min=0, metavar="N", help="Slice. [default: the middle one]")
+    slices: Annotated[
+        str | None,
+        typer.Option(
+            "--slice",
+            metavar="N|FIRST:LAST|all",
+            help="Slice, or several, LAST left out: OUT is then a stack, .tif or .npy. [default: the middle "
+            "one]",
+        ),
     ] = None,
     size: Annotated[
         int | None,
@@ -195,14 +213,25 @@ def reconstruct(
             "--output",
             "-o",
             metavar="OUT",
-            help="Reconstructed image; of k-space .tif and .npy have its units, .png the maximum 255.",
+            help="Reconstructed image; of k-space .tif and .npy have its units, .png the maximum 255; a "
+            "folder for several files of k-space.",
         ),
-        Writes(*IMAGE_FILES, *ARRAY_FILES),
+        Writes(*IMAGE_FILES, *ARRAY_FILES, folders=True),
     ] = None,
     complex_path: Annotated[
         Path | None,
         typer.Option("--complex", metavar="OUT.npy", help="Complex coil images."),
         Writes(".npy"),
+    ] = None,
+    error_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--error-map",
+            metavar="OUT",
+            help="Standard deviation of the error of each pixel of k-space, .tif or .npy, by four more "
+            "reconstructions.",
+        ),
+        Writes(".tif", ".tiff", ".npy"),
     ] = None,
     figure: Annotated[
         Path | None,
@@ -226,8 +255,16 @@ def reconstruct(
     sampled middle, and a prior. To images, and k-space of one coil or without such a middle, a deep decoder
     is fitted. The result is the nearest one that agrees with the measurements. If the true image is known,
     PSNR and SSIM are printed, with those of the adjoint (for k-space, of zero filling).
+
+    Slices of a file are written as one stack; those of several files of k-space into the folder OUT, a .tif
+    for each. What is there, from an earlier run with the same settings, is not computed again.
     """
     output = Output(quiet, as_json)
+    source = sources[0] if sources else None
+    to_folder = output_path is not None and is_folder(output_path)
+    many = bool(sources) and (len(sources) > 1 or sources[0].is_dir() or to_folder)
+    if many and not mri:
+        raise typer.BadParameter("expected one file, and one to write, without --mri", param_hint="IMAGE")
     measured = {"--shape": shape, "--sigma": sigma, "--reference": reference}
     if matrix is not None or angles is not None:
         refuse({"--angles": None if matrix is None else angles}, "goes without --matrix")
@@ -235,7 +272,10 @@ def reconstruct(
         made = "--angles" if matrix is None else "--matrix"
         refuse(simulated | {"--mask": mask, "--size": size}, f"has no effect with {made}")
         kspace = {"--mri": mri, "--acceleration": acceleration, "--pattern": pattern, "--columns": columns}
-        refuse(kspace | {"--slice": slice_number, "--complex": complex_path}, f"has no effect with {made}")
+        refuse(
+            kspace | {"--slice": slices, "--complex": complex_path, "--error-map": error_path},
+            f"has no effect with {made}",
+        )
         fit = {"--max-iter": max_iter, "--n-starts": n_starts, "--figure": figure, "--report": report}
         refuse(fit, f"has no effect with {made}")
         if source is None:
@@ -261,11 +301,13 @@ def reconstruct(
             raise typer.BadParameter(
                 f"expected groups, wavelet, tv or untrained for k-space, got {prior}", param_hint="--prior"
             )
+        if prior not in (None, PriorName.untrained):
+            refuse({"--max-iter": max_iter, "--n-starts": n_starts}, "goes with --prior untrained")
         images = {"--sample": sample, "--range": value_range, "--operator": operator, "--ratio": ratio}
         refuse(images, "is for images, not for k-space")
     else:
         kspace = {"--acceleration": acceleration, "--pattern": pattern, "--columns": columns}
-        others = {"--slice": slice_number, "--complex": complex_path}
+        others = {"--slice": slices, "--complex": complex_path, "--error-map": error_path}
         refuse({"--prior": prior}, "needs --mri, --matrix or --angles")
         refuse(kspace | others, "needs --mri")
     if acceleration is None:
@@ -276,6 +318,8 @@ def reconstruct(
         refuse({"--mask": mask}, "goes with --operator mask")
     elif mask is not None:
         refuse({"--ratio": ratio}, "has no effect with --mask")
+    if error_path is not None:
+        refuse({"--max-iter": max_iter, "--n-starts": n_starts}, "goes without --error-map")
     if mri and source is None:
         raise typer.BadParameter("expected a file of k-space", param_hint="KSPACE")
     if not mri and (source is None) == (sample is None):
@@ -284,36 +328,66 @@ def reconstruct(
         refuse({"--range": value_range}, "is for IMAGE, not for a sample")
     units = parse_range(value_range)
     known = None if mask is None else _open(mask)
-    levels = None
+    levels = reader = None
+    settings = given(max_iter=max_iter, n_starts=n_starts)
     if mri:
-        from calepin.reconstruction.scans import scan_kspace
-
-        samples, notes = _read(Path(str(source)), slice_number, columns, size)
-        scan = scan_kspace(
-            samples, mask=known, seed=seed, **given(acceleration=acceleration, pattern=pattern)
+        reader = SliceReader(
+            columns=columns,
+            size=size,
+            mask=known,
+            undersampling=given(acceleration=acceleration, pattern=pattern),
+            prior=prior,
+            fit=settings,
+            seed=seed,
         )
+        of_one = {
+            "--complex": complex_path,
+            "--error-map": error_path,
+            "--figure": figure,
+            "--report": report,
+        }
+        if many:
+            refuse(of_one, "is for one slice of one file")
+            if output_path is None:
+                raise typer.BadParameter("expected a folder for the images", param_hint="--output")
+            reconstruct_files(output, sources or [], output_path, slices, reader, mask=mask, force=force)
+            return
+        wanted = _wanted(output, Path(str(source)), slices)
+        if len(wanted) > 1:
+            refuse(of_one, "is for one slice")
+            if output_path is None and acceleration is None and mask is None:
+                raise typer.BadParameter("expected a file for the images, got none", param_hint="--output")
+            reconstruct_slices(output, Path(str(source)), wanted, output_path, reader)
+            return
+        scan, notes = reader.scan(Path(str(source)), wanted[0])
     else:
         from calepin.datasets.images import read_image
         from calepin.datasets.samples import load_sample
         from calepin.reconstruction.scans import scan_image
 
-        notes = []
         image = load_sample(str(sample)) if source is None else read_image(source, value_range=units)
         levels = image.levels
-        settings = given(kind=operator, ratio=ratio, size=size)
-        scan = scan_image(image, mask=known, seed=seed, **settings)
-    if scan.truth is None and not (output_path or complex_path or figure or report):
+        measuring = given(kind=operator, ratio=ratio, size=size)
+        scan = scan_image(image, mask=known, seed=seed, **measuring)
+        notes = scan.notes
+    if scan.truth is None and not (output_path or complex_path or error_path or figure or report):
         raise typer.BadParameter("expected a file for the image, got none", param_hint="--output")
-    for note in [*notes, *scan.notes]:
+    for note in notes:
         output.note(f"{source or sample}: {note}")
     begun = time.perf_counter()
-    settings = given(max_iter=max_iter, n_starts=n_starts)
-    found = _reconstructed(scan, mri, prior, settings, seed, output)
+    if reader is not None:
+        found = reader.reconstruct(scan, output.note, verbose=not output.quiet)
+    else:
+        from calepin.reconstruction.scans import reconstruct_scan
+
+        found = reconstruct_scan(scan, random_state=seed, verbose=not output.quiet, **settings)
     seconds = time.perf_counter() - begun
     images = {"adjoint": found.adjoint, "reconstruction": found.image}
     measures = {name: measure(pixels, scan.truth) for name, pixels in images.items()}
     drawn = _figure(scan, found, measures) if figure is not None or report is not None else None
     written = _write(scan, found, levels, drawn, output_path, complex_path, figure)
+    if error_path is not None and reader is not None:
+        written.append(_write_errors(output, scan, found, reader, error_path))
     written += [] if report is None else [str(report)]
     before, after = (measures[name].psnr for name in ("adjoint", "reconstruction"))
     if before is not None and after is not None and after < before:
@@ -339,76 +413,15 @@ def _open(path: Path) -> "np.ndarray":
     return open_array(path)
 
 
-def _reconstructed(
-    scan: "Scan", mri: bool, prior: PriorName | None, settings: dict[str, Any], seed: int, output: Output
-) -> "Reconstruction":
-    """Reconstruct by an untrained network if there is no other way, or if it is asked for."""
-    from calepin.reconstruction.scans import reconstruct_scan
+def _wanted(output: Output, source: Path, slices: str | None) -> Sequence[int]:
+    """Return the slices to reconstruct, and say which one if none was named."""
+    from calepin.reconstruction.kspace import count_slices
 
-    if mri:
-        from calepin.restoration.scan import default_prior, restore_scan
-
-        if prior is not PriorName.untrained and (prior is not None or default_prior(scan) != "untrained"):
-            names = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
-            refuse(names, "goes with --prior untrained")
-            return restore_scan(scan, **given(prior=prior))
-        if prior is None and scan.y.shape[1] > 1:
-            output.note(
-                "the middle of k-space is not fully sampled, which sensitivities need: --prior untrained"
-            )
-    return reconstruct_scan(scan, random_state=seed, verbose=not output.quiet, **settings)
-
-
-def _read(
-    source: Path, slice_number: int | None, columns: str | None, size: int | None
-) -> "tuple[NDArray[np.complexfloating], list[str]]":
-    """Return k-space (n_coils, ky, kx) of one slice, and notes on its choice."""
-    from calepin.reconstruction.kspace import read_kspace
-
-    slices = read_kspace(source)
-    wanted = len(slices) // 2 if slice_number is None else slice_number
-    if wanted >= len(slices):
-        raise typer.BadParameter(f"expected 0 to {len(slices) - 1}, got {wanted}", param_hint="--slice")
-    notes = []
-    if len(slices) > 1 and slice_number is None:
-        notes.append(f"slice {wanted} of 0 to {len(slices) - 1} (--slice)")
-    one = slices[wanted][..., _parse_columns(columns, slices.shape[-1])]
-    kspace = one[:, _middle(size, one.shape[1]), _middle(size, one.shape[2])]
-    if len(kspace) > min(kspace.shape[1:]):
-        notes.append(
-            f"{len(kspace)} coils of {kspace.shape[1]} x {kspace.shape[2]} samples: are coils the first axis?"
-        )
-    if not kspace.any():
-        raise ValueError(f"{source}: expected k-space, got only zeros in slice {wanted}")
-    return kspace, notes
-
-
-def _parse_columns(text: str | None, width: int) -> slice:
-    """Return the range of --columns, whose central column must be the zero frequency."""
-    if text is None:
-        return slice(0, width)
-    first, colon, last = text.partition(":")
-    try:
-        start, stop = int(first), int(last)
-    except ValueError:
-        start = stop = -1
-    if not colon or not 0 <= start < stop <= width:
-        raise typer.BadParameter(
-            f"expected first:last within 0:{width}, got {text!r}", param_hint="--columns"
-        )
-    if start + (stop - start) // 2 != width // 2:
-        raise typer.BadParameter(
-            f"expected columns around the zero frequency, column {width // 2}, got {text!r}",
-            param_hint="--columns",
-        )
-    return slice(start, stop)
-
-
-def _middle(size: int | None, length: int) -> slice:
-    """Return the `size` central lines of `length`, around the zero frequency; all by default."""
-    wanted = min(size or length, length)
-    start = length // 2 - wanted // 2
-    return slice(start, start + wanted)
+    n_slices = count_slices(source)
+    wanted = wanted_slices(slices, n_slices)
+    if n_slices > 1 and slices is None:
+        output.note(f"{source}: slice {wanted[0]} of 0 to {n_slices - 1} (--slice)")
+    return wanted
 
 
 def _write(
@@ -426,7 +439,7 @@ def _write(
     if output_path is not None:
         image = Image(found.image, levels=levels)
         if scan.y.is_complex() and output_path.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
-            image = _magnitude(scan, found)
+            image = in_units(magnitude(scan, found))
         write_image(output_path, image)
         written.append(str(output_path))
     if complex_path is not None:
@@ -442,14 +455,19 @@ def _write(
     return written
 
 
-def _magnitude(scan: "Scan", found: "Reconstruction") -> "Image":
-    """Return the magnitude of all coils in the units of the inverse transform of k-space."""
-    from calepin.datasets.images import Image, Levels
-    from calepin.operators.fourier import root_sum_of_squares
+def _write_errors(
+    output: Output, scan: "Scan", found: "Reconstruction", reader: SliceReader, path: Path
+) -> str:
+    """Write the predicted error of each pixel, in the units of k-space."""
+    from calepin.core.progress import progress_bar
+    from calepin.datasets.images import write_image
 
-    values = (scan.scale * root_sum_of_squares(found.x)[0, 0]).float().numpy()
-    levels = Levels(0.0, float(values.max()) or 1.0, "float32")
-    return Image(values / levels.white, 32, levels=levels)
+    with progress_bar("predicting errors", total=1, shown=not output.quiet) as bar:
+        errors = reader.predicted_errors(scan, found, lambda stage, part: bar.update(part, stage))
+    write_image(path, in_units(errors))
+    share = float((errors**2).mean() ** 0.5 / (magnitude(scan, found).max() or 1.0))
+    output.line(f"{path}: predicted errors, root mean square {share:.2%} of the largest value of the image")
+    return str(path)
 
 
 def _figure(scan: "Scan", found: "Reconstruction", measures: dict[str, Measure]) -> "Figure":

@@ -8,6 +8,7 @@ from .fit import (
 from .fit import (
     fit_untrained as fit_untrained,
 )
+from .kspace import count_slices as count_slices
 from .kspace import read_kspace as read_kspace
 from .kspace import write_cfl as write_cfl
 from .reconstructor import UntrainedReconstructor as UntrainedReconstructor

@@ -3,7 +3,8 @@
     .npy          complex, (n_coils, ky, kx) or (n_slices, n_coils, ky, kx)
     .mat          MATLAB 4 to 7.3, complex, coils on the last axis: (ky, kx, n_coils), or (ky, kx)
     .h5, .hdf5    fastMRI: `kspace`, (n_slices, n_coils, ky, kx) or (n_slices, ky, kx) (needs the extra
-                  ``calepin[mri]``)
+                  ``calepin[mri]``); ISMRMRD: Cartesian lines in two dimensions, (n_slices, n_coils, readout,
+                  phase encoding), see `calepin.reconstruction.ismrmrd`
     .cfl + .hdr   BART: dimensions readout, phase 1, phase 2, coils, ... in Fortran order
 
 Arrays have shape (n_slices, n_coils, ky, kx), with the zero frequency in the centre.
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calepin.core.checks import check_integer
 from calepin.core.errors import FileFormatError
 from calepin.core.files import atomic_write
 from calepin.core.hdf5 import opened_hdf5
@@ -25,14 +27,19 @@ from calepin.core.isolated import read_isolated
 from calepin.core.matlab import read_mat
 from calepin.core.paths import check_input
 from calepin.core.reading import read_npy
+from calepin.reconstruction.ismrmrd import find_ismrmrd, slices_of_ismrmrd
 
-__all__ = ["read_kspace", "write_cfl"]
+__all__ = ["KSPACE_FILES", "count_slices", "read_kspace", "write_cfl"]
 
 _LARGEST_HEADER = 65536  # characters; BART also writes the history of commands to a .hdr file
 
 
 def read_kspace(
-    path: str | os.PathLike, *, variable: str | None = None, trusted: bool = False
+    path: str | os.PathLike,
+    *,
+    variable: str | None = None,
+    index: int | None = None,
+    trusted: bool = False,
 ) -> NDArray[np.complexfloating]:
     """Return k-space (n_slices, n_coils, ky, kx) from a file; its suffix determines the format.
 
@@ -42,7 +49,9 @@ def read_kspace(
         ``.npy``, ``.mat``, ``.h5``, ``.hdf5``, ``.cfl`` or its ``.hdr``.
     variable : str, optional
         Name of the array in a .mat or HDF5 file. Default: in a .mat file the only complex array with at
-        least two axes, in an HDF5 file ``kspace``.
+        least two axes, in an HDF5 file ``kspace``, else the lines of ISMRMRD.
+    index : int, optional
+        Read only this slice, from 0; the result has one. Default: all slices.
     trusted : bool, default False
         Read files that declare far more data than they hold; see `calepin.core.reading`.
 
@@ -54,23 +63,61 @@ def read_kspace(
         Another format or a damaged file, or one that refers to other files; no array or several that could be
         k-space (the message lists the arrays of the file); real samples, NaN, or only zeros.
     ValueError
-        `variable` given for a format that holds one array.
+        `variable` given for a format that holds one array, or an index that the file does not have.
     ModuleNotFoundError
-        HDF5 without h5py.
+        HDF5 without h5py, or ISMRMRD without ismrmrd.
     """
+    check_integer("index", index, least=0, optional=True)
+    samples, n_slices = _read(path, variable, index, trusted)
+    if index is not None and index >= n_slices:
+        raise ValueError(f"index: expected 0 to {n_slices - 1}, the slices of {path}, got {index}")
+    return _check(path, samples)
+
+
+def count_slices(path: str | os.PathLike, *, variable: str | None = None, trusted: bool = False) -> int:
+    """Return the number of slices in a file of k-space, of which at most one is read.
+
+    Parameters
+    ----------
+    path, variable, trusted
+        As those of `read_kspace`, whose errors are raised.
+    """
+    return _read(path, variable, 0, trusted)[1]
+
+
+def _read(
+    path: str | os.PathLike, variable: str | None, index: int | None, trusted: bool
+) -> tuple[NDArray, int]:
+    """Return slices (n, n_coils, ky, kx), all or that of an index, and how many the file has."""
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in _READERS:
-        raise FileFormatError(f"{path} has suffix {suffix!r}, expected one of {', '.join(_READERS)}")
+    known = (*KSPACE_FILES, ".hdr")
+    if suffix not in known:
+        raise FileFormatError(f"{path} has suffix {suffix!r}, expected one of {', '.join(known)}")
     path = check_input(path, "k-space")
     if variable is not None and suffix not in (".mat", ".h5", ".hdf5"):
         raise ValueError(
             f"variable: expected None for a {suffix} file, which holds one array, got {variable!r}"
         )
-    samples = _READERS[suffix](path, variable, trusted)
+    if suffix in (".h5", ".hdf5"):
+        samples, n_slices = _read_hdf5(path, variable, index, trusted)
+    else:
+        whole = _READERS[suffix](path, variable, trusted)
+        _check_axes(path, whole)
+        whole = whole.reshape((1,) * (4 - whole.ndim) + whole.shape)
+        samples, n_slices = np.array(whole[_rows(index)]), len(whole)
+    if not np.issubdtype(samples.dtype, np.complexfloating):
+        raise FileFormatError(f"{path} holds {samples.dtype}, expected complex k-space")
+    return samples, n_slices
+
+
+def _check_axes(path: Path, samples: Any) -> None:
     if samples.ndim not in (2, 3, 4):
         raise FileFormatError(f"{path} holds k-space of shape {samples.shape}, expected two to four axes")
-    return _check(path, samples.reshape((1,) * (4 - samples.ndim) + samples.shape))
+
+
+def _rows(index: int | None) -> slice:
+    return slice(None) if index is None else slice(index, index + 1)
 
 
 def write_cfl(path: str | os.PathLike, samples: NDArray) -> None:
@@ -99,7 +146,7 @@ def write_cfl(path: str | os.PathLike, samples: NDArray) -> None:
 
 
 def _read_npy(path: Path, variable: str | None, trusted: bool) -> NDArray:
-    return read_npy(path)
+    return read_npy(path, memory_map=True)
 
 
 def _read_mat(path: Path, variable: str | None, trusted: bool) -> NDArray:
@@ -108,14 +155,14 @@ def _read_mat(path: Path, variable: str | None, trusted: bool) -> NDArray:
     return np.moveaxis(samples, -1, 0) if samples.ndim == 3 else samples
 
 
-def _read_hdf5(path: Path, variable: str | None, trusted: bool) -> NDArray:
+def _read_hdf5(path: Path, variable: str | None, index: int | None, trusted: bool) -> tuple[NDArray, int]:
     function = f"{__name__}:{_from_hdf5.__name__}"
-    samples = read_isolated(function, path, trusted=trusted, variable=variable or "kspace")["samples"]
-    # single-coil files of fastMRI have no coil axis
-    return samples[:, None] if samples.ndim == 3 else samples
+    found = read_isolated(function, path, trusted=trusted, variable=variable, index=index)
+    return found["samples"], int(found["n_slices"])
 
 
-def _from_hdf5(path: Path, *, trusted: bool, variable: str) -> dict[str, NDArray]:
+def _from_hdf5(path: Path, *, trusted: bool, variable: str | None, index: int | None) -> dict[str, NDArray]:
+    """Return slices, all or one, and their number. Files of one coil have no axis of coils in fastMRI."""
     with opened_hdf5(path, "HDF5 file", trusted=trusted) as file:
         found: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
 
@@ -124,7 +171,18 @@ def _from_hdf5(path: Path, *, trusted: bool, variable: str) -> dict[str, NDArray
                 found[name] = node.shape, node.dtype
 
         file.visititems(note)
-        return {"samples": np.asarray(file[_choose(path, variable, found)])}
+        raw = find_ismrmrd(found) if variable is None and "kspace" not in found else None
+        if raw is not None:
+            return slices_of_ismrmrd(path, file[raw], index, trusted=trusted)
+        data = file[_choose(path, variable or "kspace", found)]
+        _check_axes(path, data)
+        if data.ndim == 2:
+            return {"samples": np.asarray(data)[None, None], "n_slices": np.array(1)}
+        samples = np.asarray(data[_rows(index)])
+        return {
+            "samples": samples[:, None] if data.ndim == 3 else samples,
+            "n_slices": np.array(len(data)),
+        }
 
 
 def _read_cfl(path: Path, variable: str | None, trusted: bool) -> NDArray:
@@ -142,7 +200,7 @@ def _read_cfl(path: Path, variable: str | None, trusted: bool) -> NDArray:
     held = data.stat().st_size / np.dtype(np.complex64).itemsize
     if held != math.prod(sizes) or min(sizes) < 1 or len(sizes) > 16:
         raise FileFormatError(f"{data} holds {held:.10g} samples, {header.name} says {lines[0][:80]}")
-    samples = np.fromfile(data, np.complex64)
+    samples = np.memmap(data, np.complex64, "r")
     sizes = (sizes + [1] * 16)[:16]
     other = {axis: size for axis, size in enumerate(sizes) if size > 1 and axis not in (0, 1, 2, 3, 13)}
     if other or min(sizes[:3]) != 1:
@@ -158,11 +216,12 @@ def _read_cfl(path: Path, variable: str | None, trusted: bool) -> NDArray:
 _READERS: dict[str, Callable[[Path, str | None, bool], NDArray]] = {
     ".npy": _read_npy,
     ".mat": _read_mat,
-    ".h5": _read_hdf5,
-    ".hdf5": _read_hdf5,
     ".cfl": _read_cfl,
     ".hdr": _read_cfl,
 }
+
+KSPACE_FILES = (".npy", ".mat", ".h5", ".hdf5", ".cfl")
+"""The suffixes of files of k-space; that of .hdr, beside .cfl, is read too."""
 
 
 def _choose(path: Path, variable: str | None, found: dict[str, tuple[tuple[int, ...], np.dtype]]) -> str:
@@ -182,9 +241,7 @@ def _choose(path: Path, variable: str | None, found: dict[str, tuple[tuple[int, 
     return names[0]
 
 
-def _check(path: Path, samples: NDArray) -> NDArray[np.complexfloating]:
-    if not np.issubdtype(samples.dtype, np.complexfloating):
-        raise FileFormatError(f"{path} holds {samples.dtype}, expected complex k-space")
+def _check(path: str | os.PathLike, samples: NDArray) -> NDArray[np.complexfloating]:
     if not np.isfinite(samples).all():
         raise FileFormatError(f"{path} holds NaN or infinity, expected finite k-space")
     if not samples.any():

@@ -6,3 +6,4 @@ from .restoring import restore as restore
 from .result import RestoreResult as RestoreResult
 from .scan import default_prior as default_prior
 from .scan import restore_scan as restore_scan
+from .scan_error import error_map as error_map

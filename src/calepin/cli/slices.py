@@ -1,0 +1,349 @@
+"""``calepin reconstruct --mri``: slices of k-space, one, several of a file, or those of many files."""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from calepin.cli.batches import Batch, find_sources
+from calepin.cli.errors import FAILED, one_line
+from calepin.cli.many import OF_A_FILE, Done, Report, Told
+from calepin.cli.measures import measure
+from calepin.cli.options import given, refuse
+from calepin.cli.output import Output, peak_memory_mb
+from calepin.cli.restoring import PriorName
+from calepin.core.progress import progress_bar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from calepin.datasets.images import Image
+    from calepin.reconstruction.scans import Reconstruction, Scan
+
+__all__ = ["SliceReader", "in_units", "magnitude", "reconstruct_files", "reconstruct_slices", "wanted_slices"]
+
+STACKS = (".tif", ".tiff", ".npy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceReader:
+    """How a slice of k-space is read and reconstructed.
+
+    Attributes
+    ----------
+    columns, size, prior, seed
+        Options of the command.
+    mask
+        Samples that are known, or None.
+    undersampling, fit
+        Options of `scan_kspace` and of an untrained network that were given.
+    """
+
+    columns: str | None
+    size: int | None
+    mask: "NDArray | None"
+    undersampling: dict[str, Any]
+    prior: PriorName | None
+    fit: dict[str, Any]
+    seed: int
+
+    def scan(self, path: Path, index: int) -> "tuple[Scan, list[str]]":
+        """Return the scan of a slice, and notes on it."""
+        from calepin.reconstruction.kspace import read_kspace
+        from calepin.reconstruction.scans import scan_kspace
+
+        samples = read_kspace(path, index=index)[0]
+        one = samples[..., _parse_columns(self.columns, samples.shape[-1])]
+        kspace = one[:, _middle(self.size, one.shape[1]), _middle(self.size, one.shape[2])]
+        if not kspace.any():
+            raise ValueError(f"{path}: expected k-space, got only zeros in slice {index}")
+        notes = []
+        if len(kspace) > min(kspace.shape[1:]):
+            size = f"{kspace.shape[1]} x {kspace.shape[2]}"
+            notes.append(f"{len(kspace)} coils of {size} samples: are coils the first axis?")
+        scan = scan_kspace(kspace, mask=self.mask, seed=self.seed, **self.undersampling)
+        return scan, [*notes, *scan.notes]
+
+    def reconstruct(
+        self,
+        scan: "Scan",
+        note: Callable[[str], None],
+        callback: Callable[[str, float], object] | None = None,
+        *,
+        verbose: bool = False,
+    ) -> "Reconstruction":
+        """Reconstruct by an untrained network if there is no other way, or if it is asked for."""
+        from calepin.reconstruction.scans import reconstruct_scan
+        from calepin.restoration.scan import default_prior, restore_scan
+
+        prior = self.prior
+        if prior is not PriorName.untrained and (prior is not None or default_prior(scan) != "untrained"):
+            names = {f"--{name.replace('_', '-')}": value for name, value in self.fit.items()}
+            refuse(names, "goes with --prior untrained")
+            return restore_scan(scan, callback=callback, **given(prior=prior))
+        if prior is None and scan.y.shape[1] > 1:
+            note("the middle of k-space is not fully sampled, which sensitivities need: --prior untrained")
+        return reconstruct_scan(scan, random_state=self.seed, verbose=verbose, **self.fit)
+
+    def predicted_errors(
+        self, scan: "Scan", found: "Reconstruction", callback: Callable[[str, float], object]
+    ) -> "NDArray[np.floating]":
+        """Return the standard deviation of the error of each pixel, in the units of `magnitude`."""
+        from calepin.restoration.scan import default_prior
+        from calepin.restoration.scan_error import error_map
+
+        prior = given(prior=self.prior) or {"prior": default_prior(scan)}
+        return scan.scale * error_map(scan, found, random_state=self.seed, callback=callback, **prior)
+
+
+def wanted_slices(text: str | None, n_slices: int) -> Sequence[int]:
+    """Return the slices of --slice: N, FIRST:LAST without the last, or all; the middle one by default.
+
+    Raises
+    ------
+    typer.BadParameter
+        For slices that the file does not have.
+    """
+    if text is None:
+        return [n_slices // 2]
+    if text == "all":
+        return range(n_slices)
+    first, colon, last = text.partition(":")
+    try:
+        start, stop = int(first or 0), int(last or n_slices) if colon else int(first) + 1
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected N, FIRST:LAST or all, got {text!r}", param_hint="--slice"
+        ) from None
+    if not 0 <= start < stop <= n_slices:
+        expected = f"0:{n_slices}, the last one left out" if colon else f"0 to {n_slices - 1}"
+        raise typer.BadParameter(f"expected {expected}, got {text}", param_hint="--slice")
+    return range(start, stop)
+
+
+def magnitude(scan: "Scan", found: "Reconstruction") -> "NDArray[np.floating]":
+    """Return the magnitude (h, w) of all coils in the units of the inverse transform of k-space."""
+    from calepin.operators.fourier import root_sum_of_squares
+
+    return (scan.scale * root_sum_of_squares(found.x)[0, 0]).float().numpy()
+
+
+def in_units(values: "NDArray[np.floating]") -> "Image":
+    """Return an image whose samples in a file are values of at least 0."""
+    from calepin.datasets.images import Image, Levels
+
+    levels = Levels(0.0, float(values.max()) or 1.0, "float32")
+    return Image(values / levels.white, 32, levels=levels)
+
+
+class _Slices:
+    """The slices of one file as they become images; those that are not done are NaN."""
+
+    def __init__(self, source: Path, wanted: Sequence[int], reader: SliceReader, output: Output) -> None:
+        self.source, self.wanted, self.reader, self.output = source, wanted, reader, output
+        self.images: dict[int, NDArray[np.floating]] = {}
+        self.values: list[dict[str, Any]] = []
+        self.failed: list[dict[str, Any]] = []
+
+    def fill(self, report: Callable[[float, str], object]) -> None:
+        """Reconstruct all slices, and print a line of each; one that fails does not stop the others."""
+        for place, index in enumerate(self.wanted):
+            name = f"slice {index}"
+
+            def part(stage: str, fraction: float, place: int = place, name: str = name) -> None:
+                report((place + fraction) / len(self.wanted), f"{name}, {stage}")
+
+            report(place / len(self.wanted), name)
+            try:
+                self._fill_one(index, part)
+            except typer.BadParameter:
+                raise  # an option, the same for all slices
+            except OF_A_FILE as error:
+                text = one_line(error)
+                text = text.removeprefix(f"{self.source}: ")
+                self.failed.append({"slice": index, "error": text})
+                self.output.error(f"{self.source}: slice {index}: {text}")
+
+    def _fill_one(self, index: int, part: Callable[[str, float], object]) -> None:
+        begun = time.perf_counter()
+
+        def note(text: str) -> None:
+            self.output.note(f"{self.source}: slice {index}: {text}")
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            scan, notes = self.reader.scan(self.source, index)
+            found = self.reader.reconstruct(scan, note, part)
+        for text in dict.fromkeys([*notes, *(one_line(warning.message) for warning in caught)]):
+            note(text)
+        self.images[index] = magnitude(scan, found)
+        before, after = measure(found.adjoint, scan.truth), measure(found.image, scan.truth)
+        seconds = round(time.perf_counter() - begun, 3)
+        height, width = found.image.shape
+        text = f"{width} x {height}, {scan.fraction:.1%} of the samples, residual {found.residual:.3g}"
+        if after.psnr is not None:
+            text += f", PSNR {after.psnr:.2f} dB (zero filling {before.psnr:.2f}), SSIM {after.ssim:.3f}"
+        self.output.line(f"{self.source}: slice {index}: {text}, {seconds:.1f} s")
+        self.values.append(
+            {
+                "slice": index,
+                "fraction": scan.fraction,
+                "psnr_adjoint": before.psnr,
+                "psnr": after.psnr,
+                "ssim_adjoint": before.ssim,
+                "ssim": after.ssim,
+                "n_iter": found.n_iter,
+                "residual": found.residual,
+                "converged": found.converged,
+                "seconds": seconds,
+            }
+        )
+
+    def write(self, path: Path) -> None:
+        """Write all slices in the units of k-space, (n, h, w), or a single one as an image (h, w).
+
+        Raises
+        ------
+        ValueError
+            If no slice was done, or they differ in size.
+        """
+        import numpy as np
+
+        from calepin.datasets.stacks import Stack, write_stack
+
+        if not self.images:
+            raise ValueError(f"{self.source}: no slice could be reconstructed")
+        shape = next(iter(self.images.values())).shape
+        stack = np.full((len(self.wanted), *shape), np.nan, np.float32)
+        for place, index in enumerate(self.wanted):
+            stack[place] = self.images.get(index, np.nan)
+        axes = "ZYX" if len(stack) > 1 else "YX"
+        write_stack(path, Stack(stack if len(stack) > 1 else stack[0], axes))
+
+
+def reconstruct_slices(
+    output: Output, source: Path, wanted: Sequence[int], output_path: Path | None, reader: SliceReader
+) -> None:
+    """Reconstruct several slices of a file into one, and print a line of each.
+
+    What is done is written also after Ctrl-C; the other slices are NaN.
+
+    Raises
+    ------
+    typer.Exit
+        With the status 1, after all others are done, if a slice failed.
+    """
+    if output_path is not None and output_path.suffix.lower() not in STACKS:
+        expected = f"expected one of {', '.join(STACKS)} for {len(wanted)} slices, got {output_path.name}"
+        raise typer.BadParameter(expected, param_hint="--output")
+    begun = time.perf_counter()
+    slices = _Slices(source, wanted, reader, output)
+    try:
+        with progress_bar("reconstructing", total=1, shown=not output.quiet) as bar:
+            slices.fill(lambda done, note: bar.update(done, note))
+    except KeyboardInterrupt:
+        if output_path is not None and slices.images:
+            slices.write(output_path)
+            output.note(f"{output_path}: {len(slices.images)} of {len(wanted)} slices, the others are NaN")
+        raise
+    written = []
+    if output_path is not None and slices.images:
+        slices.write(output_path)
+        written = [str(output_path)]
+    seconds, memory = time.perf_counter() - begun, peak_memory_mb()
+    failed = f", {len(slices.failed)} failed and are NaN" if slices.failed else ""
+    spent = f"{seconds:.1f} s" + ("" if memory is None else f", peak memory {memory:.0f} MB")
+    output.line(", ".join([*written, f"{len(slices.images)} slices{failed}", spent]))
+    output.result(
+        {
+            "slices": slices.values,
+            "failed": slices.failed,
+            "seconds": round(seconds, 3),
+            "peak_memory_mb": memory,
+            "written": written,
+        }
+    )
+    if slices.failed:
+        raise typer.Exit(FAILED)
+
+
+def reconstruct_files(
+    output: Output,
+    sources: Sequence[Path],
+    folder: Path,
+    which: str | None,
+    reader: SliceReader,
+    *,
+    mask: Path | None,
+    force: bool,
+) -> None:
+    """Reconstruct slices of many files, each into a TIFF of a folder, as `calepin.cli.many` does.
+
+    Raises
+    ------
+    typer.Exit
+        With the status 1, after all others are done, if a file or a slice failed.
+    """
+    from calepin.reconstruction.kspace import KSPACE_FILES, count_slices
+
+    paths, single = find_sources(sources, folder, KSPACE_FILES)
+    if single:
+        raise typer.BadParameter(f"expected a folder, got {folder}", param_hint="--output")
+
+    def work(source: Path, target: Path, report: Report) -> Told:
+        slices = _Slices(source, wanted_slices(which, count_slices(source)), reader, output)
+        slices.fill(lambda done, note: report(done))
+        slices.write(target)
+        files.failed += [{"image": str(source), **one} for one in slices.failed]
+        failed = f", {len(slices.failed)} failed and are NaN" if slices.failed else ""
+        return f"{len(slices.images)} slices{failed}", {"slices": slices.values}
+
+    settings = {
+        "slice": which,
+        "columns": reader.columns,
+        "size": reader.size,
+        "prior": reader.prior,
+        "seed": reader.seed,
+        **reader.undersampling,
+        **reader.fit,
+    }
+    beside = {} if mask is None else {"--mask": dict.fromkeys(paths, mask)}
+    batch = Batch(
+        "reconstruct", paths, folder, settings, written=(), other=".tif", force=force, beside=beside
+    )
+    files = Done(output, work, doing="reconstructing", done="files reconstructed")
+    files.fill(batch, files.left(batch))
+    files.show()
+
+
+def _parse_columns(text: str | None, width: int) -> slice:
+    """Return the range of --columns, whose central column must be the zero frequency."""
+    if text is None:
+        return slice(0, width)
+    first, colon, last = text.partition(":")
+    try:
+        start, stop = int(first), int(last)
+    except ValueError:
+        start = stop = -1
+    if not colon or not 0 <= start < stop <= width:
+        raise typer.BadParameter(
+            f"expected first:last within 0:{width}, got {text!r}", param_hint="--columns"
+        )
+    if start + (stop - start) // 2 != width // 2:
+        raise typer.BadParameter(
+            f"expected columns around the zero frequency, column {width // 2}, got {text!r}",
+            param_hint="--columns",
+        )
+    return slice(start, stop)
+
+
+def _middle(size: int | None, length: int) -> slice:
+    """Return the `size` central lines of `length`, around the zero frequency; all by default."""
+    wanted = min(size or length, length)
+    start = length // 2 - wanted // 2
+    return slice(start, start + wanted)

@@ -1,0 +1,73 @@
+"""Predicted errors of scans beside the real ones."""
+
+import numpy as np
+import pytest
+import torch
+
+from calepin.core.errors import IncompatibleError
+from calepin.datasets import load_sample
+from calepin.operators import centred_fft, centred_ifft, root_sum_of_squares
+from calepin.reconstruction import scan_image, scan_kspace
+from calepin.restoration import error_map, restore_scan
+
+SIDE = 48
+
+
+def kspace(noise=0.02):
+    """Return noisy k-space of three coils around a disc, whose upper half has fine texture."""
+    rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    rng = np.random.default_rng(0)
+    texture = 0.4 * rng.standard_normal((SIDE, SIDE)) * (rows < 0)
+    image = (np.hypot(rows, columns) < 0.8) * (0.7 + texture)
+    angles = np.arange(3)[:, None, None] * 2 * np.pi / 3
+    away = (rows - np.sin(angles)) ** 2 + (columns - np.cos(angles)) ** 2
+    samples = centred_fft(torch.from_numpy(image * np.exp(1j * angles - 0.5 * away))).numpy()
+    return samples + noise * (rng.standard_normal(samples.shape) + 1j * rng.standard_normal(samples.shape))
+
+
+@pytest.mark.filterwarnings("ignore:the total variation still fell")
+@pytest.mark.parametrize("pattern", ["points", "columns"])
+def test_errors_are_as_large_as_predicted_and_where_they_are_predicted(pattern):
+    samples = kspace()
+    scan = scan_kspace(samples, acceleration=3, pattern=pattern)
+    found = restore_scan(scan, prior="tv")
+    stages = []
+    predicted = error_map(scan, found, prior="tv", callback=lambda stage, part: stages.append((stage, part)))
+    assert (predicted.dtype, predicted.shape) == (np.float32, (SIDE, SIDE))
+    truth = root_sum_of_squares(centred_ifft(torch.from_numpy(samples / scan.scale))[None])
+    error = (root_sum_of_squares(found.x) - truth).abs()[0, 0].numpy()
+    assert 0.6 < np.sqrt((predicted**2).mean() / (error**2).mean()) < 1.7
+    assert np.mean(error < 2 * predicted) > 0.85
+    assert np.corrcoef(predicted.ravel(), error.ravel())[0, 1] > 0.3
+    assert predicted[8 : SIDE // 2].mean() > 1.5 * predicted[SIDE // 2 : -8].mean()  # the texture
+    assert [part for _, part in stages] == sorted(part for _, part in stages)
+    assert stages[-1][0].startswith("split 4")
+
+
+def test_the_map_follows_the_unit_and_the_seed_and_is_zero_without_gaps():
+    samples = kspace()
+    maps = []
+    for unit in (1.0, 1000.0):
+        scan = scan_kspace(unit * samples, acceleration=3)
+        found = restore_scan(scan, prior="wavelet")
+        maps.append(scan.scale * error_map(scan, found, prior="wavelet", n_splits=2))
+    np.testing.assert_allclose(maps[1], 1000 * maps[0], rtol=0.05)
+    full = scan_kspace(samples)
+    assert not error_map(full, restore_scan(full)).any()
+
+
+def test_what_has_no_error_map_is_refused():
+    scan = scan_kspace(kspace(), acceleration=3)
+    found = restore_scan(scan, prior="wavelet")
+    with pytest.raises(ValueError, match="n_splits: expected an integer of at least 2, got 1"):
+        error_map(scan, found, n_splits=1)
+    other = scan_kspace(kspace()[:, 8:-8], acceleration=3)
+    with pytest.raises(
+        ValueError, match="found: expected a reconstruction of this scan, coil images of shape"
+    ):
+        error_map(other, found)
+    few = scan_kspace(kspace(), mask=(np.abs(np.arange(SIDE) - SIDE // 2) < 8) * np.ones((SIDE, 1)))
+    with pytest.raises(ValueError, match="n_splits: expected at most the 0 lines that were acquired outside"):
+        error_map(few, found)
+    with pytest.raises(IncompatibleError, match="scan: expected k-space, got an image"):
+        error_map(scan_image(load_sample("coins"), size=16), found)
