@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from calepin.cli.batches import Batch, find_sources
-from calepin.cli.errors import FAILED, one_line
+from calepin.cli.errors import FAILED, is_out_of_memory, one_line
 from calepin.cli.many import OF_A_FILE, Done, Report, Told
 from calepin.cli.measures import measure
 from calepin.cli.options import given, refuse
@@ -161,9 +161,11 @@ class _Slices:
             report(place / len(self.wanted), name)
             try:
                 self._fill_one(index, part)
-            except typer.BadParameter:
-                raise  # an option, the same for all slices
             except OF_A_FILE as error:
+                if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                    raise
+                if isinstance(error, typer.BadParameter) and place == 0:
+                    raise  # an option that is wrong for all slices: nothing is lost
                 text = one_line(error)
                 text = text.removeprefix(f"{self.source}: ")
                 self.failed.append({"slice": index, "error": text})

@@ -145,7 +145,6 @@ class _Transform(torch.autograd.Function):
         return _Transform.apply(values.movedim(in_dims[0], 0), operator, adjoint), 0
 
 
-@takes_tensors
 def radial_trajectory(shape: tuple[int, int], n_spokes: int, *, n_samples: int | None = None) -> Tensor:
     """Return the frequencies of spokes through the middle of k-space, at equal angles over half a turn.
 

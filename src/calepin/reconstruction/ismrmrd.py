@@ -73,8 +73,6 @@ def slices_of_ismrmrd(path: Path, group: Any, index: int | None, *, trusted: boo
     if width < 1 or height < 1:
         raise FileFormatError(f"{path} has an encoded matrix of {width} x {height}")
     heads = group["data"]["head"]
-    if heads.ndim != 1:
-        heads = heads.ravel()
     left_out = sum(1 << (getattr(ismrmrd, name) - 1) for name in OTHER_LINES)
     parallel = encoding.parallelImaging
     mode = None if parallel is None else getattr(parallel.calibrationMode, "value", None)
