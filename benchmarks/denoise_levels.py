@@ -66,7 +66,7 @@ def count_levels(name: str) -> dict[str, list[str]]:
         if peak <= DIVERGES:
             found["network alone"] = denoise(counts, method=alone, noise=PoissonNoise(peak)).image
         for row, cells in rows.items():
-            cells.append(f"{psnr(found[row], mean, peak=peak):.1f}" if row in found else "-")
+            cells.append(f"{psnr(found[row], mean, data_range=peak):.1f}" if row in found else "-")
     return rows
 
 

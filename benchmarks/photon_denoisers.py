@@ -66,7 +66,7 @@ def compare(peak: float, read: float, every: int) -> None:
             begun = time.process_time()
             found = denoise(photons if read else photons.round(), read)
             spent += time.process_time() - begun
-            reached.append(psnr(np.clip(found, 0, peak), clean, peak=peak))
+            reached.append(psnr(np.clip(found, 0, peak), clean, data_range=peak))
         others = f"   not chosen on {np.mean(reached[CHOSEN_ON:]):6.2f}" if every == 1 else ""
         print(
             f"peak {peak:5g}   read noise {read:3g}   {name:10} {np.mean(reached):6.2f} dB{others}"

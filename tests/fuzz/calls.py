@@ -227,8 +227,8 @@ KERNEL = np.array([0.25, 0.5, 0.25])
 
 # --- metrics
 
-add("metrics.psnr", metrics.psnr, pixels=IMAGE, clean=OTHER, peak=1.0)
-add("metrics.ssim", metrics.ssim, pixels=IMAGE, clean=OTHER, peak=1.0)
+add("metrics.psnr", metrics.psnr, pixels=IMAGE, clean=OTHER, data_range=1.0)
+add("metrics.ssim", metrics.ssim, pixels=IMAGE, clean=OTHER, data_range=1.0)
 add("metrics.match_atoms", metrics.match_atoms, atoms=ATOMS, reference=ATOMS[::-1].copy())
 add("metrics.dictionary_error", metrics.dictionary_error, atoms=ATOMS, reference=ATOMS + 0.1)
 add("metrics.recovered_fraction", metrics.recovered_fraction, atoms=ATOMS, reference=ATOMS, tolerance=0.01)

@@ -34,10 +34,10 @@ def test_both_methods_together_are_near_the_better_one(name, peak, rng):
     counts = rng.poisson(rate)
 
     def quality(method, noise):
-        return psnr(calepin.denoise(counts, method=method, noise=noise).image, rate, peak=peak)
+        return psnr(calepin.denoise(counts, method=method, noise=noise).image, rate, data_range=peak)
 
     chosen = quality("best", PoissonNoise())
-    assert chosen > psnr(counts, rate, peak=peak) + 2
+    assert chosen > psnr(counts, rate, data_range=peak) + 2
     for method in ("network", "dictionary"):
         assert chosen > quality(method, PoissonNoise(peak)) - 0.7
 
@@ -76,6 +76,6 @@ def test_single_bright_pixels_keep_their_photons(ground, rng):
     rate[rng.integers(0, 64, 20), rng.integers(0, 64, 20)] += 10
     counts = rng.poisson(rate)
     mean = calepin.denoise(counts, noise=PoissonNoise()).image
-    assert psnr(mean, rate, peak=10) > psnr(counts, rate, peak=10)
+    assert psnr(mean, rate, data_range=10) > psnr(counts, rate, data_range=10)
     bright = rate > 5
     assert mean[bright].sum() > 0.7 * counts[bright].sum()

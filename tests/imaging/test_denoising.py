@@ -158,6 +158,6 @@ def test_what_is_computed_stays(method, noise, expected):
     else:
         noisy = clean + np.random.default_rng(0).normal(0, 25 / 255, clean.shape)
     peak = noise.peak if isinstance(noise, PoissonNoise) else 1.0
-    assert psnr(denoise(noisy, method=method, noise=noise).image, clean, peak=peak) == pytest.approx(
+    assert psnr(denoise(noisy, method=method, noise=noise).image, clean, data_range=peak) == pytest.approx(
         expected, abs=2e-3
     )

@@ -70,7 +70,7 @@ def test_steps_gain_over_one_stabilisation(peak, gain, rng):
         DictionaryDenoiser().denoise(Stabiliser().apply(counts), GaussianNoise(1.0)).image
     )
     found = calepin.denoise(counts, noise=PoissonNoise()).image
-    assert psnr(found, clean, peak=peak) > psnr(once, clean, peak=peak) + gain
+    assert psnr(found, clean, data_range=peak) > psnr(once, clean, data_range=peak) + gain
 
 
 def test_an_image_of_a_camera_is_denoised_in_its_units(rng):
@@ -81,9 +81,11 @@ def test_an_image_of_a_camera_is_denoised_in_its_units(rng):
     assert result.noise == noise
     assert result.image.mean() == pytest.approx(noisy.mean(), rel=0.01)
     plain = calepin.denoise(noisy).image  # one level for all pixels, estimated
-    assert psnr(result.image, clean, peak=44) > psnr(plain, clean, peak=44) + 0.3
+    assert psnr(result.image, clean, data_range=44) > psnr(plain, clean, data_range=44) + 0.3
     whole = calepin.denoise(np.round(noisy).astype(np.uint16), noise=noise).image
-    assert psnr(whole, clean, peak=44) == pytest.approx(psnr(result.image, clean, peak=44), abs=0.3)
+    assert psnr(whole, clean, data_range=44) == pytest.approx(
+        psnr(result.image, clean, data_range=44), abs=0.3
+    )
 
 
 def test_counts_are_those_of_a_camera_without_offset_and_read_noise(rng):

@@ -18,6 +18,30 @@ def test_both_equal_scikit_image(shape):
     assert ssim(noisy, clean) == pytest.approx(expected, rel=1e-12)
 
 
+def test_the_range_is_that_of_the_data():
+    rng = np.random.default_rng(0)
+    clean = rng.integers(10, 200, (20, 20)).astype(np.uint8)
+    noisy = clean.astype(float) + rng.normal(0, 3, clean.shape)
+    for reference, unit in (
+        (clean, 255),
+        (clean / 255, 1),
+        (clean.astype(np.uint16), np.ptp(clean)),
+        (clean.astype(np.int16) - 100, np.ptp(clean)),
+        (clean.astype(float), np.ptp(clean)),
+    ):
+        observed = reference + (noisy - clean) / (255 if unit == 1 else 1)
+        for metric in (psnr, ssim):
+            assert metric(observed, reference) == metric(observed, reference, data_range=unit)
+    with pytest.raises(ValueError, match="data_range: expected a number for a constant reference"):
+        psnr(noisy, np.full(clean.shape, 7.0))
+
+
+def test_the_former_name_of_the_range_still_works_and_says_so():
+    clean = np.random.default_rng(0).random((20, 20))
+    with pytest.warns(FutureWarning, match="peak: write data_range"):
+        assert psnr(clean + 0.1, clean, peak=2.0) == psnr(clean + 0.1, clean, data_range=2.0)
+
+
 def test_equal_images_have_no_error():
     image = np.random.default_rng(0).random((20, 20))
     assert psnr(image, image) == np.inf
@@ -27,7 +51,7 @@ def test_equal_images_have_no_error():
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"the same shape, got \(3, 3\) and \(3, 4\)"):
         psnr(np.zeros((3, 3)), np.zeros((3, 4)))
-    with pytest.raises(ValueError, match="peak: expected a finite number above 0"):
-        psnr(np.zeros((3, 3)), np.zeros((3, 3)), peak=0)
+    with pytest.raises(ValueError, match="data_range: expected a finite number above 0"):
+        psnr(np.zeros((3, 3)), np.zeros((3, 3)), data_range=0)
     with pytest.raises(ValueError, match="at least 7"):
         ssim(np.zeros((3, 9)), np.zeros((3, 9)))

@@ -87,6 +87,42 @@ def test_a_sheet_has_a_column_for_each_kind_and_a_row_for_each_sample(rng):
 def test_data_of_any_range_are_neither_black_nor_white(rng, black, white):
     image = black + (white - black) * rng.random((40, 60))
     for figure in (before_after({"noisy": image, "denoised": image}), sheet({"noisy": image[None]})):
-        shown = figure.axes[0].images[0].get_array()
+        drawn = figure.axes[0].images[0]
+        shown = drawn.norm(drawn.get_array())
         assert 0.4 < shown.mean() < 0.6
         assert shown.std() > 0.2
+
+
+def test_bars_have_the_units_and_differences_a_symmetric_scale_of_their_own(rng):
+    clean = 100 + 3000 * rng.random((40, 60))
+    noisy = clean + 50 * rng.standard_normal(clean.shape)
+    for figure in (
+        before_after({"noisy": noisy, "clean": clean}, differences={"noise": noisy - clean}, units="counts"),
+        sheet({"noisy": noisy[None], "clean": clean[None]}, differences={"noise": (noisy - clean)[None]},
+              units="counts", names=["plane 0"]),
+    ):  # fmt: skip
+        bars = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
+        assert [bar.get_xlabel() for bar in bars] == ["counts", "counts"]
+        first, second, third = (axes.images[0] for axes in figure.axes[:3])
+        assert first.get_clim() == second.get_clim()
+        assert first.get_clim() == pytest.approx((100, 3100), abs=100)
+        low, high = third.get_clim()
+        assert low == -high
+        assert 100 < high < 250
+    assert figure.axes[0].get_ylabel() == "plane 0"
+
+
+def test_a_dark_image_of_bytes_is_not_black_and_a_usual_one_has_the_range_of_its_type(rng):
+    for top, limits in ((40, (0, 40)), (250, (0, 255))):
+        image = top * rng.random((40, 60))
+        figure = before_after({"a": image}, value_range=(0, 255))
+        assert figure.axes[0].images[0].get_clim() == pytest.approx(limits, abs=1)
+
+
+def test_missing_pixels_are_blue(rng):
+    gray, colour = rng.random((20, 20)), rng.random((20, 20, 3))
+    gray[3, 4] = colour[3, 4, 1] = np.nan
+    figure = before_after({"known": gray, "filled": np.nan_to_num(gray)})
+    assert figure.axes[0].images[0].get_array().mask.sum() == 1
+    shown = before_after({"known": colour, "filled": np.nan_to_num(colour)}).axes[0].images[0].get_array()
+    assert list(shown[3, 4]) == pytest.approx([0x56 / 255, 0xB4 / 255, 0xE9 / 255])

@@ -1,5 +1,7 @@
 """Metrics of the difference between an image and a clean reference image."""
 
+import warnings
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -11,41 +13,65 @@ BAND = 256  # rows processed together: bounds the memory, since SSIM needs ten a
 WINDOW = 7
 
 
-def psnr(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
-    """Return the peak signal-to-noise ratio ``10 log10(peak^2 / mean((pixels - clean)^2))`` in dB.
+def psnr(
+    pixels: ArrayLike, clean: ArrayLike, *, data_range: float | None = None, peak: float | None = None
+) -> float:
+    """Return the peak signal-to-noise ratio ``10 log10(data_range^2 / mean((pixels - clean)^2))`` in dB.
 
-    `peak` is the largest possible pixel value. The ratio is infinite for equal images.
+    The ratio is infinite for equal images.
+
+    Parameters
+    ----------
+    pixels, clean : array of any shape
+        The image, and the reference.
+    data_range : float, optional
+        Distance of the largest possible value from the smallest, as in `skimage.metrics`. Default: 255 if
+        `clean` has the dtype uint8, 1 if it is boolean, or of floats in [0, 1], otherwise its maximum minus
+        its minimum.
+    peak : float, optional
+        Deprecated: the former name of `data_range`.
 
     Raises
     ------
     ValueError
-        If shapes differ, or `peak` is not positive.
+        If shapes differ, `data_range` is not positive, or the reference is constant and has no range of its
+        own.
     """
+    unit = _data_range(clean, data_range, peak)
     pixels, clean = _same_shape(pixels, clean)
-    check_number("peak", peak, above=0, most=1e140)
     total = sum(
         float(((pixels[i : i + BAND].astype(np.float64) - clean[i : i + BAND]) ** 2).sum())
         for i in range(0, len(clean), BAND)
     )
-    return float(10 * np.log10(peak**2 * clean.size / total)) if total else float("inf")
+    return float(10 * np.log10(unit**2 * clean.size / total)) if total else float("inf")
 
 
-def ssim(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
+def ssim(
+    pixels: ArrayLike, clean: ArrayLike, *, data_range: float | None = None, peak: float | None = None
+) -> float:
     """Return the mean structural similarity (Wang et al. 2004) of two images (h, w) or (h, w, 3).
 
     The result is that of skimage.metrics.structural_similarity with its default window of 7 x 7 equal
-    weights. It is computed in bands of rows, which limits the memory for large images. `peak` is the largest
-    possible pixel value.
+    weights. It is computed in bands of rows, which limits the memory for large images.
+
+    Parameters
+    ----------
+    pixels, clean : array (h, w) or (h, w, 3)
+        The image, and the reference.
+    data_range : float, optional
+        As of `psnr`, with the same default.
+    peak : float, optional
+        Deprecated: the former name of `data_range`.
 
     Raises
     ------
     ValueError
-        If shapes differ, or a side has fewer than 7 pixels.
+        If shapes differ, a side has fewer than 7 pixels, or for `data_range` as by `psnr`.
     """
     from skimage.metrics import structural_similarity
 
+    unit = _data_range(clean, data_range, peak)
     pixels, clean = _same_shape(pixels, clean)
-    check_number("peak", peak, above=0, most=1e140)
     if clean.ndim not in {2, 3} or min(clean.shape[:2]) < WINDOW:
         raise ValueError(f"pixels: expected at least {WINDOW} rows and columns, got shape {clean.shape}")
     margin = WINDOW // 2
@@ -56,13 +82,35 @@ def ssim(pixels: ArrayLike, clean: ArrayLike, *, peak: float = 1.0) -> float:
         similarity = structural_similarity(
             clean[rows].astype(np.float64),
             pixels[rows].astype(np.float64),
-            data_range=peak,
+            data_range=unit,
             channel_axis=2 if clean.ndim == 3 else None,
             full=True,
         )[1]
         inside = np.asarray(similarity)[margin:-margin, margin:-margin]
         total, count = total + float(inside.sum()), count + inside.size
     return total / count
+
+
+def _data_range(clean: ArrayLike, data_range: float | None, peak: float | None) -> float:
+    """Return the range of values, given or that of a reference."""
+    if peak is not None:
+        warnings.warn(
+            "peak: write data_range, peak will stop working in version 0.4", FutureWarning, stacklevel=3
+        )
+        check_number("peak", peak, above=0, most=1e140)
+        data_range = peak if data_range is None else data_range
+    check_number("data_range", data_range, above=0, most=1e140, optional=True)
+    if data_range is not None:
+        return float(data_range)
+    values, dtype = check_array("clean", clean), np.asarray(clean).dtype
+    if dtype == np.uint8:
+        return 255.0
+    low, high = float(values.min()), float(values.max())
+    if dtype.kind == "b" or (dtype.kind == "f" and low >= 0 and high <= 1):
+        return 1.0
+    if high == low:
+        raise ValueError(f"data_range: expected a number for a constant reference, {low:g}, got None")
+    return high - low
 
 
 def _same_shape(pixels: ArrayLike, clean: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

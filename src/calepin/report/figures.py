@@ -4,10 +4,14 @@ They use matplotlib's Figure directly, without global state and without windows,
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -33,7 +37,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 DASHES = ("-", "--", ":")  # for more lines than colours
 MARK = "#E69F00"
-FAINT = 0.02  # images in [0, 1] of less contrast would be seen as one gray
+MISSING = "#56B4E9"  # pixels that are NaN
+FAINT = 0.25  # images that use less of the range from black to white are shown with a range of their own
+EXTREME = 0.005  # fraction of the pixels that may be darker than black, and as many lighter than white
+BAR = 0.9  # inches below a figure for its colour bars
+FAR = 0.995  # fraction of differences that are within the ends of their colours
 PANEL_PIXELS = 900  # images are subsampled to this size, because more pixels are not visible in a panel
 
 
@@ -48,18 +56,30 @@ def before_after(
     *,
     captions: Mapping[str, str] | None = None,
     window: tuple[slice, slice] | None = None,
+    differences: Mapping[str, NDArray[np.floating]] | None = None,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    units: str | None = None,
 ) -> Figure:
     """Return a figure of images of one scene side by side, each with an enlarged detail below.
+
+    All images have one scale, see `gray_limits`; differences of them have a symmetric one of their own. NaN
+    is shown in blue.
 
     Parameters
     ----------
     images : mapping of str to array (h, w) or (h, w, 3)
-        Pixels by title ("noisy", "denoised", "clean"), in [0, 1] or, with one gray scale for all images, of
-        any other range; all images have the same size.
+        Pixels by title ("noisy", "denoised", "clean"); all images have the same size.
     captions : mapping of str to str, optional
         Text to append to a title, such as the PSNR.
     window : (slice, slice), optional
         Rows and columns of the detail. Default: `detail_window` of the last image.
+    differences : mapping of str to array (h, w) or (h, w, 3), optional
+        Differences of images by title, such as residuals, from negative (blue) to positive (red), gray where
+        they are NaN; of colours the mean over the channels.
+    value_range : (float, float), default (0, 1)
+        Values of black and white of images that use at least a quarter of the range between.
+    units : str, optional
+        Units of the values; with them there are colour bars.
 
     Raises
     ------
@@ -67,34 +87,39 @@ def before_after(
         If the images have different sizes.
     """
     check_arguments(before_after, locals())
-    for title, image in images.items():
-        if np.ndim(check_array(f"images[{title!r}]", image)) < 2:
-            raise ValueError(f"images: expected shape (h, w) or (h, w, 3), got {np.shape(image)}")
-    captions = captions or {}
-    shapes = {image.shape[:2] for image in images.values()}
+    differences, captions = differences or {}, captions or {}
+    for name, panels in (("images", images), ("differences", differences)):
+        for title, image in panels.items():
+            if np.ndim(_checked(f"{name}[{title!r}]", image)) not in (2, 3):
+                raise ValueError(f"{name}: expected shape (h, w) or (h, w, 3), got {np.shape(image)}")
+    shapes = {image.shape[:2] for image in (*images.values(), *differences.values())}
     if len(shapes) != 1:
         raise ValueError(f"images: expected images of the same size, got {sorted(shapes)}")
     height, width = shapes.pop()
     window = window or detail_window(list(images.values())[-1])
-    panel = 4.2
+    n, panel = len(images) + len(differences), 4.2
     detail = panel * (window[0].stop - window[0].start) / (window[1].stop - window[1].start)
-    figure = Figure(
-        figsize=(panel * len(images), panel * height / width + detail + 0.4), layout="constrained"
-    )
-    axes = figure.subplots(2, len(images), squeeze=False, height_ratios=[panel * height / width, detail])
+    bars = 0.0 if units is None else BAR
+    size = (panel * n, panel * height / width + detail + 0.4 + bars)
+    figure = Figure(figsize=size, layout="compressed")
+    axes = figure.subplots(2, n, squeeze=False, height_ratios=[panel * height / width, detail])
     step = max(1, round(max(height, width) / PANEL_PIXELS))
-    shown = gray_limits([image[::step, ::step] for image in images.values()])
-    for (title, image), top, bottom in zip(images.items(), axes[0], axes[1], strict=True):
-        _show(top, image[::step, ::step], shown, (0, width, height, 0))
+    thin = (slice(None, None, step), slice(None, None, step))
+    scales = _scales([image[thin] for image in images.values()], differences.values(), value_range)
+    panels = {**images, **{title: _mean(difference) for title, difference in differences.items()}}
+    for k, (title, image) in enumerate(panels.items()):
+        top, bottom, scale = *axes[:, k], scales[k >= len(images)]
+        _show(top, image[thin], scale, (0, width, height, 0))
         caption = captions.get(title)
         top.set_title(title if caption is None else f"{title}   {caption}", fontsize=13)
         rows, columns = window
         corner = (columns.start, rows.start)
         size = (columns.stop - columns.start, rows.stop - rows.start)
         top.add_patch(Rectangle(corner, *size, fill=False, edgecolor=MARK, linewidth=1.8))
-        _show(bottom, image[tuple(window)], shown)
+        _show(bottom, image[tuple(window)], scale)
         for side in bottom.spines.values():
             side.set(visible=True, color=MARK, linewidth=1.8)
+    _add_bars(figure, axes, len(images), scales, units)
     return figure
 
 
@@ -107,7 +132,7 @@ def detail_window(image: NDArray[np.floating]) -> tuple[slice, slice]:
     """
     step = max(1, round(max(image.shape[:2]) / PANEL_PIXELS))
     gray = image[::step, ::step]
-    gray = gray.mean(axis=2) if gray.ndim == 3 else gray
+    gray = np.nan_to_num(gray.mean(axis=2) if gray.ndim == 3 else gray)
     height, width = gray.shape
     side = max(1, min(height, width) // 4)
     slopes = np.zeros(gray.shape)
@@ -179,52 +204,147 @@ def curves(
     return figure
 
 
-def sheet(columns: Mapping[str, NDArray[np.floating]], *, n_rows: int = 6) -> Figure:
+def sheet(
+    columns: Mapping[str, NDArray[np.floating]],
+    *,
+    n_rows: int = 6,
+    names: Sequence[str] | None = None,
+    differences: Mapping[str, NDArray[np.floating]] | None = None,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    units: str | None = None,
+) -> Figure:
     """Return a figure with one sample in each row, and its images in the columns.
+
+    Scales, differences and units are those of `before_after`.
 
     Parameters
     ----------
-    columns : mapping of str to array (n, h, w)
-        Images of n samples, by the title of their column, in [0, 1] or, with one gray scale for all, of any
-        other range.
+    columns : mapping of str to array (n, h, w) or (n, h, w, 3)
+        Images of n samples, by the title of their column.
     n_rows : int, default 6
         Number of samples to show, from the first.
+    names : sequence of str, optional
+        Names of the samples, beside the rows.
+    differences : mapping of str to array (n, h, w) or (n, h, w, 3), optional
+        Differences of images, in columns of their own.
+    value_range : (float, float), default (0, 1)
+        Values of black and white of images that use at least a quarter of the range between.
+    units : str, optional
+        Units of the values; with them there are colour bars.
     """
     check_arguments(sheet, locals())
     check_integer("n_rows", n_rows)
-    for title, images in columns.items():
-        check_array(f"columns[{title!r}]", images, ndim=3)
-    n_rows = min(n_rows, *(len(images) for images in columns.values()))
-    figure = Figure(figsize=(1.2 * len(columns), 1.15 * n_rows + 0.3), layout="constrained")
-    axes = figure.subplots(n_rows, len(columns), squeeze=False)
-    shown = gray_limits([images[:n_rows] for images in columns.values()])
-    for line, (title, images) in zip(axes.T, columns.items(), strict=True):
-        line[0].set_title(title.replace("_", "\n"), fontsize=9)
-        for place, image in zip(line, images, strict=False):
-            _show(place, image, shown)
+    differences = differences or {}
+    for name, panels in (("columns", columns), ("differences", differences)):
+        for title, images in panels.items():
+            if np.ndim(_checked(f"{name}[{title!r}]", images)) not in (3, 4):
+                raise ValueError(f"{name}: expected shape (n, h, w) or (n, h, w, 3), got {np.shape(images)}")
+    n_rows = min(n_rows, *(len(images) for images in (*columns.values(), *differences.values())))
+    n, side = len(columns) + len(differences), 1.2 if names is None else 2.0
+    height, width = next(iter(columns.values())).shape[1:3]
+    bars = 0.0 if units is None else BAR
+    figure = Figure(
+        figsize=(side * n, 0.96 * side * n_rows * height / width + 0.3 + bars), layout="compressed"
+    )
+    axes = figure.subplots(n_rows, n, squeeze=False)
+    shown = [images[:n_rows] for images in columns.values()]
+    apart = [_mean(images[:n_rows], ndim=3) for images in differences.values()]
+    scales = _scales(shown, apart, value_range)
+    for k, (title, images) in enumerate(zip((*columns, *differences), (*shown, *apart), strict=True)):
+        axes[0, k].set_title(title.replace("_", "\n"), fontsize=9)
+        for place, image in zip(axes[:, k], images, strict=True):
+            _show(place, image, scales[k >= len(columns)])
+    for place, name in zip(axes[:, 0], names or (), strict=False):
+        place.set_ylabel(name, fontsize=9)
+    _add_bars(figure, axes, len(columns), scales, units)
     return figure
 
 
-def gray_limits(images: Sequence[NDArray[np.floating]]) -> tuple[float, float]:
-    """Return the values of black and white: 0 and 1 for (noisy) images in [0, 1], else by quantiles."""
-    values = np.concatenate([np.asarray(image, np.float64).ravel() for image in images])
-    low, high = np.quantile(values, [0.005, 0.995]) if np.isfinite(values).all() else (0.0, 1.0)
-    usual = low >= -1 and high <= 2 and high - low >= FAINT
-    return (0.0, 1.0) if usual or not high > low else (float(low), float(high))
+def gray_limits(
+    images: Sequence[NDArray[np.floating]], value_range: tuple[float, float] = (0.0, 1.0)
+) -> tuple[float, float]:
+    """Return the values of black and white of images that are compared.
+
+    They are those of `value_range` if the last image, in general the cleanest, uses at least a quarter of
+    the range, else the quantiles .005 and .995 of its values, or of those of all images if it is constant.
+    """
+    black, white = value_range
+    for few in (images[-1:], images):
+        values = np.concatenate([np.asarray(image, np.float64).ravel() for image in few])
+        values = values[np.isfinite(values)]
+        low, high = np.quantile(values, [EXTREME, 1 - EXTREME]) if values.size else (black, black)
+        unit = white - black
+        if low >= black - unit and high <= white + unit and high - low >= FAINT * unit:
+            return black, white
+        if high > low:
+            return float(low), float(high)
+    return black, white
+
+
+def _scales(
+    images: Sequence[NDArray[np.floating]],
+    differences: Iterable[NDArray[np.floating]],
+    value_range: tuple[float, float],
+) -> tuple[ScalarMappable, ScalarMappable]:
+    """Return the scale of the images, and the symmetric one of their differences."""
+    far = [np.abs(values[np.isfinite(values)]) for values in map(np.asarray, differences)]
+    end = max((float(np.quantile(values, FAR)) for values in far if values.size), default=0.0) or 1.0
+    ends = Normalize(*gray_limits(images, value_range)), Normalize(-end, end)
+    gray = colormaps["gray"].with_extremes(bad=MISSING)
+    diverging = colormaps["RdBu_r"].with_extremes(bad="0.7")
+    return ScalarMappable(ends[0], gray), ScalarMappable(ends[1], diverging)
+
+
+def _add_bars(
+    figure: Figure,
+    axes: NDArray[Any],
+    n_images: int,
+    scales: tuple[ScalarMappable, ScalarMappable],
+    units: str | None,
+) -> None:
+    """Add a colour bar for the images, and one for the differences, below them."""
+    if units is None:
+        return
+    for panels, scale in zip((axes[:, :n_images], axes[:, n_images:]), scales, strict=True):
+        if panels.size:
+            figure.colorbar(
+                scale,
+                ax=panels.ravel().tolist(),
+                label=units,
+                location="bottom",
+                aspect=25 * panels.shape[1],
+                extend="both",
+            )
+
+
+def _checked(name: str, image: Any) -> NDArray[Any]:
+    """Return an image whose pixels are numbers or NaN."""
+    values = np.asarray(image)
+    check_array(
+        name, np.nan_to_num(values, posinf=np.inf, neginf=-np.inf) if values.dtype.kind == "f" else image
+    )
+    return values
+
+
+def _mean(image: NDArray[np.floating], ndim: int = 2) -> NDArray[np.floating]:
+    """Return the mean over the channels of a colour image."""
+    return image.mean(axis=-1) if np.ndim(image) > ndim else image
 
 
 def _show(
-    axes,
+    axes: Any,
     image: NDArray[np.floating],
-    limits: tuple[float, float],
+    scale: ScalarMappable,
     extent: tuple[float, float, float, float] | None = None,
 ) -> None:
-    low, high = limits
+    shown: Any = image
+    if np.ndim(image) == 3:
+        shown = np.clip(np.asarray(scale.norm(image)), 0, 1)
+        shown[np.isnan(image).any(axis=2)] = to_rgb(MISSING)
     axes.imshow(
-        np.clip((image - low) / (high - low), 0, 1),
-        cmap="gray",
-        vmin=0,
-        vmax=1,
+        shown,
+        cmap=scale.cmap,
+        norm=scale.norm,
         extent=extent,
         interpolation="antialiased" if extent else "nearest",
     )

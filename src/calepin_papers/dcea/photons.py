@@ -229,6 +229,6 @@ def psnr_of_each(
         counts, unit = draw_counts(image, peak, index)
         method = NetworkDenoiser(network, fallback=False)
         estimate = denoise(counts, method=method, noise=PoissonNoise(peak)).image
-        reached.append(psnr(unit * estimate, image, peak=float(image.max())))
+        reached.append(psnr(unit * estimate, image, data_range=float(image.max())))
         done(index + 1)
     return np.array(reached)

@@ -68,7 +68,7 @@ def measure(settings: Settings, run: Run) -> Findings:
         shown.setdefault(peak, []).append({"original": clean, **estimates})
         for method, estimate in estimates.items():
             if method != "noisy":
-                found = psnr(estimate, clean, peak=float(clean.max()))
+                found = psnr(estimate, clean, data_range=float(clean.max()))
                 values[f"{name}_{method}_peak{peak}"] = found
                 reached.setdefault((method, peak), []).append(found)
         for method, table in QUOTED.items():
