@@ -3,6 +3,9 @@
     CALEPIN_DATA=... python -m benchmarks.stacks volumes --wheels FOLDER  # brains, synthetic microscopy
     CALEPIN_DATA=... python -m benchmarks.stacks series                   # Set12: moving, at rest, unrelated
     CALEPIN_DATA=... python -m benchmarks.stacks photons                  # the series as counts
+    CALEPIN_DATA=... python -m benchmarks.stacks gaps                     # the series with missing samples
+    CALEPIN_DATA=... python -m benchmarks.stacks maps                     # noise that varies over the frame
+    CALEPIN_DATA=... python -m benchmarks.stacks colours                  # series in colour
     ... --sigma 0.05 0.2 --peaks 4 30 --only camera
 
 The brains are those that nilearn (MNI152 T1 template) and nibabel (example4d, a scan with noise of its own)
@@ -178,9 +181,65 @@ def photon_row(clean: Stack, peak: float) -> dict[str, tuple[float, float]]:
     return {name: (psnr(stack / peak, clean), seconds) for name, (stack, seconds) in found.items()}
 
 
+def gap_row(clean: Stack, sigma: float) -> dict[str, tuple[float, float]]:
+    """Return PSNR and CPU seconds with missing samples: their fraction, at random, and one frame of all."""
+    noisy = clean + np.random.default_rng(7).normal(0, sigma, clean.shape)
+    noise, found = calepin.GaussianNoise(sigma), {}
+    for fraction in (0.0, 0.05, 0.2, 0.5):
+        missing = np.random.default_rng(8).random(clean.shape) < fraction
+        found[f"{fraction:.0%} missing"] = timed(ours)(np.ma.array(noisy, mask=missing), noise)
+    missing = np.zeros(clean.shape, bool)
+    missing[len(clean) // 2] = True
+    found["a frame missing"] = timed(ours)(np.ma.array(noisy, mask=missing), noise)
+    return {name: (psnr(stack, clean), seconds) for name, (stack, seconds) in found.items()}
+
+
+def map_row(clean: Stack, sigma: float) -> dict[str, tuple[float, float]]:
+    """Return PSNR and CPU seconds for noise of a quarter to twice the level, from left to right."""
+    levels = np.broadcast_to(sigma * np.geomspace(0.25, 2, clean.shape[2]), clean.shape[1:])
+    noisy = clean + levels * np.random.default_rng(7).standard_normal(clean.shape)
+    known, mean = calepin.VaryingGaussianNoise(levels), calepin.GaussianNoise(np.sqrt(np.mean(levels**2)))
+    found = {
+        "calepin": timed(ours)(noisy, known),
+        "one level": timed(ours)(noisy, mean),
+        "frame by frame": timed(one_by_one)(noisy, known),
+    }
+    return {name: (psnr(stack, clean), seconds) for name, (stack, seconds) in found.items()}
+
+
+def coloured(name: str, speed: float) -> Stack:
+    """Return a colour photograph of scikit-image that drifts by some pixels a frame."""
+    from skimage import data
+
+    image = getattr(data, name)()[:300, :400] / 255
+    moved = (ndimage.shift(image, (speed * t, 2 * speed * t, 0), order=1, mode="reflect") for t in range(8))
+    return np.clip([frame[100 : 100 + SIZE, 150 : 150 + SIZE] for frame in moved], 0, 1)
+
+
+def colour_row(clean: Stack, sigma: float) -> dict[str, tuple[float, float]]:
+    noisy = clean + np.random.default_rng(7).normal(0, sigma, clean.shape)
+    noise = calepin.GaussianNoise(sigma)
+
+    def by_channel(noisy: Stack, noise: Noise) -> Stack:
+        return np.stack([ours(noisy[..., c], noise) for c in range(3)], axis=3)
+
+    def together(noisy: Stack, noise: Noise) -> Stack:
+        return calepin.denoise(noisy, noise=noise, axes="TYXS").image
+
+    found = {
+        "calepin": timed(together)(noisy, noise),
+        "channel by channel": timed(by_channel)(noisy, noise),
+        "frame by frame": timed(one_by_one)(noisy, noise),
+    }
+    return {name: (psnr(stack, clean), seconds) for name, (stack, seconds) in found.items()}
+
+
+ROWS = {"photons": photon_row, "gaps": gap_row, "maps": map_row, "colours": colour_row}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stacks", description=__doc__)
-    parser.add_argument("job", choices=["volumes", "series", "photons"])
+    parser.add_argument("job", choices=["volumes", "series", *ROWS])
     parser.add_argument("--wheels", type=Path, help="folder with the wheels of nilearn and nibabel")
     parser.add_argument("--sigma", type=float, nargs="+", default=[0.05, 0.1, 0.2])
     parser.add_argument("--peaks", type=float, nargs="+", default=[1, 4, 30])
@@ -191,7 +250,13 @@ def main() -> None:
         stacks = {"synthetic microscopy": microscopy}
         if given.wheels:
             stacks |= {"MNI152 T1": lambda: brain(given.wheels), "scan": lambda: scan(given.wheels)}
-    levels, row = (given.peaks, photon_row) if given.job == "photons" else (given.sigma, gaussian_row)
+    if given.job == "colours":
+        stacks = {
+            "coffee, moving": lambda: coloured("coffee", 0.4),
+            "astronaut, moving": lambda: coloured("astronaut", 0.4),
+            "cat, at rest": lambda: coloured("cat", 0.0),
+        }
+    levels, row = given.peaks if given.job == "photons" else given.sigma, ROWS.get(given.job, gaussian_row)
     for compiled in (ours, one_by_one):
         compiled(next(iter(stacks.values()))()[:2, :32, :32], calepin.GaussianNoise(0.1))
 

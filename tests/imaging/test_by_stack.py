@@ -7,6 +7,7 @@ from scipy import ndimage
 import calepin
 from calepin.core.errors import IncompatibleError
 from calepin.datasets import (
+    CorrelatedNoise,
     GaussianNoise,
     PoissonGaussianNoise,
     PoissonNoise,
@@ -14,7 +15,7 @@ from calepin.datasets import (
     add_noise,
     load_sample,
 )
-from calepin.imaging import DictionaryDenoiser, StackDenoiser
+from calepin.imaging import DictionaryDenoiser, StackDenoiser, inpaint
 from calepin.metrics import psnr
 
 SIGMA = 0.1
@@ -175,7 +176,7 @@ def test_a_method_that_takes_stacks_can_be_given(drifting):
     assert not np.array_equal(flat, deep)
 
 
-@pytest.mark.parametrize("axes", ["YX", "ZTYX", "YXC", "zyx", "", 3, ["Z", "Y", "X"]])
+@pytest.mark.parametrize("axes", ["YX", "IYX", "ZZYX", "zyx", "", 3, ["Z", "Y", "X"]])
 def test_axes_that_do_not_fit_are_refused(axes, drifting):
     with pytest.raises(ValueError, match="axes: expected the letters Y, X and Z"):
         calepin.denoise(drifting, axes=axes)
@@ -194,9 +195,130 @@ def test_methods_of_images_are_refused_for_a_stack(method, drifting):
 
 def test_noise_that_a_stack_cannot_have_is_refused(drifting):
     with pytest.raises(IncompatibleError, match="noise: StackDenoiser removes"):
-        calepin.denoise(drifting, noise=VaryingGaussianNoise(np.ones((48, 48))), axes="TYX")
+        calepin.denoise(drifting, noise=CorrelatedNoise(np.ones((3, 3))), axes="TYX")
+    with pytest.raises(ValueError, match=r"sigma: expected shape \(10, 48, 48\), as the stack, or"):
+        calepin.denoise(drifting, noise=VaryingGaussianNoise(np.ones((10, 48))), axes="TYX")
     with pytest.raises(ValueError, match="image: expected counts for PoissonNoise"):
         calepin.denoise(drifting, noise=PoissonNoise(), axes="TYX")
+
+
+def test_a_twentieth_of_the_samples_missing_costs_little(drifting, rng):
+    noisy, noise = noisy_of(drifting), GaussianNoise(SIGMA)
+    missing = rng.random(noisy.shape) < 0.05
+    whole = calepin.denoise(noisy, noise=noise, axes="TYX").image
+    found = calepin.denoise(np.ma.array(noisy, mask=missing), noise=noise, axes="TYX").image
+    assert psnr(found, drifting) > psnr(whole, drifting) - 0.5
+    assert psnr(found[missing], drifting[missing]) > psnr(whole, drifting) - 2.5
+    with pytest.warns(UserWarning, match=r"image: 0\.049 of the samples are NaN: they are filled"):
+        same = calepin.denoise(np.where(missing, np.nan, noisy), noise=noise, axes="TYX").image
+    np.testing.assert_array_equal(same, found)
+
+
+def test_a_missing_frame_is_filled_from_its_neighbours(drifting):
+    mask = np.zeros(drifting.shape, bool)
+    mask[4] = True
+    found = calepin.denoise(
+        np.ma.array(noisy_of(drifting), mask=mask), noise=GaussianNoise(SIGMA), axes="TYX"
+    ).image
+    assert psnr(found[4], drifting[4]) > psnr((drifting[3] + drifting[5]) / 2, drifting[4]) - 3
+
+
+def test_the_level_and_counts_with_gaps(drifting, rng):
+    missing = rng.random(drifting.shape) < 0.1
+    result = calepin.denoise(np.ma.array(noisy_of(drifting), mask=missing), axes="TYX")
+    assert result.sigma == pytest.approx(SIGMA, rel=0.15)
+    counts = rng.poisson(10 * drifting)
+    found, whole = (
+        calepin.denoise(np.ma.array(counts, mask=mask), noise=PoissonNoise(), axes="TYX").image
+        for mask in (missing, False)
+    )
+    assert psnr(found / 10, drifting) > psnr(whole / 10, drifting) - 0.5
+
+
+def test_without_noise_gaps_alone_are_filled(drifting, rng):
+    missing = rng.random(drifting.shape) < 0.05
+    found = calepin.denoise(np.ma.array(drifting, mask=missing), noise=GaussianNoise(0.0), axes="TYX").image
+    np.testing.assert_array_equal(found[~missing], drifting[~missing])
+    assert psnr(found[missing], drifting[missing]) > 25
+
+
+def test_a_frame_alone_with_gaps_is_filled_as_an_image_is(photograph, rng):
+    noisy = noisy_of(photograph[40:72, 50:82])
+    missing = rng.random(noisy.shape) < 0.1
+    found = calepin.denoise(np.ma.array(noisy, mask=missing)[None], noise=GaussianNoise(SIGMA), axes="TYX")
+    alone = inpaint(np.ma.array(noisy, mask=missing), noise=GaussianNoise(SIGMA))
+    assert psnr(found.image[0], alone) > 35
+
+
+def test_what_is_missing_everywhere_or_infinite_is_refused(drifting):
+    with pytest.raises(ValueError, match="image: expected samples, all of them are missing"):
+        calepin.denoise(np.full(drifting.shape, np.nan), axes="TYX")
+    with pytest.raises(ValueError, match="image: expected finite values, got "):
+        calepin.denoise(np.where(drifting == drifting[0, 0, 0], np.inf, drifting)[:, :20], axes="TYX")
+
+
+def test_a_map_of_levels_is_better_than_their_mean(drifting):
+    levels = np.broadcast_to(SIGMA * np.geomspace(0.25, 2, 48), (48, 48))
+    noisy = drifting + levels * np.random.default_rng(0).standard_normal(drifting.shape)
+    mean = GaussianNoise(float(np.sqrt(np.mean(levels**2))))
+    found, one = (
+        calepin.denoise(noisy, noise=noise, axes="TYX").image
+        for noise in (VaryingGaussianNoise(levels), mean)
+    )
+    assert psnr(found, drifting) > psnr(one, drifting) + 2
+    of_each = VaryingGaussianNoise(np.repeat(levels[None], len(drifting), axis=0))
+    np.testing.assert_array_equal(calepin.denoise(noisy, noise=of_each, axes="TYX").image, found)
+
+
+def test_a_map_of_one_level_is_that_level(drifting):
+    noisy = noisy_of(drifting[:4])
+    flat = VaryingGaussianNoise(np.full((48, 48), SIGMA))
+    found = calepin.denoise(noisy, noise=flat, axes="TYX").image
+    expected = calepin.denoise(noisy, noise=GaussianNoise(SIGMA), axes="TYX").image
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def coloured():
+    cat = load_sample("cat").pixels
+    return np.stack([cat[100 + t : 140 + t, 150:190] for t in range(6)])
+
+
+def test_colours_are_denoised_together(coloured):
+    noisy, noise = noisy_of(coloured), GaussianNoise(SIGMA)
+    together = calepin.denoise(noisy, noise=noise, axes="TYXS")
+    apart = np.stack(
+        [calepin.denoise(noisy[..., c], noise=noise, axes="TYX").image for c in range(3)], axis=3
+    )
+    assert psnr(together.image, coloured) > psnr(apart, coloured) + 0.3
+    assert together.image.shape == coloured.shape
+    moved = calepin.denoise(np.moveaxis(noisy, 3, 0), noise=noise, axes="STYX")
+    np.testing.assert_array_equal(np.moveaxis(moved.image, 0, 3), together.image)
+
+
+def test_colours_with_gaps_in_all_channels_or_in_one(coloured, rng):
+    noisy, noise = noisy_of(coloured), GaussianNoise(SIGMA)
+    whole = psnr(calepin.denoise(noisy, noise=noise, axes="TYXS").image, coloured)
+    shared = np.repeat(rng.random(coloured.shape[:3])[..., None] < 0.05, 3, axis=3)
+    one = shared & (np.arange(3) == 1)
+    for missing, cost in ((shared, 1), (one, 1.5)):
+        found = calepin.denoise(np.ma.array(noisy, mask=missing), noise=noise, axes="TYXS").image
+        assert psnr(found, coloured) > whole - cost
+
+
+def test_channels_and_volumes_in_time_are_stacks_of_their_own(volume):
+    small = volume[:4, :20, :20]
+    both = np.stack([noisy_of(small, 0.05), 2 * noisy_of(small, 0.1)])
+    result = calepin.denoise(both, axes="CZYX")
+    assert [noise.sigma for noise in result.noise] == pytest.approx([0.05, 0.2], rel=0.3)
+    for k, channel in enumerate(both):
+        alone = calepin.denoise(channel, axes="ZYX")
+        np.testing.assert_array_equal(result.image[k], alone.image)
+    in_time = calepin.denoise(both, noise=GaussianNoise(SIGMA), axes="TZYX")
+    np.testing.assert_array_equal(
+        in_time.image[1], calepin.denoise(both[1], noise=GaussianNoise(SIGMA), axes="ZYX").image
+    )
+    assert in_time.sigma == SIGMA
 
 
 @pytest.mark.parametrize("depth", [0, 17, 2.5])

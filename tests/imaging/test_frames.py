@@ -35,8 +35,19 @@ def test_frames_have_their_axis_first_and_go_back(axes, rng):
     stack = rng.random((16, 17, 18))
     frames = to_frames(stack, axes)
     sizes = dict(zip(axes, stack.shape, strict=True))
-    assert frames.shape == (sizes["T" if "T" in axes else "Z"], sizes["Y"], sizes["X"])
-    np.testing.assert_array_equal(from_frames(frames, axes), stack)
+    assert frames.shape == (1, sizes["T" if "T" in axes else "Z"], sizes["Y"], sizes["X"])
+    np.testing.assert_array_equal(from_frames(frames, axes, stack.shape), stack)
+
+
+@pytest.mark.parametrize("axes", ["TCZYX", "YXSTZ", "CYX", "XZYS", "YXS"])
+def test_volumes_of_other_axes_come_one_after_the_other_and_go_back(axes, rng):
+    sizes = {"T": 2, "C": 3, "Z": 4, "Y": 16, "X": 17, "S": 3}
+    stack = rng.random([sizes[letter] for letter in axes])
+    frames = to_frames(stack, axes)
+    depth = sizes["Z"] if "Z" in axes else 1
+    colours = (3,) if "S" in axes else ()
+    assert frames.shape[1:] == (depth, sizes["Y"], sizes["X"], *colours)
+    np.testing.assert_array_equal(from_frames(frames, axes, stack.shape), stack)
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.1, 0.3])
@@ -99,11 +110,11 @@ def test_a_good_stack_has_no_warning(photographs):
         (np.zeros((20, 20)), r"image: expected the three axes ZYX, got shape \(20, 20\)"),
         (np.zeros((4, 20, 20, 3)), "image: expected the three axes ZYX"),
         ([np.zeros((20, 20)), np.zeros((20, 21))], r"image: expected frames of one size, got \(20, 20\) and"),
-        (np.zeros((20, 15, 20)), "image: expected frames of at least 16 x 16 pixels, got 20 of 15 x 20"),
-        (np.zeros((0, 20, 20)), "image: expected frames of at least 16 x 16 pixels, got 0 of"),
-        (np.full((3, 20, 20), np.nan), "image: expected finite values, got 1200 NaN"),
+        (np.zeros((20, 15, 20)), "image: expected frames of at least 16 x 16 pixels, got 15 x 20"),
+        (np.zeros((0, 20, 20)), "image: expected frames of at least 16 x 16 pixels, got 20 x 20 "),
+        (np.full((3, 20, 20), np.nan), "image: expected samples, all of them are missing"),
         (np.zeros((3, 20, 20), dtype=int), "image: expected floating-point numbers, got int64"),
-        (np.ma.masked_less(np.eye(20) * np.ones((3, 1, 1)), 0.5), "image: expected no mask"),
+        (np.full((3, 20, 20), np.inf), "image: expected finite values, got 1200 NaN or infinities"),
     ],
 )
 def test_what_is_no_stack_is_refused_in_one_line(stack, told):

@@ -100,16 +100,17 @@ class VaryingGaussianNoise:
 
     Parameters
     ----------
-    sigma : array (h, w) or (h, w, 3)
-        Standard deviation of each pixel, or of each channel of each pixel, in the units of the image.
+    sigma : array (h, w) or (h, w, 3), or that of a stack
+        Standard deviation of each pixel, or of each channel of each pixel, in the units of the image. For
+        `calepin.denoise` of a stack it has the axes of the stack, or of one of its planes, for all.
     """
 
     sigma: NDArray[np.floating]
 
     def __post_init__(self) -> None:
         sigma = check_array("sigma", self.sigma)
-        if sigma.ndim not in (2, 3):
-            raise ValueError(f"sigma: expected shape (h, w) or (h, w, 3), got {sigma.shape}")
+        if sigma.ndim < 2:
+            raise ValueError(f"sigma: expected shape (h, w), (h, w, 3) or that of a stack, got {sigma.shape}")
         if sigma.dtype.kind not in "iuf" or not np.isfinite(sigma).all() or (sigma < 0).any():
             raise ValueError("sigma: expected finite real numbers of at least 0")
 

@@ -21,7 +21,14 @@ from calepin.imaging.by_steps import denoise_photons
 from calepin.imaging.contrast import value_range
 from calepin.imaging.first_pass import RULES, atoms_of_patches, code_planes, learn_atoms, start_atoms
 from calepin.imaging.groups import GroupFilter
-from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma_of, to_planes
+from calepin.imaging.result import (
+    DenoiseResult,
+    check_size,
+    from_planes,
+    root_mean_square,
+    sigma_of,
+    to_planes,
+)
 from calepin.imaging.whitening import Whitening, covariances, noise_of_planes, window_estimate
 
 __all__ = ["SMALLEST", "DictionaryDenoiser", "beyond_precision"]
@@ -194,10 +201,7 @@ class DictionaryDenoiser:
         """
         check_size(image, [self.smallest] * 2)
         varying = noise.level(image) if isinstance(noise, VaryingGaussianNoise) else None
-        if varying is None:
-            sigma = sigma_of(noise, type(self).__name__)
-        else:
-            sigma = float(np.sqrt(np.mean(np.square(varying, dtype=np.float64))))
+        sigma = sigma_of(noise, type(self).__name__) if varying is None else root_mean_square(varying)
         generator = numpy_generator(random_state)
         start = self._start(generator)
         if beyond_precision(image, sigma):
@@ -333,9 +337,14 @@ def _warn_of_units(image: NDArray[np.floating], noise: CorrelatedNoise) -> None:
         )
 
 
+def resolved(image: NDArray[np.floating]) -> float:
+    """Return the largest level of noise that single precision does not resolve."""
+    return float(max(OF_RANGE * np.ptp(image), OF_VALUE * max(image.max(), -image.min())))
+
+
 def beyond_precision(image: NDArray[np.floating], sigma: float) -> bool:
     """Return whether the noise is too weak to be removed in single precision, and warn if there is any."""
-    least = max(OF_RANGE * np.ptp(image), OF_VALUE * max(image.max(), -image.min()))
+    least = resolved(image)
     if sigma > 0 and sigma <= least:
         warnings.warn(
             f"noise of sigma {sigma:.3g} is below single precision ({least:.3g} for this image): the image "

@@ -1,9 +1,10 @@
 """Denoise an image, with a choice of noise model and method."""
 
+import warnings
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from calepin.core.checks import pixels_of
@@ -20,7 +21,14 @@ from calepin.imaging.by_dictionary import DictionaryDenoiser
 from calepin.imaging.by_guide import GuidedDenoiser
 from calepin.imaging.by_network import NetworkDenoiser
 from calepin.imaging.by_stack import StackDenoiser
-from calepin.imaging.frames import check_axes, check_stack, estimate_stack_noise, from_frames, to_frames
+from calepin.imaging.frames import (
+    check_axes,
+    check_stack,
+    estimate_stack_noise,
+    from_frames,
+    stack_levels,
+    to_frames,
+)
 from calepin.imaging.noise_level import estimate_noise
 from calepin.imaging.result import DenoiseResult, check_image
 
@@ -52,7 +60,7 @@ class Denoiser(Protocol):
 
         Parameters
         ----------
-        image : array (h, w) or (h, w, 3), or a stack (d, h, w) if `calepin.denoise` is given `axes`
+        image : array (h, w) or (h, w, 3), or frames (d, h, w) or (d, h, w, 3) if `calepin.denoise` has `axes`
             Finite; floating-point for `GaussianNoise`, any real numbers for other noise. Must not be changed.
         noise : GaussianNoise, PoissonNoise or another noise model
             Never None. A method raises IncompatibleError for noise that it does not support.
@@ -78,9 +86,10 @@ def denoise(
 
     Parameters
     ----------
-    image : array (h, w) or (h, w, 3), or a stack with three axes
-        Noisy image, gray or colour, or stack of gray frames: floating-point numbers of any range for Gaussian
-        noise, counts for Poisson noise.
+    image : array (h, w) or (h, w, 3), or a stack with the axes `axes`
+        Noisy image or stack, gray or colour: floating-point numbers of any range for Gaussian noise, counts
+        for Poisson noise. NaN and masked samples of a stack are missing, and are filled; those of an image
+        `calepin.imaging.inpaint` fills.
     method : {"dictionary", "network", "best"} or Denoiser, optional
         "dictionary": a dictionary learned from the patches of the image, and groups of similar patches.
         "network": a network trained on other images. "best": groups of similar patches, guided by the
@@ -94,12 +103,14 @@ def denoise(
         power spectral density, ``PoissonNoise()`` for counts, or
         ``PoissonGaussianNoise(gain, offset, read)`` for cameras, whose numbers
         `calepin.imaging.estimate_photon_transfer` finds. Default: Gaussian noise with the level estimated by
-        `calepin.imaging.estimate_noise`, for a stack its median over nine frames. With level 0 the image is
-        returned unchanged.
+        `calepin.imaging.estimate_noise`, for each volume or time series of a stack its median over nine
+        frames. With level 0 the image is returned unchanged.
     axes : str, optional
-        What the axes of a stack are: the letters Y, X and Z (depth) or T (time), such as "ZYX" for a volume
-        (depth, height, width) or "TYX" for a time series (time, height, width), in any order. Default: one
-        image, whose third axis, if any, is colour.
+        What the axes of a stack are, in any order: Y, X and others of the letters Z (depth), T (time), C
+        (channels) and S (the three colours of RGB), such as "ZYX" for a volume (depth, height, width), "TYX"
+        for a time series (time, height, width) or "TCZYX". Frames that are neighbours in depth, or in time
+        without a depth, help each other; each channel, and each volume in time, is a stack of its own, and
+        colours are denoised together. Default: one image, whose third axis, if any, is colour.
     random_state : int, Generator, RandomState or None, default=0
         Seed of everything random.
     callback : callable, optional
@@ -109,7 +120,8 @@ def denoise(
     Returns
     -------
     DenoiseResult
-        The image and the noise model; atoms and history of learning if the method has them.
+        The image and the noise model, or a tuple of those that were estimated, one for each volume or time
+        series; atoms and history of learning if the method has them.
 
     Raises
     ------
@@ -119,6 +131,11 @@ def denoise(
         A callback that is no function.
     IncompatibleError
         The method does not support the noise model.
+
+    Warns
+    -----
+    UserWarning
+        Samples of a stack are NaN. Denoising may have warnings of its own.
 
     Examples
     --------
@@ -177,11 +194,41 @@ def _denoise_stack(
             f"method: expected None or calepin.imaging.StackDenoiser() for a stack, got {method!r:.60}"
         )
     _check_callback(callback)
-    frames = to_frames(check_stack(image, axes, integers=_takes_integers(noise)), axes)
+    stack = check_stack(image, axes, integers=_takes_integers(noise))
+    _warn_of_gaps(image, stack, denoiser)
+    volumes = to_frames(stack, axes)
+    levels = None
+    if isinstance(noise, VaryingGaussianNoise):
+        levels = to_frames(stack_levels(noise.sigma, stack.shape, axes), axes)
+    restored, noises = [], []
+    for k, frames in enumerate(volumes):
+        own = noise if levels is None else VaryingGaussianNoise(levels[k])
+        if own is None:
+            own = GaussianNoise(estimate_stack_noise(frames))
+        report = None if callback is None else _part_of(callback, k, len(volumes))
+        result = denoiser.denoise(frames, own, random_state=random_state, callback=report)
+        restored.append(result.image)
+        noises.append(result.noise)
+    found = from_frames(np.stack(restored), axes, stack.shape)
     if noise is None:
-        noise = GaussianNoise(estimate_stack_noise(frames))
-    result = denoiser.denoise(frames, noise, random_state=random_state, callback=callback)
-    return replace(result, image=from_frames(result.image, axes))
+        noise = noises[0] if len(noises) == 1 else tuple(noises)
+    return DenoiseResult(found, noise)
+
+
+def _warn_of_gaps(image: Any, stack: NDArray, denoiser: Denoiser) -> None:
+    """Say how many samples are missing that no mask says to be, or that the denoiser cannot have them."""
+    n = np.count_nonzero(np.isnan(stack)) if stack.dtype.kind == "f" else 0
+    if not n:
+        return
+    if not isinstance(denoiser, StackDenoiser):
+        raise ValueError(f"image: expected finite values for {denoiser!r:.60}, got {n} that are missing")
+    if not isinstance(image, np.ma.MaskedArray):
+        warnings.warn(f"image: {n / stack.size:.2g} of the samples are NaN: they are filled", stacklevel=4)
+
+
+def _part_of(callback: Callable[[str, float], object], k: int, n: int) -> Callable[[str, float], object]:
+    """Return the callback of one of n volumes."""
+    return lambda stage, fraction: callback(stage, (k + fraction) / n)
 
 
 def _check_callback(callback: object) -> None:

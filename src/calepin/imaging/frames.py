@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
+from calepin.core.arrays import as_array
+from calepin.imaging.inpainting import interpolate_gaps
 from calepin.imaging.noise_level import estimate_noise
 from calepin.imaging.result import check_values
 
@@ -16,13 +18,16 @@ __all__ = [
     "check_axes",
     "check_stack",
     "estimate_stack_noise",
+    "fill_gaps",
     "from_frames",
     "related_runs",
+    "stack_levels",
     "to_frames",
 ]
 
 SMALLEST = 16  # pixels per side of a frame
 
+_ROUNDS = 4  # of filling gaps with noise
 _FRAMES = 9  # of which the level of the noise is estimated
 _SIDE = 4  # of the blocks of pixels whose means are compared
 _AROUND = 5  # blocks per side whose mean is subtracted
@@ -33,21 +38,23 @@ _NOISE = (1 - 1 / _AROUND**2) / _SIDE**2  # variance of what is compared, for no
 
 
 def check_axes(axes: Any) -> str:
-    """Return the axes of a stack; raise ValueError unless they are Y, X, and Z or T, each once."""
-    if not isinstance(axes, str) or sorted(axes) not in (sorted("ZYX"), sorted("TYX")):
+    """Return the axes of a stack; raise ValueError unless they are Y, X and others, each once."""
+    right = isinstance(axes, str) and {"Y", "X"} < set(axes) <= set("TCZYXS") and len(set(axes)) == len(axes)
+    if not right:
         raise ValueError(
-            "axes: expected the letters Y, X and Z (depth) or T (time) in the order of the axes of a stack, "
-            f"such as 'ZYX', or None for an image, got {axes!r:.60}"
+            "axes: expected the letters Y, X and Z (depth), T (time), C (channels) or S (colours) in the "
+            f"order of the axes of a stack, such as 'ZYX', or None for an image, got {axes!r:.60}"
         )
     return axes
 
 
 def check_stack(stack: Any, axes: str, *, integers: bool = False) -> NDArray:
-    """Return a stack as an array.
+    """Return a stack as an array, with NaN where samples are missing.
 
     Parameters
     ----------
-    stack : array (d, h, w), or frames
+    stack : array, or frames
+        NaN and masked entries are missing.
     axes : str
         As of `check_axes`.
     integers : bool
@@ -56,47 +63,135 @@ def check_stack(stack: Any, axes: str, *, integers: bool = False) -> NDArray:
     Raises
     ------
     ValueError
-        Frames of several sizes, another number of axes, frames with fewer than 16 pixels per side, another
-        dtype, NaN, infinity or masked entries.
+        Frames of several sizes, another number of axes, another number of colours than three, frames with
+        fewer than 16 pixels per side, another dtype, infinity, or nothing but missing entries.
     """
     if isinstance(stack, list | tuple):
         shapes = list(dict.fromkeys(np.shape(frame) for frame in stack))
         if len(shapes) > 1:
             raise ValueError(f"image: expected frames of one size, got {shapes[0]} and {shapes[1]}")
+        masked = any(isinstance(frame, np.ma.MaskedArray) for frame in stack)
+        stack = np.ma.stack(stack) if masked else stack
     shape = np.shape(stack)
-    if len(shape) != 3:
-        raise ValueError(f"image: expected the three axes {axes}, got shape {shape}")
-    stack = check_values(stack, integers=integers)
-    d, h, w = to_frames(stack, axes).shape
-    if d < 1 or min(h, w) < SMALLEST:
+    if len(shape) != len(axes):
+        number = f"{len(axes)} axes" if len(axes) != 3 else "three axes"
+        raise ValueError(f"image: expected the {number} {axes}, got shape {shape}")
+    values = np.ma.getdata(stack) if isinstance(stack, np.ma.MaskedArray) else as_array(stack)
+    missing = np.ma.getmaskarray(stack) if isinstance(stack, np.ma.MaskedArray) else np.zeros(shape, bool)
+    if values.dtype.kind == "f":
+        missing = missing | np.isnan(values)
+    checked = check_values(np.where(missing, 0, values) if missing.any() else values, integers=integers)
+    sizes = dict(zip(axes, shape, strict=True))
+    if min(shape) < 1 or min(sizes["Y"], sizes["X"]) < SMALLEST:
         raise ValueError(
-            f"image: expected frames of at least {SMALLEST} x {SMALLEST} pixels, got {d} of {h} x {w} (axes "
-            f"{axes}, shape {shape})"
+            f"image: expected frames of at least {SMALLEST} x {SMALLEST} pixels, got {sizes['Y']} x "
+            f"{sizes['X']} (axes {axes}, shape {shape})"
         )
-    return stack
+    if sizes.get("S", 3) != 3:
+        raise ValueError(
+            f"image: expected three colours along S, got {sizes['S']} (axes {axes}, shape {shape})"
+        )
+    if not missing.any():
+        return checked
+    if missing.all():
+        raise ValueError("image: expected samples, all of them are missing")
+    return np.where(missing, np.nan, checked if checked.dtype.kind == "f" else checked.astype(np.float64))
 
 
 def to_frames(stack: NDArray, axes: str) -> NDArray:
-    """Return a view (d, h, w) of a stack."""
-    return stack.transpose([axes.index(letter) for letter in _first(axes) + "YX"])
+    """Return a view (n, d, h, w) or (n, d, h, w, 3) of n volumes or time series of a stack, or a copy.
+
+    The frames of each are neighbours in depth, or in time without a depth.
+    """
+    order = _order(axes)
+    ordered = stack.transpose([axes.index(letter) for letter in order])
+    n_leading = order.index("Y")
+    n_frames = ordered.shape[n_leading - 1] if _first(axes) else 1
+    return ordered.reshape(-1, n_frames, *ordered.shape[n_leading:])
 
 
-def from_frames(frames: NDArray, axes: str) -> NDArray:
-    """Return a view of frames (d, h, w) with these axes: the inverse of `to_frames`."""
-    return frames.transpose([(_first(axes) + "YX").index(letter) for letter in axes])
+def from_frames(frames: NDArray, axes: str, shape: tuple[int, ...]) -> NDArray:
+    """Return frames with these axes, in the shape of the stack: the inverse of `to_frames`."""
+    order = _order(axes)
+    ordered = frames.reshape([shape[axes.index(letter)] for letter in order])
+    return ordered.transpose([order.index(letter) for letter in axes])
 
 
 def _first(axes: str) -> str:
-    return "T" if "T" in axes else "Z"
+    """Return the axis along which frames are neighbours."""
+    return next((letter for letter in "ZT" if letter in axes), "")
+
+
+def _order(axes: str) -> str:
+    """Return the axes in the order of `to_frames`: others, neighbours, rows, columns, colours."""
+    last = _first(axes) + "YX" + "S" * ("S" in axes)
+    return "".join(letter for letter in axes if letter not in last) + last
+
+
+def stack_levels(sigma: NDArray[np.floating], shape: tuple[int, ...], axes: str) -> NDArray[np.floating]:
+    """Return the standard deviation of each sample of a stack.
+
+    `sigma` is that of each sample, or of each pixel of all planes, with or without the axis of colours.
+
+    Raises
+    ------
+    ValueError
+        Another shape.
+    """
+    sizes = dict(zip(axes, shape, strict=True))
+    plane = "".join(letter for letter in axes if letter in "YXS")
+    given = [axes, axes.replace("S", ""), plane, plane.replace("S", "")]
+    for letters in given:
+        if sigma.shape == tuple(sizes[letter] for letter in letters):
+            at = tuple(slice(None) if letter in letters else None for letter in axes)
+            return np.broadcast_to(np.asarray(sigma)[at], shape)
+    whole, one = shape, tuple(sizes[letter] for letter in plane)
+    raise ValueError(f"sigma: expected shape {whole}, as the stack, or {one}, as a plane, got {sigma.shape}")
+
+
+def fill_gaps(frames: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.bool_] | None]:
+    """Return frames (d, h, w) or (d, h, w, 3) with estimates in place of NaN, and where they are.
+
+    They are means over the neighbourhood in all axes. None if there is no gap.
+
+    Raises
+    ------
+    ValueError
+        Nothing but gaps, in all or in one channel of the frames.
+    """
+    missing = np.isnan(frames)
+    if not missing.any():
+        return frames, None
+    if missing.all(axis=(0, 1, 2)).any():
+        raise ValueError("image: expected samples in each volume and channel, all of one are missing")
+    if frames.ndim == 3:
+        return interpolate_gaps(frames, ~missing), missing
+    channels = [interpolate_gaps(frames[..., c], ~missing[..., c]) for c in range(frames.shape[3])]
+    return np.stack(channels, axis=3), missing
 
 
 def estimate_stack_noise(frames: NDArray[np.floating]) -> float:
-    """Estimate the standard deviation of white Gaussian noise in frames (d, h, w).
+    """Estimate the standard deviation of white Gaussian noise in frames (d, h, w) or (d, h, w, 3).
 
     It is the median of the levels of at most nine frames, spread over the stack; frames without noise do not
     count unless all have none. The warnings of `calepin.imaging.estimate_noise` about the frame of this level
     are given.
+
+    Gaps (NaN) are filled by means of their neighbourhood with noise of the level of the round before.
     """
+    frames, missing = fill_gaps(frames)
+    sigma = _median_level(frames)
+    if missing is None:
+        return sigma
+    noise = np.random.default_rng(0).standard_normal(np.count_nonzero(missing))
+    for _ in range(_ROUNDS):
+        whole = frames.copy()
+        whole[missing] += (sigma * noise).astype(frames.dtype)
+        sigma = _median_level(whole)
+    return sigma
+
+
+def _median_level(frames: NDArray[np.floating]) -> float:
     chosen = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int))
     found = []
     for k in chosen:
@@ -106,7 +201,7 @@ def estimate_stack_noise(frames: NDArray[np.floating]) -> float:
     found = sorted([one for one in found if one[0] > 0] or found, key=lambda one: one[:2])
     sigma, k, told = found[len(found) // 2]
     for warning in told:
-        warnings.warn(f"frame {k}: {warning.message}", stacklevel=3)
+        warnings.warn(f"frame {k}: {warning.message}", stacklevel=4)
     return sigma
 
 

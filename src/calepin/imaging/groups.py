@@ -40,7 +40,7 @@ import numpy as np
 from calepin.core.compiled import njit
 from calepin.core.threads import run_blocks
 
-__all__ = ["KERNEL", "PART", "GroupFilter", "centre_group", "shrink_group"]
+__all__ = ["KERNEL", "PART", "GroupFilter", "centre_group", "dot", "shrink_group", "solve_rows"]
 
 # Options of kernels; one that another calls is a part of it, see `calepin.core.compiled.INLINED`.
 KERNEL: dict[str, Any] = {"nogil": True, "fastmath": True, "cache": True}
@@ -385,11 +385,11 @@ def shrink_group(Y, E, F, n, variance, mean, G, B):
     q = Y.shape[1]
     for k in range(n):
         for m in range(k + 1):
-            G[k, m] = _dot(F[k], E[m])
+            G[k, m] = dot(F[k], E[m])
         G[k, k] += n * variance
         for m in range(n):
-            B[m, k] = _dot(Y[m], F[k])
-    _solve_rows(G, B, n)
+            B[m, k] = dot(Y[m], F[k])
+    solve_rows(G, B, n, n)
     for k in range(n):
         y = Y[k]
         y[:] = mean
@@ -461,10 +461,10 @@ def _solve_lower(L, r, k):
     for a in range(k):
         row = L[a]
         for b in range(a):
-            row[b] = (row[b] - _dot(row[:b], L[b, :b])) * L[b, b]
-        pivot = row[a] - _dot(row[:a], row[:a])
+            row[b] = (row[b] - dot(row[:b], L[b, :b])) * L[b, b]
+        pivot = row[a] - dot(row[:a], row[:a])
         row[a] = 1 / np.sqrt(pivot) if pivot > least else np.float32(0)
-        r[a] = (r[a] - _dot(row[:a], r[:a])) * row[a]
+        r[a] = (r[a] - dot(row[:a], r[:a])) * row[a]
     for a in range(k - 1, -1, -1):
         row = L[a]
         r[a] *= row[a]
@@ -473,7 +473,8 @@ def _solve_lower(L, r, k):
 
 
 @njit(**PART)
-def _dot(a, b):
+def dot(a, b):
+    """Return the inner product of two vectors."""
     total = np.float32(0)
     for t in range(len(a)):
         total += a[t] * b[t]
@@ -481,15 +482,15 @@ def _dot(a, b):
 
 
 @njit(**PART)
-def _solve_rows(G, B, n):
-    """Replace the rows b of B by b G^-1; the lower triangle of G, positive definite, is overwritten."""
+def solve_rows(G, B, n, n_rows):
+    """Replace the first rows b of B by b G^-1; the lower triangle of G, positive definite, is overwritten."""
     for k in range(n):
         for m in range(k + 1):
             value = G[k, m]
             for t in range(m):
                 value -= G[k, t] * G[m, t]
             G[k, m] = np.sqrt(value) if m == k else value / G[m, m]
-    for r in range(n):
+    for r in range(n_rows):
         b = B[r]
         for k in range(n):
             value = b[k]

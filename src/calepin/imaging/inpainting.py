@@ -20,7 +20,7 @@ from calepin.datasets.noise import GaussianNoise, VaryingGaussianNoise
 from calepin.imaging.groups import GroupFilter
 from calepin.imaging.result import check_image, from_planes, sigma_of, to_planes
 
-__all__ = ["inpaint"]
+__all__ = ["inpaint", "interpolate_gaps"]
 
 PATCH_SIZE, GROUP_SIZE, RADIUS, STRIDE = 6, 64, 20, 4
 RIDGES = np.geomspace(0.6, 0.006, 8)  # one a pass, in standard deviations of the observed pixels
@@ -146,7 +146,7 @@ def _filled(
     groups = GroupFilter(patch_size, GROUP_SIZE, RADIUS, min(STRIDE, patch_size))
     estimate = np.stack(
         [
-            _interpolated(plane, k)
+            interpolate_gaps(plane, k)
             for plane, k in zip(planes, np.broadcast_to(known, planes.shape), strict=True)
         ]
     )
@@ -160,8 +160,11 @@ def _filled(
     return estimate
 
 
-def _interpolated(plane: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return a plane with means of known pixels in Gaussian windows, as wide as is needed to hold some."""
+def interpolate_gaps(plane: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return an array, such as a plane or a volume, with means of known pixels in its gaps.
+
+    They are means in Gaussian windows, as wide as is needed to hold some known pixels.
+    """
     found, done, width = plane.copy(), known.copy(), 1.0
     while not done.all():
         weight = gaussian_filter(known.astype(np.float64), width)

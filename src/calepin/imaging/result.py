@@ -17,6 +17,7 @@ __all__ = [
     "check_size",
     "check_values",
     "from_planes",
+    "root_mean_square",
     "sigma_of",
     "to_planes",
 ]
@@ -45,7 +46,8 @@ class DenoiseResult:
         The denoised image or stack, with the shape and units of the noisy one, not clipped: the estimate of x
         for Gaussian noise, the expected counts x / q for Poisson noise.
     noise : object
-        The assumed noise model; `GaussianNoise` with the estimated level if none was given.
+        The assumed noise model; `GaussianNoise` with the estimated level if none was given, or a tuple of
+        them for several volumes or time series.
     atoms : float array (n_components, n_features) or None
         Atoms of unit norm, if the method has any.
     history : list of dict
@@ -65,8 +67,10 @@ class DenoiseResult:
     @property
     def _shown(self) -> NDArray[np.floating]:
         """The image, or the middle one of a stack along its first axis."""
-        is_stack = self.image.ndim == 3 and self.image.shape[2] != 3
-        return self.image[len(self.image) // 2] if is_stack else self.image
+        shown = self.image
+        while shown.ndim > 2 and not (shown.ndim == 3 and shown.shape[2] == 3):
+            shown = shown[len(shown) // 2]
+        return shown
 
     def _repr_html_(self) -> str:
         """Return the image, the noise and the atoms as HTML for notebooks."""
@@ -141,6 +145,11 @@ def sigma_of(noise: object, method: str) -> float:
         f"noise: {method} removes Gaussian noise of one level, GaussianNoise(sigma), and PoissonNoise(), "
         f"got {noise!r:.60}"
     )
+
+
+def root_mean_square(levels: NDArray[np.floating]) -> float:
+    """Return the standard deviation of all noise whose standard deviation varies."""
+    return float(np.sqrt(np.mean(np.square(levels, dtype=np.float64))))
 
 
 def to_planes(image: NDArray[np.floating], sigma: float, *, opponent: bool = True) -> NDArray[np.float32]:

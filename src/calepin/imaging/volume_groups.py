@@ -8,7 +8,14 @@ noisy group, n patches of q pixels without their mean grey level, become
 
 or 0 if s^2 <= a (1 + sqrt(b))^2, which noise alone reaches: of all such rules the one of least squared error
 for large groups of low rank (Gavish and Donoho 2017, Optimal shrinkage of singular values). Later passes are
-those of `calepin.imaging.groups`.
+those of `calepin.imaging.groups`. Groups are found in the first plane of an estimate, and each plane (of
+colours) is shrunk by its own model.
+
+If each pixel has a noise variance of its own, with the weights w = 1 / variance, 0 where a pixel is missing,
+the estimate of a patch y from the centred patches E of its group is that of `calepin.imaging.groups` without
+a ridge, in the form of n equations:
+
+    x = m + E^T (E diag(w) E^T + n I)^-1 E diag(w) (y - m).
 """
 
 from collections.abc import Callable
@@ -19,7 +26,7 @@ import numpy as np
 
 from calepin.core.compiled import njit
 from calepin.core.threads import run_blocks
-from calepin.imaging.groups import KERNEL, PART, centre_group, shrink_group
+from calepin.imaging.groups import KERNEL, PART, centre_group, dot, shrink_group, solve_rows
 
 __all__ = ["VolumeGroupFilter"]
 
@@ -64,41 +71,52 @@ class VolumeGroupFilter:
         estimate: np.ndarray,
         sigma: float,
         *,
+        weight: np.ndarray | None = None,
+        guide: np.ndarray | None = None,
         report: Callable[[float], None] = lambda fraction: None,
     ) -> np.ndarray:
         """Return the restored stack.
 
-        Only a few frames of sums are in memory besides the three stacks. The result is the same, bit for bit,
+        Only a few frames of sums are in memory besides the stacks. The result is the same, bit for bit,
         for any number of threads.
 
         Parameters
         ----------
-        noisy, estimate : float32 arrays (d, h, w)
-            Noisy stack and its estimate, which determines which patches are similar. At least as large as a
-            patch.
+        noisy, estimate : float32 arrays (c, d, h, w)
+            Planes of a noisy stack and their estimate. Frames are at least as large as a patch.
         sigma : float
             Standard deviation of the noise.
+        weight : float32 array (d, h, w) or (c, d, h, w), optional
+            The inverse of the variance of each pixel, in units of sigma^2; 0 where it is missing, and there
+            `noisy` is any estimate. Default: 1.
+        guide : float32 array (d, h, w), optional
+            Determines which patches are similar. Default: the first plane of the estimate.
         report : callable
             Called with the finished fraction of the work.
         """
         layers, rows, columns = (
-            _references(*axis) for axis in zip(noisy.shape, self.patch_shape, self.stride, strict=True)
+            _references(*axis) for axis in zip(noisy.shape[1:], self.patch_shape, self.stride, strict=True)
         )
-        d, h, w = noisy.shape
+        c, d, h, w = noisy.shape
         restored = np.empty_like(noisy)
-        sums = _Sums((min(d, 2 * self.depth + self.patch_shape[0]), h, w))
+        sums = _Sums((c, min(d, 2 * self.depth + self.patch_shape[0]), h, w))
+        guide = estimate[0] if guide is None else guide
+        weights = np.zeros((0, 0, 0, 0), dtype=np.float32)  # the same for all pixels
+        if weight is not None:
+            weights = np.ascontiguousarray(weight if weight.ndim == 4 else weight[None], dtype=np.float32)
+            weights = weights / np.float32(sigma * sigma)
 
         def work(layer: int, start: int, first: int, last: int) -> tuple[int, np.ndarray, np.ndarray]:
             top = max(0, rows[first] - self.radius)
             bottom = min(h, rows[last - 1] + self.radius + self.patch_shape[1])
-            total = np.zeros((len(sums.total), bottom - top, w), dtype=np.float32)
-            weight = np.zeros_like(total)
+            total = np.zeros((c, sums.total.shape[1], bottom - top, w), dtype=np.float32)
+            count = np.zeros(total.shape[1:], dtype=np.float32)
             _filter_rows(
-                noisy, estimate, layer, rows[first:last], columns, self.patch_shape, self.group_size,
-                self.radius, self.depth, self.follow, np.float32(sigma * sigma), self.model == "noisy",
-                self.model == "level", total, weight, start, top,
+                noisy, estimate, guide, weights, layer, rows[first:last], columns, self.patch_shape,
+                self.group_size, self.radius, self.depth, self.follow, np.float32(sigma * sigma),
+                self.model == "noisy", self.model == "level", total, count, start, top,
             )  # fmt: skip
-            return top, total, weight
+            return top, total, count
 
         for k, layer in enumerate(layers):
             start = max(0, layer - self.depth)
@@ -118,24 +136,24 @@ class VolumeGroupFilter:
 class _Sums:
     """Sums of overlapping results in a window of a few successive frames, which moves along the stack."""
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        self.total, self.weight = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+    def __init__(self, shape: tuple[int, int, int, int]) -> None:
+        self.total, self.count = np.zeros(shape, dtype=np.float32), np.zeros(shape[1:], dtype=np.float32)
         self.start = 0
 
-    def add(self, top: int, total: np.ndarray, weight: np.ndarray) -> None:
+    def add(self, top: int, total: np.ndarray, count: np.ndarray) -> None:
         """Add the sums of a block of rows from `top` on."""
-        rows = slice(top, top + total.shape[1])
-        self.total[:, rows] += total
-        self.weight[:, rows] += weight
+        rows = slice(top, top + count.shape[1])
+        self.total[:, :, rows] += total
+        self.count[:, rows] += count
 
     def move(self, start: int, out: np.ndarray) -> None:
         """Write the means of the frames before `start`, and begin the window there."""
-        depth = len(self.total)
+        depth = len(self.count)
         n = min(start - self.start, depth)
         if n == 0:
             return
-        np.divide(self.total[:n], self.weight[:n], out=out[self.start : self.start + n])
-        for sums in (self.total, self.weight):
+        np.divide(self.total[:, :n], self.count[:n], out=out[:, self.start : self.start + n])
+        for sums in (*self.total, self.count):
             sums[: depth - n] = sums[n:].copy()
             sums[depth - n :] = 0
         self.start = start
@@ -150,6 +168,8 @@ def _references(length: int, patch: int, stride: int) -> np.ndarray:
 def _filter_rows(
     noisy,
     estimate,
+    guide,
+    weights,
     z,
     rows,
     columns,
@@ -162,7 +182,7 @@ def _filter_rows(
     first,
     level,
     total,
-    weight,
+    count,
     start,
     top,
 ):
@@ -171,17 +191,27 @@ def _filter_rows(
     best, place = np.empty(size, dtype=np.float32), np.empty((size, 3), dtype=np.int64)
     Y, E = np.empty((size, q), dtype=np.float32), np.empty((size, q), dtype=np.float32)
     mean, G, B = np.empty(q, dtype=np.float32), np.empty((size, size)), np.empty((size, size))
+    varying = len(weights) > 0
+    W = np.empty((size if varying else 0, q), dtype=np.float32)
+    F, r = np.empty((size if varying else 0, q), dtype=np.float32), np.empty((1, size))
     for i in rows:
         for j in columns:
-            n = _find_similar(estimate, z, i, j, shape, radius, depth, follow, distance, best, place)
-            _collect(noisy, place, n, shape, Y)
-            if first:
-                _shrink_values(Y[:n], variance)
-            else:
-                _collect(estimate, place, n, shape, E)
-                centre_group(Y, E, n, level, mean)
-                shrink_group(Y, E, E, n, variance, mean, G, B)
-            _scatter(Y, place, n, shape, total, weight, start, top)
+            n = _find_similar(guide, z, i, j, shape, radius, depth, follow, distance, best, place)
+            for c in range(len(noisy)):
+                _collect(noisy[c], place, n, shape, Y)
+                if varying:
+                    _collect(weights[min(c, len(weights) - 1)], place, n, shape, W)
+                if first:
+                    _shrink_values(Y[:n], _mean_variance(W, n) if varying else variance)
+                else:
+                    _collect(estimate[c], place, n, shape, E)
+                    centre_group(Y, E, n, level, mean)
+                    if varying:
+                        _shrink_weighted(Y, E, W, n, mean, F, G, r)
+                    else:
+                        shrink_group(Y, E, E, n, variance, mean, G, B)
+                _scatter(Y, place, n, shape, total[c], start, top)
+            _count(place, n, shape, count, start, top)
 
 
 @njit(**PART)
@@ -249,7 +279,7 @@ def _collect(stack, place, n, shape, out):
 
 
 @njit(**PART)
-def _scatter(Y, place, n, shape, total, weight, start, top):
+def _scatter(Y, place, n, shape, total, start, top):
     for k in range(n):
         m = 0
         for t in range(shape[0]):
@@ -257,8 +287,51 @@ def _scatter(Y, place, n, shape, total, weight, start, top):
                 f, a, left = place[k, 0] - start + t, place[k, 1] - top + u, place[k, 2]
                 for v in range(shape[2]):
                     total[f, a, left + v] += Y[k, m]
-                    weight[f, a, left + v] += 1
                     m += 1
+
+
+@njit(**PART)
+def _count(place, n, shape, count, start, top):
+    for k in range(n):
+        for t in range(shape[0]):
+            for u in range(shape[1]):
+                f, a, left = place[k, 0] - start + t, place[k, 1] - top + u, place[k, 2]
+                for v in range(shape[2]):
+                    count[f, a, left + v] += 1
+
+
+@njit(**PART)
+def _mean_variance(W, n):
+    """Return the mean variance of the pixels of a group, 0 for missing ones, whose value is an estimate."""
+    total = np.float32(0)
+    for k in range(n):
+        for t in range(W.shape[1]):
+            if W[k, t] > 0:
+                total += 1 / W[k, t]
+    return total / np.float32(n * W.shape[1])
+
+
+@njit(**PART)
+def _shrink_weighted(Y, E, W, n, mean, F, G, r):
+    """Replace the centred rows y of Y by m + E^T (E diag(w) E^T + n I)^-1 E diag(w) y."""
+    q = Y.shape[1]
+    for k in range(n):
+        y, w = Y[k], W[k]
+        for m in range(n):
+            e, f = E[m], F[m]
+            for t in range(q):
+                f[t] = e[t] * w[t]
+            r[0, m] = dot(f, y)
+        for m in range(n):
+            for s in range(m + 1):
+                G[m, s] = dot(F[m], E[s])
+            G[m, m] += n
+        solve_rows(G, r, n, 1)
+        y[:] = mean
+        for m in range(n):
+            b, e = np.float32(r[0, m]), E[m]
+            for t in range(q):
+                y[t] += b * e[t]
 
 
 @njit(**PART)
