@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -200,19 +201,17 @@ def _denoise_stack(
     levels = None
     if isinstance(noise, VaryingGaussianNoise):
         levels = to_frames(stack_levels(noise.sigma, stack.shape, axes), axes)
-    restored, noises = [], []
+    results: list[DenoiseResult] = []
     for k, frames in enumerate(volumes):
         own = noise if levels is None else VaryingGaussianNoise(levels[k])
         if own is None:
             own = GaussianNoise(estimate_stack_noise(frames))
         report = None if callback is None else _part_of(callback, k, len(volumes))
-        result = denoiser.denoise(frames, own, random_state=random_state, callback=report)
-        restored.append(result.image)
-        noises.append(result.noise)
-    found = from_frames(np.stack(restored), axes, stack.shape)
-    if noise is None:
-        noise = noises[0] if len(noises) == 1 else tuple(noises)
-    return DenoiseResult(found, noise)
+        results.append(denoiser.denoise(frames, own, random_state=random_state, callback=report))
+    if len(results) == 1:
+        return replace(results[0], image=from_frames(results[0].image[None], axes, stack.shape))
+    found = from_frames(np.stack([result.image for result in results]), axes, stack.shape)
+    return DenoiseResult(found, tuple(result.noise for result in results) if noise is None else noise)
 
 
 def _warn_of_gaps(image: Any, stack: NDArray, denoiser: Denoiser) -> None:

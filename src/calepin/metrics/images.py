@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calepin.core.checks import check_array, check_number
+from calepin.core.checks import check_array, check_number, is_number
 
 __all__ = ["psnr", "ssim"]
 
@@ -99,9 +99,11 @@ def _data_range(clean: ArrayLike, data_range: float | None, peak: float | None) 
         )
         check_number("peak", peak, above=0, most=1e140)
         data_range = peak if data_range is None else data_range
+    if is_number(data_range):
+        data_range = float(data_range)  # the bound is no number in single precision
     check_number("data_range", data_range, above=0, most=1e140, optional=True)
     if data_range is not None:
-        return float(data_range)
+        return data_range
     values, dtype = check_array("clean", clean), np.asarray(clean).dtype
     if dtype == np.uint8:
         return 255.0
