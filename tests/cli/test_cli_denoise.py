@@ -72,6 +72,26 @@ def test_a_reference_is_measured_against_as_written_in_the_file(capsys):
     assert said["peak_memory_mb"] > 10
 
 
+def test_the_range_of_psnr_is_that_of_the_data_and_told(capsys):
+    clean = 3000 * crop("camera").astype(np.float64) + 2000
+    noisy = clean + np.random.default_rng(0).normal(0, 200, clean.shape)
+    for dtype in ("uint16", "float32", "int16"):
+        np.save("clean.npy", clean.astype(dtype))
+        np.save("in.npy", noisy.astype(dtype))
+        arguments = ["denoise", "in.npy", "--reference", "clean.npy", "--sigma", "0", "--range", "data"]
+        assert main(arguments) == 0
+        low, high = np.load("clean.npy").min(), np.load("clean.npy").max()
+        assert f"range {low:.6g} to {high:.6g}" in " ".join(capsys.readouterr().out.split())
+        assert main([*arguments, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["psnr_range"] == pytest.approx([low, high])
+        expected = psnr(np.load("in.npy"), np.load("clean.npy"), data_range=high - low)
+        assert said["psnr_noisy"] == pytest.approx(expected, abs=0.01)
+    write_noisy("in.png", "camera")
+    assert main(["denoise", "in.png", "--reference", "clean.png", "--sigma", "0"]) == 0
+    assert "range 0 to 255" in " ".join(capsys.readouterr().out.split())
+
+
 def test_added_noise_follows_the_protocol_and_its_level_is_known(capsys):
     write_image("in.png", Image(crop("camera")))
     said = denoise_json(capsys, "in.png", "--add-noise", "25", "-o", "out.png")

@@ -204,6 +204,58 @@ def test_planes_in_depth_or_time_help_each_other(capsys, noise):
         np.testing.assert_allclose(out.samples[0], result.image, atol=1e-3)
 
 
+def test_missing_samples_of_a_series_are_filled_and_this_is_told(capsys):
+    frames = 300 * np.stack([clean(0, 32)] * 4)
+    rng = np.random.default_rng(0)
+    samples = frames + rng.normal(0, 20, frames.shape)
+    missing = rng.random(frames.shape) < 0.05
+    samples[missing] = np.nan
+    samples[2] = np.nan
+    np.save("in.npy", samples.astype(np.float32))
+    assert main(["denoise", "in.npy", "-o", "out.npy", "--axes", "TYX", "--figure", "f.png"]) == 0
+    err = capsys.readouterr().err
+    assert "note: in.npy: image: 0.29 of the samples are NaN: they are filled" in err
+    out = np.load("out.npy")
+    assert out.dtype == np.float32
+    assert np.std(out - frames) < 10
+    assert np.std((out - frames)[missing]) < 12
+    assert Path("f.png").stat().st_size > 0
+
+
+def test_a_map_of_levels_has_a_page_for_all_planes_or_for_each(capsys):
+    frames = 300 * np.stack([clean(0, 32)] * 4)
+    levels = np.broadcast_to(np.geomspace(5, 50, 32), (32, 32))
+    samples = frames + levels * np.random.default_rng(0).standard_normal(frames.shape)
+    np.save("in.npy", samples.astype(np.float32))
+    np.save("map.npy", levels)
+    tifffile.imwrite("map.tif", np.stack([levels] * 4).astype(np.float32), photometric="minisblack")
+    for name in ("map.npy", "map.tif"):
+        options = ["--axes", "TYX", "--noise-map", name]
+        assert main(["denoise", "in.npy", "-o", f"{name}.npy", *options]) == 0
+        assert "together along T" in capsys.readouterr().out
+    one, each = np.load("map.npy.npy"), np.load("map.tif.npy")
+    np.testing.assert_allclose(one, each, atol=1e-2)
+    assert main(["denoise", "in.npy", "-o", "flat.npy", "--axes", "TYX"]) == 0
+    assert np.std(one - frames) < 0.9 * np.std(np.load("flat.npy") - frames)
+
+
+def test_a_series_in_colour_keeps_its_alpha_and_its_planes_help_each_other(capsys):
+    cat = load_sample("cat").pixels[100:132, 150:182]
+    frames = np.stack([cat] * 4)
+    noisy = frames + np.random.default_rng(0).normal(0, 0.08, frames.shape)
+    alpha = np.random.default_rng(1).random(frames.shape[:3])[..., None]
+    samples = np.rint(65535 * np.clip(np.concatenate([noisy, alpha], axis=3), 0, 1)).astype(np.uint16)
+    tifffile.imwrite(
+        "in.tif", samples, photometric="rgb", extrasamples=["unassalpha"], metadata={"axes": "TYXS"}
+    )
+    assert main(["denoise", "in.tif", "-o", "out.tif"]) == 0
+    assert "together along T" in capsys.readouterr().out
+    out = read_stack("out.tif")
+    assert (out.axes, out.samples.shape, out.samples.dtype) == ("TYXS", samples.shape, np.uint16)
+    np.testing.assert_array_equal(out.samples[..., 3], samples[..., 3])
+    assert psnr(out.samples[..., :3] / 65535, frames) > psnr(noisy, frames) + 9
+
+
 def test_axes_make_a_stack_of_an_array_that_looks_like_colours(capsys):
     volume = np.stack([noisy(0)] * 3, axis=2).astype(np.float32)
     np.save("in.npy", np.clip(volume, 0, 1))
@@ -221,7 +273,7 @@ def test_a_figure_of_a_stack_shows_planes_before_and_after(shape):
     assert main(["denoise", "in.tif", "-o", "out.tif", "--figure", "sheet.png", *FAST]) == 0
     with PILImage.open("sheet.png") as drawn:
         width, height = drawn.size
-    assert height / width > (0.8 if len(shape) == 4 else 2.5)  # a row for each of two, or six planes
+    assert height / width > (0.4 if len(shape) == 4 else 1.2)  # a row for each of two, or six planes
 
 
 def test_a_figure_of_an_image_that_a_pattern_names_is_drawn(folder):
@@ -282,6 +334,9 @@ def test_what_does_not_go_with_many_images_is_refused_in_one_line(capsys, folder
     np.save("stack.npy", np.clip(planes, 0, 1))
     planes[1, 3, 4] = np.nan
     np.save("nan.npy", planes)
+    planes[1, 3, 4] = np.inf
+    np.save("inf.npy", planes)
+    np.save("wide.npy", np.ones((3, 48, 48)))
     Path("empty").mkdir()
     Path("twice").mkdir()
     write_image("twice/a.png", Image(noisy(), 8))
@@ -300,8 +355,16 @@ def test_what_does_not_go_with_many_images_is_refused_in_one_line(capsys, folder
         (["in/a.png", "-o", "a.png", "--share"], "--share: is for several images"),
         (["in/a.png", "-o", "a.tif", "--axes", "YX"], "in/a.png is no stack of images"),
         (
-            ["nan.npy", "-o", "out.npy", "--axes", "ZYX"],
-            "nan.npy: expected finite samples, got 1 NaN or infinities",
+            ["inf.npy", "-o", "out.npy", "--axes", "ZYX"],
+            "inf.npy: expected finite samples, got 1 infinities",
+        ),
+        (
+            ["nan.npy", "-o", "out.npy", "--axes", "ZYX", "--method", "best"],
+            "nan.npy: 1 of its samples are NaN: they are filled without --method and its settings",
+        ),
+        (
+            ["stack.npy", "-o", "out.npy", "--axes", "ZYX", "--noise-map", "wide.npy"],
+            "wide.npy: expected the shape (48, 48) of a plane, or (2, 48, 48) of all, got (3, 48, 48)",
         ),
         (["in", "-o", "out", "--share", "--noise", "poisson"], "--share: needs white Gaussian noise"),
         (["in", "-o", "out", "--share", "--dictionary", "d.safetensors"], "d.safetensors"),

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from calepin.cli import main
-from calepin.datasets import Image, load_sample, read_image, write_image
+from calepin.datasets import Image, Stack, load_sample, read_image, read_stack, write_image, write_stack
 
 pytestmark = pytest.mark.filterwarnings("ignore:the last step still changed")  # of small images
 
@@ -191,7 +191,7 @@ def test_what_does_not_go_with_many_images_is_refused_in_one_line(run, folder, c
         (["in/a.png", "twice/a.png", "-o", "out"], "in/a.png and twice/a.png would both be out/a.png"),
     ]
     if command == "inpaint":
-        cases.append((["in", "-o", "out", "--figure", "a.png"], "--figure: is for a single image"))
+        cases.append((["in", "-o", "out", "--figure", "a.png"], "--figure: is for a single image or stack"))
     for arguments, message in cases:
         _, err = batch(run, command, *arguments, status=2)
         assert message in err, (arguments, err)
@@ -294,12 +294,61 @@ def test_nan_is_missing_in_each_of_many_images(run):
         np.testing.assert_allclose(filled[mask(k) > 0], (1000 * pixels(k) - 200)[mask(k) > 0], atol=1e-3)
 
 
-def test_a_file_of_several_images_is_an_error_and_not_cut(run, folder, command):
-    pages = np.stack([pixels(k) for k in range(3)]).astype(np.float32)
-    tifffile.imwrite("in/d.tif", pages, photometric="minisblack")
-    said, err = batch(run, command, "in", "-o", "out", status=1)
-    assert [failed["image"] for failed in said["failed"]] == ["in/d.tif"]
-    assert "in/d.tif" in err
+@pytest.mark.parametrize("suffix", ["ome.tif", "npy", "zarr"])
+def test_each_plane_of_a_stack_is_what_it_is_alone(run, folder, command, suffix):
+    if suffix == "zarr":
+        pytest.importorskip("zarr")
+    planes = np.stack([np.rint(255 * pixels(k)) for k in range(3)]).astype(np.uint8)
+    if suffix == "ome.tif":
+        tifffile.imwrite("in/d.ome.tif", planes, ome=True, metadata={"axes": "ZYX", "PhysicalSizeX": 0.5})
+    else:
+        write_stack(f"in/d.{suffix}", Stack(planes, "ZYX"))
+    options = [*COMMANDS[command], *(["--axes", "ZYX"] if suffix == "npy" else [])]
+    target = f"d.{suffix}"
+    if command == "inpaint":
+        options = ["--mask", "masks/a.png"]
+        options += ["--axes", "ZYX"] if suffix == "npy" else []
+    said, _ = batch(run, command, f"in/d.{suffix}", "-o", target, options=options)
+    assert said["images"][0]["written"] == target
+    axes = "ZYXS" if command == "demosaic" else "ZYX"
+    found = read_stack(target, axes=axes if suffix == "npy" else None)
+    assert len(found.planes) == 3
+    assert found.axes == axes
+    assert found.samples.dtype == np.uint8
+    write_image("one.png", Image(planes[1] / np.float32(255), 8))
+    alone = [option for option in options if option not in {"--axes", "ZYX"}]
+    batch(run, command, "one.png", "-o", "alone.png", options=alone)
+    expected = np.rint(255 * read_image("alone.png").pixels)
+    np.testing.assert_array_equal(found.planes[1], expected)
+    if suffix == "ome.tif" and command in {"upscale", "deblur"}:
+        text = tifffile.TiffFile(target).ome_metadata
+        factor = 2 if command == "upscale" else 1
+        assert f'SizeX="{24 * factor}"' in text
+        assert f'PhysicalSizeX="{0.5 / factor:g}"' in text
+
+
+def test_a_folder_may_hold_stacks_and_a_figure_shows_planes(run, folder):
+    planes = np.stack([pixels(k) for k in range(3)]).astype(np.float32)
+    tifffile.imwrite("in/d.tif", planes, photometric="minisblack")
+    said, _ = batch(run, "upscale", "in", "-o", "out")
+    assert names(said["written"]) == [*NAMES, "d.tif"]
+    assert read_stack("out/d.tif").samples.shape == (3, 48, 48)
+    batch(run, "upscale", "in/d.tif", "-o", "d.tif", options=[*COMMANDS["upscale"], "--figure", "f.png"])
+    assert Path("f.png").stat().st_size > 0
+
+
+def test_a_mask_has_a_page_for_all_planes_or_for_each(run, folder):
+    planes = np.stack([pixels(k) for k in range(3)]).astype(np.float32)
+    np.save("s.npy", planes)
+    np.save("masks.npy", np.stack([mask(k) for k in range(3)]) > 0)
+    said, _ = batch(run, "inpaint", "s.npy", "-o", "o.npy", options=["--mask", "masks.npy", "--axes", "ZYX"])
+    assert said["images"][0]["missing"] == pytest.approx([1 - mask(k).mean() for k in range(3)])
+    known = np.load("masks.npy")
+    np.testing.assert_allclose(np.load("o.npy")[known], planes[known], atol=1e-6)
+    np.save("few.npy", known[:2])
+    options = ["--mask", "few.npy", "--axes", "ZYX"]
+    _, err = batch(run, "inpaint", "s.npy", "-o", "p.npy", options=options, status=2)
+    assert "few.npy: expected the shape (24, 24) of a plane, or (3, 24, 24) of all, got (2, 24, 24)" in err
 
 
 def test_an_interrupted_batch_keeps_what_is_done(monkeypatch, folder):

@@ -195,11 +195,32 @@ def test_zarr_that_declares_more_than_it_holds_is_refused():
         read_stack("a.zarr", axes="ZYX")
 
 
-def test_a_pyramid_is_read_at_its_largest_level_and_this_is_told():
+def test_a_pyramid_keeps_its_levels_as_means_of_the_new_pixels():
+    values = samples(shape=(3, 33, 32))
+    with tifffile.TiffWriter("pyramid.ome.tif", ome=True) as writer:
+        writer.write(values, subifds=2, metadata={"axes": "ZYX"})
+        writer.write(values[:, ::2, ::2], subfiletype=1)
+        writer.write(values[:, :32:4, ::4], subfiletype=1)
+    stack = read_stack("pyramid.ome.tif")
+    assert stack.factors == (2, 4)
+    assert stack.notes == ()
+    new = values[::-1].copy()
+    write_stack("written.ome.tif", stack.with_planes(new))
+    with tifffile.TiffFile("written.ome.tif") as tiff:
+        levels = [level.asarray() for level in tiff.series[0].levels]
+        assert tiff.series[0].axes == "ZYX"
+    assert_array_equal(levels[0], new)
+    assert [level.shape for level in levels] == [(3, 33, 32), (3, 17, 16), (3, 9, 8)]
+    means = new[:, :32].reshape(3, 16, 2, 16, 2).mean(axis=(2, 4))
+    assert_array_equal(levels[1][:, :16], np.rint(means))
+    assert_array_equal(read_stack("written.ome.tif").samples, new)
+
+
+def test_smaller_copies_that_are_no_pyramid_are_told_of():
     values = samples(shape=(3, 32, 32))
     with tifffile.TiffWriter("pyramid.ome.tif", ome=True) as writer:
         writer.write(values, subifds=1, metadata={"axes": "ZYX"})
-        writer.write(values[:, ::2, ::2], subfiletype=1)
+        writer.write(values[:, :20, ::2], subfiletype=1)
     stack = read_stack("pyramid.ome.tif")
     assert_array_equal(stack.samples, values)
     assert stack.notes == ("smaller copies of the images, a pyramid or thumbnails, were left out",)

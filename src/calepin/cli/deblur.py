@@ -9,6 +9,8 @@ import typer
 from calepin.cli.options import Default, Force, given, parse_range
 from calepin.cli.output import Debug, Json, Output, Quiet
 from calepin.cli.restoring import (
+    Axes,
+    FigureOption,
     OutputPath,
     PriorOption,
     Reference,
@@ -45,7 +47,9 @@ class Boundary(StrEnum):
 def deblur(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE", help="Blurred images or folders of them: PNG, TIFF, JPEG or .npy."),
+        typer.Argument(
+            metavar="IMAGE", help="Blurred images or folders of them: PNG, TIFF, JPEG, .npy or .zarr."
+        ),
     ],
     output_path: OutputPath,
     psf: Annotated[
@@ -69,6 +73,8 @@ def deblur(
     prior: PriorOption = None,
     value_range: ValueRange = None,
     reference: Reference = None,
+    figure: FigureOption = None,
+    axes: Axes = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -78,7 +84,8 @@ def deblur(
 
     Gray or colour, 8 or 16 bits or floats; bit depth, colour, alpha channel and profile are kept.
 
-    Several images are written into the folder OUT under their own names. Those that are there, from an
+    All pages of a TIFF are taken, and the planes of .zarr, one by one. Several images are written into the
+    folder OUT under their own names. Those that are there, from an
     earlier run with the same settings, are not computed again.
     """
     from calepin.operators.blur import Blur
@@ -110,7 +117,9 @@ def deblur(
         prior=prior,
         files={} if psf is None else {"--psf": psf},
     )
-    restore_images(output, images, output_path, restoring, reference=reference, force=force)
+    restore_images(
+        output, images, output_path, restoring, reference=reference, figure=figure, axes=axes, force=force
+    )
 
 
 def _gaussian(sigma: float) -> "Tensor":

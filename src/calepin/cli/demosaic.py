@@ -9,6 +9,8 @@ import typer
 from calepin.cli.options import Default, Force, given, parse_range
 from calepin.cli.output import Debug, Json, Output, Quiet
 from calepin.cli.restoring import (
+    Axes,
+    FigureOption,
     OutputPath,
     PriorOption,
     Reference,
@@ -41,7 +43,7 @@ def demosaic(
         list[Path],
         typer.Argument(
             metavar="IMAGE",
-            help="Raw images, one colour a pixel, or folders of them: gray PNG, TIFF or .npy.",
+            help="Raw images, one colour a pixel, or folders of them: gray PNG, TIFF, .npy or .zarr.",
         ),
     ],
     output_path: OutputPath,
@@ -54,6 +56,8 @@ def demosaic(
     prior: PriorOption = None,
     value_range: ValueRange = None,
     reference: Reference = None,
+    figure: FigureOption = None,
+    axes: Axes = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -64,7 +68,8 @@ def demosaic(
     IMAGE is the mosaic that the sensor measured, linear or with a gamma; white balance and profile of the
     camera are not applied. Vendors' raw files are read by other programs, which write them as 16-bit TIFF.
 
-    Several images are written into the folder OUT under their own names. Those that are there, from an
+    All pages of a TIFF are taken, and the planes of .zarr, one by one. Several images are written into the
+    folder OUT under their own names. Those that are there, from an
     earlier run with the same settings, are not computed again.
     """
     from calepin.operators.bayer import Bayer
@@ -84,4 +89,13 @@ def demosaic(
         sigma=sigma,
         prior=prior,
     )
-    restore_images(Output(quiet, as_json), images, output_path, restoring, reference=reference, force=force)
+    restore_images(
+        Output(quiet, as_json),
+        images,
+        output_path,
+        restoring,
+        reference=reference,
+        figure=figure,
+        axes=axes,
+        force=force,
+    )

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calepin.cli.denoise_many import denoise_many, is_batch
-from calepin.cli.denoise_plan import RANGE, Method, Noise, Plan, Rule, noise_values, unit_of
+from calepin.cli.denoise_plan import Method, Noise, Plan, Rule, noise_values
 from calepin.cli.denoise_report import write_report
-from calepin.cli.measures import Measure, measure, measure_rows
+from calepin.cli.figures import draw_images, save
+from calepin.cli.measures import Measure, Range, measure, show_measures
 from calepin.cli.noise_files import NoiseFiles, level_of
 from calepin.cli.options import (
     ARRAY_FILES,
@@ -25,6 +26,7 @@ from calepin.cli.options import (
 )
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 from calepin.cli.report import ReportOut
+from calepin.cli.units import RANGE, unit_of
 from calepin.core.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -177,9 +179,9 @@ def denoise(
     noise_map: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.npy",
+            metavar="FILE",
             help="Standard deviation of the noise of each pixel, (h, w) or (h, w, 3), in the units of "
-            "--sigma.",
+            "--sigma: .npy or TIFF; of a stack that of one plane for all, or with a page for each.",
         ),
     ] = None,
     method: Annotated[
@@ -254,7 +256,8 @@ def denoise(
     Gray or colour; type of samples, colour, alpha channel, profile and other metadata are kept. Noise levels
     are on the scale 0..255 for 8 and 16 bits and floats in [0, 1], as in the literature: 25 means 25/255 of
     the range from black to white. For all other samples, and with --range, they are in the units of the file.
-    PSNR (white is 1) and SSIM are printed if the clean image is known.
+    PSNR and SSIM are printed if the clean image is known, with the range of samples that they are relative
+    to: that of 8 bits or of --range, else from the smallest to the largest sample of the clean image.
 
     All pages of a TIFF are denoised, also of OME-TIFF and of ImageJ. Several images are written into the
     folder OUT under their own names. Those that are there, from an earlier run with the same settings, are
@@ -334,7 +337,8 @@ def _denoise_one(
     source = _read(image, sample, reference, poisson=plan.poisson, added=add_noise is not None, units=units)
     added = _added_noise(plan.poisson, add_noise, unit_of(source))
     assumed = added if added is not None and assumes_added else plan.noise(source)
-    scene = _scene(source, reference, assumed, added, plan.seed)
+    clean = source if added is not None else _reference(reference, source)
+    scene = _scene(source, clean, assumed, added, plan.seed)
     for note in scene.noisy.notes:
         output.note(f"{image or sample}: {note}")
     begun = time.perf_counter()
@@ -346,13 +350,21 @@ def _denoise_one(
         _note_level(output, plan.model, plan.denoiser(assumed), result, unit_of(scene.noisy))
 
     denoised = replace(scene.noisy, pixels=scene.unit * result.image)
-    measures = measure(scene.noisy.pixels, scene.clean), measure(denoised.pixels, scene.clean)
+    scale = Range.of(clean, source, units if image else None)
+    images = {"noisy": scene.noisy.pixels, "denoised": denoised.pixels}
+    measures = {name: measure(pixels, scene.clean, scale) for name, pixels in images.items()}
     drawn = None
     if figure is not None or report is not None:
-        drawn = _images(scene, denoised, measures)
+        drawn = draw_images(
+            images if scene.clean is None else {**images, "clean": scene.clean},
+            source,
+            measures=measures,
+            differences={"noisy - denoised": images["noisy"] - images["denoised"]},
+            counted=scene.unit if plan.poisson and plan.camera is None else None,
+        )
     written = _write(output, denoised, result, drawn, (output_path, atoms_image, figure))
     written += [] if report is None else [str(report)]
-    values = _show(output, scene, result, measures, seconds, written)
+    values = _show(output, scene, result, measures, scale, seconds, written)
     if drawn is not None:
         name = str(sample) if image is None else image.name
         write_report(report, name, scene, result, values, drawn, [image, reference, *plan.read])
@@ -381,21 +393,25 @@ def _read(
 
 def _scene(
     source: "Image",
-    reference: Path | None,
+    clean: "Image | None",
     assumed: "AnyNoise | None",
     added: "GaussianNoise | PoissonNoise | None",
     seed: int | None,
 ) -> "Scene":
-    from calepin.datasets.images import read_image
     from calepin.imaging.scenes import noisy_scene, observed_scene
 
     if added is not None:
         return noisy_scene(source, added, **given(random_state=seed))
-    if reference is None:
-        return observed_scene(source, assumed)
+    return observed_scene(source, assumed, reference=clean)
+
+
+def _reference(path: Path | None, source: "Image") -> "Image | None":
+    """Return the clean image in the units of the noisy one."""
+    from calepin.datasets.images import read_image
+
     levels = source.levels
     units = None if levels is None else (levels.black, levels.white)
-    return observed_scene(source, assumed, reference=read_image(reference, value_range=units))
+    return None if path is None else read_image(path, value_range=units)
 
 
 def _added_noise(
@@ -449,55 +465,38 @@ def _write(
 
         assert result.atoms is not None
         write_image(atoms_image, Image(atom_tiles(result.atoms)))
-    if figure is not None and images is not None:
-        from calepin.report.figures import save_figure
-
-        save_figure(images, figure)
+    save(images, figure)
     return [str(path) for path in paths if path is not None]
-
-
-def _images(scene: "Scene", denoised: Any, measures: tuple[Measure, Measure]) -> "Figure":
-    from calepin.report.figures import before_after
-
-    images = {"noisy": scene.noisy.pixels, "denoised": denoised.pixels}
-    if scene.clean is not None:
-        images["clean"] = scene.clean
-    captions = {
-        name: f"{measure.psnr:.2f} dB"
-        for name, measure in zip(images, measures, strict=False)
-        if measure.psnr is not None
-    }
-    return before_after(images, captions=captions)
 
 
 def _show(
     output: Output,
     scene: "Scene",
     result: "DenoiseResult",
-    measures: tuple[Measure, Measure],
+    measures: dict[str, Measure],
+    scale: Range | None,
     seconds: float,
     written: list[str],
 ) -> dict[str, Any]:
     """Print what was done; return what --json prints."""
     from calepin.datasets.noise import PoissonGaussianNoise
 
-    noisy, denoised = measures
+    noisy, denoised = measures.values()
     sigma, peak = level_of(result.noise), getattr(result.noise, "peak", None)
     height, width = scene.noisy.pixels.shape[:2]
     colour = "colour" if scene.noisy.pixels.ndim == 3 else "gray"
     unit, levels = unit_of(scene.noisy), scene.noisy.levels
     camera = noise_values(scene.noisy, result.noise) if isinstance(result.noise, PoissonGaussianNoise) else {}
-    scale = f"of {RANGE}" if levels is None else f"in the range {levels.black:g} to {levels.white:g}"
+    within = f"of {RANGE}" if levels is None else f"in the range {levels.black:g} to {levels.white:g}"
     if sigma is not None:
         kind = KINDS.get(type(result.noise).__name__, "")
-        level = f"{kind}sigma {sigma * unit:.4g} {scale}"
+        level = f"{kind}sigma {sigma * unit:.4g} {within}"
     elif camera:
         level = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in camera.items())
     else:
         level = "of counts" if peak is None else f"of peak {peak:g}"
     output.line(f"{width} x {height} {colour}, {scene.noisy.bits} bits, noise {level}")
-    if scene.clean is not None:
-        output.table(["", "PSNR (dB)", "SSIM"], measure_rows({"noisy": noisy, "denoised": denoised}))
+    show_measures(output, measures, scale)
     memory = peak_memory_mb()
     spent = f"{seconds:.1f} s" + ("" if memory is None else f", peak memory {memory:.0f} MB")
     output.line(", ".join([*written, spent]))
@@ -508,6 +507,7 @@ def _show(
         **camera,
         "psnr_noisy": noisy.psnr,
         "psnr": denoised.psnr,
+        "psnr_range": None if scale is None else scale.values,
         "ssim_noisy": noisy.ssim,
         "ssim": denoised.ssim,
         "seconds": round(seconds, 3),

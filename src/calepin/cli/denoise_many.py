@@ -9,9 +9,12 @@ import typer
 
 from calepin.cli.batches import Batch, find_sources
 from calepin.cli.denoise_plan import Method, Plan, noise_values
+from calepin.cli.figures import draw_images, draw_planes, save
 from calepin.cli.many import Done, Report, Told
 from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, is_folder, refuse
 from calepin.cli.output import Output
+from calepin.cli.planes import Planes, is_stack, span
+from calepin.cli.units import unit_of
 from calepin.core.paths import check_separate
 from calepin.core.progress import progress_bar
 
@@ -27,7 +30,6 @@ __all__ = ["denoise_many", "is_batch"]
 Units = tuple[float, float] | str
 Found = tuple[list[dict[str, float]], str]  # the numbers of the noise, of each volume or plane, and the sizes
 
-SHOWN = 6  # planes of a stack in a figure
 WRITTEN = (*IMAGE_FILES, *ARRAY_FILES, ".zarr")
 
 
@@ -121,12 +123,10 @@ class Denoising:
 
     def __call__(self, source: Path, target: Path, report: Report) -> Told:
         """Denoise a file, with all its planes, and write the result."""
-        from calepin.datasets.stacks import count_planes
-
-        is_stack = self.axes is not None or count_planes(source) > 1
-        found, shape = (self._stack if is_stack else self._image)(source, target, report)
+        stack = is_stack(source, self.axes)
+        found, shape = (self._stack if stack else self._image)(source, target, report)
         noise = {name: [values[name] for values in found if name in values] for name in found[0]}
-        level = "".join(f", {name.replace('_', ' ')} {_span(values)}" for name, values in noise.items())
+        level = "".join(f", {name.replace('_', ' ')} {span(values)}" for name, values in noise.items())
         return shape + level, noise
 
     def _image(self, source: Path, target: Path, report: Report) -> Found:
@@ -138,16 +138,17 @@ class Denoising:
         denoised, values = _denoised(self.plan, image, report)
         for loss in write_image(target, denoised):
             self.output.note(f"{target}: {loss}")
-        self._draw(image.pixels[None], denoised.pixels[None])
+        if self.figure is not None:
+            images = {"noisy": image.pixels, "denoised": denoised.pixels}
+            removed = {"noisy - denoised": image.pixels - denoised.pixels}
+            save(draw_images(images, image, differences=removed), self.figure)
         height, width = image.pixels.shape[:2]
         return [values], f"{width} x {height}"
 
     def _stack(self, source: Path, target: Path, report: Report) -> Found:
-        from calepin.datasets.stacks import STACK_FILES, read_stack, write_stack
+        from calepin.datasets.stacks import check_stack_path, read_stack, write_stack
 
-        if target.suffix.lower() not in STACK_FILES:
-            names = ", ".join(STACK_FILES)
-            raise ValueError(f"cannot write {target}: a stack needs a name that ends in {names}")
+        check_stack_path(target)
         stack = read_stack(source, axes=self.axes)
         planes = Planes.of(stack, self.units, counts=self.plan.poisson and self.plan.camera is None)
         for note in (*stack.notes, planes.note):
@@ -159,26 +160,15 @@ class Denoising:
                 f"{source}: each page is denoised alone; with --axes ZYX or TYX neighbouring pages, in depth "
                 "or time, help each other"
             )
-        cleaned, values = planes.denoised(self.plan, along, report)
+        cleaned, values = _denoised_planes(planes, self.plan, along, report)
         write_stack(target, stack.with_planes(cleaned))
-        self._draw(planes.samples, cleaned)
+        if self.figure is not None:
+            names = "noisy", "denoised"
+            drawn = draw_planes(planes.samples, cleaned, names, planes.samples.dtype.name, subtract=True)
+            save(drawn, self.figure)
         height, width = cleaned.shape[1:3]
         sizes = f"{len(planes.samples)} planes ({stack.axes}) of {width} x {height}"
         return values, sizes + ("" if along is None else f", together along {along[0]}")
-
-    def _draw(self, noisy: "NDArray[Any]", denoised: "NDArray[Any]") -> None:
-        """Draw an image, or some planes spread over a stack, before and after."""
-        if self.figure is None:
-            return
-        import numpy as np
-
-        from calepin.report.figures import save_figure, sheet
-
-        places = np.unique(np.linspace(0, len(noisy) - 1, SHOWN).round().astype(int))
-        columns = {"noisy": noisy[places], "denoised": denoised[places]}
-        if noisy.ndim == 4:  # the mean of the colours
-            columns = {name: images[..., :3].mean(-1) for name, images in columns.items()}
-        save_figure(sheet({name: images.astype(float) for name, images in columns.items()}), self.figure)
 
 
 def _denoised(plan: Plan, image: "Image", report: Report) -> "tuple[Image, dict[str, float]]":
@@ -187,107 +177,90 @@ def _denoised(plan: Plan, image: "Image", report: Report) -> "tuple[Image, dict[
     return denoised, noise_values(image, result.noise)
 
 
-def _span(values: Sequence[float]) -> str:
-    """Return the smallest and the largest value, or the only one."""
-    low, high = f"{min(values):.4g}", f"{max(values):.4g}"
-    return low if low == high else f"{low} to {high}"
+def _denoised_planes(
+    planes: Planes, plan: Plan, along: "tuple[str, NDArray[np.intp]] | None", report: Report
+) -> "tuple[NDArray[Any], list[dict[str, float]]]":
+    """Return planes without noise, in the samples of the file, and the numbers of their noise.
 
-
-@dataclass(frozen=True)
-class Planes:
-    """The planes of a stack, with one range of samples for all.
-
-    Attributes
-    ----------
-    samples
-        Planes (n, h, w) or (n, h, w, channels), in the samples of the file.
-    units
-        Samples of black and white, or None for the whole range of the type.
-    note
-        What was chosen and should be known, or nothing.
+    `along` holds the places of planes (n_volumes, d) that are denoised together. Default: each alone.
     """
+    import numpy as np
 
-    samples: "NDArray[Any]"
-    units: tuple[float, float] | None
-    note: str
+    n = len(planes.samples)
+    places = np.arange(n)[:, None] if along is None else along[1]
+    levels = None if plan.noise_map is None else plan.noise_map.planes(n, planes.samples.shape[1:])
+    cleaned, found = None, []
+    for k, place in enumerate(places):
 
-    @classmethod
-    def of(cls, stack: "Stack", units: Units, *, counts: bool) -> "Planes":
-        """Return the planes of a stack; estimated counts keep their units, whatever the range."""
-        import numpy as np
+        def part(stage: str, fraction: float, k: int = k) -> None:
+            report((k + fraction) / len(places))
 
-        from calepin.datasets.images import automatic_range
+        own = None if levels is None else levels if len(levels) == 1 else levels[place]
+        done, values = _together(planes, plan, place, own, part)
+        cleaned = np.empty(planes.samples.shape, done.dtype) if cleaned is None else cleaned
+        cleaned[place] = done
+        found.append(values)
+    assert cleaned is not None
+    return cleaned, found
 
-        samples, note = stack.planes, ""
-        if samples.dtype.kind == "f" and not np.isfinite(samples).all():
-            n = np.count_nonzero(~np.isfinite(samples))
-            raise ValueError(f"expected finite samples, got {n} NaN or infinities")
-        if not isinstance(units, str):
-            return cls(samples, units, note)
-        low, high = float(samples.min()), float(samples.max())
-        if units == "data":
-            return cls(samples, (low, high if high > low else low + 1), note)
-        if counts:
-            return cls(samples, (min(low, 0.0), max(high, 1.0)), note)
-        found, notes = automatic_range(samples)
-        return cls(samples, found, "".join(notes))
 
-    def denoised(
-        self, plan: Plan, along: "tuple[str, NDArray[np.intp]] | None", report: Report
-    ) -> "tuple[NDArray[Any], list[dict[str, float]]]":
-        """Return the planes without noise, in the samples of the file, and the numbers of their noise.
+def _together(
+    planes: Planes,
+    plan: Plan,
+    place: "NDArray[np.intp]",
+    levels: "NDArray[np.float64] | None",
+    callback: Callable[[str, float], None],
+) -> "tuple[NDArray[Any], dict[str, float]]":
+    """Return some planes without noise, in the samples of the file, and the numbers of their noise.
 
-        `along` holds the places of planes (n_volumes, d) that are denoised together. Default: each alone.
-        """
-        import numpy as np
+    `levels` holds the level of the noise of each pixel, of the planes or of one for all, in the units of the
+    command.
+    """
+    import numpy as np
 
-        places = np.arange(len(self.samples))[:, None] if along is None else along[1]
-        cleaned, levels = None, []
-        for k, place in enumerate(places):
+    from calepin.datasets.noise import VaryingGaussianNoise
+    from calepin.imaging.scenes import observed_scene
 
-            def part(stage: str, fraction: float, k: int = k) -> None:
-                report((k + fraction) / len(places))
+    if all(_is_empty(planes.samples[k]) for k in place):
+        raise ValueError(f"all samples of plane {place[0]} are NaN, and it has no neighbours")
+    image = planes.image(place, missing="allow")
+    shape = (len(place), -1, *image.pixels.shape[1:])
+    gaps = bool(np.isnan(image.pixels).any())
+    alone = len(place) == 1 and not (gaps and plan.across)  # a plane with gaps is filled as a stack of one
+    if gaps and not plan.across:
+        n = np.count_nonzero(np.isnan(image.pixels))
+        raise ValueError(f"{n} of its samples are NaN: they are filled without --method and its settings")
+    if levels is not None:
+        sigma = levels / unit_of(image)
+        noise = VaryingGaussianNoise(sigma[0] if alone or len(sigma) == 1 else sigma)
+    else:
+        seen = [k for k in place if not _is_empty(planes.samples[k])]
+        noise = plan.noise(planes.image(np.array([seen[len(seen) // 2]]), missing="allow"))
+    if alone:
+        denoised, result = plan.denoise_image(image, callback, noise=noise)
+        return planes.samples_of(denoised), noise_values(image, result.noise)
+    scene = observed_scene(image, noise)
+    result = plan.denoise_volume(scene.observed.reshape(shape), noise, callback)
+    pixels = scene.unit * result.image.reshape(image.pixels.shape)
+    return planes.samples_of(replace(scene.noisy, pixels=pixels)), noise_values(image, result.noise)
 
-            done, values = self._together(plan, place, part)
-            cleaned = np.empty(self.samples.shape, done.dtype) if cleaned is None else cleaned
-            cleaned[place] = done.reshape(len(place), *self.samples.shape[1:])
-            levels.append(values)
-        assert cleaned is not None
-        return cleaned, levels
 
-    def _together(
-        self, plan: Plan, place: "NDArray[np.intp]", callback: Callable[[str, float], None]
-    ) -> "tuple[NDArray[Any], dict[str, float]]":
-        """Return some planes without noise, in the samples of the file, and the numbers of their noise."""
-        import numpy as np
+def _is_empty(samples: "NDArray[Any]") -> bool:
+    import numpy as np
 
-        from calepin.datasets.images import as_image, as_samples
-        from calepin.imaging.scenes import observed_scene
-
-        images = [as_image(self.samples[k], value_range=self.units) for k in place]
-        if len(place) == 1:
-            denoised, values = _denoised(plan, images[0], lambda part: callback("", part))
-            return as_samples(denoised), values
-        noise = plan.noise(images[len(images) // 2])
-        scenes = [observed_scene(image, noise) for image in images]
-        result = plan.denoise_volume(np.stack([scene.observed for scene in scenes]), noise, callback)
-        made = [
-            as_samples(replace(scene.noisy, pixels=scene.unit * frame))
-            for scene, frame in zip(scenes, result.image, strict=True)
-        ]
-        return np.stack(made), noise_values(images[0], result.noise)
+    return samples.dtype.kind == "f" and bool(np.isnan(samples).all())
 
 
 def neighbours(stack: "Stack") -> "tuple[str, NDArray[np.intp]] | None":
     """Return an axis whose planes are neighbours, depth before time, and the places (n, d) of such planes.
 
-    None for a stack of colours, or without such an axis.
+    None for a stack without such an axis.
     """
     import numpy as np
 
     sizes = [stack.samples.shape[stack.axes.index(axis)] for axis in stack.leading]
     for axis in "ZT":
-        if axis in stack.leading and sizes[stack.leading.index(axis)] > 1 and "S" not in stack.axes:
+        if axis in stack.leading and sizes[stack.leading.index(axis)] > 1:
             k = stack.leading.index(axis)
             places = np.moveaxis(np.arange(int(np.prod(sizes))).reshape(sizes), k, -1)
             return axis, places.reshape(-1, sizes[k])
@@ -317,11 +290,11 @@ def _noisy_planes(work: Denoising, source: Path) -> "NDArray[np.float32]":
     """Return the planes (c, h, w) of a file, of a stack those of its middle, in units of the noise."""
     from calepin.datasets.images import as_image, read_image
     from calepin.datasets.noise import GaussianNoise
-    from calepin.datasets.stacks import count_planes, read_stack
+    from calepin.datasets.stacks import read_stack
     from calepin.imaging.noise_level import estimate_noise
     from calepin.imaging.result import to_planes
 
-    if work.axes is not None or count_planes(source) > 1:
+    if is_stack(source, work.axes):
         planes = Planes.of(read_stack(source, axes=work.axes), work.units, counts=False)
         image = as_image(planes.samples[len(planes.samples) // 2], value_range=planes.units)
     else:

@@ -12,6 +12,7 @@ import typer
 
 from calepin.cli.noise_files import NoiseFiles
 from calepin.cli.options import given, refuse
+from calepin.cli.units import samples_of, unit_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from calepin.imaging.result import DenoiseResult
 
 __all__ = [
-    "RANGE",
     "Camera",
     "Method",
     "Noise",
@@ -31,11 +31,7 @@ __all__ = [
     "Rule",
     "load_dictionary",
     "noise_values",
-    "samples_of",
-    "unit_of",
 ]
-
-RANGE = 255  # from black to white, on the scale of noise levels on the command line
 
 
 class Noise(StrEnum):
@@ -95,18 +91,6 @@ class Camera:
             found = estimate_photon_transfer(samples, offset=self.offset)
             gain, read = found.gain, found.read if read is None else read
         return PoissonGaussianNoise(gain / unit, (self.offset - black) / unit, (read or 0.0) / unit)
-
-
-def samples_of(image: "Image") -> tuple[float, float]:
-    """Return the samples of a file for a difference of 1 and for 0 in its pixels."""
-    if image.levels is not None:
-        return image.levels.unit, image.levels.black
-    return (1.0 if image.bits > 16 else 2.0**image.bits - 1), 0.0
-
-
-def unit_of(image: "Image") -> float:
-    """Return the difference of white and black, in the units of noise levels on the command line."""
-    return RANGE if image.levels is None else image.levels.unit
 
 
 def noise_values(image: "Image", noise: object) -> dict[str, float]:
@@ -235,13 +219,19 @@ class Plan:
         if dictionary is not None:
             refuse(learning, "has no effect with --dictionary, whose atoms stay as they are")
             settings |= {"dictionary": load_dictionary(dictionary), "n_iter": 0}
-        across = method is None and model is None and files is None and not settings
+        known = files is None or files.noise_map is not None
+        across = method is None and model is None and known and not settings
         return cls(poisson, level, peak, camera, files, chosen, model, settings, seed, across)
 
     @property
     def read(self) -> list[Path]:
         """Files of the noise that were read."""
         return [] if self.files is None else self.files.paths
+
+    @property
+    def noise_map(self) -> NoiseFiles | None:
+        """The file of levels of each pixel, or None."""
+        return self.files if self.files is not None and self.files.noise_map is not None else None
 
     def described(self) -> dict[str, Any]:
         """Return all that results depend on, as JSON."""
@@ -328,18 +318,26 @@ class Plan:
         noise: "AnyNoise | None",
         callback: "Callable[[str, float], object] | None" = None,
     ) -> "DenoiseResult":
-        """Denoise frames (d, h, w) that are neighbours in depth or time, together."""
+        """Denoise frames (d, h, w) or (d, h, w, 3) that are neighbours in depth or time, together."""
         from calepin.imaging.denoising import denoise
 
-        return denoise(frames, noise=noise, axes="ZYX", callback=callback, **given(random_state=self.seed))
+        axes = "ZYXS" if frames.ndim == 4 else "ZYX"
+        return denoise(frames, noise=noise, axes=axes, callback=callback, **given(random_state=self.seed))
 
     def denoise_image(
-        self, image: "Image", callback: "Callable[[str, float], object] | None" = None
+        self,
+        image: "Image",
+        callback: "Callable[[str, float], object] | None" = None,
+        *,
+        noise: "AnyNoise | None" = None,
     ) -> "tuple[Image, DenoiseResult]":
-        """Return an image without its noise, and the result in the units of its observation."""
+        """Return an image without its noise, and the result in the units of its observation.
+
+        `noise` is the noise of the image. Default: that of the plan.
+        """
         from calepin.imaging.scenes import observed_scene
 
-        noise = self.noise(image)
+        noise = self.noise(image) if noise is None else noise
         scene = observed_scene(image, noise)
         result = self.run(scene.observed, noise, callback)
         return replace(scene.noisy, pixels=scene.unit * result.image), result

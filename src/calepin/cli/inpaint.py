@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calepin.cli.batches import IMAGES, Batch, find_sources
-from calepin.cli.many import Report, Told, work_on
-from calepin.cli.masks import mask_of, read_mask
-from calepin.cli.measures import Measure, measure, measure_rows
+from calepin.cli.batches import Batch, find_sources
+from calepin.cli.figures import draw_images, save
+from calepin.cli.many import Report, Told, Work, work_on
+from calepin.cli.masks import mask_of, read_mask, read_masks
+from calepin.cli.measures import Range, measure, show_measures
 from calepin.cli.options import FIGURE_FILES, Force, Writes, parse_range, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
-from calepin.cli.restoring import RANGE, WRITTEN, reference_of, write
+from calepin.cli.planes import is_stack, span, work_on_planes, write_stack_alone
+from calepin.cli.restoring import WRITTEN, Axes, reference_of, write
+from calepin.cli.units import unit_of
 from calepin.core.paths import check_separate
 from calepin.core.progress import progress_bar
 
@@ -44,7 +47,7 @@ def inpaint(
         list[Path],
         typer.Argument(
             metavar="IMAGE",
-            help="Images with missing pixels or folders of them: PNG, TIFF, JPEG or .npy.",
+            help="Images or stacks with missing pixels, or folders of them: PNG, TIFF, JPEG, .npy or .zarr.",
         ),
     ],
     output_path: Annotated[
@@ -61,8 +64,9 @@ def inpaint(
         Path | None,
         typer.Option(
             metavar="MASK",
-            help="Image or .npy of the size of IMAGE, of two values: 0 where a pixel is missing; or a "
-            "folder of masks with the names of the images. [default: NaN in IMAGE]",
+            help="Image or .npy of the size of IMAGE, of two values: 0 where a pixel is missing; of a stack "
+            "that of one plane for all, or with a page for each; or a folder of masks with the names of the "
+            "images. [default: NaN in IMAGE]",
         ),
     ] = None,
     invert_mask: Annotated[
@@ -96,6 +100,7 @@ def inpaint(
         typer.Option(metavar="PNG", help="Plot the known pixels and the filled image, with a detail."),
         Writes(*FIGURE_FILES),
     ] = None,
+    axes: Axes = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -106,18 +111,26 @@ def inpaint(
     Gray or colour, 8 or 16 bits or floats; bit depth, colour, alpha channel and profile are kept. Pixels are
     missing where MASK is 0 and where IMAGE is NaN.
 
-    Several images are written into the folder OUT under their own names. Those that are there, from an
+    All pages of a TIFF are taken, and the planes of .zarr, one by one. Several images are written into the
+    folder OUT under their own names. Those that are there, from an
     earlier run with the same settings, are not computed again.
     """
     output = Output(quiet, as_json)
     if mask is None:
         refuse({"--invert-mask": invert_mask}, "goes with --mask")
-    filling = Filling(output, mask, invert_mask, parse_range(value_range), sigma)
-    sources, single = find_sources(images, output_path, IMAGES)
+    filling = Filling(output, mask, invert_mask, parse_range(value_range), sigma, axes)
+    sources, single = find_sources(images, output_path)
+    if single and is_stack(sources[0], axes):
+        refuse({"--reference": reference}, "is for a single image")
+        _check_read(filling, sources[0], output_path, figure)
+        work = filling.work(figure)
+        write_stack_alone(output, work, sources[0], output_path, "inpainting", "filled", figure)
+        return
     if single:
         _fill_one(output, filling, sources[0], output_path, reference, figure)
         return
-    refuse({"--reference": reference, "--figure": figure}, "is for a single image")
+    refuse({"--reference": reference}, "is for a single image")
+    refuse({"--figure": figure}, "is for a single image or stack")
     _fill_many(output, filling, sources, output_path, force=force)
 
 
@@ -129,7 +142,7 @@ class Filling:
     ----------
     output
         What is printed.
-    mask, invert_mask, sigma
+    mask, invert_mask, sigma, axes
         Options of the command.
     units
         Samples of black and white, as `parse_range` returns them.
@@ -140,11 +153,12 @@ class Filling:
     invert_mask: bool
     units: tuple[float, float] | str
     sigma: float | None
+    axes: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """What results depend on beside the files, as JSON."""
-        return {"invert_mask": self.invert_mask, "range": self.units, "sigma": self.sigma}
+        return {"invert_mask": self.invert_mask, "range": self.units, "sigma": self.sigma, "axes": self.axes}
 
     def read(self, path: Path) -> "Gaps":
         """Return the image of a file, and where its pixels are known."""
@@ -160,14 +174,57 @@ class Filling:
             observed &= read_mask(mask_of(path, self.mask), source.pixels, self.invert_mask)
         return Gaps(source, observed)
 
+    def work(self, figure: Path | None = None) -> Work:
+        """Return the work on a file, an image or a stack."""
+
+        def on_file(source: Path, target: Path, report: Report) -> Told:
+            if is_stack(source, self.axes):
+                return self._filled_stack(source, target, report, figure)
+            gaps = self.read(source)
+            write(self.output, target, self.filled(gaps, lambda stage, fraction: report(fraction)))
+            return str(gaps), {"missing": gaps.missing, "sigma": self.sigma}
+
+        return on_file
+
+    def _filled_stack(self, source: Path, target: Path, report: Report, figure: Path | None) -> Told:
+        """Fill each plane of a stack, write it, and return what was done."""
+        import numpy as np
+
+        masks: list[NDArray[np.bool_]] = []
+
+        def fill(image: "Image", k: int, n: int, part: Report) -> "tuple[Image, dict[str, Any]]":
+            if self.mask is not None and not masks:
+                path = mask_of(source, self.mask)
+                masks.append(read_masks(path, n, image.pixels, self.invert_mask))
+            observed = ~np.isnan(image.pixels)
+            if masks:
+                observed &= masks[0][k if len(masks[0]) > 1 else 0]
+            gaps = Gaps(image, observed)
+            if not gaps.missing and not self.sigma:
+                return image, {"missing": 0.0, "sigma": self.sigma}
+            filled = self.filled(gaps, lambda stage, fraction: part(fraction))
+            return filled, {"missing": gaps.missing, "sigma": self.sigma}
+
+        text, values = work_on_planes(
+            self.output,
+            source,
+            target,
+            fill,
+            report,
+            axes=self.axes,
+            units=self.units,
+            names=("known", "filled"),
+            missing="allow",
+            figure=figure,
+        )
+        return f"{text}, {span([100 * part for part in values['missing']])} % missing", values
+
     def filled(self, gaps: "Gaps", callback: Callable[[str, float], object]) -> "Image":
         """Return an image without gaps."""
         from calepin.datasets.noise import GaussianNoise
         from calepin.imaging.inpainting import inpaint as fill
 
-        levels = gaps.image.levels
-        unit = RANGE if levels is None else levels.unit
-        noise = None if self.sigma is None else GaussianNoise(self.sigma / unit)
+        noise = None if self.sigma is None else GaussianNoise(self.sigma / unit_of(gaps.image))
         pixels = fill(gaps.image.pixels, gaps.observed, noise=noise, callback=callback)
         return replace(gaps.image, pixels=pixels)
 
@@ -205,11 +262,6 @@ def _fill_many(
             with suppress(typer.BadParameter):  # said when it is the turn of the image
                 masks[source] = mask_of(source, filling.mask)
 
-    def work(source: Path, target: Path, report: Report) -> Told:
-        gaps = filling.read(source)
-        write(output, target, filling.filled(gaps, lambda stage, fraction: report(fraction)))
-        return str(gaps), {"missing": gaps.missing, "sigma": filling.sigma}
-
     batch = Batch(
         "inpaint",
         sources,
@@ -219,7 +271,17 @@ def _fill_many(
         force=force,
         beside={"--mask": masks},
     )
-    work_on(output, work, batch, doing="inpainting", done="filled")
+    work_on(output, filling.work(), batch, doing="inpainting", done="filled")
+
+
+def _check_read(filling: Filling, image: Path, output_path: Path, figure: Path | None) -> dict[str, Path]:
+    """Return the files that are written by their options; raise ValueError if one of them is read."""
+    read = [("IMAGE", image)]
+    if filling.mask is not None:
+        read.append(("--mask", mask_of(image, filling.mask)))
+    written = {"--output": output_path} | ({} if figure is None else {"--figure": figure})
+    check_separate(written, read)
+    return written
 
 
 def _fill_one(
@@ -231,11 +293,9 @@ def _fill_one(
     figure: Path | None,
 ) -> None:
     """Fill one image, and measure it if the complete one is known."""
-    read = [("IMAGE", image)]
-    if filling.mask is not None:
-        read.append(("--mask", mask_of(image, filling.mask)))
-    written = {"--output": output_path} | ({} if figure is None else {"--figure": figure})
-    check_separate(written, read)
+    import numpy as np
+
+    written = _check_read(filling, image, output_path, figure)
     gaps = filling.read(image)
     clean = None if reference is None else reference_of(reference, gaps.image, "the image's shape")
     begun = time.perf_counter()
@@ -243,12 +303,20 @@ def _fill_one(
         filled = filling.filled(gaps, lambda stage, fraction: bar.update(fraction, stage))
     seconds = time.perf_counter() - begun
     write(output, output_path, filled)
-    found = measure(filled.pixels, clean)
+    scale = Range.of(clean, gaps.image, filling.units)
+    found = measure(filled.pixels, None if clean is None else clean.pixels, scale)
     if figure is not None:
-        _draw(figure, gaps.image.pixels, gaps.observed, filled.pixels, clean, found)
+        known = np.where(gaps.observed, gaps.image.pixels, np.nan)
+        images = {"known": known, "filled": filled.pixels}
+        drawn = draw_images(
+            images if clean is None else {**images, "complete": clean.pixels},
+            gaps.image,
+            measures={"filled": found},
+            differences={} if filling.sigma is None else {"known - filled": known - filled.pixels},
+        )
+        save(drawn, figure)
     output.line(str(gaps))
-    if clean is not None:
-        output.table(["", "PSNR (dB)", "SSIM"], measure_rows({"filled": found}))
+    show_measures(output, {"filled": found}, scale)
     memory = peak_memory_mb()
     spent = f"{seconds:.1f} s" + ("" if memory is None else f", peak memory {memory:.0f} MB")
     output.line(", ".join([*map(str, written.values()), spent]))
@@ -257,28 +325,10 @@ def _fill_one(
             "missing": gaps.missing,
             "sigma": filling.sigma,
             "psnr": found.psnr,
+            "psnr_range": None if scale is None else scale.values,
             "ssim": found.ssim,
             "seconds": round(seconds, 3),
             "peak_memory_mb": memory,
             "written": [str(path) for path in written.values()],
         }
     )
-
-
-def _draw(
-    path: Path,
-    image: "NDArray[np.floating]",
-    observed: "NDArray[np.bool_]",
-    filled: "NDArray[np.floating]",
-    clean: "NDArray[np.floating] | None",
-    found: Measure,
-) -> None:
-    import numpy as np
-
-    from calepin.report.figures import before_after, save_figure
-
-    images = {"known": np.where(observed, image, 0), "filled": filled}
-    if clean is not None:
-        images["complete"] = clean
-    captions = {} if found.psnr is None else {"filled": f"{found.psnr:.2f} dB"}
-    save_figure(before_after(images, captions=captions), path)

@@ -1,7 +1,7 @@
 """Masks of images with missing pixels: which belongs to which image, and where pixels are known."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["mask_of", "read_mask"]
+__all__ = ["mask_of", "read_mask", "read_masks"]
 
 
 def mask_of(image: Path, mask: Path) -> Path:
@@ -38,6 +38,25 @@ def mask_of(image: Path, mask: Path) -> Path:
     return named[0]
 
 
+def read_masks(path: Path, n: int, image: "NDArray[np.floating]", inverted: bool) -> "NDArray[np.bool_]":
+    """Return where pixels of n planes in the shape of an image are known: of one for all, or of each."""
+    import numpy as np
+
+    from calepin.cli.planes import planes_of_file
+
+    known = _known(path, planes_of_file(path, n, image.shape), inverted)
+    return np.broadcast_to(
+        known[..., None] if known.ndim == image.ndim else known, (len(known), *image.shape)
+    )
+
+
+def _known(path: Path, values: "NDArray[Any]", inverted: bool) -> "NDArray[np.bool_]":
+    numbers = values.dtype.kind in "biuf" and values.size > 0
+    if not numbers or not ((values == 0) | (values == values.max())).all():
+        raise ValueError(f"{path}: expected a mask of two values, 0 where a pixel is missing, got others")
+    return (values == 0) if inverted else (values != 0)
+
+
 def read_mask(path: Path, image: "NDArray[np.floating]", inverted: bool) -> "NDArray[np.bool_]":
     """Return where pixels are known, in the shape of the image."""
     import numpy as np
@@ -47,10 +66,7 @@ def read_mask(path: Path, image: "NDArray[np.floating]", inverted: bool) -> "NDA
 
     # samples as they are; as .npy they may be booleans, which are no image
     values = read_npy(path) if path.suffix == ".npy" else read_image(path, value_range=(0, 1)).pixels
-    numbers = values.dtype.kind in "biuf" and values.size > 0
-    if not numbers or not ((values == 0) | (values == values.max())).all():
-        raise ValueError(f"{path}: expected a mask of two values, 0 where a pixel is missing, got others")
-    known = (values == 0) if inverted else (values != 0)
+    known = _known(path, values, inverted)
     if image.ndim == 2 and known.ndim == 3:
         known = known.all(axis=2)
     if known.shape not in (image.shape, image.shape[:2]):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from calepin.cli.measures import measure, measure_rows
+from calepin.cli.measures import Measure, Range, measure, show_measures
 from calepin.cli.options import given
 from calepin.cli.output import Output, peak_memory_mb
 from calepin.cli.restoring import PriorName
@@ -113,11 +113,13 @@ def _show(
         f"{width} x {height}, {y.size} measurements ({fraction:.3g} per pixel), noise sigma "
         f"{result.sigma:.4g}, residual {missed:.3g}, {result.n_iter} steps"
     )
-    found = measure(image, None)
+    scale, found = None, Measure(None, None)
     if clean is not None:
         levels = clean.levels
-        found = measure(image if levels is None else (image - levels.black) / levels.unit, clean.pixels)
-        output.table(["", "PSNR (dB)", "SSIM"], measure_rows({"reconstruction": found}))
+        pixels = image if levels is None else (image - levels.black) / levels.unit
+        scale = Range.of(clean, clean, None)
+        found = measure(pixels, clean.pixels, scale)
+    show_measures(output, {"reconstruction": found}, scale)
     written = [] if output_path is None else [str(output_path)]
     output.line(", ".join([*written, f"{seconds:.1f} s"]))
     output.result(
@@ -131,6 +133,7 @@ def _show(
             "n_iter": result.n_iter,
             "converged": result.converged,
             "psnr": found.psnr,
+            "psnr_range": None if scale is None else scale.values,
             "ssim": found.ssim,
             "seconds": round(seconds, 3),
             "peak_memory_mb": peak_memory_mb(),

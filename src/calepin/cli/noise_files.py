@@ -70,7 +70,7 @@ class NoiseFiles:
             return noise
         if self.noise_map is not None:
             with _named(self.noise_map):
-                varying = VaryingGaussianNoise(_array(self.noise_map) / unit)
+                varying = VaryingGaussianNoise(self.planes(1, image.pixels.shape)[0] / unit)
                 varying.level(image.pixels)
             return varying
         frames = [_dark_frame(path, image) for path in self.dark_frames]
@@ -78,6 +78,24 @@ class NoiseFiles:
             noise = CorrelatedNoise.from_dark_frames(frames)
             noise.check_channels(image.pixels)
         return noise
+
+    def planes(self, n: int, shape: tuple[int, ...]) -> "np.ndarray":
+        """Return the levels of --noise-map for n planes (h, w) or (h, w, channels), in its units.
+
+        They have the shape (1, h, w) for all planes or (n, h, w), or the same with three channels.
+        """
+        import numpy as np
+
+        from calepin.cli.planes import planes_of_file
+        from calepin.datasets.noise import VaryingGaussianNoise
+
+        assert self.noise_map is not None
+        with _named(self.noise_map):
+            levels = planes_of_file(self.noise_map, n, shape)
+            if levels.dtype.kind not in "iuf":
+                raise ValueError(f"expected real numbers, got {levels.dtype}")
+            VaryingGaussianNoise(levels)  # raises an error for levels that are no standard deviations
+        return np.asarray(levels, dtype=np.float64)
 
     @property
     def option(self) -> str:

@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calepin.cli.figures import draw_images, save
 from calepin.cli.measured import reconstruct_measured
-from calepin.cli.measures import Measure, measure, measure_rows
+from calepin.cli.measures import Measure, Range, measure, show_measures
 from calepin.cli.options import (
     ARRAY_FILES,
     FIGURE_FILES,
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from calepin.datasets.images import Levels
+    from calepin.datasets.images import Image, Levels
     from calepin.reconstruction.scans import Reconstruction, Scan
     from calepin.report.page import Section
 
@@ -326,9 +328,11 @@ def reconstruct(
         raise typer.BadParameter("give one of IMAGE and --sample NAME", param_hint="IMAGE")
     if source is None:
         refuse({"--range": value_range}, "is for IMAGE, not for a sample")
+    from calepin.datasets.images import Image, read_image
+
     units = parse_range(value_range)
     known = None if mask is None else _open(mask)
-    levels = reader = None
+    image = reader = None
     settings = given(max_iter=max_iter, n_starts=n_starts)
     if mri:
         reader = SliceReader(
@@ -361,12 +365,10 @@ def reconstruct(
             return
         scan, notes = reader.scan(Path(str(source)), wanted[0])
     else:
-        from calepin.datasets.images import read_image
         from calepin.datasets.samples import load_sample
         from calepin.reconstruction.scans import scan_image
 
         image = load_sample(str(sample)) if source is None else read_image(source, value_range=units)
-        levels = image.levels
         measuring = given(kind=operator, ratio=ratio, size=size)
         scan = scan_image(image, mask=known, seed=seed, **measuring)
         notes = scan.notes
@@ -383,9 +385,14 @@ def reconstruct(
         found = reconstruct_scan(scan, random_state=seed, verbose=not output.quiet, **settings)
     seconds = time.perf_counter() - begun
     images = {"adjoint": found.adjoint, "reconstruction": found.image}
-    measures = {name: measure(pixels, scan.truth) for name, pixels in images.items()}
-    drawn = _figure(scan, found, measures) if figure is not None or report is not None else None
-    written = _write(scan, found, levels, drawn, output_path, complex_path, figure)
+    like = Image(found.image, 32) if image is None else image
+    clean = None if scan.truth is None else replace(like, pixels=scan.truth)
+    scale = Range.of(clean, like, units)
+    measures = {name: measure(pixels, scan.truth, scale) for name, pixels in images.items()}
+    drawn = _figure(scan, found, like, measures) if figure is not None or report is not None else None
+    written = _write(
+        scan, found, None if image is None else image.levels, drawn, output_path, complex_path, figure
+    )
     if error_path is not None and reader is not None:
         written.append(_write_errors(output, scan, found, reader, error_path))
     written += [] if report is None else [str(report)]
@@ -395,7 +402,7 @@ def reconstruct(
             f"the reconstruction is worse than the adjoint, by {before - after:.2f} dB: try another --prior, "
             "or more measurements"
         )
-    result = _show(output, scan, found, measures, seconds, written)
+    result = _show(output, scan, found, measures, scale, seconds, written)
     if report is not None and drawn is not None:
         from calepin.report.page import Section
 
@@ -447,10 +454,8 @@ def _write(
 
         save_array(complex_path, (found.x[0] * scan.scale).numpy())
         written.append(str(complex_path))
-    if figure is not None and drawn is not None:
-        from calepin.report.figures import save_figure
-
-        save_figure(drawn, figure)
+    if figure is not None:
+        save(drawn, figure)
         written.append(str(figure))
     return written
 
@@ -470,13 +475,12 @@ def _write_errors(
     return str(path)
 
 
-def _figure(scan: "Scan", found: "Reconstruction", measures: dict[str, Measure]) -> "Figure":
-    from calepin.report.figures import before_after
-
-    truth = {} if scan.truth is None else {"original": scan.truth}
-    captions = {name: f"{m.psnr:.2f} dB" for name, m in measures.items() if m.psnr is not None}
+def _figure(scan: "Scan", found: "Reconstruction", like: "Image", measures: dict[str, Measure]) -> "Figure":
+    truth, errors = {}, {}
+    if scan.truth is not None:
+        truth, errors = {"original": scan.truth}, {"original - reconstruction": scan.truth - found.image}
     images = {**truth, "adjoint": found.adjoint, "reconstruction": found.image}
-    return before_after(images, captions=captions)
+    return draw_images(images, like, measures=measures, differences=errors)
 
 
 def _fit_section(scan: "Scan", found: "Reconstruction") -> "Section":
@@ -507,14 +511,14 @@ def _show(
     scan: "Scan",
     found: "Reconstruction",
     measures: dict[str, Measure],
+    scale: Range | None,
     seconds: float,
     written: list[str],
 ) -> dict[str, Any]:
     """Print what was done; return what --json prints."""
     height, width = found.image.shape[:2]
     output.line(f"{width} x {height}, {scan.fraction:.1%} of the samples, residual {found.residual:.3g}")
-    if scan.truth is not None:
-        output.table(["", "PSNR (dB)", "SSIM"], measure_rows(measures))
+    show_measures(output, measures, scale)
     output.line(", ".join([*written, f"{seconds:.1f} s"]))
     result = {
         "width": width,
@@ -522,6 +526,7 @@ def _show(
         "fraction": scan.fraction,
         "psnr_adjoint": measures["adjoint"].psnr,
         "psnr": measures["reconstruction"].psnr,
+        "psnr_range": None if scale is None else scale.values,
         "ssim_adjoint": measures["adjoint"].ssim,
         "ssim": measures["reconstruction"].ssim,
         "n_iter": found.n_iter,

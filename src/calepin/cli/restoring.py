@@ -9,15 +9,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calepin.cli.batches import IMAGES, Batch, find_sources
+from calepin.cli.batches import Batch, find_sources
+from calepin.cli.figures import draw_images, save
 from calepin.cli.many import Report, Told, work_on
-from calepin.cli.measures import measure, measure_rows
-from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, Default, Writes, given, refuse
+from calepin.cli.measures import Measure, Range, measure, show_measures
+from calepin.cli.options import (
+    ARRAY_FILES,
+    FIGURE_FILES,
+    IMAGE_FILES,
+    Default,
+    Writes,
+    given,
+    refuse,
+)
 from calepin.cli.output import Output, peak_memory_mb
+from calepin.cli.planes import is_stack, span, work_on_planes, write_stack_alone
+from calepin.cli.units import unit_of
+from calepin.core.paths import check_separate
 from calepin.core.progress import progress_bar
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from calepin.datasets.images import Image
@@ -25,8 +38,9 @@ if TYPE_CHECKING:
     from calepin.restoration.restoring import RestoreResult
 
 __all__ = [
-    "RANGE",
     "WRITTEN",
+    "Axes",
+    "FigureOption",
     "OutputPath",
     "PriorName",
     "PriorOption",
@@ -39,9 +53,7 @@ __all__ = [
     "write",
 ]
 
-WRITTEN = (*IMAGE_FILES, *ARRAY_FILES)
-
-RANGE = 255  # from black to white, on the scale of noise levels on the command line
+WRITTEN = (*IMAGE_FILES, *ARRAY_FILES, ".zarr")
 
 
 class PriorName(StrEnum):
@@ -62,7 +74,7 @@ OutputPath = Annotated[
         "--output",
         "-o",
         metavar="OUT",
-        help="Restored image, with the bit depth of IMAGE; a folder for several images.",
+        help="Restored image or stack, with the bit depth of IMAGE; a folder for several images.",
     ),
     Writes(*WRITTEN, folders=True),
 ]
@@ -96,6 +108,23 @@ ValueRange = Annotated[
 Reference = Annotated[
     Path | None,
     typer.Option(metavar="CLEAN", help="The true image, to measure PSNR and SSIM against."),
+]
+Axes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AXES",
+        help="A letter for each axis of a file with several images, as TYX or CZYX. "
+        "[default: those that the file tells]",
+    ),
+]
+FigureOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--figure",
+        metavar="PNG",
+        help="Plot IMAGE and the restored image, with a detail, and what the restored image leaves of IMAGE.",
+    ),
+    Writes(*FIGURE_FILES),
 ]
 
 
@@ -139,18 +168,25 @@ class Restoring:
 
     def restored(self, output: Output, path: Path, callback: Callable[[str, float], object]) -> "Restored":
         """Return the restored image of a file."""
-        import numpy as np
-
         from calepin.datasets.images import read_image
-        from calepin.datasets.noise import GaussianNoise
-        from calepin.restoration.restoring import restore
 
         source = read_image(path, value_range=self.units)
         for note in source.notes:
             output.note(f"{path}: {note}")
+        restored = self.restore(source, callback)
+        _note_alpha(output, path, source, restored.image)
+        return restored
+
+    def restore(self, source: "Image", callback: Callable[[str, float], object]) -> "Restored":
+        """Return the restored image of an image, without its alpha channel if it has another size."""
+        import numpy as np
+
+        from calepin.datasets.noise import GaussianNoise
+        from calepin.restoration.restoring import restore
+
         observed = source.pixels if source.pixels.ndim == 2 else np.moveaxis(source.pixels, -1, 0)
         operator = self.make_operator(observed.shape)
-        unit = RANGE if source.levels is None else source.levels.unit
+        unit = unit_of(source)
         result = restore(
             np.ascontiguousarray(observed),
             operator,
@@ -158,20 +194,64 @@ class Restoring:
             callback=callback,
             **given(prior=self.prior),
         )
-        pixels = result.image if result.image.ndim == 2 else np.moveaxis(result.image, 0, -1)
+        pixels = _last(result.image)
         alpha = source.alpha if pixels.shape[:2] == source.pixels.shape[:2] else None
-        if source.alpha is not None and alpha is None:
-            output.note(f"{path}: the alpha channel is left out, the restored image has another size")
-        return Restored(replace(source, pixels=pixels, alpha=alpha), result, unit)
+        missed = observed - _applied(operator, result.image)
+        return Restored(replace(source, pixels=pixels, alpha=alpha), result, unit, source, _last(missed))
+
+    def restored_stack(
+        self,
+        output: Output,
+        source: Path,
+        target: Path,
+        report: Report,
+        *,
+        axes: str | None,
+        figure: Path | None = None,
+    ) -> Told:
+        """Restore each plane of a stack, write it, and return what was done."""
+
+        def work(image: "Image", k: int, n: int, part: Report) -> "tuple[Image, dict[str, Any]]":
+            found = self.restore(image, lambda stage, fraction: part(fraction))
+            if k == 0:
+                _note_alpha(output, source, image, found.image)
+            return found.image, found.values
+
+        names = "measured", self.done
+        text, values = work_on_planes(
+            output,
+            source,
+            target,
+            work,
+            report,
+            axes=axes,
+            units=self.units,
+            names=names,
+            missing="error",
+            figure=figure,
+        )
+        return f"{text}, noise sigma {span(values['sigma'])}, {span(values['n_iter'])} steps", values
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A restored image, how it was found, and the difference of white and black in units of noise levels."""
+    """A restored image, and how it was found.
+
+    Attributes
+    ----------
+    image, result
+        The image, and what `calepin.restore` returned.
+    unit
+        Difference of white and black in units of noise levels.
+    source, missed
+        The image that was measured, and its pixels minus those that the restored image predicts.
+    """
 
     image: "Image"
     result: "RestoreResult"
     unit: float
+    source: "Image"
+    missed: "NDArray[np.floating]"
 
     @property
     def values(self) -> dict[str, Any]:
@@ -193,9 +273,11 @@ def restore_images(
     restoring: Restoring,
     *,
     reference: Path | None,
+    figure: Path | None,
+    axes: str | None,
     force: bool,
 ) -> None:
-    """Restore the image of a file, or those of many files into a folder, and print how it was done.
+    """Restore the image or stack of a file, or those of many files into a folder, and print how it was done.
 
     Parameters
     ----------
@@ -207,7 +289,7 @@ def restore_images(
         A file for one image, a folder for any number.
     restoring
         How each is restored.
-    reference, force
+    reference, figure, axes, force
         Options of the command.
 
     Raises
@@ -215,23 +297,29 @@ def restore_images(
     typer.Exit
         With the status 1, after all others are done, if one of many images could not be restored.
     """
-    sources, single = find_sources(images, output_path, IMAGES)
-    if single:
-        _restore_one(output, sources[0], output_path, restoring, reference)
+    sources, single = find_sources(images, output_path)
+    if single and not is_stack(sources[0], axes):
+        _restore_one(output, sources[0], output_path, restoring, reference, figure)
         return
     refuse({"--reference": reference}, "is for a single image")
+    refuse({"--figure": None if single else figure}, "is for a single image or stack")
 
     def work(source: Path, target: Path, report: Report) -> Told:
+        if is_stack(source, axes):
+            return restoring.restored_stack(output, source, target, report, axes=axes, figure=figure)
         restored = restoring.restored(output, source, lambda stage, fraction: report(fraction))
         write(output, target, restored.image)
         return str(restored), restored.values
 
+    if single:
+        write_stack_alone(output, work, sources[0], output_path, restoring.doing, restoring.done, figure)
+        return
     beside = {name: dict.fromkeys(sources, path) for name, path in restoring.files.items()}
     batch = Batch(
         restoring.command,
         sources,
         output_path,
-        restoring.settings,
+        restoring.settings | {"axes": axes},
         written=WRITTEN,
         force=force,
         beside=beside,
@@ -240,9 +328,16 @@ def restore_images(
 
 
 def _restore_one(
-    output: Output, image: Path, output_path: Path, restoring: Restoring, reference: Path | None
+    output: Output,
+    image: Path,
+    output_path: Path,
+    restoring: Restoring,
+    reference: Path | None,
+    figure: Path | None,
 ) -> None:
     """Restore one image, and measure it if the true one is known."""
+    if figure is not None:
+        check_separate({"--figure": figure}, [("IMAGE", image)])  # also if a pattern names it
     begun = time.perf_counter()
     with progress_bar(restoring.doing, total=1, shown=not output.quiet) as bar:
         restored = restoring.restored(output, image, lambda stage, fraction: bar.update(fraction, stage))
@@ -252,24 +347,66 @@ def _restore_one(
         if reference is None
         else reference_of(reference, restored.image, "the shape of the restored image,")
     )
-    found = measure(restored.image.pixels, clean)
+    scale = Range.of(clean, restored.image, restoring.units)
+    found = measure(restored.image.pixels, None if clean is None else clean.pixels, scale)
     write(output, output_path, restored.image)
+    if figure is not None:
+        save(_drawn(restored, restoring.done, clean, found), figure)
     output.line(str(restored))
-    if clean is not None:
-        output.table(["", "PSNR (dB)", "SSIM"], measure_rows({"restored": found}))
+    show_measures(output, {"restored": found}, scale)
     memory = peak_memory_mb()
     spent = f"{seconds:.1f} s" + ("" if memory is None else f", peak memory {memory:.0f} MB")
-    output.line(f"{output_path}, {spent}")
+    written = [str(path) for path in (output_path, figure) if path is not None]
+    output.line(", ".join([*written, spent]))
     output.result(
         {
             **restored.values,
             "psnr": found.psnr,
+            "psnr_range": None if scale is None else scale.values,
             "ssim": found.ssim,
             "seconds": round(seconds, 3),
             "peak_memory_mb": memory,
-            "written": [str(output_path)],
+            "written": written,
         }
     )
+
+
+def _note_alpha(output: Output, path: Path, source: "Image", restored: "Image") -> None:
+    if source.alpha is not None and restored.alpha is None:
+        output.note(f"{path}: the alpha channel is left out, the restored image has another size")
+
+
+def _drawn(restored: Restored, done: str, clean: "Image | None", found: Measure) -> "Figure":
+    """Return a figure of an image before and after; pixels of a smaller one are repeated."""
+    size = restored.image.pixels.shape[:2]
+    images = {
+        "measured": _repeated(restored.source.pixels, size),
+        done: restored.image.pixels,
+        **({} if clean is None else {"true": clean.pixels}),
+    }
+    missed = _repeated(restored.missed, size)
+    return draw_images(
+        images, restored.source, measures={done: found}, differences={"measured - predicted": missed}
+    )
+
+
+def _repeated(pixels: "NDArray[np.floating]", size: tuple[int, ...]) -> "NDArray[np.floating]":
+    rows, columns = (large // small for large, small in zip(size, pixels.shape[:2], strict=True))
+    return pixels.repeat(rows, axis=0).repeat(columns, axis=1)
+
+
+def _applied(operator: "LinearOperator", image: "NDArray[np.floating]") -> "NDArray[np.floating]":
+    import torch
+
+    with torch.no_grad():
+        return operator(torch.from_numpy(image)[None])[0].numpy()
+
+
+def _last(planes: "NDArray[np.floating]") -> "NDArray[np.floating]":
+    """Return an image (h, w), or (channels, h, w), as pixels (h, w) or (h, w, channels)."""
+    import numpy as np
+
+    return planes if planes.ndim == 2 else np.moveaxis(planes, 0, -1)
 
 
 def write(output: Output, path: Path, image: "Image") -> None:
@@ -280,8 +417,8 @@ def write(output: Output, path: Path, image: "Image") -> None:
         output.note(f"{path}: {loss}")
 
 
-def reference_of(path: Path, image: "Image", shape: str) -> "NDArray[np.floating]":
-    """Return the pixels of a true image, in the units of an image.
+def reference_of(path: Path, image: "Image", shape: str) -> "Image":
+    """Return a true image, in the units of an image.
 
     Raises
     ------
@@ -291,7 +428,7 @@ def reference_of(path: Path, image: "Image", shape: str) -> "NDArray[np.floating
     from calepin.datasets.images import read_image
 
     levels = image.levels
-    clean = read_image(path, value_range=None if levels is None else (levels.black, levels.white)).pixels
-    if clean.shape != image.pixels.shape:
-        raise ValueError(f"reference: expected {shape} {image.pixels.shape}, got {clean.shape}")
+    clean = read_image(path, value_range=None if levels is None else (levels.black, levels.white))
+    if clean.pixels.shape != image.pixels.shape:
+        raise ValueError(f"reference: expected {shape} {image.pixels.shape}, got {clean.pixels.shape}")
     return clean

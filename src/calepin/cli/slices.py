@@ -12,7 +12,7 @@ import typer
 from calepin.cli.batches import Batch, find_sources
 from calepin.cli.errors import FAILED, is_out_of_memory, one_line
 from calepin.cli.many import OF_A_FILE, Done, Report, Told
-from calepin.cli.measures import measure
+from calepin.cli.measures import Range, measure
 from calepin.cli.options import given, refuse
 from calepin.cli.output import Output, peak_memory_mb
 from calepin.cli.restoring import PriorName
@@ -172,6 +172,8 @@ class _Slices:
                 self.output.error(f"{self.source}: slice {index}: {text}")
 
     def _fill_one(self, index: int, part: Callable[[str, float], object]) -> None:
+        from calepin.datasets.images import Image
+
         begun = time.perf_counter()
 
         def note(text: str) -> None:
@@ -184,12 +186,15 @@ class _Slices:
         for text in dict.fromkeys([*notes, *(one_line(warning.message) for warning in caught)]):
             note(text)
         self.images[index] = magnitude(scan, found)
-        before, after = measure(found.adjoint, scan.truth), measure(found.image, scan.truth)
+        scale = None if scan.truth is None else Range.of(Image(scan.truth, 32), Image(found.image, 32), None)
+        before, after = (measure(pixels, scan.truth, scale) for pixels in (found.adjoint, found.image))
         seconds = round(time.perf_counter() - begun, 3)
         height, width = found.image.shape
         text = f"{width} x {height}, {scan.fraction:.1%} of the samples, residual {found.residual:.3g}"
         if after.psnr is not None:
-            text += f", PSNR {after.psnr:.2f} dB (zero filling {before.psnr:.2f}), SSIM {after.ssim:.3f}"
+            text += (
+                f", PSNR {after.psnr:.2f} dB (zero filling {before.psnr:.2f}; {scale}), SSIM {after.ssim:.3f}"
+            )
         self.output.line(f"{self.source}: slice {index}: {text}, {seconds:.1f} s")
         self.values.append(
             {

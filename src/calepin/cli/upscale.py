@@ -9,6 +9,8 @@ import typer
 from calepin.cli.options import Default, Force, given, parse_range
 from calepin.cli.output import Debug, Json, Output, Quiet
 from calepin.cli.restoring import (
+    Axes,
+    FigureOption,
     OutputPath,
     PriorOption,
     Reference,
@@ -38,7 +40,9 @@ class Antialias(StrEnum):
 def upscale(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE", help="Small images or folders of them: PNG, TIFF, JPEG or .npy."),
+        typer.Argument(
+            metavar="IMAGE", help="Small images or folders of them: PNG, TIFF, JPEG, .npy or .zarr."
+        ),
     ],
     output_path: OutputPath,
     factor: Annotated[int, typer.Option(min=2, metavar="N", help="Factor of both sides.")] = 2,
@@ -53,6 +57,8 @@ def upscale(
     prior: PriorOption = None,
     value_range: ValueRange = None,
     reference: Reference = None,
+    figure: FigureOption = None,
+    axes: Axes = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -62,7 +68,8 @@ def upscale(
 
     Gray or colour, 8 or 16 bits or floats; bit depth, colour and profile are kept.
 
-    Several images are written into the folder OUT under their own names. Those that are there, from an
+    All pages of a TIFF are taken, and the planes of .zarr, one by one. Several images are written into the
+    folder OUT under their own names. Those that are there, from an
     earlier run with the same settings, are not computed again.
     """
     from calepin.operators.blur import Downsample
@@ -81,4 +88,13 @@ def upscale(
         sigma=sigma,
         prior=prior,
     )
-    restore_images(Output(quiet, as_json), images, output_path, restoring, reference=reference, force=force)
+    restore_images(
+        Output(quiet, as_json),
+        images,
+        output_path,
+        restoring,
+        reference=reference,
+        figure=figure,
+        axes=axes,
+        force=force,
+    )

@@ -22,6 +22,7 @@ __all__ = ["Page", "read_tiff", "write_tiff"]
 
 IMAGEJ_TAGS = (50838, 50839)  # counts and bytes of ImageJ's own metadata: labels, colours
 ICC_PROFILE = 34675
+MINISBLACK, RGB = 1, 2  # photometric interpretations
 LARGEST = 2**32 - 2**25  # bytes of a TIFF that is no BigTIFF
 
 
@@ -40,9 +41,57 @@ class Page:
     index: int
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_ome(self) -> bool:
+        """Whether the page holds a description of OME."""
+        return b"<OME" in self.settings.get("description", b"")
 
-def read_tiff(path: Path, trusted: bool) -> tuple[NDArray[Any], str, tuple[Page, ...], tuple[str, ...]]:
-    """Return the samples, the axes, the metadata of the pages, and notes on what was left."""
+    def resized(self, scale: tuple[float, float], axes: str, shape: tuple[int, ...]) -> "Page":
+        """Return the metadata of the page in a stack with more rows and columns by these factors.
+
+        The numbers of pixels in a description of OME and the resolution are those of the new page. A
+        description of OME is left out if gray becomes colour, which it describes channel by channel.
+        """
+        settings, text = dict(self.settings), self.settings.get("description", b"")
+        if "resolution" in settings:
+            x, y = settings["resolution"]
+            settings["resolution"] = _number(x) * scale[1], _number(y) * scale[0]
+        coloured = (settings["photometric"] == RGB) != ("S" in axes)
+        if coloured:
+            settings["photometric"] = RGB if "S" in axes else MINISBLACK
+        if "S" not in axes or shape[axes.index("S")] == 3:
+            settings.pop("extrasamples", None)
+        if self.is_ome and not coloured:
+            settings["description"] = _resized(text, scale)
+        elif self.is_ome or (text.startswith(b"{") and b'"shape"' in text):  # of tifffile
+            settings["description"] = json.dumps({"axes": axes, "shape": list(shape)}).encode()
+        return Page(self.index, settings)
+
+
+def _number(value: Any) -> float:
+    """Return a fraction of a TIFF, two integers, as a number."""
+    return value[0] / (value[1] or 1) if isinstance(value, tuple) else float(value)
+
+
+def _resized(text: bytes, scale: tuple[float, float]) -> bytes:
+    """Return a description of OME for more pixels by these factors, along Y and X, that are smaller."""
+    for axis, factor in (("Y", scale[0]), ("X", scale[1])):
+
+        def count(found: re.Match[bytes], factor: float = factor) -> bytes:
+            return found[1] + str(round(int(found[2]) * factor)).encode()
+
+        def size(found: re.Match[bytes], factor: float = factor) -> bytes:
+            return found[1] + f"{float(found[2]) / factor:.10g}".encode()
+
+        text = re.sub(rb'(\sSize%s=")(\d+)' % axis.encode(), count, text)
+        text = re.sub(rb'(\sPhysicalSize%s=")([0-9.eE+-]+)' % axis.encode(), size, text)
+    return text
+
+
+def read_tiff(
+    path: Path, trusted: bool
+) -> tuple[NDArray[Any], str, tuple[Page, ...], tuple[int, ...], tuple[str, ...]]:
+    """Return samples, axes, metadata of the pages, factors of the levels of a pyramid, and what was left."""
     import tifffile
 
     with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
@@ -67,9 +116,29 @@ def read_tiff(path: Path, trusted: bool) -> tuple[NDArray[Any], str, tuple[Page,
         else:  # ImageJ writes one page and the other planes after it
             samples = series.asarray()
             read = read[:1]
-        smaller = len(series.levels) - 1 + len(tiff.series) - len(full)
-        notes = ("smaller copies of the images, a pyramid or thumbnails, were left out",) if smaller else ()
-        return samples, series.axes, tuple(_page_of(page) for page in read), notes
+        factors = _factors(series)
+        left = len(series.levels) - 1 - len(factors) + len(tiff.series) - len(full)
+        notes = ("smaller copies of the images, a pyramid or thumbnails, were left out",) if left else ()
+        return samples, series.axes, tuple(_page_of(page) for page in read), factors, notes
+
+
+def _factors(series: Any) -> tuple[int, ...]:
+    """Return how many times smaller the levels of a pyramid in sub-IFDs are; nothing for any other kind."""
+    levels = series.levels[1:]
+    if not levels or any(not page.subifds for page in series.pages):
+        return ()
+    rows, columns = (series.axes.index(axis) for axis in "YX")
+    factors = []
+    for level in levels:
+        factor = round(series.shape[rows] / level.shape[rows])
+        if len(level.shape) != len(series.shape) or factor < 2:
+            return ()
+        for axis in (rows, columns):
+            n = series.shape[axis]
+            if level.shape[axis] not in (n // factor, -(-n // factor)):
+                return ()
+        factors.append(factor)
+    return tuple(factors)
 
 
 def _check_series(series: Any) -> None:
@@ -146,11 +215,17 @@ def _raw(tag: Any) -> Any:
 
 
 def write_tiff(
-    path: Path, planes: NDArray[Any], axes: str, shape: Sequence[int], pages: Sequence[Page]
+    path: Path,
+    planes: NDArray[Any],
+    axes: str,
+    shape: Sequence[int],
+    pages: Sequence[Page],
+    factors: Sequence[int] = (),
 ) -> None:
     """Write planes (n, h, w) or (n, h, w, channels), with the metadata of the pages they were read from.
 
-    Planes from other files have `axes` and `shape` in their description.
+    Planes from other files have `axes` and `shape` in their description. `factors` are those of smaller
+    levels of a pyramid, whose pixels are means of so many pixels along each side, in sub-IFDs.
     """
     import tifffile
 
@@ -167,7 +242,24 @@ def write_tiff(
                 settings = pages[0].settings
             elif place == 0:
                 settings["description"] = json.dumps({"axes": axes, "shape": list(shape)})
-            writer.write(np.ascontiguousarray(planes[k]), **(shared | settings))
+            writer.write(np.ascontiguousarray(planes[k]), subifds=len(factors), **(shared | settings))
+            smaller = shared | {"photometric": settings["photometric"], "subfiletype": 1}
+            if "extrasamples" in settings:
+                smaller["extrasamples"] = settings["extrasamples"]
+            for factor in factors:
+                writer.write(_reduced(planes[k], factor), **smaller)
+
+
+def _reduced(plane: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Return the means of blocks of factor x factor pixels; those at the end may be smaller."""
+    total = plane.astype(np.float64)
+    for axis in (0, 1):
+        starts = np.arange(0, plane.shape[axis], factor)
+        counts = np.diff(np.append(starts, plane.shape[axis]))
+        shape = [1] * plane.ndim
+        shape[axis] = -1
+        total = np.add.reduceat(total, starts, axis=axis) / counts.reshape(shape)
+    return (np.rint(total) if plane.dtype.kind in "iu" else total).astype(plane.dtype)
 
 
 def _as_written(settings: dict[str, Any], dtype: np.dtype) -> dict[str, Any]:

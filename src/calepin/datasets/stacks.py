@@ -22,7 +22,7 @@ from calepin.datasets import _zarr
 from calepin.datasets._tiff import count_pages, quiet_tifffile
 from calepin.datasets._tiff_stacks import Page, read_tiff, write_tiff
 
-__all__ = ["STACK_FILES", "Stack", "count_planes", "is_zarr", "read_stack", "write_stack"]
+__all__ = ["STACK_FILES", "Stack", "check_stack_path", "count_planes", "is_zarr", "read_stack", "write_stack"]
 
 STACK_FILES = (".tif", ".tiff", ".npy", ".zarr")
 """The suffixes of stacks that can be read and written."""
@@ -44,6 +44,9 @@ class Stack:
         I or Q of tifffile, are pages of unknown meaning.
     pages : tuple of Page
         Metadata of the planes of a TIFF, in the order of `planes`; empty for other files.
+    factors : tuple of int
+        How many times smaller than the planes the levels of a pyramid in a TIFF are. They are computed from
+        the planes when a TIFF is written.
     attributes : dict
         Attributes of a zarr file.
     notes : tuple of str
@@ -53,6 +56,7 @@ class Stack:
     samples: NDArray[Any]
     axes: str
     pages: tuple[Page, ...] = ()
+    factors: tuple[int, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -74,6 +78,27 @@ class Stack:
         order = [self.axes.index(axis) for axis in (*self.leading, *"YX", *("S" * ("S" in self.axes)))]
         ordered = planes.reshape([self.samples.shape[k] for k in order])
         return replace(self, samples=ordered.transpose(np.argsort(order)))
+
+    def with_other_planes(self, planes: NDArray[Any]) -> tuple["Stack", tuple[str, ...]]:
+        """Return the stack with as many planes (n, h, w) or (n, h, w, s) of another size or colour.
+
+        Notes say which metadata are left out, because they would not be true any more.
+        """
+        before = self.planes
+        if planes.shape == before.shape:
+            return self.with_planes(planes), ()
+        sizes = [self.samples.shape[self.axes.index(axis)] for axis in self.leading]
+        axes = self.leading + "YX" + "S" * (planes.ndim == 4)
+        samples = planes.reshape(*sizes, *planes.shape[1:])
+        scale = planes.shape[1] / before.shape[1], planes.shape[2] / before.shape[2]
+        pages = tuple(page.resized(scale, axes, samples.shape) for page in self.pages)
+        attributes, notes = self.attributes, []
+        if "multiscales" in attributes.get("ome", attributes):
+            attributes = {}
+            notes.append("the attributes of OME-Zarr, which name the size of pixels, were left out")
+        if any(old.is_ome and not new.is_ome for old, new in zip(self.pages, pages, strict=True)):
+            notes.append("the description of OME, which names the colours of planes, was left out")
+        return replace(self, samples=samples, axes=axes, pages=pages, attributes=attributes), tuple(notes)
 
 
 def count_planes(path: str | os.PathLike) -> int:
@@ -141,8 +166,8 @@ def read_stack(path: str | os.PathLike, *, axes: str | None = None, trusted: boo
     if start[:2] not in TIFF:
         raise FileFormatError(f"{path} is no stack of images: expected TIFF, .npy or .zarr")
     with reading(path, "stack of images"), quiet_tifffile():
-        samples, known, pages, notes = read_tiff(path, trusted)
-    return _checked(path, samples, axes or known, pages=pages, notes=notes)
+        samples, known, pages, factors, notes = read_tiff(path, trusted)
+    return _checked(path, samples, axes or known, pages=pages, factors=factors, notes=notes)
 
 
 def _check_axes(axes: Any) -> None:
@@ -168,10 +193,18 @@ def _checked(path: Any, samples: NDArray[Any], axes: str | None, **kept: Any) ->
     return Stack(samples, axes, **kept)
 
 
+def check_stack_path(path: str | os.PathLike) -> None:
+    """Raise ValueError for a name that is none of a stack, before a long computation."""
+    if Path(path).suffix.lower() not in STACK_FILES:
+        names = ", ".join(STACK_FILES)
+        raise ValueError(f"cannot write {path}: a stack needs a name that ends in {names}")
+
+
 def write_stack(path: str | os.PathLike, stack: Stack) -> None:
     """Write all planes of a stack, in the format of the suffix: .tif, .tiff, .npy or .zarr.
 
-    A TIFF keeps the order of its pages, their descriptions (OME, ImageJ), resolutions, times and profile. An
+    A TIFF keeps the order of its pages, their descriptions (OME, ImageJ), resolutions, times and profile, and
+    the levels of a pyramid in sub-IFDs, whose pixels become means of those of the planes. An
     existing file is replaced only after the new one is complete; a folder .zarr is never replaced.
 
     Raises
@@ -190,4 +223,4 @@ def write_stack(path: str | os.PathLike, stack: Stack) -> None:
         save_array(path, np.ascontiguousarray(stack.samples))
         return
     with atomic_write(path) as temporary:
-        write_tiff(temporary, stack.planes, stack.axes, stack.samples.shape, stack.pages)
+        write_tiff(temporary, stack.planes, stack.axes, stack.samples.shape, stack.pages, stack.factors)

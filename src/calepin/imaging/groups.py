@@ -336,7 +336,7 @@ def _add_common_varying(Y, E, V, n, d):
 def _add_shrunk(E, n, d, noise):
     """Add d, without its level and shrunk, to the rows of E; `noise` is its expected squared norm."""
     d[:] = d - d.mean()  # the level is known well enough
-    norm = _dot(d, d)
+    norm = dot(d, d)
     if norm <= COMMON * noise:
         return
     d[:] = d * np.float32(1 - COMMON * noise / norm)

@@ -231,6 +231,11 @@ def sheet(
         Values of black and white of images that use at least a quarter of the range between.
     units : str, optional
         Units of the values; with them there are colour bars.
+
+    Raises
+    ------
+    ValueError
+        If the images have another number of axes.
     """
     check_arguments(sheet, locals())
     check_integer("n_rows", n_rows)
