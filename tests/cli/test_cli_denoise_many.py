@@ -214,7 +214,7 @@ def test_missing_samples_of_a_series_are_filled_and_this_is_told(capsys):
     np.save("in.npy", samples.astype(np.float32))
     assert main(["denoise", "in.npy", "-o", "out.npy", "--axes", "TYX", "--figure", "f.png"]) == 0
     err = capsys.readouterr().err
-    assert "note: in.npy: image: 0.29 of the samples are NaN: they are filled" in err
+    assert "note: in.npy: image: 0.28 of the samples are NaN: they are filled" in err
     out = np.load("out.npy")
     assert out.dtype == np.float32
     assert np.std(out - frames) < 10
@@ -332,6 +332,7 @@ def test_a_dictionary_of_a_file_is_used_as_it_is(capsys, folder):
 def test_what_does_not_go_with_many_images_is_refused_in_one_line(capsys, folder):
     planes = np.stack([noisy(k) for k in range(2)]).astype(np.float32)
     np.save("stack.npy", np.clip(planes, 0, 1))
+    planes = np.clip(planes, 0, 1)
     planes[1, 3, 4] = np.nan
     np.save("nan.npy", planes)
     planes[1, 3, 4] = np.inf

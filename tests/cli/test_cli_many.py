@@ -321,7 +321,8 @@ def test_each_plane_of_a_stack_is_what_it_is_alone(run, folder, command, suffix)
     expected = np.rint(255 * read_image("alone.png").pixels)
     np.testing.assert_array_equal(found.planes[1], expected)
     if suffix == "ome.tif" and command in {"upscale", "deblur"}:
-        text = tifffile.TiffFile(target).ome_metadata
+        with tifffile.TiffFile(target) as tiff:
+            text = tiff.ome_metadata
         factor = 2 if command == "upscale" else 1
         assert f'SizeX="{24 * factor}"' in text
         assert f'PhysicalSizeX="{0.5 / factor:g}"' in text
