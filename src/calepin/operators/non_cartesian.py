@@ -140,8 +140,9 @@ class _Transform(torch.autograd.Function):
         return _Transform.apply(tangents[0], ctx.operator, ctx.adjoint)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, values: Tensor, operator: NonCartesianFourier, adjoint: bool) -> Any:
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> Any:
         """Take one more axis in front."""
+        values, operator, adjoint = args
         return _Transform.apply(values.movedim(in_dims[0], 0), operator, adjoint), 0
 
 
