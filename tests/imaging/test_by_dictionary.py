@@ -263,7 +263,7 @@ def test_each_channel_has_its_own_level():
     ("sigma", "message"),
     [
         (np.ones((8, 9)), r"sigma: expected shape \(40, 40\), as the image"),
-        (np.ones(8), r"sigma: expected shape \(h, w\) or \(h, w, 3\)"),
+        (np.ones(8), r"sigma: expected shape \(h, w\), \(h, w, 3\) or that of a stack"),
         (-np.ones((40, 40)), "sigma: expected finite real numbers of at least 0"),
         (np.full((40, 40), np.inf), "sigma: expected finite values"),
     ],

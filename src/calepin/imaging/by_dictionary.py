@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,10 @@ JOINT_PASSES: Passes = (
 # units of the noise, rounded, and never fewer than all kinds of passes or more than the most.
 PASSES_AT_RANGE, MOST_PASSES = 17.0, 8
 
+# Range, in units of the noise, from which passes add what the residuals of a group share: in stronger noise
+# smooth areas would gain noise.
+COMMON_AT_RANGE = 10.0
+
 # Weight of the estimate of a guide before the last pass, and the relative noise level of that pass.
 OF_GUIDE, GUIDED_FACTOR = 0.65, 0.95
 
@@ -83,8 +87,8 @@ class DictionaryDenoiser:
        are averaged (Elad and Aharon 2006).
     3. With this estimate, groups of similar patches are found and shrunk along their principal components
        (`calepin.imaging.groups`; Lebrun, Buades and Morel 2013), three times, up to eight times if the noise
-       is strong relative to the contrast of the image. A texture that the estimate has lost comes back if
-       the patches of a group share it.
+       is strong relative to the contrast of the image. In weak noise, a texture that the estimate has lost
+       comes back if the patches of a group share it.
 
     Colour images are first transformed to a mean and two differences. Each is treated as a gray image, with
     groups found on the mean. The memory is bounded by a few copies of the image in float32, and there are no
@@ -292,8 +296,11 @@ def _chosen_passes(noisy: NDArray[np.float32], n_passes: int | None, kinds: Pass
 
     More than the three kinds of passes repeat the first two. Default: as many as the noise needs.
     """
+    contrast = value_range(noisy[0])
+    if contrast < COMMON_AT_RANGE:
+        kinds = tuple((replace(groups, common=False), factor) for groups, factor in kinds)
     if n_passes is None:
-        wanted = PASSES_AT_RANGE / max(value_range(noisy[0]), PASSES_AT_RANGE / MOST_PASSES)
+        wanted = PASSES_AT_RANGE / max(contrast, PASSES_AT_RANGE / MOST_PASSES)
         n_passes = max(round(wanted), len(kinds))
     if n_passes <= len(kinds):
         return kinds[:n_passes]
