@@ -36,12 +36,6 @@ def test_the_range_is_that_of_the_data():
         psnr(noisy, np.full(clean.shape, 7.0))
 
 
-def test_the_former_name_of_the_range_still_works_and_says_so():
-    clean = np.random.default_rng(0).random((20, 20))
-    with pytest.warns(FutureWarning, match="peak: write data_range"):
-        assert psnr(clean + 0.1, clean, peak=2.0) == psnr(clean + 0.1, clean, data_range=2.0)
-
-
 def test_equal_images_have_no_error():
     image = np.random.default_rng(0).random((20, 20))
     assert psnr(image, image) == np.inf

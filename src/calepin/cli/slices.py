@@ -192,9 +192,9 @@ class _Slices:
         height, width = found.image.shape
         text = f"{width} x {height}, {scan.fraction:.1%} of the samples, residual {found.residual:.3g}"
         if after.psnr is not None:
-            text += (
-                f", PSNR {after.psnr:.2f} dB (zero filling {before.psnr:.2f}; {scale}), SSIM {after.ssim:.3f}"
-            )
+            text += f", PSNR {after.psnr:.2f} dB (zero filling {before.psnr:.2f}; {scale})"
+        if after.ssim is not None:
+            text += f", SSIM {after.ssim:.3f}"
         self.output.line(f"{self.source}: slice {index}: {text}, {seconds:.1f} s")
         self.values.append(
             {

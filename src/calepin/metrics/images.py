@@ -1,7 +1,5 @@
 """Metrics of the difference between an image and a clean reference image."""
 
-import warnings
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -13,9 +11,7 @@ BAND = 256  # rows processed together: bounds the memory, since SSIM needs ten a
 WINDOW = 7
 
 
-def psnr(
-    pixels: ArrayLike, clean: ArrayLike, *, data_range: float | None = None, peak: float | None = None
-) -> float:
+def psnr(pixels: ArrayLike, clean: ArrayLike, *, data_range: float | None = None) -> float:
     """Return the peak signal-to-noise ratio ``10 log10(data_range^2 / mean((pixels - clean)^2))`` in dB.
 
     The ratio is infinite for equal images.
@@ -28,8 +24,6 @@ def psnr(
         Distance of the largest possible value from the smallest, as in `skimage.metrics`. Default: 255 if
         `clean` has the dtype uint8, 1 if it is boolean, or of floats in [0, 1], otherwise its maximum minus
         its minimum.
-    peak : float, optional
-        Deprecated: the former name of `data_range`.
 
     Raises
     ------
@@ -37,7 +31,7 @@ def psnr(
         If shapes differ, `data_range` is not positive, or the reference is constant and has no range of its
         own.
     """
-    unit = _data_range(clean, data_range, peak)
+    unit = _data_range(clean, data_range)
     pixels, clean = _same_shape(pixels, clean)
     total = sum(
         float(((pixels[i : i + BAND].astype(np.float64) - clean[i : i + BAND]) ** 2).sum())
@@ -46,9 +40,7 @@ def psnr(
     return float(10 * np.log10(unit**2 * clean.size / total)) if total else float("inf")
 
 
-def ssim(
-    pixels: ArrayLike, clean: ArrayLike, *, data_range: float | None = None, peak: float | None = None
-) -> float:
+def ssim(pixels: ArrayLike, clean: ArrayLike, *, data_range: float | None = None) -> float:
     """Return the mean structural similarity (Wang et al. 2004) of two images (h, w) or (h, w, 3).
 
     The result is that of skimage.metrics.structural_similarity with its default window of 7 x 7 equal
@@ -60,8 +52,6 @@ def ssim(
         The image, and the reference.
     data_range : float, optional
         As of `psnr`, with the same default.
-    peak : float, optional
-        Deprecated: the former name of `data_range`.
 
     Raises
     ------
@@ -70,7 +60,7 @@ def ssim(
     """
     from skimage.metrics import structural_similarity
 
-    unit = _data_range(clean, data_range, peak)
+    unit = _data_range(clean, data_range)
     pixels, clean = _same_shape(pixels, clean)
     if clean.ndim not in {2, 3} or min(clean.shape[:2]) < WINDOW:
         raise ValueError(f"pixels: expected at least {WINDOW} rows and columns, got shape {clean.shape}")
@@ -91,14 +81,8 @@ def ssim(
     return total / count
 
 
-def _data_range(clean: ArrayLike, data_range: float | None, peak: float | None) -> float:
+def _data_range(clean: ArrayLike, data_range: float | None) -> float:
     """Return the range of values, given or that of a reference."""
-    if peak is not None:
-        warnings.warn(
-            "peak: write data_range, peak will stop working in version 0.4", FutureWarning, stacklevel=3
-        )
-        check_number("peak", peak, above=0, most=1e140)
-        data_range = peak if data_range is None else data_range
     if is_number(data_range):
         data_range = float(data_range)  # the bound is no number in single precision
     check_number("data_range", data_range, above=0, most=1e140, optional=True)
