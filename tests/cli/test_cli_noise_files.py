@@ -130,7 +130,7 @@ def test_options_that_do_not_go_together_are_refused_by_name(capsys, option, arg
         ("--psd", np.ones((5, 5, 3)), "file.npy: psd: expected shape (a, b) for an image of shape (96, 96)"),
         ("--psd", -np.ones((5, 5)), "file.npy: psd: expected finite real numbers of at least 0"),
         ("--psd", np.ones((5, 5)) * 1j, "file.npy: expected real numbers, got complex128"),
-        ("--noise-map", np.ones((5, 5)), "file.npy: sigma: expected shape (96, 96), as the image"),
+        ("--noise-map", np.ones((5, 5)), "file.npy: expected the shape (96, 96) of a plane, got (5, 5)"),
         ("--noise-map", -np.ones((96, 96)), "file.npy: sigma: expected finite real numbers"),
     ],
 )

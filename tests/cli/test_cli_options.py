@@ -190,7 +190,13 @@ CALLS = {
         },
         {"--operator": "dct", "--ratio": "0.5", "--acceleration": "3"}
         | {"--pattern": "columns", "--mask": "L.npy", "--columns": "2:14", "--slice": "0", "--size": "12"}
-        | {"--max-iter": "4", "--n-starts": "2", "--complex": "coils.npy", "--figure": "figure.png"}
+        | {
+            "--max-iter": "4",
+            "--n-starts": "2",
+            "--complex": "coils.npy",
+            "--figure": "figure.png",
+            "--error-map": "errors.npy",
+        }
         | {"--report": "report.html"}
         | {
             "--matrix": "A.npy",

@@ -102,7 +102,7 @@ def test_denoise(capsys):
     page, rows = reported(capsys, "denoise", "a.png", "-o", "b.png", *options)
     assert rows["sigma"] == ["20"]
     assert len(captions(page)) == 5
-    assert captions(page)[0] == "From left: noisy, denoised; below, an enlarged detail"
+    assert captions(page)[0] == "From left: noisy, denoised, noisy - denoised; below, an enlarged detail"
     assert "Atoms" in page.words
 
 

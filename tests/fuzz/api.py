@@ -55,6 +55,7 @@ COMPLEX = re.compile(
 # initial code by the coders that use it.
 LATE = re.compile(
     r"learning\.(Array|Iterable|Signal)Batches\((X|batches|signals|mask|offset|trials)"
+    r"|(imaging\.inpaint|denoise:stack)\(image: with NaN"
     r"|imaging\.NetworkDenoiser\(model|solvers\.\w+Coder\.encode\(z0"
 )
 # `iterate` takes any problem: what is none is an error of the method.

@@ -68,7 +68,7 @@ def read_mask(path: Path, image: "NDArray[np.floating]", inverted: bool) -> "NDA
     values = read_npy(path) if path.suffix == ".npy" else read_image(path, value_range=(0, 1)).pixels
     known = _known(path, values, inverted)
     if image.ndim == 2 and known.ndim == 3:
-        known = known.all(axis=2)
+        known = np.asarray(known.all(axis=2))
     if known.shape not in (image.shape, image.shape[:2]):
         raise ValueError(f"{path}: expected a mask of the image's shape {image.shape}, got {known.shape}")
     return known if known.shape == image.shape else np.broadcast_to(known[..., None], image.shape)

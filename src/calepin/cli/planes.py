@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 from calepin.cli.figures import draw_planes, save
 from calepin.cli.many import Done, Report, Work
@@ -14,6 +13,7 @@ from calepin.core.paths import check_separate
 from calepin.core.progress import progress_bar
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from calepin.datasets.images import Image
@@ -52,6 +52,8 @@ class Planes:
     @classmethod
     def of(cls, stack: "Stack", units: Units, *, counts: bool = False) -> "Planes":
         """Return the planes of a stack; estimated counts keep their units, whatever the range."""
+        import numpy as np
+
         from calepin.datasets.images import automatic_range
 
         samples = stack.planes
@@ -117,6 +119,8 @@ def work_on_planes(
     figure
         File for a contact sheet, or None.
     """
+    import numpy as np
+
     from calepin.datasets.images import as_samples
     from calepin.datasets.stacks import check_stack_path, read_stack, write_stack
 
@@ -198,9 +202,10 @@ def planes_of_file(path: Path, n: int, shape: tuple[int, ...]) -> "NDArray[Any]"
         if values.shape == (rows, columns, *channels):
             return values[None]
         last = values.shape[values.ndim - 2 - len(channels) :]
-        if last == (rows, columns, *channels) and values.size == n * int(np.prod(last)):
+        if last == (rows, columns, *channels) and values.size == n * prod(last):
             return values.reshape(n, *last)
     raise ValueError(
-        f"{path}: expected the shape {(rows, columns)} of a plane, or {(n, rows, columns)} of all, got "
-        f"{values.shape}"
+        f"expected the shape {(rows, columns)} of a plane"
+        + ("" if n == 1 else f", or {(n, rows, columns)} of all")
+        + f", got {values.shape}"
     )

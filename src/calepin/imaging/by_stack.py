@@ -187,9 +187,8 @@ class StackDenoiser:
             estimate = groups.apply(planes, estimate, factor, weight=weight, guide=guide, report=of_pass)
             if missing is not None and missing.any():
                 planes = np.where(missing, estimate, planes)
-        return from_planes(estimate.reshape(-1, *flat.shape[:2]), 1.0, flat, opponent=not apart).reshape(
-            noisy.shape
-        )
+        found = np.asarray(estimate.reshape(-1, *flat.shape[:2]), np.float32)
+        return from_planes(found, 1.0, flat, opponent=not apart).reshape(noisy.shape)
 
     def _denoise_photons(
         self,

@@ -239,11 +239,14 @@ def sheet(
     """
     check_arguments(sheet, locals())
     check_integer("n_rows", n_rows)
-    differences = differences or {}
+    columns, differences = (
+        {title: _checked(f"{name}[{title!r}]", images) for title, images in (panels or {}).items()}
+        for name, panels in (("columns", columns), ("differences", differences))
+    )
     for name, panels in (("columns", columns), ("differences", differences)):
-        for title, images in panels.items():
-            if np.ndim(_checked(f"{name}[{title!r}]", images)) not in (3, 4):
-                raise ValueError(f"{name}: expected shape (n, h, w) or (n, h, w, 3), got {np.shape(images)}")
+        for images in panels.values():
+            if images.ndim not in (3, 4):
+                raise ValueError(f"{name}: expected shape (n, h, w) or (n, h, w, 3), got {images.shape}")
     n_rows = min(n_rows, *(len(images) for images in (*columns.values(), *differences.values())))
     n, side = len(columns) + len(differences), 1.2 if names is None else 2.0
     height, width = next(iter(columns.values())).shape[1:3]
