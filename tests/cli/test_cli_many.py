@@ -352,6 +352,22 @@ def test_a_mask_has_a_page_for_all_planes_or_for_each(run, folder):
     assert "few.npy: expected the shape (24, 24) of a plane, or (3, 24, 24) of all, got (2, 24, 24)" in err
 
 
+def test_a_stack_without_gaps_is_told_and_its_figure_shows_the_gaps_of_others(run, folder, monkeypatch):
+    from calepin.cli import planes as module
+
+    shown = []
+    monkeypatch.setattr(module, "draw_planes", lambda before, *rest, **settings: shown.append(before))
+    planes = np.stack([pixels(k) for k in range(2)]).astype(np.float32)
+    np.save("s.npy", planes)
+    _, err = batch(run, "inpaint", "s.npy", "-o", "o.npy", options=["--axes", "ZYX"])
+    assert "s.npy: no sample is missing: the planes are written as they are" in err
+    known = np.stack([mask(k) for k in range(2)]) > 0
+    np.save("masks.npy", known)
+    options = ["--mask", "masks.npy", "--axes", "ZYX", "--figure", "f.png"]
+    batch(run, "inpaint", "s.npy", "-o", "p.npy", options=options)
+    np.testing.assert_array_equal(np.isnan(shown[-1]), ~known)
+
+
 def test_an_interrupted_batch_keeps_what_is_done(monkeypatch, folder):
     from calepin.cli import many
 

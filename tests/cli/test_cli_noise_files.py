@@ -157,3 +157,11 @@ def test_a_dark_frame_that_does_not_fit_is_one_line(capsys):
         err = capsys.readouterr().err
         assert message in err
         assert err.count("\n") == 1
+
+
+def test_levels_in_other_units_are_told(capsys):
+    np.save("map.npy", np.full(CLEAN.shape, 250.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["denoise", "in.png", "-o", "out.png", "--noise-map", "map.npy", *FAST]) == 0
+    assert "times as strong as the whole image: levels are in the units of --sigma" in capsys.readouterr().err

@@ -149,3 +149,10 @@ def test_without_finufft_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "finufft", None)
     with pytest.raises(ModuleNotFoundError, match=r"needs finufft: pip install 'calepin\[nufft\]'"):
         NonCartesianFourier(SIZE, frequencies())
+
+
+@pytest.mark.parametrize("scale", [0.5, torch.pi])
+def test_coordinates_in_other_units_are_told(scale):
+    k = radial_trajectory((64, 64), 8)
+    with pytest.warns(UserWarning, match="coordinates: they reach .* are they cycles per field of view"):
+        NonCartesianFourier((64, 64), k / 32 * scale)

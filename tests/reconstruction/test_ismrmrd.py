@@ -1,5 +1,6 @@
 """Files of ISMRMRD, written by the ismrmrd package itself, become k-space."""
 
+import h5py
 import ismrmrd
 import numpy as np
 import pytest
@@ -69,8 +70,9 @@ def header(width=2 * READOUT, *, depth=1, kind="cartesian", mode=None, centre=PH
 
 
 def line(samples, row, *flags, centre=None, trajectory=0, **counters):
-    """Return an acquisition of samples (coils, n)."""
-    found = ismrmrd.Acquisition.from_array(np.ascontiguousarray(samples, np.complex64))
+    """Return an acquisition of samples (coils, n), with coordinates of so many dimensions."""
+    places = np.zeros((samples.shape[1], trajectory), np.float32)
+    found = ismrmrd.Acquisition.from_array(np.ascontiguousarray(samples, np.complex64), places)
     found.center_sample = samples.shape[1] // 2 if centre is None else centre
     found.idx.kspace_encode_step_1 = row
     for name, value in counters.items():
@@ -181,10 +183,27 @@ def test_what_cannot_be_read_is_one_line(path, head, change, message):
 
 def test_a_damaged_header_is_one_line(path):
     write(path, [line(np.ones((COILS, 2 * READOUT)), 0)])
-    import h5py
-
     with h5py.File(path, "r+") as file:
         file["dataset/xml"][0] = "<ismrmrdHeader><encoding>"
-    with pytest.raises(FileFormatError, match="is not a readable HDF5 file: ") as raised:
+    with pytest.raises(FileFormatError, match="has no header of ISMRMRD: ") as raised:
         read(path)
     assert "\n" not in str(raised.value)
+
+
+def test_a_file_without_header_or_lines_is_told(path):
+    samples = dense(images()[0])
+    write(path, [line(samples[:, :, 0], 0)])
+    with h5py.File(path, "a") as file:
+        del file["dataset/xml"]
+    with pytest.raises(FileFormatError, match="is a file of ISMRMRD without its header"):
+        read_kspace(path)
+    write(path.with_name("empty.h5"), [])
+    with pytest.raises(FileFormatError, match="is a file of ISMRMRD without its lines"):
+        read_kspace(path.with_name("empty.h5"))
+
+
+def test_lines_with_a_trajectory_are_refused_whatever_the_header_says(path):
+    samples = dense(images()[0])[:, :, 0]
+    write(path, [line(samples, 0, trajectory=2)])
+    with pytest.raises(FileFormatError, match="holds lines with a trajectory"):
+        read(path)

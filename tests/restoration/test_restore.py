@@ -234,6 +234,11 @@ def test_progress_is_reported():
         ),
         ({"y": np.full((48, 48), np.nan)}, ValueError, "y: expected finite values"),
         (
+            {"y": np.ones(192), "operator": NonCartesianFourier((48, 48), radial_trajectory((48, 48), 2))},
+            ValueError,
+            "y: expected complex measurements, as those of the operator, got torch.float64",
+        ),
+        (
             {"prior": "bm3d"},
             ValueError,
             "prior: expected one of 'dictionary', 'network', 'best', 'groups', 'wavelet",

@@ -11,6 +11,7 @@ from calepin.cli.batches import Batch, find_sources
 from calepin.cli.denoise_plan import Method, Plan, noise_values
 from calepin.cli.figures import draw_images, draw_planes, save
 from calepin.cli.many import Done, Report, Told
+from calepin.cli.noise_files import warn_of_levels
 from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, is_folder, refuse
 from calepin.cli.output import Output
 from calepin.cli.planes import Planes, is_stack, span
@@ -232,6 +233,7 @@ def _together(
         raise ValueError(f"{n} of its samples are NaN: they are filled without --method and its settings")
     if levels is not None:
         sigma = levels / unit_of(image)
+        warn_of_levels(sigma, image.pixels)
         noise = VaryingGaussianNoise(sigma[0] if alone or len(sigma) == 1 else sigma)
     else:
         seen = [k for k in place if not _is_empty(planes.samples[k])]

@@ -191,6 +191,7 @@ class Filling:
         import numpy as np
 
         masks: list[NDArray[np.bool_]] = []
+        hidden: dict[int, NDArray[np.bool_]] = {}
 
         def fill(image: "Image", k: int, n: int, part: Report) -> "tuple[Image, dict[str, Any]]":
             if self.mask is not None and not masks:
@@ -200,6 +201,7 @@ class Filling:
             if masks:
                 observed &= masks[0][k if len(masks[0]) > 1 else 0]
             gaps = Gaps(image, observed)
+            hidden[k] = ~observed
             if not gaps.missing and not self.sigma:
                 return image, {"missing": 0.0, "sigma": self.sigma}
             filled = self.filled(gaps, lambda stage, fraction: part(fraction))
@@ -216,7 +218,10 @@ class Filling:
             names=("known", "filled"),
             missing="allow",
             figure=figure,
+            gaps=hidden.get,
         )
+        if not any(values["missing"]) and not self.sigma:
+            self.output.note(f"{source}: no sample is missing: the planes are written as they are")
         return f"{text}, {span([100 * part for part in values['missing']])} % missing", values
 
     def filled(self, gaps: "Gaps", callback: Callable[[str, float], object]) -> "Image":

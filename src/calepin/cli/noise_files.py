@@ -3,6 +3,7 @@
 The density may also be estimated, from the image itself.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from calepin.datasets.images import Image
     from calepin.datasets.noise import VaryingGaussianNoise
 
-__all__ = ["NoiseFiles", "level_of"]
+__all__ = ["NoiseFiles", "level_of", "warn_of_levels"]
 
+STRONGER = 2.0  # noise, over the deviation of the image, that must be a mistake
 ESTIMATED = Path("estimated")  # in place of the file of a density
 
 
@@ -69,9 +71,11 @@ class NoiseFiles:
                 noise.check_channels(image.pixels)
             return noise
         if self.noise_map is not None:
+            levels = self.planes(1, image.pixels.shape)[0] / unit
             with _named(self.noise_map):
-                varying = VaryingGaussianNoise(self.planes(1, image.pixels.shape)[0] / unit)
+                varying = VaryingGaussianNoise(levels)
                 varying.level(image.pixels)
+            warn_of_levels(varying.sigma, image.pixels)
             return varying
         frames = [_dark_frame(path, image) for path in self.dark_frames]
         with _named(self.dark_frames[0]):
@@ -90,8 +94,8 @@ class NoiseFiles:
         from calepin.datasets.noise import VaryingGaussianNoise
 
         assert self.noise_map is not None
+        levels = planes_of_file(self.noise_map, n, shape)
         with _named(self.noise_map):
-            levels = planes_of_file(self.noise_map, n, shape)
             if levels.dtype.kind not in "iuf":
                 raise ValueError(f"expected real numbers, got {levels.dtype}")
             VaryingGaussianNoise(levels)  # raises an error for levels that are no standard deviations
@@ -137,6 +141,19 @@ def _named(path: Path) -> Iterator[None]:
         raise
     except ValueError as error:
         raise FileFormatError(f"{path}: {error}") from error
+
+
+def warn_of_levels(sigma: "np.ndarray", pixels: "np.ndarray") -> None:
+    """Warn of levels of pixels that are in other units than theirs."""
+    import numpy as np
+
+    level, spread = float(np.sqrt(np.mean(np.square(sigma)))), float(np.nanstd(pixels))
+    if level > STRONGER * spread > 0:
+        warnings.warn(
+            f"--noise-map: its noise is {level / spread:.3g} times as strong as the whole image: levels are "
+            "in the units of --sigma, 0 to 255 from black to white for integers; --range names samples",
+            stacklevel=2,
+        )
 
 
 def _array(path: Path) -> "np.ndarray":

@@ -100,6 +100,7 @@ def work_on_planes(
     names: tuple[str, str],
     missing: Literal["error", "allow"],
     figure: Path | None = None,
+    gaps: "Callable[[int], NDArray[np.bool_] | None]" = lambda k: None,
 ) -> tuple[str, dict[str, list[Any]]]:
     """Work on each plane of a stack, write all of them, and return what was done for people and programs.
 
@@ -118,6 +119,8 @@ def work_on_planes(
         As of `calepin.datasets.as_image`.
     figure
         File for a contact sheet, or None.
+    gaps
+        Returns where a plane that was worked on has no samples, which the figure shows.
     """
     import numpy as np
 
@@ -149,13 +152,29 @@ def work_on_planes(
         output.note(f"{target}: {note}")
     write_stack(target, written)
     if figure is not None:
-        dtype, shown = planes.samples.dtype.name, planes.samples
+        dtype, shown = planes.samples.dtype.name, _without_gaps(planes.samples, gaps)
         for axis in (1, 2):
             shown = shown.repeat(done.shape[axis] // shown.shape[axis], axis=axis)
         save(draw_planes(shown, done, names, dtype, subtract=shown.ndim == done.ndim), figure)
     height, width = done.shape[1:3]
     numbers = {name: [one[name] for one in found] for name in found[0]}
     return f"{n} planes ({written.axes}) of {width} x {height}", numbers
+
+
+def _without_gaps(
+    samples: "NDArray[Any]", gaps: "Callable[[int], NDArray[np.bool_] | None]"
+) -> "NDArray[Any]":
+    """Return planes, with NaN where they have no samples."""
+    import numpy as np
+
+    hidden = [gaps(k) for k in range(len(samples))]
+    if all(one is None for one in hidden):
+        return samples
+    shown = samples.astype(np.float64)
+    for plane, one in zip(shown, hidden, strict=True):
+        if one is not None:
+            plane[one] = np.nan
+    return shown
 
 
 def write_stack_alone(
@@ -205,7 +224,7 @@ def planes_of_file(path: Path, n: int, shape: tuple[int, ...]) -> "NDArray[Any]"
         if last == (rows, columns, *channels) and values.size == n * prod(last):
             return values.reshape(n, *last)
     raise ValueError(
-        f"expected the shape {(rows, columns)} of a plane"
+        f"{path}: expected the shape {(rows, columns)} of a plane"
         + ("" if n == 1 else f", or {(n, rows, columns)} of all")
         + f", got {values.shape}"
     )

@@ -95,7 +95,7 @@ def reconstruct(
         typer.Argument(
             metavar="IMAGE|KSPACE|MEASUREMENTS",
             help="Image (PNG, TIFF, JPEG); with --mri files of k-space or folders of them (.npy, .mat, "
-            "fastMRI .h5, BART .cfl); with --matrix or --angles measurements (.npy).",
+            "fastMRI or ISMRMRD .h5, BART .cfl); with --matrix or --angles measurements (.npy).",
         ),
     ] = None,
     sample: Annotated[

@@ -11,6 +11,7 @@ interpolation, so that it is exact to rounding.
 """
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from calepin.operators.base import LinearOperator
 __all__ = ["NonCartesianFourier", "radial_trajectory"]
 
 TOLERANCES = {torch.complex64: 1e-7, torch.complex128: 1e-14}
+SHORT = 0.15  # of the largest frequency, which other units than cycles per field of view reach
 BESIDE = 1 + 1e-6  # of the largest frequency, which single precision may have rounded up
 
 
@@ -46,6 +48,11 @@ class NonCartesianFourier(LinearOperator):
         Coordinates that are not real, not finite, of another shape, or beyond half the height or width.
     ModuleNotFoundError
         finufft is missing, which the extra ``calepin[nufft]`` brings.
+
+    Warns
+    -----
+    UserWarning
+        Coordinates near zero alone, as those in radians or in parts of the sampling rate.
 
     Notes
     -----
@@ -70,6 +77,14 @@ class NonCartesianFourier(LinearOperator):
             raise ValueError(
                 "coordinates: expected a real tensor of finite frequencies, shape (n_samples, 2), "
                 f"got {coordinates.dtype} of {tuple(coordinates.shape)}"
+                + ("" if all_finite(coordinates) else " with NaN or infinity")
+            )
+        reach = max(float(coordinates[:, a].abs().max()) / (side / 2) for a, side in enumerate(shape[-2:]))
+        if 0 < reach < SHORT:
+            warnings.warn(
+                f"coordinates: they reach {reach:.1%} of the largest frequency: are they cycles per field of "
+                f"view, up to {shape[-2] / 2:g} and {shape[-1] / 2:g}?",
+                stacklevel=2,
             )
         for axis, side in enumerate(shape[-2:]):
             most = float(coordinates[:, axis].abs().max())

@@ -35,10 +35,27 @@ OTHER_LINES = (  # that are no part of the image
 SEPARATE = ("separate", "external")  # calibration lines of another scan
 
 
-def find_ismrmrd(names: Any) -> str | None:
-    """Return the group of an HDF5 file, by the names of its datasets, that is one of ISMRMRD."""
-    groups = [name.removesuffix("/xml") for name in names if name.endswith("/xml")]
-    return next((group for group in sorted(groups) if f"{group}/data" in names), None)
+def find_ismrmrd(path: Path, names: Any) -> str | None:
+    """Return the group of an HDF5 file, by its datasets, that is one of ISMRMRD.
+
+    Raises
+    ------
+    FileFormatError
+        If its header or its lines are missing.
+    """
+    headers = sorted(name.removesuffix("/xml") for name in names if name.endswith("/xml"))
+    lines = [
+        name.removesuffix("/data")
+        for name, (_, dtype) in names.items()
+        if name.endswith("/data") and {"head", "traj", "data"} <= set(dtype.names or ())
+    ]
+    for group in headers:
+        if f"{group}/data" in names:
+            return group
+    if headers or lines:
+        lacking = "lines" if headers else "header"
+        raise FileFormatError(f"{path} is a file of ISMRMRD without its {lacking}")
+    return None
 
 
 def slices_of_ismrmrd(path: Path, group: Any, index: int | None, *, trusted: bool) -> dict[str, NDArray]:
@@ -58,8 +75,7 @@ def slices_of_ismrmrd(path: Path, group: Any, index: int | None, *, trusted: boo
         raise ModuleNotFoundError(
             f"{path} is a file of ISMRMRD, which needs ismrmrd: pip install 'calepin[mri]'"
         ) from None
-    xml = np.ravel(group["xml"][()])[0]
-    encoding = ismrmrd.xsd.CreateFromDocument(xml).encoding[0]
+    encoding = _encoding(path, np.ravel(group["xml"][()])[0], ismrmrd)
     matrix, shown = encoding.encodedSpace, encoding.reconSpace
     kind = getattr(encoding.trajectory, "value", encoding.trajectory)
     if kind != "cartesian":
@@ -82,6 +98,11 @@ def slices_of_ismrmrd(path: Path, group: Any, index: int | None, *, trusted: boo
     used = ((flags & np.uint64(left_out)) == 0) & (heads["encoding_space_ref"] == 0)
     if not used.any():
         raise FileFormatError(f"{path} holds no line of an image")
+    if heads["trajectory_dimensions"][used].any():
+        raise FileFormatError(
+            f"{path} holds lines with a trajectory, expected cartesian ones; "
+            "calepin.operators.NonCartesianFourier takes others"
+        )
     if (flags[used] & np.uint64(1 << (ismrmrd.ACQ_IS_REVERSE - 1))).any():
         raise FileFormatError(f"{path} holds lines that were read backwards (EPI), which need a correction")
     counters = np.stack([heads["idx"][name] for name in SLICES], 1)
@@ -99,6 +120,15 @@ def slices_of_ismrmrd(path: Path, group: Any, index: int | None, *, trusted: boo
         lines = np.flatnonzero(used & (counters == key).all(1))
         one[:] = _slice(path, group["data"], heads, lines, (n_coils, width, height), first, one.shape[1])
     return {"samples": slices, "n_slices": np.array(len(keys))}
+
+
+def _encoding(path: Path, xml: Any, ismrmrd: Any) -> Any:
+    """Return the encoding of the image from a header."""
+    try:
+        return ismrmrd.xsd.CreateFromDocument(xml).encoding[0]
+    except Exception as error:  # of any XML parser
+        text = " ".join(str(error).split())[:100]
+        raise FileFormatError(f"{path} has no header of ISMRMRD: {text}") from error
 
 
 def _slice(

@@ -171,7 +171,7 @@ def _from_hdf5(path: Path, *, trusted: bool, variable: str | None, index: int | 
                 found[name] = node.shape, node.dtype
 
         file.visititems(note)
-        raw = find_ismrmrd(found) if variable is None and "kspace" not in found else None
+        raw = find_ismrmrd(path, found) if variable is None and "kspace" not in found else None
         if raw is not None:
             return slices_of_ismrmrd(path, file[raw], index, trusted=trusted)
         data = file[_choose(path, variable or "kspace", found)]
@@ -226,7 +226,8 @@ KSPACE_FILES = (".npy", ".mat", ".h5", ".hdf5", ".cfl")
 
 def _choose(path: Path, variable: str | None, found: dict[str, tuple[tuple[int, ...], np.dtype]]) -> str:
     """Return the name of the array to read: the given one, or the only one that can be k-space."""
-    listing = ", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in found.items()) or "nothing"
+    listing = ", ".join(f"{name} {shape} {dtype!s:.20}" for name, (shape, dtype) in found.items())
+    listing = listing or "nothing"
     if variable is not None:
         if variable not in found:
             raise FileFormatError(f"{path} holds no {variable!r}, but {listing}")

@@ -140,6 +140,8 @@ def restore(
         )
     if noise is not None and (not isinstance(noise, GaussianNoise) or noise.sigma_max is not None):
         raise IncompatibleError(f"noise: expected GaussianNoise with one level, got {noise!r}")
+    if not measured.is_complex() and operator(measured.new_zeros((1, *operator.in_shape))).is_complex():
+        raise ValueError(f"y: expected complex measurements, as those of the operator, got {measured.dtype}")
     operator, measured = balanced(operator, measured)
     first, level = _first_image(operator, measured)
     first = first if start is None else _start(start, operator, measured)
