@@ -58,9 +58,8 @@ class StackDenoiser:
     Foi 2016).
 
     The memory is bounded by three copies of the stack in float32, four for counts, one more for each of gaps,
-    varying levels and weights, and a few frames. Nothing
-    is random but the training patches of single frames; the result is the same, bit for bit, for any number
-    of threads.
+    varying levels and weights, and a few frames. Nothing is random but the training patches of single frames;
+    the result is the same, bit for bit, for any number of threads.
 
     Parameters
     ----------
