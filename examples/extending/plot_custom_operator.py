@@ -2,8 +2,8 @@
 An operator of your own: tomography from a few angles
 =====================================================
 
-A tomograph measures sums of pixels along lines, from several angles. calepin has no such operator. How much
-has to be written before its solvers work with one?
+A tomograph measures sums of pixels along lines, from several angles. calepin has an operator for that,
+``Radon``. Suppose that it had none: how much has to be written before its solvers work with one?
 
 A linear operator needs its two shapes and ``forward``. The adjoint follows by automatic differentiation,
 the norm by the Lanczos method; ``check_operator`` tests both, and linearity, shapes, copies and gradients.

@@ -54,7 +54,7 @@ def restore(
     noise: GaussianNoise | None = None,
     prior: str | Denoiser = "dictionary",
     start: ArrayLike | None = None,
-    max_iter: int = 16,
+    max_iter: int = 32,
     tol: float = 0.005,
     random_state: RandomState = 0,
     callback: Callable[[str, float], object] | None = None,
@@ -64,8 +64,9 @@ def restore(
     With a denoiser as prior: half-quadratic splitting in eight levels of noise, from 49/255 of the range of
     the image (6/255 for a Bayer mosaic) to that of the measurements. Each step solves a least-squares
     problem, in closed form if the operator has one (`LinearOperator.solve_gram`), else by conjugate
-    gradients, and denoises its solution. Levels and weights follow from the operator's norm. The run ends,
-    after the eighth step, when a step changes the image by at most `tol`. With "untrained":
+    gradients, and denoises its solution. Levels and weights follow from the gain of the operator, the root
+    of the mean of its squared singular values, each weighted by itself. The run ends, after the eighth step,
+    when a step changes the image by at most `tol`. With "untrained":
     `calepin.reconstruction.fit_untrained`, which ends when the residual is that of the noise.
 
     Parameters
@@ -88,7 +89,7 @@ def restore(
     start : array or Tensor, the operator's in_shape, optional
         First image. Default: measurements projected back, and divided by what each pixel contributes to them;
         of a Bayer mosaic, colours interpolated along edges.
-    max_iter : int, default=16
+    max_iter : int, default=32
         Steps at most, at least 8; an untrained network has its own.
     tol : float, default=0.005
         Relative change of the image below which the run ends.

@@ -3,9 +3,10 @@
     z_k = argmin_z ||A z - y||^2 + mu_k ||z - x_{k-1}||^2,     mu_k = weight sigma^2 / s_k^2
     x_k = denoise(z_k, s_k)
 
-s_k falls geometrically from coarse to fine. Zoran and Weiss, "From learning models of natural image patches
-to whole image restoration", 2011; Zhang et al., "Plug-and-play image restoration with deep denoiser prior",
-2021, whose weight and first level these are.
+s_k falls geometrically from coarse to fine, to sigma over the gain of A: the level of the noise in what A
+tells of the image. Zoran and Weiss, "From learning models of natural image patches to whole image
+restoration", 2011; Zhang et al., "Plug-and-play image restoration with deep denoiser prior", 2021, whose
+weight and first level these are.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calepin.core.random import RandomState
+from calepin.core.random import RandomState, torch_generator
+from calepin.core.samples import inner
 from calepin.datasets.noise import GaussianNoise
 from calepin.imaging.denoising import Denoiser
 from calepin.operators.base import LinearOperator
@@ -28,6 +30,7 @@ WEIGHT = 0.23
 FIRST_LEVEL = 49 / 255  # of the range of the image
 FINEST_LEVEL = 1 / 255  # of the range of the image, for measurements with hardly any noise
 CG_ITERATIONS, CG_TOL = 50, 1e-3
+PROBES = 4  # random images for the gain
 PIXELS = 3  # channels of a colour image
 
 
@@ -76,13 +79,13 @@ def split(
     report : callable
         Called with the number of steps done.
     """
-    scale = max(operator.norm_squared(), torch.finfo(torch.float32).tiny) ** 0.5
+    scale = max(gain(operator, start), torch.finfo(torch.float32).tiny)
     span = value_range(start) or 1.0
     last = max(sigma / scale, FINEST_LEVEL * span)
     first = max(first_level * span, last)
     x, history, inexact, converged = start, [], 0, False
     for k in range(max_iter):
-        level = first * (last / first) ** (min(k, n_levels - 1) / max(n_levels - 1, 1))
+        level = float(first * (last / first) ** (min(k, n_levels - 1) / max(n_levels - 1, 1)))
         weight = WEIGHT * (scale * last / level) ** 2
         z, exact = regularised_least_squares(operator, x, y, weight=weight, n_iter=CG_ITERATIONS, tol=CG_TOL)
         before, x = x, denoised(z, level, prior, random_state)
@@ -96,6 +99,21 @@ def split(
         if converged:
             break
     return Splitting(x, converged, history, inexact)
+
+
+@torch.no_grad()
+def gain(operator: LinearOperator, like: Tensor) -> float:
+    """Return the root of tr((A^H A)^2) / tr(A^H A), from random probes of the dtype and device of `like`.
+
+    It is the norm of A if its singular values are equal or zero, as those of a mask. Where few are far above
+    the others, as those of low frequencies in projections, it is below the norm, which says little then.
+    """
+    generator = torch_generator(0)
+    signs = torch.randint(2, (PROBES, *operator.in_shape), generator=generator).to(like) * 2 - 1
+    passed = operator(signs)
+    energy = float(inner(passed, passed).sum())
+    back = operator.adjoint(passed)
+    return (float(inner(back, back).sum()) / energy) ** 0.5 if energy > 0 else 0.0
 
 
 def denoised(x: Tensor, level: float, prior: Denoiser, random_state: RandomState) -> Tensor:
