@@ -3,6 +3,7 @@
     CALEPIN_DATA=... python -m benchmarks.restoration deblur         # Set12; two blurs
     CALEPIN_DATA=... python -m benchmarks.restoration upscale        # Set12; factors 2 and 3
     CALEPIN_DATA=... python -m benchmarks.restoration demosaic       # colour images of scikit-image
+    CALEPIN_DATA=... python -m benchmarks.restoration tomography     # Set12; 30 and 90 angles
     ... --size 128 --images 4                                        # the middle of the first images
 
 bm3d_deblurring and colour-demosaicing run in an environment of their own if CALEPIN_PEERS names its Python:
@@ -24,11 +25,13 @@ import torch
 
 import calepin
 from calepin.datasets import data_path, load_sample, read_image
-from calepin.operators import Bayer, Blur, Downsample, LinearOperator
+from calepin.operators import Bayer, Blur, Downsample, LinearOperator, Radon
 
 BORDER = 8
 COLOUR = ("astronaut", "cat", "coffee", "rocket")
 PRIORS = ("dictionary", "network", "best", "groups")
+FILTERS = ("ramp", "shepp-logan", "cosine", "hamming", "hann")
+SART_SWEEPS = 8
 Scene = tuple[np.ndarray, np.ndarray, LinearOperator, float]  # clean, measured, operator, sigma
 
 
@@ -52,6 +55,13 @@ def gray(n: int, size: int | None, multiple: int = 1) -> list[np.ndarray]:
 def measured(clean: np.ndarray, operator: LinearOperator, sigma: float, seed: int) -> Scene:
     y = operator(torch.from_numpy(clean)[None])[0].numpy()
     return clean, y + np.random.default_rng(seed).normal(0, sigma, y.shape), operator, sigma
+
+
+def projected(clean: np.ndarray, n_angles: int, seed: int) -> Scene:
+    """Return projections with noise of half a percent of the largest."""
+    radon = Radon(clean.shape, torch.arange(n_angles, dtype=torch.float64) * 180 / n_angles)
+    largest = float(radon(torch.from_numpy(clean)[None]).max())
+    return measured(clean, radon, 0.005 * largest, seed)
 
 
 def gaussian_psf(sigma: float) -> torch.Tensor:
@@ -97,6 +107,32 @@ def back_projected(scene: Scene) -> np.ndarray:
     return x
 
 
+def filtered_back_projection(scene: Scene) -> np.ndarray:
+    """Return the back-projection of scikit-image with the filter that is best for the image."""
+    from skimage.transform import iradon
+
+    clean, y, operator, _ = scene
+    assert isinstance(operator, Radon)
+    angles, n = operator.angles.numpy(), clean.shape[0]
+    images = [iradon(y.T, theta=angles, filter_name=f, output_size=n, circle=False) for f in FILTERS]
+    return max(images, key=lambda image: psnr(image, clean))
+
+
+def sart(scene: Scene) -> np.ndarray:
+    """Return SART of scikit-image, with as many sweeps as are best for the image."""
+    from skimage.transform import iradon_sart
+
+    clean, y, operator, _ = scene
+    assert isinstance(operator, Radon)
+    image, images = None, []
+    first = (y.shape[1] - clean.shape[0]) // 2
+    window = slice(first, first + clean.shape[0])
+    for _ in range(SART_SWEEPS):
+        image = iradon_sart(np.ascontiguousarray(y.T), theta=operator.angles.numpy(), image=image)
+        images.append(image[window, window])
+    return max(images, key=lambda image: psnr(image, clean))
+
+
 def of_peer(job: str) -> Callable[[Scene], np.ndarray]:
     """Return a method that runs in the environment of CALEPIN_PEERS; it gets the measurements alone."""
 
@@ -131,6 +167,9 @@ def rows(job: str) -> dict[str, Callable[[Scene], np.ndarray]]:
     elif job == "upscale":
         peers = {"bicubic": enlarged, "back-projection": back_projected}
         others = {}
+    elif job == "tomography":
+        own["calepin, tv"] = lambda scene: ours(scene, "tv")
+        peers, others = {"filtered back-projection": filtered_back_projection, "SART": sart}, {}
     else:
         peers, others = {}, {"Menon 2007": "menon", "Malvar 2004": "malvar"}
     if "CALEPIN_PEERS" in os.environ:
@@ -157,6 +196,11 @@ def scenes(job: str, size: int | None, n: int) -> dict[str, list[Scene]]:
             ]
             for factor, kernel in ((2, "bicubic"), (3, "bicubic"), (2, "box"))
         }
+    if job == "tomography":
+        return {
+            f"{n_angles} angles": [projected(clean, n_angles, i) for i, clean in enumerate(gray(n, size))]
+            for n_angles in (30, 90)
+        }
     images = [np.moveaxis(middle(load_sample(name).pixels, size, 2), -1, 0) for name in COLOUR[:n]]
     return {
         "RGGB": [
@@ -169,7 +213,7 @@ def scenes(job: str, size: int | None, n: int) -> dict[str, list[Scene]]:
 def main() -> None:
     """Print PSNR of each image, their mean, and CPU seconds an image but for those of other processes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.restoration", description=__doc__)
-    parser.add_argument("job", choices=("deblur", "upscale", "demosaic"))
+    parser.add_argument("job", choices=("deblur", "upscale", "demosaic", "tomography"))
     parser.add_argument("--size", type=int, help="side of the middle of each image; all of it by default")
     parser.add_argument("--images", type=int, default=12, metavar="N", help="the first N images")
     given = parser.parse_args()
