@@ -12,6 +12,7 @@ from calepin.cli.denoise_plan import Method, Plan, noise_values
 from calepin.cli.figures import draw_images, draw_planes, save
 from calepin.cli.many import Done, Report, Told
 from calepin.cli.noise_files import warn_of_levels
+from calepin.cli.one_unit import OneUnit
 from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, is_folder, refuse
 from calepin.cli.output import Output
 from calepin.cli.planes import Planes, is_stack, span
@@ -77,7 +78,9 @@ def denoise_many(
         refuse({"--figure": figure}, "is for one image or one stack")
     elif figure is not None:
         check_separate({"--figure": figure}, [("IMAGE", sources[0])])  # also if a pattern names it
-    work = Denoising(output, plan, axes, units, figure)
+    unit = OneUnit(plan.option_of_level if units == "auto" else None, sources, axes)
+    unit.check_headers()
+    work = Denoising(output, plan, axes, units, figure, unit)
     done = Done(output, work, doing="denoising", done="denoised")
     if single:
         if share:
@@ -114,6 +117,8 @@ class Denoising:
         Options of the command for all files.
     figure
         File for a sheet of the image or of planes of a stack, or None.
+    unit
+        Checks that levels of noise have one unit in all files.
     """
 
     output: Output
@@ -121,6 +126,7 @@ class Denoising:
     axes: str | None
     units: Units
     figure: Path | None
+    unit: OneUnit
 
     def __call__(self, source: Path, target: Path, report: Report) -> Told:
         """Denoise a file, with all its planes, and write the result."""
@@ -134,6 +140,7 @@ class Denoising:
         from calepin.datasets.images import read_image, write_image
 
         image = read_image(source, value_range=self.units)
+        self.unit.check(source, image.levels is not None)
         for note in image.notes:
             self.output.note(f"{source}: {note}")
         denoised, values = _denoised(self.plan, image, report)
@@ -152,6 +159,7 @@ class Denoising:
         check_stack_path(target)
         stack = read_stack(source, axes=self.axes)
         planes = Planes.of(stack, self.units, counts=self.plan.poisson and self.plan.camera is None)
+        self.unit.check(source, planes.units is not None)
         for note in (*stack.notes, planes.note):
             if note:
                 self.output.note(f"{source}: {note}")
@@ -301,6 +309,7 @@ def _noisy_planes(work: Denoising, source: Path) -> "NDArray[np.float32]":
         image = as_image(planes.samples[len(planes.samples) // 2], value_range=planes.units)
     else:
         image = read_image(source, value_range=work.units)
+    work.unit.check(source, image.levels is not None)
     noise = work.plan.noise(image)
     sigma = noise.sigma if isinstance(noise, GaussianNoise) else estimate_noise(image.pixels)
     return to_planes(image.pixels, sigma or 1.0)
