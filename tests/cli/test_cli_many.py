@@ -356,7 +356,7 @@ def test_a_stack_without_gaps_is_told_and_its_figure_shows_the_gaps_of_others(ru
     from calepin.cli import planes as module
 
     shown = []
-    monkeypatch.setattr(module, "draw_planes", lambda before, *rest, **settings: shown.append(before))
+    monkeypatch.setattr(module, "draw_planes", lambda stack, before, *rest, **settings: shown.append(before))
     planes = np.stack([pixels(k) for k in range(2)]).astype(np.float32)
     np.save("s.npy", planes)
     _, err = batch(run, "inpaint", "s.npy", "-o", "o.npy", options=["--axes", "ZYX"])

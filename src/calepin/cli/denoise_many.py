@@ -173,8 +173,7 @@ class Denoising:
         write_stack(target, stack.with_planes(cleaned))
         if self.figure is not None:
             names = "noisy", "denoised"
-            drawn = draw_planes(planes.samples, cleaned, names, planes.samples.dtype.name, subtract=True)
-            save(drawn, self.figure)
+            save(draw_planes(stack, planes.samples, cleaned, names, subtract=True), self.figure)
         height, width = cleaned.shape[1:3]
         sizes = f"{len(planes.samples)} planes ({stack.axes}) of {width} x {height}"
         return values, sizes + ("" if along is None else f", together along {along[0]}")

@@ -231,8 +231,9 @@ class Plan:
     @property
     def option_of_level(self) -> str | None:
         """The option that gives levels of noise other than 0, or None."""
-        of_files = self.files is not None and self.files.has_levels
-        return self.files.option if of_files else "--sigma" if self.sigma else None
+        if self.files is not None and self.files.has_levels:
+            return self.files.option
+        return "--sigma" if self.sigma else None
 
     @property
     def noise_map(self) -> NoiseFiles | None:
