@@ -235,9 +235,10 @@ def check_stack_path(path: str | os.PathLike) -> None:
 def write_stack(path: str | os.PathLike, stack: Stack) -> None:
     """Write all planes of a stack, in the format of the suffix: .tif, .tiff, .npy or .zarr.
 
-    A TIFF keeps the order of its pages, their descriptions (OME, ImageJ), resolutions, times and profile, and
-    the levels of a pyramid in sub-IFDs, whose pixels become means of those of the planes. An
-    existing file is replaced only after the new one is complete; a folder .zarr is never replaced.
+    A TIFF keeps the order of its pages and of its bytes, tiles and a lossless compression, descriptions (OME,
+    ImageJ), resolutions, times and profile, and the levels of a pyramid in sub-IFDs, whose pixels become
+    means of those of the planes. An existing file is replaced only after the new one is complete; a folder
+    .zarr is never replaced.
 
     Raises
     ------
