@@ -301,6 +301,11 @@ def denoise(
             share=share,
             force=force,
             figure=figure,
+            read=[
+                *(() if plan.files is None else ((plan.files.option, path) for path in plan.files.paths)),
+                *(() if dictionary is None else [("--dictionary", dictionary)]),
+                *(() if model is None else [("--model", Path(model))]),
+            ],
         )
         return
     refuse({"--share": share}, "is for several images")

@@ -57,8 +57,11 @@ def denoise_many(
     share: bool,
     force: bool,
     figure: Path | None,
+    read: Sequence[tuple[str, Path]],
 ) -> None:
     """Denoise several images, write them, and print a line for each.
+
+    `read` holds the files of other options, by their names, which no result may replace.
 
     Raises
     ------
@@ -87,18 +90,25 @@ def denoise_many(
             work.plan = _with_shared(work, sources)
         done.write(sources[0], output_path)
     else:
-        _fill_folder(done, work, sources, output_path, share=share, force=force)
+        _fill_folder(done, work, sources, output_path, share=share, force=force, read=read)
     done.show([] if figure is None else [str(figure)])
 
 
 def _fill_folder(
-    done: Done, work: "Denoising", sources: list[Path], folder: Path, *, share: bool, force: bool
+    done: Done,
+    work: "Denoising",
+    sources: list[Path],
+    folder: Path,
+    *,
+    share: bool,
+    force: bool,
+    read: Sequence[tuple[str, Path]],
 ) -> None:
     """Denoise files into a folder, but for those that an earlier run has done."""
     settings = work.plan.described() | {"axes": work.axes, "range": work.units, "share": False}
     if share:  # one more file is another dictionary
         settings["share"] = [[str(source), source.stat().st_mtime_ns] for source in sources]
-    batch = Batch("denoise", sources, folder, settings, written=WRITTEN, force=force)
+    batch = Batch("denoise", sources, folder, settings, written=WRITTEN, force=force, read=read)
     left = done.left(batch)
     if share and left:
         work.plan = _with_shared(work, sources)
