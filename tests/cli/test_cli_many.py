@@ -129,6 +129,17 @@ def test_a_file_that_fails_does_not_stop_the_others(run, folder, command):
     assert names(said["written"]) == ["b.tif"]
 
 
+def test_debug_shows_where_a_file_of_several_failed(run, folder):
+    Path("in/b.tif").write_bytes(b"II*\0 damaged")
+    for command, options in (("upscale", COMMANDS["upscale"]), ("denoise", ["--n-components", "64"])):
+        for debug in ([], ["--debug"]):
+            _, err = batch(
+                run, command, "in/a.png", "in/b.tif", "-o", command, *debug, options=options, status=1
+            )
+            assert ("Traceback (most recent call last)" in err) == bool(debug)
+            assert err.splitlines()[-1].startswith("calepin: error: in/b.tif")
+
+
 def test_an_image_that_is_gone_does_not_stop_the_others(run, folder, command):
     batch(run, command, "in", "-o", "out")
     Path("in/a.png").unlink()

@@ -116,7 +116,7 @@ def inpaint(
     folder OUT under their own names. Those that are there, from an
     earlier run with the same settings, are not computed again.
     """
-    output = Output(quiet, as_json)
+    output = Output(quiet, as_json, debug)
     if mask is None:
         refuse({"--invert-mask": invert_mask}, "goes with --mask")
     sources, single = find_sources(images, output_path)

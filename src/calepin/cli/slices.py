@@ -168,7 +168,7 @@ class _Slices:
                 text = one_line(error)
                 text = text.removeprefix(f"{self.source}: ")
                 self.failed.append({"slice": index, "error": text})
-                self.output.error(f"{self.source}: slice {index}: {text}")
+                self.output.error(f"{self.source}: slice {index}: {text}", error)
 
     def _fill_one(self, index: int, part: Callable[[str, float], object]) -> None:
         from calepin.datasets.images import Image
