@@ -63,8 +63,8 @@ def check_stack(stack: Any, axes: str, *, integers: bool = False) -> NDArray:
     Raises
     ------
     ValueError
-        No samples, frames of several sizes, another number of axes, another number of colours than three, frames with
-        fewer than 16 pixels per side, another dtype, infinity, or nothing but missing entries.
+        No samples, frames of several sizes, another number of axes, another number of colours than three,
+        frames with fewer than 16 pixels per side, another dtype, infinity, or nothing but missing entries.
     """
     if isinstance(stack, list | tuple):
         shapes = list(dict.fromkeys(np.shape(frame) for frame in stack))
