@@ -398,3 +398,27 @@ def test_an_interrupted_batch_keeps_what_is_done(monkeypatch, folder):
     assert main(["denoise", "in", "-o", "out", *FAST, "-q"]) == 130
     known = json.loads(Path("out/calepin-denoise.json").read_text())["files"]
     assert sorted(known) == ["a.png", "b.tif"]
+
+
+def test_no_file_of_an_option_is_replaced_by_a_result(capsys, folder):
+    Path("out").mkdir()
+    np.save("out/c.npy", np.full((48, 48), 20.0))
+    write_image("out/a.png", Image(noisy(), 16))
+    np.save("psd.npy", np.full((8, 8), 400.0))
+    os.link("psd.npy", "out/d.png")
+    atoms = np.random.default_rng(0).standard_normal((32, 25)).astype(np.float32)
+    save_arrays("d.safetensors", "dictionary", {"components": atoms}, {})
+    os.link("d.safetensors", "out/b.tif")
+    for option, value, target in [
+        ("--noise-map", "out/c.npy", "c.npy"),
+        ("--dark-frame", "out/a.png", "a.png"),
+        ("--psd", "psd.npy", "d.png"),
+        ("--dictionary", "d.safetensors", "b.tif"),
+        ("--model", "d.safetensors", "b.tif"),
+    ]:
+        kept = Path("out", target).read_bytes()
+        sources = [str(path) for path in Path("in").glob(f"{Path(target).stem}.*")]
+        assert main(["denoise", *sources, "-o", "out", option, value, "--force"]) == 2
+        err = capsys.readouterr().err
+        assert f"--output: expected another file than {option}, got out/{target} for both" in err
+        assert Path("out", target).read_bytes() == kept

@@ -129,6 +129,17 @@ def test_a_file_that_fails_does_not_stop_the_others(run, folder, command):
     assert names(said["written"]) == ["b.tif"]
 
 
+def test_debug_shows_where_a_file_of_several_failed(run, folder):
+    Path("in/b.tif").write_bytes(b"II*\0 damaged")
+    for command, options in (("upscale", COMMANDS["upscale"]), ("denoise", ["--n-components", "64"])):
+        for debug in ([], ["--debug"]):
+            _, err = batch(
+                run, command, "in/a.png", "in/b.tif", "-o", command, *debug, options=options, status=1
+            )
+            assert ("Traceback (most recent call last)" in err) == bool(debug)
+            assert err.splitlines()[-1].startswith("calepin: error: in/b.tif")
+
+
 def test_an_image_that_is_gone_does_not_stop_the_others(run, folder, command):
     batch(run, command, "in", "-o", "out")
     Path("in/a.png").unlink()
@@ -356,7 +367,7 @@ def test_a_stack_without_gaps_is_told_and_its_figure_shows_the_gaps_of_others(ru
     from calepin.cli import planes as module
 
     shown = []
-    monkeypatch.setattr(module, "draw_planes", lambda before, *rest, **settings: shown.append(before))
+    monkeypatch.setattr(module, "draw_planes", lambda stack, before, *rest, **settings: shown.append(before))
     planes = np.stack([pixels(k) for k in range(2)]).astype(np.float32)
     np.save("s.npy", planes)
     _, err = batch(run, "inpaint", "s.npy", "-o", "o.npy", options=["--axes", "ZYX"])
@@ -395,3 +406,70 @@ def test_one_image_without_memory_does_not_stop_the_others(monkeypatch, run, fol
     monkeypatch.setattr(many.Done, "write", fail)
     said, _ = batch(run, "upscale", "in", "-o", "out", status=1)
     assert names(said["written"]) == ["a.png", "c.npy"]
+
+
+UNITS = [("denoise", []), *[(name, COMMANDS[name]) for name in ("deblur", "inpaint")]]
+
+
+def files_of(*types):
+    """Write images whose samples have these types into the folder in; a number scales floats."""
+    Path("in").mkdir()
+    for k, kind in enumerate(types):
+        of_type = (255 * pixels()).astype(kind) if isinstance(kind, str) else (kind * pixels()).astype("f4")
+        np.save(f"in/{k}.npy", of_type)
+    write_image("mask.png", Image(mask()))
+    write_image("in/9.png", Image(pixels()))
+    return [f"in/{k}.npy" for k in range(len(types))]
+
+
+@pytest.mark.parametrize(("command", "options"), UNITS)
+def test_one_sigma_in_two_units_is_refused_by_headers_before_any_work(run, command, options):
+    sources = files_of("uint16", "int16")
+    for given in (["in"], [sources[1], sources[0]], [sources[1], "in/9.png"]):
+        _, err = batch(run, command, *given, "-o", "out", "--sigma", "4", options=options, status=2)
+        assert "--sigma: is in the units of the samples for in/1.npy, and on the scale 0 to 255 for " in err
+        assert "apart, or leave it out to estimate the noise" in err
+        assert err.count("\n") == 1
+        assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(("command", "options"), UNITS)
+def test_floats_whose_sigma_has_another_unit_are_not_written_but_the_others_are(run, command, options):
+    sources = files_of(1, 300, 1)
+    arguments = [*sources, "-o", "out", "--sigma", "4"]
+    for left in (["0.npy", "2.npy"], []):  # also if an earlier run has done those before
+        said, err = batch(run, command, *arguments, options=options, status=1)
+        assert names(said["written"]) == left
+        assert "error: --sigma: is in the units of the samples for in/1.npy, and on the scale 0 to" in err
+    batch(run, command, sources[1], "-o", "apart", "--sigma", "4", options=options)
+
+
+def test_stacks_have_one_unit_too(run):
+    for k, scale in enumerate([1, 300]):
+        np.save(f"{k}.npy", np.stack([scale * pixels(), scale * pixels(1)]).astype("f4"))
+    arguments = ["0.npy", "1.npy", "-o", "out", "--axes", "ZYX", "--sigma", "4"]
+    for command, options in (("denoise", []), ("deblur", ["--gaussian", "1", "--prior", "tv"])):
+        _, err = batch(run, command, *arguments[:-1], "4", "--force", options=options, status=1)
+        assert "--sigma: is in the units of the samples for 1.npy, and on the scale 0 to 255 for 0.npy" in err
+
+
+def test_a_map_of_levels_has_one_unit_too(run):
+    files_of(1, 300)
+    np.save("map.npy", np.full((24, 24), 4.0))
+    arguments = ["in/0.npy", "in/1.npy", "-o", "out", "--noise-map", "map.npy"]
+    _, err = batch(run, "denoise", *arguments, options=[], status=1)
+    assert "--noise-map: is in the units of the samples for in/1.npy" in err
+
+
+@pytest.mark.parametrize("options", [[], ["--sigma", "0"], ["--sigma", "4", "--range", "0:300"]])
+def test_other_levels_have_one_unit_in_all_files(run, options):
+    files_of(1, 300, "int16")
+    said, _ = batch(run, "deblur", "in", "-o", "out", "--gaussian", "1", "--prior", "tv", options=options)
+    assert len(said["written"]) == 4
+
+
+def test_a_shared_dictionary_is_not_learned_from_files_with_two_units(run):
+    sources = files_of(1, 300)
+    _, err = batch(run, "denoise", *sources, "-o", "out", "--share", "--sigma", "4", options=[], status=2)
+    assert "--sigma: is in the units of the samples for in/1.npy" in err
+    assert not list(Path("out").glob("*.npy"))

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.testing import assert_array_equal
 from PIL import Image as PILImage
 from PIL import ImageCms
@@ -364,3 +365,15 @@ def test_damaged_tiff_files_write_nothing_to_stderr(tmp_path, capfd, compression
                 with suppress(FileFormatError):
                     read_image(path)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_pyramid_that_an_image_leaves_out_is_told(tmp_path, dtype):
+    pixels = np.arange(64 * 64).reshape(64, 64).astype(dtype)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(pixels, subifds=1)
+        writer.write(pixels[::2, ::2], subfiletype=1)
+    (note,) = read_image(tmp_path / "a.tif").notes
+    assert note.startswith("the smaller levels of its pyramid are left out; a stack keeps them (axes, on ")
+    tifffile.imwrite(tmp_path / "b.tif", pixels)
+    assert read_image(tmp_path / "b.tif").notes == ()

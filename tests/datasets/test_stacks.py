@@ -276,3 +276,51 @@ def test_a_strip_that_grows_beyond_its_plane_is_refused(monkeypatch):
             file.write(iter([strip]), **tile, compression="zlib", photometric="minisblack")
     with pytest.raises(FileFormatError, match=r"a\.tif declares \d+ bytes"):
         read_stack("a.tif")
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("predictor", [None, 2])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_pyramid_keeps_tiles_compression_and_order_of_bytes(byteorder, compression, predictor):
+    values = samples(shape=(3, 100, 64))
+    stored = {"compression": compression, "predictor": predictor if compression else None, "tile": (32, 16)}
+    with tifffile.TiffWriter("a.ome.tif", ome=True, byteorder=byteorder) as writer:
+        writer.write(values, subifds=1, metadata={"axes": "ZYX"}, **stored)
+        writer.write(values[:, ::2, ::2], subfiletype=1, **stored)
+    stack = read_stack("a.ome.tif")
+    assert_array_equal(stack.samples, values)
+    for name, planes in (("b", values[::-1].copy()), ("c", (values / 2).astype(np.float32))):
+        write_stack(f"{name}.ome.tif", stack.with_planes(planes))
+        with tifffile.TiffFile("a.ome.tif") as first, tifffile.TiffFile(f"{name}.ome.tif") as second:
+            assert second.byteorder == byteorder
+            assert_array_equal(second.asarray(), planes)
+            for old, new in zip(first.series[0].levels, second.series[0].levels, strict=True):
+                assert (new.keyframe.tile, new.keyframe.compression) == (
+                    old.keyframe.tile,
+                    old.keyframe.compression,
+                )
+                assert new.keyframe.predictor == (old.keyframe.predictor if name == "b" else 1)
+
+
+def test_files_of_imagej_keep_the_order_of_bytes_of_their_metadata_and_samples():
+    values = samples().transpose(0, 2, 1, 3, 4)
+    known = {"axes": "TZCYX", "spacing": 0.5, "Labels": ["one", "two"]}
+    for byteorder in "<>":
+        tifffile.imwrite("a.tif", values, imagej=True, metadata=known, byteorder=byteorder)
+        write_stack("b.tif", read_stack("a.tif"))
+        with tifffile.TiffFile("a.tif") as first, tifffile.TiffFile("b.tif") as second:
+            assert second.byteorder == byteorder
+            assert second.imagej_metadata == first.imagej_metadata
+            assert second.pages[0].compression == 1
+            assert_array_equal(second.asarray(), values)
+
+
+def test_a_compression_that_cannot_be_written_is_told():
+    first, *rest = [PILImage.fromarray(page) for page in samples("uint8", (3, 10, 12))]
+    first.save("a.tif", save_all=True, append_images=rest, compression="jpeg")
+    stack = read_stack("a.tif")
+    assert stack.notes == ("its samples are written by DEFLATE, in place of JPEG",)
+    write_stack("b.tif", stack)
+    with tifffile.TiffFile("b.tif") as tiff:
+        assert tiff.pages[0].compression == 8
+        assert_array_equal(tiff.asarray(), stack.samples)

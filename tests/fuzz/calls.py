@@ -1583,4 +1583,4 @@ add(
     yscale="linear",
     title="t",
 )
-add("report.sheet", report.sheet, columns={"a": [IMAGE], "b": [OTHER]}, n_rows=2)
+add("report.sheet", report.sheet, columns={"a": [IMAGE], "b": [OTHER]}, n_rows=2, groups=["a"])

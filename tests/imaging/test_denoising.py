@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 import calepin
-from calepin.datasets import GaussianNoise, Image, PoissonNoise, load_sample
+from calepin.datasets import GaussianNoise, Image, PoissonNoise, VaryingGaussianNoise, load_sample
 from calepin.imaging import Denoiser, DenoiseResult, DictionaryDenoiser, NetworkDenoiser, denoise
 from calepin.imaging.scenes import noisy_scene, observed_scene
 from calepin.metrics import psnr
@@ -161,3 +161,11 @@ def test_what_is_computed_stays(method, noise, expected):
     assert psnr(denoise(noisy, method=method, noise=noise).image, clean, data_range=peak) == pytest.approx(
         expected, abs=2e-3
     )
+
+
+@pytest.mark.parametrize("axes", [None, "TYX"])
+def test_levels_that_are_zero_everywhere_are_told_of(noisy, axes):
+    noisy = noisy if axes is None else np.stack([noisy, noisy])
+    with pytest.warns(UserWarning, match="^noise: sigma is 0 everywhere, so that no noise is removed$"):
+        result = denoise(noisy, noise=VaryingGaussianNoise(np.zeros(noisy.shape)), axes=axes)
+    np.testing.assert_array_equal(result.image, noisy)

@@ -111,7 +111,11 @@ def test_a_good_stack_has_no_warning(photographs):
         (np.zeros((4, 20, 20, 3)), "image: expected the three axes ZYX"),
         ([np.zeros((20, 20)), np.zeros((20, 21))], r"image: expected frames of one size, got \(20, 20\) and"),
         (np.zeros((20, 15, 20)), "image: expected frames of at least 16 x 16 pixels, got 15 x 20"),
-        (np.zeros((0, 20, 20)), "image: expected frames of at least 16 x 16 pixels, got 20 x 20 "),
+        (
+            np.zeros((0, 20, 20)),
+            r"image: expected a stack with samples, got an empty one of shape \(0, 20, 20\)",
+        ),
+        ([], r"image: expected a stack with samples, got an empty one of shape \(0,\)"),
         (np.full((3, 20, 20), np.nan), "image: expected samples, all of them are missing"),
         (np.zeros((3, 20, 20), dtype=int), "image: expected floating-point numbers, got int64"),
         (np.full((3, 20, 20), np.inf), "image: expected finite values, got 1200 NaN or infinities"),

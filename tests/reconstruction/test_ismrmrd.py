@@ -20,11 +20,13 @@ from ismrmrd.xsd import (
     trajectoryType,
 )
 
+from calepin.cli import main
 from calepin.core.errors import FileFormatError
 from calepin.core.hdf5 import opened_hdf5
 from calepin.operators import centred_fft
 from calepin.reconstruction import count_slices, read_kspace
 from calepin.reconstruction.ismrmrd import slices_of_ismrmrd
+from calepin.reconstruction.kspace import read_kspace_slice
 
 READOUT, PHASE, COILS = 12, 10, 3
 NOISE, CALIBRATION = ismrmrd.ACQ_IS_NOISE_MEASUREMENT, ismrmrd.ACQ_IS_PARALLEL_CALIBRATION
@@ -131,6 +133,51 @@ def test_averages_are_averaged_and_missing_lines_are_zeros(path):
     missing = [row for row in range(PHASE) if row not in rows]
     assert not found[..., missing].any()
     np.testing.assert_allclose(found[..., rows], transform(images()[0])[..., rows], atol=1e-5)
+
+
+def test_segments_are_put_together_and_what_was_measured_is_told(path):
+    wide = dense(images()[0])
+    rows = [0, 4, 5, 6]
+    write(path, [line(wide[:, :, row], row, segment=row % 2) for row in rows])
+    samples, notes = read_kspace_slice(path, 0)
+    np.testing.assert_allclose(samples[..., rows], transform(images()[0])[..., rows], atol=1e-5)
+    measured = "4 of 10 lines of the encoded matrix were measured (acceleration 2.5)"
+    assert notes == ["its 2 segments are put together", measured]
+
+
+def test_a_line_of_several_segments_or_acquisitions_is_told(path):
+    wide = dense(images()[0])
+    every = [line(wide[:, :, row], row) for row in range(PHASE)]
+    again = [line(wide[:, :, row], row, segment=1) for row in range(3)]
+    write(path, [*every, *again])
+    segments = "3 of its lines are in several segments, whose means are taken"
+    assert read_kspace_slice(path, 0)[1] == ["its 2 segments are put together", segments]
+    other = path.with_name("averages.h5")
+    write(other, [*every, *every[:4]])
+    times = "4 of its lines were acquired several times, whose means are taken"
+    assert read_kspace_slice(other, 0)[1] == [times]
+
+
+def test_which_image_of_a_file_is_read_is_told_and_a_plain_file_has_no_notes(path):
+    wide = dense(images()[0])
+    several = [{"slice": k, "repetition": r} for r in range(2) for k in range(3)]
+    write(path, [line(wide[:, :, row], row, **place) for row in range(PHASE) for place in several])
+    where = "the 6 images of the file are repetition 0 to 1, slice 0 to 2"
+    assert read_kspace_slice(path, 4)[1] == [f"it is repetition 1, slice 1; {where}"]
+    plain = path.with_name("plain.h5")
+    write(plain, [line(wide[:, :, row], row) for row in range(PHASE)])
+    assert read_kspace_slice(plain, 0)[1] == []
+
+
+def test_the_command_notes_what_a_file_tells(path, capsys):
+    wide = dense(images()[0])[:1]
+    lines = [line(wide[:, :, row], row, repetition=r) for row in range(0, PHASE, 2) for r in (0, 1)]
+    write(path, lines)
+    options = ["--mri", "--prior", "tv", "--slice", "all"]
+    assert main(["reconstruct", str(path), "-o", str(path.with_name("x.npy")), *options]) == 0
+    err = capsys.readouterr().err
+    assert "slice 1: it is repetition 1; the 2 images of the file are repetition 0 to 1" in err
+    assert err.count("5 of 10 lines of the encoded matrix were measured (acceleration 2)") == 2
 
 
 @pytest.mark.parametrize(("mode", "used"), [("embedded", True), ("separate", False)])

@@ -126,3 +126,15 @@ def test_missing_pixels_are_blue(rng):
     assert figure.axes[0].images[0].get_array().mask.sum() == 1
     shown = before_after({"known": colour, "filled": np.nan_to_num(colour)}).axes[0].images[0].get_array()
     assert list(shown[3, 4]) == pytest.approx([0x56 / 255, 0xB4 / 255, 0xE9 / 255])
+
+
+def test_each_group_of_a_sheet_has_scales_and_bars_of_its_own(rng):
+    images = rng.random((3, 20, 20)) * np.array([3000, 3000, 50])[:, None, None]
+    figure = sheet({"a": images}, groups=["C 0", "C 0", "C 1"], differences={"d": images / 10},
+                   value_range=(0, 65535), units="counts")  # fmt: skip
+    tops = [axes.images[0].get_clim()[1] for axes in figure.axes[:6]]
+    assert tops == pytest.approx([3000, 300, 3000, 300, 50, 5], rel=0.1)
+    bars = [axes.get_xlabel() for axes in figure.axes if axes.get_label() == "<colorbar>"]
+    assert bars == ["counts, C 0"] * 2 + ["counts, C 1"] * 2
+    with pytest.raises(ValueError, match="groups: expected one of each sample, 3, got 2"):
+        sheet({"a": images}, groups=["C 0", "C 1"])

@@ -88,6 +88,8 @@ class Batch:
         Replace files that the record does not hold.
     beside
         What else is read for a file, as its mask, by the name of the option.
+    read
+        What is read for all files, with the names of the options.
 
     Raises
     ------
@@ -108,6 +110,7 @@ class Batch:
         other: str = ".png",
         force: bool,
         beside: Mapping[str, Mapping[Path, Path]] | None = None,
+        read: Sequence[tuple[str, Path]] = (),
     ) -> None:
         self.beside = {} if beside is None else beside
         self.targets = {source: folder / _name(source, written, other) for source in sources}
@@ -116,7 +119,7 @@ class Batch:
         self.settings = json.loads(json.dumps(settings))
         self.path = folder / RECORD.format(command=command)
         self.known = self._read()
-        self._check_read()
+        self._check_read(read)
         for target in self.targets.values():
             if not force:
                 self._check_ours(target)
@@ -146,10 +149,11 @@ class Batch:
             entry[option] = [os.path.abspath(path), *_stamp(path)] if path is not None else None
         return entry
 
-    def _check_read(self) -> None:
+    def _check_read(self, others: Sequence[tuple[str, Path]]) -> None:
         """Raise ValueError if a result would replace a file that is read, also for another result."""
-        read = {"IMAGE": self.targets.keys()} | {name: paths.values() for name, paths in self.beside.items()}
-        names = {_identity(path): name for name in read for path in read[name] if path.exists()}
+        beside = [(name, path) for name, paths in self.beside.items() for path in paths.values()]
+        read = [*(("IMAGE", source) for source in self.targets), *beside, *others]
+        names = {_identity(path): name for name, path in read if path.exists()}
         for target in self.targets.values():
             name = names.get(_identity(target)) if target.exists() else None
             if name is not None:

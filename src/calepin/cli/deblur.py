@@ -90,7 +90,7 @@ def deblur(
     """
     from calepin.operators.blur import Blur
 
-    output = Output(quiet, as_json)
+    output = Output(quiet, as_json, debug)
     if (psf is None) == (gaussian is None):
         raise typer.BadParameter("give one of --psf FILE and --gaussian S", param_hint="--psf")
     if gaussian is not None and not 0 < gaussian < float("inf"):

@@ -90,7 +90,7 @@ def demosaic(
         prior=prior,
     )
     restore_images(
-        Output(quiet, as_json),
+        Output(quiet, as_json, debug),
         images,
         output_path,
         restoring,

@@ -263,7 +263,7 @@ def denoise(
     folder OUT under their own names. Those that are there, from an earlier run with the same settings, are
     not computed again.
     """
-    output = Output(quiet, as_json)
+    output = Output(quiet, as_json, debug)
     if (not images) == (sample is None):
         raise typer.BadParameter("give one of IMAGE and --sample NAME", param_hint="IMAGE")
     if not images:
@@ -301,6 +301,11 @@ def denoise(
             share=share,
             force=force,
             figure=figure,
+            read=[
+                *(() if plan.files is None else ((plan.files.option, path) for path in plan.files.paths)),
+                *(() if dictionary is None else [("--dictionary", dictionary)]),
+                *(() if model is None else [("--model", Path(model))]),
+            ],
         )
         return
     refuse({"--share": share}, "is for several images")

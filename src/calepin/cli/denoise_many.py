@@ -12,6 +12,7 @@ from calepin.cli.denoise_plan import Method, Plan, noise_values
 from calepin.cli.figures import draw_images, draw_planes, save
 from calepin.cli.many import Done, Report, Told
 from calepin.cli.noise_files import warn_of_levels
+from calepin.cli.one_unit import OneUnit
 from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, is_folder, refuse
 from calepin.cli.output import Output
 from calepin.cli.planes import Planes, is_stack, span
@@ -56,8 +57,11 @@ def denoise_many(
     share: bool,
     force: bool,
     figure: Path | None,
+    read: Sequence[tuple[str, Path]],
 ) -> None:
     """Denoise several images, write them, and print a line for each.
+
+    `read` holds the files of other options, by their names, which no result may replace.
 
     Raises
     ------
@@ -77,25 +81,34 @@ def denoise_many(
         refuse({"--figure": figure}, "is for one image or one stack")
     elif figure is not None:
         check_separate({"--figure": figure}, [("IMAGE", sources[0])])  # also if a pattern names it
-    work = Denoising(output, plan, axes, units, figure)
+    unit = OneUnit(plan.option_of_level if units == "auto" else None, sources, axes)
+    unit.check_headers()
+    work = Denoising(output, plan, axes, units, figure, unit)
     done = Done(output, work, doing="denoising", done="denoised")
     if single:
         if share:
             work.plan = _with_shared(work, sources)
         done.write(sources[0], output_path)
     else:
-        _fill_folder(done, work, sources, output_path, share=share, force=force)
+        _fill_folder(done, work, sources, output_path, share=share, force=force, read=read)
     done.show([] if figure is None else [str(figure)])
 
 
 def _fill_folder(
-    done: Done, work: "Denoising", sources: list[Path], folder: Path, *, share: bool, force: bool
+    done: Done,
+    work: "Denoising",
+    sources: list[Path],
+    folder: Path,
+    *,
+    share: bool,
+    force: bool,
+    read: Sequence[tuple[str, Path]],
 ) -> None:
     """Denoise files into a folder, but for those that an earlier run has done."""
     settings = work.plan.described() | {"axes": work.axes, "range": work.units, "share": False}
     if share:  # one more file is another dictionary
         settings["share"] = [[str(source), source.stat().st_mtime_ns] for source in sources]
-    batch = Batch("denoise", sources, folder, settings, written=WRITTEN, force=force)
+    batch = Batch("denoise", sources, folder, settings, written=WRITTEN, force=force, read=read)
     left = done.left(batch)
     if share and left:
         work.plan = _with_shared(work, sources)
@@ -114,6 +127,8 @@ class Denoising:
         Options of the command for all files.
     figure
         File for a sheet of the image or of planes of a stack, or None.
+    unit
+        Checks that levels of noise have one unit in all files.
     """
 
     output: Output
@@ -121,6 +136,7 @@ class Denoising:
     axes: str | None
     units: Units
     figure: Path | None
+    unit: OneUnit
 
     def __call__(self, source: Path, target: Path, report: Report) -> Told:
         """Denoise a file, with all its planes, and write the result."""
@@ -134,6 +150,7 @@ class Denoising:
         from calepin.datasets.images import read_image, write_image
 
         image = read_image(source, value_range=self.units)
+        self.unit.check(source, image.levels is not None)
         for note in image.notes:
             self.output.note(f"{source}: {note}")
         denoised, values = _denoised(self.plan, image, report)
@@ -152,6 +169,7 @@ class Denoising:
         check_stack_path(target)
         stack = read_stack(source, axes=self.axes)
         planes = Planes.of(stack, self.units, counts=self.plan.poisson and self.plan.camera is None)
+        self.unit.check(source, planes.units is not None)
         for note in (*stack.notes, planes.note):
             if note:
                 self.output.note(f"{source}: {note}")
@@ -165,8 +183,7 @@ class Denoising:
         write_stack(target, stack.with_planes(cleaned))
         if self.figure is not None:
             names = "noisy", "denoised"
-            drawn = draw_planes(planes.samples, cleaned, names, planes.samples.dtype.name, subtract=True)
-            save(drawn, self.figure)
+            save(draw_planes(stack, planes.samples, cleaned, names, subtract=True), self.figure)
         height, width = cleaned.shape[1:3]
         sizes = f"{len(planes.samples)} planes ({stack.axes}) of {width} x {height}"
         return values, sizes + ("" if along is None else f", together along {along[0]}")
@@ -301,6 +318,7 @@ def _noisy_planes(work: Denoising, source: Path) -> "NDArray[np.float32]":
         image = as_image(planes.samples[len(planes.samples) // 2], value_range=planes.units)
     else:
         image = read_image(source, value_range=work.units)
+    work.unit.check(source, image.levels is not None)
     noise = work.plan.noise(image)
     sigma = noise.sigma if isinstance(noise, GaussianNoise) else estimate_noise(image.pixels)
     return to_planes(image.pixels, sigma or 1.0)

@@ -229,6 +229,13 @@ class Plan:
         return [] if self.files is None else self.files.paths
 
     @property
+    def option_of_level(self) -> str | None:
+        """The option that gives levels of noise other than 0, or None."""
+        if self.files is not None and self.files.has_levels:
+            return self.files.option
+        return "--sigma" if self.sigma else None
+
+    @property
     def noise_map(self) -> NoiseFiles | None:
         """The file of levels of each pixel, or None."""
         return self.files if self.files is not None and self.files.noise_map is not None else None

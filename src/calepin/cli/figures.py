@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from calepin.datasets.images import Image
+    from calepin.datasets.stacks import Stack
 
 __all__ = ["draw_images", "draw_planes", "save"]
 
@@ -47,18 +48,24 @@ def draw_images(
 
 
 def draw_planes(
-    before: "NDArray[Any]", after: "NDArray[Any]", names: tuple[str, str], like: str, *, subtract: bool
+    stack: "Stack",
+    before: "NDArray[Any]",
+    after: "NDArray[Any]",
+    names: tuple[str, str],
+    *,
+    subtract: bool,
 ) -> "Figure":
-    """Return a contact sheet of a few planes (n, h, w) or (n, h, w, channels) spread over a stack.
+    """Return a contact sheet of a few planes spread over a stack, with a scale for each channel.
 
     Parameters
     ----------
+    stack
+        The stack, for the axes of its planes and the type of its samples.
     before, after
-        Samples of the file; a fourth channel, opacity, is left out.
+        Planes (n, h, w) or (n, h, w, channels) in the samples of the file, NaN where there is none; a fourth
+        channel, opacity, is left out.
     names
         What they are.
-    like
-        Type of the samples before.
     subtract
         Whether the difference is shown, too.
     """
@@ -66,20 +73,50 @@ def draw_planes(
 
     from calepin.report.figures import sheet
 
-    places = np.unique(np.linspace(0, len(before) - 1, SHOWN).round().astype(int))
+    numbers = np.array(list(np.ndindex(*(stack.samples.shape[stack.axes.index(a)] for a in stack.leading))))
+    channels = numbers[:, stack.leading.index("C")] if "C" in stack.leading else np.zeros(len(before), int)
+    gaps = np.isnan(before).reshape(len(before), -1).mean(axis=1)
+    places = _shown_planes(channels, gaps)
     columns = {
         name: np.asarray(_colours(planes)[places], np.float64)
         for name, planes in zip(names, (before, after), strict=True)
     }
     first, second = columns.values()
     differences = {f"{names[0]} - {names[1]}": first - second} if subtract else {}
+    like = stack.samples.dtype.name
     return sheet(
         columns,
-        names=[f"plane {k}" for k in places],
+        n_rows=len(places),
+        names=[_name_of_plane(stack.leading, numbers[k], k) for k in places],
+        groups=[f"C {channels[k]}" for k in places] if channels.any() else None,
         differences=differences,
         value_range=_range_of_type(like),
         units=f"samples ({like})",
     )
+
+
+def _name_of_plane(leading: str, numbers: "NDArray[np.intp]", k: int) -> str:
+    """Return the letters and numbers of a plane, from 0, as "T 3, Z 12"."""
+    known = leading and set(leading) <= set("TCZ")
+    return ", ".join(f"{a} {n}" for a, n in zip(leading, numbers, strict=True)) if known else f"plane {k}"
+
+
+def _shown_planes(channels: "NDArray[np.intp]", gaps: "NDArray[np.floating]") -> "NDArray[np.intp]":
+    """Return the places of planes to show: some of each channel, with the one that has the most gaps."""
+    import numpy as np
+
+    numbers = np.unique(channels)
+    spread = np.unique(np.linspace(0, len(numbers) - 1, SHOWN).round().astype(int))
+    n = max(SHOWN // len(spread), 1)
+    shown = []
+    for number in numbers[spread]:
+        of_channel = np.flatnonzero(channels == number)
+        chosen = of_channel[np.unique(np.linspace(0, len(of_channel) - 1, n).round().astype(int))]
+        worst = of_channel[gaps[of_channel].argmax()]
+        if gaps[worst] > 0 and not gaps[chosen].any():
+            chosen[np.abs(chosen - worst).argmin()] = worst
+        shown.append(chosen)
+    return np.concatenate(shown)
 
 
 def save(figure: "Figure | None", path: Path | None) -> None:

@@ -14,6 +14,7 @@ from calepin.cli.figures import draw_images, save
 from calepin.cli.many import Report, Told, Work, work_on
 from calepin.cli.masks import mask_of, read_mask, read_masks
 from calepin.cli.measures import Range, measure, show_measures
+from calepin.cli.one_unit import OneUnit
 from calepin.cli.options import FIGURE_FILES, Force, Writes, parse_range, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 from calepin.cli.planes import is_stack, span, work_on_planes, write_stack_alone
@@ -115,11 +116,13 @@ def inpaint(
     folder OUT under their own names. Those that are there, from an
     earlier run with the same settings, are not computed again.
     """
-    output = Output(quiet, as_json)
+    output = Output(quiet, as_json, debug)
     if mask is None:
         refuse({"--invert-mask": invert_mask}, "goes with --mask")
-    filling = Filling(output, mask, invert_mask, parse_range(value_range), sigma, axes)
     sources, single = find_sources(images, output_path)
+    units = parse_range(value_range)
+    unit = OneUnit("--sigma" if sigma and units == "auto" else None, sources, axes)
+    filling = Filling(output, mask, invert_mask, units, sigma, axes, unit)
     if single and is_stack(sources[0], axes):
         refuse({"--reference": reference}, "is for a single image")
         _check_read(filling, sources[0], output_path, figure)
@@ -146,6 +149,8 @@ class Filling:
         Options of the command.
     units
         Samples of black and white, as `parse_range` returns them.
+    unit
+        Checks that the noise level has one unit in all files.
     """
 
     output: Output
@@ -153,7 +158,8 @@ class Filling:
     invert_mask: bool
     units: tuple[float, float] | str
     sigma: float | None
-    axes: str | None = None
+    axes: str | None
+    unit: OneUnit
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -167,6 +173,7 @@ class Filling:
         from calepin.datasets.images import read_image
 
         source = read_image(path, value_range=self.units, missing="allow")
+        self.unit.check(path, source.levels is not None)
         for note in source.notes:
             self.output.note(f"{path}: {note}")
         observed = ~np.isnan(source.pixels)
@@ -194,6 +201,7 @@ class Filling:
         hidden: dict[int, NDArray[np.bool_]] = {}
 
         def fill(image: "Image", k: int, n: int, part: Report) -> "tuple[Image, dict[str, Any]]":
+            self.unit.check(source, image.levels is not None)
             if self.mask is not None and not masks:
                 path = mask_of(source, self.mask)
                 masks.append(read_masks(path, n, image.pixels, self.invert_mask))
@@ -256,6 +264,7 @@ def _fill_many(
     output: Output, filling: Filling, sources: Sequence[Path], folder: Path, *, force: bool
 ) -> None:
     """Fill the images of files into a folder."""
+    filling.unit.check_headers()
     masks: dict[Path, Path] = {}
     if filling.mask is not None:
         if not filling.mask.exists():

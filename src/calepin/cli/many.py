@@ -115,7 +115,7 @@ class Done:
         if isinstance(error, typer.BadParameter) and error.param_hint:
             text = f"{error.param_hint}: {text}"
         self.failed.append({"image": str(source), "error": text})
-        self.output.error(text if str(source) in text else f"{source}: {text}")
+        self.output.error(text if str(source) in text else f"{source}: {text}", error)
 
     def show(self, also: Sequence[str] = ()) -> None:
         """Print what was done, and which files were written also.

@@ -112,6 +112,11 @@ class NoiseFiles:
         named = (self.psd, *self.dark_frames, self.noise_map)
         return [path for path in named if path is not None and path != ESTIMATED]
 
+    @property
+    def has_levels(self) -> bool:
+        """Whether they hold levels of noise in the units of --sigma, not samples."""
+        return self.noise_map is not None or (self.psd is not None and self.psd != ESTIMATED)
+
     def _options(self) -> list[str]:
         given = {"--psd": self.psd, "--dark-frame": self.dark_frames, "--noise-map": self.noise_map}
         return [name for name, value in given.items() if value]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -27,10 +28,13 @@ class Output:
         No notes, no tables, no progress.
     as_json
         Print the result as one JSON object, and nothing else on stdout.
+    debug
+        Show the traceback of an error after which the command goes on.
     """
 
     quiet: bool
     as_json: bool
+    debug: bool = False
 
     def note(self, text: str) -> None:
         """Print a note, which is not part of the result."""
@@ -38,8 +42,10 @@ class Output:
         if not self.quiet:
             print(f"calepin: note: {text}", file=sys.stderr)
 
-    def error(self, text: str) -> None:
-        """Print an error after which the command goes on, also if it is quiet."""
+    def error(self, text: str, error: BaseException) -> None:
+        """Print what is wrong, after which the command goes on, also if it is quiet."""
+        if self.debug:
+            traceback.print_exception(error)
         record().add(f"error: {text}")
         print(f"calepin: error: {text}", file=sys.stderr)
 

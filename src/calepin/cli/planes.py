@@ -152,10 +152,10 @@ def work_on_planes(
         output.note(f"{target}: {note}")
     write_stack(target, written)
     if figure is not None:
-        dtype, shown = planes.samples.dtype.name, _without_gaps(planes.samples, gaps)
+        shown = _without_gaps(planes.samples, gaps)
         for axis in (1, 2):
             shown = shown.repeat(done.shape[axis] // shown.shape[axis], axis=axis)
-        save(draw_planes(shown, done, names, dtype, subtract=shown.ndim == done.ndim), figure)
+        save(draw_planes(stack, shown, done, names, subtract=shown.ndim == done.ndim), figure)
     height, width = done.shape[1:3]
     numbers = {name: [one[name] for one in found] for name in found[0]}
     return f"{n} planes ({written.axes}) of {width} x {height}", numbers

@@ -261,7 +261,7 @@ def reconstruct(
     Slices of a file are written as one stack; those of several files of k-space into the folder OUT, a .tif
     for each. What is there, from an earlier run with the same settings, is not computed again.
     """
-    output = Output(quiet, as_json)
+    output = Output(quiet, as_json, debug)
     source = sources[0] if sources else None
     to_folder = output_path is not None and is_folder(output_path)
     many = bool(sources) and (len(sources) > 1 or sources[0].is_dir() or to_folder)

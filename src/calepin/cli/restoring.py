@@ -13,6 +13,7 @@ from calepin.cli.batches import Batch, find_sources
 from calepin.cli.figures import draw_images, save
 from calepin.cli.many import Report, Told, work_on
 from calepin.cli.measures import Measure, Range, measure, show_measures
+from calepin.cli.one_unit import OneUnit
 from calepin.cli.options import (
     ARRAY_FILES,
     FIGURE_FILES,
@@ -148,6 +149,8 @@ class Restoring:
         Options of the command.
     files
         Files that the operator depends on, by the name of the option.
+    unit
+        Checks that the noise level has one unit in all files.
     """
 
     command: str
@@ -159,6 +162,7 @@ class Restoring:
     sigma: float | None
     prior: PriorName | None
     files: Mapping[str, Path] = field(default_factory=dict)
+    unit: OneUnit = field(default_factory=OneUnit)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -171,6 +175,7 @@ class Restoring:
         from calepin.datasets.images import read_image
 
         source = read_image(path, value_range=self.units)
+        self.unit.check(path, source.levels is not None)
         for note in source.notes:
             output.note(f"{path}: {note}")
         restored = self.restore(source, callback)
@@ -212,6 +217,7 @@ class Restoring:
         """Restore each plane of a stack, write it, and return what was done."""
 
         def work(image: "Image", k: int, n: int, part: Report) -> "tuple[Image, dict[str, Any]]":
+            self.unit.check(source, image.levels is not None)
             found = self.restore(image, lambda stage, fraction: part(fraction))
             if k == 0:
                 _note_alpha(output, source, image, found.image)
@@ -303,6 +309,9 @@ def restore_images(
         return
     refuse({"--reference": reference}, "is for a single image")
     refuse({"--figure": None if single else figure}, "is for a single image or stack")
+    unit = OneUnit("--sigma" if restoring.sigma and restoring.units == "auto" else None, sources, axes)
+    unit.check_headers()
+    restoring = replace(restoring, unit=unit)
 
     def work(source: Path, target: Path, report: Report) -> Told:
         if is_stack(source, axes):

@@ -54,15 +54,14 @@ class SliceReader:
 
     def scan(self, path: Path, index: int) -> "tuple[Scan, list[str]]":
         """Return the scan of a slice, and notes on it."""
-        from calepin.reconstruction.kspace import read_kspace
+        from calepin.reconstruction.kspace import read_kspace_slice
         from calepin.reconstruction.scans import scan_kspace
 
-        samples = read_kspace(path, index=index)[0]
+        samples, notes = read_kspace_slice(path, index)
         one = samples[..., _parse_columns(self.columns, samples.shape[-1])]
         kspace = one[:, _middle(self.size, one.shape[1]), _middle(self.size, one.shape[2])]
         if not kspace.any():
             raise ValueError(f"{path}: expected k-space, got only zeros in slice {index}")
-        notes = []
         if len(kspace) > min(kspace.shape[1:]):
             size = f"{kspace.shape[1]} x {kspace.shape[2]}"
             notes.append(f"{len(kspace)} coils of {size} samples: are coils the first axis?")
@@ -169,7 +168,7 @@ class _Slices:
                 text = one_line(error)
                 text = text.removeprefix(f"{self.source}: ")
                 self.failed.append({"slice": index, "error": text})
-                self.output.error(f"{self.source}: slice {index}: {text}")
+                self.output.error(f"{self.source}: slice {index}: {text}", error)
 
     def _fill_one(self, index: int, part: Callable[[str, float], object]) -> None:
         from calepin.datasets.images import Image

@@ -89,7 +89,7 @@ def upscale(
         prior=prior,
     )
     restore_images(
-        Output(quiet, as_json),
+        Output(quiet, as_json, debug),
         images,
         output_path,
         restoring,

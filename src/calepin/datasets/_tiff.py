@@ -23,6 +23,9 @@ __all__ = [
 # Compressions that tifffile supports without further packages: none, deflate, PackBits.
 PLAIN_COMPRESSIONS = {1, 8, 32946, 32773}
 DEFLATE = {8, 32946}
+PYRAMID = (
+    "the smaller levels of its pyramid are left out; a stack keeps them (axes, on the command line --axes)"
+)
 LARGE_STRIP = 2**18  # bytes of a compressed strip: smaller ones become less than 256 MiB
 
 Check = Callable[[int], None]
@@ -37,8 +40,10 @@ def quiet_tifffile() -> Iterator[None]:
     yield
 
 
-def is_deep_tiff(file: IO[bytes]) -> bool:
-    """Return whether a TIFF of one image needs tifffile: Pillow makes colours 8 bits, and drops signs.
+def is_deep_tiff(file: IO[bytes]) -> tuple[bool, tuple[str, ...]]:
+    """Return whether a TIFF of one image needs tifffile, and notes on what else it holds.
+
+    Pillow makes colours 8 bits, and drops signs.
 
     Raises
     ------
@@ -55,12 +60,13 @@ def is_deep_tiff(file: IO[bytes]) -> bool:
             pillow_can = page.samplesperpixel == 1 and page.compression not in PLAIN_COMPRESSIONS
             signed = page.sampleformat == tifffile.SAMPLEFORMAT.INT
             deep = (page.bitspersample > 8 and not pillow_can) or (page.bitspersample == 8 and signed)
+            notes = (PYRAMID,) if any(len(series.levels) > 1 for series in tiff.series) else ()
     except (tifffile.TiffFileError, MemoryError):
         raise
     except Exception:
-        return False  # Pillow may be able to read the file, and raises an error if not
+        return False, ()  # Pillow may be able to read the file, and raises an error if not
     check_one_page(n_pages)
-    return deep
+    return deep, notes
 
 
 def count_pages(tiff: Any) -> int:

@@ -7,10 +7,10 @@ the page at its place in the file, so that it stays true; only the type of the s
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,11 @@ IMAGEJ_TAGS = (50838, 50839)  # counts and bytes of ImageJ's own metadata: label
 ICC_PROFILE = 34675
 MINISBLACK, RGB = 1, 2  # photometric interpretations
 LARGEST = 2**32 - 2**25  # bytes of a TIFF that is no BigTIFF
+LOSSLESS = {5, 32773, 50000}  # LZW, PackBits and Zstandard: tifffile writes them by imagecodecs
+WRITTEN = {1, 8, 32946}  # none and deflate: tifffile writes them by itself
+DEFLATE, DIFFERENCES = 8, 2  # a compression, and a predictor of integers
+LARGEST_TILE = 4096  # rows or columns; each tile is written whole, however small the plane
+LAYOUT = ("compression", "predictor", "tile")
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,13 @@ class Page:
         Place in the file.
     settings : dict
         Arguments of `tifffile.TiffWriter.write`.
+    byteorder : {"<", ">"}
+        Order of the bytes of all numbers in the file, also of those of ImageJ's metadata.
     """
 
     index: int
     settings: dict[str, Any] = field(default_factory=dict)
+    byteorder: Literal["<", ">"] = "<"
 
     @property
     def is_ome(self) -> bool:
@@ -65,7 +73,7 @@ class Page:
             settings["description"] = _resized(text, scale)
         elif self.is_ome or (text.startswith(b"{") and b'"shape"' in text):  # of tifffile
             settings["description"] = json.dumps({"axes": axes, "shape": list(shape)}).encode()
-        return Page(self.index, settings)
+        return replace(self, settings=settings)
 
 
 def _number(value: Any) -> float:
@@ -119,7 +127,17 @@ def read_tiff(
         factors = _factors(series)
         left = len(series.levels) - 1 - len(factors) + len(tiff.series) - len(full)
         notes = ("smaller copies of the images, a pyramid or thumbnails, were left out",) if left else ()
-        return samples, series.axes, tuple(_page_of(page) for page in read), factors, notes
+        pages = tuple(_page_of(page) for page in read)
+        compressions = {page.compression for page in read} - _written()
+        if compressions:
+            names = ", ".join(sorted(compression.name for compression in compressions))
+            notes = (*notes, f"its samples are written by DEFLATE, in place of {names}")
+        return samples, series.axes, pages, factors, notes
+
+
+def _written() -> set[int]:
+    """Return the compressions that stacks keep."""
+    return WRITTEN | (LOSSLESS if find_spec("imagecodecs") is not None else set())
 
 
 def _factors(series: Any) -> tuple[int, ...]:
@@ -189,7 +207,14 @@ def _pillow_reader(path: Path) -> Any:
 def _page_of(page: Any) -> Page:
     """Return the metadata of a page that are kept."""
     full = page.aspage()
-    settings: dict[str, Any] = {"photometric": full.photometric}
+    settings: dict[str, Any] = {"photometric": full.photometric, "compression": DEFLATE}
+    if full.compression in _written():
+        settings["compression"] = full.compression
+        if full.predictor == DIFFERENCES and full.dtype.kind in "iu":
+            settings["predictor"] = DIFFERENCES
+    tile = full.tilelength, full.tilewidth
+    if full.is_tiled and full.tiledepth == 1 and all(n % 16 == 0 and 0 < n <= LARGEST_TILE for n in tile):
+        settings["tile"] = tile
     if full.description:
         settings["description"] = full.description.encode()
     tags = full.tags
@@ -203,7 +228,8 @@ def _page_of(page: Any) -> Page:
     if full.extrasamples:
         settings["extrasamples"] = full.extrasamples
     own = [(tag.code, tag.dtype, tag.count, _raw(tag), True) for tag in map(tags.get, IMAGEJ_TAGS) if tag]
-    return Page(page.index, settings | ({"extratags": own} if len(own) == 2 else {}))
+    settings |= {"extratags": own} if len(own) == 2 else {}
+    return Page(page.index, settings, full.parent.byteorder)
 
 
 def _raw(tag: Any) -> Any:
@@ -229,11 +255,19 @@ def write_tiff(
     """
     import tifffile
 
-    shared: dict[str, Any] = {"compression": "zlib", "metadata": None, "software": False}
+    shared: dict[str, Any] = {"compression": DEFLATE, "metadata": None, "software": False}
     if planes.ndim == 4:
         shared["planarconfig"] = "contig"
+    if pages:
+        shared |= _layout(pages[0].settings, planes.dtype)
     order = np.argsort([page.index for page in pages]) if len(pages) == len(planes) else range(len(planes))
-    with tifffile.TiffWriter(path, bigtiff=planes.nbytes > LARGEST, ome=False, imagej=False) as writer:
+    with tifffile.TiffWriter(
+        path,
+        bigtiff=_largest_size(planes, factors, shared.get("tile")) > LARGEST,
+        byteorder=pages[0].byteorder if pages else None,
+        ome=False,
+        imagej=False,
+    ) as writer:
         for place, k in enumerate(order):
             settings: dict[str, Any] = {"photometric": "rgb" if planes.ndim == 4 else "minisblack"}
             if len(pages) == len(planes):
@@ -242,12 +276,32 @@ def write_tiff(
                 settings = pages[0].settings
             elif place == 0:
                 settings["description"] = json.dumps({"axes": axes, "shape": list(shape)})
+            settings = {name: value for name, value in settings.items() if name not in LAYOUT}
             writer.write(np.ascontiguousarray(planes[k]), subifds=len(factors), **(shared | settings))
             smaller = shared | {"photometric": settings["photometric"], "subfiletype": 1}
             if "extrasamples" in settings:
                 smaller["extrasamples"] = settings["extrasamples"]
             for factor in factors:
                 writer.write(_reduced(planes[k], factor), **smaller)
+
+
+def _layout(settings: dict[str, Any], dtype: np.dtype) -> dict[str, Any]:
+    """Return how the samples of a page are stored, for samples of a type, which may be another."""
+    found = {name: settings[name] for name in LAYOUT if name in settings}
+    if dtype.kind not in "iu":
+        found.pop("predictor", None)
+    return found
+
+
+def _largest_size(planes: NDArray[Any], factors: Sequence[int], tile: tuple[int, int] | None) -> int:
+    """Return the number of bytes of planes and of the levels of a pyramid, without compression."""
+    per_pixel = planes.nbytes // (planes.shape[1] * planes.shape[2])
+    total = 0
+    for factor in (1, *factors):
+        sides = [-(-n // factor) for n in planes.shape[1:3]]
+        padded = [-(-n // k) * k for n, k in zip(sides, tile or (1, 1), strict=True)]
+        total += per_pixel * padded[0] * padded[1]
+    return total
 
 
 def _reduced(plane: NDArray[Any], factor: int) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -147,16 +147,19 @@ def read_image(
         if not start:
             raise FileFormatError(f"{path} is empty, expected an image")
         scale = partial(as_image, value_range=value_range, missing=missing)
+        told: tuple[str, ...] = ()
         if start[: len(NPY)] == NPY:
             return scale(read_npy(path))
         read = _read_deep_png if is_deep(start) else _read_by_pillow
         is_tiff = start[:2] in {b"II", b"MM"}
         with quiet_tifffile(), _any_size(trusts(trusted)):
-            if is_tiff and is_deep_tiff(file):
-                read = _read_deep_tiff
+            if is_tiff:
+                deep, told = is_deep_tiff(file)
+                read = _read_deep_tiff if deep else read
             file.seek(0)
             with _quiet_stderr(is_tiff and read is _read_by_pillow):
-                return read(file, partial(check_declared, path, trusted=trusted), scale)
+                image = read(file, partial(check_declared, path, trusted=trusted), scale)
+        return replace(image, notes=(*image.notes, *told))
 
 
 def check_range(value_range: Any) -> None:

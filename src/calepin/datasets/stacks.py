@@ -22,7 +22,16 @@ from calepin.datasets import _zarr
 from calepin.datasets._tiff import count_pages, quiet_tifffile
 from calepin.datasets._tiff_stacks import Page, read_tiff, write_tiff
 
-__all__ = ["STACK_FILES", "Stack", "check_stack_path", "count_planes", "is_zarr", "read_stack", "write_stack"]
+__all__ = [
+    "STACK_FILES",
+    "Stack",
+    "check_stack_path",
+    "count_planes",
+    "is_zarr",
+    "read_stack",
+    "type_of_samples",
+    "write_stack",
+]
 
 STACK_FILES = (".tif", ".tiff", ".npy", ".zarr")
 """The suffixes of stacks that can be read and written."""
@@ -125,6 +134,29 @@ def count_planes(path: str | os.PathLike) -> int:
                 return 1
 
 
+def type_of_samples(path: str | os.PathLike) -> np.dtype | None:
+    """Return the type of the samples, as the header of .npy, TIFF, PNG or JPEG tells, else None."""
+    path = Path(path)
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        start = file.read(25)
+        try:
+            if start[: len(NPY)] == NPY:
+                return read_npy(path, memory_map=True).dtype
+            if start[:4] == b"\x89PNG" or start[:3] == b"\xff\xd8\xff":
+                return np.dtype(np.uint16 if start[1] == ord("P") and start[24] == 16 else np.uint8)
+            if start[:2] in TIFF:
+                import tifffile
+
+                file.seek(0)
+                with quiet_tifffile(), tifffile.TiffFile(file) as tiff:
+                    return tiff.pages.first.dtype
+        except Exception:  # `read_image` says what is wrong
+            return None
+    return None
+
+
 def is_zarr(path: str | os.PathLike) -> bool:
     """Return whether a path is a folder of zarr."""
     return Path(path).suffix == ".zarr" and Path(path).is_dir()
@@ -203,9 +235,10 @@ def check_stack_path(path: str | os.PathLike) -> None:
 def write_stack(path: str | os.PathLike, stack: Stack) -> None:
     """Write all planes of a stack, in the format of the suffix: .tif, .tiff, .npy or .zarr.
 
-    A TIFF keeps the order of its pages, their descriptions (OME, ImageJ), resolutions, times and profile, and
-    the levels of a pyramid in sub-IFDs, whose pixels become means of those of the planes. An
-    existing file is replaced only after the new one is complete; a folder .zarr is never replaced.
+    A TIFF keeps the order of its pages and of its bytes, tiles and a lossless compression, descriptions (OME,
+    ImageJ), resolutions, times and profile, and the levels of a pyramid in sub-IFDs, whose pixels become
+    means of those of the planes. An existing file is replaced only after the new one is complete; a folder
+    .zarr is never replaced.
 
     Raises
     ------

@@ -136,7 +136,8 @@ def denoise(
     Warns
     -----
     UserWarning
-        Samples of a stack are NaN. Denoising may have warnings of its own.
+        Samples of a stack are NaN, or the level of the noise of each pixel is 0 everywhere. Denoising may
+        have warnings of its own.
 
     Examples
     --------
@@ -163,6 +164,8 @@ def denoise(
     >>> bool(np.std(result.image - frames) < 0.4 * np.std(noisy - frames))
     True
     """
+    if isinstance(noise, VaryingGaussianNoise) and not np.any(noise.sigma):
+        warnings.warn("noise: sigma is 0 everywhere, so that no noise is removed", stacklevel=2)
     if axes is not None:
         return _denoise_stack(image, check_axes(axes), method, noise, random_state, callback)
     if method is None:

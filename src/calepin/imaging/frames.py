@@ -63,8 +63,8 @@ def check_stack(stack: Any, axes: str, *, integers: bool = False) -> NDArray:
     Raises
     ------
     ValueError
-        Frames of several sizes, another number of axes, another number of colours than three, frames with
-        fewer than 16 pixels per side, another dtype, infinity, or nothing but missing entries.
+        No samples, frames of several sizes, another number of axes, another number of colours than three,
+        frames with fewer than 16 pixels per side, another dtype, infinity, or nothing but missing entries.
     """
     if isinstance(stack, list | tuple):
         shapes = list(dict.fromkeys(np.shape(frame) for frame in stack))
@@ -73,6 +73,8 @@ def check_stack(stack: Any, axes: str, *, integers: bool = False) -> NDArray:
         masked = any(isinstance(frame, np.ma.MaskedArray) for frame in stack)
         stack = np.ma.stack(stack) if masked else stack
     shape = np.shape(stack)
+    if 0 in shape:
+        raise ValueError(f"image: expected a stack with samples, got an empty one of shape {shape}")
     if len(shape) != len(axes):
         number = f"{len(axes)} axes" if len(axes) != 3 else "three axes"
         raise ValueError(f"image: expected the {number} {axes}, got shape {shape}")
@@ -82,7 +84,7 @@ def check_stack(stack: Any, axes: str, *, integers: bool = False) -> NDArray:
         missing = missing | np.isnan(values)
     checked = check_values(np.where(missing, 0, values) if missing.any() else values, integers=integers)
     sizes = dict(zip(axes, shape, strict=True))
-    if min(shape) < 1 or min(sizes["Y"], sizes["X"]) < SMALLEST:
+    if min(sizes["Y"], sizes["X"]) < SMALLEST:
         raise ValueError(
             f"image: expected frames of at least {SMALLEST} x {SMALLEST} pixels, got {sizes['Y']} x "
             f"{sizes['X']} (axes {axes}, shape {shape})"

@@ -1,7 +1,8 @@
 """Cartesian k-space in two dimensions from files of ISMRMRD, a raw format of all vendors (Inati 2017).
 
 A file holds lines: the samples of all coils along the readout, with the counters of the scanner. Here each
-line goes to its place in the encoded matrix; lines that were acquired several times (averages) are averaged.
+line goes to its place in the encoded matrix, whatever its segment; lines that were acquired several times
+(averages) are averaged.
 Each combination of repetition, set, phase, contrast and slice is one slice. The readout, which scanners
 sample more densely than the image needs, is cut to the field of view of the image. Arrays have shape
 (n_slices, n_coils, readout, phase encoding), as in files of fastMRI.
@@ -59,7 +60,7 @@ def find_ismrmrd(path: Path, names: Any) -> str | None:
 
 
 def slices_of_ismrmrd(path: Path, group: Any, index: int | None, *, trusted: bool) -> dict[str, NDArray]:
-    """Return the slices of a group, all or one, and their number.
+    """Return the slices of a group, all or one, their number, and notes on the one.
 
     Raises
     ------
@@ -116,10 +117,40 @@ def slices_of_ismrmrd(path: Path, group: Any, index: int | None, *, trusted: boo
     first = height // 2 - (height // 2 if limits is None else int(limits.center))
     kept = round(width * float(shown.fieldOfView_mm.x) / float(matrix.fieldOfView_mm.x))
     slices = np.zeros((len(chosen), n_coils, min(max(kept, 1), width), height), np.complex64)
+    notes: list[str] = []
     for one, key in zip(slices, chosen, strict=True):
         lines = np.flatnonzero(used & (counters == key).all(1))
         one[:] = _slice(path, group["data"], heads, lines, (n_coils, width, height), first, one.shape[1])
-    return {"samples": slices, "n_slices": np.array(len(keys))}
+        notes = _notes(heads["idx"][lines], keys, height)
+    found = {"samples": slices, "n_slices": np.array(len(keys))}
+    return found if index is None else found | {"notes": np.array(notes, dtype=str)}
+
+
+def _notes(counters: NDArray, keys: NDArray, height: int) -> list[str]:
+    """Return which image of a file the lines with these counters are, and how they were measured."""
+    notes = []
+    varying = {name: np.unique(numbers) for name, numbers in zip(SLICES, keys.T, strict=True)}
+    varying = {name: numbers for name, numbers in varying.items() if len(numbers) > 1}
+    if varying:
+        here = ", ".join(f"{name} {counters[name][0]}" for name in varying)
+        there = ", ".join(f"{name} {numbers[0]} to {numbers[-1]}" for name, numbers in varying.items())
+        notes.append(f"it is {here}; the {len(keys)} images of the file are {there}")
+    rows, segments = counters["kspace_encode_step_1"], counters["segment"]
+    n_segments = len(np.unique(segments))
+    if n_segments > 1:
+        notes.append(f"its {n_segments} segments are put together")
+    found, n_times = np.unique(rows, return_counts=True)
+    again = np.unique(np.unique(np.stack([rows, segments]), axis=1)[0], return_counts=True)[1]
+    if (again > 1).any():
+        n = np.count_nonzero(again > 1)
+        notes.append(f"{n} of its lines are in several segments, whose means are taken")
+    elif (n_times > 1).any():
+        n = np.count_nonzero(n_times > 1)
+        notes.append(f"{n} of its lines were acquired several times, whose means are taken")
+    if len(found) < height:
+        measured = f"{len(found)} of {height} lines of the encoded matrix were measured"
+        notes.append(f"{measured} (acceleration {height / len(found):.3g})")
+    return notes
 
 
 def _encoding(path: Path, xml: Any, ismrmrd: Any) -> Any:

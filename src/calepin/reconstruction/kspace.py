@@ -29,7 +29,7 @@ from calepin.core.paths import check_input
 from calepin.core.reading import read_npy
 from calepin.reconstruction.ismrmrd import find_ismrmrd, slices_of_ismrmrd
 
-__all__ = ["KSPACE_FILES", "count_slices", "read_kspace", "write_cfl"]
+__all__ = ["KSPACE_FILES", "count_slices", "read_kspace", "read_kspace_slice", "write_cfl"]
 
 _LARGEST_HEADER = 65536  # characters; BART also writes the history of commands to a .hdr file
 
@@ -68,10 +68,22 @@ def read_kspace(
         HDF5 without h5py, or ISMRMRD without ismrmrd.
     """
     check_integer("index", index, least=0, optional=True)
-    samples, n_slices = _read(path, variable, index, trusted)
+    return _read_checked(path, variable, index, trusted)[0]
+
+
+def read_kspace_slice(path: str | os.PathLike, index: int) -> tuple[NDArray[np.complexfloating], list[str]]:
+    """Return a slice (n_coils, ky, kx) of a file, and notes: which it is in ISMRMRD, and its lines."""
+    samples, notes = _read_checked(path, None, index, False)
+    return samples[0], notes
+
+
+def _read_checked(
+    path: str | os.PathLike, variable: str | None, index: int | None, trusted: bool
+) -> tuple[NDArray[np.complexfloating], list[str]]:
+    samples, n_slices, notes = _read(path, variable, index, trusted)
     if index is not None and index >= n_slices:
         raise ValueError(f"index: expected 0 to {n_slices - 1}, the slices of {path}, got {index}")
-    return _check(path, samples)
+    return _check(path, samples), notes
 
 
 def count_slices(path: str | os.PathLike, *, variable: str | None = None, trusted: bool = False) -> int:
@@ -87,8 +99,8 @@ def count_slices(path: str | os.PathLike, *, variable: str | None = None, truste
 
 def _read(
     path: str | os.PathLike, variable: str | None, index: int | None, trusted: bool
-) -> tuple[NDArray, int]:
-    """Return slices (n, n_coils, ky, kx), all or that of an index, and how many the file has."""
+) -> tuple[NDArray, int, list[str]]:
+    """Return slices (n, n_coils, ky, kx), all or that of an index, how many the file has, and notes."""
     path = Path(path)
     suffix = path.suffix.lower()
     known = (*KSPACE_FILES, ".hdr")
@@ -100,15 +112,15 @@ def _read(
             f"variable: expected None for a {suffix} file, which holds one array, got {variable!r}"
         )
     if suffix in (".h5", ".hdf5"):
-        samples, n_slices = _read_hdf5(path, variable, index, trusted)
+        samples, n_slices, notes = _read_hdf5(path, variable, index, trusted)
     else:
         whole = _READERS[suffix](path, variable, trusted)
         _check_axes(path, whole)
         whole = whole.reshape((1,) * (4 - whole.ndim) + whole.shape)
-        samples, n_slices = np.array(whole[_rows(index)]), len(whole)
+        samples, n_slices, notes = np.array(whole[_rows(index)]), len(whole), []
     if not np.issubdtype(samples.dtype, np.complexfloating):
         raise FileFormatError(f"{path} holds {samples.dtype}, expected complex k-space")
-    return samples, n_slices
+    return samples, n_slices, notes
 
 
 def _check_axes(path: Path, samples: Any) -> None:
@@ -155,14 +167,19 @@ def _read_mat(path: Path, variable: str | None, trusted: bool) -> NDArray:
     return np.moveaxis(samples, -1, 0) if samples.ndim == 3 else samples
 
 
-def _read_hdf5(path: Path, variable: str | None, index: int | None, trusted: bool) -> tuple[NDArray, int]:
+def _read_hdf5(
+    path: Path, variable: str | None, index: int | None, trusted: bool
+) -> tuple[NDArray, int, list[str]]:
     function = f"{__name__}:{_from_hdf5.__name__}"
     found = read_isolated(function, path, trusted=trusted, variable=variable, index=index)
-    return found["samples"], int(found["n_slices"])
+    return found["samples"], int(found["n_slices"]), found["notes"].tolist() if "notes" in found else []
 
 
 def _from_hdf5(path: Path, *, trusted: bool, variable: str | None, index: int | None) -> dict[str, NDArray]:
-    """Return slices, all or one, and their number. Files of one coil have no axis of coils in fastMRI."""
+    """Return slices, all or one, their number, and notes on the one of ISMRMRD.
+
+    Files of one coil have no axis of coils in fastMRI.
+    """
     with opened_hdf5(path, "HDF5 file", trusted=trusted) as file:
         found: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
 

@@ -209,6 +209,7 @@ def sheet(
     *,
     n_rows: int = 6,
     names: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
     differences: Mapping[str, NDArray[np.floating]] | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     units: str | None = None,
@@ -225,6 +226,9 @@ def sheet(
         Number of samples to show, from the first.
     names : sequence of str, optional
         Names of the samples, beside the rows.
+    groups : sequence of str, optional
+        The group of each sample, such as its channel. Samples of one group, which follow each other, have
+        scales of their own. Default: all samples have one scale.
     differences : mapping of str to array (n, h, w) or (n, h, w, 3), optional
         Differences of images, in columns of their own.
     value_range : (float, float), default (0, 1)
@@ -250,22 +254,34 @@ def sheet(
     n_rows = min(n_rows, *(len(images) for images in (*columns.values(), *differences.values())))
     n, side = len(columns) + len(differences), 1.2 if names is None else 2.0
     height, width = next(iter(columns.values())).shape[1:3]
-    bars = 0.0 if units is None else BAR
+    parts = _runs(n_rows, groups)
+    bars = 0.0 if units is None else BAR * len(parts)
     figure = Figure(
         figsize=(side * n, 0.96 * side * n_rows * height / width + 0.3 + bars), layout="compressed"
     )
     axes = figure.subplots(n_rows, n, squeeze=False)
-    shown = [images[:n_rows] for images in columns.values()]
-    apart = [_mean(images[:n_rows], ndim=3) for images in differences.values()]
-    scales = _scales(shown, apart, value_range)
-    for k, (title, images) in enumerate(zip((*columns, *differences), (*shown, *apart), strict=True)):
-        axes[0, k].set_title(title.replace("_", "\n"), fontsize=9)
-        for place, image in zip(axes[:, k], images, strict=True):
-            _show(place, image, scales[k >= len(columns)])
+    for group, rows in parts:
+        shown = [images[rows] for images in columns.values()]
+        apart = [_mean(images[rows], ndim=3) for images in differences.values()]
+        scales = _scales(shown, apart, value_range)
+        for k, images in enumerate((*shown, *apart)):
+            for place, image in zip(axes[rows, k], images, strict=True):
+                _show(place, image, scales[k >= len(columns)])
+        _add_bars(figure, axes[rows], len(columns), scales, f"{units}, {group}" if units and group else units)
+    for place, title in zip(axes[0], (*columns, *differences), strict=True):
+        place.set_title(title.replace("_", "\n"), fontsize=9)
     for place, name in zip(axes[:, 0], names or (), strict=False):
         place.set_ylabel(name, fontsize=9)
-    _add_bars(figure, axes, len(columns), scales, units)
     return figure
+
+
+def _runs(n_rows: int, groups: Sequence[str] | None) -> list[tuple[str, slice]]:
+    """Return the name and the rows of each group, of which there is one if no groups are given."""
+    names = [""] * n_rows if groups is None else list(groups)[:n_rows]
+    if len(names) != n_rows:
+        raise ValueError(f"groups: expected one of each sample, {n_rows}, got {len(names)}")
+    starts = [k for k, name in enumerate(names) if k == 0 or name != names[k - 1]]
+    return [(names[a], slice(a, b)) for a, b in zip(starts, [*starts[1:], n_rows], strict=True)]
 
 
 def gray_limits(
