@@ -110,10 +110,11 @@ def _unmasked(pixels: ArrayLike, clean: ArrayLike) -> tuple[ArrayLike, ArrayLike
     """Return arrays without what is masked in one of them."""
     if not (np.ma.is_masked(pixels) or np.ma.is_masked(clean)) or np.shape(pixels) != np.shape(clean):
         return pixels, clean
-    known = ~(np.ma.getmaskarray(pixels) | np.ma.getmaskarray(clean))
+    image, reference = np.ma.asarray(pixels), np.ma.asarray(clean)
+    known = ~(np.ma.getmaskarray(image) | np.ma.getmaskarray(reference))
     if not known.any():
         raise ValueError("pixels: expected entries that are not masked, got none")
-    return np.ma.getdata(pixels)[known], np.ma.getdata(clean)[known]
+    return image.data[known], reference.data[known]
 
 
 def _same_shape(pixels: ArrayLike, clean: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

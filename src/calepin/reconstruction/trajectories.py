@@ -198,9 +198,9 @@ def _is_bart(path: Path) -> bool:
     return suffix != ".npy"
 
 
-def _of_bart(path: Path, used: set[int], what: str) -> tuple[list[int], NDArray]:
+def _of_bart(path: Path, used: set[int], what: str) -> tuple[list[int], NDArray[np.complex64]]:
     """Return dimensions and numbers of a file of BART that has no other dimensions than those used."""
     sizes, raw = open_cfl(check_input(path, "k-space"))
     if any(size > 1 for axis, size in enumerate(sizes) if axis not in used):
         raise FileFormatError(f"{path} has dimensions {sizes}, expected those of {what}")
-    return sizes, np.array(raw)
+    return sizes, np.array(raw, np.complex64)

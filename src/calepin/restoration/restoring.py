@@ -67,9 +67,9 @@ def restore(
     problem, in closed form if the operator has one (`LinearOperator.solve_gram`), else by conjugate
     gradients, which end when their error is about a tenth of the level, and denoises its solution. Levels and
     weights follow from the operator's norm; samples of `calepin.operators.NonCartesianFourier` that lie
-    densely are weighted down first. The run ends,
-    after the eighth step, when a step changes the image by at most `tol`. With "untrained":
-    `calepin.reconstruction.fit_untrained`, which ends when the residual is that of the noise.
+    densely are weighted down first. The run ends, after the eighth step, when a step changes the image by at
+    most `tol`. With "untrained": `calepin.reconstruction.fit_untrained`, which ends when the residual is that
+    of the noise.
 
     Parameters
     ----------
