@@ -3,6 +3,7 @@
     CALEPIN_DATA=... python -m benchmarks.scans                        # four masks, seeds 0 and 1
     ... --masks "columns 4x" --seeds 0 1 2 3 4 --methods groups tv
     ... --error-maps                                                   # predicted errors beside the real ones
+    ... --spokes 33 66                                                 # radial samples of the same images
 
 Real k-space of eight coils, the 160 x 168 samples around its middle, thinned out as in
 ``calepin reproduce cs-mri``. PSNR and SSIM are of the root of the sum of squares, its peak that of the full
@@ -25,8 +26,8 @@ import torch
 
 from calepin.datasets import data_path
 from calepin.metrics import psnr, ssim
-from calepin.operators import MultiCoilMRI, calibration_size
-from calepin.reconstruction import Scan, data_consistent, scan_kspace
+from calepin.operators import MultiCoilMRI, NonCartesianFourier, calibration_size, radial_trajectory
+from calepin.reconstruction import Scan, data_consistent, scan_kspace, scan_trajectory
 from calepin.restoration import error_map, restore_scan
 from calepin.restoration.scan import Prior
 from calepin_papers.untrained_networks.mri import load_slice, magnitude, sample, sparsest
@@ -129,6 +130,36 @@ def error_maps(mask: str, seed: int) -> str:
     )
 
 
+def show(name: str, decibels: float, similarity: float, seconds: float) -> None:
+    print(f"  {name:36} {decibels:6.2f} dB  {similarity:.3f}  {seconds:6.1f} s", flush=True)
+
+
+def along_spokes(n_spokes: int, methods: list[str]) -> list[Result]:
+    """Return results for samples along spokes, computed from the images of the coils."""
+    images = load_slice(SIZE)
+    truth = magnitude(images)
+    spokes = radial_trajectory(SIZE, n_spokes)
+    operator = NonCartesianFourier((images.shape[1], *SIZE), spokes)
+    y = operator(images)
+    plain = magnitude(operator.adjoint(y))
+    plain *= (plain * truth).sum() / (plain**2).sum()
+    begun = time.process_time()
+    gridded = magnitude(operator.adjoint(y / operator.density()))
+    spent = time.process_time() - begun
+    found: list[Result] = [
+        ("adjoint, at its best scale", psnr(plain, truth), ssim(plain, truth), 0.0),
+        ("gridding", psnr(gridded, truth), ssim(gridded, truth), spent),
+    ]
+    begun = time.process_time()
+    scan = scan_trajectory(y[0].numpy(), spokes.numpy(), SIZE)
+    spent = time.process_time() - begun
+    for prior in OWN:
+        if prior in methods:
+            name, decibels, similarity, seconds = own(scan, truth, prior)
+            found.append((name, decibels, similarity, seconds + spent))
+    return found
+
+
 def main() -> None:
     """Print PSNR, SSIM and CPU seconds of each method, for each mask and seed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scans", description=__doc__)
@@ -136,17 +167,24 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=DEFAULT)
     parser.add_argument("--error-maps", action="store_true", help="measure predicted errors instead")
+    parser.add_argument("--spokes", nargs="+", type=int, help="numbers of spokes, instead of masks")
     given = parser.parse_args()
     data_path("mri")  # the figures are of a real slice
     warnings.simplefilter("ignore")
+    for n_spokes in given.spokes or []:
+        print(f"{n_spokes} spokes", flush=True)
+        for result in along_spokes(n_spokes, given.methods):
+            show(*result)
+    if given.spokes:
+        return
     for mask in given.masks:
         for seed in given.seeds:
             print(f"{mask}, seed {seed}", flush=True)
             if given.error_maps:
                 print(f"  {error_maps(mask, seed)}", flush=True)
                 continue
-            for name, decibels, similarity, seconds in results(mask, seed, given.methods):
-                print(f"  {name:36} {decibels:6.2f} dB  {similarity:.3f}  {seconds:6.1f} s", flush=True)
+            for result in results(mask, seed, given.methods):
+                show(*result)
 
 
 if __name__ == "__main__":

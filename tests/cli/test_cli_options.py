@@ -23,7 +23,8 @@ from calepin.cli.app import app
 from calepin.cli.options import Default, defaults, given, refuse
 from calepin.core.files import save_arrays
 from calepin.datasets import simulate_convolutional, simulate_sparse
-from calepin.operators.fourier import centred_fft
+from calepin.operators import NonCartesianFourier, radial_trajectory
+from calepin.operators.fourier import centred_fft, centred_ifft
 from calepin.spikes import simulate_spikes
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
@@ -183,12 +184,19 @@ CALLS = {
                 {"--columns": "2:14 --mask narrow.npy", "--size": "12 --mask small.npy"},
             ),
             "k-space, zeros": Method("gaps.npy --mri", "--max-iter 3 --n-starts 1", "out.png"),
+            "trajectory": Method(
+                "spokes.npy --mri --trajectory k.npy --prior untrained",
+                "--max-iter 3 --n-starts 1",
+                "out.png",
+                {"--prior": "tv", "--shape": "18x20"},
+            ),
             "matrix": Method("counts.npy --matrix A.npy --prior untrained", "", "out.npy", {"--prior": "tv"}),
             "sinogram": Method(
                 "sinogram.npy --angles 0:150 --prior untrained", "", "out.npy", {"--shape": "12x12 "}
             ),
         },
         {"--operator": "dct", "--ratio": "0.5", "--acceleration": "3"}
+        | {"--trajectory": "other.npy", "--sensitivities": "maps.npy"}
         | {"--pattern": "columns", "--mask": "L.npy", "--columns": "2:14", "--slice": "0", "--size": "12"}
         | {
             "--max-iter": "4",
@@ -265,6 +273,12 @@ def _write_kspace(folder: Path, rng: np.random.Generator) -> None:
     image = image + 0.01 * rng.standard_normal(image.shape)
     kspace = centred_fft(torch.from_numpy(np.stack([image, 1j * image]).astype(np.complex64))).numpy()
     np.save(folder / "K.npy", np.stack([kspace, kspace[:, ::-1]]))
+    spokes = radial_trajectory((16, 16), 14)
+    coils = centred_ifft(torch.from_numpy(kspace))
+    np.save(folder / "k.npy", spokes.numpy())
+    np.save(folder / "other.npy", spokes.flip(1).numpy())
+    np.save(folder / "maps.npy", coils.numpy())
+    np.save(folder / "spokes.npy", NonCartesianFourier((2, 16, 16), spokes)(coils[None])[0].numpy())
     np.save(folder / "gaps.npy", np.stack([kspace, kspace[:, ::-1]]) * (rng.random((16, 16)) < 0.6))
 
 

@@ -9,7 +9,7 @@ import torch
 from calepin.cli import main
 from calepin.datasets import Image, load_sample, read_image, write_image
 from calepin.metrics import psnr
-from calepin.operators import Radon
+from calepin.operators import NonCartesianFourier, Radon, radial_trajectory
 from calepin.operators.fourier import centred_fft, centred_ifft, root_sum_of_squares
 
 FAST = ["--max-iter", "100", "--n-starts", "1"]
@@ -359,3 +359,44 @@ def test_coils_that_are_not_the_first_axis_are_asked_for(capsys):
     np.save("last.npy", np.moveaxis(kspace, 0, -1))
     main(["reconstruct", "last.npy", "--mri", "-o", "out.png"])
     assert "48 coils of 40 x 2 samples: are coils the first axis?" in capsys.readouterr().err
+
+
+def write_spokes(n_coils, n_spokes=16):
+    """Write samples along spokes, a third of what 40 x 40 pixels need; return the magnitude."""
+    images = torch.from_numpy(smooth_images(n_coils, height=40))
+    spokes = radial_trajectory((40, 40), n_spokes)
+    np.save("spokes.npy", NonCartesianFourier((n_coils, 40, 40), spokes)(images[None])[0].numpy())
+    np.save("k.npy", spokes.numpy())
+    np.save("maps.npy", (images / torch.linalg.vector_norm(images, dim=0).clamp_min(1e-3)).numpy())
+    return np.linalg.norm(images.numpy(), axis=0)
+
+
+@pytest.mark.parametrize(("n_coils", "more"), [(1, []), (3, []), (3, ["--sensitivities", "maps.npy"])])
+def test_samples_along_spokes_become_an_image_in_the_units_of_kspace(capsys, n_coils, more):
+    truth = write_spokes(n_coils)
+    arguments = ["spokes.npy", "--mri", "--trajectory", "k.npy", "--prior", "wavelet", *more]
+    said, _ = said_as_json(capsys, *arguments, "-o", "out.tif")
+    assert (said["width"], said["height"], said["psnr"]) == (40, 40, None)
+    image = read_image("out.tif", value_range="auto")
+    levels = image.levels
+    found = image.pixels if levels is None else image.pixels * levels.unit + levels.black
+    assert psnr(found, truth) > 30
+
+
+def test_samples_and_trajectories_that_do_not_fit_are_told(capsys):
+    write_spokes(2)
+    k, samples = np.load("k.npy"), np.load("spokes.npy")
+    np.save("cycles.npy", k / 40)
+    np.save("fewer.npy", samples[:, :-1])
+    call = ["--mri", "--trajectory", "k.npy", "-o", "out.tif"]
+    for arguments, message in (
+        (["fewer.npy", *call], "samples: expected shape (n_coils, 1280), one for each of the coordinates"),
+        (["spokes.npy", "--mri", "--trajectory", "cycles.npy", "-o", "o.tif"], "probably cycles per pixel"),
+        (["spokes.npy", *call, "--shape", "20x20"], "shape: expected at least (40, 40) for frequencies"),
+        (["spokes.npy", *call, "--slice", "0"], "--slice: is for k-space on a grid, not along a trajectory"),
+        (["spokes.npy", "--trajectory", "k.npy", "-o", "out.tif"], "--trajectory: needs --mri"),
+    ):
+        assert main(["reconstruct", *arguments]) == 2
+        err = capsys.readouterr().err
+        assert message in err
+        assert err.count("\n") == 1

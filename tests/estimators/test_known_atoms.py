@@ -9,6 +9,7 @@ import torch
 import calepin
 from calepin.generators import PolynomialSine
 from calepin.learning import LeastSquares
+from calepin.penalties import L1
 from calepin.solvers import LassoCoder, sparse_encode
 
 
@@ -157,3 +158,12 @@ def test_a_rule_of_ones_own_decodes_by_its_own_settings(rng):
     y, atoms = torch.from_numpy(X), torch.from_numpy(learner.components_)
     found = rule.decode(atoms, y, generator=None).z.numpy()
     assert learner.transform(X).shape == found.shape
+
+
+def test_load_refuses_what_is_no_penalty(X, tmp_path):
+    path = tmp_path / "plain.safetensors"
+    calepin.DictionaryLearner(10, alpha=0.1, max_iter=1, random_state=0).fit(X).save(path)
+    with pytest.raises(TypeError, match="penalty: expected an object with value and prox, got 3"):
+        calepin.DictionaryLearner.load(path, penalty=3)
+    with pytest.raises(TypeError, match="penalty: expected an object with value and prox, got the class L1"):
+        calepin.DictionaryLearner.load(path, penalty=L1)

@@ -143,6 +143,8 @@ LEFT_OUT |= dict.fromkeys(
         "datasets.load_mnist",
         "reconstruction.count_slices",
         "reconstruction.read_kspace",
+        "reconstruction.read_samples",
+        "reconstruction.read_trajectory",
         "spikes.read_nwb_spikes",
         "spikes.read_spikes",
         "spikes.read_units",
@@ -801,6 +803,16 @@ add(
 )
 
 
+TRAJECTORY = operators.radial_trajectory((16, 16), 6, n_samples=16).numpy()
+add(
+    "reconstruction.scan_trajectory",
+    reconstruction.scan_trajectory,
+    samples=rng.standard_normal((2, 96)) + 1j,
+    coordinates=TRAJECTORY,
+    shape=(16, 16),
+)
+
+
 def _scan() -> Any:
     acquired = np.zeros((16, 16), bool)
     acquired[4:12, 4:12] = acquired[::3] = True
@@ -814,7 +826,9 @@ def _() -> Call:
 
 @late("restoration.restore_scan")
 def _() -> Call:
-    return restoration.restore_scan, dict(scan=_scan(), prior="wavelet", noise=0.1, random_state=0)
+    return restoration.restore_scan, dict(
+        scan=_scan(), prior="wavelet", noise=0.1, sensitivities=KSPACE, random_state=0
+    )
 
 
 @late("restoration.error_map")

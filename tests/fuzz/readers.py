@@ -43,7 +43,7 @@ from calepin.generators import PolynomialSine, ReLUNet
 from calepin.generators.files import load_generator, save_generator
 from calepin.networks import VAE, UnfoldedAutoencoder
 from calepin.penalties import L1
-from calepin.reconstruction import read_kspace, write_cfl
+from calepin.reconstruction import read_kspace, read_samples, read_trajectory, write_cfl
 from calepin.spikes import read_nwb_spikes, read_spikes, read_units
 
 __all__ = ["KINDS", "check"]
@@ -337,6 +337,13 @@ def _make_nwb(path: Path) -> None:
         trials["id"], trials["start_time"], trials["stop_time"] = [0, 1], [0.0, 1.0], [0.5, 1.5]
 
 
+def _make_bart(path: Path, shape: tuple[int, ...]) -> None:
+    array = np.ones(shape, np.complex64)
+    array[2:] = 0
+    path.with_suffix(".hdr").write_text("# Dimensions\n" + " ".join(map(str, shape)) + "\n")
+    path.with_suffix(".cfl").write_bytes(array.tobytes(order="F"))
+
+
 def _make_cfl(path: Path) -> None:
     write_cfl(path.with_suffix(".cfl"), KSPACE[None])
 
@@ -393,6 +400,10 @@ KINDS = (
     Kind("digits-ubyte.gz", _make_idx_gz, read_idx, gzip.decompress, gzip.compress),
     Kind("slices.cfl", _make_cfl, read_kspace),
     Kind("slices.hdr", _make_cfl, read_kspace),
+    _npy("spokes.npy", KSPACE[:, 0], read_samples),
+    _npy("trajectory.npy", TIMES.reshape(-1, 1) * [[1.0, 2.0]], read_trajectory),
+    Kind("spokes.cfl", partial(_make_bart, shape=(1, 6, 5, 2)), read_samples),
+    Kind("trajectory.hdr", partial(_make_bart, shape=(3, 6, 5)), read_trajectory),
     Kind(
         "samples.clp", _make_clp, lambda path: read_clp(path, _generative()), lambda data: data[:-32], _signed
     ),

@@ -87,9 +87,19 @@ def test_levels_of_each_pixel_are_for_networks_of_all_levels(photograph):
     one_level = NetworkDenoiser(small_network())
     with pytest.raises(calepin.IncompatibleError, match="noise: a network for one level of noise"):
         calepin.denoise(y, method=one_level, noise=noise)
-    with pytest.raises(calepin.IncompatibleError, match="one level for the channels of a pixel"):
-        colour = VaryingGaussianNoise(np.ones((96, 96, 3)))
-        calepin.denoise(np.dstack([y] * 3), method="network", noise=colour)
+
+
+@pytest.mark.parametrize("method", ["network", "best"])
+def test_each_channel_has_its_own_levels(method):
+    clean = data.astronaut()[60:108, 150:198] / 255
+    sigma = np.ones((48, 48, 1)) * [0.02, 0.05, 0.3]
+    y = clean + sigma * np.random.default_rng(0).standard_normal(clean.shape)
+    own = calepin.denoise(y, method=method, noise=VaryingGaussianNoise(sigma)).image
+    for channel in range(3):
+        gray = calepin.denoise(
+            y[..., channel], method=method, noise=GaussianNoise(sigma[0, 0, channel])
+        ).image
+        assert psnr(own[..., channel], clean[..., channel]) > psnr(gray, clean[..., channel]) - 0.1
 
 
 def test_the_units_of_an_image_do_not_matter(photograph):

@@ -1,5 +1,7 @@
 """Gain and read noise from one image, from a stack, and with a dark frame."""
 
+import warnings
+
 import numpy as np
 import pytest
 from skimage import data
@@ -83,3 +85,30 @@ def test_stacks_that_show_no_noise_or_are_no_stacks_are_refused():
         estimate_photon_transfer(frame, offset=1000.0)
     with pytest.raises(ValueError, match="dark: expected less than in the images"):
         estimate_photon_transfer(frame, dark=frame + 500)
+
+
+def frames_of(scenes, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.stack([100 + 2.0 * rng.poisson(scene) + rng.normal(0, 6, scene.shape) for scene in scenes])
+
+
+@pytest.mark.parametrize("n_frames", [2, 6])
+def test_a_scene_that_moves_or_flickers_is_told_and_one_at_rest_is_not(n_frames):
+    scene = 500 / 255 * data.camera()[100:200].astype(float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        still = estimate_photon_transfer(frames_of([scene[:, 150:250]] * n_frames), offset=100)
+    assert 1.9 < still.gain < 2.1
+    moving = [scene[:, 150 + k : 250 + k] for k in range(n_frames)]
+    flickering = [scene[:, 150:250] * (1.1 if k % 2 else 0.9) for k in range(n_frames)]
+    for scenes in (moving, flickering):
+        with pytest.warns(
+            UserWarning, match="^images: the scene moves or changes between frames: the gain is"
+        ):
+            estimate_photon_transfer(frames_of(scenes), offset=100)
+
+
+def test_motion_is_named_where_noise_falls_with_the_brightness():
+    dark_edges = np.where(np.arange(96) // 4 % 2 * (np.arange(96) < 48), 0.0, 400.0) * np.ones((64, 1))
+    with pytest.raises(ValueError, match="images: expected a scene at rest, but the scene moves or changes"):
+        estimate_photon_transfer(frames_of([dark_edges[:, k : 80 + k] for k in range(4)]), offset=100)

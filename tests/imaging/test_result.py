@@ -35,7 +35,10 @@ def test_a_result_has_a_sigma_where_the_noise_is_gaussian():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((40, 40), dtype=np.uint8), "image: expected floating-point numbers, got uint8 .skimage"),
+        (
+            np.zeros((40, 40), dtype=np.uint16),
+            r"image: expected floating-point numbers, got uint16; image.astype\(float\) keeps its units",
+        ),
         (np.zeros((40, 40), dtype=complex), "image: expected floating-point numbers, got complex128$"),
         (np.zeros((40, 40, 2)), r"image: expected shape \(h, w\) or \(h, w, 3\)"),
         (np.zeros(40), r"image: expected shape \(h, w\) or \(h, w, 3\)"),

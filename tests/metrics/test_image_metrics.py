@@ -49,3 +49,25 @@ def test_bad_input_is_named():
         psnr(np.zeros((3, 3)), np.zeros((3, 3)), data_range=0)
     with pytest.raises(ValueError, match="at least 7"):
         ssim(np.zeros((3, 9)), np.zeros((3, 9)))
+
+
+def test_psnr_leaves_out_what_is_masked_and_ssim_refuses_it():
+    rng = np.random.default_rng(0)
+    clean = rng.random((16, 16))
+    pixels = clean + 0.1 * rng.standard_normal(clean.shape)
+    hidden = rng.random(clean.shape) < 0.3
+    expected = psnr(pixels[~hidden], clean[~hidden])
+    spoilt = np.where(hidden, 1e6, pixels)
+    for one, other in (
+        (np.ma.array(spoilt, mask=hidden), clean),
+        (spoilt, np.ma.array(np.where(hidden, np.nan, clean), mask=hidden)),
+    ):
+        assert psnr(one, other) == pytest.approx(expected)
+        with pytest.raises(
+            ValueError, match="expected no masked entries, which windows would cross; psnr takes"
+        ):
+            ssim(one, other)
+    with pytest.raises(ValueError, match="pixels: expected entries that are not masked, got none"):
+        psnr(np.ma.array(pixels, mask=True), clean)
+    nothing_hidden = np.ma.array(pixels, mask=False)
+    assert ssim(nothing_hidden, clean) == ssim(pixels, clean)

@@ -73,6 +73,29 @@ def test_whole_numbers_are_the_samples_of_the_centred_transform(size):
     torch.testing.assert_close(operator.adjoint(operator(x)), x)
 
 
+def test_the_density_is_that_of_a_grid_and_gridding_with_it_is_nearly_the_inverse():
+    size = (24, 32)
+    rows, columns = (torch.arange(n, dtype=torch.float64) - n // 2 for n in size)
+    grid = NonCartesianFourier(size, torch.cartesian_prod(rows, columns))
+    torch.testing.assert_close(grid.density(), torch.ones(24 * 32), atol=1e-4, rtol=0)
+    twice = NonCartesianFourier(size, torch.cartesian_prod(rows, columns).repeat(2, 1))
+    torch.testing.assert_close(twice.density(), 2 * torch.ones(2 * 24 * 32), atol=2e-4, rtol=0)
+    spokes = NonCartesianFourier(size, radial_trajectory(size, 60))
+    x = torch.outer(torch.hann_window(24), torch.hann_window(32))[None]
+    gridded = spokes.adjoint(spokes(x) / spokes.density())
+    assert torch.linalg.vector_norm(gridded - x) < 0.25 * torch.linalg.vector_norm(x)
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+def test_half_precision_is_refused_by_name():
+    operator = NonCartesianFourier(SIZE, frequencies())
+    for apply, name, shape in ((operator, "x", SIZE), (operator.adjoint, "y", (40,))):
+        with pytest.raises(
+            TypeError, match=f"{name}: NonCartesianFourier expected torch.complex64 or .*complex32"
+        ):
+            apply(torch.zeros((1, *shape), dtype=torch.complex32))
+
+
 def test_real_images_are_measured_too_with_real_gradients():
     operator = NonCartesianFourier(SIZE, frequencies())
     x = randn(2, *SIZE, dtype=torch.float64).requires_grad_()

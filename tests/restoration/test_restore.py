@@ -126,8 +126,8 @@ def test_projections_and_complex_measurements_are_restored():
 
 @pytest.mark.filterwarnings("ignore:conjugate gradients did not converge")  # frequencies of few samples
 def test_spokes_of_kspace_are_restored_beyond_their_weighted_adjoint():
-    image = load_sample("camera").pixels[100:228:4, 200:328:4].astype(np.float64)
-    spokes = radial_trajectory(image.shape, 14)
+    image = load_sample("camera").pixels[100:356:4, 150:406:4].astype(np.float64)
+    spokes = radial_trajectory(image.shape, 20)
     operator = NonCartesianFourier(image.shape, spokes)
     y = operator(torch.from_numpy(image)[None])[0]
     noise = torch.randn(2, *y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -136,6 +136,7 @@ def test_spokes_of_kspace_are_restored_beyond_their_weighted_adjoint():
     density = torch.linalg.vector_norm(spokes, dim=1).clamp_min(0.25).float()
     gridded = operator.adjoint((density * y)[None])[0].real.numpy()
     gridded = gridded * (gridded * image).sum() / (gridded**2).sum()
+    # without a warning: conjugate gradients converge, although the middle of k-space is sampled densely
     result = calepin.restore(y, operator, noise=GaussianNoise(0.01), prior="tv")
     assert result.image.dtype == torch.complex64
     assert psnr(result.image.real.numpy(), image) > psnr(gridded, image) + 3

@@ -7,8 +7,15 @@ import torch
 from calepin.core.errors import IncompatibleError
 from calepin.datasets import load_sample
 from calepin.metrics import psnr
-from calepin.operators import Identity, Sensitivities, centred_fft
-from calepin.reconstruction import reconstruct_scan, scan_image, scan_kspace
+from calepin.operators import (
+    Identity,
+    NonCartesianFourier,
+    Sensitivities,
+    centred_fft,
+    centred_ifft,
+    radial_trajectory,
+)
+from calepin.reconstruction import reconstruct_scan, scan_image, scan_kspace, scan_trajectory
 from calepin.restoration import default_prior, restore_scan
 from calepin.restoration.variation import least_variation
 
@@ -113,6 +120,62 @@ def test_an_image_is_for_an_untrained_network():
     assert default_prior(scan) == "untrained"
     with pytest.raises(IncompatibleError, match="scan: expected k-space for prior 'tv', got an image"):
         restore_scan(scan, prior="tv")
+
+
+def along_spokes(n_coils=4, n_spokes=25):
+    """Return coil images, a quarter of the spokes that they need, and their noisy samples."""
+    images = centred_ifft(torch.from_numpy(kspace(n_coils, noise=0)))
+    spokes = radial_trajectory((SIDE, SIDE), n_spokes)
+    clean = NonCartesianFourier((n_coils, SIDE, SIDE), spokes)(images[None])[0].numpy()
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(clean.shape) + 1j * rng.standard_normal(clean.shape)
+    return np.linalg.norm(images.numpy(), axis=0), spokes, clean + 0.01 * noise
+
+
+def magnitude_of(coils):
+    return np.linalg.norm(np.asarray(coils)[0], axis=0)
+
+
+@pytest.mark.parametrize(("n_coils", "gain"), [(1, 3), (4, 6)])
+def test_spokes_are_restored_beyond_gridding(n_coils, gain):
+    truth, spokes, samples = along_spokes(n_coils)
+    scan = scan_trajectory(samples, spokes.numpy(), (SIDE, SIDE))
+    operator = scan.operator
+    assert isinstance(operator, NonCartesianFourier)
+    assert default_prior(scan) == "groups"
+    gridded = magnitude_of(operator.adjoint(scan.y / operator.density()))
+    found = magnitude_of(restore_scan(scan).x)
+    assert psnr(scan.scale * found, truth) > psnr(scan.scale * gridded, truth) + gain
+
+
+def test_given_sensitivities_are_as_good_as_calibrated_ones_in_any_unit():
+    truth, spokes, samples = along_spokes()
+    scan = scan_trajectory(samples, spokes.numpy(), (SIDE, SIDE))
+    coils = centred_ifft(torch.from_numpy(kspace(noise=0)))
+    maps = coils / torch.linalg.vector_norm(coils, dim=0).clamp_min(1e-3)
+    one, other = (
+        restore_scan(scan, sensitivities=maps.numpy() * unit, prior="wavelet").x for unit in (1, 100)
+    )
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    calibrated = restore_scan(scan, prior="wavelet").x
+    assert (
+        psnr(scan.scale * magnitude_of(one), truth) > psnr(scan.scale * magnitude_of(calibrated), truth) - 0.5
+    )
+
+
+def test_sensitivities_that_do_not_fit_are_refused():
+    _, spokes, samples = along_spokes(n_spokes=2)
+    scan = scan_trajectory(samples, spokes.numpy(), (SIDE, SIDE))
+    with pytest.raises(ValueError, match="scan: sensitivities need 6 x 6 samples .*; expected sensitivities"):
+        restore_scan(scan)
+    for maps, message in (
+        (np.ones((3, SIDE, SIDE)), r"sensitivities: expected a complex array of shape \(4, 64, 64\)"),
+        (np.zeros((4, SIDE, SIDE)), "sensitivities: expected finite values that are not all zero"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            restore_scan(scan, sensitivities=maps)
+    with pytest.raises(IncompatibleError, match="sensitivities: expected None for an untrained network"):
+        restore_scan(scan, sensitivities=np.ones((4, SIDE, SIDE)), prior="untrained")
 
 
 def test_the_variation_is_least():

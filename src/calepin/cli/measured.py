@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from calepin.operators.base import LinearOperator
     from calepin.restoration.result import RestoreResult
 
-__all__ = ["reconstruct_measured"]
+__all__ = ["parse_shape", "reconstruct_measured"]
 
 
 def reconstruct_measured(
@@ -171,7 +171,7 @@ def _by_matrix(y: "NDArray", path: Path, shape: str | None) -> "LinearOperator":
         size = rows.shape[1:]
         rows = rows.reshape(len(rows), -1)
     else:
-        size = _shape(shape, rows.shape[-1])
+        size = parse_shape(shape, rows.shape[-1])
     if rows.ndim != 2 or rows.dtype.kind not in "biuf":
         raise ValueError(
             f"{path}: expected a real matrix (n_measurements, n_pixels) or patterns "
@@ -189,7 +189,7 @@ def _by_angles(y: "NDArray", text: str, shape: str | None) -> "LinearOperator":
 
     if y.ndim != 2:
         raise ValueError(f"measurements: expected a sinogram (n_angles, n_detectors), got shape {y.shape}")
-    size = (y.shape[1], y.shape[1]) if shape is None else _shape(shape, None)
+    size = (y.shape[1], y.shape[1]) if shape is None else parse_shape(shape, None)
     return Radon(size, _angles(text, len(y)), n_detectors=y.shape[1])
 
 
@@ -220,7 +220,7 @@ def _angles(text: str, count: int) -> "Tensor":
     return torch.from_numpy(angles)
 
 
-def _shape(text: str | None, n_pixels: int | None) -> tuple[int, int]:
+def parse_shape(text: str | None, n_pixels: int | None) -> tuple[int, int]:
     """Return HEIGHTxWIDTH; without a text that of a square of as many pixels."""
     if text is None and n_pixels is not None:
         side = round(n_pixels**0.5)

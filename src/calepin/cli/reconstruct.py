@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calepin.cli.figures import draw_images, save
-from calepin.cli.measured import reconstruct_measured
+from calepin.cli.measured import parse_shape, reconstruct_measured
 from calepin.cli.measures import Measure, Range, measure, show_measures
 from calepin.cli.options import (
     ARRAY_FILES,
@@ -65,9 +65,11 @@ EXAMPLES = [
     ),
     ("calepin reconstruct sinogram.npy --angles 0:180 --prior tv -o slice.tif", "projections"),
     ("calepin reconstruct scan.npy --mri -o slice.png --complex coils.npy", "zeros are missing samples"),
+    ("calepin reconstruct spokes.cfl --mri --trajectory trajectory.cfl -o slice.tif", "radial k-space"),
     ("calepin reconstruct scan.npy --mri --prior untrained --max-iter 100 -o slice.png", ""),
 ]
 
+NO_GRID = "is for k-space on a grid, not along a trajectory"
 IMAGES = "calepin.reconstruction.scans:scan_image"
 KSPACE = "calepin.reconstruction.scans:scan_kspace"
 FIT = "calepin.reconstruction.scans:reconstruct_scan"
@@ -95,7 +97,8 @@ def reconstruct(
         typer.Argument(
             metavar="IMAGE|KSPACE|MEASUREMENTS",
             help="Image (PNG, TIFF, JPEG); with --mri files of k-space or folders of them (.npy, .mat, "
-            "fastMRI or ISMRMRD .h5, BART .cfl); with --matrix or --angles measurements (.npy).",
+            "fastMRI or ISMRMRD .h5, BART .cfl), with --trajectory samples (.npy, .cfl); with --matrix or "
+            "--angles measurements (.npy).",
         ),
     ] = None,
     sample: Annotated[
@@ -133,6 +136,22 @@ def reconstruct(
     mask: Annotated[
         Path | None,
         typer.Option(metavar="M.npy", help="Mask of the known samples of k-space, or pixels."),
+    ] = None,
+    trajectory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="K.npy|K.cfl",
+            help="k-space was sampled at these frequencies (n_samples, 2), in cycles per field of view: "
+            "spokes, spirals ... The file holds samples (n_samples,) or (n_coils, n_samples).",
+        ),
+    ] = None,
+    sensitivities: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="S.npy|S.cfl",
+            help="Sensitivities (n_coils, height, width), or several sets. [default: calibrated from the "
+            "middle of k-space]",
+        ),
     ] = None,
     columns: Annotated[
         str | None, typer.Option(metavar="A:B", help="Columns of k-space to use (for zero-padded data).")
@@ -175,7 +194,8 @@ def reconstruct(
         str | None,
         typer.Option(
             metavar="HxW",
-            help="Size of the image, with --matrix or --angles. [default: a square]",
+            help="Size of the image, with --matrix, --angles or --trajectory. [default: a square; the "
+            "smallest that has all frequencies of the trajectory]",
         ),
     ] = None,
     sigma: Annotated[
@@ -188,7 +208,7 @@ def reconstruct(
         PriorName | None,
         typer.Option(
             help="What images look like. [default: of k-space groups if sensitivities of coils can be "
-            "calibrated, else untrained; with --matrix or --angles dictionary]"
+            "calibrated or there is a trajectory, else untrained; with --matrix or --angles dictionary]"
         ),
     ] = None,
     reference: Annotated[
@@ -253,10 +273,10 @@ def reconstruct(
 
     Measurements are those of a file, with --matrix or --angles; of an image they are simulated, with a random
     operator. k-space is undersampled by --acceleration or --mask; otherwise its zeros are the missing
-    samples. k-space of several coils is reconstructed with their sensitivities, calibrated from its fully
-    sampled middle, and a prior. To images, and k-space of one coil or without such a middle, a deep decoder
-    is fitted. The result is the nearest one that agrees with the measurements. If the true image is known,
-    PSNR and SSIM are printed, with those of the adjoint (for k-space, of zero filling).
+    samples. k-space of several coils is reconstructed with their sensitivities, given or calibrated from
+    its fully sampled middle, and a prior. To images, and k-space of one coil or without such a middle, a deep
+    decoder is fitted. The result is the nearest one that agrees with the measurements. If the true image is
+    known, PSNR and SSIM are printed, with those of the adjoint (for k-space, of zero filling).
 
     Slices of a file are written as one stack; those of several files of k-space into the folder OUT, a .tif
     for each. What is there, from an earlier run with the same settings, is not computed again.
@@ -274,6 +294,7 @@ def reconstruct(
         made = "--angles" if matrix is None else "--matrix"
         refuse(simulated | {"--mask": mask, "--size": size}, f"has no effect with {made}")
         kspace = {"--mri": mri, "--acceleration": acceleration, "--pattern": pattern, "--columns": columns}
+        kspace |= {"--trajectory": trajectory, "--sensitivities": sensitivities}
         refuse(
             kspace | {"--slice": slices, "--complex": complex_path, "--error-map": error_path},
             f"has no effect with {made}",
@@ -297,7 +318,16 @@ def reconstruct(
             reference=reference,
         )
         return
-    refuse(measured, "needs --matrix or --angles")
+    if trajectory is not None:
+        refuse({"--sigma": sigma, "--reference": reference}, "needs --matrix or --angles")
+        grid = {"--acceleration": acceleration, "--pattern": pattern, "--mask": mask, "--columns": columns}
+        refuse(grid | {"--slice": slices, "--size": size, "--error-map": error_path}, NO_GRID)
+        if many:
+            raise typer.BadParameter(
+                "expected one file, and one to write, with --trajectory", param_hint="KSPACE"
+            )
+    else:
+        refuse(measured, "needs --matrix or --angles")
     if mri:
         if prior in (PriorName.dictionary, PriorName.network, PriorName.best):
             raise typer.BadParameter(
@@ -305,12 +335,18 @@ def reconstruct(
             )
         if prior not in (None, PriorName.untrained):
             refuse({"--max-iter": max_iter, "--n-starts": n_starts}, "goes with --prior untrained")
+        if prior is PriorName.untrained:
+            refuse({"--sensitivities": sensitivities}, "has no effect with --prior untrained")
+        if sensitivities is not None:
+            refuse({"--max-iter": max_iter, "--n-starts": n_starts}, "has no effect with --sensitivities")
+            refuse({"--error-map": error_path}, "goes without --sensitivities")
         images = {"--sample": sample, "--range": value_range, "--operator": operator, "--ratio": ratio}
         refuse(images, "is for images, not for k-space")
     else:
         kspace = {"--acceleration": acceleration, "--pattern": pattern, "--columns": columns}
         others = {"--slice": slices, "--complex": complex_path, "--error-map": error_path}
         refuse({"--prior": prior}, "needs --mri, --matrix or --angles")
+        others |= {"--trajectory": trajectory, "--sensitivities": sensitivities}
         refuse(kspace | others, "needs --mri")
     if acceleration is None:
         refuse({"--pattern": pattern}, "goes with --acceleration")
@@ -340,6 +376,7 @@ def reconstruct(
             size=size,
             mask=known,
             undersampling=given(acceleration=acceleration, pattern=pattern),
+            sensitivities=None if sensitivities is None else _sensitivities(sensitivities),
             prior=prior,
             fit=settings,
             seed=seed,
@@ -349,6 +386,7 @@ def reconstruct(
             "--error-map": error_path,
             "--figure": figure,
             "--report": report,
+            "--sensitivities": sensitivities,
         }
         if many:
             refuse(of_one, "is for one slice of one file")
@@ -356,14 +394,17 @@ def reconstruct(
                 raise typer.BadParameter("expected a folder for the images", param_hint="--output")
             reconstruct_files(output, sources or [], output_path, slices, reader, mask=mask, force=force)
             return
-        wanted = _wanted(output, Path(str(source)), slices)
+        wanted = [0] if trajectory is not None else _wanted(output, Path(str(source)), slices)
         if len(wanted) > 1:
             refuse(of_one, "is for one slice")
             if output_path is None and acceleration is None and mask is None:
                 raise typer.BadParameter("expected a file for the images, got none", param_hint="--output")
             reconstruct_slices(output, Path(str(source)), wanted, output_path, reader)
             return
-        scan, notes = reader.scan(Path(str(source)), wanted[0])
+        if trajectory is None:
+            scan, notes = reader.scan(Path(str(source)), wanted[0])
+        else:
+            scan, notes = _along(Path(str(source)), trajectory, shape), []
     else:
         from calepin.datasets.samples import load_sample
         from calepin.reconstruction.scans import scan_image
@@ -409,7 +450,7 @@ def reconstruct(
         sections = [
             Section("Images", figures={"The images, and below them an enlarged detail": drawn}),
             _fit_section(scan, found),
-            data_section([source, mask], {"measurements": scan.y}),
+            data_section([source, mask, trajectory, sensitivities], {"measurements": scan.y}),
         ]
         save_report(report, f"{sample or Path(str(source)).name}, reconstructed", result, sections)
 
@@ -418,6 +459,21 @@ def _open(path: Path) -> "np.ndarray":
     from calepin.datasets.arrays import open_array
 
     return open_array(path)
+
+
+def _along(source: Path, trajectory: Path, shape: str | None) -> "Scan":
+    """Return the scan of samples along a trajectory."""
+    from calepin.reconstruction.trajectories import read_samples, read_trajectory, scan_trajectory
+
+    size = None if shape is None else parse_shape(shape, None)
+    return scan_trajectory(read_samples(source), read_trajectory(trajectory), size)
+
+
+def _sensitivities(path: Path) -> "NDArray":
+    """Return sets of sensitivities (n_sets, n_coils, h, w)."""
+    from calepin.reconstruction.kspace import read_kspace
+
+    return read_kspace(path)
 
 
 def _wanted(output: Output, source: Path, slices: str | None) -> Sequence[int]:

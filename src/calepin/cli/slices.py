@@ -42,6 +42,8 @@ class SliceReader:
         Samples that are known, or None.
     undersampling, fit
         Options of `scan_kspace` and of an untrained network that were given.
+    sensitivities
+        Those of the coils, or None.
     """
 
     columns: str | None
@@ -51,6 +53,7 @@ class SliceReader:
     prior: PriorName | None
     fit: dict[str, Any]
     seed: int
+    sensitivities: "NDArray | None" = None
 
     def scan(self, path: Path, index: int) -> "tuple[Scan, list[str]]":
         """Return the scan of a slice, and notes on it."""
@@ -80,11 +83,12 @@ class SliceReader:
         from calepin.reconstruction.scans import reconstruct_scan
         from calepin.restoration.scan import default_prior, restore_scan
 
-        prior = self.prior
-        if prior is not PriorName.untrained and (prior is not None or default_prior(scan) != "untrained"):
+        prior, maps = self.prior, self.sensitivities
+        known = prior is not None or maps is not None or default_prior(scan) != "untrained"
+        if prior is not PriorName.untrained and known:
             names = {f"--{name.replace('_', '-')}": value for name, value in self.fit.items()}
             refuse(names, "goes with --prior untrained")
-            return restore_scan(scan, callback=callback, **given(prior=prior))
+            return restore_scan(scan, sensitivities=maps, callback=callback, **given(prior=prior))
         if prior is None and scan.y.shape[1] > 1:
             note("the middle of k-space is not fully sampled, which sensitivities need: --prior untrained")
         return reconstruct_scan(scan, random_state=self.seed, verbose=verbose, **self.fit)

@@ -200,6 +200,8 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             no estimator writes.
         ValueError
             If a required object is missing.
+        TypeError
+            If an object lacks a method of a coder, likelihood, penalty or rule.
 
         Warns
         -----
@@ -219,6 +221,7 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if "device" not in objects:
             given["device"] = _usable_device(path, given.get("device"))
         learner = cls(**given | objects)
+        learner._check_objects()
         with reading(path, cls._kind):
             components = check_atoms(path, arrays["components"])
             cls._check_components(components)
@@ -376,13 +379,17 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if self.checkpoint is None:
             self._refuse("checkpoint=None", "checkpoint_seconds")
         check_device("device", self.device)
+        self._check_objects()
+        if self.resume and self.checkpoint is None:
+            raise ValueError("resume=True needs the path of a checkpoint, got checkpoint=None")
+        check_arguments(type(self).__init__, self.get_params(deep=False))
+
+    def _check_objects(self) -> None:
+        """Raise TypeError or ValueError for an object that lacks the methods of its protocol."""
         for name, methods in OBJECTS.items():
             value = getattr(self, name, None)
             if value is not None and not isinstance(value, str):
                 check_methods(name, value, *methods)
-        if self.resume and self.checkpoint is None:
-            raise ValueError("resume=True needs the path of a checkpoint, got checkpoint=None")
-        check_arguments(type(self).__init__, self.get_params(deep=False))
 
     def _check_unused(self, name: str, *unused: str) -> None:
         """Raise ValueError for a parameter that has no effect beside the object given as parameter `name`."""

@@ -25,6 +25,7 @@ from calepin.imaging.result import (
     DenoiseResult,
     check_size,
     from_planes,
+    level_planes,
     root_mean_square,
     sigma_of,
     to_planes,
@@ -214,7 +215,7 @@ class DictionaryDenoiser:
         # noise that differs between the channels would be correlated after the transformation of colours
         apart = varying is not None and varying.ndim == 3
         noisy = to_planes(image, sigma, opponent=not apart)
-        level = None if varying is None else _level_planes(varying / sigma)
+        level = None if varying is None else level_planes(varying / sigma)
         passes = _chosen_passes(noisy, self.group_passes, JOINT_PASSES if apart else GROUP_PASSES)
         report = _reporter(callback, len(passes), guided=guide is not None)
         atoms, history = learn_atoms(
@@ -325,12 +326,6 @@ def _reporter(
         return report
 
     return of_stage
-
-
-def _level_planes(level: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the levels of an image, (h, w) or (h, w, 3), as (h, w) or planes (3, h, w)."""
-    planes = level if level.ndim == 2 else np.moveaxis(level, 2, 0)
-    return np.ascontiguousarray(planes, dtype=np.float32)
 
 
 def _warn_of_units(image: NDArray[np.floating], noise: CorrelatedNoise) -> None:

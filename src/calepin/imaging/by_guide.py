@@ -80,8 +80,8 @@ class GuidedDenoiser:
         Raises
         ------
         IncompatibleError
-            Another noise model than `GaussianNoise` with one level, `VaryingGaussianNoise` with levels
-            (h, w), `PoissonNoise` or `PoissonGaussianNoise`.
+            Another noise model than `GaussianNoise` with one level, `VaryingGaussianNoise`,
+            `PoissonNoise` or `PoissonGaussianNoise`.
         ValueError
             Fewer than 16 pixels per side, or than in a patch; a network for other data; no counts for
             `PoissonNoise`.

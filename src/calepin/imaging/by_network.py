@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from calepin.core.arguments import check_fields
 from calepin.core.checks import check_boolean, check_integer, check_number
-from calepin.core.errors import IncompatibleError
 from calepin.core.files import read_header
 from calepin.core.random import RandomState
 from calepin.datasets.noise import PoissonNoise, VaryingGaussianNoise
@@ -22,7 +21,15 @@ from calepin.imaging.by_dictionary import SMALLEST, DictionaryDenoiser
 from calepin.imaging.counts import check_counts, estimate_peak
 from calepin.imaging.fit import fits
 from calepin.imaging.network_planes import Network, Report, Shift, denoise_planes, predictions
-from calepin.imaging.result import DenoiseResult, check_size, from_planes, sigma_of, to_planes
+from calepin.imaging.result import (
+    DenoiseResult,
+    check_size,
+    from_planes,
+    level_planes,
+    root_mean_square,
+    sigma_of,
+    to_planes,
+)
 from calepin.likelihoods import Gaussian, Likelihood, Poisson
 from calepin.networks.autoencoder import UnfoldedAutoencoder
 from calepin.networks.pretrained_networks import PRETRAINED, pretrained
@@ -58,22 +65,20 @@ KINDS: dict[str, type[Network]] = {
 
 
 def levels_of(image: NDArray, noise: object, method: str) -> tuple[float, NDArray[np.float32] | None]:
-    """Return the level of the noise, and that of each pixel (h, w) over it, None if it is the same.
+    """Return the level of the noise, and that of each pixel over it, None if it is the same.
+
+    It has the shape (h, w), or (3, h, w) for levels that differ between the channels of a pixel.
 
     Raises
     ------
     IncompatibleError
-        Another noise model, or levels that differ between the channels of a pixel.
+        Another noise model.
     """
     if not isinstance(noise, VaryingGaussianNoise):
         return sigma_of(noise, method), None
     levels = noise.level(image)
-    if levels.ndim == 3:
-        raise IncompatibleError(
-            f"noise: {method} needs one level for the channels of a pixel; use DictionaryDenoiser"
-        )
-    sigma = float(np.sqrt(np.mean(np.square(levels, dtype=np.float64))))
-    return sigma, np.ascontiguousarray(levels / sigma, dtype=np.float32) if sigma > 0 else None
+    sigma = root_mean_square(levels)
+    return sigma, level_planes(levels / sigma) if sigma > 0 else None
 
 
 def load_network(model: str | os.PathLike) -> Network:
@@ -152,8 +157,8 @@ class NetworkDenoiser:
         Raises
         ------
         IncompatibleError
-            Another noise model than `GaussianNoise` with one level, `VaryingGaussianNoise` with levels
-            (h, w), or `PoissonNoise`; levels of each pixel for a network for one level.
+            Another noise model than `GaussianNoise` with one level, `VaryingGaussianNoise`, or
+            `PoissonNoise`; levels of each pixel for a network for one level.
         ValueError
             A network with another likelihood or for other data, an image smaller than its kernel, or too many
             shifts; no counts for `PoissonNoise`.
@@ -180,16 +185,18 @@ class NetworkDenoiser:
         elif sigma == 0:
             denoised = image.copy()
         else:
+            # noise that differs between the channels would be correlated after the transformation of colours
+            mixed = level is None or level.ndim == 2
             planes = denoise_planes(
                 network,
-                to_planes(image, sigma),
+                to_planes(image, sigma, opponent=mixed),
                 sigma,
                 shifts,
                 report,
                 must_fit=self.fallback,
                 level=level,
             )
-            denoised = None if planes is None else from_planes(planes, sigma, image)
+            denoised = None if planes is None else from_planes(planes, sigma, image, opponent=mixed)
         if denoised is None:
             reason = "the network removes more than the noise of this image"
             return _by_dictionary(reason, image, noise, random_state, callback)

@@ -44,24 +44,25 @@ def denoise_planes(
     report: Report,
     *,
     must_fit: bool,
-    level: Plane | None = None,
+    level: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32] | None:
     """Return denoised planes (c, h, w) in units of the noise, or None if they must fit and do not.
 
-    `sigma` is the level of the noise in the units of the image, and `level`, (h, w), that of each pixel over
-    it. Default: 1. Planes fit if the residual is no larger than the noise (`calepin.imaging.fit`), and for
-    weak noise, if the estimate has a smaller risk than the noisy plane.
+    `sigma` is the level of the noise in the units of the image, and `level`, (h, w) or (c, h, w), that of
+    each pixel over it. Default: 1. Planes fit if the residual is no larger than the noise
+    (`calepin.imaging.fit`), and for weak noise, if the estimate has a smaller risk than the noisy plane.
     """
     if level is not None and not isinstance(network, UnfoldedDenoiser):
         raise IncompatibleError("noise: a network for one level of noise needs GaussianNoise(sigma)")
     tiles = list(_tiles(planes.shape[1:], network.stride))
     done, total = 0, len(planes) * len(tiles)
     denoised = np.empty_like(planes)
-    for plane, out in zip(planes, denoised, strict=True):
+    levels = [None] * len(planes) if level is None else np.broadcast_to(level, planes.shape)
+    for plane, out, mine in zip(planes, denoised, levels, strict=True):
         known = _known_level(network, plane, sigma)
         offset = float(plane.mean(dtype=np.float64))
         for outer, inner, place in tiles:
-            noise = None if level is None else level[outer]
+            noise = None if mine is None else mine[outer]
 
             def estimate(
                 pixels: Plane, report: Report, noise=noise, inner=inner, known=known, offset=offset
@@ -71,9 +72,9 @@ def denoise_planes(
             out[place] = estimate(plane[outer], lambda part, done=done: report((done + part) / total))
             done += 1
             variance = 1.0
-            if level is not None:
-                variance = np.square(level[place])
-                out[place] = np.where(level[place] < STILL, plane[place], out[place])
+            if mine is not None:
+                variance = np.square(mine[place])
+                out[place] = np.where(mine[place] < STILL, plane[place], out[place])
             if not must_fit:
                 continue
             if not fits(plane[place], out[place], variance, 0.0):

@@ -23,6 +23,10 @@ _LEVELS = 24  # classes of brightness
 _FLAT = 0.3  # of the blocks of a class: those with the least texture
 _ROUNDS = 20
 _FEWEST = 48  # pixels per side of a single image
+_STEEP = 0.9  # quantile of the slope of the brightness above which motion shows
+_EXCESS = 1.5  # variance there over that of the flat half, both relative to the line
+_FLICKER = 0.1  # share of the differences of frames that may be common to all pixels
+_MOVES = "the scene moves or changes between frames"
 
 
 def estimate_photon_transfer(
@@ -54,12 +58,15 @@ def estimate_photon_transfer(
     ------
     ValueError
         Too small an image, an image in colour, no brightness but one, images without noise or with noise that
-        does not grow with the brightness, more light without light than with, or both of `offset` and `dark`.
+        does not grow with the brightness (or with motion instead of it), more light without light than with,
+        or both of `offset` and `dark`.
 
     Warns
     -----
     UserWarning
-        The line is below zero without light: the offset is probably larger than the given one.
+        The line is below zero without light: the offset is probably larger than the given one. Or the scene
+        of a stack moves or changes between frames: their differences are larger where the brightness has a
+        slope, or all have one sign.
 
     Examples
     --------
@@ -98,11 +105,17 @@ def estimate_photon_transfer(
     if not variance.any():
         raise ValueError("images: expected noise, got none: are the images of the stack the same?")
     gain, constant = _line(mean - offset, variance, weight, None if known is None else known**2)
+    moves = frames.ndim == 3 and _changes(frames, gain, constant - gain * offset)
     if not gain > 0:
         raise ValueError(
-            "images: expected noise that grows with the brightness, as that of photons does; cut out "
+            f"images: expected a scene at rest, but {_MOVES}"
+            if moves
+            else "images: expected noise that grows with the brightness, as that of photons does; cut out "
             "saturated and hot pixels"
         )
+    if moves:
+        warnings.warn(f"images: {_MOVES}: the gain is too large", stacklevel=2)
+        return PoissonGaussianNoise(gain, float(offset), float(np.sqrt(max(constant, 0.0))))
     read = known if known is not None else _read(gain, constant)
     return PoissonGaussianNoise(gain, float(offset), read)
 
@@ -116,6 +129,25 @@ def _read(gain: float, constant: float) -> float:
             stacklevel=3,
         )
     return float(np.sqrt(max(constant, 0.0)))
+
+
+def _changes(frames: Floats, gain: float, constant: float) -> bool:
+    """Return whether frames differ by more than noise, whose variance is a line over the mean."""
+    steps = np.diff(frames, axis=0)
+    squares = steps**2
+    if float((steps.mean(axis=(1, 2)) ** 2).mean()) > _FLICKER * float(squares.mean()):
+        return True
+    mean, variance = frames.mean(axis=0), squares.mean(axis=0) / 2
+    if min(mean.shape) < 2:
+        return False
+    slope = np.hypot(*np.gradient(mean))
+    steep, flat = slope >= np.quantile(slope, _STEEP), slope <= np.median(slope)
+    # sums, since the expected variance is linear in the mean, whatever the noise of that
+    expected = [float((gain * mean[part] + constant).sum()) for part in (steep, flat)]
+    if not (gain > 0 and min(expected) > 0):
+        expected = [float(np.count_nonzero(part)) for part in (steep, flat)]
+    seen = [float(variance[part].sum()) for part in (steep, flat)]
+    return seen[0] * expected[1] > _EXCESS * seen[1] * expected[0]
 
 
 def _of_stack(frames: Floats) -> tuple[Floats, Floats]:

@@ -17,6 +17,7 @@ __all__ = [
     "check_size",
     "check_values",
     "from_planes",
+    "level_planes",
     "root_mean_square",
     "sigma_of",
     "to_planes",
@@ -105,11 +106,10 @@ def check_values(image: Any, *, integers: bool = False) -> NDArray:
     """Return an array of any shape; raise ValueError for its values as `check_image` does."""
     image = pixels_of("image", image)
     if image.dtype.kind not in ("iuf" if integers else "f"):
-        hint = " (skimage.util.img_as_float turns integers into numbers from 0 to 1)"
+        # no conversion of skimage here: it divides by the range of the dtype, and would change the units
+        hint = "; image.astype(float) keeps its units" * (image.dtype.kind in "iu")
         expected = "real" if integers else "floating-point"
-        raise ValueError(
-            f"image: expected {expected} numbers, got {image.dtype}{hint * (image.dtype.kind in 'iu')}"
-        )
+        raise ValueError(f"image: expected {expected} numbers, got {image.dtype}{hint}")
     if not np.isfinite(image).all():
         raise ValueError(
             f"image: expected finite values, got {np.count_nonzero(~np.isfinite(image))} NaN or infinities"
@@ -150,6 +150,12 @@ def sigma_of(noise: object, method: str) -> float:
 def root_mean_square(levels: NDArray[np.floating]) -> float:
     """Return the standard deviation of all noise whose standard deviation varies."""
     return float(np.sqrt(np.mean(np.square(levels, dtype=np.float64))))
+
+
+def level_planes(level: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the levels of an image, (h, w) or (h, w, 3), as (h, w) or planes (3, h, w)."""
+    planes = level if level.ndim == 2 else np.moveaxis(level, 2, 0)
+    return np.ascontiguousarray(planes, dtype=np.float32)
 
 
 def to_planes(image: NDArray[np.floating], sigma: float, *, opponent: bool = True) -> NDArray[np.float32]:

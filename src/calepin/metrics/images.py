@@ -14,7 +14,7 @@ WINDOW = 7
 def psnr(pixels: ArrayLike, clean: ArrayLike, *, data_range: float | None = None) -> float:
     """Return the peak signal-to-noise ratio ``10 log10(data_range^2 / mean((pixels - clean)^2))`` in dB.
 
-    The ratio is infinite for equal images.
+    The ratio is infinite for equal images. Masked entries of either array are left out.
 
     Parameters
     ----------
@@ -28,9 +28,10 @@ def psnr(pixels: ArrayLike, clean: ArrayLike, *, data_range: float | None = None
     Raises
     ------
     ValueError
-        If shapes differ, `data_range` is not positive, or the reference is constant and has no range of its
-        own.
+        If shapes differ, `data_range` is not positive, the reference is constant and has no range of its
+        own, or all entries are masked.
     """
+    pixels, clean = _unmasked(pixels, clean)
     unit = _data_range(clean, data_range)
     pixels, clean = _same_shape(pixels, clean)
     total = sum(
@@ -56,10 +57,16 @@ def ssim(pixels: ArrayLike, clean: ArrayLike, *, data_range: float | None = None
     Raises
     ------
     ValueError
-        If shapes differ, a side has fewer than 7 pixels, or for `data_range` as by `psnr`.
+        If shapes differ, a side has fewer than 7 pixels, entries are masked, or for `data_range` as by
+        `psnr`.
     """
     from skimage.metrics import structural_similarity
 
+    for name, values in (("pixels", pixels), ("clean", clean)):
+        if np.ma.is_masked(values):
+            raise ValueError(
+                f"{name}: expected no masked entries, which windows would cross; psnr takes them"
+            )
     unit = _data_range(clean, data_range)
     pixels, clean = _same_shape(pixels, clean)
     if clean.ndim not in {2, 3} or min(clean.shape[:2]) < WINDOW:
@@ -97,6 +104,17 @@ def _data_range(clean: ArrayLike, data_range: float | None) -> float:
     if high == low:
         raise ValueError(f"data_range: expected a number for a constant reference, {low:g}, got None")
     return high - low
+
+
+def _unmasked(pixels: ArrayLike, clean: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+    """Return arrays without what is masked in one of them."""
+    if not (np.ma.is_masked(pixels) or np.ma.is_masked(clean)) or np.shape(pixels) != np.shape(clean):
+        return pixels, clean
+    image, reference = np.ma.asarray(pixels), np.ma.asarray(clean)
+    known = ~(np.ma.getmaskarray(image) | np.ma.getmaskarray(reference))
+    if not known.any():
+        raise ValueError("pixels: expected entries that are not masked, got none")
+    return image.data[known], reference.data[known]
 
 
 def _same_shape(pixels: ArrayLike, clean: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -25,6 +25,8 @@ from calepin.operators.base import LinearOperator
 __all__ = ["NonCartesianFourier", "radial_trajectory"]
 
 TOLERANCES = {torch.complex64: 1e-7, torch.complex128: 1e-14}
+DENSITY_STEPS = 10
+SPARSE = 0.1  # of the samples
 SHORT = 0.15  # of the largest frequency, which other units than cycles per field of view reach
 BESIDE = 1 + 1e-6  # of the largest frequency, which single precision may have rounded up
 
@@ -110,7 +112,36 @@ class NonCartesianFourier(LinearOperator):
         self.check_output(y)
         if not y.is_complex():
             raise ValueError(f"y: NonCartesianFourier expected complex samples, got {y.dtype}")
+        _check_precision("y", y)
         return _Transform.apply(y, self, True)
+
+    @torch.no_grad()
+    def density(self) -> Tensor:
+        """Return how densely k-space is sampled around each sample, (n_samples,), in samples per unit area.
+
+        One is the density of the samples of a Cartesian transform. ``adjoint(y / density)`` is the image by
+        gridding. Its inverse w is found by ten steps of ``w <- w / (K * w)`` (Pipe and Menon, "Sampling
+        density compensation in MRI", 1999); the kernel K, the squared sinc of the field of view, is positive.
+
+        Returns
+        -------
+        Tensor, shape (n_samples,), float32
+            On the CPU.
+        """
+        window = self.window()
+        weights = torch.ones(1, len(self.coordinates), dtype=torch.complex64)
+        for _ in range(DENSITY_STEPS):
+            spread = self.transformed(window * self.transformed(weights, True), False).real
+            weights = weights / spread.clamp_min(torch.finfo(spread.dtype).eps)
+        return 1 / weights.real[0]
+
+    def window(self) -> Tensor:
+        """Return the window (height, width) whose Fourier transform is the kernel of `density`."""
+        rows, columns = (
+            (1 - (torch.arange(n, dtype=torch.float32) - n // 2).abs() / (n / 2)).clamp_min(0)
+            for n in self.in_shape[-2:]
+        )
+        return rows[:, None] * columns
 
     def transformed(self, values: Tensor, adjoint: bool) -> Tensor:
         """Return A x, or A^H y, for any number of leading axes, without a gradient."""
@@ -161,6 +192,17 @@ class _Transform(torch.autograd.Function):
         return _Transform.apply(values.movedim(in_dims[0], 0), operator, adjoint), 0
 
 
+def even_weights(scanner: NonCartesianFourier) -> Tensor:
+    """Return weights ``w = max(d, d_0)^(-1/2)`` of samples of density d, (n_samples,), float32.
+
+    The middle of k-space, where spokes for example lie densely, outweighs all other frequencies, and so the
+    norm of the operator tells nothing about them. ``A^H w^2 A`` is near the identity where d is at least d_0,
+    one sample per unit area, or the density of the sparsest tenth of the samples if it is larger.
+    """
+    density = scanner.density()
+    return density.clamp_min(max(1.0, float(np.quantile(density.numpy(), SPARSE)))).rsqrt()
+
+
 def radial_trajectory(shape: tuple[int, int], n_spokes: int, *, n_samples: int | None = None) -> Tensor:
     """Return the frequencies of spokes through the middle of k-space, at equal angles over half a turn.
 
@@ -197,8 +239,16 @@ def radial_trajectory(shape: tuple[int, int], n_spokes: int, *, n_samples: int |
 def _complex(x: Tensor) -> Tensor:
     """Return samples in complex numbers of their precision, at least single."""
     if x.is_complex():
+        _check_precision("x", x)
         return x
     return x.to(torch.complex128 if x.dtype == torch.float64 else torch.complex64)
+
+
+def _check_precision(name: str, values: Tensor) -> None:
+    if values.dtype not in TOLERANCES:
+        raise TypeError(
+            f"{name}: NonCartesianFourier expected torch.complex64 or torch.complex128, got {values.dtype}"
+        )
 
 
 def _finufft() -> Any:

@@ -18,6 +18,7 @@ eigenvalue approach to autocalibrating parallel MRI", 2014). Here
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -150,9 +151,13 @@ def kspace_noise(kspace: Tensor, acquired: Tensor) -> float:
         (torch.arange(n, device=kspace.device) - n // 2) / max(n // 2, 1) for n in acquired.shape
     )
     distance = rows[:, None].square() + columns.square()
-    farthest = distance[acquired].quantile(1 - OUTER)
-    outer = kspace[:, acquired & (distance >= farthest)]
-    return float(outer.abs().median()) / math.sqrt(2 * math.log(2))
+    return outer_noise(kspace[:, acquired], distance[acquired])
+
+
+def outer_noise(samples: Tensor, distance: Tensor) -> float:
+    """Return the noise of samples (n_coils, n) at distances (n,) from the zero frequency (`kspace_noise`)."""
+    farthest = float(np.quantile(distance.cpu().numpy(), 1 - OUTER))
+    return float(samples[:, distance >= farthest].abs().median()) / math.sqrt(2 * math.log(2))
 
 
 def espirit_maps(

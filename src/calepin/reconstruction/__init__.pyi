@@ -44,5 +44,8 @@ from .spectrum import (
 from .spectrum import (
     trigonometric_basis as trigonometric_basis,
 )
+from .trajectories import read_samples as read_samples
+from .trajectories import read_trajectory as read_trajectory
+from .trajectories import scan_trajectory as scan_trajectory
 from .weighting import Weighted as Weighted
 from .weighting import weighted as weighted

@@ -202,7 +202,14 @@ def _from_hdf5(path: Path, *, trusted: bool, variable: str | None, index: int | 
         }
 
 
-def _read_cfl(path: Path, variable: str | None, trusted: bool) -> NDArray:
+def open_cfl(path: Path) -> tuple[list[int], NDArray[np.complexfloating]]:
+    """Return the sixteen dimensions of a file of BART, .cfl or .hdr, and its numbers in Fortran order.
+
+    Raises
+    ------
+    FileNotFoundError, FileFormatError
+        A file of the two is missing, or they do not fit together.
+    """
     data, header = path.with_suffix(".cfl"), path.with_suffix(".hdr")
     for file in (data, header):
         if not file.exists():
@@ -217,12 +224,16 @@ def _read_cfl(path: Path, variable: str | None, trusted: bool) -> NDArray:
     held = data.stat().st_size / np.dtype(np.complex64).itemsize
     if held != math.prod(sizes) or min(sizes) < 1 or len(sizes) > 16:
         raise FileFormatError(f"{data} holds {held:.10g} samples, {header.name} says {lines[0][:80]}")
-    samples = np.memmap(data, np.complex64, "r")
-    sizes = (sizes + [1] * 16)[:16]
+    return (sizes + [1] * 16)[:16], np.memmap(data, np.complex64, "r")
+
+
+def _read_cfl(path: Path, variable: str | None, trusted: bool) -> NDArray:
+    sizes, samples = open_cfl(path)
     other = {axis: size for axis, size in enumerate(sizes) if size > 1 and axis not in (0, 1, 2, 3, 13)}
     if other or min(sizes[:3]) != 1:
         raise FileFormatError(
-            f"{data} has dimensions {sizes}, expected only two for k-space, coils (3) and slices (13)"
+            f"{path.with_suffix('.cfl')} has dimensions {sizes}, expected only two for k-space, "
+            "coils (3) and slices (13)"
         )
     # the two axes of k-space are those of the first three with more than one entry
     plane = [size for size in sizes[:3] if size > 1]

@@ -22,6 +22,7 @@ from calepin.datasets.images import Image
 from calepin.networks.deep_decoder import DeepDecoder
 from calepin.networks.untrained import ComplexPair, UntrainedNetwork
 from calepin.operators.base import LinearOperator
+from calepin.operators.diagonal import Diagonal
 from calepin.operators.fourier import (
     MultiCoilMRI,
     centred_ifft,
@@ -31,6 +32,7 @@ from calepin.operators.fourier import (
     variable_density_mask,
 )
 from calepin.operators.mask import Mask
+from calepin.operators.non_cartesian import NonCartesianFourier
 from calepin.operators.sketch import GaussianSketch
 from calepin.operators.transforms import SubsampledDCT, SubsampledHadamard
 from calepin.reconstruction.consistency import data_consistent
@@ -51,6 +53,7 @@ OPERATORS: dict[str, Any] = {
 }
 LEARNING_RATE, MAX_ITER = 0.02, 300  # for images
 KSPACE_LEARNING_RATE, KSPACE_MAX_ITER = 0.03, 400
+TRAJECTORY_STEPS = 10  # of conjugate gradients that move images to samples along a trajectory
 ALMOST_ALL = 0.99  # some acquired samples may be zero
 
 
@@ -69,7 +72,7 @@ class Scan:
     truth
         True pixels, or None if unknown.
     fraction
-        Fraction of all samples that was acquired.
+        Fraction of all samples that was acquired; samples per pixel of a trajectory.
     learning_rate, max_iter
         Settings of the fit.
     scale
@@ -106,7 +109,8 @@ class Reconstruction:
     image
         The signals as pixels in [0, 1].
     adjoint
-        Pixels of ``A^H y``, for comparison; for k-space this is the zero-filled image.
+        Pixels of ``A^H y``, for comparison; for k-space this is the zero-filled image, along a
+        trajectory that of samples which are weighted by their density.
     n_iter
         Iterations of the fit.
     residual
@@ -267,16 +271,11 @@ def scan_kspace(
     thinned = full and not bool(acquired.all())
     truth = root_sum_of_squares(centred_ifft(samples / scale))[0, 0].numpy() if thinned else None
     peak = None if truth is None else float(truth.max())
-
-    def show(coils: Tensor) -> Pixels:
-        magnitude = root_sum_of_squares(coils)[0, 0].numpy()
-        return np.clip(magnitude / (peak or max(float(magnitude.max()), 1e-30)), 0, 1)
-
     weights, network = _prior(acquired, samples.shape[1])
     return Scan(
         operator,
         y / scale,
-        show,
+        shown(peak),
         None if truth is None else truth / truth.max(),
         float(acquired.float().mean()),
         KSPACE_LEARNING_RATE,
@@ -286,6 +285,16 @@ def scan_kspace(
         weights=weights,
         network=network,
     )
+
+
+def shown(peak: float | None) -> Callable[[Tensor], Pixels]:
+    """Return the map of coil images to the pixels of their magnitude, the peak of which is 1."""
+
+    def show(coils: Tensor) -> Pixels:
+        magnitude = root_sum_of_squares(coils)[0, 0].numpy()
+        return np.clip(magnitude / (peak or max(float(magnitude.max()), 1e-30)), 0, 1)
+
+    return show
 
 
 def reconstruct_scan(
@@ -353,19 +362,39 @@ def reconstruct_scan(
     with warnings.catch_warnings():
         # the number of iterations is fixed and the residual is returned: only divergence needs a warning
         warnings.simplefilter("ignore", ConvergenceWarning)
-        x = data_consistent(scan.operator, scale * reconstructor.reconstruct(y), scan.y)
+        x = consistent(scan, scale * reconstructor.reconstruct(y))
     halved = int(reconstructor.solution_.n_reductions.max())
     if halved:
         warnings.warn(f"the fit diverged, its learning rate was halved {halved} times", stacklevel=2)
     return Reconstruction(
         x,
         scan.show(x),
-        scan.show(scan.operator.adjoint(scan.y)),
+        scan.show(projected_back(scan)),
         reconstructor.n_iter_,
         float(reconstructor.solution_.residual.max()),
         bool(reconstructor.converged_.all()),
         np.asarray(reconstructor.solution_.history["residual"]),
     )
+
+
+def even_problem(scan: Scan) -> tuple[LinearOperator, Tensor]:
+    """Return operator and measurements of a scan; those along a trajectory have the weights of the scan."""
+    if not isinstance(scan.operator, NonCartesianFourier) or scan.weights is None:
+        return scan.operator, scan.y
+    whole = scan.weights.to(scan.y).expand(scan.operator.out_shape).clone()
+    return Diagonal(whole) @ scan.operator, whole * scan.y
+
+
+def consistent(scan: Scan, x: Tensor) -> Tensor:
+    """Return the signals near x that agree with the measurements."""
+    operator, y = even_problem(scan)
+    return data_consistent(operator, x, y, n_iter=30 if operator is scan.operator else TRAJECTORY_STEPS)
+
+
+def projected_back(scan: Scan) -> Tensor:
+    """Return the signals by the adjoint."""
+    operator, y = even_problem(scan)
+    return operator.adjoint(y)
 
 
 def full_scan(scan: Scan) -> bool:
@@ -377,10 +406,17 @@ def _prior(acquired: Tensor, n_coils: int) -> tuple[Tensor, UntrainedNetwork]:
     """Return the weights of samples and the network for all coils, smoother if columns are missing."""
     columns = bool((acquired == acquired[:1]).all())
     size = (int(acquired.shape[0]), int(acquired.shape[1]))
+    weights = density_weights(size, power=0.25 if columns else 0.5)
+    return weights, decoder(size, n_coils, most=8 if columns else 16)
+
+
+def decoder(size: tuple[int, int], n_coils: int, *, most: int) -> UntrainedNetwork:
+    """Return a network for the complex images of all coils; `most` limits the sides of its start grid."""
     # the best at 160 x 168, and at 320 x 168: larger start grids hallucinate detail that was not measured
-    in_size = tuple(min(8 if columns else 16, max(1, side // 4)) for side in size)
-    decoder = DeepDecoder(size, out_channels=2 * n_coils, channels=128, in_size=in_size, output="none")
-    return density_weights(size, power=0.25 if columns else 0.5), ComplexPair(decoder)
+    in_size = tuple(min(most, max(1, side // 4)) for side in size)
+    return ComplexPair(
+        DeepDecoder(size, out_channels=2 * n_coils, channels=128, in_size=in_size, output="none")
+    )
 
 
 def _reduced(x: Tensor, size: int) -> Tensor:

@@ -21,6 +21,7 @@ from calepin.imaging.by_network import NetworkDenoiser
 from calepin.imaging.denoising import Denoiser
 from calepin.operators.base import LinearOperator
 from calepin.operators.bayer import Bayer
+from calepin.restoration.density import evened
 from calepin.restoration.first_estimate import first_estimate, held_out_level, noise_level
 from calepin.restoration.mosaic import along_edges
 from calepin.restoration.offset import balanced
@@ -64,10 +65,11 @@ def restore(
     With a denoiser as prior: half-quadratic splitting in eight levels of noise, from 49/255 of the range of
     the image (6/255 for a Bayer mosaic) to that of the measurements. Each step solves a least-squares
     problem, in closed form if the operator has one (`LinearOperator.solve_gram`), else by conjugate
-    gradients, and denoises its solution. Levels and weights follow from the gain of the operator, the root
-    of the mean of its squared singular values, each weighted by itself. The run ends, after the eighth step,
-    when a step changes the image by at most `tol`. With "untrained":
-    `calepin.reconstruction.fit_untrained`, which ends when the residual is that of the noise.
+    gradients, which end when their error is about a tenth of the level, and denoises its solution. Levels and
+    weights follow from the gain of the operator, the root of the mean of its squared singular values, each
+    weighted by itself; samples of `calepin.operators.NonCartesianFourier` that lie densely are weighted down
+    first. The run ends, after the eighth step, when a step changes the image by at most `tol`. With
+    "untrained": `calepin.reconstruction.fit_untrained`, which ends when the residual is that of the noise.
 
     Parameters
     ----------
@@ -144,7 +146,8 @@ def restore(
     if not measured.is_complex() and operator(measured.new_zeros((1, *operator.in_shape))).is_complex():
         raise ValueError(f"y: expected complex measurements, as those of the operator, got {measured.dtype}")
     operator, measured = balanced(operator, measured)
-    first, level = _first_image(operator, measured)
+    even, weighted, factor = evened(operator, measured)
+    first, level = _first_image(even, weighted)
     first = first if start is None else _start(start, operator, measured)
     if noise is None:
         noise = GaussianNoise(_estimated(operator, measured, first, denoiser))
@@ -157,9 +160,9 @@ def restore(
             callback(f"step {step}", min(step / N_LEVELS, 1.0))
 
     done = split(
-        operator,
-        measured,
-        noise.sigma,
+        even,
+        weighted,
+        factor * noise.sigma,
         denoiser,
         first,
         n_levels=N_LEVELS,
@@ -230,7 +233,8 @@ def _estimated(operator: LinearOperator, y: Tensor, start: Tensor, prior: Denois
 
 def _split(operator: LinearOperator, y: Tensor, start: Tensor, level: float, prior: Denoiser) -> Tensor:
     """Return an image by a few steps."""
-    return split(operator, y, level, prior, start, **ESTIMATE).x
+    even, weighted, factor = evened(operator, y)
+    return split(even, weighted, factor * level, prior, start, **ESTIMATE).x
 
 
 def _warn(converged: bool, change: float, tol: float, inexact: int) -> None:

@@ -26,8 +26,9 @@ class RestoreResult:
         Whether the stopping rule was met.
     history : list of dict
         One entry for each step: "level" (of the noise that the prior removed), "change" (of the image,
-        relative to its norm) and "residual" (root mean square of ``y - A x``). Of an untrained network, one
-        entry with "loss" and "residual" of the best iterate.
+        relative to its norm) and "residual" (root mean square of ``y - A x``; along a trajectory of k-space,
+        with the weights of dense samples). Of an untrained network, one entry with "loss" and "residual" of
+        the best iterate.
     """
 
     image: Any

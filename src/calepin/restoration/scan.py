@@ -9,14 +9,19 @@ From those of least total variation, half-quadratic splitting goes on with group
 s_k falls from 5 sigma to sigma in sixteen steps, sigma being the noise of k-space. Real and imaginary parts
 of all images share their groups, which are found on the real part of the first: its phase is removed. The
 result is moved to the measured samples.
+
+Samples along a trajectory have weights that even out their density (`calepin.operators.non_cartesian`).
+Sensitivities are calibrated from the rectangle in the middle of k-space that they cover: low-resolution
+images of the coils that fit them, by least squares, are transformed to a Cartesian grid.
 """
 
 import warnings
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -29,15 +34,25 @@ from calepin.imaging.groups import GroupFilter
 from calepin.operators.base import LinearOperator
 from calepin.operators.fourier import MultiCoilMRI
 from calepin.operators.least_squares import regularised_least_squares
+from calepin.operators.non_cartesian import NonCartesianFourier
 from calepin.operators.sensitivities import (
     LEAST_SIDE,
     Sensitivities,
     calibration_size,
     espirit_maps,
     kspace_noise,
+    outer_noise,
 )
-from calepin.reconstruction.consistency import data_consistent
-from calepin.reconstruction.scans import Reconstruction, Scan, full_scan, reconstruct_scan
+from calepin.reconstruction.scans import (
+    Reconstruction,
+    Scan,
+    consistent,
+    even_problem,
+    full_scan,
+    projected_back,
+    reconstruct_scan,
+)
+from calepin.restoration.calibration import calibration_block
 from calepin.restoration.priors import WaveletDenoiser
 from calepin.restoration.splitting import denoised
 from calepin.restoration.variation import least_variation
@@ -60,9 +75,12 @@ LEAST_NOISE = 1e-4  # of images around 1: a floor for k-space without noise
 def default_prior(scan: Scan) -> Prior:
     """Return the prior of a scan: "groups" if its sensitivities can be calibrated, otherwise "untrained".
 
-    That needs two coils, and a fully sampled middle of k-space of at least 6 x 6 samples.
+    That needs two coils, and a fully sampled middle of k-space of at least 6 x 6 samples. For a trajectory it
+    is always "groups".
     """
     check_arguments(default_prior, locals())
+    if isinstance(scan.operator, NonCartesianFourier):
+        return "groups"
     if not isinstance(scan.operator, MultiCoilMRI):
         return "untrained"
     enough = scan.operator.out_shape[0] > 1
@@ -74,6 +92,7 @@ def restore_scan(
     *,
     prior: Prior | None = None,
     noise: float | None = None,
+    sensitivities: ArrayLike | None = None,
     random_state: RandomState = 0,
     callback: Callable[[str, float], object] | None = None,
 ) -> Reconstruction:
@@ -90,6 +109,8 @@ def restore_scan(
     noise : float, optional
         Standard deviation of real and imaginary part of the noise, in the units of k-space. Default: that of
         the outer samples, see `calepin.operators.kspace_noise`.
+    sensitivities : complex array, (n_coils, height, width) or (n_sets, n_coils, height, width), optional
+        Sensitivities of the coils, in any unit. Default: calibrated from the middle of k-space.
     random_state : int, Generator, RandomState or None, default=0
         Seed of an untrained network.
     callback : callable, optional
@@ -106,7 +127,8 @@ def restore_scan(
     ValueError
         An invalid argument, or several coils without a fully sampled middle of k-space.
     IncompatibleError
-        A scan of an image, for another prior than "untrained"; a noise level for "untrained".
+        A scan of an image, for another prior than "untrained"; a noise level or sensitivities for
+        "untrained".
 
     Warns
     -----
@@ -137,32 +159,37 @@ def restore_scan(
     check_number("noise", noise, above=0, optional=True)
     if full_scan(scan):
         return reconstruct_scan(scan)
-    chosen = default_prior(scan) if prior is None else prior
     operator = scan.operator
+    chosen = prior or ("groups" if sensitivities is not None else default_prior(scan))
     if chosen == "untrained":
         if noise is not None:
             raise IncompatibleError("noise: an untrained network has no use for it, expected None")
+        if sensitivities is not None:
+            raise IncompatibleError("sensitivities: expected None for an untrained network")
         if prior is None and isinstance(operator, MultiCoilMRI) and operator.out_shape[0] > 1:
-            warnings.warn(f"{_size_note(operator)}: fitted an untrained network", stacklevel=2)
+            warnings.warn(f"{_size_note(operator.acquired)}: fitted an untrained network", stacklevel=2)
         return reconstruct_scan(scan, random_state=random_state)
-    if not isinstance(operator, MultiCoilMRI):
+    if not isinstance(operator, MultiCoilMRI | NonCartesianFourier):
         raise IncompatibleError(f"scan: expected k-space for prior {chosen!r}, got an image; use 'untrained'")
+    maps = None if sensitivities is None else _given(sensitivities, operator.in_shape).to(scan.y)
     level = None if noise is None else noise / scan.scale
     with single_threaded_torch():
-        return _restored(scan, operator, chosen, level, callback or (lambda stage, fraction: None))
+        return _restored(scan, chosen, level, maps, callback or (lambda stage, fraction: None))
 
 
 def _restored(
     scan: Scan,
-    scanner: MultiCoilMRI,
     prior: Prior,
     noise: float | None,
+    maps: Tensor | None,
     report: Callable[[str, float], object],
 ) -> Reconstruction:
-    y, acquired = scan.y, scanner.acquired
     report("sensitivities", 0.0)
-    sigma = max(kspace_noise(y[0], acquired) if noise is None else noise, LEAST_NOISE)
-    coils = Sensitivities(_maps(scanner, y, sigma))
+    sigma = max(_noise(scan) if noise is None else noise, LEAST_NOISE)
+    coils = Sensitivities(_maps(scan, sigma) if maps is None else maps)
+    if isinstance(scan.operator, NonCartesianFourier) and scan.weights is not None:
+        sigma *= float(scan.weights.max())
+    scanner, y = even_problem(scan)
     operator = scanner @ coils
     report("total variation", 0.1)
     x, n_iter, converged = least_variation(
@@ -180,11 +207,11 @@ def _restored(
     if prior != "tv":
         x = _split(operator, y, sigma, x, prior, residuals, report)
         n_iter, converged = N_STEPS, True
-    found = data_consistent(scanner, coils(x), y)
+    found = consistent(scan, coils(x))
     return Reconstruction(
         found,
         scan.show(found),
-        scan.show(scanner.adjoint(y)),
+        scan.show(projected_back(scan)),
         n_iter,
         residuals[-1],
         converged,
@@ -225,21 +252,51 @@ def _grouped(z: Tensor, guide: Tensor, level: float) -> Tensor:
     return torch.complex(planes[:, 0], planes[:, 1])[None].to(z.dtype)
 
 
-def _maps(scanner: MultiCoilMRI, y: Tensor, sigma: float) -> Tensor:
-    n_coils, *size = scanner.out_shape
+def _noise(scan: Scan) -> float:
+    """Return the noise of samples, from those that are farthest from the middle."""
+    scanner = scan.operator
+    if not isinstance(scanner, NonCartesianFourier):
+        return kspace_noise(scan.y[0], cast(MultiCoilMRI, scanner).acquired)
+    sides = scanner.coordinates.new_tensor(scanner.in_shape[1:])
+    return outer_noise(scan.y[0], (scanner.coordinates / sides).square().sum(1))
+
+
+def _maps(scan: Scan, sigma: float) -> Tensor:
+    n_coils, *size = scan.operator.in_shape
     if n_coils == 1:
-        return torch.ones(1, 1, *size, dtype=y.dtype)
-    if not _middle_is_full(scanner):
-        raise ValueError(f"scan: {_size_note(scanner)}; use prior 'untrained'")
-    return espirit_maps(y[0], scanner.acquired, n_sets=N_SETS, noise=sigma)
+        return torch.ones(1, 1, *size, dtype=scan.y.dtype)
+    if isinstance(scan.operator, NonCartesianFourier):
+        kspace, acquired = calibration_block(scan.operator, scan.y)
+        if min(calibration_size(acquired)) < LEAST_SIDE:
+            raise ValueError(f"scan: {_size_note(acquired)}; expected sensitivities")
+    else:
+        kspace, acquired = scan.y, cast(MultiCoilMRI, scan.operator).acquired
+        if min(calibration_size(acquired)) < LEAST_SIDE:
+            raise ValueError(f"scan: {_size_note(acquired)}; use prior 'untrained'")
+    return espirit_maps(kspace[0], acquired, n_sets=N_SETS, noise=sigma)
+
+
+def _given(sensitivities: ArrayLike, shape: tuple[int, ...]) -> Tensor:
+    """Return given sensitivities (n_sets, *shape), the largest norm of which is 1 at a pixel."""
+    maps = np.array(sensitivities)
+    maps = maps[None] if maps.ndim == 3 else maps
+    if maps.dtype.kind not in "fc" or maps.ndim != 4 or maps.shape[1:] != shape or not len(maps):
+        raise ValueError(
+            f"sensitivities: expected a complex array of shape {shape}, or several such sets, "
+            f"got {maps.dtype} of {np.shape(sensitivities)}"
+        )
+    if not np.isfinite(maps).all() or not maps.any():
+        raise ValueError("sensitivities: expected finite values that are not all zero")
+    given = torch.from_numpy(maps.astype(np.complex128))
+    return given / Sensitivities(given).norm_squared() ** 0.5
 
 
 def _middle_is_full(scanner: MultiCoilMRI) -> bool:
     return min(calibration_size(scanner.acquired)) >= LEAST_SIDE
 
 
-def _size_note(scanner: MultiCoilMRI) -> str:
-    rows, columns = calibration_size(scanner.acquired)
+def _size_note(acquired: Tensor) -> str:
+    rows, columns = calibration_size(acquired)
     return (
         f"sensitivities need {LEAST_SIDE} x {LEAST_SIDE} samples in the middle of k-space, all acquired, "
         f"got {rows} x {columns}"

@@ -31,6 +31,7 @@ FIRST_LEVEL = 49 / 255  # of the range of the image
 FINEST_LEVEL = 1 / 255  # of the range of the image, for measurements with hardly any noise
 CG_ITERATIONS, CG_TOL = 50, 1e-3
 PROBES = 4  # random images for the gain
+CG_ERROR = 0.1  # of an image by conjugate gradients, relative to the level of noise that is removed next
 PIXELS = 3  # channels of a colour image
 
 
@@ -87,7 +88,15 @@ def split(
     for k in range(max_iter):
         level = float(first * (last / first) ** (min(k, n_levels - 1) / max(n_levels - 1, 1)))
         weight = WEIGHT * (scale * last / level) ** 2
-        z, exact = regularised_least_squares(operator, x, y, weight=weight, n_iter=CG_ITERATIONS, tol=CG_TOL)
+        z, exact = regularised_least_squares(
+            operator,
+            x,
+            y,
+            weight=weight,
+            n_iter=CG_ITERATIONS,
+            tol=CG_TOL,
+            gap=weight * (CG_ERROR * level) ** 2 * x.numel(),
+        )
         before, x = x, denoised(z, level, prior, random_state)
         inexact += not exact
         norm = torch.linalg.vector_norm(x)
