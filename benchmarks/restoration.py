@@ -168,7 +168,7 @@ def rows(job: str) -> dict[str, Callable[[Scene], np.ndarray]]:
         peers = {"bicubic": enlarged, "back-projection": back_projected}
         others = {}
     elif job == "tomography":
-        own["calepin, tv"] = lambda scene: ours(scene, "tv")
+        own |= {"calepin, tv": lambda scene: ours(scene, "tv")}
         peers, others = {"filtered back-projection": filtered_back_projection, "SART": sart}, {}
     else:
         peers, others = {}, {"Menon 2007": "menon", "Malvar 2004": "malvar"}

@@ -30,11 +30,10 @@ level = 0.005
 y = clean.numpy() + level * (rng.standard_normal(clean.shape) + 1j * rng.standard_normal(clean.shape))
 
 # %%
-# Gridding: each sample counts as much as the area that it stands for, its distance from the centre; then the
-# adjoint. ``calepin.restore`` needs no such weights.
+# Gridding: each sample counts as much as the area of k-space that it stands for, the inverse of the density;
+# then the adjoint. ``calepin.restore`` needs no such weights.
 
-weights = torch.linalg.vector_norm(coordinates, dim=1).clamp_min(0.25) * np.pi / SPOKES
-gridded = fourier.adjoint((torch.from_numpy(y) * weights)[None])[0].numpy()
+gridded = fourier.adjoint(torch.from_numpy(y)[None] / fourier.density())[0].numpy()
 found = {"gridding": np.abs(gridded)}
 for prior in ("tv", "groups"):
     result = calepin.restore(y, fourier, noise=calepin.GaussianNoise(level), prior=prior)
