@@ -312,3 +312,17 @@ def test_patterns_of_zeros_and_ones_serve_as_well_as_balanced_ones():
     found = calepin.restore(counts, positive, noise=GaussianNoise(0.02), prior="tv").image
     assert psnr(expected, CAMERA) > 24
     assert psnr(found, CAMERA) > psnr(expected, CAMERA) - 0.5
+
+
+@pytest.mark.parametrize("ratio", [2, 4])
+def test_the_level_of_more_measurements_than_pixels_is_not_overestimated(ratio):
+    image = CAMERA[:16, :16]
+    matrix = (
+        torch.randn(ratio * 256, 256, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / 16
+    )
+    operator = Matrix(matrix, image.shape)
+    y = measured(operator, image, 0.1)
+    result = calepin.restore(y, operator, prior="wavelet")
+    assert result.noise.sigma == pytest.approx(0.1, rel=0.4)
+    least_squares = np.linalg.lstsq(matrix.numpy(), y, rcond=None)[0].reshape(image.shape)
+    assert psnr(result.image, image) > psnr(least_squares, image) + 0.5

@@ -195,7 +195,7 @@ def held_out_level(
         if error >= least:
             break
         best, least, level = level, error, level / math.sqrt(10)
-    return max(best, m / x.numel() * least)
+    return max(best, min(m / x.numel(), 1.0) * least)  # an image that was fitted to few misses the others
 
 
 def _deviation(miss: Tensor, measured: Tensor) -> float:
