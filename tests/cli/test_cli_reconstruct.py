@@ -317,6 +317,35 @@ def test_measurements_that_were_made_become_an_image(capsys, arguments):
     assert said["residual"] < 0.05
 
 
+@pytest.mark.filterwarnings("always")
+def test_a_sinogram_whose_geometry_does_not_fit_is_told(capsys):
+    write_measured()
+    np.save("turned.npy", np.load("sinogram.npy").T)
+    options = ["--prior", "wavelet", "--sigma", "0.01", "-o", "out.npy"]
+    for arguments, message in [
+        (["sinogram.npy", "--angles", "0:180", "--shape", "32x32"], None),
+        (["turned.npy", "--angles", "0:180"], "it seems to be (n_detectors, n_angles)"),
+        (["sinogram.npy", "--angles", "0:3.1416", "--shape", "32x32"], "as those in radians"),
+        (["sinogram.npy", "--angles", "0:180", "--shape", "12x12"], "does not explain"),
+    ]:
+        assert main(["reconstruct", *arguments, *options]) == 0
+        told = capsys.readouterr().err
+        assert ("does not explain" in told) == (message is not None)
+        assert (message or "") in told
+
+
+@pytest.mark.parametrize("white", [1, 255])
+def test_a_reference_of_8_bits_is_in_the_units_of_the_measurements(capsys, white):
+    clean = write_measured()
+    write_image("clean.png", Image(np.rint(255 * clean) / 255, 8))
+    np.save("y.npy", white * np.load("y.npy"))
+    arguments = ["reconstruct", "y.npy", "--matrix", "patterns.npy", "-o", "out.npy", "--prior", "tv"]
+    assert main([*arguments, "--max-iter", "9", "--reference", "clean.png", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["psnr"] == pytest.approx(psnr(np.load("out.npy") / white, clean, data_range=1), abs=0.1)
+    assert said["n_iter"] <= 9
+
+
 def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
     write_measured()
     np.save("flat.npy", np.zeros((3, 7)))

@@ -209,3 +209,8 @@ def test_what_cannot_be_built_is_named(make, message):
 def test_a_psf_that_changes_the_brightness_warns():
     with pytest.warns(UserWarning, match="the PSF sums to 2, not to 1"):
         Blur(2 * psf(3, 3), (8, 8))
+
+
+def test_angles_in_radians_are_warned_of():
+    with pytest.warns(UserWarning, match="angles: expected degrees, got angles within 2 pi"):
+        Radon((8, 8), torch.linspace(0, torch.pi, 12))

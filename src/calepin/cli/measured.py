@@ -10,6 +10,7 @@ from calepin.cli.measures import Measure, Range, measure, show_measures
 from calepin.cli.options import given
 from calepin.cli.output import Output, peak_memory_mb
 from calepin.cli.restoring import PriorName
+from calepin.cli.units import samples_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["parse_shape", "reconstruct_measured"]
 
+MISFIT = 0.2  # of the norm of the measurements, above which a note asks whether the operator fits
+SAME, DIFFERENT = 0.05, 0.2  # standard deviations of the sums of projections, relative to their mean
+
 
 def reconstruct_measured(
     output: Output,
@@ -33,6 +37,7 @@ def reconstruct_measured(
     shape: str | None,
     sigma: float | None,
     prior: PriorName | None,
+    max_iter: int | None,
     reference: Path | None,
     seed: int,
 ) -> None:
@@ -44,7 +49,7 @@ def reconstruct_measured(
         What is printed.
     source
         Measurements: a vector with a matrix, a sinogram (n_angles, n_detectors) with angles.
-    output_path, matrix, angles, shape, sigma, prior, reference, seed
+    output_path, matrix, angles, shape, sigma, prior, max_iter, reference, seed
         Options of the command.
 
     Raises
@@ -65,6 +70,11 @@ def reconstruct_measured(
     clean = None if reference is None else read_image(reference, value_range="auto")
     if clean is not None and clean.pixels.shape != operator.in_shape:
         raise ValueError(f"reference: expected the shape {operator.in_shape}, got {clean.pixels.shape}")
+    if angles is not None and _seems_transposed(y):
+        output.note(
+            f"{source}: the sums of its rows differ and those of its columns do not: expected a sinogram "
+            "(n_angles, n_detectors), it seems to be (n_detectors, n_angles)"
+        )
     begun = time.perf_counter()
     with progress_bar("reconstructing", total=1, shown=not output.quiet) as bar:
         result = restore(
@@ -73,7 +83,7 @@ def reconstruct_measured(
             noise=None if sigma is None else GaussianNoise(sigma),
             random_state=seed,
             callback=lambda stage, fraction: bar.update(fraction, stage),
-            **given(prior=prior),
+            **given(prior=prior, max_iter=max_iter),
         )
     seconds = time.perf_counter() - begun
     image = np.asarray(result.image, np.float32)
@@ -113,12 +123,19 @@ def _show(
         f"{width} x {height}, {y.size} measurements ({fraction:.3g} per pixel), noise sigma "
         f"{result.sigma:.4g}, residual {missed:.3g}, {result.n_iter} steps"
     )
+    if missed > MISFIT:
+        output.note(
+            f"the image does not explain {100 * missed:.0f} % of the measurements: they are noisy, or "
+            "angles, matrix, --shape or the order of the measurements do not fit"
+        )
     scale, found = None, Measure(None, None)
     if clean is not None:
-        levels = clean.levels
-        pixels = image if levels is None else (image - levels.black) / levels.unit
+        unit, black = _units(operator, y, clean)
         scale = Range.of(clean, clean, None)
-        found = measure(pixels, clean.pixels, scale)
+        if scale is not None and (unit, black) != samples_of(clean):
+            whole = samples_of(clean)[0]
+            scale = Range(scale.low / whole, scale.high / whole, scale.pixels)
+        found = measure((image - black) / unit, clean.pixels, scale)
     show_measures(output, {"reconstruction": found}, scale)
     written = [] if output_path is None else [str(output_path)]
     output.line(", ".join([*written, f"{seconds:.1f} s"]))
@@ -149,6 +166,32 @@ def _real(source: Path, y: "NDArray") -> "NDArray[np.floating]":
     if y.dtype.kind not in "iuf" or not y.size or not np.isfinite(y).all():
         raise ValueError(f"{source}: expected finite real measurements, got {y.dtype} of shape {y.shape}")
     return y.astype(np.float64)
+
+
+def _units(operator: "LinearOperator", y: "NDArray", clean: "Image") -> tuple[float, float]:
+    """Return the values of a measured image for 1 and for 0 in the pixels of the reference.
+
+    Measurements may be those of the samples of a file of 8 or 16 bits, or of fractions of white: the nearer.
+    """
+    import numpy as np
+
+    unit, black = samples_of(clean)
+    missed = [
+        float(np.linalg.norm(y - _applied(operator, scale * clean.pixels + offset)))
+        for scale, offset in ((unit, black), (1.0, 0.0))
+    ]
+    return (unit, black) if clean.levels is not None or missed[0] <= missed[1] else (1.0, 0.0)
+
+
+def _seems_transposed(sinogram: "NDArray") -> bool:
+    """Return whether columns, and not rows, look like projections: each projection sums to the same."""
+    import numpy as np
+
+    rows, columns = (
+        float(np.std(sums) / max(abs(float(np.mean(sums))), np.finfo(float).tiny))
+        for sums in (sinogram.sum(1), sinogram.sum(0))
+    )
+    return rows > DIFFERENT and columns < SAME
 
 
 def _applied(operator: "LinearOperator", image: "NDArray") -> "NDArray":

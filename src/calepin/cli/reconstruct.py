@@ -220,7 +220,8 @@ def reconstruct(
         typer.Option(
             min=1,
             metavar="N",
-            help="Iterations of an untrained network. [default: 300 for images, 400 for k-space]",
+            help="Iterations of an untrained network, or steps with --matrix or --angles. "
+            "[default: 300 for images, 400 for k-space, 32 steps]",
         ),
         Default(FIT, "max_iter"),
     ] = None,
@@ -299,8 +300,7 @@ def reconstruct(
             kspace | {"--slice": slices, "--complex": complex_path, "--error-map": error_path},
             f"has no effect with {made}",
         )
-        fit = {"--max-iter": max_iter, "--n-starts": n_starts, "--figure": figure, "--report": report}
-        refuse(fit, f"has no effect with {made}")
+        refuse({"--n-starts": n_starts, "--figure": figure, "--report": report}, f"has no effect with {made}")
         if source is None:
             raise typer.BadParameter("expected a file of measurements", param_hint="MEASUREMENTS")
         if output_path is None and reference is None:
@@ -315,6 +315,7 @@ def reconstruct(
             shape=shape,
             sigma=sigma,
             prior=prior,
+            max_iter=max_iter,
             reference=reference,
         )
         return

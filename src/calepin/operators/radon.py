@@ -9,6 +9,7 @@ The adjoint reads the same two elements with the same weights.
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -20,6 +21,8 @@ from calepin.operators.base import LinearOperator
 from calepin.operators.sketch import Linear
 
 __all__ = ["Radon"]
+
+FEW = 3  # angles that may well lie within 2 pi degrees
 
 
 class Radon(LinearOperator):
@@ -42,6 +45,11 @@ class Radon(LinearOperator):
     ValueError
         Angles that are not real, not finite, or of another shape.
 
+    Warns
+    -----
+    UserWarning
+        More than three angles within 2 pi, as those in radians.
+
     Notes
     -----
     A sinogram has shape (n, n_angles, n_detectors), with the channels after n if there are any. The adjoint
@@ -60,6 +68,10 @@ class Radon(LinearOperator):
             raise ValueError(
                 "angles: expected a real tensor of finite angles, shape (n_angles,), "
                 f"got {angles.dtype} of {tuple(angles.shape)}"
+            )
+        if len(angles) > FEW and float(angles.abs().max()) <= 2 * math.pi:
+            warnings.warn(
+                "angles: expected degrees, got angles within 2 pi, as those in radians", stacklevel=2
             )
         check_integer("n_detectors", n_detectors, least=1, optional=True)
         if n_detectors is None:
