@@ -25,14 +25,19 @@ ICC_PROFILE = 34675
 MINISWHITE, MINISBLACK, RGB, YCBCR = 0, 1, 2, 6  # photometric interpretations
 COLOURS = {MINISWHITE: 1, MINISBLACK: 1, RGB: 3, YCBCR: 3}  # their channels, without others, as opacity
 PREMULTIPLIED, OPACITY = 1, 2  # extra samples
-ORIENTATION = 274
+ORIENTATION, XMP, TEXT = 274, 700, 2  # two tags, and the type of text
+GEOREFERENCE = {33550, 33922, 34264, 34735, 34736, 34737}  # of GeoTIFF: it counts pixels
+# Tags that say how samples are stored, or that arguments of tifffile stand for.
+KNOWN = {*range(254, 260), *range(262, 267), 270, *range(273, 285), 290, 291, 292, 293, 296, 297, 305, 306}
+KNOWN |= {317, 320, *range(322, 326), 330, 338, 339, 340, 341, 347, *range(512, 522), *range(529, 533)}
+KNOWN |= {32995, 32996, 32997, 32998, ICC_PROFILE, *IMAGEJ_TAGS}
 LARGEST = 2**32 - 2**25  # bytes of a TIFF that is no BigTIFF
 LOSSLESS = {5, 32773, 50000}  # LZW, PackBits and Zstandard: tifffile writes them by imagecodecs
 WRITTEN = {1, 8, 32946}  # none and deflate: tifffile writes them by itself
 DEFLATE, DIFFERENCES = 8, 2  # a compression, and a predictor of integers
 LARGEST_TILE = 4096  # rows or columns; each tile is written whole, however small the plane
 LAYOUT = ("compression", "predictor", "tile")
-DATE = re.compile(r"[\d :]{16}:[\d ]{2}")
+DATE = re.compile(r"[0-9 :]{16}:[0-9 ]{2}")
 OME_LEFT_OUT = "the description of OME, which names the colours of planes, was left out"
 
 
@@ -78,8 +83,12 @@ class Page:
             settings["resolution"] = _number(x) * scale[1], _number(y) * scale[0]
         if self.is_ome:
             settings["description"] = _resized(settings["description"], scale)
-        size = round(self.size[0] * scale[0]), round(self.size[1] * scale[1])
-        return replace(self, size=size, settings=settings)
+        size, notes = (round(self.size[0] * scale[0]), round(self.size[1] * scale[1])), self.notes
+        own = settings.get("extratags", [])
+        settings["extratags"] = [tag for tag in own if tag[0] not in GEOREFERENCE]
+        if len(settings["extratags"]) < len(own):
+            notes = (*notes, "its georeference, which counts pixels, was left out")
+        return replace(self, size=size, settings=settings, notes=notes)
 
     def resized(self, scale: tuple[float, float], axes: str, shape: tuple[int, ...]) -> "Page":
         """Return the metadata of the page in a stack with more rows and columns by these factors.
@@ -322,11 +331,11 @@ def _page_of(page: Any) -> Page:
         settings["iccprofile"] = tags[ICC_PROFILE].value
     if full.extrasamples:
         settings["extrasamples"] = tuple(full.extrasamples)
-    if own := _own_tags(tags):
+    own, left = _own_tags(tags)
+    if own:
         settings["extratags"] = own
-    return Page(
-        page.index, (full.imagelength, full.imagewidth), settings, full.parent.byteorder, tuple(notes)
-    )
+    size, notes = (full.imagelength, full.imagewidth), (*notes, *left)
+    return Page(page.index, size, settings, full.parent.byteorder, notes)
 
 
 def _layout_of(full: Any) -> dict[str, Any]:
@@ -342,12 +351,23 @@ def _layout_of(full: Any) -> dict[str, Any]:
     return found
 
 
-def _own_tags(tags: Any) -> list[tuple[Any, ...]]:
-    """Return the tags of a page that tifffile writes as they are: ImageJ's own and the orientation."""
+def _own_tags(tags: Any) -> tuple[list[tuple[Any, ...]], tuple[str, ...]]:
+    """Return the tags of a page that are written as they are, and a note on those that are left out."""
     found = [(tag.code, tag.dtype, tag.count, _raw(tag), True) for tag in map(tags.get, IMAGEJ_TAGS) if tag]
-    own = found if len(found) == 2 else []
+    own, left = found if len(found) == 2 else [], []
     turned = tags.valueof(ORIENTATION, default=1)
-    return own + ([(ORIENTATION, "H", 1, turned, True)] if turned in range(2, 9) else [])
+    if turned in range(2, 9):
+        own.append((ORIENTATION, "H", 1, turned, True))
+    for tag in tags:
+        if tag.code in KNOWN:
+            continue
+        if tag.dtype == TEXT or tag.code == XMP:
+            own.append((tag.code, tag.dtype, tag.count, _bytes(tag), True))
+        elif tag.code in GEOREFERENCE:
+            own.append((tag.code, tag.dtype, tag.count, tag.value, True))
+        else:
+            left.append(tag.name)
+    return own, (f"its tags {', '.join(left)} were left out",) if left else ()
 
 
 def _is_resolution(value: Any) -> bool:
@@ -358,11 +378,15 @@ def _is_resolution(value: Any) -> bool:
 
 
 def _raw(tag: Any) -> Any:
-    """Return the value of a tag as it is in the file."""
+    """Return the value of a tag of ImageJ as it is in the file."""
+    raw = _bytes(tag)
+    return raw if tag.code == 50839 else tuple(np.frombuffer(raw, tag.parent.byteorder + "u4").tolist())
+
+
+def _bytes(tag: Any) -> bytes:
     file = tag.parent.filehandle
     file.seek(tag.valueoffset)
-    raw = file.read(tag.valuebytecount)
-    return raw if tag.code == 50839 else tuple(np.frombuffer(raw, tag.parent.byteorder + "u4").tolist())
+    return file.read(tag.valuebytecount)
 
 
 def write_image_tiff(

@@ -442,7 +442,8 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
 
     PNG stores 8 and 16 bits, TIFF and .npy all samples, JPEG 8 bits without alpha (quality 95, full colour
     resolution). Samples in units of their own (`Image.levels`) keep them where the format can store their
-    type. TIFF keeps the metadata of the TIFF that was read (`Image.page`), as `write_stack` does. An existing file is replaced only after the new one is complete.
+    type. TIFF keeps the metadata of the TIFF that was read (`Image.page`), as `write_stack` does. An existing
+    file is replaced only after the new one is complete.
 
     Raises
     ------
@@ -474,7 +475,7 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
         losses.append("PNG cannot store floating point, 16 bits were written")
         bits = 16
     if image.page is not None and image.page.is_described and suffix not in {".tif", ".tiff"}:
-        losses.append(f"{suffix} cannot store the description and resolution of a TIFF")
+        losses.append(f"{suffix} is written without the description and resolution of the TIFF")
     channels = as_samples(Image(pixels, bits, alpha, levels=levels))
     if suffix in ARRAY_FILES:
         save_array(path, channels[:, :, 0] if channels.shape[2] == 1 else channels)

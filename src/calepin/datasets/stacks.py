@@ -105,6 +105,10 @@ class Stack:
         if "multiscales" in attributes.get("ome", attributes):
             attributes = {}
             notes.append("the attributes of OME-Zarr, which name the size of pixels, were left out")
+        made = (
+            note for old, new in zip(self.pages, pages, strict=True) for note in new.notes[len(old.notes) :]
+        )
+        notes += dict.fromkeys(made)
         if any(old.is_ome and not new.is_ome for old, new in zip(self.pages, pages, strict=True)):
             notes.append(OME_LEFT_OUT)
         return replace(self, samples=samples, axes=axes, pages=pages, attributes=attributes), tuple(notes)
