@@ -377,3 +377,181 @@ def test_a_pyramid_that_an_image_leaves_out_is_told(tmp_path, dtype):
     assert note.startswith("the smaller levels of its pyramid are left out; a stack keeps them (axes, on ")
     tifffile.imwrite(tmp_path / "b.tif", pixels)
     assert read_image(tmp_path / "b.tif").notes == ()
+
+
+OME = {"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.5}
+DESCRIBED = {
+    "description": "SEM HV=5kV",
+    "resolution": (5000, 2500),
+    "resolutionunit": 3,
+    "datetime": "2026:01:02 03:04:05",
+    "software": "FEI",
+    "metadata": None,
+}
+
+
+def gray16(seed=0):
+    return levels("gray", 16, seed).astype(np.uint16)
+
+
+def tags(path, *names):
+    with tifffile.TiffFile(path) as tiff:
+        found = tiff.pages[0].tags
+        return {name: found[name].value for name in names if name in found}
+
+
+def test_an_ome_tiff_of_one_page_stays_one_and_tells_the_type_of_its_samples(tmp_path):
+    tifffile.imwrite(tmp_path / "a.ome.tif", gray16(), metadata=OME)
+    image = read_image(tmp_path / "a.ome.tif")
+    counts = replace(image, levels=Levels(0, 65535, "float32"))
+    for new, name in ((image, "uint16"), (counts, "float")):
+        assert write_image(tmp_path / "b.ome.tif", new) == ()
+        with tifffile.TiffFile(tmp_path / "a.ome.tif") as a, tifffile.TiffFile(tmp_path / "b.ome.tif") as b:
+            assert b.is_ome
+            assert b.ome_metadata == a.ome_metadata.replace('Type="uint16"', f'Type="{name}"')
+            assert 'PhysicalSizeX="0.25"' in b.ome_metadata
+            assert_array_equal(b.asarray(), gray16())
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_a_tiff_of_imagej_of_one_page_keeps_unit_info_and_resolution(tmp_path, byteorder):
+    known = {"unit": "um", "Info": "exposure=20ms", "min": 3.0}
+    options = {"imagej": True, "resolution": (10, 5), "metadata": known, "byteorder": byteorder}
+    tifffile.imwrite(tmp_path / "a.tif", gray16(), **options)
+    assert write_image(tmp_path / "b.tif", read_image(tmp_path / "a.tif")) == ()
+    with tifffile.TiffFile(tmp_path / "a.tif") as a, tifffile.TiffFile(tmp_path / "b.tif") as b:
+        assert b.byteorder == byteorder
+        assert b.imagej_metadata == a.imagej_metadata
+        assert b.imagej_metadata["unit"] == "um"
+        assert b.pages[0].tags["XResolution"].value == (10, 1)
+        assert_array_equal(b.asarray(), gray16())
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_description_resolution_date_software_and_layout_of_a_tiff_are_kept(tmp_path, kind):
+    values = levels(kind, 16).astype(np.uint16)
+    layout = {"tile": (16, 32), "compression": "zlib", "predictor": 2, "byteorder": ">"}
+    colour = "rgb" if kind == "colour" else "minisblack"
+    text = [(315, "s", 0, "Ann", True)]
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric=colour, extratags=text, **layout, **DESCRIBED)
+    assert write_image(tmp_path / "b.tif", read_image(tmp_path / "a.tif")) == ()
+    names = (
+        "ImageDescription",
+        "XResolution",
+        "YResolution",
+        "ResolutionUnit",
+        "DateTime",
+        "Software",
+        "Artist",
+    )
+    assert len(tags(tmp_path / "b.tif", *names)) == len(names)
+    names += "TileWidth", "TileLength", "Compression", "Predictor", "PhotometricInterpretation"
+    assert tags(tmp_path / "b.tif", *names) == tags(tmp_path / "a.tif", *names)
+    with tifffile.TiffFile(tmp_path / "b.tif") as tiff:
+        assert tiff.byteorder == ">"
+        assert_array_equal(tiff.asarray(), values)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_tiff_whose_0_is_white_stays_one(tmp_path, dtype):
+    values = (gray16() >> 8).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite", metadata=None)
+    image = read_image(tmp_path / "a.tif")
+    top = np.iinfo(dtype).max
+    assert_array_equal(np.rint(image.pixels * top), top - values)
+    assert write_image(tmp_path / "b.tif", image) == ()
+    assert_array_equal(tifffile.imread(tmp_path / "b.tif"), values)
+    assert_array_equal(read_image(tmp_path / "b.tif").pixels, image.pixels)
+    (note,) = write_image(tmp_path / "c.tif", replace(image, bits=32))
+    assert note == "its samples are 0 for black, in place of 0 for white"
+    assert_array_equal(tifffile.imread(tmp_path / "c.tif"), image.pixels)
+
+
+def test_deep_samples_whose_0_is_white_are_inverted_also_where_pillow_reads_them(tmp_path):
+    white = {262: 0}
+    PILImage.fromarray(gray16()).save(tmp_path / "a.tif", compression="tiff_lzw", tiffinfo=white)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.pages[0].photometric == 0
+    assert_array_equal(np.rint(read_image(tmp_path / "a.tif").pixels * 65535), 65535 - gray16())
+
+
+def test_metadata_follow_a_larger_image_and_are_left_out_for_another_field(tmp_path):
+    tifffile.imwrite(tmp_path / "a.ome.tif", gray16(), metadata=OME, resolution=(10, 20))
+    image = read_image(tmp_path / "a.ome.tif")
+    larger = image.pixels.repeat(2, axis=0).repeat(4, axis=1)
+    scaled = replace(image, pixels=larger, page=image.page.scaled((2, 4)))
+    assert write_image(tmp_path / "b.ome.tif", scaled) == ()
+    with tifffile.TiffFile(tmp_path / "b.ome.tif") as tiff:
+        assert tiff.asarray().shape == larger.shape
+        for text in ('SizeX="92"', 'SizeY="38"', 'PhysicalSizeX="0.0625"', 'PhysicalSizeY="0.25"'):
+            assert text in tiff.ome_metadata
+    assert tags(tmp_path / "b.ome.tif", "XResolution") == {"XResolution": (40, 1)}
+    cut = replace(image, pixels=image.pixels[:9])
+    expected = "the metadata of its TIFF, of 23 x 19 pixels, were left out"
+    assert write_image(tmp_path / "c.tif", cut) == (expected,)
+
+
+def test_metadata_that_another_file_cannot_hold_are_told(tmp_path):
+    tifffile.imwrite(tmp_path / "a.ome.tif", gray16(), metadata=OME)
+    image = read_image(tmp_path / "a.ome.tif")
+    for suffix in (".png", ".npy"):
+        losses = write_image(tmp_path / f"b{suffix}", image)
+        assert losses == (f"{suffix} is written without the description and resolution of the TIFF",)
+    colour = replace(image, pixels=np.repeat(image.pixels[:, :, None], 3, axis=2))
+    (loss,) = write_image(tmp_path / "b.ome.tif", colour)
+    assert loss == "the description of OME, which names the colours of planes, was left out"
+    with tifffile.TiffFile(tmp_path / "b.ome.tif") as tiff:
+        assert tiff.series[0].axes == "YXS"
+    PILImage.fromarray(gray16()).save(tmp_path / "a.tif", compression="tiff_lzw")
+    (loss,) = write_image(tmp_path / "b.tif", read_image(tmp_path / "a.tif"))
+    assert loss == "its samples are written by DEFLATE, in place of LZW"
+
+
+def test_a_palette_of_tiff_becomes_colour_with_the_description_of_its_file(tmp_path):
+    colours = np.arange(3 * 256, dtype=np.uint16).reshape(3, 256) * 85
+    values = levels("gray", 8).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="palette", colormap=colours, **DESCRIBED)
+    image = read_image(tmp_path / "a.tif")
+    assert write_image(tmp_path / "b.tif", image) == ()
+    assert_array_equal(read_image(tmp_path / "b.tif").pixels, image.pixels)
+    assert tags(tmp_path / "b.tif", "ImageDescription") == {"ImageDescription": "SEM HV=5kV"}
+
+
+def test_odd_tags_of_a_tiff_are_no_obstacle_and_what_is_left_out_is_told(tmp_path):
+    odd = [
+        (305, 2, 0, "Größe".encode(), True),
+        (306, 2, 0, "yesterday", True),
+        (65000, 3, 1, 7, True),
+    ]
+    options = {"metadata": None, "software": False, "extratags": odd}
+    tifffile.imwrite(tmp_path / "a.tif", gray16(), **options)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:
+        for name in ("XResolution", "YResolution"):
+            tiff.pages[0].tags[name].overwrite((0, 0))
+    losses = write_image(tmp_path / "b.tif", read_image(tmp_path / "a.tif"))
+    assert losses == ("its DateTime is no date of TIFF, it was left out", "its tags 65000 were left out")
+    assert tags(tmp_path / "b.tif", "Software", "DateTime") == {"Software": "Größe"}
+
+
+def test_the_orientation_is_applied_or_kept(tmp_path):
+    turned = [(274, "H", 1, 6, True)]
+    tifffile.imwrite(tmp_path / "deep.tif", levels("colour", 16).astype(np.uint16), extratags=turned)
+    assert write_image(tmp_path / "b.tif", read_image(tmp_path / "deep.tif")) == ()
+    assert tags(tmp_path / "b.tif", "Orientation") == {"Orientation": 6}
+    tifffile.imwrite(tmp_path / "a.tif", levels("gray", 8).astype(np.uint8), extratags=turned)
+    image = read_image(tmp_path / "a.tif")
+    assert image.pixels.shape == (23, 19)
+    assert image.notes[-1] == "its metadata are left out, as rows became columns"
+    write_image(tmp_path / "b.tif", image)
+    assert tags(tmp_path / "b.tif", "Orientation") == {}
+
+
+def test_a_georeference_is_kept_and_left_out_of_a_larger_image(tmp_path):
+    scale = (33550, "d", 3, (0.5, 0.5, 0.0), True)
+    tifffile.imwrite(tmp_path / "a.tif", gray16(), extratags=[scale])
+    image = read_image(tmp_path / "a.tif")
+    assert write_image(tmp_path / "b.tif", image) == ()
+    assert tags(tmp_path / "b.tif", "ModelPixelScaleTag") == {"ModelPixelScaleTag": scale[3]}
+    larger = replace(image, pixels=image.pixels.repeat(2, axis=0), page=image.page.scaled((2, 1)))
+    assert write_image(tmp_path / "b.tif", larger) == ("its georeference, which counts pixels, was left out",)
+    assert tags(tmp_path / "b.tif", "ModelPixelScaleTag") == {}

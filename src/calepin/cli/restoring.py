@@ -201,8 +201,11 @@ class Restoring:
         )
         pixels = _last(result.image)
         alpha = source.alpha if pixels.shape[:2] == source.pixels.shape[:2] else None
+        scale = pixels.shape[0] / source.pixels.shape[0], pixels.shape[1] / source.pixels.shape[1]
+        page = None if source.page is None else source.page.scaled(scale)
         missed = observed - _applied(operator, result.image)
-        return Restored(replace(source, pixels=pixels, alpha=alpha), result, unit, source, _last(missed))
+        restored = replace(source, pixels=pixels, alpha=alpha, page=page)
+        return Restored(restored, result, unit, source, _last(missed))
 
     def restored_stack(
         self,

@@ -1,4 +1,4 @@
-"""Reading and writing of images; bit depth, colour, alpha and colour profile are preserved.
+"""Reading and writing of images; bit depth, colour, alpha, colour profile and tags of TIFF are preserved.
 
 Pixels are floats between 0 (black) and 1 (white). An 8-bit value v becomes v / 255, a 16-bit value v / 65535.
 Files with other samples (floats outside [0, 1], signed or 32-bit integers) need a range (black, white), and a
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from calepin.core.errors import FileFormatError
 from calepin.core.files import atomic_write, save_array
 from calepin.core.paths import ARRAY_FILES, IMAGE_FILES, check_input, check_output
 from calepin.core.reading import NPY, check_declared, read_npy, reading, trusts
+
+if TYPE_CHECKING:
+    from calepin.datasets._tiff_stacks import Page
 
 __all__ = [
     "SUFFIXES",
@@ -91,6 +94,10 @@ class Image:
         Descriptions of the conversions that were made when the image was read.
     levels : Levels, optional
         Units of the file, if it was read with a range. Default: black is 0, white the largest integer or 1.
+    page : Page, optional
+        Metadata of a TIFF: description (OME, ImageJ), resolution, date, software, and how samples are
+        stored. They are written to another TIFF of the same size; ``page.scaled(factors)`` returns those of
+        a larger image of the same field.
     """
 
     pixels: NDArray[np.floating]
@@ -99,6 +106,7 @@ class Image:
     icc_profile: bytes | None = None
     notes: tuple[str, ...] = ()
     levels: Levels | None = None
+    page: "Page | None" = None
 
 
 def read_image(
@@ -138,6 +146,7 @@ def read_image(
     """
     from calepin.datasets._png16 import is_deep
     from calepin.datasets._tiff import is_deep_tiff, quiet_tifffile
+    from calepin.datasets._tiff_stacks import page_of_image
 
     check_range(value_range)
     check_one_of("missing", missing, ("error", "allow"))
@@ -159,6 +168,9 @@ def read_image(
             file.seek(0)
             with _quiet_stderr(is_tiff and read is _read_by_pillow):
                 image = read(file, partial(check_declared, path, trusted=trusted), scale)
+            if is_tiff:
+                page, lost = page_of_image(file, read is _read_by_pillow)
+                image, told = replace(image, page=page), (*told, *lost)
         return replace(image, notes=(*image.notes, *told))
 
 
@@ -248,6 +260,7 @@ def _read_by_pillow(file: IO[bytes], check: Check, scale: Scale) -> Image:
         check(image.width * image.height * len(image.getbands()) * sample)
         if image.format not in {"TIFF", "MPO"}:  # an MPO adds previews, or views of the same scene
             check_one_page(getattr(image, "n_frames", 1), "pages of TIFF are read by read_stack")
+        inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
         profile = image.info.get("icc_profile")
         orientation = image.getexif().get(0x0112, 1)
         if orientation != 1:
@@ -266,6 +279,8 @@ def _read_by_pillow(file: IO[bytes], check: Check, scale: Scale) -> Image:
     # 16-bit gray is of 32 bits in some versions of Pillow
     if channels.dtype == np.int32 and channels.size and channels.min() >= 0 and channels.max() <= 65535:
         channels = channels.astype(np.uint16)
+    if channels.dtype == np.uint16 and inverted:  # Pillow inverts only 8 bits
+        channels = 65535 - channels
     return scale(channels, icc_profile=profile, notes=tuple(notes))
 
 
@@ -427,7 +442,8 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
 
     PNG stores 8 and 16 bits, TIFF and .npy all samples, JPEG 8 bits without alpha (quality 95, full colour
     resolution). Samples in units of their own (`Image.levels`) keep them where the format can store their
-    type. An existing file is replaced only after the new one is complete.
+    type. TIFF keeps the metadata of the TIFF that was read (`Image.page`), as `write_stack` does. An existing
+    file is replaced only after the new one is complete.
 
     Raises
     ------
@@ -458,13 +474,18 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
     elif suffix == ".png" and bits == 32:
         losses.append("PNG cannot store floating point, 16 bits were written")
         bits = 16
+    if image.page is not None and image.page.is_described and suffix not in {".tif", ".tiff"}:
+        losses.append(f"{suffix} is written without the description and resolution of the TIFF")
     channels = as_samples(Image(pixels, bits, alpha, levels=levels))
     if suffix in ARRAY_FILES:
         save_array(path, channels[:, :, 0] if channels.shape[2] == 1 else channels)
         return tuple(losses)
     with atomic_write(path) as temporary:
         if suffix in {".tif", ".tiff"}:
-            _write_tiff(temporary, channels, alpha is not None, image.icc_profile)
+            from calepin.datasets._tiff_stacks import write_image_tiff
+
+            has_alpha = alpha is not None
+            losses += write_image_tiff(temporary, channels, image.page, has_alpha, image.icc_profile)
         elif channels.dtype == np.uint16:
             from calepin.datasets._png16 import write_deep
 
@@ -515,22 +536,6 @@ def _quantise(pixels: NDArray[np.floating], alpha: NDArray[np.floating] | None, 
                 band = np.clip(values[rows], 0, 1).reshape(*channels[rows, :, into].shape)
                 channels[rows, :, into] = band if bits == 32 else np.rint(band * (2**bits - 1))
     return channels
-
-
-def _write_tiff(path: Path, channels: NDArray[Any], has_alpha: bool, icc_profile: bytes | None) -> None:
-    import tifffile
-
-    is_gray = channels.shape[2] <= 2
-    tifffile.imwrite(
-        path,
-        channels[:, :, 0] if channels.shape[2] == 1 else channels,
-        photometric="minisblack" if is_gray else "rgb",
-        planarconfig=None if channels.shape[2] == 1 else "contig",
-        extrasamples=["unassalpha"] if has_alpha else None,
-        compression="zlib",
-        iccprofile=icc_profile,
-        metadata=None,
-    )
 
 
 def _write_by_pillow(path: Path, channels: NDArray[np.uint8], icc_profile: bytes | None) -> None:

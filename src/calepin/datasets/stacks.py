@@ -20,7 +20,7 @@ from calepin.core.paths import check_input, check_output
 from calepin.core.reading import NPY, read_npy, reading
 from calepin.datasets import _zarr
 from calepin.datasets._tiff import count_pages, quiet_tifffile
-from calepin.datasets._tiff_stacks import Page, read_tiff, write_tiff
+from calepin.datasets._tiff_stacks import OME_LEFT_OUT, Page, read_tiff, write_tiff
 
 __all__ = [
     "STACK_FILES",
@@ -105,8 +105,12 @@ class Stack:
         if "multiscales" in attributes.get("ome", attributes):
             attributes = {}
             notes.append("the attributes of OME-Zarr, which name the size of pixels, were left out")
+        made = (
+            note for old, new in zip(self.pages, pages, strict=True) for note in new.notes[len(old.notes) :]
+        )
+        notes += dict.fromkeys(made)
         if any(old.is_ome and not new.is_ome for old, new in zip(self.pages, pages, strict=True)):
-            notes.append("the description of OME, which names the colours of planes, was left out")
+            notes.append(OME_LEFT_OUT)
         return replace(self, samples=samples, axes=axes, pages=pages, attributes=attributes), tuple(notes)
 
 
