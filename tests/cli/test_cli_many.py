@@ -339,6 +339,16 @@ def test_each_plane_of_a_stack_is_what_it_is_alone(run, folder, command, suffix)
         assert f'PhysicalSizeX="{0.5 / factor:g}"' in text
 
 
+@pytest.mark.parametrize("dtype", ["u2", "u4", "f4"])
+def test_the_order_of_bytes_of_a_stack_changes_nothing(run, dtype):
+    planes = np.rint(60000 * np.stack([pixels(k) for k in range(2)]))
+    for order, name in (("<", "little.npy"), (">", "big.npy")):
+        np.save(name, planes.astype(order + dtype))
+        _, err = batch(run, "deblur", name, "-o", f"of_{name}", options=[*COMMANDS["deblur"], "--axes", "ZYX"])
+        assert ("in these units" in err) == (dtype != "u2")
+    np.testing.assert_array_equal(np.load("of_big.npy"), np.load("of_little.npy"))
+
+
 def test_a_folder_may_hold_stacks_and_a_figure_shows_planes(run, folder):
     planes = np.stack([pixels(k) for k in range(3)]).astype(np.float32)
     tifffile.imwrite("in/d.tif", planes, photometric="minisblack")
