@@ -344,7 +344,9 @@ def test_the_order_of_bytes_of_a_stack_changes_nothing(run, dtype):
     planes = np.rint(60000 * np.stack([pixels(k) for k in range(2)]))
     for order, name in (("<", "little.npy"), (">", "big.npy")):
         np.save(name, planes.astype(order + dtype))
-        _, err = batch(run, "deblur", name, "-o", f"of_{name}", options=[*COMMANDS["deblur"], "--axes", "ZYX"])
+        _, err = batch(
+            run, "deblur", name, "-o", f"of_{name}", options=[*COMMANDS["deblur"], "--axes", "ZYX"]
+        )
         assert ("in these units" in err) == (dtype != "u2")
     np.testing.assert_array_equal(np.load("of_big.npy"), np.load("of_little.npy"))
 
