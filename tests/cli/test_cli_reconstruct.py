@@ -321,6 +321,7 @@ def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
     write_measured()
     np.save("flat.npy", np.zeros((3, 7)))
     np.save("nan.npy", np.full(500, np.nan))
+    np.save("nan_angles.npy", [0, 5, np.nan])
     for arguments, message in [
         (["y.npy", "--matrix", "flat.npy"], "--shape: expected HEIGHTxWIDTH, 7 pixels are no square"),
         (
@@ -332,6 +333,12 @@ def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
         (["nan.npy", "--matrix", "matrix.npy"], "nan.npy: expected finite real measurements"),
         (["y.npy", "--angles", "0:180"], "expected a sinogram (n_angles, n_detectors), got shape (500,)"),
         (["sinogram.npy", "--angles", "y.npy"], "--angles: expected 36 angles, one for each row"),
+        (
+            ["sinogram.npy", "--angles", "nan_angles.npy"],
+            "finite angles, got nan_angles.npy, whose angle 2 is nan",
+        ),
+        (["sinogram.npy", "--angles", "0:nan"], "expected finite angles, got 0:nan, whose angle 1 is nan"),
+        (["sinogram.npy", "--angles", "-inf:9"], "expected finite angles, got -inf:9, whose angle 0 is -inf"),
         (["sinogram.npy", "--angles", "180"], "--angles: expected FIRST:LAST in degrees or a file .npy"),
         (["sinogram.npy", "--angles", "0:180", "--matrix", "matrix.npy"], "--angles: goes without --matrix"),
         (["sinogram.npy", "--angles", "0:180", "--mri"], "--mri: has no effect with --angles"),

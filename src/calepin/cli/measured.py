@@ -202,6 +202,7 @@ def _angles(text: str, count: int) -> "Tensor":
 
     if Path(text).suffix == ".npy":
         angles = open_array(Path(text)).astype(np.float64).ravel()
+        _check_finite(angles, text)
     else:
         try:
             first, last = (float(part) for part in text.split(":"))
@@ -209,15 +210,28 @@ def _angles(text: str, count: int) -> "Tensor":
             raise typer.BadParameter(
                 f"expected FIRST:LAST in degrees or a file .npy, got {text!r}", param_hint="--angles"
             ) from None
+        _check_finite(np.array([first, last]), text)
         if first == last:
             raise typer.BadParameter(f"expected two different angles, got {text!r}", param_hint="--angles")
         angles = np.linspace(first, last, count, endpoint=False)
-    if len(angles) != count or not np.isfinite(angles).all():
+    if len(angles) != count:
         raise typer.BadParameter(
             f"expected {count} angles, one for each row of the sinogram, got {len(angles)}",
             param_hint="--angles",
         )
     return torch.from_numpy(angles)
+
+
+def _check_finite(angles: "NDArray[np.floating]", text: str) -> None:
+    """Raise typer.BadParameter for an angle that is NaN or infinite."""
+    import numpy as np
+
+    bad = np.flatnonzero(~np.isfinite(angles))
+    if bad.size:
+        raise typer.BadParameter(
+            f"expected finite angles, got {text}, whose angle {bad[0]} is {angles[bad[0]]}",
+            param_hint="--angles",
+        )
 
 
 def parse_shape(text: str | None, n_pixels: int | None) -> tuple[int, int]:
