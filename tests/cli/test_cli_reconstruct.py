@@ -317,11 +317,24 @@ def test_measurements_that_were_made_become_an_image(capsys, arguments):
     assert said["residual"] < 0.05
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u2"])
+def test_the_order_of_bytes_of_a_matrix_changes_nothing(dtype):
+    write_measured()
+    rows = np.load("matrix.npy")
+    for order, name in (("<", "little.npy"), (">", "big.npy")):
+        np.save("rows.npy", rows.astype(order + dtype))
+        given = ["y.npy", "--matrix", "rows.npy", "--sigma", ".01", "--prior", "tv"]
+        assert main(["reconstruct", *given, "-o", name, "--quiet"]) == 0
+    np.testing.assert_array_equal(np.load("big.npy"), np.load("little.npy"))
+
+
 def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
     write_measured()
     np.save("flat.npy", np.zeros((3, 7)))
     np.save("nan.npy", np.full(500, np.nan))
     np.save("nan_angles.npy", [0, 5, np.nan])
+    np.save("long.npy", np.ones((500, 4), np.longdouble))
+    np.save("complex.npy", np.ones((500, 4), complex))
     for arguments, message in [
         (["y.npy", "--matrix", "flat.npy"], "--shape: expected HEIGHTxWIDTH, 7 pixels are no square"),
         (
@@ -331,6 +344,11 @@ def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
         (["y.npy", "--matrix", "matrix.npy", "--shape", "31x33"], "for images of 31 x 33, got (500, 1024)"),
         (["y.npy", "--matrix", "matrix.npy", "--shape", "32"], "--shape: expected HEIGHTxWIDTH, got '32'"),
         (["nan.npy", "--matrix", "matrix.npy"], "nan.npy: expected finite real measurements"),
+        (["y.npy", "--matrix", "long.npy"], "--matrix: expected real numbers of up to 64 bits, got "),
+        (
+            ["y.npy", "--matrix", "complex.npy"],
+            "--matrix: expected real numbers of up to 64 bits, got complex",
+        ),
         (["y.npy", "--angles", "0:180"], "expected a sinogram (n_angles, n_detectors), got shape (500,)"),
         (["sinogram.npy", "--angles", "y.npy"], "--angles: expected 36 angles, one for each row"),
         (

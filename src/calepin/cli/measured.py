@@ -167,19 +167,23 @@ def _by_matrix(y: "NDArray", path: Path, shape: str | None) -> "LinearOperator":
     from calepin.operators.matrix import Matrix
 
     rows = open_array(path)
+    if rows.dtype.kind not in "biuf" or rows.dtype.itemsize > 8:
+        raise typer.BadParameter(
+            f"expected real numbers of up to 64 bits, got {rows.dtype} in {path}", param_hint="--matrix"
+        )
     if rows.ndim == 3 and shape is None:  # patterns (n, h, w) tell the shape
         size = rows.shape[1:]
         rows = rows.reshape(len(rows), -1)
     else:
         size = parse_shape(shape, rows.shape[-1])
-    if rows.ndim != 2 or rows.dtype.kind not in "biuf":
+    if rows.ndim != 2:
         raise ValueError(
-            f"{path}: expected a real matrix (n_measurements, n_pixels) or patterns "
-            f"(n_measurements, height, width), got {rows.dtype} of shape {rows.shape}"
+            f"{path}: expected a matrix (n_measurements, n_pixels) or patterns "
+            f"(n_measurements, height, width), got shape {rows.shape}"
         )
     if y.ndim != 1 or len(y) != len(rows):
         raise ValueError(f"{path}: expected a row for each measurement, {y.shape}, got {rows.shape}")
-    dtype = rows.dtype if rows.dtype.kind == "f" else np.float32
+    dtype = rows.dtype.newbyteorder("=") if rows.dtype.kind == "f" else np.float32
     return Matrix(torch.from_numpy(np.array(rows, dtype)), size)
 
 
