@@ -34,7 +34,7 @@ def filters(kernel_size, init="data"):
         (lambda: mutual_coherence(ATOMS + 1j), "atoms: expected real numbers"),
         (lambda: match_atoms(ATOMS, ATOMS + 1j), "reference: expected real numbers"),
         (lambda: duality_gap(ATOMS, np.eye(3) + 1j, ATOMS, alpha=1), "codes: expected real numbers"),
-        (lambda: psnr(np.ma.masked_greater(IMAGE, 0.5), IMAGE), "pixels: expected finite values"),
+        (lambda: ssim(np.ma.masked_greater(IMAGE, 0.5), IMAGE), "pixels: expected no masked entries"),
         (lambda: recovered_fraction(ATOMS, ATOMS, tolerance=math.nan), "tolerance: expected a finite number"),
         (lambda: spectral_drift(np.ones(3), np.full(3, math.nan)), "after: expected finite values"),
         (

@@ -162,17 +162,73 @@ def test_ome_zarr_is_read_and_written_at_its_largest_resolution(version):
     image = {"version": "0.4", "axes": axes, "datasets": levels}
     group = zarr.open_group("a.zarr", mode="w", zarr_format=version)
     group.attrs.update({"multiscales": [image]} if version == 2 else {"ome": {"multiscales": [image]}})
-    group.create_array("full", data=values)
+    group.create_array("full", data=values, chunks=(1, 1, 5, 6))
     group.create_array("half", data=values[..., ::2, ::2])
     stack = read_stack("a.zarr")
     assert stack.axes == "TZYX"
+    assert stack.notes == ("smaller copies of the images, a pyramid, were left out",)
     assert_array_equal(stack.samples, values)
     write_stack("b.zarr", stack)
     assert_array_equal(read_stack("b.zarr").samples, values)
     kept = zarr.open("b.zarr", mode="r")
+    assert (kept.metadata.zarr_format, kept["0"].chunks) == (version, group["full"].chunks)
     written = dict(kept.attrs).get("ome", dict(kept.attrs))["multiscales"][0]
     assert written["axes"] == axes
     assert written["datasets"] == [{"path": "0", "coordinateTransformations": scale}]
+
+
+def zarr_array(version, compressed, dtype=">u2", **settings):
+    """Write an array of zarr with chunks, shards if it can have them, and names of its axes."""
+    zarr = pytest.importorskip("zarr")
+    names = ["time", "y", "x"]
+    settings |= {"attributes": {"_ARRAY_DIMENSIONS": names}} if version == 2 else {"dimension_names": names}
+    settings |= {"order": "F", "chunk_key_encoding": {"name": "v2", "separator": "/"}} if version == 2 else {}
+    zarr.create_array(
+        "a.zarr",
+        data=samples(dtype, (3, 20, 24)),
+        chunks=(1, 8, 16),
+        shards=(1, 16, 32) if version == 3 else None,
+        compressors="auto" if compressed else None,
+        zarr_format=version,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr_keeps_its_layout(version, compressed):
+    zarr_array(version, compressed)
+    stack = read_stack("a.zarr")
+    assert (stack.axes, stack.notes) == ("TYX", ())
+    write_stack("b.zarr", stack)
+    zarr = pytest.importorskip("zarr")
+    assert zarr.open("b.zarr", mode="r").metadata == zarr.open("a.zarr", mode="r").metadata
+    assert_array_equal(read_stack("b.zarr").samples, stack.samples)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr_keeps_the_lengths_of_chunks_for_another_shape(version):
+    zarr_array(version, True)
+    stack = read_stack("a.zarr", axes="ZYX")
+    planes = np.random.default_rng(0).random((3, 10, 48, 3))
+    other, _ = stack.with_other_planes(planes)
+    write_stack("b.zarr", other)
+    zarr = pytest.importorskip("zarr")
+    after = zarr.open("b.zarr", mode="r")
+    assert (after.metadata.zarr_format, after.chunks) == (version, (1, 8, 16, 3))
+    assert after.shards == ((1, 16, 32, 3) if version == 3 else None)
+    again = read_stack("b.zarr")
+    assert again.axes == "ZYXS"
+    assert_array_equal(again.planes, planes)
+
+
+def test_what_zarr_loses_is_said():
+    numcodecs = pytest.importorskip("numcodecs")
+    zarr_array(2, True, "<u2", filters=[numcodecs.Delta("<u2")])
+    stack = read_stack("a.zarr")
+    assert stack.notes == ("its samples are written without the filters of zarr (Delta)",)
+    write_stack("b.zarr", stack)
+    assert_array_equal(read_stack("b.zarr").samples, samples("<u2", (3, 20, 24)))
 
 
 def test_zarr_that_names_code_is_not_run():

@@ -109,6 +109,17 @@ with h5py.File("scan.h5", "w") as file:
     samples = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
     samples[..., 14:19, 14:19] += 30
     file["kspace"] = samples.astype("complex64")
+import torch
+from calepin.operators import NonCartesianFourier, radial_trajectory
+k = radial_trajectory((32, 32), 24)
+disc = torch.from_numpy(numpy.hypot(*numpy.mgrid[-1:1:32j, -1:1:32j]) < 0.6) * (1 + 0j)
+spokes = NonCartesianFourier((32, 32), k)(disc[None])[0].numpy().reshape(24, 64)
+three = numpy.concatenate([k.numpy(), numpy.zeros((len(k), 1))], 1).reshape(24, 64, 3)
+for name, numbers in (("spokes", spokes[..., None]), ("trajectory", three)):
+    sizes = [*numbers.shape[::-1], *[1] * 13]
+    with open(name + ".hdr", "w") as header:
+        header.write("# Dimensions\\n" + " ".join(str(size) for size in sizes) + "\\n")
+    numbers.astype("complex64").tofile(name + ".cfl")
 """,
     "how-to/filters-from-files.md": """
 import numpy

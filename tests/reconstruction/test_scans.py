@@ -31,11 +31,23 @@ def test_what_was_acquired_is_kept_and_its_fraction_is_known(kspace):
     np.testing.assert_allclose(scan.operator(found.x), scan.y, atol=1e-4 * float(scan.y.abs().max()))
 
 
+def test_a_mask_of_columns_is_that_of_each_row(kspace):
+    columns = np.arange(12) % 3 > 0
+    of_columns = scan_kspace(kspace, mask=columns)
+    full = scan_kspace(kspace, mask=np.tile(columns, (16, 1)))
+    assert of_columns.fraction == full.fraction == pytest.approx(2 / 3)
+    np.testing.assert_array_equal(of_columns.y, full.y)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"acceleration": 2, "mask": np.ones((16, 12))}, "mask: expected one of mask and acceleration"),
-        ({"mask": np.ones((12, 16))}, r"mask: expected shape \(16, 12\), got \(12, 16\)"),
+        (
+            {"mask": np.ones((12, 16))},
+            r"mask: expected shape \(16, 12\), or \(12,\) of columns, got \(12, 16\)",
+        ),
+        ({"mask": np.ones(16)}, r"mask: expected shape \(16, 12\), or \(12,\) of columns, got \(16,\)"),
         ({"acceleration": 2, "pattern": "lines"}, "pattern: expected one of 'points', 'columns'"),
     ],
 )

@@ -121,7 +121,7 @@ def inpaint(
         refuse({"--invert-mask": invert_mask}, "goes with --mask")
     sources, single = find_sources(images, output_path)
     units = parse_range(value_range)
-    unit = OneUnit("--sigma" if sigma and units == "auto" else None, sources, axes)
+    unit = OneUnit("--sigma" if sigma and units == "auto" else None, sources, axes, estimates=False)
     filling = Filling(output, mask, invert_mask, units, sigma, axes, unit)
     if single and is_stack(sources[0], axes):
         refuse({"--reference": reference}, "is for a single image")

@@ -210,19 +210,23 @@ def _by_matrix(y: "NDArray", path: Path, shape: str | None) -> "LinearOperator":
     from calepin.operators.matrix import Matrix
 
     rows = open_array(path)
+    if rows.dtype.kind not in "biuf" or rows.dtype.itemsize > 8:
+        raise typer.BadParameter(
+            f"expected real numbers of up to 64 bits, got {rows.dtype} in {path}", param_hint="--matrix"
+        )
     if rows.ndim == 3 and shape is None:  # patterns (n, h, w) tell the shape
         size = rows.shape[1:]
         rows = rows.reshape(len(rows), -1)
     else:
         size = parse_shape(shape, rows.shape[-1])
-    if rows.ndim != 2 or rows.dtype.kind not in "biuf":
+    if rows.ndim != 2:
         raise ValueError(
-            f"{path}: expected a real matrix (n_measurements, n_pixels) or patterns "
-            f"(n_measurements, height, width), got {rows.dtype} of shape {rows.shape}"
+            f"{path}: expected a matrix (n_measurements, n_pixels) or patterns "
+            f"(n_measurements, height, width), got shape {rows.shape}"
         )
     if y.ndim != 1 or len(y) != len(rows):
         raise ValueError(f"{path}: expected a row for each measurement, {y.shape}, got {rows.shape}")
-    dtype = rows.dtype if rows.dtype.kind == "f" else np.float32
+    dtype = rows.dtype.newbyteorder("=") if rows.dtype.kind == "f" else np.float32
     return Matrix(torch.from_numpy(np.array(rows, dtype)), size)
 
 
@@ -245,6 +249,7 @@ def _angles(text: str, count: int) -> "Tensor":
 
     if Path(text).suffix == ".npy":
         angles = open_array(Path(text)).astype(np.float64).ravel()
+        _check_finite(angles, text)
     else:
         try:
             first, last = (float(part) for part in text.split(":"))
@@ -252,15 +257,28 @@ def _angles(text: str, count: int) -> "Tensor":
             raise typer.BadParameter(
                 f"expected FIRST:LAST in degrees or a file .npy, got {text!r}", param_hint="--angles"
             ) from None
+        _check_finite(np.array([first, last]), text)
         if first == last:
             raise typer.BadParameter(f"expected two different angles, got {text!r}", param_hint="--angles")
         angles = np.linspace(first, last, count, endpoint=False)
-    if len(angles) != count or not np.isfinite(angles).all():
+    if len(angles) != count:
         raise typer.BadParameter(
             f"expected {count} angles, one for each row of the sinogram, got {len(angles)}",
             param_hint="--angles",
         )
     return torch.from_numpy(angles)
+
+
+def _check_finite(angles: "NDArray[np.floating]", text: str) -> None:
+    """Raise typer.BadParameter for an angle that is NaN or infinite."""
+    import numpy as np
+
+    bad = np.flatnonzero(~np.isfinite(angles))
+    if bad.size:
+        raise typer.BadParameter(
+            f"expected finite angles, got {text}, whose angle {bad[0]} is {angles[bad[0]]}",
+            param_hint="--angles",
+        )
 
 
 def parse_shape(text: str | None, n_pixels: int | None) -> tuple[int, int]:

@@ -23,12 +23,15 @@ class OneUnit:
         Files of the batch, and the option of the command.
     first
         A file whose unit is known, and whether it is that of its samples.
+    estimates
+        Whether the command estimates the noise without `--sigma`.
     """
 
     option: str | None = None
     sources: Sequence[Path] = ()
     axes: str | None = None
     first: tuple[Path, bool] | None = None
+    estimates: bool = True
 
     def check_headers(self) -> None:
         """Raise typer.BadParameter if headers tell two units; floats tell theirs by their values, later."""
@@ -53,7 +56,8 @@ class OneUnit:
         other, found = self.first = self.first or (source, in_samples)
         if other != source and found != in_samples:
             one, scaled = (source, other) if in_samples else (other, source)
-            estimated = ", or leave it out to estimate the noise" if self.option == "--sigma" else ""
+            can_estimate = self.option == "--sigma" and self.estimates
+            estimated = ", or leave it out to estimate the noise" if can_estimate else ""
             raise typer.BadParameter(
                 f"is in the units of the samples for {one}, and on the scale 0 to 255 for {scaled}: "
                 f"run {source} apart{estimated}",

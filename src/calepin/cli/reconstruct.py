@@ -135,7 +135,7 @@ def reconstruct(
     ] = None,
     mask: Annotated[
         Path | None,
-        typer.Option(metavar="M.npy", help="Mask of the known samples of k-space, or pixels."),
+        typer.Option(metavar="M.npy", help="Mask of the known samples or columns of k-space, or of pixels."),
     ] = None,
     trajectory: Annotated[
         Path | None,

@@ -8,8 +8,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from calepin.core.errors import FileFormatError
 from calepin.core.reading import check_declared, reading
 
-__all__ = ["read", "write"]
+__all__ = ["Layout", "read", "write"]
 
 # A file names the code that decodes it: these change numbers and bytes, and run nothing else. There is one
 # called "pickle".
@@ -26,8 +27,67 @@ CODECS |= {"shuffle", "transpose", "zlib", "zstd"}
 SETTINGS = {"codecs", "index_codecs", "compressor", "filters"}
 
 
-def read(path: str | os.PathLike) -> tuple[NDArray[Any], str | None, dict[str, Any]]:
-    """Return the array of a folder, a letter for each axis if it tells them, and its attributes.
+@dataclass(frozen=True)
+class Layout:
+    """How an array is stored, which an array of another shape, or with other axes, can share.
+
+    Attributes
+    ----------
+    version : {2, 3}
+        Version of the format.
+    chunks : dict
+        Length of a chunk along each axis, by its letter.
+    shards : dict
+        How many chunks a shard has along each axis; empty without shards.
+    names : dict
+        Names of the axes in the file; empty if it has none.
+    order : {"<", ">"}
+        Order of the bytes of a sample.
+    settings : dict
+        Compressors, names of the files of chunks, and order of the samples in a chunk, as arguments of zarr.
+    """
+
+    version: int
+    chunks: dict[str, int]
+    shards: dict[str, int]
+    names: dict[str, str]
+    order: Literal["<", ">"]
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, array: Any, axes: str, names: dict[str, str]) -> "Layout":
+        """Return that of an array of zarr with these axes."""
+        version = array.metadata.zarr_format
+        settings = {"compressors": array.compressors}
+        if version == 2:
+            separator = array.metadata.dimension_separator
+            settings["chunk_key_encoding"] = {"name": "v2", "separator": separator}
+            settings["order"] = array.metadata.order
+        else:
+            settings["chunk_key_encoding"] = array.metadata.chunk_key_encoding
+        chunks = dict(zip(axes, array.chunks, strict=True))
+        shards: dict[str, int] = {}
+        if array.shards:
+            lengths = zip(axes, array.shards, strict=True)
+            shards = {axis: length // chunks[axis] for axis, length in lengths}
+        order = ">" if array.dtype.str.startswith(">") else "<"
+        return cls(version, chunks, shards, names, order, settings)
+
+    def for_samples(self, samples: NDArray[Any], axes: str) -> dict[str, Any]:
+        """Return the arguments with which zarr creates an array of samples; new axes have one chunk."""
+        sizes = dict(zip(axes, samples.shape, strict=True)) | self.chunks
+        chunks = tuple(sizes[axis] for axis in axes)
+        shards = tuple(sizes[axis] * self.shards.get(axis, 1) for axis in axes) if self.shards else None
+        data = samples.astype(samples.dtype.newbyteorder(self.order), copy=False)
+        return {"data": data, "chunks": chunks, "shards": shards, **self.settings}
+
+
+def read(
+    path: str | os.PathLike, axes: str | None
+) -> tuple[NDArray[Any], str | None, dict[str, Any], Layout | None, tuple[str, ...]]:
+    """Return the array of a folder, its axes, attributes and layout, and notes on what is left out.
+
+    The axes are those that are given, else a letter for each if the folder tells them.
 
     Raises
     ------
@@ -44,13 +104,21 @@ def read(path: str | os.PathLike) -> tuple[NDArray[Any], str | None, dict[str, A
                 raise ValueError(f"it is coded with {codec!r}, expected one of {', '.join(sorted(CODECS))}")
         opened = zarr.open(path, mode="r")
         attributes = dict(opened.attrs)
-        array, axes = opened, None
+        array, names, notes = opened, None, []
         if isinstance(opened, zarr.Group):
-            array, axes = _largest(opened, attributes)
+            array, names, notes = _largest(opened, attributes)
         check_declared(path, array.nbytes, sum(file.stat().st_size for file in path.rglob("*")))
-        if axes is None:
-            axes = getattr(array.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS")
-        return np.asarray(array[:]), _letters(axes), attributes
+        if names is None:
+            names = getattr(array.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS")
+        if array.filters:
+            filters = ", ".join(type(one).__name__ for one in array.filters)
+            notes = [*notes, f"its samples are written without the filters of zarr ({filters})"]
+        known, layout = _letters(names), None
+        letters = axes or known
+        if letters is not None and len(letters) == array.ndim:  # else `read_stack` refuses them
+            kept: dict[str, str] = dict(zip(letters, names or (), strict=True)) if letters == known else {}
+            layout = Layout.of(array, letters, kept)
+        return np.asarray(array[:]), letters, attributes, layout, tuple(notes)
 
 
 def _module(path: str | os.PathLike) -> Any:
@@ -80,16 +148,18 @@ def _names(value: Any, codec: bool) -> Iterator[str]:
                 yield from _names(entry, key in SETTINGS)
 
 
-def _largest(group: Any, attributes: dict[str, Any]) -> tuple[Any, Any]:
-    """Return the array of the largest resolution of OME-Zarr, or the only one of a group, and its axes."""
+def _largest(group: Any, attributes: dict[str, Any]) -> tuple[Any, Any, list[str]]:
+    """Return the array of the largest resolution of OME-Zarr, or the only one of a group, its axes, notes."""
     images = attributes.get("ome", attributes).get("multiscales")
     if images:
         axes = [axis["name"] if isinstance(axis, dict) else axis for axis in images[0].get("axes", "tczyx")]
-        return group[images[0]["datasets"][0]["path"]], axes
+        smaller = len(images[0]["datasets"]) > 1
+        notes = ["smaller copies of the images, a pyramid, were left out"] if smaller else []
+        return group[images[0]["datasets"][0]["path"]], axes, notes
     arrays = [array for _, array in group.arrays()]
     if len(arrays) != 1:
         raise FileFormatError(f"it holds {len(arrays)} arrays, expected one or OME-Zarr")
-    return arrays[0], None
+    return arrays[0], None, []
 
 
 def _letters(names: Any) -> str | None:
@@ -101,10 +171,16 @@ def _letters(names: Any) -> str | None:
     return letters if len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters) else None
 
 
-def write(path: str | os.PathLike, samples: NDArray[Any], axes: str, attributes: dict[str, Any]) -> None:
+def write(
+    path: str | os.PathLike,
+    samples: NDArray[Any],
+    axes: str,
+    attributes: dict[str, Any],
+    layout: Layout | None = None,
+) -> None:
     """Write an array as a folder, with the axes, and with the attributes of OME-Zarr if they are given.
 
-    Of several resolutions the largest is written.
+    Of several resolutions the largest is written. Without a layout, zarr chooses one.
 
     Raises
     ------
@@ -115,17 +191,22 @@ def write(path: str | os.PathLike, samples: NDArray[Any], axes: str, attributes:
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"cannot write {path}: it exists, a folder is not replaced")
-    names = [letter.lower() for letter in axes]
-    version = 3 if "ome" in attributes or "multiscales" not in attributes else 2
+    is_ome = "multiscales" in attributes.get("ome", attributes)
+    version = layout.version if layout else 3 if "ome" in attributes or not is_ome else 2
+    settings: dict[str, Any] = layout.for_samples(samples, axes) if layout else {"data": samples}
+    names = [(layout.names if layout else {}).get(axis, axis.lower()) for axis in axes]
+    if version == 3:
+        settings["dimension_names"] = names
+    elif not is_ome:
+        attributes = attributes | {"_ARRAY_DIMENSIONS": names}
     temporary = Path(tempfile.mkdtemp(prefix=".calepin-", dir=path.parent))
     try:
-        if "multiscales" in attributes.get("ome", attributes):
+        if is_ome:
             group = zarr.open_group(temporary, mode="w", zarr_format=version)
             group.attrs.update(_of_largest(attributes))
-            group.create_array("0", data=samples, dimension_names=names if version == 3 else None)
+            zarr.create_array(temporary, name="0", zarr_format=version, **settings)
         else:
-            array = zarr.create_array(temporary, data=samples, dimension_names=names)
-            array.attrs.update(attributes)
+            zarr.create_array(temporary, zarr_format=version, attributes=attributes, **settings)
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)  # that of a temporary folder is private

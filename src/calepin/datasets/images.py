@@ -365,11 +365,12 @@ def as_image(
 def automatic_range(samples: NDArray[Any]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
     """Return the range that "auto" means for samples, and a note on it; None where no range is needed."""
     low, high = float(np.nanmin(samples)), float(np.nanmax(samples))
-    if samples.dtype in (np.uint8, np.uint16) or (samples.dtype.kind == "f" and low >= 0 and high <= 1):
+    dtype = samples.dtype.newbyteorder("=")  # a zarr array or .npy may have another order of bytes
+    if dtype in (np.uint8, np.uint16) or (dtype.kind == "f" and low >= 0 and high <= 1):
         return None, ()
     black = min(low, 0.0)
     white = high if high > black else black + 1
-    note = f"samples are {samples.dtype} from {low:.6g} to {high:.6g}: noise levels are in these units"
+    note = f"samples are {dtype} from {low:.6g} to {high:.6g}: noise levels are in these units"
     return (black, white), (note,)
 
 

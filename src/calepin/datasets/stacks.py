@@ -60,6 +60,8 @@ class Stack:
         Attributes of a zarr file.
     notes : tuple of str
         What the file holds and was not read.
+    layout : object, optional
+        Format, chunks and compression of a zarr file.
     """
 
     samples: NDArray[Any]
@@ -68,6 +70,7 @@ class Stack:
     factors: tuple[int, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    layout: _zarr.Layout | None = None
 
     @property
     def leading(self) -> str:
@@ -192,8 +195,8 @@ def read_stack(path: str | os.PathLike, *, axes: str | None = None, trusted: boo
     if axes is not None:
         _check_axes(axes)
     if is_zarr(path):
-        samples, known, attributes = _zarr.read(path)
-        return _checked(path, samples, axes or known, attributes=attributes)
+        samples, known, attributes, layout, notes = _zarr.read(path, axes)
+        return _checked(path, samples, known, attributes=attributes, layout=layout, notes=notes)
     path = check_input(path, "a stack of images")
     with path.open("rb") as file:
         start = file.read(len(NPY))
@@ -241,8 +244,9 @@ def write_stack(path: str | os.PathLike, stack: Stack) -> None:
 
     A TIFF keeps the order of its pages and of its bytes, tiles and a lossless compression, descriptions (OME,
     ImageJ), resolutions, times and profile, and the levels of a pyramid in sub-IFDs, whose pixels become
-    means of those of the planes. An existing file is replaced only after the new one is complete; a folder
-    .zarr is never replaced.
+    means of those of the planes. A .zarr keeps the version of its format, the sizes of chunks and shards,
+    compressors, the order of bytes, and attributes; not filters. An existing file is replaced only after the
+    new one is complete; a folder .zarr is never replaced.
 
     Raises
     ------
@@ -253,7 +257,7 @@ def write_stack(path: str | os.PathLike, stack: Stack) -> None:
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".zarr":
-        _zarr.write(path, stack.samples, stack.axes, stack.attributes)
+        _zarr.write(path, stack.samples, stack.axes, stack.attributes, stack.layout)
         return
     check_output(path, *(name for name in STACK_FILES if name != ".zarr"))
     if suffix == ".npy":

@@ -226,8 +226,8 @@ def scan_kspace(
         Undersampling factor: keep one of so many samples of fully sampled k-space.
     pattern : {"points", "columns"}, default "points"
         Samples that are kept with `acceleration`: single ones, denser near the centre, or whole columns.
-    mask : array of bool, of 0 and 1, of shape (ky, kx), optional
-        Samples that are kept, instead of `acceleration`.
+    mask : array of bool, of 0 and 1, of shape (ky, kx) or (kx,), optional
+        Samples, or whole columns, that are kept, instead of `acceleration`.
     seed : int, default 0
         Seed of the undersampling with `acceleration`.
 
@@ -447,7 +447,7 @@ def _acquired(
     shape: tuple[int, ...], acceleration: float | None, pattern: Pattern, mask: NDArray | None, seed: int
 ) -> Tensor:
     if mask is not None:
-        return _checked_mask(mask, shape)
+        return _checked_mask(mask, shape, columns=True)
     if acceleration is None:
         return torch.ones(shape, dtype=torch.bool)
     height, width = shape
@@ -458,11 +458,14 @@ def _acquired(
     return variable_density_mask((height, width), acceleration=acceleration, n_center=n_center, seed=seed)
 
 
-def _checked_mask(mask: NDArray, shape: tuple[int, ...]) -> Tensor:
-    """Return a mask of booleans, or of zeros and ones, as a tensor."""
+def _checked_mask(mask: NDArray, shape: tuple[int, ...], *, columns: bool = False) -> Tensor:
+    """Return a mask of booleans, or of zeros and ones, as a tensor; it may be that of whole columns."""
     values = np.asarray(mask)
+    if columns and values.shape == shape[1:]:
+        values = np.broadcast_to(values, shape)
     if values.shape != shape:
-        raise ValueError(f"mask: expected shape {shape}, got {values.shape}")
+        other = f", or {shape[1:]} of columns" if columns else ""
+        raise ValueError(f"mask: expected shape {shape}{other}, got {values.shape}")
     if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         raise ValueError(f"mask: expected booleans or zeros and ones, got others ({values.dtype})")
     if not values.any():

@@ -135,6 +135,7 @@ def scan_trajectory(
     """
     check_arguments(scan_trajectory, locals())
     where = np.asarray(coordinates)
+    where = where.astype(where.dtype.newbyteorder("="), copy=False)
     if where.ndim != 2 or where.shape[1] != 2 or where.dtype.kind != "f" or not np.isfinite(where).all():
         raise ValueError(
             "coordinates: expected finite frequencies of shape (n_samples, 2), "
