@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 
 from calepin.datasets import Image, load_sample, read_image, write_image
 from calepin.metrics import psnr
@@ -74,6 +75,10 @@ def test_noise_is_removed_on_the_scale_of_255(run, photo):
         (["photo.png", "--mask", "small.png"], "small.png: expected a mask of the image's shape (40, 40)"),
         (["photo.png", "--mask", "black.png"], "mask: expected an observed entry, got none"),
         (["photo.png", "--mask", "nothing.png"], "nothing.png"),
+        (
+            ["photo.png", "--mask", "pages.tif"],
+            "pages.tif: expected a mask of one page for a single image, got 3 pages",
+        ),
         (["photo.png", "--invert-mask"], "--invert-mask: goes with --mask"),
         (["nan.npy"], "all of its samples are NaN"),
         (
@@ -86,6 +91,7 @@ def test_bad_files_are_one_line(run, photo, arguments, message):
     write_image("small.png", Image(np.ones((8, 8))))
     write_image("black.png", Image(np.zeros((40, 40))))
     np.save("nan.npy", np.full((20, 20), np.nan))
+    tifffile.imwrite("pages.tif", np.zeros((3, 40, 40), np.uint8), photometric="minisblack")
     status, _, err = run("inpaint", *arguments, "-o", "out.png")
     assert status in (1, 2)
     assert message in err

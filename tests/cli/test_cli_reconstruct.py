@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from calepin.cli import main
@@ -363,7 +364,8 @@ def test_the_order_of_bytes_of_a_matrix_changes_nothing(dtype):
 def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
     write_measured()
     np.save("flat.npy", np.zeros((3, 7)))
-    np.save("nan.npy", np.full(500, np.nan))
+    np.save("nan.npy", [np.nan, np.inf, *np.zeros(498)])
+    tifffile.imwrite("pages.tif", np.zeros((3, 8, 8), np.uint8), photometric="minisblack")
     np.save("nan_angles.npy", [0, 5, np.nan])
     np.save("long.npy", np.ones((500, 4), np.longdouble))
     np.save("complex.npy", np.ones((500, 4), complex))
@@ -375,7 +377,18 @@ def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
         ),
         (["y.npy", "--matrix", "matrix.npy", "--shape", "31x33"], "for images of 31 x 33, got (500, 1024)"),
         (["y.npy", "--matrix", "matrix.npy", "--shape", "32"], "--shape: expected HEIGHTxWIDTH, got '32'"),
-        (["nan.npy", "--matrix", "matrix.npy"], "nan.npy: expected finite real measurements"),
+        (
+            ["nan.npy", "--matrix", "matrix.npy"],
+            "nan.npy: expected finite measurements, got 2 of 500 that are NaN",
+        ),
+        (
+            ["complex.npy", "--matrix", "matrix.npy"],
+            "complex.npy: expected real measurements, got complex128",
+        ),
+        (
+            ["pages.tif"],
+            "IMAGE: expected an image of one page, or measurements in .npy with --matrix or --angles",
+        ),
         (["y.npy", "--matrix", "long.npy"], "--matrix: expected real numbers of up to 64 bits, got "),
         (
             ["y.npy", "--matrix", "complex.npy"],

@@ -179,6 +179,8 @@ def test_an_untrained_network_is_a_prior():
     assert result.image.dtype == np.float32
     assert result.converged
     assert psnr(result.image, CAMERA[:32, :32]) > psnr(y, CAMERA[:32, :32]) + 5
+    missed = y - measured(mask, result.image, 0.0)
+    assert result.history[-1]["residual"] == pytest.approx(np.sqrt(np.mean(missed**2)), rel=1e-4)
 
 
 class NonLocalMeans:

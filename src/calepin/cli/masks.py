@@ -63,7 +63,12 @@ def read_mask(path: Path, image: "NDArray[np.floating]", inverted: bool) -> "NDA
 
     from calepin.core.reading import read_npy
     from calepin.datasets.images import read_image
+    from calepin.datasets.stacks import count_planes, is_zarr
 
+    if path.suffix != ".npy" and not is_zarr(path) and count_planes(path) > 1:
+        raise ValueError(
+            f"{path}: expected a mask of one page for a single image, got {count_planes(path)} pages"
+        )
     # samples as they are; as .npy they may be booleans, which are no image
     values = read_npy(path) if path.suffix == ".npy" else read_image(path, value_range=(0, 1)).pixels
     known = _known(path, values, inverted)

@@ -163,8 +163,13 @@ def _real(source: Path, y: "NDArray") -> "NDArray[np.floating]":
     """Return measurements as float64."""
     import numpy as np
 
-    if y.dtype.kind not in "iuf" or not y.size or not np.isfinite(y).all():
-        raise ValueError(f"{source}: expected finite real measurements, got {y.dtype} of shape {y.shape}")
+    if y.dtype.kind not in "iuf" or not y.size:
+        raise ValueError(f"{source}: expected real measurements, got {y.dtype} of shape {y.shape}")
+    bad = np.count_nonzero(~np.isfinite(y))
+    if bad:
+        raise ValueError(
+            f"{source}: expected finite measurements, got {bad} of {y.size} that are NaN or infinite"
+        )
     return y.astype(np.float64)
 
 

@@ -408,8 +408,15 @@ def reconstruct(
             scan, notes = _along(Path(str(source)), trajectory, shape), []
     else:
         from calepin.datasets.samples import load_sample
+        from calepin.datasets.stacks import count_planes, is_zarr
         from calepin.reconstruction.scans import scan_image
 
+        if source is not None and not is_zarr(source) and count_planes(source) > 1:
+            raise typer.BadParameter(
+                f"expected an image of one page, or measurements in .npy with --matrix or --angles, "
+                f"got {count_planes(source)} images in {source}",
+                param_hint="IMAGE",
+            )
         image = load_sample(str(sample)) if source is None else read_image(source, value_range=units)
         measuring = given(kind=operator, ratio=ratio, size=size)
         scan = scan_image(image, mask=known, seed=seed, **measuring)

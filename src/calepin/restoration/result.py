@@ -27,8 +27,8 @@ class RestoreResult:
     history : list of dict
         One entry for each step: "level" (of the noise that the prior removed), "change" (of the image,
         relative to its norm) and "residual" (root mean square of ``y - A x``; along a trajectory of k-space,
-        with the weights of dense samples). Of an untrained network, one entry with "loss" and "residual" of
-        the best iterate.
+        with the weights of dense samples; by patterns of light, whose mean is weighted down). Of an untrained
+        network, one entry with "loss" and "residual" of the best iterate.
     """
 
     image: Any

@@ -58,6 +58,7 @@ def fit_network(
     tol = min(max(expected, _LEAST_RESIDUAL), 1.0)
     generator = torch_generator(random_state)
     found = fit_untrained(default_network(scaled, y), scaled, y, tol=tol, generator=generator)
-    best = {"loss": float(found.loss[0]), "residual": float(found.residual[0])}
     image = (scale * found.x[0]).reshape(operator.in_shape)
+    residual = float((y - operator(image[None])).abs().square().mean().sqrt())
+    best = {"loss": float(found.loss[0]), "residual": residual}
     return Fitted(image, found.n_iter, bool(found.converged.all()), [best])
