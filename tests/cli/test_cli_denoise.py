@@ -407,6 +407,20 @@ def test_an_image_of_a_camera_keeps_its_units(capsys):
     assert "noise gain 2.2, offset 100, read noise 4" in capsys.readouterr().out
 
 
+def test_a_tiff_of_one_page_keeps_its_metadata(capsys):
+    samples = np.rint(65535 * load_sample("camera").pixels[:48, :48]).astype(np.uint16)
+    known = {"unit": "um", "Info": "exposure=20ms"}
+    tifffile.imwrite("in.tif", samples, imagej=True, resolution=(10, 10), metadata=known)
+    assert main(["denoise", "in.tif", "-o", "out.tif", *FAST]) == 0
+    assert "note" not in capsys.readouterr().err
+    with tifffile.TiffFile("in.tif") as old, tifffile.TiffFile("out.tif") as new:
+        assert new.imagej_metadata == old.imagej_metadata
+        assert new.pages[0].tags["XResolution"].value == (10, 1)
+        assert (new.asarray() != samples).any()
+    assert main(["denoise", "in.tif", "-o", "out.png", *FAST]) == 0
+    assert "out.png: .png is written without the description and resolution" in capsys.readouterr().err
+
+
 def test_counts_need_no_peak(capsys, counts):
     assert main(["denoise", "counts.png", "--noise", "poisson", "-o", "out.png", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["peak"] is None

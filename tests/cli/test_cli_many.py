@@ -339,6 +339,22 @@ def test_each_plane_of_a_stack_is_what_it_is_alone(run, folder, command, suffix)
         assert f'PhysicalSizeX="{0.5 / factor:g}"' in text
 
 
+def test_an_ome_tiff_of_one_page_keeps_its_metadata(run, folder, command):
+    plane, known = np.rint(65535 * pixels()).astype(np.uint16), {"axes": "YX", "PhysicalSizeX": 0.5}
+    tifffile.imwrite("in/d.ome.tif", plane, metadata=known, resolution=(20, 20), resolutionunit=3)
+    options = ["--mask", "masks/a.png"] if command == "inpaint" else None
+    _, err = batch(run, command, "in/d.ome.tif", "-o", "d.ome.tif", options=options)
+    factor = 2 if command == "upscale" else 1
+    with tifffile.TiffFile("d.ome.tif") as tiff:
+        tags = tiff.pages[0].tags
+        assert (tags["XResolution"].value, tags["ResolutionUnit"].value) == ((20 * factor, 1), 3)
+        if command == "demosaic":
+            assert "d.ome.tif: the description of OME, which names the colours of planes, was left out" in err
+            return
+        assert f'SizeX="{24 * factor}"' in tiff.ome_metadata
+        assert f'PhysicalSizeX="{0.5 / factor:g}"' in tiff.ome_metadata
+
+
 @pytest.mark.parametrize("dtype", ["u2", "u4", "f4"])
 def test_the_order_of_bytes_of_a_stack_changes_nothing(run, dtype):
     planes = np.rint(60000 * np.stack([pixels(k) for k in range(2)]))

@@ -531,6 +531,10 @@ def test_odd_tags_of_a_tiff_are_no_obstacle_and_what_is_left_out_is_told(tmp_pat
     losses = write_image(tmp_path / "b.tif", read_image(tmp_path / "a.tif"))
     assert losses == ("its DateTime is no date of TIFF, it was left out", "its tags 65000 were left out")
     assert tags(tmp_path / "b.tif", "Software", "DateTime") == {"Software": "Größe"}
+    numbers = {"metadata": None, "software": False, "extratags": [(305, 3, 1, 7, True)]}
+    tifffile.imwrite(tmp_path / "a.tif", gray16(), **numbers)
+    (loss,) = write_image(tmp_path / "b.tif", read_image(tmp_path / "a.tif"))
+    assert loss == "its Software is no text, it was left out"
 
 
 def test_the_orientation_is_applied_or_kept(tmp_path):

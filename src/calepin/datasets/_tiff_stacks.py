@@ -321,14 +321,16 @@ def _page_of(page: Any) -> Page:
         unit = tags.valueof("ResolutionUnit", default=1)
         settings |= {"resolution": resolution, "resolutionunit": unit if unit in {1, 2, 3} else 1}
     software, date = (tags.valueof(name) for name in ("Software", "DateTime"))
-    if software:
-        settings["software"] = software.encode() if isinstance(software, str) else software
+    if isinstance(software, str):
+        settings["software"] = software.encode()
+    elif software:
+        notes.append("its Software is no text, it was left out")
     if isinstance(date, str) and DATE.fullmatch(date):
         settings["datetime"] = date
     elif date:
         notes.append("its DateTime is no date of TIFF, it was left out")
-    if ICC_PROFILE in tags:
-        settings["iccprofile"] = tags[ICC_PROFILE].value
+    if isinstance(tags.valueof(ICC_PROFILE), bytes):
+        settings["iccprofile"] = tags.valueof(ICC_PROFILE)
     if full.extrasamples:
         settings["extrasamples"] = tuple(full.extrasamples)
     own, left = _own_tags(tags)
