@@ -402,6 +402,10 @@ def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
         ),
         (["sinogram.npy", "--angles", "0:nan"], "expected finite angles, got 0:nan, whose angle 1 is nan"),
         (["sinogram.npy", "--angles", "-inf:9"], "expected finite angles, got -inf:9, whose angle 0 is -inf"),
+        (
+            ["y.npy", "--matrix", "matrix.npy", "--prior", "untrained", "--max-iter", "50"],
+            "--max-iter: has no effect with --prior untrained and --matrix",
+        ),
         (["sinogram.npy", "--angles", "180"], "--angles: expected FIRST:LAST in degrees or a file .npy"),
         (["sinogram.npy", "--angles", "0:180", "--matrix", "matrix.npy"], "--angles: goes without --matrix"),
         (["sinogram.npy", "--angles", "0:180", "--mri"], "--mri: has no effect with --angles"),

@@ -301,6 +301,8 @@ def reconstruct(
             f"has no effect with {made}",
         )
         refuse({"--n-starts": n_starts, "--figure": figure, "--report": report}, f"has no effect with {made}")
+        if prior is PriorName.untrained:
+            refuse({"--max-iter": max_iter}, f"has no effect with --prior untrained and {made}")
         if source is None:
             raise typer.BadParameter("expected a file of measurements", param_hint="MEASUREMENTS")
         if output_path is None and reference is None:

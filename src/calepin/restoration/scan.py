@@ -84,7 +84,7 @@ def default_prior(scan: Scan) -> Prior:
     if not isinstance(scan.operator, MultiCoilMRI):
         return "untrained"
     enough = scan.operator.out_shape[0] > 1
-    return "groups" if enough and _middle_is_full(scan.operator) else "untrained"
+    return "groups" if enough and _middle_is_full(scan.operator.acquired) else "untrained"
 
 
 def restore_scan(
@@ -267,12 +267,12 @@ def _maps(scan: Scan, sigma: float) -> Tensor:
         return torch.ones(1, 1, *size, dtype=scan.y.dtype)
     if isinstance(scan.operator, NonCartesianFourier):
         kspace, acquired = calibration_block(scan.operator, scan.y)
-        if min(calibration_size(acquired)) < LEAST_SIDE:
-            raise ValueError(f"scan: {_size_note(acquired)}; expected sensitivities")
+        advice = "expected sensitivities"
     else:
         kspace, acquired = scan.y, cast(MultiCoilMRI, scan.operator).acquired
-        if min(calibration_size(acquired)) < LEAST_SIDE:
-            raise ValueError(f"scan: {_size_note(acquired)}; use prior 'untrained'")
+        advice = "use prior 'untrained'"
+    if not _middle_is_full(acquired):
+        raise ValueError(f"scan: {_size_note(acquired)}; {advice}")
     return espirit_maps(kspace[0], acquired, n_sets=N_SETS, noise=sigma)
 
 
@@ -291,8 +291,8 @@ def _given(sensitivities: ArrayLike, shape: tuple[int, ...]) -> Tensor:
     return given / Sensitivities(given).norm_squared() ** 0.5
 
 
-def _middle_is_full(scanner: MultiCoilMRI) -> bool:
-    return min(calibration_size(scanner.acquired)) >= LEAST_SIDE
+def _middle_is_full(acquired: Tensor) -> bool:
+    return min(calibration_size(acquired)) >= LEAST_SIDE
 
 
 def _size_note(acquired: Tensor) -> str:
