@@ -51,7 +51,7 @@ AT_TOP: dict[str, tuple[str, ...]] = {
     "ismrmrd": (),
     "pynwb": (),
     "jinja2": (),
-    "numba": ("calepin/core/compiled.py",),  # kernels use its njit
+    "numba": ("calepin/core/compiled.py", "calepin/core/lanes.py"),  # kernels use their njit and steps
 }
 # These may not be imported elsewhere at all.
 NOWHERE_ELSE: dict[str, tuple[str, ...]] = {

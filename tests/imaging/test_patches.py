@@ -5,7 +5,7 @@ from scipy import sparse
 
 from calepin.imaging import patches as patches_module
 from calepin.imaging.first_pass import natural_atoms, start_atoms
-from calepin.imaging.groups import GroupFilter, centre_group, shrink_group
+from calepin.imaging.groups import GroupFilter
 from calepin.imaging.patches import add_patches, bands, centred_patches, random_patches
 
 
@@ -73,19 +73,6 @@ def test_start_atoms_are_filled_up_where_more_are_wanted():
     rng = np.random.default_rng(0)
     np.testing.assert_array_equal(start_atoms(300, 8, rng)[:256], natural_atoms())
     assert start_atoms(100, 6, rng).shape == (100, 36)
-
-
-def test_shrinkage_is_the_linear_estimate_of_least_squared_error():
-    rng = np.random.default_rng(0)
-    n, q, variance = 7, 16, 0.3
-    Y, E = rng.normal(size=(2, n, q)).astype(np.float32)
-    m = E.mean(axis=0)
-    C = (E - m).T @ (E - m) / n
-    expected = m + (Y - m) @ np.linalg.solve(C + variance * np.eye(q), C)
-    mean, G, B = np.empty(q, dtype=np.float32), np.empty((n, n)), np.empty((n, n))
-    centre_group(Y, E, n, False, mean)
-    shrink_group(Y, E, E, n, np.float32(variance), mean, G, B)
-    np.testing.assert_allclose(Y, expected, atol=1e-5)
 
 
 def test_a_group_filter_without_noise_keeps_the_image_and_reaches_every_pixel():

@@ -22,13 +22,7 @@ is added to the first estimate of the group, after James and Stein (1961), Estim
 
 If the noise is correlated, sigma^2 I becomes the covariance N of the noise of a patch, the same for all.
 
-If each pixel has a noise variance of its own, V = diag(v), and M keeps the pixels of a patch whose variance
-is finite, the same estimate is
-
-    x = m + S M^T (M (S + V) M^T)^-1 M (y - m),   S = C + ridge I,
-
-a system of as many equations as the patch has known pixels. A missing pixel is one of infinite variance. The
-ridge is what the first estimate cannot know of the group.
+If each pixel has a noise variance of its own, see `calepin.imaging.group_estimation`.
 """
 
 from collections.abc import Callable
@@ -37,19 +31,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calepin.core.compiled import njit
+from calepin.core.compiled import FAST, INLINED, njit
+from calepin.core.lanes import ROWS
 from calepin.core.threads import run_blocks
+from calepin.imaging import group_estimation as estimation
+from calepin.imaging import group_shrinkage as shrinkage
+from calepin.imaging.similar import TILE, Search, find_similar, search_memory
 
-__all__ = ["KERNEL", "PART", "GroupFilter", "centre_group", "dot", "shrink_group", "solve_rows"]
-
-# Options of kernels; one that another calls is a part of it, see `calepin.core.compiled.INLINED`.
-KERNEL: dict[str, Any] = {"nogil": True, "fastmath": True, "cache": True}
-PART: dict[str, Any] = {**KERNEL, "forceinline": True}
+__all__ = ["BAND", "BLOCK", "GroupFilter"]
 
 BLOCK = 4  # rows of reference patches processed by one thread at a time
-COMMON = 1.5  # more than 1, because patches that overlap share some noise
 BAND = 16  # blocks whose sums are in memory at the same time
-TINY = np.float32(1e-7)  # of the first pivot: smaller ones are rounding
 
 
 @dataclass(frozen=True)
@@ -111,9 +103,10 @@ class GroupFilter:
         report : callable
             Called with the finished fraction of the work.
         """
+        noisy, estimate = np.ascontiguousarray(noisy), np.ascontiguousarray(estimate)
         _, h, w = noisy.shape
         rows, columns = self._references(h), self._references(w)
-        total, weight = np.zeros_like(noisy), np.zeros((h, w), dtype=np.float32)
+        total, corners = np.zeros_like(noisy), np.zeros((h, w), dtype=np.float32)
         shrink = self._uniform(noisy, estimate, sigma, covariance) if np.ndim(sigma) == 0 else None
         shrink = shrink or self._varying(noisy, estimate, np.asarray(sigma), ridge)
 
@@ -121,18 +114,19 @@ class GroupFilter:
             top = max(0, rows[start] - self.radius)
             bottom = min(h, rows[stop - 1] + self.radius + self.patch_size)
             block_total = np.zeros((len(noisy), bottom - top, w), dtype=np.float32)
-            block_weight = np.zeros((bottom - top, w), dtype=np.float32)
-            shrink(rows[start:stop], columns, block_total, block_weight, top)
-            return top, block_total, block_weight
+            block_corners = np.zeros((bottom - top, w), dtype=np.float32)
+            shrink(rows[start:stop], columns, block_total, block_corners, top)
+            return top, block_total, block_corners
 
         for first in range(0, len(rows), BLOCK * BAND):
             last = min(first + BLOCK * BAND, len(rows))
             sums = run_blocks(lambda a, b, first=first: work(first + a, first + b), last - first, BLOCK)
-            for top, block_total, block_weight in sums:
-                bottom = top + len(block_weight)
+            for top, block_total, block_corners in sums:
+                bottom = top + len(block_corners)
                 total[:, top:bottom] += block_total
-                weight[top:bottom] += block_weight
+                corners[top:bottom] += block_corners
             report(last / len(rows))
+        weight = _spread(corners, self.patch_size)
         skipped = weight == 0
         weight[skipped] = 1
         total /= weight
@@ -146,15 +140,17 @@ class GroupFilter:
         variance = np.float32(sigma * sigma)
         precision = np.empty((0, 0, 0), dtype=np.float32)  # white noise
         if covariance is not None:
-            precision = np.linalg.inv(covariance.astype(np.float64)).astype(np.float32)
+            pad = (0, -(self.patch_size**2) % ROWS)
+            precision = np.pad(np.linalg.inv(covariance.astype(np.float64)), ((0, 0), pad, pad))
+            precision = precision.astype(np.float32)
+        search = Search.of(estimate[0], self.patch_size, self.radius)
 
         def shrink(
-            rows: np.ndarray, columns: np.ndarray, total: np.ndarray, weight: np.ndarray, top: int
+            rows: np.ndarray, columns: np.ndarray, total: np.ndarray, corners: np.ndarray, top: int
         ) -> None:
             _filter_rows(
-                noisy, estimate, rows, columns, self.patch_size, self.group_size,
-                self.radius, variance, precision, self.mean == "level", self.common, total,
-                weight, top,
+                noisy, estimate, search, rows, columns, self.group_size, variance, precision,
+                self.mean == "level", self.common, total, corners, top,
             )  # fmt: skip
 
         return shrink
@@ -170,14 +166,15 @@ class GroupFilter:
         variance = variance if joint else variance[None]
         noise = np.ascontiguousarray((variance != 0).any(axis=0))
         guide = estimate.mean(axis=0) if joint else estimate[0]
+        search = Search.of(guide, self.patch_size, self.radius)
         extra = np.float32(ridge * ridge)
 
         def shrink(
-            rows: np.ndarray, columns: np.ndarray, total: np.ndarray, weight: np.ndarray, top: int
+            rows: np.ndarray, columns: np.ndarray, total: np.ndarray, corners: np.ndarray, top: int
         ) -> None:
             _filter_rows_varying(
-                noisy, estimate, guide, variance, noise, rows, columns, self.patch_size, self.group_size,
-                self.radius, extra, self.mean == "level", self.common, joint, total, weight, top,
+                noisy, estimate, search, variance, noise, rows, columns, self.group_size, extra,
+                self.mean == "level", self.common, joint, total, corners, top,
             )  # fmt: skip
 
         return shrink
@@ -189,331 +186,146 @@ class GroupFilter:
         )
 
 
-@njit(**KERNEL)
+def _spread(corners: np.ndarray, p: int) -> np.ndarray:
+    """Return how many patches of p x p pixels cover each pixel, from the number at each upper left corner."""
+    weight = corners
+    for axis in (0, 1):
+        whole = weight
+        weight = whole.copy()
+        for shift in range(1, p):
+            late, early = [slice(None)] * 2, [slice(None)] * 2
+            late[axis], early[axis] = slice(shift, None), slice(None, -shift)
+            weight[tuple(late)] += whole[tuple(early)]
+    return weight
+
+
+@njit(**FAST)
 def _filter_rows(
-    noisy, estimate, rows, columns, p, size, radius, variance, precision, level, common, total, weight, top
+    noisy,
+    estimate,
+    search,
+    rows,
+    columns,
+    size,
+    variance,
+    precision,
+    level,
+    common,
+    total,
+    corners,
+    top,
 ):
-    q = p * p
-    distance = np.empty(2 * radius + 1, dtype=np.float32)
-    best, place = np.empty(size, dtype=np.float32), np.empty((size, 2), dtype=np.int64)
-    Y, E = np.empty((size, q), dtype=np.float32), np.empty((size, q), dtype=np.float32)
-    F = np.empty((size, q), dtype=np.float32) if len(precision) else E
-    mean, G, B = np.empty(q, dtype=np.float32), np.empty((size, size)), np.empty((size, size))
+    p, w = search.p, search.w
+    memory = search_memory(search, columns, size)
+    _, _, _, places, found = memory
+    Z, F, out, mean, work = shrinkage.group_memory(p * p, size)
+    half = len(work[0])
     for i in rows:
-        for j in columns:
-            n = _find_similar(estimate[0], i, j, p, radius, distance, best, place)
-            for c in range(len(noisy)):
-                _collect(noisy[c], place, n, p, Y)
-                _collect(estimate[c], place, n, p, E)
-                if common and not len(precision):
-                    _add_common(Y, E, n, variance, mean)
-                centre_group(Y, E, n, level, mean)
-                if len(precision):
-                    _multiply(E, precision[c], n, F)
-                shrink_group(Y, E, F, n, variance, mean, G, B)
-                _scatter(Y, place, n, p, total[c], top)
-            _count(place, n, p, weight, top)
+        for first in range(0, len(columns), TILE):
+            tile = columns[first : first + TILE]
+            find_similar(search, i, tile, memory)
+            for j in range(len(tile)):
+                place, n = places[j], found[j]
+                for c in range(len(noisy)):
+                    _collect(noisy[c], place, n, p, Z, half, half)
+                    _collect(estimate[c], place, n, p, Z, 0, half)
+                    shrinkage.subtract_estimate(Z, p * p, n, half)
+                    if common and not len(precision):
+                        shrinkage.add_common(Z, p * p, n, half, variance, mean)
+                    shrinkage.centre(Z, p * p, n, level, mean)
+                    if len(precision):
+                        shrinkage.multiply(precision[c], Z, F)
+                    model = F if len(precision) else Z
+                    shrinkage.shrink(Z, model, p * p, n, variance, mean, work, out)
+                    _scatter(out, place, n, p, total[c], top)
+                _count(place, n, w, corners, top)
 
 
-@njit(**KERNEL)
+@njit(**FAST)
 def _filter_rows_varying(
     noisy,
     estimate,
-    guide,
+    search,
     variance,
     noise,
     rows,
     columns,
-    p,
     size,
-    radius,
     ridge,
     level,
     common,
     joint,
     total,
-    weight,
+    corners,
     top,
 ):
+    p, w = search.p, search.w
     planes = len(noisy) if joint else 1  # in one patch
     q = planes * p * p
-    distance = np.empty(2 * radius + 1, dtype=np.float32)
-    best, place = np.empty(size, dtype=np.float32), np.empty((size, 2), dtype=np.int64)
+    memory = search_memory(search, columns, size)
+    _, _, _, places, found = memory
     Y, E = np.empty((size, q), dtype=np.float32), np.empty((size + 3, q), dtype=np.float32)
     V, mean = np.empty((size, q), dtype=np.float32), np.empty(q, dtype=np.float32)
     S, L = np.empty((q, q), dtype=np.float32), np.empty((q, q), dtype=np.float32)
     known, r = np.empty(q, dtype=np.int64), np.empty(q, dtype=np.float32)
     for i in rows:
-        for j in columns:
-            if not noise[i : i + p, j : j + p].any():
-                continue
-            n = _find_similar(guide, i, j, p, radius, distance, best, place)
-            for first in range(0, len(noisy), planes):
-                for c in range(planes):
-                    part = slice(c * p * p, (c + 1) * p * p)
-                    _collect(noisy[first + c], place, n, p, Y[:, part])
-                    _collect(estimate[first + c], place, n, p, E[:, part])
-                    _collect(variance[c], place, n, p, V[:, part])
-                if common:
-                    _add_common_varying(Y, E[:n], V, n, mean)
-                _covariance(E, n, p * p, level, mean, S)
-                for t in range(q):
-                    S[t, t] += ridge
-                for k in range(n):
-                    _estimate(Y[k], V[k], mean, S, L, known, r)
-                for c in range(planes):
-                    _scatter(Y[:, c * p * p : (c + 1) * p * p], place, n, p, total[first + c], top)
-            _count(place, n, p, weight, top)
+        for first in range(0, len(columns), TILE):
+            tile = _with_noise(noise, i, columns[first : first + TILE], p)
+            if len(tile):
+                find_similar(search, i, tile, memory)
+            for j in range(len(tile)):
+                place, n = places[j], found[j]
+                for start in range(0, len(noisy), planes):
+                    for c in range(planes):
+                        part = slice(c * p * p, (c + 1) * p * p)
+                        estimation.collect(noisy[start + c], place, n, p, Y[:, part])
+                        estimation.collect(estimate[start + c], place, n, p, E[:, part])
+                        estimation.collect(variance[c], place, n, p, V[:, part])
+                    if common:
+                        estimation.add_common(Y, E[:n], V, n, mean)
+                    estimation.covariance(E, n, p * p, level, mean, S)
+                    for t in range(q):
+                        S[t, t] += ridge
+                    for k in range(n):
+                        estimation.estimate_patch(Y[k], V[k], mean, S, L, known, r)
+                    for c in range(planes):
+                        _scatter(Y[:, c * p * p : (c + 1) * p * p].T, place, n, p, total[start + c], top)
+                _count(place, n, w, corners, top)
 
 
-@njit(**PART)
-def _find_similar(plane, i, j, p, radius, distance, best, place):
-    """Keep the patches nearest to patch (i, j) in squared distance; of equal ones the first found."""
-    h, w = plane.shape
-    left, right = max(0, j - radius), min(w - p, j + radius) + 1
-    size = len(best)
-    n = 1
-    best[0], place[0, 0], place[0, 1] = -1, i, j  # the reference itself comes first
-    for a in range(max(0, i - radius), min(h - p, i + radius) + 1):
-        distance[: right - left] = 0
+@njit(**INLINED)
+def _with_noise(noise, i, columns, p):
+    """Return the columns of the references in row i whose patch has noise."""
+    kept, n = np.empty_like(columns), 0
+    for j in columns:
+        if noise[i : i + p, j : j + p].any():
+            kept[n] = j
+            n += 1
+    return kept[:n]
+
+
+@njit(**INLINED)
+def _collect(plane, place, n, p, Z, first, half):
+    """Set columns of Z, `half` from the first on, to the n patches of a plane, and zeros."""
+    w, pixels = plane.shape[1], plane.ravel()
+    for u in range(p):
+        for v in range(p):
+            row, shift = Z[u * p + v], u * w + v
+            for k in range(half):
+                row[first + k] = pixels[place[k] + shift] if k < n else np.float32(0)
+
+
+@njit(**INLINED)
+def _scatter(out, place, n, p, total, top):
+    w, sums = total.shape[1], total.ravel()
+    for k in range(n):
+        at = place[k] - top * w
         for u in range(p):
             for v in range(p):
-                value, row = plane[i + u, j + v], plane[a + u, left + v : right + v]
-                for b in range(right - left):
-                    gap = value - row[b]
-                    distance[b] += gap * gap
-        for b in range(right - left):
-            d = distance[b]
-            if (n == size and d >= best[n - 1]) or (a == i and left + b == j):
-                continue
-            n = min(n + 1, size)
-            k = n - 1
-            while best[k - 1] > d:
-                best[k], place[k, 0], place[k, 1] = best[k - 1], place[k - 1, 0], place[k - 1, 1]
-                k -= 1
-            best[k], place[k, 0], place[k, 1] = d, a, left + b
-    return n
+                sums[at + u * w + v] += out[u * p + v, k]
 
 
-@njit(**PART)
-def _collect(plane, place, n, p, out):
+@njit(**INLINED)
+def _count(place, n, w, corners, top):
     for k in range(n):
-        for u in range(p):
-            for v in range(p):
-                out[k, u * p + v] = plane[place[k, 0] + u, place[k, 1] + v]
-
-
-@njit(**PART)
-def _add_common(Y, E, n, variance, d):
-    """Add to the rows of E what they lack in common: the mean d of the rows of Y - E, shrunk."""
-    q = Y.shape[1]
-    d[:] = 0
-    for k in range(n):
-        for t in range(q):
-            d[t] += Y[k, t] - E[k, t]
-    for t in range(q):
-        d[t] /= n
-    _add_shrunk(E, n, d, q * variance / n)
-
-
-@njit(**PART)
-def _add_common_varying(Y, E, V, n, d):
-    """Do it if pixels have variances V, negative where they are missing."""
-    q, noise = Y.shape[1], np.float32(0)
-    for t in range(q):
-        total, variance, known = np.float32(0), np.float32(0), 0
-        for k in range(n):
-            if V[k, t] >= 0:
-                total += Y[k, t] - E[k, t]
-                variance += V[k, t]
-                known += 1
-        d[t] = total / max(known, 1)
-        noise += variance / max(known, 1) ** 2
-    _add_shrunk(E, n, d, noise)
-
-
-@njit(**PART)
-def _add_shrunk(E, n, d, noise):
-    """Add d, without its level and shrunk, to the rows of E; `noise` is its expected squared norm."""
-    d[:] = d - d.mean()  # the level is known well enough
-    norm = dot(d, d)
-    if norm <= COMMON * noise:
-        return
-    d[:] = d * np.float32(1 - COMMON * noise / norm)
-    for k in range(n):
-        for t in range(len(d)):
-            E[k, t] += d[t]
-
-
-@njit(**PART)
-def centre_group(Y, E, n, level, mean):
-    """Subtract the mean of the rows of E, or its grey level, from the rows of both."""
-    q = Y.shape[1]
-    mean[:] = 0
-    for k in range(n):
-        for t in range(q):
-            mean[t] += E[k, t]
-    for t in range(q):
-        mean[t] /= n
-    if level:
-        mean[:] = mean.mean()
-    for k in range(n):
-        for t in range(q):
-            E[k, t] -= mean[t]
-            Y[k, t] -= mean[t]
-
-
-@njit(**PART)
-def _multiply(E, P, n, F):
-    """Set F = E P, for the first n rows."""
-    q = E.shape[1]
-    F[:n] = 0
-    for k in range(n):
-        f = F[k]
-        for s in range(q):
-            e, row = E[k, s], P[s]
-            for t in range(q):
-                f[t] += e * row[t]
-
-
-@njit(**PART)
-def shrink_group(Y, E, F, n, variance, mean, G, B):
-    """Replace the centred rows y of Y by m + C (C + variance N)^-1 y, where C = E^T E / n and F = E N^-1.
-
-    (E^T E)(E^T E + a N)^-1 = E^T (F E^T + a I)^-1 F, a = n variance.
-    """
-    q = Y.shape[1]
-    for k in range(n):
-        for m in range(k + 1):
-            G[k, m] = dot(F[k], E[m])
-        G[k, k] += n * variance
-        for m in range(n):
-            B[m, k] = dot(Y[m], F[k])
-    solve_rows(G, B, n, n)
-    for k in range(n):
-        y = Y[k]
-        y[:] = mean
-        for m in range(n):
-            b, e = np.float32(B[k, m]), E[m]
-            for t in range(q):
-                y[t] += b * e[t]
-
-
-@njit(**PART)
-def _covariance(E, n, size, level, mean, S):
-    """Set the mean of the rows of E, or the level of each plane of `size` pixels, and S = C."""
-    q = E.shape[1]
-    mean[:] = 0
-    for k in range(n):
-        for t in range(q):
-            mean[t] += E[k, t]
-    for t in range(q):
-        mean[t] /= n
-    if level:
-        for first in range(0, q, size):
-            mean[first : first + size] = mean[first : first + size].mean()
-    for k in range(n):
-        for t in range(q):
-            E[k, t] -= mean[t]
-    E[n:] = 0
-    S[:] = 0
-    for k in range(0, n, 4):  # four rows at a time: sums are written less often
-        a, b, c, d = E[k], E[k + 1], E[k + 2], E[k + 3]
-        for t in range(q):
-            e, f, g, h, row = a[t] / n, b[t] / n, c[t] / n, d[t] / n, S[t]
-            for m in range(t, q):
-                row[m] += e * a[m] + f * b[m] + g * c[m] + h * d[m]
-    for t in range(q):
-        for m in range(t):
-            S[t, m] = S[m, t]
-
-
-@njit(**PART)
-def _estimate(y, v, mean, S, L, known, r):
-    """Replace y by mean + S M^T (M (S + V) M^T)^-1 M (y - mean); M keeps the pixels with v >= 0."""
-    q, k = len(y), 0
-    for t in range(q):
-        if v[t] >= 0:
-            known[k] = t
-            r[k] = y[t] - mean[t]
-            k += 1
-    for a in range(k):
-        row, lower = S[known[a]], L[a]
-        for b in range(a):
-            lower[b] = row[known[b]]
-        lower[a] = row[known[a]] + v[known[a]]
-    _solve_lower(L, r, k)
-    y[:] = mean
-    for a in range(k):
-        value, row = r[a], S[known[a]]
-        for t in range(q):
-            y[t] += value * row[t]
-
-
-@njit(**PART)
-def _solve_lower(L, r, k):
-    """Replace r by A^-1 r for the positive definite A of k rows whose lower triangle is in L, overwritten.
-
-    A = L L^T, with the inverse of the diagonal of L on its place. A direction without variance, of which
-    rounding leaves a pivot near zero, is left out.
-    """
-    least = TINY * L[0, 0]
-    for a in range(k):
-        row = L[a]
-        for b in range(a):
-            row[b] = (row[b] - dot(row[:b], L[b, :b])) * L[b, b]
-        pivot = row[a] - dot(row[:a], row[:a])
-        row[a] = 1 / np.sqrt(pivot) if pivot > least else np.float32(0)
-        r[a] = (r[a] - dot(row[:a], r[:a])) * row[a]
-    for a in range(k - 1, -1, -1):
-        row = L[a]
-        r[a] *= row[a]
-        for b in range(a):
-            r[b] -= row[b] * r[a]
-
-
-@njit(**PART)
-def dot(a, b):
-    """Return the inner product of two vectors."""
-    total = np.float32(0)
-    for t in range(len(a)):
-        total += a[t] * b[t]
-    return total
-
-
-@njit(**PART)
-def solve_rows(G, B, n, n_rows):
-    """Replace the first rows b of B by b G^-1; the lower triangle of G, positive definite, is overwritten."""
-    for k in range(n):
-        for m in range(k + 1):
-            value = G[k, m]
-            for t in range(m):
-                value -= G[k, t] * G[m, t]
-            G[k, m] = np.sqrt(value) if m == k else value / G[m, m]
-    for r in range(n_rows):
-        b = B[r]
-        for k in range(n):
-            value = b[k]
-            for t in range(k):
-                value -= G[k, t] * b[t]
-            b[k] = value / G[k, k]
-        for k in range(n - 1, -1, -1):
-            b[k] /= G[k, k]
-            for t in range(k):
-                b[t] -= G[k, t] * b[k]
-
-
-@njit(**PART)
-def _scatter(Y, place, n, p, total, top):
-    for k in range(n):
-        for u in range(p):
-            for v in range(p):
-                total[place[k, 0] - top + u, place[k, 1] + v] += Y[k, u * p + v]
-
-
-@njit(**PART)
-def _count(place, n, p, weight, top):
-    for k in range(n):
-        for u in range(p):
-            for v in range(p):
-                weight[place[k, 0] - top + u, place[k, 1] + v] += 1
+        corners[place[k] // w - top, place[k] % w] += 1

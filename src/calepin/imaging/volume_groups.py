@@ -24,14 +24,13 @@ from typing import Literal
 
 import numpy as np
 
-from calepin.core.compiled import njit
+from calepin.core.compiled import FAST, INLINED, njit
 from calepin.core.threads import run_blocks
-from calepin.imaging.groups import KERNEL, PART, centre_group, dot, shrink_group, solve_rows
+from calepin.imaging.group_estimation import dot
+from calepin.imaging.group_shrinkage import centre, group_memory, shrink, subtract_estimate
+from calepin.imaging.groups import BAND, BLOCK
 
 __all__ = ["VolumeGroupFilter"]
-
-BLOCK = 4  # rows of reference patches processed by one thread at a time
-BAND = 16  # blocks whose sums are in memory at the same time
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def _references(length: int, patch: int, stride: int) -> np.ndarray:
     return np.unique(np.append(np.arange(0, length - patch, stride), length - patch))
 
 
-@njit(**KERNEL)
+@njit(**FAST)
 def _filter_rows(
     noisy,
     estimate,
@@ -189,32 +188,39 @@ def _filter_rows(
     q = shape[0] * shape[1] * shape[2]
     distance = np.empty(2 * radius + 1, dtype=np.float32)
     best, place = np.empty(size, dtype=np.float32), np.empty((size, 3), dtype=np.int64)
-    Y, E = np.empty((size, q), dtype=np.float32), np.empty((size, q), dtype=np.float32)
-    mean, G, B = np.empty(q, dtype=np.float32), np.empty((size, size)), np.empty((size, size))
+    Z, _, out, mean, work = group_memory(q, size)
+    half = len(work[0])
     varying = len(weights) > 0
-    W = np.empty((size if varying else 0, q), dtype=np.float32)
-    F, r = np.empty((size if varying else 0, q), dtype=np.float32), np.empty((1, size))
+    Y, E = np.empty((size, q), dtype=np.float32), np.empty((size if varying else 0, q), dtype=np.float32)
+    W, F, G, r = np.empty_like(E), np.empty_like(E), np.empty((size, size)), np.empty((1, size))
     for i in rows:
         for j in columns:
             n = _find_similar(guide, z, i, j, shape, radius, depth, follow, distance, best, place)
             for c in range(len(noisy)):
-                _collect(noisy[c], place, n, shape, Y)
                 if varying:
                     _collect(weights[min(c, len(weights) - 1)], place, n, shape, W)
                 if first:
+                    _collect(noisy[c], place, n, shape, Y)
                     _shrink_values(Y[:n], _mean_variance(W, n) if varying else variance)
+                    _scatter(Y, place, n, shape, total[c], start, top)
+                    continue
+                _collect(noisy[c], place, n, shape, Z[:, half:].T)
+                _collect(estimate[c], place, n, shape, Z.T)
+                subtract_estimate(Z, q, n, half)
+                centre(Z, q, n, level, mean)
+                if varying:
+                    E[:n] = Z[:q, :n].T
+                    Y[:n] = E[:n] + Z[:q, half : half + n].T
+                    _shrink_weighted(Y, E, W, n, mean[:q], F, G, r)
+                    _scatter(Y, place, n, shape, total[c], start, top)
                 else:
-                    _collect(estimate[c], place, n, shape, E)
-                    centre_group(Y, E, n, level, mean)
-                    if varying:
-                        _shrink_weighted(Y, E, W, n, mean, F, G, r)
-                    else:
-                        shrink_group(Y, E, E, n, variance, mean, G, B)
-                _scatter(Y, place, n, shape, total[c], start, top)
+                    Z[:, n:half] = 0
+                    shrink(Z, Z, q, n, variance, mean, work, out)
+                    _scatter(out.T, place, n, shape, total[c], start, top)
             _count(place, n, shape, count, start, top)
 
 
-@njit(**PART)
+@njit(**INLINED)
 def _find_similar(stack, z, i, j, shape, radius, depth, follow, distance, best, place):
     """Keep the patches nearest to patch (z, i, j) in squared distance; of equal ones the first found.
 
@@ -252,7 +258,7 @@ def _find_similar(stack, z, i, j, shape, radius, depth, follow, distance, best, 
     return n
 
 
-@njit(**PART)
+@njit(**INLINED)
 def _distances(stack, z, i, j, f, a, left, right, shape, distance):
     """Set the squared distances of patch (z, i, j) from the patches at (f, a, left) to (f, a, right - 1)."""
     distance[: right - left] = 0
@@ -266,7 +272,7 @@ def _distances(stack, z, i, j, f, a, left, right, shape, distance):
                     distance[b] += gap * gap
 
 
-@njit(**PART)
+@njit(**INLINED)
 def _collect(stack, place, n, shape, out):
     for k in range(n):
         m = 0
@@ -278,7 +284,7 @@ def _collect(stack, place, n, shape, out):
                     m += 1
 
 
-@njit(**PART)
+@njit(**INLINED)
 def _scatter(Y, place, n, shape, total, start, top):
     for k in range(n):
         m = 0
@@ -290,7 +296,7 @@ def _scatter(Y, place, n, shape, total, start, top):
                     m += 1
 
 
-@njit(**PART)
+@njit(**INLINED)
 def _count(place, n, shape, count, start, top):
     for k in range(n):
         for t in range(shape[0]):
@@ -300,7 +306,7 @@ def _count(place, n, shape, count, start, top):
                     count[f, a, left + v] += 1
 
 
-@njit(**PART)
+@njit(**INLINED)
 def _mean_variance(W, n):
     """Return the mean variance of the pixels of a group, 0 for missing ones, whose value is an estimate."""
     total = np.float32(0)
@@ -311,7 +317,7 @@ def _mean_variance(W, n):
     return total / np.float32(n * W.shape[1])
 
 
-@njit(**PART)
+@njit(**INLINED)
 def _shrink_weighted(Y, E, W, n, mean, F, G, r):
     """Replace the centred rows y of Y by m + E^T (E diag(w) E^T + n I)^-1 E diag(w) y."""
     q = Y.shape[1]
@@ -326,7 +332,7 @@ def _shrink_weighted(Y, E, W, n, mean, F, G, r):
             for s in range(m + 1):
                 G[m, s] = dot(F[m], E[s])
             G[m, m] += n
-        solve_rows(G, r, n, 1)
+        _solve_rows(G, r, n, 1)
         y[:] = mean
         for m in range(n):
             b, e = np.float32(r[0, m]), E[m]
@@ -334,7 +340,29 @@ def _shrink_weighted(Y, E, W, n, mean, F, G, r):
                 y[t] += b * e[t]
 
 
-@njit(**PART)
+@njit(**INLINED)
+def _solve_rows(G, B, n, n_rows):
+    """Replace the first rows b of B by b G^-1; the lower triangle of G, positive definite, is overwritten."""
+    for k in range(n):
+        for m in range(k + 1):
+            value = G[k, m]
+            for t in range(m):
+                value -= G[k, t] * G[m, t]
+            G[k, m] = np.sqrt(value) if m == k else value / G[m, m]
+    for r in range(n_rows):
+        b = B[r]
+        for k in range(n):
+            value = b[k]
+            for t in range(k):
+                value -= G[k, t] * b[t]
+            b[k] = value / G[k, k]
+        for k in range(n - 1, -1, -1):
+            b[k] /= G[k, k]
+            for t in range(k):
+                b[t] -= G[k, t] * b[k]
+
+
+@njit(**INLINED)
 def _shrink_values(Y, variance):
     """Shrink the singular values of the rows of Y without their mean grey level, in place."""
     n, q = Y.shape
