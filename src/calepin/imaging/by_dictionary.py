@@ -43,7 +43,7 @@ Guide = Callable[[NDArray[np.float32], float, NDArray[np.float32] | None, Report
 GROUP_PASSES: Passes = (
     (GroupFilter(patch_size=10, group_size=32, radius=20, stride=5, mean="level", common=True), 1.0),
     (GroupFilter(patch_size=8, group_size=32, radius=20, stride=4, mean="level", common=True), 0.95),
-    (GroupFilter(patch_size=6, group_size=24, radius=20, stride=3, common=True), 0.9),
+    (GroupFilter(patch_size=6, group_size=32, radius=20, stride=3, common=True), 0.9),
 )
 
 # The same if patches hold three channels: their covariance needs more patches.
@@ -61,8 +61,9 @@ PASSES_AT_RANGE, MOST_PASSES = 17.0, 8
 # smooth areas would gain noise.
 COMMON_AT_RANGE = 10.0
 
-# Weight of the estimate of a guide before the last pass, and the relative noise level of that pass.
-OF_GUIDE, GUIDED_FACTOR = 0.65, 0.95
+# Weight of the estimate of a guide before the last pass; then patches of one plane in a group of that pass,
+# and the relative noise level if it adds what residuals share, and if not.
+OF_GUIDE, GUIDED_SIZE, GUIDED_FACTORS = 0.65, 24, (1.0, 0.95)
 
 SMALLEST = 16  # pixels per side
 
@@ -233,7 +234,7 @@ class DictionaryDenoiser:
                 other = guide(noisy, sigma, level, report("network"))
                 if other is not None:
                     estimate = (1 - OF_GUIDE) * estimate + OF_GUIDE * other
-                    factor = GUIDED_FACTOR
+                    groups, factor = _guided(groups, joint=apart)
             assumed = factor if level is None else factor * np.maximum(level, WEAK)
             estimate = groups.apply(noisy, estimate, assumed, report=report(f"group {k}"))
         if level is not None:
@@ -308,6 +309,12 @@ def _chosen_passes(noisy: NDArray[np.float32], n_passes: int | None, kinds: Pass
     first, second, last = kinds
     n_first = n_passes // 2
     return (first,) * n_first + (second,) * (n_passes - 1 - n_first) + (last,)
+
+
+def _guided(groups: GroupFilter, *, joint: bool) -> tuple[GroupFilter, float]:
+    """Return the last pass, and its relative noise level, if a guide has a part in the estimate."""
+    size = groups.group_size if joint else GUIDED_SIZE
+    return replace(groups, group_size=size), GUIDED_FACTORS[0 if groups.common else 1]
 
 
 def _reporter(
