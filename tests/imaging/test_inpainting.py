@@ -144,7 +144,7 @@ def test_progress_ends_at_one():
     )
     fractions = [part for _, part in heard]
     assert fractions == sorted(fractions)
-    assert heard[-1] == ("pass 8", 1)
+    assert heard[-1] == ("pass 12", 1)
 
 
 def test_an_image_without_gaps_is_returned_with_a_warning():

@@ -23,7 +23,7 @@ from calepin.imaging.result import check_image, from_planes, sigma_of, to_planes
 __all__ = ["inpaint", "interpolate_gaps"]
 
 PATCH_SIZE, GROUP_SIZE, RADIUS, STRIDE = 6, 64, 20, 4
-RIDGES = np.geomspace(0.6, 0.006, 8)  # one a pass, in standard deviations of the observed pixels
+RIDGES = np.geomspace(0.6, 0.006, 12)  # one a pass, in standard deviations of the observed pixels
 FEW = 0.01  # weight of observed pixels in a Gaussian window below which it is widened
 
 
@@ -41,7 +41,7 @@ def inpaint(
 
         x = m + S M^T (M (S + sigma^2 I) M^T)^-1 M (y - m),   S = C + ridge I,
 
-    the linear estimate of least mean squared error; overlapping results are averaged. Eight passes begin with
+    the linear estimate of least mean squared error; overlapping results are averaged. Twelve passes begin with
     an interpolation by Gaussian windows. The estimate is that of Lebrun, Buades and Morel (2013), A nonlocal
     Bayesian image denoising algorithm, with a variance for each pixel, infinite where it is missing.
 
@@ -64,7 +64,7 @@ def inpaint(
     noise : GaussianNoise or VaryingGaussianNoise, optional
         Noise of the observed pixels, which is removed. Default: none; observed pixels stay as they are.
     callback : callable, optional
-        Called as ``callback(stage, fraction)``: the current pass, "pass 1" to "pass 8", and the finished
+        Called as ``callback(stage, fraction)``: the current pass, "pass 1" to "pass 12", and the finished
         fraction of the whole work.
 
     Returns
