@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calepin.core.compiled import FAST, LANES, njit
-from calepin.core.lanes import ROWS, add_product, below, lowest, square_distances
+from calepin.core.lanes import ROWS, add_product, below, block_distances, lowest, square_distances
 
 
 @njit(**FAST)
@@ -23,6 +23,14 @@ def distances(plane, a, b, p, least):
     for x in (0, LANES):
         square_distances(D, x, plane, a + x, b + x, plane.shape[1], p)
     return T, below(T, D, 0, p, least)
+
+
+@njit(**FAST)
+def distances_of_block(stack, a, b, shape):
+    D = np.zeros(3 * LANES, dtype=np.float32)
+    _, h, w = stack.shape
+    block_distances(D, LANES, stack, a, b, (h * w, w), shape)
+    return D
 
 
 @njit(**FAST)
@@ -51,6 +59,17 @@ def test_distances_of_patches_and_which_are_small_enough(p, rng):
     T, bits = distances(plane, 60 + 3, 120 + 5, p, least)
     np.testing.assert_allclose(T, expected, rtol=1e-5)
     np.testing.assert_array_equal([bool(bits >> k & 1) for k in range(LANES)], least > T)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 4), (3, 4, 4)])
+def test_distances_of_a_block(shape, rng):
+    stack = rng.standard_normal((5, 6, 40)).astype(np.float32)
+    blocks = np.lib.stride_tricks.sliding_window_view(stack, shape)
+    expected = ((blocks[1, 2, 7] - blocks[2, 1, 3 : 3 + LANES]).astype(np.float64) ** 2).sum(axis=(1, 2, 3))
+    D = distances_of_block(stack, (1 * 6 + 2) * 40 + 7, (2 * 6 + 1) * 40 + 3, shape)
+    np.testing.assert_allclose(D[LANES : 2 * LANES], expected, rtol=1e-5)
+    assert not D[:LANES].any()
+    assert not D[2 * LANES :].any()
 
 
 @pytest.mark.parametrize("bits", [1, 2, 12, 0x8000, 0xFFFF])

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from calepin.core.compiled import LANES
 
-__all__ = ["ROWS", "add_product", "below", "lowest", "square_distances"]
+__all__ = ["ROWS", "add_product", "below", "block_distances", "lowest", "square_distances"]
 
 ROWS = 4  # of the product, whose sums are in registers at the same time
 
@@ -73,6 +73,38 @@ def square_distances(typing, D, d, P, a, b, pitch, rows):
             shift = builder.mul(loop.index, pitch)
             one, other = (_load(builder, _place(builder, P, builder.add(at, shift))) for at in (a, b))
             gap = builder.fsub(one, other, flags=FLAGS)
+            _add(builder, total, builder.fmul(gap, gap, flags=FLAGS))
+        _store(builder, builder.load(total), _place(builder, D, d))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@_step
+def block_distances(typing, D, d, P, a, b, pitches, shape):
+    """Set D from d on to the squared distances of the block of P at a from the blocks at b, b + 1, ...
+
+    The block has a shape (frames, rows, columns), whose frames and rows are `pitches` apart.
+    """
+    three, two = (types.UniTuple(types.intp, n) for n in (3, 2))
+    signature = types.void(D, types.intp, P, types.intp, types.intp, two, three)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        _, d, _, a, b, pitches, shape = values
+        D, P = (_data(context, builder, signature, values, k) for k in (0, 2))
+        frame, row = cgutils.unpack_tuple(builder, pitches, 2)
+        lengths = cgutils.unpack_tuple(builder, shape, 3)
+        total = _variable(builder, ir.Constant(VECTOR, [0.0] * LANES))
+        with (
+            cgutils.for_range(builder, lengths[0]) as t,
+            cgutils.for_range(builder, lengths[1]) as u,
+            cgutils.for_range(builder, lengths[2]) as v,
+        ):
+            line = builder.add(builder.mul(t.index, frame), builder.mul(u.index, row))
+            shift = builder.add(line, v.index)
+            own = _spread(builder, builder.load(builder.gep(P, [builder.add(a, shift)])))
+            other = _load(builder, _place(builder, P, builder.add(b, shift)))
+            gap = builder.fsub(own, other, flags=FLAGS)
             _add(builder, total, builder.fmul(gap, gap, flags=FLAGS))
         _store(builder, builder.load(total), _place(builder, D, d))
         return context.get_dummy_value()

@@ -41,9 +41,9 @@ def inpaint(
 
         x = m + S M^T (M (S + sigma^2 I) M^T)^-1 M (y - m),   S = C + ridge I,
 
-    the linear estimate of least mean squared error; overlapping results are averaged. Twelve passes begin with
-    an interpolation by Gaussian windows. The estimate is that of Lebrun, Buades and Morel (2013), A nonlocal
-    Bayesian image denoising algorithm, with a variance for each pixel, infinite where it is missing.
+    the linear estimate of least mean squared error; overlapping results are averaged. Twelve passes begin
+    with an interpolation by Gaussian windows. The estimate is that of Lebrun, Buades and Morel (2013), A
+    nonlocal Bayesian image denoising algorithm, with a variance for each pixel, infinite where it is missing.
 
     Gaps should be narrower than about ten pixels. Wider holes are filled smoothly: nothing is copied into
     them from elsewhere.

@@ -24,13 +24,16 @@ from typing import Literal
 
 import numpy as np
 
-from calepin.core.compiled import FAST, INLINED, njit
+from calepin.core.compiled import FAST, INLINED, LANES, njit
+from calepin.core.lanes import block_distances
 from calepin.core.threads import run_blocks
 from calepin.imaging.group_estimation import dot
 from calepin.imaging.group_shrinkage import centre, group_memory, shrink, subtract_estimate
 from calepin.imaging.groups import BAND, BLOCK
 
 __all__ = ["VolumeGroupFilter"]
+
+TINY = 4096  # entries of a stack which may be too few for steps of several numbers
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ class VolumeGroupFilter:
         c, d, h, w = noisy.shape
         restored = np.empty_like(noisy)
         sums = _Sums((c, min(d, 2 * self.depth + self.patch_shape[0]), h, w))
-        guide = estimate[0] if guide is None else guide
+        flat = (estimate[0] if guide is None else guide).ravel()
+        if flat.size < TINY:
+            flat = np.pad(flat, (0, LANES))
         weights = np.zeros((0, 0, 0, 0), dtype=np.float32)  # the same for all pixels
         if weight is not None:
             weights = np.ascontiguousarray(weight if weight.ndim == 4 else weight[None], dtype=np.float32)
@@ -111,7 +116,7 @@ class VolumeGroupFilter:
             total = np.zeros((c, sums.total.shape[1], bottom - top, w), dtype=np.float32)
             count = np.zeros(total.shape[1:], dtype=np.float32)
             _filter_rows(
-                noisy, estimate, guide, weights, layer, rows[first:last], columns, self.patch_shape,
+                noisy, estimate, flat, weights, layer, rows[first:last], columns, self.patch_shape,
                 self.group_size, self.radius, self.depth, self.follow, np.float32(sigma * sigma),
                 self.model == "noisy", self.model == "level", total, count, start, top,
             )  # fmt: skip
@@ -186,7 +191,8 @@ def _filter_rows(
     top,
 ):
     q = shape[0] * shape[1] * shape[2]
-    distance = np.empty(2 * radius + 1, dtype=np.float32)
+    dims = noisy.shape[1:]
+    distance = np.empty(2 * radius + 1 + 2 * LANES, dtype=np.float32)
     best, place = np.empty(size, dtype=np.float32), np.empty((size, 3), dtype=np.int64)
     Z, _, out, mean, work = group_memory(q, size)
     half = len(work[0])
@@ -195,7 +201,7 @@ def _filter_rows(
     W, F, G, r = np.empty_like(E), np.empty_like(E), np.empty((size, size)), np.empty((1, size))
     for i in rows:
         for j in columns:
-            n = _find_similar(guide, z, i, j, shape, radius, depth, follow, distance, best, place)
+            n = _find_similar(guide, dims, z, i, j, shape, radius, depth, follow, distance, best, place)
             for c in range(len(noisy)):
                 if varying:
                     _collect(weights[min(c, len(weights) - 1)], place, n, shape, W)
@@ -221,13 +227,13 @@ def _filter_rows(
 
 
 @njit(**INLINED)
-def _find_similar(stack, z, i, j, shape, radius, depth, follow, distance, best, place):
+def _find_similar(guide, size, z, i, j, shape, radius, depth, follow, distance, best, place):
     """Keep the patches nearest to patch (z, i, j) in squared distance; of equal ones the first found.
 
     The search goes through the own frame, then away from it in both directions; in each other frame around
     the nearest patch of the frame before, since objects move.
     """
-    d, h, w = stack.shape
+    d, h, w = size
     best[0], place[0, 0], place[0, 1], place[0, 2] = -1, z, i, j  # the reference itself comes first
     n = 1
     for side in (-1, 1):
@@ -242,7 +248,7 @@ def _find_similar(stack, z, i, j, shape, radius, depth, follow, distance, best, 
             rows = range(max(0, i - radius, row - reach), min(h - shape[1], i + radius, row + reach) + 1)
             nearest = np.float32(np.inf)
             for a in rows:
-                _distances(stack, z, i, j, f, a, left, right, shape, distance)
+                _distances(guide, size, (z, i, j), (f, a, left), right - left, shape, distance)
                 for b in range(right - left):
                     here = distance[b]
                     if step and here < nearest:
@@ -259,17 +265,19 @@ def _find_similar(stack, z, i, j, shape, radius, depth, follow, distance, best, 
 
 
 @njit(**INLINED)
-def _distances(stack, z, i, j, f, a, left, right, shape, distance):
-    """Set the squared distances of patch (z, i, j) from the patches at (f, a, left) to (f, a, right - 1)."""
-    distance[: right - left] = 0
-    for t in range(shape[0]):
-        for u in range(shape[1]):
-            own, other = stack[z + t, i + u], stack[f + t, a + u]
-            for v in range(shape[2]):
-                value, line = own[j + v], other[left + v : right + v]
-                for b in range(right - left):
-                    gap = value - line[b]
-                    distance[b] += gap * gap
+def _distances(guide, size, own, other, n, shape, distance):
+    """Set the squared distances of the patch at `own` from n patches: at `other`, and right of it."""
+    _, h, w = size
+    at = (own[0] * h + own[1]) * w + own[2]
+    extent = ((shape[0] - 1) * h + shape[1] - 1) * w + shape[2] - 1
+    last = len(guide) - extent - LANES  # a step from further on would read beyond the end
+    for k in range(0, n, LANES):
+        wanted = (other[0] * h + other[1]) * w + other[2] + k
+        start = min(wanted, last)
+        block_distances(distance, k, guide, at, start, (h * w, w), shape)
+        if start < wanted:
+            for x in range(k, n):
+                distance[x] = distance[x + wanted - start]
 
 
 @njit(**INLINED)
