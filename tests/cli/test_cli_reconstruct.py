@@ -1,6 +1,7 @@
 """``calepin reconstruct``: images and slices of k-space come back from few measurements."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tifffile
 import torch
 
 from calepin.cli import main
+from calepin.cli.measured import _by_matrix
 from calepin.datasets import Image, load_sample, read_image, write_image
 from calepin.metrics import psnr
 from calepin.operators import NonCartesianFourier, Radon, radial_trajectory
@@ -359,6 +361,24 @@ def test_the_order_of_bytes_of_a_matrix_changes_nothing(dtype):
         given = ["y.npy", "--matrix", "rows.npy", "--sigma", ".01", "--prior", "tv"]
         assert main(["reconstruct", *given, "-o", name, "--quiet"]) == 0
     np.testing.assert_array_equal(np.load("big.npy"), np.load("little.npy"))
+
+
+@pytest.mark.parametrize("rows", ["?", "i1", "i4", "f2", "f4", "f8"])
+@pytest.mark.parametrize("counts", ["i4", "f4", "f8"])
+def test_any_numbers_are_measurements_for_an_untrained_network(rows, counts):
+    write_measured()
+    np.save("matrix.npy", np.load("matrix.npy").astype(rows))
+    np.save("y.npy", np.load("y.npy").astype(counts))
+    given = ["y.npy", "--matrix", "matrix.npy", "--prior", "untrained", "--sigma", "200", "-o", "out.npy"]
+    assert main(["reconstruct", *given, "--quiet"]) == 0
+    assert np.ptp(np.load("out.npy")) > 0
+
+
+def test_large_integers_of_a_matrix_are_not_rounded():
+    rows = 2**24 + np.arange(20).reshape(5, 4)
+    np.save("rows.npy", rows)
+    operator = _by_matrix(np.ones(5), Path("rows.npy"), None)
+    np.testing.assert_array_equal(operator.matrix.numpy(), rows)
 
 
 def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):

@@ -17,6 +17,7 @@ from calepin.operators import (
     MultiCoilMRI,
     NonCartesianFourier,
     Radon,
+    Sensitivities,
     SubsampledHadamard,
     radial_trajectory,
 )
@@ -181,6 +182,29 @@ def test_an_untrained_network_is_a_prior():
     assert psnr(result.image, CAMERA[:32, :32]) > psnr(y, CAMERA[:32, :32]) + 5
     missed = y - measured(mask, result.image, 0.0)
     assert result.history[-1]["residual"] == pytest.approx(np.sqrt(np.mean(missed**2)), rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "operator",
+    [
+        Matrix(torch.ones(4, 256, dtype=torch.float16), (16, 16)),
+        Matrix(torch.ones(4, 256, dtype=torch.float32), (16, 16)),
+        Matrix(torch.ones(4, 256, dtype=torch.float64), (16, 16)),
+        Downsample((16, 16), 2),
+        MultiCoilMRI(torch.ones(16, 16) > 0, n_coils=1) @ Sensitivities(torch.ones(1, 1, 16, 16) + 0j),
+    ],
+    ids=["half", "single", "double", "downsample", "mri"],
+)
+def test_an_untrained_network_has_the_precision_of_the_measurements_as_other_priors_have(operator, dtype):
+    before = [tensor.dtype for tensor in operator.buffers()]
+    y = operator(torch.ones(1, *operator.in_shape).to(torch.from_numpy(np.empty(0, dtype)).dtype))[0].numpy()
+    noise = GaussianNoise(0.5 * float(np.abs(y).max()))  # the fit ends early
+    for prior in ("tv", "untrained"):
+        image = calepin.restore(y, operator, noise=noise, prior=prior).image
+        assert image.dtype == y.dtype
+        assert np.isfinite(image).all()
+    assert [tensor.dtype for tensor in operator.buffers()] == before
 
 
 class NonLocalMeans:
