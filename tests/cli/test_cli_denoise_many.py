@@ -177,7 +177,6 @@ def test_a_stack_of_counts_becomes_expected_counts(capsys):
     np.testing.assert_allclose(out[1], result.image, atol=1e-3)
 
 
-@pytest.mark.parametrize("noise", ["gaussian", "poisson", "camera"])
 def write_movie(dtype, axes="TYX", n=4):
     """Write a noisy and a clean movie, of samples of a type; return both."""
     still = np.stack([clean(k) for k in range(n)])
@@ -283,6 +282,7 @@ def test_a_clean_stack_has_the_axes_of_the_noisy_one_where_both_are_known(capsys
     assert "one.png is no stack of images" in err
 
 
+@pytest.mark.parametrize("noise", ["gaussian", "poisson", "camera"])
 def test_planes_in_depth_or_time_help_each_other(capsys, noise):
     frames = np.stack([clean(0)] * 5)
     rng = np.random.default_rng(0)
