@@ -177,6 +177,111 @@ def test_a_stack_of_counts_becomes_expected_counts(capsys):
     np.testing.assert_allclose(out[1], result.image, atol=1e-3)
 
 
+def write_movie(dtype, axes="TYX", n=4):
+    """Write a noisy and a clean movie, of samples of a type; return both."""
+    still = np.stack([clean(k) for k in range(n)])
+    movie = still + np.random.default_rng(0).normal(0, 20 / 255, still.shape)
+    white = {"uint8": 255, "uint16": 65535, "float32": 1000}[dtype]
+    both = []
+    for name, pixels in (("movie.tif", movie), ("clean.tif", still)):
+        samples = white * np.clip(pixels, 0, 1)
+        both.append((np.rint(samples) if dtype[0] == "u" else samples).astype(dtype))
+        tifffile.imwrite(name, both[-1], imagej=True, metadata={"axes": axes})
+    return both
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_stack_is_compared_with_a_clean_one_as_a_whole_and_plane_by_plane(capsys, dtype):
+    movie, still = write_movie(dtype)
+    said, _ = run("movie.tif", "-o", "out.tif", "--reference", "clean.tif", capsys=capsys)
+    (found,) = said["images"]
+    done, span = tifffile.imread("out.tif"), float(still.max()) - float(still.min())
+    assert found["psnr_range"] == pytest.approx([float(still.min()), float(still.max())], rel=1e-6)
+    for name, planes in (("_noisy", movie), ("", done)):
+        planes, target = planes.astype(float), still.astype(float)
+        assert found[f"psnr{name}"] == pytest.approx(psnr(planes, target, data_range=span))
+        each = [psnr(one, two, data_range=span) for one, two in zip(planes, target, strict=True)]
+        expected = [min(each), np.median(each), max(each)]
+        assert found[f"psnr_planes{name}"] == pytest.approx(expected)
+    assert found["psnr"] > found["psnr_noisy"] + 3
+    assert main(["denoise", "movie.tif", "-o", "out.tif", "--reference", "clean.tif", *FAST, "--force"]) == 0
+    assert f"PSNR {found['psnr']:.2f} dB (noisy {found['psnr_noisy']:.2f}; range" in capsys.readouterr().out
+
+
+def test_a_clean_stack_of_another_type_is_in_the_samples_of_the_noisy_one_or_in_parts_of_white(capsys):
+    _, still = write_movie("uint8")
+    wanted = None
+    for clean_samples in (
+        still,
+        still.astype(np.float32),
+        (still / 255).astype(np.float32),
+        257 * still.astype("u2"),
+    ):
+        tifffile.imwrite("other.tif", clean_samples, imagej=True, metadata={"axes": "TYX"})
+        said, _ = run("movie.tif", "-o", "out.tif", "--reference", "other.tif", "--force", capsys=capsys)
+        measured = {k: v for k, v in said["images"][0].items() if k.startswith("psnr")}
+        wanted = wanted or measured
+        assert measured["psnr"] == pytest.approx(wanted["psnr"], abs=1e-4)
+        assert measured["psnr_range"] == pytest.approx(wanted["psnr_range"], rel=1e-6)
+    np.save("other.npy", still)  # its axes are those of the stack
+    said, _ = run("movie.tif", "-o", "out.tif", "--reference", "other.npy", "--force", capsys=capsys)
+    assert said["images"][0]["psnr"] == pytest.approx(wanted["psnr"])
+
+
+def test_missing_samples_count_in_no_psnr_and_equal_planes_have_none(capsys):
+    movie, still = write_movie("float32")
+    movie[0] = still[0]
+    movie[1, 5:9] = np.nan
+    movie[2] = np.nan
+    tifffile.imwrite("movie.tif", movie, imagej=True, metadata={"axes": "TYX"})
+    assert main(["denoise", "movie.tif", "-o", "out.tif", "--reference", "clean.tif", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["images"]
+    error = (movie - still)[~np.isnan(movie)].astype(float)
+    expected = 20 * np.log10(float(np.ptp(still))) - 10 * np.log10(np.mean(error**2))
+    assert found["psnr_noisy"] == pytest.approx(expected, abs=1e-3)
+    assert found["psnr_planes_noisy"][2] is None
+    assert found["psnr"] > 20
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda still: still[:3],
+            "expected shape (4, 48, 48) and axes TYX, those of the stack, got (3, 48, 48)",
+        ),
+        (lambda still: still[:, 1:], "got (4, 47, 48) and axes TYX in clean.tif"),
+        (lambda still: still[0], "got (48, 48) and YX in clean.tif"),
+        (lambda still: np.where(still > 900, np.nan, still), "reference: expected finite samples, got NaN"),
+    ],
+)
+def test_a_clean_stack_that_does_not_fit_is_refused_in_one_line(capsys, change, message):
+    _, still = write_movie("float32")
+    other = change(still)
+    axes = "TYX"[3 - other.ndim :]
+    tifffile.imwrite("clean.tif", other.astype(np.float32), imagej=True, metadata={"axes": axes})
+    _, err = run("movie.tif", "-o", "out.tif", "--reference", "clean.tif", capsys=capsys, status=2)
+    assert message.replace("axes TYX in", "TYX in") in err
+    assert err.count("error") == 1
+    assert not Path("out.tif").exists()
+
+
+def test_a_clean_stack_has_the_axes_of_the_noisy_one_where_both_are_known(capsys):
+    _, still = write_movie("uint8")
+    tifffile.imwrite("depth.tif", still, imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite("pages.tif", still, photometric="minisblack", metadata=None)
+    call = ["movie.tif", "-o", "out.tif", "--reference"]
+    _, err = run(*call, "depth.tif", capsys=capsys, status=2)
+    assert "expected shape (4, 48, 48) and axes TYX, those of the stack, got (4, 48, 48) and ZYX" in err
+    said, _ = run(*call, "pages.tif", capsys=capsys)
+    assert said["images"][0]["psnr"] > said["images"][0]["psnr_noisy"]
+    _, err = run(*call, "none.tif", "--force", capsys=capsys, status=2)
+    assert "no such file: none.tif" in err
+    write_image("one.png", Image(clean()))
+    _, err = run(*call, "one.png", "--force", capsys=capsys, status=2)
+    assert "one.png is no stack of images" in err
+
+
 @pytest.mark.parametrize("noise", ["gaussian", "poisson", "camera"])
 def test_planes_in_depth_or_time_help_each_other(capsys, noise):
     frames = np.stack([clean(0)] * 5)
@@ -346,7 +451,11 @@ def test_what_does_not_go_with_many_images_is_refused_in_one_line(capsys, folder
     for arguments, message in [
         (["in"], "--output: expected a file or folder for the images, got none"),
         (["in", "-o", "out.png"], "--output: expected a folder for 4 images, got out.png"),
-        (["in", "-o", "out", "--reference", "in/a.png"], "--reference: is for a single image"),
+        (["in", "-o", "out", "--reference", "in/a.png"], "--reference: is for one image or one stack"),
+        (
+            ["in/[a].png", "-o", "o.png", "--reference", "in/b.tif"],
+            "--reference: is for one image or one stack",
+        ),
         (["in", "-o", "out", "--add-noise", "3"], "--add-noise: is for a single image"),
         (["in", "-o", "out", "--figure", "a.png"], "--figure: is for one image or one stack"),
         (["in", "-o", "in"], "--output: expected another file than IMAGE, got in/a.png for both"),

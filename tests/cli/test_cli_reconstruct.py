@@ -1,6 +1,7 @@
 """``calepin reconstruct``: images and slices of k-space come back from few measurements."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tifffile
 import torch
 
 from calepin.cli import main
+from calepin.cli.measured import _by_matrix
 from calepin.datasets import Image, load_sample, read_image, write_image
 from calepin.metrics import psnr
 from calepin.operators import NonCartesianFourier, Radon, radial_trajectory
@@ -361,6 +363,24 @@ def test_the_order_of_bytes_of_a_matrix_changes_nothing(dtype):
     np.testing.assert_array_equal(np.load("big.npy"), np.load("little.npy"))
 
 
+@pytest.mark.parametrize("rows", ["?", "i1", "i4", "f2", "f4", "f8"])
+@pytest.mark.parametrize("counts", ["i4", "f4", "f8"])
+def test_any_numbers_are_measurements_for_an_untrained_network(rows, counts):
+    write_measured()
+    np.save("matrix.npy", np.load("matrix.npy").astype(rows))
+    np.save("y.npy", np.load("y.npy").astype(counts))
+    given = ["y.npy", "--matrix", "matrix.npy", "--prior", "untrained", "--sigma", "200", "-o", "out.npy"]
+    assert main(["reconstruct", *given, "--quiet"]) == 0
+    assert np.ptp(np.load("out.npy")) > 0
+
+
+def test_large_integers_of_a_matrix_are_not_rounded():
+    rows = 2**24 + np.arange(20).reshape(5, 4)
+    np.save("rows.npy", rows)
+    operator = _by_matrix(np.ones(5), Path("rows.npy"), None)
+    np.testing.assert_array_equal(operator.matrix.numpy(), rows)
+
+
 def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
     write_measured()
     np.save("flat.npy", np.zeros((3, 7)))
@@ -410,7 +430,7 @@ def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
         (["sinogram.npy", "--angles", "0:180", "--matrix", "matrix.npy"], "--angles: goes without --matrix"),
         (["sinogram.npy", "--angles", "0:180", "--mri"], "--mri: has no effect with --angles"),
         (["sinogram.npy", "--angles", "0:180", "--ratio", ".1"], "--ratio: has no effect with --angles"),
-        (["y.npy", "--shape", "32x32"], "--shape: needs --matrix or --angles"),
+        (["y.npy", "--shape", "32x32"], "--shape: needs --matrix, --angles or --trajectory"),
         (["sinogram.npy", "--angles", "0:180", "--reference", "clean.tif"], "reference: expected the shape"),
     ]:
         assert main(["reconstruct", *arguments, "-o", "out.npy"]) == 2, arguments
@@ -457,17 +477,99 @@ def test_samples_along_spokes_become_an_image_in_the_units_of_kspace(capsys, n_c
     assert psnr(found, truth) > 30
 
 
+@pytest.mark.parametrize(
+    ("unit", "name"), [(1, "clean.npy"), (1, "clean.tif"), (1000, "clean.npy"), (0.99, "clean.png")]
+)
+def test_a_reference_along_a_trajectory_is_compared_in_the_units_of_kspace_or_of_its_own(capsys, unit, name):
+    truth = write_spokes(3)
+    if name == "clean.png":
+        write_image(name, Image(unit * truth / truth.max(), 8))
+    elif name == "clean.tif":
+        tifffile.imwrite(name, truth.astype(np.float32))
+    else:
+        np.save(name, unit * truth)
+    arguments = ["spokes.npy", "--mri", "--trajectory", "k.npy", "--prior", "wavelet", "--reference", name]
+    said, err = said_as_json(capsys, *arguments, "-o", "out.npy")
+    assert ("--reference is not in the units of k-space" in err) == (unit != 1)
+    truth = truth / truth.max()
+    image = np.load("out.npy")
+    image *= (image * truth).sum() / (image**2).sum()  # the scale of least squares
+    assert said["psnr"] == pytest.approx(psnr(image, truth, data_range=np.ptp(truth)), abs=0.3)
+    assert said["psnr"] > said["psnr_adjoint"] + 5
+
+
+@pytest.mark.filterwarnings("always:the total variation still fell")
+def test_the_noise_of_kspace_can_be_given(capsys):
+    write_spokes(3)
+    write_kspace("full.npy", n_coils=3)
+    residuals = {}
+    for source, *more in (["spokes.npy", "--trajectory", "k.npy"], ["full.npy", "--acceleration", "3"]):
+        for sigma in (".001", ".3"):
+            given = ["--mri", "--prior", "tv", *more, "--sigma", sigma, "-o", "o.npy"]
+            said, _ = said_as_json(capsys, source, *given)
+            residuals[source, sigma] = said["residual"]
+        assert residuals[source, ".001"] < residuals[source, ".3"]
+
+
+def test_sets_of_sensitivities_are_those_of_bart(capsys):
+    """The maps of ``bart ecalib -m2`` have their sets in dimension 4."""
+    write_spokes(3)
+    maps = np.load("maps.npy").astype(np.complex64)
+    sets = np.stack([maps, 0.1 * maps.conj()])
+    np.save("sets.npy", sets)
+    bart = sets.transpose(2, 3, 1, 0)[:, :, None].astype(np.complex64)
+    Path("sets.hdr").write_text("# Dimensions\n" + " ".join(map(str, bart.shape)) + "\n")
+    Path("sets.cfl").write_bytes(bart.tobytes(order="F"))
+    kspace = centred_fft(torch.from_numpy(smooth_images(3, height=40))).numpy()
+    np.save("full.npy", kspace)
+    for more in (["spokes.npy", "--trajectory", "k.npy"], ["full.npy", "--acceleration", "3"]):
+        images = []
+        for name in ("sets.npy", "sets.cfl", "sets.hdr"):
+            arguments = [*more, "--mri", "--prior", "tv", "--sensitivities", name, "-o", "out.npy"]
+            said_as_json(capsys, *arguments)
+            images.append(np.load("out.npy"))
+        for image in images[1:]:
+            np.testing.assert_array_equal(image, images[0])
+
+
+@pytest.mark.filterwarnings("always")
+def test_sensitivities_of_another_scan_are_asked_for(capsys):
+    write_spokes(3)
+    np.save("others.npy", np.random.default_rng(0).standard_normal((3, 40, 40)) + 0j)
+    call = ["spokes.npy", "--mri", "--trajectory", "k.npy", "--prior", "tv", "-o", "o.npy"]
+    for name in ("maps.npy", "others.npy"):
+        said, err = said_as_json(capsys, *call, "--sensitivities", name)
+        assert ("% of the samples: they are noisy, or the trajectory" in err) == (name == "others.npy"), said[
+            "residual"
+        ]
+
+
 def test_samples_and_trajectories_that_do_not_fit_are_told(capsys):
     write_spokes(2)
     k, samples = np.load("k.npy"), np.load("spokes.npy")
     np.save("cycles.npy", k / 40)
     np.save("fewer.npy", samples[:, :-1])
+    np.save("small.npy", np.ones((8, 8)))
+    np.save("zero.npy", np.zeros((40, 40)))
     call = ["--mri", "--trajectory", "k.npy", "-o", "out.tif"]
     for arguments, message in (
         (["fewer.npy", *call], "samples: expected shape (n_coils, 1280), one for each of the coordinates"),
         (["spokes.npy", "--mri", "--trajectory", "cycles.npy", "-o", "o.tif"], "probably cycles per pixel"),
         (["spokes.npy", *call, "--shape", "20x20"], "shape: expected at least (40, 40) for frequencies"),
         (["spokes.npy", *call, "--slice", "0"], "--slice: is for k-space on a grid, not along a trajectory"),
+        (["spokes.npy", *call, "--error-map", "e.tif"], "--error-map: needs k-space on a grid: errors are"),
+        (["spokes.npy", *call, "--sigma", "0"], "--sigma: expected more than 0 for k-space"),
+        (
+            ["spokes.npy", *call, "--sigma", "1", "--prior", "untrained"],
+            "--sigma: has no effect with --prior",
+        ),
+        (
+            ["spokes.npy", *call, "--reference", "small.npy"],
+            "reference: expected the magnitude of an image of shape (40, 40), got small.npy of shape (8, 8), "
+            "see --shape",
+        ),
+        (["spokes.npy", *call, "--reference", "zero.npy"], "reference: expected the magnitude of an image"),
+        (["spokes.npy", *call, "--sensitivities", "k.npy"], "k.npy holds float64, expected complex k-space"),
         (["spokes.npy", "--trajectory", "k.npy", "-o", "out.tif"], "--trajectory: needs --mri"),
     ):
         assert main(["reconstruct", *arguments]) == 2

@@ -9,6 +9,7 @@ import tifffile
 import torch
 
 from calepin.cli import main
+from calepin.operators import NonCartesianFourier, radial_trajectory
 from calepin.operators.fourier import centred_fft, root_sum_of_squares
 
 OPTIONS = ["--mri", "--acceleration", "2", "--prior", "tv"]
@@ -104,6 +105,68 @@ def test_many_files_are_written_into_a_folder_and_not_done_again(capsys):
     assert found["images"] == []
 
 
+def write_scans(names="abc"):
+    """Write samples along spokes, each file at its own angles, into scans, spokes and images."""
+    _, images = kspace(len(names))
+    for k, name in enumerate(names):
+        spokes = radial_trajectory((32, 32), 20 + k)
+        coils = torch.from_numpy(images[k] * np.array([[[1.0]], [[1j]]]) / 2**0.5)
+        for folder, array in (
+            ("scans", NonCartesianFourier((2, 32, 32), spokes)(coils[None])[0].numpy()),
+            ("spokes", spokes.numpy()),
+            ("images", images[k]),
+        ):
+            Path(folder).mkdir(exist_ok=True)
+            np.save(f"{folder}/{name}.npy", array)
+
+
+def along(capsys, *arguments, status=0):
+    given = [*arguments, "--mri", "--prior", "tv", "-o", "out", "--json"]
+    assert main(["reconstruct", *given]) == status
+    out, err = capsys.readouterr()
+    return json.loads(out) if out else None, err
+
+
+def test_files_along_trajectories_of_their_names_become_images_and_are_not_done_again(capsys):
+    write_scans()
+    Path("spokes/c.npy").unlink()
+    given = ["scans", "--trajectory", "spokes", "--reference", "images"]
+    found, err = along(capsys, *given, status=1)
+    assert err == (
+        "calepin: error: --trajectory: expected one file c.npy or .cfl in spokes for scans/c.npy, got none\n"
+    )
+    assert [Path(one["written"]).name for one in found["images"]] == ["a.tif", "b.tif"]
+    assert all(one["slices"][0]["psnr"] > 30 for one in found["images"])
+    assert tifffile.imread("out/a.tif").shape == (32, 32)
+    write_scans("c")
+    found, err = along(capsys, *given)
+    assert "2 of 3 images are in out already: skipped" in err
+    assert [Path(one["image"]).name for one in found["images"]] == ["c.npy"]
+    np.save("spokes/a.npy", -np.load("spokes/a.npy"))  # another trajectory, another image
+    found, _ = along(capsys, *given)
+    assert [Path(one["image"]).name for one in found["images"]] == ["a.npy"]
+
+
+def test_one_trajectory_may_lie_beside_the_files_that_share_it(capsys):
+    write_scans("ab")
+    np.save("scans/k.npy", np.load("spokes/a.npy"))
+    np.save("scans/b.npy", np.load("scans/a.npy"))
+    found, err = along(capsys, "scans", "--trajectory", "scans/k.npy")
+    assert err == ""
+    assert [Path(one["image"]).name for one in found["images"]] == ["a.npy", "b.npy"]
+    np.testing.assert_array_equal(tifffile.imread("out/a.tif"), tifffile.imread("out/b.tif"))
+    for given, message in (
+        (["scans", "--trajectory", "none"], "--trajectory: expected a file or a folder, got none, which"),
+        (
+            ["scans", "--trajectory", "spokes", "--complex", "c.npy"],
+            "--complex: is for one slice of one file",
+        ),
+    ):
+        _, err = along(capsys, *given, status=2)
+        assert message in err
+        assert err.count("\n") == 1
+
+
 def test_predicted_errors_are_written_in_the_units_of_kspace(capsys):
     samples, images = kspace(1)
     np.save("scan.npy", samples)
@@ -122,6 +185,11 @@ def test_predicted_errors_are_written_in_the_units_of_kspace(capsys):
         (["scan.npy", "--slice", "2:5"], "--slice: expected 0:3, the last one left out, got 2:5"),
         (["scan.npy", "--slice", "some"], "--slice: expected N, FIRST:LAST or all, got 'some'"),
         (["scan.npy", "--slice", "all", "-o", "all.png"], "expected one of .tif, .tiff, .npy for 3 slices"),
+        (
+            ["scan.npy", "--slice", "0", "--reference", "other.npy", "-o", "out.npy"],
+            "--reference: has no effect: the true image is that of the full k-space",
+        ),
+        (["scan.npy", "--slice", "all", "--reference", "r.npy"], "--reference: is for one slice"),
         (["scan.npy", "--slice", "all", "--complex", "c.npy"], "--complex: is for one slice"),
         (["scan.npy", "--slice", "all", "--error-map", "e.npy"], "--error-map: is for one slice"),
         (["scan.npy", "--error-map", "e.png"], "expected"),

@@ -380,3 +380,26 @@ def test_a_compression_that_cannot_be_written_is_told():
     with tifffile.TiffFile("b.tif") as tiff:
         assert tiff.pages[0].compression == 8
         assert_array_equal(tiff.asarray(), stack.samples)
+
+
+@pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+def test_gray_images_with_alpha_are_named_and_may_be_channels(tmp_path, rng, planarconfig):
+    pages = rng.integers(0, 255, (3, 20, 24, 2), dtype=np.uint8)
+    stored = pages if planarconfig == "contig" else np.moveaxis(pages, -1, 1)
+    tifffile.imwrite(
+        tmp_path / "alpha.tif",
+        stored,
+        photometric="minisblack",
+        extrasamples=["unassalpha"],
+        planarconfig=planarconfig,
+    )
+    for axes in (None, "TYXS" if planarconfig == "contig" else "TSYX"):
+        with pytest.raises(FileFormatError, match="alpha.tif holds two samples a pixel, gray and alpha"):
+            read_stack(tmp_path / "alpha.tif", axes=axes)
+    stack = read_stack(tmp_path / "alpha.tif", axes="TYXC" if planarconfig == "contig" else "TCYX")
+    np.testing.assert_array_equal(stack.planes, np.moveaxis(pages, -1, 1).reshape(-1, 20, 24))
+    assert stack.notes[-1] == "the metadata of pages with several samples was left out"
+    write_stack(tmp_path / "channels.tif", stack)
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "channels.tif").reshape(-1, 20, 24), stack.planes
+    )

@@ -144,6 +144,7 @@ LEFT_OUT |= dict.fromkeys(
         "reconstruction.count_slices",
         "reconstruction.read_kspace",
         "reconstruction.read_samples",
+        "reconstruction.read_sensitivities",
         "reconstruction.read_trajectory",
         "spikes.read_nwb_spikes",
         "spikes.read_spikes",

@@ -43,7 +43,13 @@ from calepin.generators import PolynomialSine, ReLUNet
 from calepin.generators.files import load_generator, save_generator
 from calepin.networks import VAE, UnfoldedAutoencoder
 from calepin.penalties import L1
-from calepin.reconstruction import read_kspace, read_samples, read_trajectory, write_cfl
+from calepin.reconstruction import (
+    read_kspace,
+    read_samples,
+    read_sensitivities,
+    read_trajectory,
+    write_cfl,
+)
 from calepin.spikes import read_nwb_spikes, read_spikes, read_units
 
 __all__ = ["KINDS", "check"]
@@ -403,6 +409,7 @@ KINDS = (
     _npy("spokes.npy", KSPACE[:, 0], read_samples),
     _npy("trajectory.npy", TIMES.reshape(-1, 1) * [[1.0, 2.0]], read_trajectory),
     Kind("spokes.cfl", partial(_make_bart, shape=(1, 6, 5, 2)), read_samples),
+    Kind("maps.cfl", partial(_make_bart, shape=(6, 5, 1, 2, 2)), read_sensitivities),
     Kind("trajectory.hdr", partial(_make_bart, shape=(3, 6, 5)), read_trajectory),
     Kind(
         "samples.clp", _make_clp, lambda path: read_clp(path, _generative()), lambda data: data[:-32], _signed

@@ -11,6 +11,7 @@ from calepin.datasets import GaussianNoise, Image, PoissonNoise, VaryingGaussian
 from calepin.imaging import Denoiser, DenoiseResult, DictionaryDenoiser, NetworkDenoiser, denoise
 from calepin.imaging.scenes import noisy_scene, observed_scene
 from calepin.metrics import psnr
+from calepin.restoration import GroupDenoiser, TVDenoiser, WaveletDenoiser
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +170,45 @@ def test_levels_that_are_zero_everywhere_are_told_of(noisy, axes):
     with pytest.warns(UserWarning, match="^noise: sigma is 0 everywhere, so that no noise is removed$"):
         result = denoise(noisy, noise=VaryingGaussianNoise(np.zeros(noisy.shape)), axes=axes)
     np.testing.assert_array_equal(result.image, noisy)
+
+
+def far_cases():
+    clean = 255 * load_sample("camera").pixels[200:248, 180:228].astype(np.float64)
+    colours = 255 * load_sample("cat").pixels[100:132, 150:182].astype(np.float64)
+    methods = (None, "network", "best", GroupDenoiser(), WaveletDenoiser(), TVDenoiser())
+    return [
+        *((clean, {"method": method}) for method in methods),
+        (colours, {}),
+        (np.stack([clean[:32, :32]] * 4), {"axes": "TYX"}),
+        (np.stack([colours] * 3), {"axes": "TYXS"}),
+    ]
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("case", range(9))
+def test_an_offset_of_a_million_is_kept_and_changes_nothing_else(rng, case, known):
+    clean, settings = far_cases()[case]
+    noisy = clean + rng.normal(0, 20, clean.shape)
+    noise = GaussianNoise(20.0) if known else None
+    near = denoise(noisy, noise=noise, **settings)
+    far = denoise(noisy + 1e6, noise=noise, **settings)
+    assert far.noise == near.noise or far.sigma == pytest.approx(near.sigma, rel=1e-6)
+    error = np.sqrt(np.mean((near.image - clean) ** 2))
+    assert np.sqrt(np.mean((far.image - 1e6 - near.image) ** 2)) < 2e-3 * error
+    coarse = denoise((noisy + 1e6).astype(np.float32), noise=noise, **settings)  # a sample is 1/16
+    assert coarse.image.dtype == np.float32
+    assert np.sqrt(np.mean((coarse.image - 1e6 - clean) ** 2)) < 1.02 * error
+
+
+def test_gaps_of_a_stack_far_from_zero_are_filled(rng):
+    clean = np.stack([255 * load_sample("camera").pixels[200:232, 180:212].astype(np.float64)] * 4)
+    noisy = clean + rng.normal(0, 20, clean.shape)
+    noisy[1, 4:9, 5:11] = np.nan
+    with pytest.warns(UserWarning, match="of the samples are NaN"):
+        near, far = (denoise(x, noise=GaussianNoise(20.0), axes="TYX").image for x in (noisy, noisy + 1e6))
+    np.testing.assert_allclose(far - 1e6, near, atol=0.2)
+
+
+def test_an_image_far_from_zero_without_noise_is_returned_as_it_is(rng):
+    image = 1e6 + 255 * rng.random((32, 32))
+    np.testing.assert_array_equal(denoise(image, noise=GaussianNoise(0.0)).image, image)

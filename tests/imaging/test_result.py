@@ -6,7 +6,15 @@ import pytest
 from calepin.core.errors import IncompatibleError
 from calepin.datasets import GaussianNoise, PoissonNoise
 from calepin.imaging import DenoiseResult
-from calepin.imaging.result import OPPONENT, check_image, check_size, from_planes, sigma_of, to_planes
+from calepin.imaging.result import (
+    OPPONENT,
+    check_image,
+    check_size,
+    far_level,
+    from_planes,
+    sigma_of,
+    to_planes,
+)
 
 
 def test_the_opponent_transform_keeps_white_noise_white():
@@ -23,6 +31,31 @@ def test_planes_in_units_of_the_noise_come_back_as_the_image(rng, shape, dtype):
     again = from_planes(planes, 0.2, image)
     assert again.dtype == dtype
     np.testing.assert_allclose(again, image, atol=1e-6)
+
+
+@pytest.mark.parametrize("opponent", [True, False])
+@pytest.mark.parametrize("offset", [1e6, -1e9, np.array([1e6, 2e6, -3e3])])
+def test_planes_of_an_image_far_from_zero_keep_its_differences(rng, offset, opponent):
+    image = rng.random((20, 24, 3)) + offset
+    planes = to_planes(image, 0.2, opponent=opponent)
+    assert np.abs(planes).max() < 20
+    np.testing.assert_allclose(from_planes(planes, 0.2, image, opponent=opponent), image, rtol=0, atol=1e-6)
+    gray = image[..., 0].astype(np.float32)  # coarse, but kept as it is
+    np.testing.assert_array_equal(from_planes(to_planes(gray, 1.0), 1.0, gray), gray)
+
+
+def test_what_is_subtracted_from_an_image_far_from_zero_is_subtracted_exactly(rng):
+    for dtype in (np.float32, np.float64):
+        image = (1e6 + 255 * rng.random((40, 40))).astype(dtype)
+        image[3, 4] = 0  # a dead pixel
+        level = far_level(image, colour=False)
+        assert abs(level - 1e6) < 255
+        np.testing.assert_array_equal((image - level) + level, image)
+        np.testing.assert_array_equal((image - level).astype(float), image.astype(float) - float(level))
+    assert far_level(rng.random((40, 40)), colour=False) is None
+    assert far_level(np.zeros((40, 40)), colour=False) is None
+    levels = far_level(rng.random((40, 40, 3)) + np.array([0, 1e3, 1e6]), colour=True)
+    assert levels[0] == 0 < levels[1] < levels[2]
 
 
 def test_a_result_has_a_sigma_where_the_noise_is_gaussian():

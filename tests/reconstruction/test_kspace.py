@@ -4,7 +4,7 @@ import pytest
 from scipy.io import savemat
 
 from calepin.core.errors import FileFormatError
-from calepin.reconstruction import count_slices, read_kspace, write_cfl
+from calepin.reconstruction import count_slices, read_kspace, read_sensitivities, write_cfl
 
 
 @pytest.fixture
@@ -26,6 +26,28 @@ def test_the_first_index_of_a_cfl_file_runs_fastest(tmp_path):
     (tmp_path / "a.hdr").write_text("# Dimensions\n2 1 3 1\n")
     np.arange(6, dtype=np.complex64).tofile(tmp_path / "a.cfl")
     np.testing.assert_array_equal(read_kspace(tmp_path / "a.cfl")[0, 0], [[0, 2, 4], [1, 3, 5]])
+
+
+def test_sets_of_sensitivities_are_dimension_4_of_a_cfl_file(tmp_path, slices):
+    """``bart ecalib -m2`` writes readout, phase 1, phase 2, coils, sets."""
+    (tmp_path / "a.hdr").write_text("# Dimensions\n6 5 1 3 2 1\n# Command\necalib -m2 k a\n")
+    slices.transpose(2, 3, 1, 0).ravel(order="F").tofile(tmp_path / "a.cfl")
+    np.save(tmp_path / "a.npy", slices)
+    np.save(tmp_path / "one.npy", slices[0])
+    for name in ("a.cfl", "a.hdr", "a.npy"):
+        np.testing.assert_array_equal(read_sensitivities(tmp_path / name), slices)
+    np.testing.assert_array_equal(read_sensitivities(tmp_path / "one.npy"), slices[:1])
+    with pytest.raises(FileFormatError, match=r"expected only two for k-space, coils \(3\) and slices \(13"):
+        read_kspace(tmp_path / "a.cfl")
+    write_cfl(tmp_path / "b.cfl", slices)
+    with pytest.raises(
+        FileFormatError, match=r"expected only two for sensitivities, coils \(3\) and sets \(4"
+    ):
+        read_sensitivities(tmp_path / "b.cfl")
+    np.zeros(6, np.complex64).tofile(tmp_path / "c.cfl")
+    (tmp_path / "c.hdr").write_text("# Dimensions\n2 3 1 1\n")
+    with pytest.raises(FileFormatError, match="c.cfl holds only zeros, expected sensitivities"):
+        read_sensitivities(tmp_path / "c.cfl")
 
 
 def test_fastmri_files_with_and_without_coils(tmp_path, slices):

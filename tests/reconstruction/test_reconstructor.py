@@ -142,6 +142,16 @@ def test_on_another_device_a_copy_is_used():
     assert {tensor.device.type for tensor in operator.buffers()} == {"cpu"}
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_an_operator_in_another_precision_is_copied():
+    operator = GaussianSketch((1, 16, 16), 100)
+    x = calepin.UntrainedReconstructor(operator, max_iter=1).reconstruct(
+        operator(torch.from_numpy(images())).double()
+    )
+    assert x.dtype == torch.float64
+    assert operator.matrix.dtype == torch.float32
+
+
 @pytest.mark.parametrize(("likelihood", "scale"), [(Poisson(), 3.0), (Binomial(20), 4.0)])
 def test_likelihoods_are_objects(likelihood, scale):
     eta = torch.from_numpy(scale * images(1)) - 1

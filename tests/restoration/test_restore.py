@@ -17,6 +17,7 @@ from calepin.operators import (
     MultiCoilMRI,
     NonCartesianFourier,
     Radon,
+    Sensitivities,
     SubsampledHadamard,
     radial_trajectory,
 )
@@ -172,6 +173,47 @@ def test_units_of_the_image_and_of_the_operator_do_not_matter():
     np.testing.assert_allclose(other, usual, atol=2e-3)
 
 
+@pytest.mark.filterwarnings("ignore:the last step still changed the image")
+@pytest.mark.parametrize("prior", ["tv", "groups"])
+@pytest.mark.parametrize("kind", ["blur", "mask", "downsample", "hadamard", "matrix", "bayer"])
+def test_an_offset_of_a_million_costs_no_quality(kind, prior):
+    colours = 255 * CAT
+    gray = 255 * CAMERA[:32, :32]
+    clean = colours if kind == "bayer" else gray
+    rng = np.random.default_rng(0)
+    operator = {
+        "blur": lambda: Blur(gaussian(7, 1.2), clean.shape),
+        "mask": lambda: Mask(torch.from_numpy(rng.uniform(size=clean.shape) < 0.6)),
+        "downsample": lambda: Downsample(clean.shape, 2),
+        "hadamard": lambda: SubsampledHadamard(clean.shape, 600),
+        "matrix": lambda: Matrix(torch.from_numpy(rng.integers(0, 2, (600, 1024)).astype(float)), (32, 32)),
+        "bayer": lambda: Bayer((32, 32)),
+    }[kind]()
+    noise = 2 * rng.standard_normal(operator.out_shape) * (measured(operator, clean, 0.0) != 0)
+    errors = []
+    for offset in (0, 1e6, 1e6 * np.arange(1, 4)[:, None, None] if kind == "bayer" else -1e6):
+        y = measured(operator, clean + offset, 0.0) + noise
+        start = clean.mean() + offset + 0 * clean if kind == "hadamard" else None
+        found = calepin.restore(y, operator, noise=GaussianNoise(2.0), prior=prior, start=start).image
+        errors.append(np.sqrt(np.mean((found - offset - clean) ** 2)))
+    assert max(errors) < 1.06 * errors[0]
+
+
+@pytest.mark.parametrize("prior", ["tv", "untrained"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_constant_image_is_restored(prior, dtype):
+    blur = Blur(gaussian(5, 1.0), (20, 20))
+    found = calepin.restore(np.full((20, 20), 1e4, dtype), blur, noise=GaussianNoise(50.0), prior=prior)
+    np.testing.assert_allclose(found.image, 1e4, rtol=0.02)
+
+
+def test_an_untrained_network_makes_an_image_far_from_zero():
+    mask = Mask(torch.from_numpy(np.random.default_rng(0).uniform(size=(32, 32)) < 0.5))
+    y = measured(mask, CAMERA[:32, :32] + 1e4, 0.0)
+    found = calepin.restore(y, mask, noise=GaussianNoise(0.05), prior="untrained").image
+    assert psnr(found - 1e4, CAMERA[:32, :32]) > 18
+
+
 def test_an_untrained_network_is_a_prior():
     mask = Mask(torch.from_numpy(np.random.default_rng(0).uniform(size=(32, 32)) < 0.5))
     y = measured(mask, CAMERA[:32, :32], 0.0).astype(np.float32)
@@ -181,6 +223,29 @@ def test_an_untrained_network_is_a_prior():
     assert psnr(result.image, CAMERA[:32, :32]) > psnr(y, CAMERA[:32, :32]) + 5
     missed = y - measured(mask, result.image, 0.0)
     assert result.history[-1]["residual"] == pytest.approx(np.sqrt(np.mean(missed**2)), rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "operator",
+    [
+        Matrix(torch.ones(4, 256, dtype=torch.float16), (16, 16)),
+        Matrix(torch.ones(4, 256, dtype=torch.float32), (16, 16)),
+        Matrix(torch.ones(4, 256, dtype=torch.float64), (16, 16)),
+        Downsample((16, 16), 2),
+        MultiCoilMRI(torch.ones(16, 16) > 0, n_coils=1) @ Sensitivities(torch.ones(1, 1, 16, 16) + 0j),
+    ],
+    ids=["half", "single", "double", "downsample", "mri"],
+)
+def test_an_untrained_network_has_the_precision_of_the_measurements_as_other_priors_have(operator, dtype):
+    before = [tensor.dtype for tensor in operator.buffers()]
+    y = operator(torch.ones(1, *operator.in_shape).to(torch.from_numpy(np.empty(0, dtype)).dtype))[0].numpy()
+    noise = GaussianNoise(0.5 * float(np.abs(y).max()))  # the fit ends early
+    for prior in ("tv", "untrained"):
+        image = calepin.restore(y, operator, noise=noise, prior=prior).image
+        assert image.dtype == y.dtype
+        assert np.isfinite(image).all()
+    assert [tensor.dtype for tensor in operator.buffers()] == before
 
 
 class NonLocalMeans:

@@ -9,6 +9,7 @@ from calepin.datasets import load_sample
 from calepin.operators import centred_fft, centred_ifft, root_sum_of_squares
 from calepin.reconstruction import scan_image, scan_kspace
 from calepin.restoration import error_map, restore_scan
+from calepin.restoration.scan_error import _energy, _gaps, _parts
 
 SIDE = 48
 
@@ -42,6 +43,46 @@ def test_errors_are_as_large_as_predicted_and_where_they_are_predicted(pattern):
     assert predicted[8 : SIDE // 2].mean() > 1.5 * predicted[SIDE // 2 : -8].mean()  # the texture
     assert [part for _, part in stages] == sorted(part for _, part in stages)
     assert stages[-1][0].startswith("split 4")
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("kind", ["random", "every fourth"])
+def test_the_energy_of_missing_lines_is_that_of_the_gaps_they_are_in(kind, axis):
+    """Errors of held-out lines, which lie in wider gaps, tell those of missing lines."""
+    rng = np.random.default_rng(0)
+    lines = np.abs(np.arange(128) - 64) < 7
+    lines |= rng.random(128) < 0.2 if kind == "random" else np.arange(128) % 4 == 0
+    energy = 1e6 / (1 + np.abs(np.arange(128) - 64)) ** 2.5
+
+    def errors(kept):
+        return energy * (1 - np.exp(-((_gaps(torch.from_numpy(kept)).numpy() / 3) ** 1.5)))
+
+    acquired = (
+        torch.from_numpy(lines).unsqueeze(1 - axis).expand((128, 8)[::-1] if axis else (128, 8)).clone()
+    )
+    parts = _parts(acquired, 4, 0)
+    misses = np.zeros(128)
+    for k in range(4):
+        held = (parts == k).any(1 - axis).numpy()
+        misses[held] = errors(lines & ~held)[held]
+    whole = [
+        torch.from_numpy(values / 8).unsqueeze(1 - axis).expand(acquired.shape) for values in (misses, energy)
+    ]
+    found = _energy(whole[0] * (parts >= 0), parts, acquired, whole[1] * acquired)
+    assert found == pytest.approx(errors(lines)[~lines].sum(), rel=0.1)
+    if kind == "every fourth":  # all held-out lines are in wider gaps
+        assert found < 0.5 * misses.sum() / energy[misses > 0].sum() * energy[~lines].sum()
+
+
+@pytest.mark.parametrize("missed", [0.0, 1.0, 2.0])
+def test_lines_that_are_predicted_exactly_or_not_at_all_have_finite_errors(missed):
+    acquired = (torch.arange(32) % 3 == 0)[None] | (torch.arange(32) - 16).abs().lt(4)[None]
+    acquired = acquired.expand(8, -1).clone()
+    energies = acquired.double()
+    energies[:, 0] = 0  # a line of zeros
+    parts = _parts(acquired, 4, 0)
+    found = _energy(missed * energies * (parts >= 0), parts, acquired, energies)
+    assert 0 <= found <= 8 * 32
 
 
 def test_the_map_follows_the_unit_and_the_seed_and_is_zero_without_gaps():

@@ -11,7 +11,7 @@ import typer
 from calepin.cli.options import is_folder
 from calepin.core.paths import check_separate, target_of
 
-__all__ = ["IMAGES", "Batch", "find_sources"]
+__all__ = ["IMAGES", "Batch", "file_beside", "find_sources"]
 
 IMAGES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy", ".bmp", ".gif", ".webp", ".pgm", ".ppm")
 READ = (*IMAGES, ".zarr")
@@ -63,6 +63,38 @@ def _expand(paths: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
 
 def _is_read(path: Path, suffixes: Sequence[str]) -> bool:
     return path.suffix.lower() in suffixes and not path.name.startswith(".")
+
+
+def file_beside(source: Path, path: Path, suffixes: Sequence[str], *, option: str, named: str) -> Path:
+    """Return the file that belongs to a source: a file is that of all sources, of a folder that of its name.
+
+    Without a file of the same name, it is the only one that differs in the suffix alone.
+
+    Parameters
+    ----------
+    source, path
+        A file of a batch, and the value of an option, which may be a folder.
+    suffixes
+        Suffixes of the files that count.
+    option, named
+        The option, and the suffixes for people: "--mask" and ".png, .tif or .npy".
+
+    Raises
+    ------
+    typer.BadParameter
+        If a folder has no file for the source, or several.
+    """
+    if not path.is_dir():
+        return path
+    files = [file for file in path.iterdir() if file.stem == source.stem and file.suffix.lower() in suffixes]
+    found = sorted(file for file in files if not (source.exists() and file.samefile(source)))
+    same = [file for file in found if file.name == source.name] or found
+    if len(same) != 1:
+        got = " and ".join(file.name for file in same) or "none"
+        raise typer.BadParameter(
+            f"expected one file {source.stem}{named} in {path} for {source}, got {got}", param_hint=option
+        )
+    return same[0]
 
 
 class Batch:

@@ -63,6 +63,7 @@ EXAMPLES = [
     ("calepin denoise stack.ome.tif -o clean.ome.tif", "every plane of a stack"),
     ("calepin denoise scans/*.tif -o clean/ --share", "many images, with one dictionary"),
     ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
+    ("calepin denoise movie.tif -o out.tif --reference clean.tif", "PSNR of a stack and its planes"),
     ("calepin denoise ct.tif -o out.tif --range=-1000:3000 --sigma 40", "in Hounsfield units"),
 ]
 
@@ -107,7 +108,10 @@ def denoise(
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="CLEAN", help="The clean image, to measure PSNR and SSIM against."),
+        typer.Option(
+            metavar="CLEAN",
+            help="The clean image, to measure PSNR and SSIM against; of a stack the clean stack, for PSNR.",
+        ),
     ] = None,
     noise: Annotated[
         Noise | None,
@@ -257,7 +261,8 @@ def denoise(
     are on the scale 0..255 for 8 and 16 bits and floats in [0, 1], as in the literature: 25 means 25/255 of
     the range from black to white. For all other samples, and with --range, they are in the units of the file.
     PSNR and SSIM are printed if the clean image is known, with the range of samples that they are relative
-    to: that of 8 bits or of --range, else from the smallest to the largest sample of the clean image.
+    to: that of 8 bits or of --range, else from the smallest to the largest sample of the clean image. PSNR of
+    a stack, and of its planes, is relative to the samples of the whole clean stack.
 
     All pages of a TIFF are denoised, also of OME-TIFF and of ImageJ. Several images are written into the
     folder OUT under their own names. Those that are there, from an earlier run with the same settings, are
@@ -289,7 +294,7 @@ def denoise(
     if plan.files is not None:
         refuse({"--add-noise": add_noise}, f"has no effect with {plan.files.option}")
     if images and is_batch(images, output_path, axes):
-        of_one = {"--reference": reference, "--add-noise": add_noise, "--atoms-image": atoms_image}
+        of_one = {"--add-noise": add_noise, "--atoms-image": atoms_image}
         refuse(of_one | {"--report": report}, "is for a single image")
         denoise_many(
             output,
@@ -301,6 +306,7 @@ def denoise(
             share=share,
             force=force,
             figure=figure,
+            reference=reference,
             read=[
                 *(() if plan.files is None else ((plan.files.option, path) for path in plan.files.paths)),
                 *(() if dictionary is None else [("--dictionary", dictionary)]),

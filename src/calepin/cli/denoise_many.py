@@ -11,6 +11,7 @@ from calepin.cli.batches import Batch, find_sources
 from calepin.cli.denoise_plan import Method, Plan, noise_values
 from calepin.cli.figures import draw_images, draw_planes, save
 from calepin.cli.many import Done, Report, Told
+from calepin.cli.measures import CleanStack
 from calepin.cli.noise_files import warn_of_levels
 from calepin.cli.one_unit import OneUnit
 from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, is_folder, refuse
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["denoise_many", "is_batch"]
 
 Units = tuple[float, float] | str
-Found = tuple[list[dict[str, float]], str]  # the numbers of the noise, of each volume or plane, and the sizes
+# the numbers of the noise, of each volume or plane; what was done, for people, and measured, for programs
+Found = tuple[list[dict[str, float]], str, dict[str, Any]]
 
 WRITTEN = (*IMAGE_FILES, *ARRAY_FILES, ".zarr")
 
@@ -57,6 +59,7 @@ def denoise_many(
     share: bool,
     force: bool,
     figure: Path | None,
+    reference: Path | None,
     read: Sequence[tuple[str, Path]],
 ) -> None:
     """Denoise several images, write them, and print a line for each.
@@ -77,13 +80,15 @@ def denoise_many(
             )
         refuse({"--share": "dictionary" in plan.settings or None}, "has no effect with --dictionary")
     sources, single = find_sources(images, output_path)
+    if not single or not is_stack(sources[0], axes):
+        refuse({"--reference": reference}, "is for one image or one stack")
     if not single:
         refuse({"--figure": figure}, "is for one image or one stack")
     elif figure is not None:
         check_separate({"--figure": figure}, [("IMAGE", sources[0])])  # also if a pattern names it
     unit = OneUnit(plan.option_of_level if units == "auto" else None, sources, axes)
     unit.check_headers()
-    work = Denoising(output, plan, axes, units, figure, unit)
+    work = Denoising(output, plan, axes, units, figure, unit, reference)
     done = Done(output, work, doing="denoising", done="denoised")
     if single:
         if share:
@@ -129,6 +134,8 @@ class Denoising:
         File for a sheet of the image or of planes of a stack, or None.
     unit
         Checks that levels of noise have one unit in all files.
+    reference
+        File of the clean stack of the only one, or None.
     """
 
     output: Output
@@ -137,14 +144,15 @@ class Denoising:
     units: Units
     figure: Path | None
     unit: OneUnit
+    reference: Path | None = None
 
     def __call__(self, source: Path, target: Path, report: Report) -> Told:
         """Denoise a file, with all its planes, and write the result."""
         stack = is_stack(source, self.axes)
-        found, shape = (self._stack if stack else self._image)(source, target, report)
+        found, shape, measured = (self._stack if stack else self._image)(source, target, report)
         noise = {name: [values[name] for values in found if name in values] for name in found[0]}
         level = "".join(f", {name.replace('_', ' ')} {span(values)}" for name, values in noise.items())
-        return shape + level, noise
+        return shape + level + _shown(measured), noise | measured
 
     def _image(self, source: Path, target: Path, report: Report) -> Found:
         from calepin.datasets.images import read_image, write_image
@@ -161,7 +169,7 @@ class Denoising:
             removed = {"noisy - denoised": image.pixels - denoised.pixels}
             save(draw_images(images, image, differences=removed), self.figure)
         height, width = image.pixels.shape[:2]
-        return [values], f"{width} x {height}"
+        return [values], f"{width} x {height}", {}
 
     def _stack(self, source: Path, target: Path, report: Report) -> Found:
         from calepin.datasets.stacks import check_stack_path, read_stack, write_stack
@@ -170,6 +178,7 @@ class Denoising:
         stack = read_stack(source, axes=self.axes)
         planes = Planes.of(stack, self.units, counts=self.plan.poisson and self.plan.camera is None)
         self.unit.check(source, planes.units is not None)
+        clean = self._clean(stack)
         for note in (*stack.notes, planes.note):
             if note:
                 self.output.note(f"{source}: {note}")
@@ -186,7 +195,46 @@ class Denoising:
             save(draw_planes(stack, planes.samples, cleaned, names, subtract=True), self.figure)
         height, width = cleaned.shape[1:3]
         sizes = f"{len(planes.samples)} planes ({stack.axes}) of {width} x {height}"
-        return values, sizes + ("" if along is None else f", together along {along[0]}")
+        sizes += "" if along is None else f", together along {along[0]}"
+        return values, sizes, _measured(clean, planes.samples, cleaned)
+
+    def _clean(self, stack: "Stack") -> CleanStack | None:
+        from calepin.datasets.stacks import read_stack
+
+        path = self.reference
+        if path is None:
+            return None
+        axes = stack.axes if path.suffix.lower() == ".npy" else self.axes
+        return CleanStack.of(read_stack(path, axes=axes), path.name, stack)
+
+
+def _measured(clean: CleanStack | None, noisy: "NDArray[Any]", cleaned: "NDArray[Any]") -> dict[str, Any]:
+    """Return PSNR of a stack and of its planes, before and after; nothing without a clean one."""
+    if clean is None:
+        return {}
+    before, after = clean.psnr(noisy), clean.psnr(cleaned)
+    return {
+        "psnr_noisy": before.psnr,
+        "psnr": after.psnr,
+        "psnr_range": clean.range.values,
+        "psnr_planes_noisy": before.of_planes,
+        "psnr_planes": after.of_planes,
+    }
+
+
+def _shown(measured: dict[str, Any]) -> str:
+    """Return the measures of a stack for people."""
+    if not measured:
+        return ""
+    noisy, whole, *planes = (
+        "infinite" if value is None else f"{value:.2f}"
+        for value in (measured["psnr_noisy"], measured["psnr"], *measured["psnr_planes"])
+    )
+    low, high = measured["psnr_range"]
+    return (
+        f", PSNR {whole} dB (noisy {noisy}; range {low:.6g} to {high:.6g}; planes from {planes[0]} to "
+        f"{planes[2]}, median {planes[1]})"
+    )
 
 
 def _denoised(plan: Plan, image: "Image", report: Report) -> "tuple[Image, dict[str, float]]":

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from calepin.cli.batches import IMAGES
+from calepin.cli.batches import IMAGES, file_beside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,27 +13,8 @@ __all__ = ["mask_of", "read_mask", "read_masks"]
 
 
 def mask_of(image: Path, mask: Path) -> Path:
-    """Return the mask of an image: a file is that of all images, in a folder the one of the same name counts.
-
-    Without a file of the same name, it is the only one that differs in the suffix alone.
-
-    Raises
-    ------
-    typer.BadParameter
-        If a folder has no mask for the image, or several.
-    """
-    if not mask.is_dir():
-        return mask
-    files = [path for path in mask.iterdir() if path.stem == image.stem and path.suffix.lower() in IMAGES]
-    found = sorted(path for path in files if not (image.exists() and path.samefile(image)))
-    named = [path for path in found if path.name == image.name] or found
-    if len(named) != 1:
-        got = " and ".join(path.name for path in named) or "none"
-        raise typer.BadParameter(
-            f"expected one file {image.stem}.png, .tif or .npy in {mask} for {image}, got {got}",
-            param_hint="--mask",
-        )
-    return named[0]
+    """Return the mask of an image, see `calepin.cli.batches.file_beside`."""
+    return file_beside(image, mask, IMAGES, option="--mask", named=".png, .tif or .npy")
 
 
 def read_masks(path: Path, n: int, image: "NDArray[np.floating]", inverted: bool) -> "NDArray[np.bool_]":

@@ -231,7 +231,7 @@ def _by_matrix(y: "NDArray", path: Path, shape: str | None) -> "LinearOperator":
         )
     if y.ndim != 1 or len(y) != len(rows):
         raise ValueError(f"{path}: expected a row for each measurement, {y.shape}, got {rows.shape}")
-    dtype = rows.dtype.newbyteorder("=") if rows.dtype.kind == "f" else np.float32
+    dtype = np.result_type(rows.dtype, np.float32)  # exact for each of these types but 64-bit integers
     return Matrix(torch.from_numpy(np.array(rows, dtype)), size)
 
 

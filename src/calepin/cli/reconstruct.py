@@ -66,10 +66,12 @@ EXAMPLES = [
     ("calepin reconstruct sinogram.npy --angles 0:180 --prior tv -o slice.tif", "projections"),
     ("calepin reconstruct scan.npy --mri -o slice.png --complex coils.npy", "zeros are missing samples"),
     ("calepin reconstruct spokes.cfl --mri --trajectory trajectory.cfl -o slice.tif", "radial k-space"),
+    ("calepin reconstruct scans/ --mri --trajectory k.npy -o slices/", "many files"),
     ("calepin reconstruct scan.npy --mri --prior untrained --max-iter 100 -o slice.png", ""),
 ]
 
 NO_GRID = "is for k-space on a grid, not along a trajectory"
+NO_ERRORS = "needs k-space on a grid: errors are predicted from the samples of the grid that are missing"
 IMAGES = "calepin.reconstruction.scans:scan_image"
 KSPACE = "calepin.reconstruction.scans:scan_kspace"
 FIT = "calepin.reconstruction.scans:reconstruct_scan"
@@ -142,15 +144,16 @@ def reconstruct(
         typer.Option(
             metavar="K.npy|K.cfl",
             help="k-space was sampled at these frequencies (n_samples, 2), in cycles per field of view: "
-            "spokes, spirals ... The file holds samples (n_samples,) or (n_coils, n_samples).",
+            "spokes, spirals ... The file holds samples (n_samples,) or (n_coils, n_samples). Of several "
+            "files a folder, with the same names.",
         ),
     ] = None,
     sensitivities: Annotated[
         Path | None,
         typer.Option(
             metavar="S.npy|S.cfl",
-            help="Sensitivities (n_coils, height, width), or several sets. [default: calibrated from the "
-            "middle of k-space]",
+            help="Sensitivities (n_coils, height, width), or several sets before them, as those of bart "
+            "ecalib. [default: calibrated from the middle of k-space]",
         ),
     ] = None,
     columns: Annotated[
@@ -201,7 +204,10 @@ def reconstruct(
     sigma: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="S", help="Noise of measurements by --matrix or --angles. [default: estimated]"
+            min=0,
+            metavar="S",
+            help="Noise of measurements by --matrix or --angles, or of real and imaginary part of k-space. "
+            "[default: estimated]",
         ),
     ] = None,
     prior: Annotated[
@@ -213,7 +219,9 @@ def reconstruct(
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="CLEAN", help="The true image, with --matrix or --angles."),
+        typer.Option(
+            metavar="CLEAN", help="The true image, with --matrix or --angles, or the magnitude of k-space."
+        ),
     ] = None,
     max_iter: Annotated[
         int | None,
@@ -288,7 +296,6 @@ def reconstruct(
     many = bool(sources) and (len(sources) > 1 or sources[0].is_dir() or to_folder)
     if many and not mri:
         raise typer.BadParameter("expected one file, and one to write, without --mri", param_hint="IMAGE")
-    measured = {"--shape": shape, "--sigma": sigma, "--reference": reference}
     if matrix is not None or angles is not None:
         refuse({"--angles": None if matrix is None else angles}, "goes without --matrix")
         simulated = {"--sample": sample, "--range": value_range, "--operator": operator, "--ratio": ratio}
@@ -322,15 +329,11 @@ def reconstruct(
         )
         return
     if trajectory is not None:
-        refuse({"--sigma": sigma, "--reference": reference}, "needs --matrix or --angles")
         grid = {"--acceleration": acceleration, "--pattern": pattern, "--mask": mask, "--columns": columns}
-        refuse(grid | {"--slice": slices, "--size": size, "--error-map": error_path}, NO_GRID)
-        if many:
-            raise typer.BadParameter(
-                "expected one file, and one to write, with --trajectory", param_hint="KSPACE"
-            )
+        refuse(grid | {"--slice": slices, "--size": size}, NO_GRID)
+        refuse({"--error-map": error_path}, NO_ERRORS)
     else:
-        refuse(measured, "needs --matrix or --angles")
+        refuse({"--shape": shape}, "needs --matrix, --angles or --trajectory")
     if mri:
         if prior in (PriorName.dictionary, PriorName.network, PriorName.best):
             raise typer.BadParameter(
@@ -339,7 +342,10 @@ def reconstruct(
         if prior not in (None, PriorName.untrained):
             refuse({"--max-iter": max_iter, "--n-starts": n_starts}, "goes with --prior untrained")
         if prior is PriorName.untrained:
-            refuse({"--sensitivities": sensitivities}, "has no effect with --prior untrained")
+            unused = {"--sensitivities": sensitivities, "--sigma": sigma}
+            refuse(unused, "has no effect with --prior untrained")
+        if sigma == 0:
+            raise typer.BadParameter("expected more than 0 for k-space", param_hint="--sigma")
         if sensitivities is not None:
             refuse({"--max-iter": max_iter, "--n-starts": n_starts}, "has no effect with --sensitivities")
             refuse({"--error-map": error_path}, "goes without --sensitivities")
@@ -348,7 +354,8 @@ def reconstruct(
     else:
         kspace = {"--acceleration": acceleration, "--pattern": pattern, "--columns": columns}
         others = {"--slice": slices, "--complex": complex_path, "--error-map": error_path}
-        refuse({"--prior": prior}, "needs --mri, --matrix or --angles")
+        measured = {"--prior": prior, "--sigma": sigma, "--reference": reference}
+        refuse(measured, "needs --mri, --matrix or --angles")
         others |= {"--trajectory": trajectory, "--sensitivities": sensitivities}
         refuse(kspace | others, "needs --mri")
     if acceleration is None:
@@ -370,44 +377,50 @@ def reconstruct(
     from calepin.datasets.images import Image, read_image
 
     units = parse_range(value_range)
-    known = None if mask is None else _open(mask)
+    kept = None if mask is None else _open(mask)
     image = reader = None
     settings = given(max_iter=max_iter, n_starts=n_starts)
     if mri:
+        beside = {
+            "--trajectory": trajectory,
+            "--sensitivities": sensitivities,
+            "--reference": reference,
+        }
         reader = SliceReader(
             columns=columns,
             size=size,
-            mask=known,
+            mask=kept,
             undersampling=given(acceleration=acceleration, pattern=pattern),
-            sensitivities=None if sensitivities is None else _sensitivities(sensitivities),
             prior=prior,
             fit=settings,
+            sigma=sigma,
             seed=seed,
+            beside=given(**beside),
+            shape=None if shape is None else parse_shape(shape, None),
         )
         of_one = {
             "--complex": complex_path,
             "--error-map": error_path,
             "--figure": figure,
             "--report": report,
-            "--sensitivities": sensitivities,
         }
+        if trajectory is None:
+            of_one |= {"--sensitivities": sensitivities, "--reference": reference}
         if many:
             refuse(of_one, "is for one slice of one file")
             if output_path is None:
                 raise typer.BadParameter("expected a folder for the images", param_hint="--output")
             reconstruct_files(output, sources or [], output_path, slices, reader, mask=mask, force=force)
             return
-        wanted = [0] if trajectory is not None else _wanted(output, Path(str(source)), slices)
+        path = Path(str(source))
+        wanted = [0] if trajectory is not None else _wanted(output, path, slices)
         if len(wanted) > 1:
             refuse(of_one, "is for one slice")
             if output_path is None and acceleration is None and mask is None:
                 raise typer.BadParameter("expected a file for the images, got none", param_hint="--output")
-            reconstruct_slices(output, Path(str(source)), wanted, output_path, reader)
+            reconstruct_slices(output, path, wanted, output_path, reader)
             return
-        if trajectory is None:
-            scan, notes = reader.scan(Path(str(source)), wanted[0])
-        else:
-            scan, notes = _along(Path(str(source)), trajectory, shape), []
+        scan, notes = reader.scan(path, wanted[0])
     else:
         from calepin.datasets.samples import load_sample
         from calepin.datasets.stacks import count_planes, is_zarr
@@ -421,15 +434,16 @@ def reconstruct(
             )
         image = load_sample(str(sample)) if source is None else read_image(source, value_range=units)
         measuring = given(kind=operator, ratio=ratio, size=size)
-        scan = scan_image(image, mask=known, seed=seed, **measuring)
+        scan = scan_image(image, mask=kept, seed=seed, **measuring)
         notes = scan.notes
-    if scan.truth is None and not (output_path or complex_path or error_path or figure or report):
+    known = scan.truth is not None or reference is not None
+    if not known and not (output_path or complex_path or error_path or figure or report):
         raise typer.BadParameter("expected a file for the image, got none", param_hint="--output")
     for note in notes:
         output.note(f"{source or sample}: {note}")
     begun = time.perf_counter()
     if reader is not None:
-        found = reader.reconstruct(scan, output.note, verbose=not output.quiet)
+        scan, found = reader.reconstruct(Path(str(source)), scan, output.note, verbose=not output.quiet)
     else:
         from calepin.reconstruction.scans import reconstruct_scan
 
@@ -460,7 +474,7 @@ def reconstruct(
         sections = [
             Section("Images", figures={"The images, and below them an enlarged detail": drawn}),
             _fit_section(scan, found),
-            data_section([source, mask, trajectory, sensitivities], {"measurements": scan.y}),
+            data_section([source, mask, trajectory, sensitivities, reference], {"measurements": scan.y}),
         ]
         save_report(report, f"{sample or Path(str(source)).name}, reconstructed", result, sections)
 
@@ -469,21 +483,6 @@ def _open(path: Path) -> "np.ndarray":
     from calepin.datasets.arrays import open_array
 
     return open_array(path)
-
-
-def _along(source: Path, trajectory: Path, shape: str | None) -> "Scan":
-    """Return the scan of samples along a trajectory."""
-    from calepin.reconstruction.trajectories import read_samples, read_trajectory, scan_trajectory
-
-    size = None if shape is None else parse_shape(shape, None)
-    return scan_trajectory(read_samples(source), read_trajectory(trajectory), size)
-
-
-def _sensitivities(path: Path) -> "NDArray":
-    """Return sets of sensitivities (n_sets, n_coils, h, w)."""
-    from calepin.reconstruction.kspace import read_kspace
-
-    return read_kspace(path)
 
 
 def _wanted(output: Output, source: Path, slices: str | None) -> Sequence[int]:

@@ -2,20 +2,22 @@
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from calepin.cli.batches import Batch, find_sources
+from calepin.cli.batches import IMAGES, Batch, file_beside, find_sources
 from calepin.cli.errors import FAILED, is_out_of_memory, one_line
 from calepin.cli.many import OF_A_FILE, Done, Report, Told
 from calepin.cli.measures import Range, measure
 from calepin.cli.options import given, refuse
 from calepin.cli.output import Output, peak_memory_mb
 from calepin.cli.restoring import PriorName
+from calepin.cli.units import samples_of
 from calepin.core.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -28,6 +30,13 @@ if TYPE_CHECKING:
 __all__ = ["SliceReader", "in_units", "magnitude", "reconstruct_files", "reconstruct_slices", "wanted_slices"]
 
 STACKS = (".tif", ".tiff", ".npy")
+BESIDE = {  # files of one slice, or folders of them: their suffixes, and those for people
+    "--trajectory": ((".npy", ".cfl"), ".npy or .cfl"),
+    "--sensitivities": ((".npy", ".mat", ".h5", ".hdf5", ".cfl"), ".npy or .cfl"),
+    "--reference": (IMAGES, ".png, .tif or .npy"),
+}
+MISFIT = 0.3  # of the norm of the samples, above which a note asks whether the files fit
+OTHER_UNITS = 2.0  # factor between a reference and the image, above which they are in different units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +45,16 @@ class SliceReader:
 
     Attributes
     ----------
-    columns, size, prior, seed
+    columns, size, prior, sigma, seed
         Options of the command.
     mask
         Samples that are known, or None.
     undersampling, fit
         Options of `scan_kspace` and of an untrained network that were given.
-    sensitivities
-        Those of the coils, or None.
+    beside
+        Files of the options in `BESIDE` that were given, or folders of them.
+    shape
+        Size of the image along a trajectory, or None.
     """
 
     columns: str | None
@@ -52,14 +63,33 @@ class SliceReader:
     undersampling: dict[str, Any]
     prior: PriorName | None
     fit: dict[str, Any]
+    sigma: float | None
     seed: int
-    sensitivities: "NDArray | None" = None
+    beside: Mapping[str, Path]
+    shape: tuple[int, int] | None = None
+
+    def file_of(self, option: str, source: Path) -> Path | None:
+        """Return the file of an option in `BESIDE` for a file of k-space, None if it was not given."""
+        if option not in self.beside:
+            return None
+        suffixes, named = BESIDE[option]
+        return file_beside(source, self.beside[option], suffixes, option=option, named=named)
+
+    def wanted(self, path: Path, which: str | None) -> Sequence[int]:
+        """Return the slices of a file to reconstruct; along a trajectory a file has one."""
+        from calepin.reconstruction.kspace import count_slices
+
+        return [0] if "--trajectory" in self.beside else wanted_slices(which, count_slices(path))
 
     def scan(self, path: Path, index: int) -> "tuple[Scan, list[str]]":
         """Return the scan of a slice, and notes on it."""
         from calepin.reconstruction.kspace import read_kspace_slice
         from calepin.reconstruction.scans import scan_kspace
+        from calepin.reconstruction.trajectories import read_samples, read_trajectory, scan_trajectory
 
+        trajectory = self.file_of("--trajectory", path)
+        if trajectory is not None:
+            return scan_trajectory(read_samples(path), read_trajectory(trajectory), self.shape), []
         samples, notes = read_kspace_slice(path, index)
         one = samples[..., _parse_columns(self.columns, samples.shape[-1])]
         kspace = one[:, _middle(self.size, one.shape[1]), _middle(self.size, one.shape[2])]
@@ -73,25 +103,71 @@ class SliceReader:
 
     def reconstruct(
         self,
+        path: Path,
         scan: "Scan",
         note: Callable[[str], None],
         callback: Callable[[str, float], object] | None = None,
         *,
         verbose: bool = False,
+    ) -> "tuple[Scan, Reconstruction]":
+        """Return the scan of a slice, its truth the reference if there is one, and its reconstruction."""
+        clean = self._reference(path, scan)
+        found = self._reconstructed(path, scan, note, callback, verbose)
+        if found.residual > MISFIT:
+            along = "the trajectory and " if "--trajectory" in self.beside else ""
+            note(
+                f"the image does not explain {found.residual:.0%} of the samples: they are noisy, or "
+                f"{along}the sensitivities of the coils do not fit"
+            )
+        return (scan, found) if clean is None else _compared(scan, found, clean, note)
+
+    def _reconstructed(
+        self,
+        path: Path,
+        scan: "Scan",
+        note: Callable[[str], None],
+        callback: Callable[[str, float], object] | None,
+        verbose: bool,
     ) -> "Reconstruction":
         """Reconstruct by an untrained network if there is no other way, or if it is asked for."""
-        from calepin.reconstruction.scans import reconstruct_scan
+        from calepin.reconstruction.kspace import read_sensitivities
+        from calepin.reconstruction.scans import full_scan, reconstruct_scan
         from calepin.restoration.scan import default_prior, restore_scan
 
-        prior, maps = self.prior, self.sensitivities
-        known = prior is not None or maps is not None or default_prior(scan) != "untrained"
+        prior, file = self.prior, self.file_of("--sensitivities", path)
+        known = prior is not None or file is not None or default_prior(scan) != "untrained"
         if prior is not PriorName.untrained and known:
             names = {f"--{name.replace('_', '-')}": value for name, value in self.fit.items()}
             refuse(names, "goes with --prior untrained")
-            return restore_scan(scan, sensitivities=maps, callback=callback, **given(prior=prior))
+            maps = None if file is None else read_sensitivities(file)
+            chosen = given(prior=prior, noise=self.sigma)
+            return restore_scan(scan, sensitivities=maps, callback=callback, **chosen)
+        if not full_scan(scan):
+            refuse({"--sigma": self.sigma}, "has no effect on an untrained network, see --prior")
         if prior is None and scan.y.shape[1] > 1:
             note("the middle of k-space is not fully sampled, which sensitivities need: --prior untrained")
         return reconstruct_scan(scan, random_state=self.seed, verbose=verbose, **self.fit)
+
+    def _reference(self, path: Path, scan: "Scan") -> "Image | None":
+        """Return the true image, a magnitude (h, w), None without one."""
+        from calepin.datasets.images import read_image
+
+        file = self.file_of("--reference", path)
+        if file is None:
+            return None
+        if scan.truth is not None:
+            raise typer.BadParameter(
+                "has no effect: the true image is that of the full k-space", param_hint="--reference"
+            )
+        clean = read_image(file, value_range="auto")
+        size = scan.operator.in_shape[1:]
+        if clean.pixels.shape != size or not clean.pixels.max() > 0:
+            more = ", see --shape" if "--trajectory" in self.beside else ""
+            raise ValueError(
+                f"reference: expected the magnitude of an image of shape {size}, got {file} of shape "
+                f"{clean.pixels.shape}{more}"
+            )
+        return clean
 
     def predicted_errors(
         self, scan: "Scan", found: "Reconstruction", callback: Callable[[str, float], object]
@@ -100,8 +176,32 @@ class SliceReader:
         from calepin.restoration.scan import default_prior
         from calepin.restoration.scan_error import error_map
 
-        prior = given(prior=self.prior) or {"prior": default_prior(scan)}
-        return scan.scale * error_map(scan, found, random_state=self.seed, callback=callback, **prior)
+        chosen: dict[str, Any] = {"prior": default_prior(scan), **given(prior=self.prior, noise=self.sigma)}
+        return scan.scale * error_map(scan, found, random_state=self.seed, callback=callback, **chosen)
+
+
+def _compared(
+    scan: "Scan", found: "Reconstruction", clean: "Image", note: Callable[[str], None]
+) -> "tuple[Scan, Reconstruction]":
+    """Return a scan whose truth is a magnitude, and its reconstruction in the range of it.
+
+    A magnitude in the units of k-space is taken as it is, another at the scale of least squares. Integers of
+    8 or 16 bits have no units.
+    """
+    from calepin.reconstruction.scans import projected_back, shown
+
+    unit, black = samples_of(clean)
+    values = unit * clean.pixels.astype("float64") + black
+    image = magnitude(scan, found)
+    factor = float((values * image).sum() / max((image.astype("float64") ** 2).sum(), 1e-300))
+    unitless = clean.levels is None and clean.bits <= 16
+    if unitless or not 1 / OTHER_UNITS < factor < OTHER_UNITS:
+        note(f"--reference is not in the units of k-space: its values are divided by {factor:.6g}")
+        values = values / factor
+    peak = float(values.max())
+    show = shown(peak / scan.scale)
+    scan = replace(scan, truth=values / peak, show=show)
+    return scan, replace(found, image=show(found.x), adjoint=show(projected_back(scan)))
 
 
 def wanted_slices(text: str | None, n_slices: int) -> Sequence[int]:
@@ -154,7 +254,10 @@ class _Slices:
         self.failed: list[dict[str, Any]] = []
 
     def fill(self, report: Callable[[float, str], object]) -> None:
-        """Reconstruct all slices, and print a line of each; one that fails does not stop the others."""
+        """Reconstruct all slices, and print a line of each; one that fails does not stop the others.
+
+        The error of the only slice is that of the file.
+        """
         for place, index in enumerate(self.wanted):
             name = f"slice {index}"
 
@@ -167,12 +270,16 @@ class _Slices:
             except OF_A_FILE as error:
                 if isinstance(error, RuntimeError) and not is_out_of_memory(error):
                     raise
-                if isinstance(error, typer.BadParameter) and place == 0:
+                if len(self.wanted) == 1 or (isinstance(error, typer.BadParameter) and place == 0):
                     raise  # an option that is wrong for all slices: nothing is lost
                 text = one_line(error)
                 text = text.removeprefix(f"{self.source}: ")
                 self.failed.append({"slice": index, "error": text})
-                self.output.error(f"{self.source}: slice {index}: {text}", error)
+                self.output.error(f"{self._named(index)}: {text}", error)
+
+    def _named(self, index: int) -> str:
+        along = "--trajectory" in self.reader.beside
+        return str(self.source) if along else f"{self.source}: slice {index}"
 
     def _fill_one(self, index: int, part: Callable[[str, float], object]) -> None:
         from calepin.datasets.images import Image
@@ -180,12 +287,12 @@ class _Slices:
         begun = time.perf_counter()
 
         def note(text: str) -> None:
-            self.output.note(f"{self.source}: slice {index}: {text}")
+            self.output.note(f"{self._named(index)}: {text}")
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             scan, notes = self.reader.scan(self.source, index)
-            found = self.reader.reconstruct(scan, note, part)
+            scan, found = self.reader.reconstruct(self.source, scan, note, part)
         for text in dict.fromkeys([*notes, *(one_line(warning.message) for warning in caught)]):
             note(text)
         self.images[index] = magnitude(scan, found)
@@ -198,7 +305,7 @@ class _Slices:
             text += f", PSNR {after.psnr:.2f} dB (zero filling {before.psnr:.2f}; {scale})"
         if after.ssim is not None:
             text += f", SSIM {after.ssim:.3f}"
-        self.output.line(f"{self.source}: slice {index}: {text}, {seconds:.1f} s")
+        self.output.line(f"{self._named(index)}: {text}, {seconds:.1f} s")
         self.values.append(
             {
                 "slice": index,
@@ -299,36 +406,69 @@ def reconstruct_files(
     typer.Exit
         With the status 1, after all others are done, if a file or a slice failed.
     """
-    from calepin.reconstruction.kspace import KSPACE_FILES, count_slices
+    from calepin.reconstruction.kspace import KSPACE_FILES
 
-    paths, single = find_sources(sources, folder, KSPACE_FILES)
+    along = "--trajectory" in reader.beside
+    paths, single = find_sources(sources, folder, BESIDE["--trajectory"][0] if along else KSPACE_FILES)
     if single:
         raise typer.BadParameter(f"expected a folder, got {folder}", param_hint="--output")
+    paths = [path for path in paths if path in sources or not _is_beside(path, reader)]
 
     def work(source: Path, target: Path, report: Report) -> Told:
-        slices = _Slices(source, wanted_slices(which, count_slices(source)), reader, output)
+        slices = _Slices(source, reader.wanted(source, which), reader, output)
         slices.fill(lambda done, note: report(done))
         slices.write(target)
         files.failed += [{"image": str(source), **one} for one in slices.failed]
-        failed = f", {len(slices.failed)} failed and are NaN" if slices.failed else ""
-        return f"{len(slices.images)} slices{failed}", {"slices": slices.values}
+        n, failed = len(slices.images), f", {len(slices.failed)} failed and are NaN" if slices.failed else ""
+        return f"{n} slice{'' if n == 1 else 's'}{failed}", {"slices": slices.values}
 
     settings = {
         "slice": which,
         "columns": reader.columns,
         "size": reader.size,
+        "shape": reader.shape,
         "prior": reader.prior,
+        "sigma": reader.sigma,
         "seed": reader.seed,
         **reader.undersampling,
         **reader.fit,
     }
     beside = {} if mask is None else {"--mask": dict.fromkeys(paths, mask)}
     batch = Batch(
-        "reconstruct", paths, folder, settings, written=(), other=".tif", force=force, beside=beside
+        "reconstruct",
+        paths,
+        folder,
+        settings,
+        written=(),
+        other=".tif",
+        force=force,
+        beside=beside | _beside(paths, reader),
     )
     files = Done(output, work, doing="reconstructing", done="files reconstructed")
     files.fill(batch, files.left(batch))
     files.show()
+
+
+def _is_beside(path: Path, reader: SliceReader) -> bool:
+    """Return whether a file that was found in a folder is the one of an option."""
+    return any(file.exists() and path.samefile(file) for file in reader.beside.values())
+
+
+def _beside(paths: Sequence[Path], reader: SliceReader) -> dict[str, dict[Path, Path]]:
+    """Return the files of options that belong to files of k-space."""
+    found: dict[str, dict[Path, Path]] = {}
+    for option, path in reader.beside.items():
+        if not path.exists():
+            raise typer.BadParameter(
+                f"expected a file or a folder, got {path}, which does not exist", param_hint=option
+            )
+        found[option] = {}
+        for source in paths:
+            with suppress(typer.BadParameter):  # said when it is the turn of the file
+                file = reader.file_of(option, source)
+                if file is not None:
+                    found[option][source] = file
+    return found
 
 
 def _parse_columns(text: str | None, width: int) -> slice:

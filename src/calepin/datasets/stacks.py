@@ -206,6 +206,9 @@ def read_stack(path: str | os.PathLike, *, axes: str | None = None, trusted: boo
         raise FileFormatError(f"{path} is no stack of images: expected TIFF, .npy or .zarr")
     with reading(path, "stack of images"), quiet_tifffile():
         samples, known, pages, factors, notes = read_tiff(path, trusted)
+    if axes is not None and "S" in known and axes.find("S") != known.index("S"):
+        # the samples of a pixel become channels: pages that tell how they were stored do not fit any more
+        pages, factors, notes = (), (), (*notes, "the metadata of pages with several samples was left out")
     return _checked(path, samples, axes or known, pages=pages, factors=factors, notes=notes)
 
 
@@ -222,7 +225,13 @@ def _checked(path: Any, samples: NDArray[Any], axes: str | None, **kept: Any) ->
             f"{path} holds an array of shape {samples.shape}: expected axes for it, such as ZYX or TYX "
             "(axes, on the command line --axes)"
         )
-    if len(axes) != samples.ndim or ("S" in axes and samples.shape[axes.index("S")] not in {3, 4}):
+    n_samples = samples.shape[axes.index("S")] if "S" in axes and len(axes) == samples.ndim else 3
+    if n_samples == 2:
+        raise FileFormatError(
+            f"{path} holds two samples a pixel, gray and alpha: expected gray or colour without alpha, or "
+            "axes that name them channels, such as TYXC"
+        )
+    if len(axes) != samples.ndim or n_samples not in {3, 4}:
         sizes = " x ".join(str(size) for size in samples.shape)
         raise ValueError(f"axes: expected a letter for each axis of {path} ({sizes}), got {axes!r}")
     if 0 in samples.shape:

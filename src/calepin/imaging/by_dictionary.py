@@ -24,6 +24,7 @@ from calepin.imaging.groups import GroupFilter
 from calepin.imaging.result import (
     DenoiseResult,
     check_size,
+    far_level,
     from_planes,
     level_planes,
     root_mean_square,
@@ -210,7 +211,7 @@ class DictionaryDenoiser:
         sigma = sigma_of(noise, type(self).__name__) if varying is None else root_mean_square(varying)
         generator = numpy_generator(random_state)
         start = self._start(generator)
-        if beyond_precision(image, sigma):
+        if beyond_precision(image, sigma, colour=image.ndim == 3):
             return DenoiseResult(image.copy(), noise, start)
 
         # noise that differs between the channels would be correlated after the transformation of colours
@@ -259,7 +260,7 @@ class DictionaryDenoiser:
         noise.check_channels(image)
         generator = numpy_generator(random_state)
         start = self._start(generator)
-        if beyond_precision(image, noise.sigma):
+        if beyond_precision(image, noise.sigma, colour=image.ndim == 3):
             return DenoiseResult(image.copy(), noise, start)
         _warn_of_units(image, noise)
         noisy = to_planes(image, noise.sigma)
@@ -346,14 +347,19 @@ def _warn_of_units(image: NDArray[np.floating], noise: CorrelatedNoise) -> None:
         )
 
 
-def resolved(image: NDArray[np.floating]) -> float:
+def resolved(image: NDArray[np.floating], *, colour: bool) -> float:
     """Return the largest level of noise that single precision does not resolve."""
-    return float(max(OF_RANGE * np.ptp(image), OF_VALUE * max(image.max(), -image.min())))
+    axes, level = tuple(range(image.ndim - colour)), far_level(image, colour=colour)
+    low, high = image.min(axes), image.max(axes)
+    if level is not None:
+        low, high = low - level, high - level
+    low, high = low.min(), high.max()
+    return float(max(OF_RANGE * (high - low), OF_VALUE * max(high, -low)))
 
 
-def beyond_precision(image: NDArray[np.floating], sigma: float) -> bool:
+def beyond_precision(image: NDArray[np.floating], sigma: float, *, colour: bool) -> bool:
     """Return whether the noise is too weak to be removed in single precision, and warn if there is any."""
-    least = resolved(image)
+    least = resolved(image, colour=colour)
     if sigma > 0 and sigma <= least:
         warnings.warn(
             f"noise of sigma {sigma:.3g} is below single precision ({least:.3g} for this image): the image "

@@ -17,7 +17,14 @@ from calepin.imaging.by_dictionary import WEAK, DictionaryDenoiser, beyond_preci
 from calepin.imaging.counts import estimate_peak, in_units, photons_of
 from calepin.imaging.frames import at_rest, check_stack, fill_gaps, related_runs, stack_levels
 from calepin.imaging.inpainting import inpaint
-from calepin.imaging.result import DenoiseResult, from_planes, root_mean_square, sigma_of, to_planes
+from calepin.imaging.result import (
+    DenoiseResult,
+    far_level,
+    from_planes,
+    root_mean_square,
+    sigma_of,
+    to_planes,
+)
 from calepin.imaging.stabilisation import Stabiliser
 from calepin.imaging.volume_groups import VolumeGroupFilter
 
@@ -117,20 +124,24 @@ class StackDenoiser:
         is_map = isinstance(noise, VaryingGaussianNoise)
         varying = stack_levels(noise.sigma, image.shape, axes) if is_map else None
         sigma = sigma_of(noise, type(self).__name__) if varying is None else root_mean_square(varying)
-        weak = beyond_precision(filled, sigma)
+        colour = image.ndim == 4
+        weak = beyond_precision(filled, sigma, colour=colour)
         if weak:
             if missing is None:
                 return DenoiseResult(image.copy(), noise)
-            sigma, varying = max(2 * resolved(filled), TINY), None
+            sigma, varying = max(2 * resolved(filled, colour=colour), TINY), None
         level = None if varying is None else np.divide(varying, sigma, dtype=np.float32, casting="same_kind")
+        far = far_level(filled, colour=colour)
         restored = self._denoise_units(
-            np.divide(filled, sigma, dtype=np.float32, casting="same_kind"),
+            _in_noise(filled, sigma, far),
             _with_gaps(level, missing),
             random_state,
             report,
         )
         restored *= np.float32(sigma)
         restored = restored.astype(image.dtype, copy=False)
+        if far is not None:
+            restored += far
         if weak and missing is not None:
             restored = np.where(missing, restored, image)
         return DenoiseResult(restored, noise)
@@ -215,6 +226,17 @@ class StackDenoiser:
                 values[:] = np.maximum(stabiliser.invert(values), 0)
         dtype = image.dtype if image.dtype.kind == "f" else np.float64
         return DenoiseResult(in_units(estimate, noise).astype(dtype, copy=False), noise)
+
+
+def _in_noise(
+    frames: NDArray[np.floating], sigma: float, far: NDArray[np.floating] | None
+) -> NDArray[np.float32]:
+    """Return frames in units of the noise, without their `far_level`, one after the other in memory."""
+    units = np.empty(frames.shape, np.float32)
+    for frame, out in zip(frames, units, strict=True):
+        near = frame if far is None else frame - far
+        np.divide(near, sigma, dtype=np.float32, casting="same_kind", out=out)
+    return units
 
 
 def _with_gaps(

@@ -16,6 +16,7 @@ __all__ = [
     "check_image",
     "check_size",
     "check_values",
+    "far_level",
     "from_planes",
     "level_planes",
     "root_mean_square",
@@ -25,6 +26,11 @@ __all__ = [
 
 # Magnitudes of images and noise whose products are normal numbers in single precision.
 _SMALLEST, _LARGEST = 1e-30, 1e30
+
+# An image is far from zero if its median is more than so many times its range: single precision of its values
+# is less than that of their differences. The range leaves this share of the pixels out at each end; so many
+# pixels tell both.
+FAR, OUTSIDE, PIXELS = 2.0, 0.01, 2**16
 
 # Rows are orthonormal, so that white noise stays white with the same sigma: the mean of the channels
 # times sqrt(3), then two differences of colours.
@@ -158,11 +164,36 @@ def level_planes(level: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.ascontiguousarray(planes, dtype=np.float32)
 
 
-def to_planes(image: NDArray[np.floating], sigma: float, *, opponent: bool = True) -> NDArray[np.float32]:
-    """Return float32 planes (c, h, w) in units of the noise.
+def far_level(image: NDArray[np.floating], *, colour: bool) -> NDArray[np.floating] | None:
+    """Return what to subtract from an image, in its own precision, before it is converted to single.
 
-    Colour becomes a mean and two differences, or stays in three channels without `opponent`.
+    It is the median of each channel whose values are far from zero, and 0 of others; None if all are near.
+    Differences to it are exact, so that an image with an offset of 1e6 keeps its noise.
     """
+    values = image.reshape(-1, image.shape[-1] if colour else 1)
+    chosen = values[:: max(1, len(values) // PIXELS)].astype(np.float64)
+    low, middle, high = np.quantile(chosen, [OUTSIDE, 0.5, 1 - OUTSIDE], axis=0)
+    far = np.abs(middle) > FAR * (high - low)
+    if not far.any():
+        return None
+    return np.where(far, middle, 0).astype(image.dtype)[slice(None) if colour else 0]
+
+
+def to_planes(
+    image: NDArray[np.floating],
+    sigma: float,
+    *,
+    opponent: bool = True,
+    like: NDArray[np.floating] | None = None,
+) -> NDArray[np.float32]:
+    """Return float32 planes (c, h, w) in units of the noise, without the `far_level` of the image.
+
+    Colour becomes a mean and two differences, or stays in three channels without `opponent`. Planes of two
+    images can be compared if both are without the level of one, `like`.
+    """
+    level = far_level(image if like is None else like, colour=image.ndim == 3)
+    if level is not None:
+        image = image - level
     if not opponent:
         return np.ascontiguousarray(np.moveaxis(image / sigma, 2, 0), dtype=np.float32)
     if image.ndim == 2:
@@ -177,13 +208,16 @@ def from_planes(
     planes: NDArray[np.float32], sigma: float, like: NDArray[np.floating], *, opponent: bool = True
 ) -> NDArray[np.floating]:
     """Return the image of these planes, with shape and dtype of `like`: the inverse of `to_planes`."""
-    if not opponent:
-        return (sigma * np.moveaxis(planes, 0, 2)).astype(like.dtype)
     out = np.empty(like.shape, dtype=like.dtype)
-    if like.ndim == 2:
+    if not opponent:
+        out[...] = sigma * np.moveaxis(planes, 0, 2)
+    elif like.ndim == 2:
         np.multiply(planes[0], sigma, out=out, casting="same_kind")
-        return out
-    for channel in range(3):
-        weights = (OPPONENT[:, channel] * sigma).astype(np.float32)
-        out[..., channel] = np.tensordot(weights, planes, axes=1)
+    else:
+        for channel in range(3):
+            weights = (OPPONENT[:, channel] * sigma).astype(np.float32)
+            out[..., channel] = np.tensordot(weights, planes, axes=1)
+    level = far_level(like, colour=like.ndim == 3)
+    if level is not None:
+        out += level
     return out

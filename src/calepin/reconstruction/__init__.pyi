@@ -10,6 +10,7 @@ from .fit import (
 )
 from .kspace import count_slices as count_slices
 from .kspace import read_kspace as read_kspace
+from .kspace import read_sensitivities as read_sensitivities
 from .kspace import write_cfl as write_cfl
 from .reconstructor import UntrainedReconstructor as UntrainedReconstructor
 from .scans import Reconstruction as Reconstruction

@@ -7,6 +7,8 @@
                   phase encoding), see `calepin.reconstruction.ismrmrd`
     .cfl + .hdr   BART: dimensions readout, phase 1, phase 2, coils, ... in Fortran order
 
+Sensitivities of coils have the same files; their sets take the place of slices, of BART dimension 4.
+
 Arrays have shape (n_slices, n_coils, ky, kx), with the zero frequency in the centre.
 """
 
@@ -29,8 +31,16 @@ from calepin.core.paths import check_input
 from calepin.core.reading import read_npy
 from calepin.reconstruction.ismrmrd import find_ismrmrd, slices_of_ismrmrd
 
-__all__ = ["KSPACE_FILES", "count_slices", "read_kspace", "read_kspace_slice", "write_cfl"]
+__all__ = [
+    "KSPACE_FILES",
+    "count_slices",
+    "read_kspace",
+    "read_kspace_slice",
+    "read_sensitivities",
+    "write_cfl",
+]
 
+_SETS, _SLICES = 4, 13  # dimensions of BART
 _LARGEST_HEADER = 65536  # characters; BART also writes the history of commands to a .hdr file
 
 
@@ -75,6 +85,28 @@ def read_kspace_slice(path: str | os.PathLike, index: int) -> tuple[NDArray[np.c
     """Return a slice (n_coils, ky, kx) of a file, and notes: which it is in ISMRMRD, and its lines."""
     samples, notes = _read_checked(path, None, index, False)
     return samples[0], notes
+
+
+def read_sensitivities(path: str | os.PathLike) -> NDArray[np.complexfloating]:
+    """Return the sensitivities of coils (n_sets, n_coils, height, width) from a file.
+
+    Parameters
+    ----------
+    path : path
+        A file as `read_kspace` reads it, with sets in the place of slices. In ``.cfl`` they are dimension 4,
+        where ``bart ecalib`` writes them.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    FileFormatError
+        As of `read_kspace`; several slices in a file of BART.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".cfl", ".hdr"):
+        return read_kspace(path)
+    return _check(path, np.ascontiguousarray(_planes_of_cfl(path, "sensitivities", _SETS)), "sensitivities")
 
 
 def _read_checked(
@@ -228,17 +260,23 @@ def open_cfl(path: Path) -> tuple[list[int], NDArray[np.complexfloating]]:
 
 
 def _read_cfl(path: Path, variable: str | None, trusted: bool) -> NDArray:
+    return _planes_of_cfl(path, "k-space", _SLICES)
+
+
+def _planes_of_cfl(path: Path, what: str, axis: int) -> NDArray:
+    """Return planes of coils in a file of BART, (n, n_coils, height, width), n of them along a dimension."""
     sizes, samples = open_cfl(path)
-    other = {axis: size for axis, size in enumerate(sizes) if size > 1 and axis not in (0, 1, 2, 3, 13)}
+    other = any(size > 1 for k, size in enumerate(sizes) if k not in (0, 1, 2, 3, axis))
     if other or min(sizes[:3]) != 1:
+        of_planes = {_SLICES: "slices", _SETS: "sets"}[axis]
         raise FileFormatError(
-            f"{path.with_suffix('.cfl')} has dimensions {sizes}, expected only two for k-space, "
-            "coils (3) and slices (13)"
+            f"{path.with_suffix('.cfl')} has dimensions {sizes}, expected only two for {what}, coils (3) "
+            f"and {of_planes} ({axis})"
         )
     # the two axes of k-space are those of the first three with more than one entry
     plane = [size for size in sizes[:3] if size > 1]
     plane += [1] * (2 - len(plane))
-    return samples.reshape((*plane, sizes[3], sizes[13]), order="F").transpose(3, 2, 0, 1)
+    return samples.reshape((*plane, sizes[3], sizes[axis]), order="F").transpose(3, 2, 0, 1)
 
 
 _READERS: dict[str, Callable[[Path, str | None, bool], NDArray]] = {
@@ -270,9 +308,9 @@ def _choose(path: Path, variable: str | None, found: dict[str, tuple[tuple[int, 
     return names[0]
 
 
-def _check(path: str | os.PathLike, samples: NDArray) -> NDArray[np.complexfloating]:
+def _check(path: str | os.PathLike, samples: NDArray, what: str = "k-space") -> NDArray[np.complexfloating]:
     if not np.isfinite(samples).all():
-        raise FileFormatError(f"{path} holds NaN or infinity, expected finite k-space")
+        raise FileFormatError(f"{path} holds NaN or infinity, expected finite {what}")
     if not samples.any():
-        raise FileFormatError(f"{path} holds only zeros, expected k-space")
+        raise FileFormatError(f"{path} holds only zeros, expected {what}")
     return samples

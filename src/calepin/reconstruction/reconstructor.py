@@ -21,7 +21,7 @@ from calepin.operators.base import LinearOperator
 from calepin.reconstruction.fit import MAX_ITER, PATIENCE, TOL, UntrainedSolution, fit_untrained
 from calepin.solvers.first_order import Optimizer
 
-__all__ = ["UntrainedReconstructor", "default_network"]
+__all__ = ["UntrainedReconstructor", "default_network", "with_precision"]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -35,7 +35,8 @@ class UntrainedReconstructor(BaseEstimator):
     Parameters
     ----------
     operator : LinearOperator
-        A, the measurement. It is never moved: on another device a copy is used.
+        A, the measurement. It is never moved: on another device, or in another precision than y, a copy is
+        used.
     network : UntrainedNetwork, optional
         Maps weights to signals. Default: a `DeepDecoder` with 64 channels and 5 layers that starts from an
         eighth of the image's size; for complex measurements it is complex, and starts from at most 16 pixels
@@ -164,7 +165,7 @@ class UntrainedReconstructor(BaseEstimator):
         self.network_ = _on_device(network, observed.device)
         self.solution_ = fit_untrained(
             self.network_,
-            _on_device(self.operator, observed.device),
+            with_precision(_on_device(self.operator, observed.device), observed),
             observed,
             likelihood=self.likelihood,
             optimizer=self.optimizer,
@@ -202,6 +203,20 @@ def _on_device(module: ModuleT, device: torch.device) -> ModuleT:
     if all(tensor.device == device for tensor in chain(module.parameters(), module.buffers())):
         return module
     return copy.deepcopy(module).to(device)
+
+
+def with_precision(operator: LinearOperator, y: Tensor) -> LinearOperator:
+    """Return an operator whose tensors have the precision of y: itself if they do, else a copy."""
+    real = y.dtype.to_real()
+
+    def precise(tensor: Tensor) -> Tensor:
+        if tensor.is_complex():
+            return tensor.to(real.to_complex())
+        return tensor.to(real) if tensor.is_floating_point() else tensor
+
+    if all(precise(tensor) is tensor for tensor in chain(operator.parameters(), operator.buffers())):
+        return operator
+    return copy.deepcopy(operator)._apply(precise)
 
 
 def default_network(operator: LinearOperator, y: Tensor) -> UntrainedNetwork:

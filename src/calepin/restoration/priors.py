@@ -217,7 +217,7 @@ class GroupDenoiser:
         if sigma == 0:
             return DenoiseResult(image.copy(), noise)
         noisy = to_planes(image, sigma)
-        guide = to_planes(WaveletDenoiser().denoise(image, noise).image, sigma)
+        guide = to_planes(WaveletDenoiser().denoise(image, noise).image, sigma, like=image)
         groups = GroupFilter(self.patch_size, self.group_size, mean="level", common=True)
         for _ in range(self.n_passes):
             guide = groups.apply(noisy, guide, 1.0)

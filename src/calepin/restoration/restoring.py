@@ -21,6 +21,7 @@ from calepin.imaging.by_network import NetworkDenoiser
 from calepin.imaging.denoising import Denoiser
 from calepin.operators.base import LinearOperator
 from calepin.operators.bayer import Bayer
+from calepin.restoration.constant import far_constant
 from calepin.restoration.density import evened
 from calepin.restoration.first_estimate import first_estimate, held_out_level, noise_level
 from calepin.restoration.mosaic import along_edges
@@ -70,6 +71,8 @@ def restore(
     weighted by itself; samples of `calepin.operators.NonCartesianFourier` that lie densely are weighted down
     first. The run ends, after the eighth step, when a step changes the image by at most `tol`. With
     "untrained": `calepin.reconstruction.fit_untrained`, which ends when the residual is that of the noise.
+    An image far from zero, its median more than twice its range, is restored without its constant, of each
+    channel.
 
     Parameters
     ----------
@@ -145,15 +148,23 @@ def restore(
         raise IncompatibleError(f"noise: expected GaussianNoise with one level, got {noise!r}")
     if not measured.is_complex() and operator(measured.new_zeros((1, *operator.in_shape))).is_complex():
         raise ValueError(f"y: expected complex measurements, as those of the operator, got {measured.dtype}")
+    constant = far_constant(
+        operator, measured, lambda y: _first_image(operator, y)[0], positive=denoiser is None
+    )
+    first = None if start is None else _start(start, operator, measured)
+    if constant is not None:
+        measured = measured - operator(constant)
+        first = None if first is None else first - constant
     operator, measured = balanced(operator, measured)
     even, weighted, factor = evened(operator, measured)
-    first, level = _first_image(even, weighted)
-    first = first if start is None else _start(start, operator, measured)
+    rough, level = _first_image(even, weighted)
+    first = rough if first is None else first
     if noise is None:
         noise = GaussianNoise(_estimated(operator, measured, first, denoiser))
     if denoiser is None:
         found = fit_network(operator, measured, noise.sigma, first, random_state=random_state)
-        return RestoreResult(_like(y, found.image), noise, found.n_iter, found.converged, found.history)
+        image = _like(y, found.image, constant)
+        return RestoreResult(image, noise, found.n_iter, found.converged, found.history)
 
     def report(step: int) -> None:
         if callback is not None:
@@ -173,7 +184,8 @@ def restore(
         report=report,
     )
     _warn(done.converged, done.history[-1]["change"], tol, done.inexact)
-    return RestoreResult(_like(y, done.x[0]), noise, len(done.history), done.converged, done.history)
+    image = _like(y, done.x[0], constant)
+    return RestoreResult(image, noise, len(done.history), done.converged, done.history)
 
 
 def _denoiser(prior: str | Denoiser) -> Denoiser | None:
@@ -252,5 +264,6 @@ def _warn(converged: bool, change: float, tol: float, inexact: int) -> None:
         )
 
 
-def _like(y: Any, x: Tensor) -> Any:
+def _like(y: Any, x: Tensor, constant: Tensor | None) -> Any:
+    x = x if constant is None else x + constant[0]
     return x if isinstance(y, Tensor) else x.cpu().numpy()

@@ -9,7 +9,7 @@ from torch import Tensor
 from calepin.core.random import RandomState, torch_generator
 from calepin.operators.base import LinearOperator
 from calepin.reconstruction.fit import fit_untrained
-from calepin.reconstruction.reconstructor import default_network
+from calepin.reconstruction.reconstructor import default_network, with_precision
 
 __all__ = ["fit_network"]
 
@@ -51,7 +51,7 @@ def fit_network(
 ) -> Fitted:
     """Fit a deep decoder to measurements (1, *out_shape), until the residual is that of the noise."""
     scale = float(start.abs().max()) or 1.0
-    scaled = _Scaled(operator, scale)
+    scaled = with_precision(_Scaled(operator, scale), y)
     norm = float(torch.linalg.vector_norm(y))
     parts = 2 if y.is_complex() else 1
     expected = sigma * math.sqrt(parts * y.numel()) / norm if norm else 1.0
