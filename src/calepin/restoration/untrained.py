@@ -14,6 +14,10 @@ from calepin.reconstruction.reconstructor import default_network, with_precision
 __all__ = ["fit_network"]
 
 _LEAST_RESIDUAL = 1e-3  # relative to the measurements, where they have hardly any noise
+# The first image, whose largest value is the limit of the network's, may be smooth. A fit whose residual is
+# so many times that of the noise, and of which so many pixels are at the limit, is made again with twice it.
+_POOR, _LIMITED, _DOUBLINGS = 2.0, 0.01, 3
+_AT_LIMIT = 0.99
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,22 @@ def fit_network(
     operator: LinearOperator, y: Tensor, sigma: float, start: Tensor, *, random_state: RandomState
 ) -> Fitted:
     """Fit a deep decoder to measurements (1, *out_shape), until the residual is that of the noise."""
-    scale = float(start.abs().max()) or 1.0
-    scaled = with_precision(_Scaled(operator, scale), y)
     norm = float(torch.linalg.vector_norm(y))
     parts = 2 if y.is_complex() else 1
     expected = sigma * math.sqrt(parts * y.numel()) / norm if norm else 1.0
     tol = min(max(expected, _LEAST_RESIDUAL), 1.0)
     generator = torch_generator(random_state)
-    found = fit_untrained(default_network(scaled, y), scaled, y, tol=tol, generator=generator)
+    scale, n_iter = float(start.abs().max()) or 1.0, 0
+    highest = 2**_DOUBLINGS * scale
+    while True:
+        scaled = with_precision(_Scaled(operator, scale), y)
+        found = fit_untrained(default_network(scaled, y), scaled, y, tol=tol, generator=generator)
+        n_iter += found.n_iter
+        limited = not y.is_complex() and float((found.x > _AT_LIMIT).float().mean()) > _LIMITED
+        if float(found.residual[0]) <= _POOR * tol or not limited or scale >= highest:
+            break
+        scale *= 2
     image = (scale * found.x[0]).reshape(operator.in_shape)
     residual = float((y - operator(image[None])).abs().square().mean().sqrt())
     best = {"loss": float(found.loss[0]), "residual": residual}
-    return Fitted(image, found.n_iter, bool(found.converged.all()), [best])
+    return Fitted(image, n_iter, bool(found.converged.all()), [best])
