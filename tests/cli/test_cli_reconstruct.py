@@ -306,6 +306,7 @@ def write_measured(sigma=0.01):
     "arguments",
     [
         ["y.npy", "--matrix", "patterns.npy"],
+        ["y.npy", "--matrix", "patterns.npy", "--shape", "32x32"],
         ["y.npy", "--matrix", "matrix.npy"],
         ["y.npy", "--matrix", "matrix.npy", "--shape", "32x32", "--sigma", ".01", "--prior", "tv"],
         ["sinogram.npy", "--angles", "0:180", "--shape", "32x32"],

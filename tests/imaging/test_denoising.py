@@ -212,3 +212,14 @@ def test_gaps_of_a_stack_far_from_zero_are_filled(rng):
 def test_an_image_far_from_zero_without_noise_is_returned_as_it_is(rng):
     image = 1e6 + 255 * rng.random((32, 32))
     np.testing.assert_array_equal(denoise(image, noise=GaussianNoise(0.0)).image, image)
+
+
+@pytest.mark.parametrize("contrast", [500, 1300, 2100, 6000])
+def test_a_binary_image_with_hardly_any_noise_gains(contrast):
+    """Products of its patches are a million times the noise and more: rounding once was amplified."""
+    clean = (load_sample("camera").pixels[40:104, 140:204] > 0.5) * 1.0
+    sigma = 1 / contrast
+    noisy = clean + np.random.default_rng(0).normal(0, sigma, clean.shape)
+    error = (denoise(noisy, noise=GaussianNoise(sigma)).image - clean) / sigma
+    assert np.sqrt(np.mean(error**2)) < 0.6
+    assert np.abs(error).max() < 5

@@ -18,9 +18,7 @@ def shrunk(Y, E, variance, precision, level, common):
     if common:
         shrinkage.add_common(Z, q, n, half, variance, mean)
     shrinkage.centre(Z, q, n, level, mean)
-    if len(precision):
-        shrinkage.multiply(precision, Z, F)
-    shrinkage.shrink(Z, F if len(precision) else Z, q, n, variance, mean, work, out)
+    shrinkage.shrink(Z, precision, F, q, n, variance, mean, work, out)
     return out[:q, :n].T.copy()
 
 
@@ -82,16 +80,19 @@ def test_repeated_patches_with_hardly_any_noise_give_the_projection(rng):
     np.testing.assert_allclose(shrunk(Y, E, np.float32(1e-9), WHITE, False, False), expected, atol=1e-2)
 
 
-def test_noise_that_is_weak_beside_the_contrast_is_resolved_in_single_precision(rng):
-    """Two strong patterns, five hundred times the noise: their multiples differ by noise alone."""
-    E = 500 * rng.integers(0, 2, (32, 1)) * np.ones((1, 100)) + 500 * np.eye(2)[rng.integers(0, 2, 32)] @ (
-        rng.integers(0, 2, (2, 100))
-    )
-    Y, E = (E + rng.standard_normal((2, 32, 100))).astype(np.float32)
+@pytest.mark.parametrize("contrast", [100, 500, 3000, 8000])
+@pytest.mark.parametrize("correlated", [False, True])
+def test_noise_that_is_weak_beside_the_contrast_is_resolved(contrast, correlated, rng):
+    """Patches of two strong patterns, whose multiples differ by noise alone, as on the edges of a drawing."""
+    n, q = 32, 100
+    patterns = rng.integers(0, 2, (3, q))
+    E = contrast * (patterns[rng.integers(0, 2, n)] + rng.integers(0, 2, (n, 1)) * patterns[2])
+    Y, E = (E + rng.standard_normal((2, n, q))).astype(np.float32)
     m = E.astype(np.float64).mean()
-    C = (E - m).T @ (E - m) / 32
-    expected = m + (Y - m) @ np.linalg.solve(C + np.eye(100), C)
-    found = shrunk(Y, E, np.float32(1), WHITE, True, False)
+    C = (E - m).T @ (E - m) / n
+    expected = m + (Y - m) @ np.linalg.solve(C + np.eye(q), C)
+    precision = np.eye(q, dtype=np.float32) if correlated else WHITE
+    found = shrunk(Y, E, np.float32(1), precision, True, False)
     assert np.sqrt(np.mean((found - expected) ** 2)) < 0.1
 
 
@@ -103,12 +104,12 @@ def test_the_padding_of_a_group_changes_nothing(rng):
     @njit(nogil=True)
     def within_more(Y, E, variance):
         n, q = Y.shape
-        Z, _, out, mean, work = shrinkage.group_memory(q, 24)
+        Z, F, out, mean, work = shrinkage.group_memory(q, 24)
         half = len(work[0])
         Z[:q, :n], Z[:q, half : half + n] = E.T, Y.T
         shrinkage.subtract_estimate(Z, q, n, half)
         shrinkage.centre(Z, q, n, False, mean)
-        shrinkage.shrink(Z, Z, q, n, variance, mean, work, out)
+        shrinkage.shrink(Z, WHITE, F, q, n, variance, mean, work, out)
         return out[:q, :n].T.copy()
 
     np.testing.assert_allclose(within_more(Y, E, np.float32(0.3)), alone, atol=1e-6)

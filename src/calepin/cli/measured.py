@@ -219,8 +219,13 @@ def _by_matrix(y: "NDArray", path: Path, shape: str | None) -> "LinearOperator":
         raise typer.BadParameter(
             f"expected real numbers of up to 64 bits, got {rows.dtype} in {path}", param_hint="--matrix"
         )
-    if rows.ndim == 3 and shape is None:  # patterns (n, h, w) tell the shape
+    if rows.ndim == 3:  # patterns (n, h, w) tell the shape
         size = rows.shape[1:]
+        if shape is not None and parse_shape(shape, None) != size:
+            raise typer.BadParameter(
+                f"expected {size[0]}x{size[1]}, that of the patterns in {path}, or none, got {shape}",
+                param_hint="--shape",
+            )
         rows = rows.reshape(len(rows), -1)
     else:
         size = parse_shape(shape, rows.shape[-1])

@@ -10,10 +10,12 @@ import numpy as np
 from calepin.core.compiled import INLINED, LANES, njit
 from calepin.core.lanes import ROWS, add_product
 
-__all__ = ["COMMON", "add_common", "centre", "group_memory", "multiply", "shrink", "subtract_estimate"]
+__all__ = ["COMMON", "add_common", "centre", "group_memory", "shrink", "subtract_estimate"]
 
 COMMON = np.float32(1.5)  # more than 1, because patches that overlap share some noise
-TINY = np.float32(1e-7)  # of the first pivot: smaller ones are rounding
+# Rounding of the products of patches in single precision, as a part of the largest: of white noise, and of
+# correlated noise. Where n times the variance is not more, they are computed in double precision.
+ROUNDING, ROUNDING_CORRELATED = np.float32(5e-6), np.float32(1e-5)
 
 
 @njit(**INLINED)
@@ -24,7 +26,8 @@ def group_memory(q, size):
     Z, F = np.zeros((rows, two), dtype=np.float32), np.zeros((rows, two), dtype=np.float32)
     X, out = np.zeros((n, one), dtype=np.float32), np.zeros((rows, one), dtype=np.float32)
     D, block = np.zeros((n, two), dtype=np.float32), np.zeros((ROWS + 1, two), dtype=np.float32)
-    return Z, F, out, np.zeros(rows, dtype=np.float32), (D, X, block)
+    exact = np.zeros((n, 2 * n)), np.zeros((rows, n))
+    return Z, F, out, np.zeros(rows, dtype=np.float32), (D, X, block, exact)
 
 
 @njit(**INLINED)
@@ -80,26 +83,29 @@ def _row_means(Z, q, n, mean):
 
 
 @njit(**INLINED)
-def multiply(P, Z, F):
-    """Set F = P Z for a symmetric P."""
-    F[:] = 0
-    _accumulate(F, 0, len(F), 0, Z.shape[1], P, 0, P.shape[1], 1, Z, 0, len(Z))
+def shrink(Z, P, F, q, n, variance, mean, work, out):
+    """Set the columns of `out` to m + C (C + variance N)^-1 (e + r), where C = E E^T / n and P = N^-1.
 
-
-@njit(**INLINED)
-def shrink(Z, F, q, n, variance, mean, work, out):
-    """Set the columns of `out` to m + C (C + variance N)^-1 (e + r), where C = E E^T / n and F = N^-1 E.
-
-    This is m + E (F^T E + a I)^-1 F^T (e + r) = m + e + E (F^T E + a I)^-1 (F^T r - a i), for a = n variance
-    and the column i of I that belongs to e. Residuals are small, so rounding errors are, too.
+    With F = P E and a = n variance, this is m + e + E (F^T E + a I)^-1 (F^T r - a i), where i is the column
+    of I that belongs to e. Residuals are small, so rounding errors are, too. For white noise P is empty.
     """
-    D, X, block = work
+    D, X, block, exact = work
     D[:] = 0
-    _accumulate(D, 0, len(D), 0, D.shape[1], F, 0, F.shape[1], 1, Z, 0, q)
+    if len(P):
+        F[:] = 0
+        _accumulate(F, 0, len(F), 0, Z.shape[1], P, 0, P.shape[1], 1, Z, 0, len(Z))
+    model = F if len(P) else Z
+    _accumulate(D, 0, len(D), 0, D.shape[1], model, 0, model.shape[1], 1, Z, 0, q)
+    largest = np.float32(0)
     for k in range(len(D)):
-        D[k, k] += n * variance
-        D[k, len(D) + k] -= n * variance
-    _solve(D, X, block)
+        largest = max(largest, D[k, k])
+    if n * variance > (ROUNDING_CORRELATED if len(P) else ROUNDING) * largest:
+        for k in range(len(D)):
+            D[k, k] += n * variance
+            D[k, len(D) + k] -= n * variance
+        _solve(D, X, block)
+    else:
+        _solve_exactly(Z, P, q, n, variance, exact, X)
     for t in range(len(out)):
         for k in range(out.shape[1]):
             out[t, k] = Z[t, k] + mean[t]
@@ -121,17 +127,15 @@ def _solve(D, X, block):
     """Set X = G^-1 B for D = [G B] and G symmetric, positive definite; D is overwritten.
 
     Elimination by rows: `ROWS` of them one after the other, then all below with these. Each becomes minus its
-    quotient by its pivot. A direction without variance, of which rounding leaves a pivot near zero, is left
-    out.
+    quotient by its pivot.
     """
     n, width = D.shape
     scaled, factors = block[:ROWS], block[ROWS]
-    least = TINY * D[0, 0]
     for k in range(0, n, ROWS):
         left = k // LANES * LANES
         for j in range(ROWS):
             pivot = D[k + j, k + j]
-            factor = -1 / pivot if pivot > least else np.float32(0)
+            factor = -1 / pivot if pivot > 0 else np.float32(0)
             for x in range(width):
                 scaled[j, x] = factor * D[k + j, x]
             for r in range(ROWS):
@@ -151,3 +155,36 @@ def _solve(D, X, block):
             for r in range(ROWS):
                 factors[r] = D[k + r, k + j] if r < j else np.float32(0)
             _accumulate(X, k, below, 0, X.shape[1], factors, 0, 0, 1, X, k + j, 1)
+
+
+@njit(**INLINED)
+def _solve_exactly(Z, P, q, n, variance, exact, X):
+    """Set X in double precision, for contrasts of some hundred times the noise: rare, and slow."""
+    D, F = exact
+    half = len(D)
+    D[:] = 0
+    for t in range(q):
+        for k in range(n):
+            F[t, k] = 0 if len(P) else Z[t, k]
+        for s in range(q if len(P) else 0):
+            for k in range(n):
+                F[t, k] += np.float64(P[t, s]) * Z[s, k]
+        for k in range(n):
+            for x in range(2 * half):
+                D[k, x] += F[t, k] * Z[t, x]
+    for k in range(half):
+        D[k, k] += n * variance
+        D[k, half + k] -= n * variance
+    for k in range(half):
+        for m in range(k + 1, half):
+            factor = D[m, k] / D[k, k]
+            for x in range(k, 2 * half):
+                D[m, x] -= factor * D[k, x]
+    for k in range(half - 1, -1, -1):
+        for x in range(half, 2 * half):
+            D[k, x] /= D[k, k]
+            X[k, x - half] = D[k, x]
+        for m in range(k):
+            factor = D[m, k]
+            for x in range(half, 2 * half):
+                D[m, x] -= factor * D[k, x]

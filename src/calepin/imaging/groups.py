@@ -138,7 +138,7 @@ class GroupFilter:
     ) -> Callable[..., None]:
         """Return the work on rows of references for noise of one level."""
         variance = np.float32(sigma * sigma)
-        precision = np.empty((0, 0, 0), dtype=np.float32)  # white noise
+        precision = np.empty((1, 0, 0), dtype=np.float32)  # white noise
         if covariance is not None:
             pad = (0, -(self.patch_size**2) % ROWS)
             precision = np.pad(np.linalg.inv(covariance.astype(np.float64)), ((0, 0), pad, pad))
@@ -230,13 +230,11 @@ def _filter_rows(
                     _collect(noisy[c], place, n, p, Z, half, half)
                     _collect(estimate[c], place, n, p, Z, 0, half)
                     shrinkage.subtract_estimate(Z, p * p, n, half)
-                    if common and not len(precision):
+                    if common and not precision.size:
                         shrinkage.add_common(Z, p * p, n, half, variance, mean)
                     shrinkage.centre(Z, p * p, n, level, mean)
-                    if len(precision):
-                        shrinkage.multiply(precision[c], Z, F)
-                    model = F if len(precision) else Z
-                    shrinkage.shrink(Z, model, p * p, n, variance, mean, work, out)
+                    P = precision[c if len(precision) > 1 else 0]
+                    shrinkage.shrink(Z, P, F, p * p, n, variance, mean, work, out)
                     _scatter(out, place, n, p, total[c], top)
                 _count(place, n, w, corners, top)
 

@@ -194,7 +194,8 @@ def _filter_rows(
     dims = noisy.shape[1:]
     distance = np.empty(2 * radius + 1 + 2 * LANES, dtype=np.float32)
     best, place = np.empty(size, dtype=np.float32), np.empty((size, 3), dtype=np.int64)
-    Z, _, out, mean, work = group_memory(q, size)
+    Z, spare, out, mean, work = group_memory(q, size)
+    white = np.empty((0, 0), dtype=np.float32)
     half = len(work[0])
     varying = len(weights) > 0
     Y, E = np.empty((size, q), dtype=np.float32), np.empty((size if varying else 0, q), dtype=np.float32)
@@ -221,7 +222,7 @@ def _filter_rows(
                     _scatter(Y, place, n, shape, total[c], start, top)
                 else:
                     Z[:, n:half] = 0
-                    shrink(Z, Z, q, n, variance, mean, work, out)
+                    shrink(Z, white, spare, q, n, variance, mean, work, out)
                     _scatter(out.T, place, n, shape, total[c], start, top)
             _count(place, n, shape, count, start, top)
 

@@ -61,9 +61,10 @@ def fit_network(
     generator = torch_generator(random_state)
     scale, n_iter = float(start.abs().max()) or 1.0, 0
     highest = 2**_DOUBLINGS * scale
+    unit = norm / math.sqrt(y.numel()) or 1.0  # of measurements: optimisers have constants near 1
     while True:
-        scaled = with_precision(_Scaled(operator, scale), y)
-        found = fit_untrained(default_network(scaled, y), scaled, y, tol=tol, generator=generator)
+        scaled = with_precision(_Scaled(operator, scale / unit), y)
+        found = fit_untrained(default_network(scaled, y), scaled, y / unit, tol=tol, generator=generator)
         n_iter += found.n_iter
         limited = not y.is_complex() and float((found.x > _AT_LIMIT).float().mean()) > _LIMITED
         if float(found.residual[0]) <= _POOR * tol or not limited or scale >= highest:
