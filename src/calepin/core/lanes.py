@@ -23,7 +23,7 @@ ROWS = 4  # of the product, whose sums are in registers at the same time
 
 NUMBER, INDEX = ir.FloatType(), ir.IntType(64)
 VECTOR = ir.VectorType(NUMBER, LANES)
-# Sums are reordered once, at compile time. Infinity is allowed: it marks what is outside of an image.
+# Sums are reordered once, at compile time. Infinity is allowed: `below` compares with it.
 FLAGS = ("contract", "reassoc", "nsz")
 
 
