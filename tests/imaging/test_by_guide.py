@@ -76,16 +76,32 @@ def test_large_patches_do_for_few_photons():
     assert np.mean((result.image - CLEAN) ** 2) < 0.2 * np.mean((counts - CLEAN) ** 2)
 
 
-def test_a_network_that_does_not_fit_is_left_out_with_a_warning():
+def test_a_network_without_any_place_is_left_out_with_a_warning():
     loud = pretrained("bsd-gaussian")
     loud.atoms.data *= 2
     y, noise = noisy(0.1), GaussianNoise(0.1)
-    with pytest.warns(UserWarning, match="the network removes more than the noise of this image"):
+    with pytest.warns(UserWarning, match="the network fits this image nowhere"):
         result = calepin.denoise(y, method=GuidedDenoiser(loud), noise=noise)
     alone = calepin.denoise(y, noise=noise).image
     np.testing.assert_array_equal(result.image, alone)
     forced = calepin.denoise(y, method=GuidedDenoiser(loud, fallback=False), noise=noise).image
     assert not np.allclose(forced, alone, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:the network fits this image nowhere")
+@pytest.mark.parametrize("level", [10, 50])
+@pytest.mark.parametrize("side", [4, 8])
+def test_regular_patterns_are_left_to_the_dictionary(level, side):
+    rows, columns = np.indices((128, 128)) // side
+    clean = 0.2 + 0.6 * ((rows + columns) % 2)
+    beside = np.where(np.arange(128) < 64, clean, CLEAN)
+    for image in (clean, beside):
+        y = image + level / 255 * np.random.default_rng(0).standard_normal(image.shape)
+        both, alone, forced = (
+            psnr(calepin.denoise(y, method=method, noise=GaussianNoise(level / 255)).image, image)
+            for method in (GuidedDenoiser(), DictionaryDenoiser(), GuidedDenoiser(fallback=False))
+        )
+        assert both > max(alone - 0.05, forced + 1)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ __all__ = ["SMALLEST", "DictionaryDenoiser", "beyond_precision"]
 
 Passes = tuple[tuple[GroupFilter, float], ...]
 Report = Callable[[float], None]
-Guide = Callable[[NDArray[np.float32], float, NDArray[np.float32] | None, Report], NDArray[np.float32] | None]
+Planes = NDArray[np.float32]
+Guide = Callable[[Planes, Planes, float, Planes | None, Report], tuple[Planes, float]]
 
 # Passes over groups of similar patches, and the relative noise level that each assumes: later passes start
 # from better estimates, whose covariances need less shrinkage.
@@ -62,9 +63,9 @@ PASSES_AT_RANGE, MOST_PASSES = 17.0, 8
 # smooth areas would gain noise.
 COMMON_AT_RANGE = 10.0
 
-# Weight of the estimate of a guide before the last pass; then patches of one plane in a group of that pass,
-# and the relative noise level if it adds what residuals share, and if not.
-OF_GUIDE, GUIDED_SIZE, GUIDED_FACTORS = 0.65, 24, (1.0, 0.95)
+# Patches of one plane in a group of the last pass if a guide has a part in the estimate, and the relative
+# noise level if that pass adds what residuals share, and if not.
+GUIDED_SIZE, GUIDED_FACTORS = 24, (1.0, 0.95)
 
 SMALLEST = 16  # pixels per side
 
@@ -202,9 +203,10 @@ class DictionaryDenoiser:
     ) -> DenoiseResult:
         """Do it for Gaussian noise, with the help of another estimate.
 
-        Before the last pass over the groups, the estimate becomes a mean with that of `guide`, which is
-        called with the noisy planes in units of the noise, the level of the noise in those of the image, that
-        of each pixel over it, and a progress callback. It returns planes, or None if it can't help.
+        Before the last pass over the groups, `guide` may change the estimate. It is called with the noisy
+        planes and their estimate in units of the noise, the level of the noise in those of the image, that
+        of each pixel over it, and a progress callback. It returns the estimate, and how much of what it
+        could change it did change, from 0 to 1.
         """
         check_size(image, [self.smallest] * 2)
         varying = noise.level(image) if isinstance(noise, VaryingGaussianNoise) else None
@@ -232,9 +234,8 @@ class DictionaryDenoiser:
         estimate = code_planes(noisy, atoms, level=level, report=report("code"))
         for k, (groups, factor) in enumerate(passes, start=1):
             if guide is not None and k == len(passes):
-                other = guide(noisy, sigma, level, report("network"))
-                if other is not None:
-                    estimate = (1 - OF_GUIDE) * estimate + OF_GUIDE * other
+                estimate, part = guide(noisy, estimate, sigma, level, report("network"))
+                if part > 0.5:
                     groups, factor = _guided(groups, joint=apart)
             assumed = factor if level is None else factor * np.maximum(level, WEAK)
             estimate = groups.apply(noisy, estimate, assumed, report=report(f"group {k}"))

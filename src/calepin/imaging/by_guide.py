@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from calepin.core.arguments import check_fields
 from calepin.core.random import RandomState
 from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise
-from calepin.imaging.by_dictionary import DictionaryDenoiser
+from calepin.imaging.agreement import agreement
+from calepin.imaging.by_dictionary import DictionaryDenoiser, Planes, Report
 from calepin.imaging.by_network import NetworkDenoiser, check_network, levels_of
 from calepin.imaging.by_steps import denoise_photons
 from calepin.imaging.counts import check_counts, estimate_peak
@@ -21,7 +22,8 @@ from calepin.likelihoods import Gaussian
 
 __all__ = ["GuidedDenoiser"]
 
-OF_NETWORK = 0.4  # of the work
+OF_GUIDE = 0.65  # weight of the estimate of the network before the last pass, where it can be believed
+OF_NETWORK = 0.4  # of the work, for counts
 HELPFUL = (0.75, 5.0)  # peaks between which a network for counts helps
 OF_COUNTS = 0.35  # weight of its estimate
 UNIT = GaussianNoise(1.0)
@@ -36,8 +38,9 @@ class GuidedDenoiser:
     The dictionary and the groups know what this image repeats (`calepin.imaging.DictionaryDenoiser`), the
     network knows what photographs look like (`calepin.imaging.NetworkDenoiser`); their errors differ. Before
     the last pass over the groups, the estimate becomes a mean of both: it tells which patches are
-    similar, and what they have in common. Where the network does not fit the image, it is left out, with a
-    warning.
+    similar, and what they have in common. Where they differ by more than two good estimates would
+    (`calepin.imaging.agreement`), as in regular patterns, which networks do not know, the network has a
+    smaller weight, down to none; a warning says so if it has none anywhere.
 
     The level of the noise may vary between pixels. Photon counts, with or without read noise, are stabilised
     as by the dictionary. From .75 to 5 photons of the brightest pixels, and without read noise, the result is
@@ -50,8 +53,8 @@ class GuidedDenoiser:
     dictionary : DictionaryDenoiser, optional
         Settings of the dictionary and the groups.
     fallback : bool, default=True
-        Whether the network is left out, with a warning, where it does not fit the image; see
-        `NetworkDenoiser`.
+        Whether the network has a smaller weight where it cannot be believed. False gives it the same weight
+        everywhere.
     """
 
     model: str | os.PathLike | Network | None = None
@@ -89,17 +92,17 @@ class GuidedDenoiser:
         Warns
         -----
         UserWarning
-            The network is left out; the noise is too weak for single precision.
+            The network is left out everywhere; the noise is too weak for single precision.
         """
         if isinstance(noise, PoissonNoise):
             return self._denoise_counts(image, noise, random_state, callback)
         if isinstance(noise, PoissonGaussianNoise):
             return self._denoise_steps(image, noise, random_state, callback)
-        result, fits = self._denoise_pixels(image, noise, random_state, callback)
-        if not fits:
+        result, part = self._denoise_pixels(image, noise, random_state, callback)
+        if part == 0:
             warnings.warn(
-                "the network removes more than the noise of this image: it is denoised by the dictionary "
-                'alone, method="dictionary"',
+                "the network fits this image nowhere: it is denoised by the dictionary alone, "
+                'method="dictionary"',
                 stacklevel=3,
             )
         return result
@@ -141,30 +144,29 @@ class GuidedDenoiser:
 
     def _denoise_pixels(
         self, image: NDArray, noise: object, random_state: RandomState, callback: Callback | None
-    ) -> tuple[DenoiseResult, bool]:
-        """Return the denoised image, and whether the network fits it."""
+    ) -> tuple[DenoiseResult, float]:
+        """Return the denoised image, and how much of its weight the network kept, from 0 to 1."""
         levels_of(image, noise, type(self).__name__)  # raises IncompatibleError
         network = NetworkDenoiser(self.model).network(noise)
         check_network(network, Gaussian)
-        fits = True
+        part = 1.0
 
         def guide(
-            planes: NDArray[np.float32],
-            sigma: float,
-            level: NDArray[np.float32] | None,
-            report: Callable[[float], None],
-        ) -> NDArray[np.float32] | None:
-            nonlocal fits
-            estimate = denoise_planes(
-                network, planes, sigma, network.all_shifts(), report, must_fit=self.fallback, level=level
-            )
-            fits = estimate is not None
-            return estimate
+            planes: Planes, estimate: Planes, sigma: float, level: Planes | None, report: Report
+        ) -> tuple[Planes, float]:
+            nonlocal part
+            shifts = network.all_shifts()
+            other = denoise_planes(network, planes, sigma, shifts, report, must_fit=False, level=level)
+            assert other is not None  # as it need not fit
+            believed = agreement(planes, estimate, other, level) if self.fallback else np.ones_like(planes)
+            part = float(believed.mean(dtype=np.float64))
+            mixed = estimate + OF_GUIDE * believed * (other - estimate)
+            return np.asarray(mixed, dtype=np.float32), part
 
         result = self.dictionary.denoise_pixels(
             image, noise, random_state=random_state, callback=callback, guide=guide
         )
-        return result, fits
+        return result, part
 
 
 def _ignore(stage: str, fraction: float) -> None:
