@@ -179,3 +179,12 @@ def test_bad_input_is_named_in_one_line(image, mask, message):
 def test_noise_of_another_kind_is_refused():
     with pytest.raises((TypeError, calepin.IncompatibleError), match="noise: "):
         inpaint(TEXTURE, known_pixels(TEXTURE.shape), noise=calepin.PoissonNoise())
+
+
+def test_a_dark_margin_beside_an_image_far_from_zero_costs_no_detail():
+    image = 255 * TEXTURE + 1e4
+    margin = image.copy()
+    margin[:6] = 0
+    mask = known_pixels(image.shape)
+    errors = [np.std((inpaint(values, mask) - values)[8:][~mask[8:]]) for values in (image, margin)]
+    assert errors[1] < 1.15 * errors[0]

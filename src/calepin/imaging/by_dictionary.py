@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +34,12 @@ from calepin.imaging.result import (
 )
 from calepin.imaging.whitening import Whitening, covariances, noise_of_planes, window_estimate
 
-__all__ = ["SMALLEST", "DictionaryDenoiser", "beyond_precision"]
+__all__ = ["SMALLEST", "DictionaryDenoiser", "Planes", "Report", "beyond_precision"]
 
 Passes = tuple[tuple[GroupFilter, float], ...]
 Report = Callable[[float], None]
 Planes = NDArray[np.float32]
-Guide = Callable[[Planes, Planes, float, Planes | None, Report], tuple[Planes, float]]
+Guide = Callable[[Planes, Planes, float, Planes | None, Report], tuple[Planes, Planes]]
 
 # Passes over groups of similar patches, and the relative noise level that each assumes: later passes start
 # from better estimates, whose covariances need less shrinkage.
@@ -63,9 +64,11 @@ PASSES_AT_RANGE, MOST_PASSES = 17.0, 8
 # smooth areas would gain noise.
 COMMON_AT_RANGE = 10.0
 
-# Patches of one plane in a group of the last pass if a guide has a part in the estimate, and the relative
-# noise level if that pass adds what residuals share, and if not.
-GUIDED_SIZE, GUIDED_FACTORS = 24, (1.0, 0.95)
+# Weight of the estimate of a guide before the last pass, where it can be believed, and patches of one plane
+# in a group of that pass. Then if that pass adds what residuals share, and if not: its relative noise level,
+# and the weight of the guide after it.
+BEFORE, GUIDED_SIZE = 0.5, 24
+GUIDED_FACTORS, AFTER = (1.0, 0.9), (0.15, 0.3)
 
 SMALLEST = 16  # pixels per side
 
@@ -203,10 +206,10 @@ class DictionaryDenoiser:
     ) -> DenoiseResult:
         """Do it for Gaussian noise, with the help of another estimate.
 
-        Before the last pass over the groups, `guide` may change the estimate. It is called with the noisy
-        planes and their estimate in units of the noise, the level of the noise in those of the image, that
-        of each pixel over it, and a progress callback. It returns the estimate, and how much of what it
-        could change it did change, from 0 to 1.
+        Before the last pass over the groups, and after it, the estimate becomes a mean with that of `guide`.
+        It is called with the noisy planes and their estimate in units of the noise, the level of the noise in
+        those of the image, that of each pixel over it, and a progress callback. It returns its estimate, and
+        how far it can be believed in each pixel, from 0 to 1.
         """
         check_size(image, [self.smallest] * 2)
         varying = noise.level(image) if isinstance(noise, VaryingGaussianNoise) else None
@@ -232,13 +235,18 @@ class DictionaryDenoiser:
             report=report("learn"),
         )
         estimate = code_planes(noisy, atoms, level=level, report=report("code"))
-        for k, (groups, factor) in enumerate(passes, start=1):
-            if guide is not None and k == len(passes):
-                estimate, part = guide(noisy, estimate, sigma, level, report("network"))
-                if part > 0.5:
-                    groups, factor = _guided(groups, joint=apart)
+
+        def filtered(estimate: Planes, groups: GroupFilter, factor: float, *, k: int) -> Planes:
             assumed = factor if level is None else factor * np.maximum(level, WEAK)
-            estimate = groups.apply(noisy, estimate, assumed, report=report(f"group {k}"))
+            return groups.apply(noisy, estimate, assumed, report=report(f"group {k}"))
+
+        for k, (groups, factor) in enumerate(passes, start=1):
+            if guide is None or k < len(passes):
+                estimate = filtered(estimate, groups, factor, k=k)
+            else:
+                other = guide(noisy, estimate, sigma, level, report("network"))
+                last = partial(filtered, k=k)
+                estimate = _guided_pass(last, estimate, other, groups, factor, joint=apart)
         if level is not None:
             estimate = np.where(level < WEAK, noisy, estimate)
         return DenoiseResult(from_planes(estimate, sigma, image, opponent=not apart), noise, atoms, history)
@@ -313,10 +321,28 @@ def _chosen_passes(noisy: NDArray[np.float32], n_passes: int | None, kinds: Pass
     return (first,) * n_first + (second,) * (n_passes - 1 - n_first) + (last,)
 
 
-def _guided(groups: GroupFilter, *, joint: bool) -> tuple[GroupFilter, float]:
-    """Return the last pass, and its relative noise level, if a guide has a part in the estimate."""
-    size = groups.group_size if joint else GUIDED_SIZE
-    return replace(groups, group_size=size), GUIDED_FACTORS[0 if groups.common else 1]
+def _guided_pass(
+    filtered: Callable[[Planes, GroupFilter, float], Planes],
+    estimate: Planes,
+    guide: tuple[Planes, Planes],
+    groups: GroupFilter,
+    factor: float,
+    *,
+    joint: bool,
+) -> Planes:
+    """Return the last pass over a mean with another estimate, and its mean with that."""
+    other, believed = guide
+    kind = 0 if groups.common else 1
+    if believed.mean(dtype=np.float64) > 0.5:
+        size = groups.group_size if joint else GUIDED_SIZE
+        groups, factor = replace(groups, group_size=size), GUIDED_FACTORS[kind]
+    estimate = filtered(_mixed(estimate, other, BEFORE * believed), groups, factor)
+    return _mixed(estimate, other, AFTER[kind] * believed)
+
+
+def _mixed(estimate: Planes, other: Planes, weight: NDArray[np.floating]) -> Planes:
+    """Return the mean of two estimates, with a weight of the second."""
+    return np.asarray(estimate + weight * (other - estimate), dtype=np.float32)
 
 
 def _reporter(

@@ -22,7 +22,6 @@ from calepin.likelihoods import Gaussian
 
 __all__ = ["GuidedDenoiser"]
 
-OF_GUIDE = 0.65  # weight of the estimate of the network before the last pass, where it can be believed
 OF_NETWORK = 0.4  # of the work, for counts
 HELPFUL = (0.75, 5.0)  # peaks between which a network for counts helps
 OF_COUNTS = 0.35  # weight of its estimate
@@ -38,9 +37,9 @@ class GuidedDenoiser:
     The dictionary and the groups know what this image repeats (`calepin.imaging.DictionaryDenoiser`), the
     network knows what photographs look like (`calepin.imaging.NetworkDenoiser`); their errors differ. Before
     the last pass over the groups, the estimate becomes a mean of both: it tells which patches are
-    similar, and what they have in common. Where they differ by more than two good estimates would
-    (`calepin.imaging.agreement`), as in regular patterns, which networks do not know, the network has a
-    smaller weight, down to none; a warning says so if it has none anywhere.
+    similar, and what they have in common. The result is a mean with the network again. Where both differ by
+    more than two good estimates would (`calepin.imaging.agreement`), as in regular patterns, which networks
+    do not know, the network has a smaller weight, down to none; a warning says so if it has none anywhere.
 
     The level of the noise may vary between pixels. Photon counts, with or without read noise, are stabilised
     as by the dictionary. From .75 to 5 photons of the brightest pixels, and without read noise, the result is
@@ -153,15 +152,14 @@ class GuidedDenoiser:
 
         def guide(
             planes: Planes, estimate: Planes, sigma: float, level: Planes | None, report: Report
-        ) -> tuple[Planes, float]:
+        ) -> tuple[Planes, Planes]:
             nonlocal part
             shifts = network.all_shifts()
             other = denoise_planes(network, planes, sigma, shifts, report, must_fit=False, level=level)
             assert other is not None  # as it need not fit
             believed = agreement(planes, estimate, other, level) if self.fallback else np.ones_like(planes)
             part = float(believed.mean(dtype=np.float64))
-            mixed = estimate + OF_GUIDE * believed * (other - estimate)
-            return np.asarray(mixed, dtype=np.float32), part
+            return other, believed
 
         result = self.dictionary.denoise_pixels(
             image, noise, random_state=random_state, callback=callback, guide=guide

@@ -23,6 +23,7 @@ from calepin.imaging.result import check_image, from_planes, sigma_of, to_planes
 __all__ = ["inpaint", "interpolate_gaps"]
 
 PATCH_SIZE, GROUP_SIZE, RADIUS, STRIDE = 6, 64, 20, 4
+MOST_STEPS = 200.0  # that a standard deviation may have, of the median step between neighbouring pixels
 RIDGES = np.geomspace(0.6, 0.006, 12)  # one a pass, in standard deviations of the observed pixels
 FEW = 0.01  # weight of observed pixels in a Gaussian window below which it is widened
 
@@ -103,7 +104,7 @@ def inpaint(
     if observed.all() and not noisy:
         warnings.warn("mask: no entry is missing: the image is returned as it is", stacklevel=2)
         return pixels
-    centre, unit = pixels[observed].mean(), pixels[observed].std()
+    centre, unit = pixels[observed].mean(), _unit(pixels, observed)
     if unit == 0:
         return np.where(observed, pixels, centre)
     centred = np.where(observed, pixels - centre, 0)
@@ -124,6 +125,17 @@ def _levels(noise: GaussianNoise | VaryingGaussianNoise | None, image: NDArray) 
         sigma = noise.level(image)
         return np.broadcast_to(sigma if sigma.ndim == image.ndim else sigma[..., None], image.shape)
     return np.full(image.shape, 0.0 if noise is None else sigma_of(noise, "inpaint"))
+
+
+def _unit(pixels: NDArray[np.floating], observed: NDArray[np.bool_]) -> float:
+    """Return the standard deviation of observed pixels, less if a few far values would make most of it."""
+    steps = []
+    for axis in (0, 1):
+        both = np.delete(observed, 0, axis) & np.delete(observed, -1, axis)
+        steps.append(np.abs(np.diff(pixels, axis=axis))[both])
+    step, unit = np.concatenate(steps), float(pixels[observed].std())
+    typical = float(np.median(step)) if len(step) else 0.0
+    return min(unit, MOST_STEPS * typical) if typical else unit
 
 
 def _is_shared(values: NDArray) -> bool:

@@ -28,6 +28,8 @@ from calepin.solvers import ISTA, GradientRule, UnfoldedSolver, solve
 
 __all__ = ["UnfoldingErrors", "code_jacobian", "decoder_gradient", "gradient_errors", "unfolding_errors"]
 
+PART = 250  # samples at a time: their layers, which the backward pass needs, take a gigabyte at most
+
 
 @dataclass(frozen=True)
 class UnfoldingErrors:
@@ -119,17 +121,19 @@ def gradient_errors(
     samples, rows, wanted = (np.asarray(a, np.float64) for a in (y, atoms, reference))
     if wanted.shape != rows.shape:
         raise ValueError(f"reference: expected the shape of atoms, {rows.shape}, got {wanted.shape}")
-    errors: dict[GradientRule, NDArray[np.float64]] = {}
-    for gradient in get_args(GradientRule):
+    parts = np.array_split(samples, -(-len(samples) // PART))
+
+    def error(gradient: GradientRule, t: int) -> float:
         found = (
             dictionary_gradient(
-                samples, rows, penalty=penalty, n_unfold=int(t), step_size=step_size, gradient=gradient,
-                solver=solver,
+                part, rows, penalty=penalty, n_unfold=t, step_size=step_size, gradient=gradient, solver=solver
             )
-            for t in layers
-        )  # fmt: skip
-        errors[gradient] = np.array([float(np.linalg.norm(one - wanted)) for one in found])
-    return errors
+            * (len(part) / len(samples))
+            for part in parts
+        )
+        return float(np.linalg.norm(sum(found) - wanted))
+
+    return {kind: np.array([error(kind, int(t)) for t in layers]) for kind in get_args(GradientRule)}
 
 
 def decoder_gradient(y: ArrayLike, codes: ArrayLike, atoms: ArrayLike) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from calepin.datasets.simulate import simulate_sparse
 from calepin.learning import dictionary_gradient
 from calepin.penalties import L1
 from calepin.solvers.coders.encode import sparse_encode
+from calepin_papers.pudle import errors as errors_room
 from calepin_papers.pudle.errors import decoder_gradient, gradient_errors, unfolding_errors
 
 LAYERS = (120, 180, 240)
@@ -56,7 +57,9 @@ def test_the_rules_reach_what_the_theory_says(data):
     assert errors["ae-ls"][-1] > 1e3 * errors["dec"][-1]
 
 
-def test_an_error_is_the_distance_of_the_gradient(data):
+@pytest.mark.parametrize("part", [7, 1000])  # samples at a time
+def test_an_error_is_the_distance_of_the_gradient(data, part, monkeypatch):
+    monkeypatch.setattr(errors_room, "PART", part)
     drawn, atoms = data
     wanted = decoder_gradient(drawn.X, drawn.codes, atoms)
     settings = {"penalty": L1(0.1), "step_size": 0.1, "solver": "fista"}
