@@ -1,4 +1,4 @@
-"""How well k-space of several coils is reconstructed, beside sigpy: one command, a table a mask.
+"""How well k-space of several coils is reconstructed, beside sigpy and SAKE: one command, a table a mask.
 
     CALEPIN_DATA=... python -m benchmarks.scans                        # four masks, seeds 0 and 1
     ... --masks "columns 4x" --seeds 0 1 2 3 4 --methods groups tv
@@ -9,8 +9,8 @@ Real k-space of eight coils, the 160 x 168 samples around its middle, thinned ou
 ``calepin reproduce cs-mri``. PSNR and SSIM are of the root of the sum of squares, its peak that of the full
 k-space. All results are moved to the measured samples. calepin's methods run with their defaults; an oracle
 chooses the weight of the peers and of wavelets without sensitivities by the truth, and only that run is
-timed. The untrained network, which takes a minute, is left out unless it is named. sigpy runs in an
-environment of its own, if CALEPIN_PEERS names its Python.
+timed. SAKE takes 60 steps, and an oracle chooses its rank. The untrained network, which takes a minute, is
+left out unless it is named. sigpy runs in an environment of its own, if CALEPIN_PEERS names its Python.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.sake import RANKS, sake
 from calepin.datasets import data_path
 from calepin.metrics import psnr, ssim
 from calepin.operators import MultiCoilMRI, NonCartesianFourier, calibration_size, radial_trajectory
@@ -40,7 +41,7 @@ MASKS = {
     "columns 8x": ("columns", 8.0),
 }
 OWN: tuple[Prior, ...] = ("wavelet", "tv", "groups", "untrained")
-METHODS = ("zeros", "coils", *OWN, "sigpy")
+METHODS = ("zeros", "coils", *OWN, "sigpy", "sake")
 DEFAULT = [name for name in METHODS if name != "untrained"]
 ALPHAS = (5e-4, 1e-3, 2e-3, 4e-3)  # of wavelets without sensitivities
 N_CENTER = 24
@@ -89,6 +90,17 @@ def sigpy(operator: MultiCoilMRI, y: torch.Tensor, truth: np.ndarray) -> list[Re
     return results
 
 
+def by_sake(operator: MultiCoilMRI, y: torch.Tensor, truth: np.ndarray) -> Result:
+    full = MultiCoilMRI(torch.ones_like(operator.acquired), n_coils=y.shape[1])
+    tried = []
+    for rank in RANKS:
+        begun = time.process_time()
+        kspace = sake(y[0].numpy(), operator.acquired.numpy(), rank)
+        seconds = time.process_time() - begun
+        tried.append((magnitude(full.adjoint(torch.from_numpy(kspace)[None])), seconds))
+    return best("SAKE (oracle)", tried, truth)
+
+
 def results(mask: str, seed: int, methods: list[str]) -> list[Result]:
     images = load_slice(SIZE)
     truth = magnitude(images)
@@ -104,6 +116,8 @@ def results(mask: str, seed: int, methods: list[str]) -> list[Result]:
     found += [own(scan, truth, prior) for prior in OWN if prior in methods]
     if "sigpy" in methods and "CALEPIN_PEERS" in os.environ:
         found += sigpy(operator, y, truth)
+    if "sake" in methods:
+        found.append(by_sake(operator, y, truth))
     return found
 
 

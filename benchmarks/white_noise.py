@@ -4,6 +4,7 @@
     CALEPIN_DATA=... python -m benchmarks.white_noise --set bsd68 --every 8     # images of BSD68
     python -m benchmarks.white_noise --set samples --sigma 25 --only best bm3d  # images of scikit-image
     python -m benchmarks.white_noise --set samples --model run.safetensors      # another network
+    python -m benchmarks.white_noise --set patterns --sigma 10 25 50            # regular drawings
 
 Image i of a set gets noise of ``default_rng(1000 + i)``, unclipped; PSNR has peak 1 and counts the result
 clipped to [0, 1]. bm3d is left out where it is not installed.
@@ -51,11 +52,26 @@ def files(pattern: str) -> dict[str, np.ndarray]:
     return {path.stem: np.asarray(read_image(path).pixels, dtype=np.float64) for path in paths}
 
 
+def patterns() -> dict[str, np.ndarray]:
+    """Return drawings of 160 x 160 pixels that repeat themselves, as no photograph does."""
+    rows, columns = np.indices((160, 160))
+    drawn = {f"squares of {side}": (rows // side + columns // side) % 2.0 for side in (2, 4, 8, 16, 32)}
+    drawn["stripes of 5"] = (rows + columns) // 5 % 2.0
+    drawn["dots"] = 1.0 * ((rows % 7 == 0) & (columns % 7 == 0))
+    drawn["waves"] = (1 + np.sin(0.6 * rows + 1.2 * columns)) / 2
+    drawn["slope"] = (rows + columns) / 318
+    drawn["squares beside a photograph"] = (rows // 6 + columns // 6) % 2.0
+    drawn = {name: 0.2 + 0.6 * image for name, image in drawn.items()}
+    drawn["squares beside a photograph"][:, 80:] = samples()["camera"][40:200, 90:170]
+    return drawn
+
+
 SETS: dict[str, Callable[[], dict[str, np.ndarray]]] = {
     "both": lambda: files("set12/0[1-7].png") | samples(),
     "set12": lambda: files("set12/0[1-7].png"),
     "samples": samples,
     "bsd68": lambda: files("bsd68/*.png"),
+    "patterns": patterns,
 }
 
 
@@ -82,6 +98,7 @@ def contenders(model: str | None = None) -> dict[str, Denoise]:
     known: dict[str, Denoise] = {
         "dictionary": partial(_by, "dictionary"),
         "best": partial(_by, GuidedDenoiser(model)),
+        "best, one weight": partial(_by, GuidedDenoiser(model, fallback=False)),
         "network": partial(_by, NetworkDenoiser(model, fallback=False)),
         "network, 1 shift": partial(_by, NetworkDenoiser(model, n_shifts=1, fallback=False)),
     }

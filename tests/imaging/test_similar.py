@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calepin.core.compiled import FAST, njit
-from calepin.imaging.similar import TILE, Search, find_similar, search_memory
+from calepin.imaging.similar import FEWEST, TILE, Search, count_alike, find_similar, search_memory
 
 
 @njit(**FAST)
@@ -59,3 +59,24 @@ def test_an_image_of_large_values_has_no_patch_outside_of_it(rng):
     for c in range(3):
         rows, columns = np.divmod(place[c, : count[c]], 12)
         assert set(rows) | set(columns) <= set(range(9))
+
+
+@pytest.mark.parametrize(
+    ("further", "noise", "expected"),
+    [
+        (np.full(20, 30.0), 0.0, FEWEST + 20),  # a little further
+        (np.full(20, 50.0), 0.0, FEWEST),
+        (np.full(20, 50.0), 100.0, FEWEST + 20),  # no further than the noise explains
+        (np.linspace(11, 70, 20), 0.0, FEWEST + 10),
+        (np.zeros(0), 0.0, FEWEST),
+    ],
+)
+def test_patches_that_are_much_further_are_left_out(further, noise, expected):
+    @njit(**FAST)
+    def count(distances, noise):
+        return count_alike(distances, len(distances), noise)
+
+    near = np.append(-1, np.full(FEWEST - 1, 10.0))
+    distances = np.concatenate([near, further]).astype(np.float32)
+    assert count(distances, np.float32(noise)) == expected
+    assert count(distances[:3], np.float32(0)) == 3

@@ -67,8 +67,8 @@ COMMON_AT_RANGE = 10.0
 # Weight of the estimate of a guide before the last pass, where it can be believed, and patches of one plane
 # in a group of that pass. Then if that pass adds what residuals share, and if not: its relative noise level,
 # and the weight of the guide after it.
-BEFORE, GUIDED_SIZE = 0.5, 24
-GUIDED_FACTORS, AFTER = (1.0, 0.9), (0.15, 0.3)
+BEFORE, GUIDED_SIZE = 0.6, 24
+GUIDED_FACTORS, AFTER = (1.0, 0.95), (0.1, 0.25)
 
 SMALLEST = 16  # pixels per side
 

@@ -36,7 +36,7 @@ from calepin.core.lanes import ROWS
 from calepin.core.threads import run_blocks
 from calepin.imaging import group_estimation as estimation
 from calepin.imaging import group_shrinkage as shrinkage
-from calepin.imaging.similar import TILE, Search, find_similar, search_memory
+from calepin.imaging.similar import TILE, Search, count_alike, find_similar, search_memory
 
 __all__ = ["BAND", "BLOCK", "GroupFilter"]
 
@@ -53,7 +53,8 @@ class GroupFilter:
     patch_size : int
         Side of the patches.
     group_size : int
-        Patches in a group, including the reference.
+        Patches in a group, including the reference. In noise of one level there are fewer if few are much
+        nearer than all others, as in drawings.
     radius : int
         Largest distance of a patch from the reference in pixels, along both axes.
     stride : int
@@ -217,7 +218,7 @@ def _filter_rows(
 ):
     p, w = search.p, search.w
     memory = search_memory(search, columns, size)
-    _, _, _, places, found = memory
+    _, _, distances, places, found = memory
     Z, F, out, mean, work = shrinkage.group_memory(p * p, size)
     half = len(work[0])
     for i in rows:
@@ -225,7 +226,7 @@ def _filter_rows(
             tile = columns[first : first + TILE]
             find_similar(search, i, tile, memory)
             for j in range(len(tile)):
-                place, n = places[j], found[j]
+                place, n = places[j], count_alike(distances[j], found[j], variance * p * p)
                 for c in range(len(noisy)):
                     _collect(noisy[c], place, n, p, Z, half, half)
                     _collect(estimate[c], place, n, p, Z, 0, half)

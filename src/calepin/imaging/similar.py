@@ -12,10 +12,15 @@ import numpy as np
 from calepin.core.compiled import INLINED, LANES, njit
 from calepin.core.lanes import below, lowest, square_distances
 
-__all__ = ["TILE", "Search", "find_similar", "search_memory"]
+__all__ = ["TILE", "Search", "count_alike", "find_similar", "search_memory"]
 
 # What is outside of an image is further than any patch of it.
 OUTSIDE, FARTHEST = np.float32(1e17), np.float32(1e33)
+
+# The patches of a group are cut off where distances are so many times that of the patch of this number, to
+# which a part of the noise is added.
+FEWEST, FURTHER, OF_NOISE = 8, 4.0, 0.1
+
 TILE = 64  # references searched at the same time: what they need is in fast memory
 
 
@@ -101,3 +106,17 @@ def _insert(best, place, n, distance, at):
         best[k], place[k] = best[k - 1], place[k - 1]
         k -= 1
     best[k], place[k] = distance, at
+
+
+@njit(**INLINED)
+def count_alike(distances, n, noise):
+    """Return how many of n patches, the nearest first, are alike: others may be much further away.
+
+    A pattern has few patches that are the same, and no others like them. `noise` is the squared distance that
+    the noise of a patch makes.
+    """
+    if n > FEWEST:
+        bound = np.float32(FURTHER) * (distances[FEWEST - 1] + np.float32(OF_NOISE) * noise)
+        while n > FEWEST and distances[n - 1] > bound:
+            n -= 1
+    return n
