@@ -83,11 +83,11 @@ class Layout:
 
 
 def read(
-    path: str | os.PathLike, axes: str | None
+    path: str | os.PathLike, axes: str | None, default_axes: str | None
 ) -> tuple[NDArray[Any], str | None, dict[str, Any], Layout | None, tuple[str, ...]]:
     """Return the array of a folder, its axes, attributes and layout, and notes on what is left out.
 
-    The axes are those that are given, else a letter for each if the folder tells them.
+    The axes are those that are given, else a letter for each if the folder tells them, else the default.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def read(
             filters = ", ".join(type(one).__name__ for one in array.filters)
             notes = [*notes, f"its samples are written without the filters of zarr ({filters})"]
         known, layout = _letters(names), None
-        letters = axes or known
+        letters = axes or known or default_axes
         if letters is not None and len(letters) == array.ndim:  # else `read_stack` refuses them
             kept: dict[str, str] = dict(zip(letters, names or (), strict=True)) if letters == known else {}
             layout = Layout.of(array, letters, kept)
