@@ -237,6 +237,32 @@ def test_zarr_keeps_the_lengths_of_chunks_for_another_shape(version):
     assert_array_equal(again.planes, planes)
 
 
+@pytest.mark.parametrize(
+    ("version", "dtype", "fill_value"),
+    [(2, ">u2", 7), (2, "u2", None), (3, "u2", 7), (3, "f4", float("nan")), (3, "f8", -1.5)],
+)
+def test_zarr_keeps_the_sample_of_missing_chunks(version, dtype, fill_value):
+    zarr_array(version, True, dtype, fill_value=fill_value)
+    stack = read_stack("a.zarr")
+    write_stack("b.zarr", stack)
+    zarr = pytest.importorskip("zarr")
+    before, after = (zarr.open(name, mode="r").metadata.to_dict() for name in ("a.zarr", "b.zarr"))
+    assert str(after["fill_value"]) == str(before["fill_value"])
+    write_stack("i4.zarr", stack.with_planes(stack.planes.astype("i4")))
+    assert zarr.open("i4.zarr", mode="r").fill_value == (None if fill_value is None else 0)
+
+
+def test_the_only_array_of_a_group_of_zarr_keeps_the_attributes_of_both():
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group("a.zarr", mode="w")
+    group.attrs.update({"scope": "left", "gain": 1})
+    names = {"dimension_names": ["z", "y", "x"]}
+    group.create_array("frames", data=samples(shape=(3, 10, 12)), attributes={"gain": 2}, **names)
+    stack = read_stack("a.zarr")
+    assert stack.attributes == {"scope": "left", "gain": 2}
+    assert stack.notes == ("its only array is written without the group that it is in",)
+
+
 def test_what_zarr_loses_is_said():
     numcodecs = pytest.importorskip("numcodecs")
     zarr_array(2, True, "<u2", filters=[numcodecs.Delta("<u2")])

@@ -115,7 +115,7 @@ class Stack:
         scale = planes.shape[1] / before.shape[1], planes.shape[2] / before.shape[2]
         pages = tuple(page.resized(scale, axes, samples.shape) for page in self.pages)
         attributes, notes = self.attributes, []
-        if "multiscales" in attributes.get("ome", attributes):
+        if _zarr.is_ome(attributes):
             attributes = {}
             notes.append("the attributes of OME-Zarr, which name the size of pixels, were left out")
         made = (
@@ -281,7 +281,7 @@ def write_stack(path: str | os.PathLike, stack: Stack) -> None:
     A TIFF keeps the order of its pages and of its bytes, tiles and a lossless compression, descriptions (OME,
     ImageJ), resolutions, times and profile, and the levels of a pyramid in sub-IFDs, whose pixels become
     means of those of the planes. A .zarr keeps the version of its format, the sizes of chunks and shards,
-    compressors, the order of bytes, and attributes; not filters. An existing file is replaced only after the
+    compressors, fill value, the order of bytes, and attributes; not filters. An existing file is replaced only after the
     new one is complete; a folder .zarr is never replaced.
 
     Raises
