@@ -281,8 +281,8 @@ def write_stack(path: str | os.PathLike, stack: Stack) -> None:
     A TIFF keeps the order of its pages and of its bytes, tiles and a lossless compression, descriptions (OME,
     ImageJ), resolutions, times and profile, and the levels of a pyramid in sub-IFDs, whose pixels become
     means of those of the planes. A .zarr keeps the version of its format, the sizes of chunks and shards,
-    compressors, fill value, the order of bytes, and attributes; not filters. An existing file is replaced only after the
-    new one is complete; a folder .zarr is never replaced.
+    compressors, the fill value, the order of bytes, and attributes; not filters. An existing file is replaced
+    only after the new one is complete; a folder .zarr is never replaced.
 
     Raises
     ------
