@@ -263,6 +263,16 @@ def test_the_only_array_of_a_group_of_zarr_keeps_the_attributes_of_both():
     assert stack.notes == ("its only array is written without the group that it is in",)
 
 
+def test_names_of_axes_that_others_replace_are_told():
+    zarr = pytest.importorskip("zarr")
+    names = {"dimension_names": ["plane", "row", "column"]}
+    zarr.create_array("a.zarr", data=samples(shape=(3, 10, 12)), **names)
+    stack = read_stack("a.zarr", axes="ZYX")
+    assert stack.notes == ("the names of its axes, plane, row, column, were left out",)
+    write_stack("b.zarr", stack)
+    assert zarr.open("b.zarr", mode="r").metadata.dimension_names == ("z", "y", "x")
+
+
 def test_what_zarr_loses_is_said():
     numcodecs = pytest.importorskip("numcodecs")
     zarr_array(2, True, "<u2", filters=[numcodecs.Delta("<u2")])

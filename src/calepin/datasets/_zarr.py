@@ -130,6 +130,8 @@ def read(
         if letters is not None and len(letters) == array.ndim:  # else `read_stack` refuses them
             kept: dict[str, str] = dict(zip(letters, names or (), strict=True)) if letters == known else {}
             layout = Layout.of(array, letters, kept)
+            if names and any(names) and not kept:
+                notes = [*notes, f"the names of its axes, {', '.join(map(str, names))}, were left out"]
         return np.asarray(array[:]), letters, attributes, layout, tuple(notes)
 
 
