@@ -299,6 +299,7 @@ def test_ranges_and_values_that_are_no_pixels_are_refused(capsys):
     np.save("nan.npy", np.where(np.eye(20), np.nan, 0.5))
     for arguments, message in [
         (["a.tif", "--sigma", "99999"], "--sigma: expected at most the range of the samples"),
+        (["a.tif", "--add-noise", "1e40"], "--add-noise': Input should be less than or equal to 1000000000"),
         (
             ["nan.npy"],
             "nan.npy is not a readable image: 20 of its samples are NaN or infinite: missing pixels",

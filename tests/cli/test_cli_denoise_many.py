@@ -226,6 +226,10 @@ def test_a_clean_stack_of_another_type_is_in_the_samples_of_the_noisy_one_or_in_
     np.save("other.npy", still)  # its axes are those of the stack
     said, _ = run("movie.tif", "-o", "out.tif", "--reference", "other.npy", "--force", capsys=capsys)
     assert said["images"][0]["psnr"] == pytest.approx(wanted["psnr"])
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array("other.zarr", data=still)
+    said, _ = run("movie.tif", "-o", "out.tif", "--reference", "other.zarr", "--force", capsys=capsys)
+    assert said["images"][0]["psnr"] == pytest.approx(wanted["psnr"])
 
 
 def test_missing_samples_count_in_no_psnr_and_equal_planes_have_none(capsys):

@@ -80,6 +80,10 @@ def test_noise_is_removed_on_the_scale_of_255(run, photo):
             "pages.tif: expected a mask of one page for a single image, got 3 pages",
         ),
         (["photo.png", "--invert-mask"], "--invert-mask: goes with --mask"),
+        (
+            ["photo.png", "--mask", "mask.png", "--sigma", "1e9"],
+            "--sigma: expected at most the range of the samples, 255, got 1e+09",
+        ),
         (["nan.npy"], "all of its samples are NaN"),
         (
             ["photo.png", "--mask", "mask.png", "--reference", "small.png"],

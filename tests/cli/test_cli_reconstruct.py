@@ -424,8 +424,12 @@ def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
         (["sinogram.npy", "--angles", "0:nan"], "expected finite angles, got 0:nan, whose angle 1 is nan"),
         (["sinogram.npy", "--angles", "-inf:9"], "expected finite angles, got -inf:9, whose angle 0 is -inf"),
         (
-            ["y.npy", "--matrix", "matrix.npy", "--prior", "untrained", "--max-iter", "50"],
-            "--max-iter: has no effect with --prior untrained and --matrix",
+            ["y.npy", "--matrix", "matrix.npy", "--sigma", "1e39"],
+            "noise: expected sigma in the units of y, whose largest magnitude is ",
+        ),
+        (
+            ["y.npy", "--matrix", "matrix.npy", "--prior", "untrained", "--n-starts", "2"],
+            "--n-starts: has no effect with --matrix",
         ),
         (["sinogram.npy", "--angles", "180"], "--angles: expected FIRST:LAST in degrees or a file .npy"),
         (["sinogram.npy", "--angles", "0:180", "--matrix", "matrix.npy"], "--angles: goes without --matrix"),
@@ -552,6 +556,8 @@ def test_samples_and_trajectories_that_do_not_fit_are_told(capsys):
     np.save("fewer.npy", samples[:, :-1])
     np.save("small.npy", np.ones((8, 8)))
     np.save("zero.npy", np.zeros((40, 40)))
+    np.save("signed.npy", np.eye(40) - 0.5)
+    np.save("complex.npy", np.eye(40) * 1j)
     call = ["--mri", "--trajectory", "k.npy", "-o", "out.tif"]
     for arguments, message in (
         (["fewer.npy", *call], "samples: expected shape (n_coils, 1280), one for each of the coordinates"),
@@ -569,7 +575,18 @@ def test_samples_and_trajectories_that_do_not_fit_are_told(capsys):
             "reference: expected the magnitude of an image of shape (40, 40), got small.npy of shape (8, 8), "
             "see --shape",
         ),
-        (["spokes.npy", *call, "--reference", "zero.npy"], "reference: expected the magnitude of an image"),
+        (
+            ["spokes.npy", *call, "--reference", "zero.npy"],
+            "reference: expected the magnitude of an image that is not 0 everywhere, got zero.npy",
+        ),
+        (
+            ["spokes.npy", *call, "--reference", "signed.npy"],
+            "reference: expected the magnitude of an image, at least 0, got signed.npy from -0.5 to 0.5",
+        ),
+        (
+            ["spokes.npy", *call, "--reference", "complex.npy"],
+            "reference: expected the magnitude of an image, got complex.npy of complex128: numpy.abs",
+        ),
         (["spokes.npy", *call, "--sensitivities", "k.npy"], "k.npy holds float64, expected complex k-space"),
         (["spokes.npy", "--trajectory", "k.npy", "-o", "out.tif"], "--trajectory: needs --mri"),
     ):

@@ -133,6 +133,8 @@ def test_bad_input_is_one_line(capsys):
     assert "expected a gray image of a point" in fails(
         capsys, "deblur", "in.png", *out, "--psf", "colour.png"
     )
+    said = "--sigma: expected at most the range of the samples, 255, got 1e+09"
+    assert said in fails(capsys, "upscale", "in.png", *out, "--sigma", "1e9")
     assert "image: expected a gray mosaic" in fails(capsys, "demosaic", "colour.png", *out)
     assert "expected the shape of the restored image, (48, 48)" in fails(
         capsys, "upscale", "in.png", *out, "--prior", "tv", "--sigma", "1", "--reference", "in.png"

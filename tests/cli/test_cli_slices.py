@@ -167,6 +167,35 @@ def test_one_trajectory_may_lie_beside_the_files_that_share_it(capsys):
         assert err.count("\n") == 1
 
 
+def test_cartesian_files_have_sensitivities_and_true_images_of_their_names_or_one_for_all(capsys):
+    samples, images = kspace(2)
+    samples[:, :, :, ::3] = 0
+    weights = np.exp(-((np.mgrid[-1:1:32j, -1:1:32j][1] - np.cos([[[0]], [[3]]])) ** 2))
+    maps = np.stack([np.exp(1j * k) * weights[k] for k in range(2)]) / np.sqrt((weights**2).sum(0))
+    for folder in ("in", "maps", "images"):
+        Path(folder).mkdir()
+    for k, name in enumerate("ab"):
+        np.save(f"in/{name}.npy", samples[k])
+        np.save(f"images/{name}.npy", images[k])
+    np.save("maps/a.npy", maps)
+    given = ["in", "--reference", "images", "--sensitivities"]
+    found, err = along(capsys, *given, "maps", status=1)
+    expected = "--sensitivities: expected one file b.npy or .cfl in maps for in/b.npy, got none"
+    assert err.splitlines()[-1] == f"calepin: error: {expected}"
+    (one,) = found["images"]
+    assert one["slices"][0]["psnr"] > one["slices"][0]["psnr_adjoint"] + 3
+    np.save("in/maps.npy", maps)
+    both, _ = along(capsys, *given, "in/maps.npy")
+    assert [Path(one["image"]).name for one in both["images"]] == ["a.npy", "b.npy"]
+    alone = ["--sensitivities", "in/maps.npy", "--reference", "images/b.npy", "-o", "b.tif"]
+    assert main(["reconstruct", "in/b.npy", *alone, "--mri", "--prior", "tv", "-q"]) == 0
+    np.testing.assert_allclose(tifffile.imread("out/b.tif"), tifffile.imread("b.tif"), rtol=1e-5)
+    np.save("in/a.npy", samples)
+    given = ["in/a.npy", "--slice", "all", "--sensitivities", "in/maps.npy"]
+    _, err = along(capsys, *given, status=1)
+    assert err == "calepin: error: in/a.npy: --sensitivities: is for one slice of a file\n"
+
+
 def test_predicted_errors_are_written_in_the_units_of_kspace(capsys):
     samples, images = kspace(1)
     np.save("scan.npy", samples)

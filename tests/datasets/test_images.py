@@ -140,6 +140,47 @@ def test_cmyk_and_orientation_are_undone_with_a_note(tmp_path):
     assert len(back.notes) == 2
 
 
+def with_exif(path, size=(12, 8)):
+    """Write an image with EXIF: a maker, an orientation that turns it, its size, a time and a place."""
+    exif = PILImage.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 6
+    exif.get_ifd(0x8769).update({0xA002: size[0], 0xA003: size[1], 0x829A: (1, 60)})
+    exif.get_ifd(0x8825).update({1: "N", 2: (1.0, 2.0, 3.0)})
+    PILImage.new("RGB", size, (90, 120, 200)).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("after", ["b.jpg", "b.png"])
+@pytest.mark.parametrize("before", ["a.jpg", "a.png"])
+def test_exif_is_kept_and_names_the_size_of_what_is_written(tmp_path, before, after):
+    with_exif(tmp_path / before)
+    image = read_image(tmp_path / before)
+    assert write_image(tmp_path / after, replace(image, pixels=image.pixels.repeat(2, 0))) == ()
+    with PILImage.open(tmp_path / after) as written:
+        exif = written.getexif()
+        assert written.size == (8, 24)
+    assert exif[0x010F] == "Maker"
+    assert 0x0112 not in exif
+    assert exif.get_ifd(0x8769) == {0xA002: 8, 0xA003: 24, 0x829A: (1, 60)}
+    assert exif.get_ifd(0x8825)[2] == (1.0, 2.0, 3.0)
+
+
+def test_exif_that_cannot_be_kept_is_told(tmp_path):
+    PILImage.new("L", (8, 8)).save(tmp_path / "a.jpg", comment=b"by hand")
+    assert read_image(tmp_path / "a.jpg").notes == ("metadata of the JPEG were left out: comment",)
+    with_exif(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    for name in ("b.tif", "b.npy"):
+        assert write_image(tmp_path / name, image) == ("the EXIF of the image was left out",)
+    long = PILImage.Exif()
+    long[0x010F] = "Maker" * 20000
+    for exif, name in ((b"Exif\0\0damaged", "b.png"), (long.tobytes(), "b.jpg")):
+        assert write_image(tmp_path / name, replace(image, exif=exif)) == (
+            "the EXIF of the image was left out",
+        )
+        assert read_image(tmp_path / name).exif is None
+    assert write_image(tmp_path / "b.png", replace(image, exif=long.tobytes())) == ()
+
+
 def test_several_pages_are_no_image_but_a_thumbnail_is_no_page(tmp_path):
     import tifffile
 

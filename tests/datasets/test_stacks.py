@@ -152,6 +152,21 @@ def test_zarr_keeps_axes_and_attributes(version):
         write_stack("b.zarr", stack)
 
 
+def test_default_axes_are_those_of_files_that_tell_none():
+    zarr = pytest.importorskip("zarr")
+    values = samples(shape=(3, 10, 12))
+    zarr.create_array("told.zarr", data=values, dimension_names=["z", "y", "x"])
+    zarr.create_array("none.zarr", data=values, chunks=(1, 10, 12))
+    np.save("none.npy", values)
+    assert read_stack("told.zarr", default_axes="TYX").axes == "ZYX"
+    assert read_stack("none.npy", default_axes="TYX").axes == "TYX"
+    stack = read_stack("none.zarr", default_axes="TYX")
+    assert (stack.axes, stack.layout.chunks["T"]) == ("TYX", 1)
+    assert read_stack("none.npy", axes="ZYX", default_axes="TYX").axes == "ZYX"
+    with pytest.raises(ValueError, match="default_axes: expected letters with Y and X"):
+        read_stack("none.npy", default_axes="T")
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_ome_zarr_is_read_and_written_at_its_largest_resolution(version):
     zarr = pytest.importorskip("zarr")
@@ -220,6 +235,42 @@ def test_zarr_keeps_the_lengths_of_chunks_for_another_shape(version):
     again = read_stack("b.zarr")
     assert again.axes == "ZYXS"
     assert_array_equal(again.planes, planes)
+
+
+@pytest.mark.parametrize(
+    ("version", "dtype", "fill_value"),
+    [(2, ">u2", 7), (2, "u2", None), (3, "u2", 7), (3, "f4", float("nan")), (3, "f8", -1.5)],
+)
+def test_zarr_keeps_the_sample_of_missing_chunks(version, dtype, fill_value):
+    zarr_array(version, True, dtype, fill_value=fill_value)
+    stack = read_stack("a.zarr")
+    write_stack("b.zarr", stack)
+    zarr = pytest.importorskip("zarr")
+    before, after = (zarr.open(name, mode="r").metadata.to_dict() for name in ("a.zarr", "b.zarr"))
+    assert str(after["fill_value"]) == str(before["fill_value"])
+    write_stack("i4.zarr", stack.with_planes(stack.planes.astype("i4")))
+    assert zarr.open("i4.zarr", mode="r").fill_value == (None if fill_value is None else 0)
+
+
+def test_the_only_array_of_a_group_of_zarr_keeps_the_attributes_of_both():
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group("a.zarr", mode="w")
+    group.attrs.update({"scope": "left", "gain": 1})
+    names = {"dimension_names": ["z", "y", "x"]}
+    group.create_array("frames", data=samples(shape=(3, 10, 12)), attributes={"gain": 2}, **names)
+    stack = read_stack("a.zarr")
+    assert stack.attributes == {"scope": "left", "gain": 2}
+    assert stack.notes == ("its only array is written without the group that it is in",)
+
+
+def test_names_of_axes_that_others_replace_are_told():
+    zarr = pytest.importorskip("zarr")
+    names = {"dimension_names": ["plane", "row", "column"]}
+    zarr.create_array("a.zarr", data=samples(shape=(3, 10, 12)), **names)
+    stack = read_stack("a.zarr", axes="ZYX")
+    assert stack.notes == ("the names of its axes, plane, row, column, were left out",)
+    write_stack("b.zarr", stack)
+    assert zarr.open("b.zarr", mode="r").metadata.dimension_names == ("z", "y", "x")
 
 
 def test_what_zarr_loses_is_said():
@@ -382,24 +433,54 @@ def test_a_compression_that_cannot_be_written_is_told():
         assert_array_equal(tiff.asarray(), stack.samples)
 
 
+@pytest.mark.parametrize(("extra", "second"), [("unassalpha", "alpha"), ("unspecified", "an extra channel")])
 @pytest.mark.parametrize("planarconfig", ["contig", "separate"])
-def test_gray_images_with_alpha_are_named_and_may_be_channels(tmp_path, rng, planarconfig):
+def test_gray_images_with_alpha_are_named_and_may_be_channels(tmp_path, rng, planarconfig, extra, second):
     pages = rng.integers(0, 255, (3, 20, 24, 2), dtype=np.uint8)
     stored = pages if planarconfig == "contig" else np.moveaxis(pages, -1, 1)
     tifffile.imwrite(
         tmp_path / "alpha.tif",
         stored,
         photometric="minisblack",
-        extrasamples=["unassalpha"],
+        extrasamples=[extra],
         planarconfig=planarconfig,
     )
-    for axes in (None, "TYXS" if planarconfig == "contig" else "TSYX"):
-        with pytest.raises(FileFormatError, match="alpha.tif holds two samples a pixel, gray and alpha"):
+    right = "TYXC" if planarconfig == "contig" else "TCYX"
+    for axes in (None, right.replace("C", "S")):
+        said = f"alpha.tif holds two samples a pixel, gray and {second}: .* such as {right}$"
+        with pytest.raises(FileFormatError, match=said):
             read_stack(tmp_path / "alpha.tif", axes=axes)
-    stack = read_stack(tmp_path / "alpha.tif", axes="TYXC" if planarconfig == "contig" else "TCYX")
+    stack = read_stack(tmp_path / "alpha.tif", axes=right)
     np.testing.assert_array_equal(stack.planes, np.moveaxis(pages, -1, 1).reshape(-1, 20, 24))
-    assert stack.notes[-1] == "the metadata of pages with several samples was left out"
+    assert stack.notes[-1].startswith("the metadata of its pages, whose axes are ")
     write_stack(tmp_path / "channels.tif", stack)
-    np.testing.assert_array_equal(
-        tifffile.imread(tmp_path / "channels.tif").reshape(-1, 20, 24), stack.planes
-    )
+    with tifffile.TiffFile(tmp_path / "channels.tif") as tiff:
+        assert tiff.series[0].axes == "TCYX"
+        np.testing.assert_array_equal(tiff.asarray().reshape(-1, 20, 24), stack.planes)
+
+
+def test_a_tiff_tells_the_axes_in_which_its_planes_are_written():
+    values = samples("uint8", (10, 12, 3))
+    tifffile.imwrite("pages.tif", values, photometric="minisblack")
+    np.save("array.npy", values)
+    for name in ("pages.tif", "array.npy"):
+        stack = read_stack(name, axes="YXT")
+        write_stack("b.tif", stack)
+        with tifffile.TiffFile("b.tif") as tiff:
+            assert tiff.series[0].axes == "TYX"
+            assert_array_equal(tiff.asarray(), stack.planes)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_pages_that_pillow_reads_keep_their_samples(compression, inverted, n):
+    values = samples("uint8", (n, 10, 12))
+    first, *rest = [PILImage.fromarray(page) for page in values]
+    white = {"tiffinfo": {262: 0}} if inverted else {}
+    first.save("a.tif", compression=compression, save_all=True, append_images=rest, **white)
+    stack = read_stack("a.tif", axes="YX" if n == 1 else "TYX")
+    assert_array_equal(stack.planes, 255 - values if inverted else values)
+    write_stack("b.tif", stack)
+    with PILImage.open("b.tif") as written:
+        assert_array_equal(np.asarray(written), values[0])

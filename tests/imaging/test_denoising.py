@@ -9,6 +9,7 @@ from scipy import ndimage
 import calepin
 from calepin.datasets import GaussianNoise, Image, PoissonNoise, VaryingGaussianNoise, load_sample
 from calepin.imaging import Denoiser, DenoiseResult, DictionaryDenoiser, NetworkDenoiser, denoise
+from calepin.imaging.denoising import METHODS
 from calepin.imaging.scenes import noisy_scene, observed_scene
 from calepin.metrics import psnr
 from calepin.restoration import GroupDenoiser, TVDenoiser, WaveletDenoiser
@@ -223,3 +224,20 @@ def test_a_binary_image_with_hardly_any_noise_gains(contrast):
     error = (denoise(noisy, noise=GaussianNoise(sigma)).image - clean) / sigma
     assert np.sqrt(np.mean(error**2)) < 0.6
     assert np.abs(error).max() < 5
+
+
+@pytest.mark.parametrize("method", [*METHODS, "counts", "stack"])
+@pytest.mark.parametrize("shape", [(32, 40), (32, 40, 3)])
+def test_the_order_of_an_array_in_memory_changes_no_bit(rng, method, shape):
+    image = (0.5 + 0.1 * rng.standard_normal(shape)).astype(np.float32)
+    settings = {"method": method}
+    if method == "counts":
+        image, settings = rng.poisson(4, shape), {"noise": PoissonNoise()}
+    elif method == "stack":
+        image, settings = np.stack([image] * 3), {"axes": "TYXS"[: image.ndim + 1]}
+    expected = denoise(image, **settings)
+    for same in (np.asfortranarray(image), np.repeat(image, 2, axis=1)[:, ::2]):
+        assert not same.flags.c_contiguous
+        found = denoise(same, **settings)
+        assert np.array_equal(found.image, expected.image)
+        assert found.sigma == expected.sigma

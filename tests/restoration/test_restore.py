@@ -250,6 +250,15 @@ def test_an_untrained_network_is_a_prior():
     assert result.history[-1]["residual"] == pytest.approx(np.sqrt(np.mean(missed**2)), rel=1e-4)
 
 
+def test_an_untrained_network_is_fitted_in_as_many_iterations_as_are_asked_for():
+    mask = Mask(torch.from_numpy(np.random.default_rng(0).uniform(size=(32, 32)) < 0.5))
+    y = measured(mask, CAMERA[:32, :32], 0.0).astype(np.float32)
+    with pytest.warns(ConvergenceWarning, match="not converged after 5 iterations"):
+        result = calepin.restore(y, mask, noise=GaussianNoise(0.05), prior="untrained", max_iter=5)
+    assert result.n_iter == 5
+    assert not result.converged
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "operator",
@@ -345,6 +354,12 @@ def test_progress_is_reported():
             "noise: expected GaussianNoise with one",
         ),
         ({"max_iter": 7}, ValueError, "max_iter: expected an integer of at least 8"),
+        ({"max_iter": 0, "prior": "untrained"}, ValueError, "max_iter: expected a positive integer"),
+        (
+            {"noise": GaussianNoise(1e39)},
+            ValueError,
+            r"noise: expected sigma in the units of y, .* got 1e\+39",
+        ),
         ({"tol": -1.0}, ValueError, "tol: expected a finite number of at least 0"),
         ({"start": np.zeros((4, 4))}, ValueError, "start: expected the operator's shape"),
         ({"operator": Dense(torch.ones(5, 4))}, ValueError, "y: expected the operator's shape"),

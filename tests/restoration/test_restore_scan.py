@@ -107,6 +107,11 @@ def test_without_a_full_middle_a_network_is_fitted_and_that_is_told(monkeypatch)
     [
         ({"prior": "dictionary"}, ValueError, "prior: expected one of 'groups', 'wavelet', 'tv'"),
         ({"noise": 0.0}, ValueError, "noise: expected a finite number above 0"),
+        (
+            {"noise": 1e9},
+            ValueError,
+            r"noise: expected less than the largest sample of k-space, .*, got 1e\+09",
+        ),
         ({"noise": 0.1, "prior": "untrained"}, IncompatibleError, "noise: an untrained network has no use"),
     ],
 )

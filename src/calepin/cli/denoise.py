@@ -123,6 +123,7 @@ def denoise(
         float | None,
         typer.Option(
             min=0,
+            max=1e15,  # sums of squares of such noise are numbers
             metavar="LEVEL",
             help="Add noise first: Gaussian with standard deviation LEVEL (0..255), or Poisson with "
             "peak LEVEL.",

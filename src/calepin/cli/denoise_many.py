@@ -204,8 +204,8 @@ class Denoising:
         path = self.reference
         if path is None:
             return None
-        axes = stack.axes if path.suffix.lower() == ".npy" else self.axes
-        return CleanStack.of(read_stack(path, axes=axes), path.name, stack)
+        clean = read_stack(path, axes=self.axes, default_axes=stack.axes)
+        return CleanStack.of(clean, path.name, stack)
 
 
 def _measured(clean: CleanStack | None, noisy: "NDArray[Any]", cleaned: "NDArray[Any]") -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typer
 
 from calepin.cli.noise_files import NoiseFiles
 from calepin.cli.options import given, refuse
-from calepin.cli.units import samples_of, unit_of
+from calepin.cli.units import level_in_pixels, samples_of, unit_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -272,14 +272,7 @@ class Plan:
             return PoissonNoise(self.peak)
         if self.sigma is None:
             return None
-        unit = unit_of(image)
-        if self.sigma > unit:
-            raise typer.BadParameter(
-                f"expected at most the range of the samples, {unit:g}, got {self.sigma:g}: noise levels are "
-                "in the units of the image",
-                param_hint="--sigma",
-            )
-        return GaussianNoise(self.sigma / unit)
+        return GaussianNoise(level_in_pixels(self.sigma, image))
 
     def denoiser(self, noise: "AnyNoise | None") -> "Denoiser":
         """Return the denoiser for a noise model; it is made once."""

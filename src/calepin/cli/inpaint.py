@@ -19,7 +19,7 @@ from calepin.cli.options import FIGURE_FILES, Force, Writes, parse_range, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 from calepin.cli.planes import is_stack, span, work_on_planes, write_stack_alone
 from calepin.cli.restoring import WRITTEN, Axes, reference_of, write
-from calepin.cli.units import unit_of
+from calepin.cli.units import level_in_pixels
 from calepin.core.paths import check_separate
 from calepin.core.progress import progress_bar
 
@@ -237,7 +237,7 @@ class Filling:
         from calepin.datasets.noise import GaussianNoise
         from calepin.imaging.inpainting import inpaint as fill
 
-        noise = None if self.sigma is None else GaussianNoise(self.sigma / unit_of(gaps.image))
+        noise = None if self.sigma is None else GaussianNoise(level_in_pixels(self.sigma, gaps.image))
         pixels = fill(gaps.image.pixels, gaps.observed, noise=noise, callback=callback)
         return replace(gaps.image, pixels=pixels)
 

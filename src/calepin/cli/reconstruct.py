@@ -153,7 +153,8 @@ def reconstruct(
         typer.Option(
             metavar="S.npy|S.cfl",
             help="Sensitivities (n_coils, height, width), or several sets before them, as those of bart "
-            "ecalib. [default: calibrated from the middle of k-space]",
+            "ecalib; of several files also a folder, with the same names. [default: calibrated from the "
+            "middle of k-space]",
         ),
     ] = None,
     columns: Annotated[
@@ -220,7 +221,10 @@ def reconstruct(
     reference: Annotated[
         Path | None,
         typer.Option(
-            metavar="CLEAN", help="The true image, with --matrix or --angles, or the magnitude of k-space."
+            metavar="CLEAN",
+            help="The true image, with --matrix or --angles, or the magnitude of k-space; of several files "
+            "also a folder, with the same names. Of fully sampled k-space with --acceleration or --mask "
+            "that is its own image: --reference has no effect.",
         ),
     ] = None,
     max_iter: Annotated[
@@ -228,8 +232,8 @@ def reconstruct(
         typer.Option(
             min=1,
             metavar="N",
-            help="Iterations of an untrained network, or steps with --matrix or --angles. "
-            "[default: 300 for images, 400 for k-space, 32 steps]",
+            help="Iterations of an untrained network, or steps with --matrix or --angles and other priors. "
+            "[default: 300 for images, 400 for k-space, 1000 with --matrix or --angles; 32 steps]",
         ),
         Default(FIT, "max_iter"),
     ] = None,
@@ -308,8 +312,6 @@ def reconstruct(
             f"has no effect with {made}",
         )
         refuse({"--n-starts": n_starts, "--figure": figure, "--report": report}, f"has no effect with {made}")
-        if prior is PriorName.untrained:
-            refuse({"--max-iter": max_iter}, f"has no effect with --prior untrained and {made}")
         if source is None:
             raise typer.BadParameter("expected a file of measurements", param_hint="MEASUREMENTS")
         if output_path is None and reference is None:
@@ -404,8 +406,6 @@ def reconstruct(
             "--figure": figure,
             "--report": report,
         }
-        if trajectory is None:
-            of_one |= {"--sensitivities": sensitivities, "--reference": reference}
         if many:
             refuse(of_one, "is for one slice of one file")
             if output_path is None:
@@ -415,7 +415,7 @@ def reconstruct(
         path = Path(str(source))
         wanted = [0] if trajectory is not None else _wanted(output, path, slices)
         if len(wanted) > 1:
-            refuse(of_one, "is for one slice")
+            refuse(of_one | {"--sensitivities": sensitivities, "--reference": reference}, "is for one slice")
             if output_path is None and acceleration is None and mask is None:
                 raise typer.BadParameter("expected a file for the images, got none", param_hint="--output")
             reconstruct_slices(output, path, wanted, output_path, reader)

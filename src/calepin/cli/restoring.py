@@ -25,7 +25,7 @@ from calepin.cli.options import (
 )
 from calepin.cli.output import Output, peak_memory_mb
 from calepin.cli.planes import is_stack, span, work_on_planes, write_stack_alone
-from calepin.cli.units import unit_of
+from calepin.cli.units import level_in_pixels, unit_of
 from calepin.core.paths import check_separate
 from calepin.core.progress import progress_bar
 
@@ -195,7 +195,7 @@ class Restoring:
         result = restore(
             np.ascontiguousarray(observed),
             operator,
-            noise=None if self.sigma is None else GaussianNoise(self.sigma / unit),
+            noise=None if self.sigma is None else GaussianNoise(level_in_pixels(self.sigma, source)),
             callback=callback,
             **given(prior=self.prior),
         )

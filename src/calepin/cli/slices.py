@@ -151,6 +151,7 @@ class SliceReader:
     def _reference(self, path: Path, scan: "Scan") -> "Image | None":
         """Return the true image, a magnitude (h, w), None without one."""
         from calepin.datasets.images import read_image
+        from calepin.datasets.stacks import type_of_samples
 
         file = self.file_of("--reference", path)
         if file is None:
@@ -159,14 +160,21 @@ class SliceReader:
             raise typer.BadParameter(
                 "has no effect: the true image is that of the full k-space", param_hint="--reference"
             )
+        expected = "reference: expected the magnitude of an image"
+        dtype = type_of_samples(file)
+        if dtype is not None and dtype.kind == "c":
+            raise ValueError(f"{expected}, got {file} of {dtype}: numpy.abs returns it")
         clean = read_image(file, value_range="auto")
         size = scan.operator.in_shape[1:]
-        if clean.pixels.shape != size or not clean.pixels.max() > 0:
+        if clean.pixels.shape != size:
             more = ", see --shape" if "--trajectory" in self.beside else ""
-            raise ValueError(
-                f"reference: expected the magnitude of an image of shape {size}, got {file} of shape "
-                f"{clean.pixels.shape}{more}"
-            )
+            raise ValueError(f"{expected} of shape {size}, got {file} of shape {clean.pixels.shape}{more}")
+        unit, black = samples_of(clean)
+        low, high = (unit * float(end) + black for end in (clean.pixels.min(), clean.pixels.max()))
+        if low < 0:
+            raise ValueError(f"{expected}, at least 0, got {file} from {low:.4g} to {high:.4g}")
+        if high == 0:
+            raise ValueError(f"{expected} that is not 0 everywhere, got {file}")
         return clean
 
     def predicted_errors(
@@ -415,7 +423,10 @@ def reconstruct_files(
     paths = [path for path in paths if path in sources or not _is_beside(path, reader)]
 
     def work(source: Path, target: Path, report: Report) -> Told:
-        slices = _Slices(source, reader.wanted(source, which), reader, output)
+        wanted = reader.wanted(source, which)
+        if len(wanted) > 1:
+            refuse(reader.beside, "is for one slice of a file")
+        slices = _Slices(source, wanted, reader, output)
         slices.fill(lambda done, note: report(done))
         slices.write(target)
         files.failed += [{"image": str(source), **one} for one in slices.failed]

@@ -131,9 +131,12 @@ def check_unmasked(name: str, value: Any) -> Any:
 
 
 def pixels_of(name: str, value: Any) -> NDArray[Any]:
-    """Return an image as an array; raise ValueError for a mask, rows of several lengths, or huge numbers."""
+    """Return an image as an array; raise ValueError for a mask, rows of several lengths, or huge numbers.
+
+    Rows follow each other in memory: sums over other orders round otherwise.
+    """
     try:
-        pixels = np.asarray(check_unmasked(name, value))
+        pixels = np.asarray(check_unmasked(name, value), order="C")
     except ValueError as error:
         if "inhomogeneous" not in str(error):
             raise

@@ -5,6 +5,7 @@ the page at its place in the file, so that it stays true; only the type of the s
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,16 @@ from numpy.typing import NDArray
 from calepin.core.reading import check_declared
 from calepin.datasets._tiff import PLAIN_COMPRESSIONS, read_page
 
-__all__ = ["OME_LEFT_OUT", "Page", "page_of_image", "read_tiff", "write_image_tiff", "write_tiff"]
+__all__ = [
+    "OME_LEFT_OUT",
+    "OPACITY",
+    "PREMULTIPLIED",
+    "Page",
+    "page_of_image",
+    "read_tiff",
+    "write_image_tiff",
+    "write_tiff",
+]
 
 IMAGEJ_TAGS = (50838, 50839)  # counts and bytes of ImageJ's own metadata: labels, colours
 ICC_PROFILE = 34675
@@ -200,7 +210,7 @@ def read_tiff(
 
         check(series.nbytes)
         read = [page for page in series.pages if page is not None]
-        if len(read) == len(series.pages) > 1:
+        if len(read) * math.prod(series.keyframe.shape) == math.prod(series.shape):
             samples = _read_pages(path, file, read, check).reshape(series.shape)
         else:  # ImageJ writes one page and the other planes after it
             samples = series.asarray()
@@ -277,7 +287,9 @@ def _pillow_reader(path: Path) -> Any:
 
     def read(page: Any) -> NDArray[Any]:
         image.seek(page.index)
-        return np.asarray(image)
+        samples = np.asarray(image)
+        inverted = page.photometric == MINISWHITE and samples.dtype == np.uint8  # by Pillow
+        return 255 - samples if inverted else samples
 
     return read
 

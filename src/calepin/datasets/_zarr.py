@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from calepin.core.errors import FileFormatError
 from calepin.core.reading import check_declared, reading
 
-__all__ = ["Layout", "read", "write"]
+__all__ = ["Layout", "is_ome", "read", "write"]
 
 # A file names the code that decodes it: these change numbers and bytes, and run nothing else. There is one
 # called "pickle".
@@ -43,6 +43,8 @@ class Layout:
         Names of the axes in the file; empty if it has none.
     order : {"<", ">"}
         Order of the bytes of a sample.
+    fill_value : number or None
+        Sample of chunks without a file.
     settings : dict
         Compressors, names of the files of chunks, and order of the samples in a chunk, as arguments of zarr.
     """
@@ -52,6 +54,7 @@ class Layout:
     shards: dict[str, int]
     names: dict[str, str]
     order: Literal["<", ">"]
+    fill_value: Any
     settings: dict[str, Any]
 
     @classmethod
@@ -71,23 +74,30 @@ class Layout:
             lengths = zip(axes, array.shards, strict=True)
             shards = {axis: length // chunks[axis] for axis, length in lengths}
         order = ">" if array.dtype.str.startswith(">") else "<"
-        return cls(version, chunks, shards, names, order, settings)
+        return cls(version, chunks, shards, names, order, array.fill_value, settings)
 
     def for_samples(self, samples: NDArray[Any], axes: str) -> dict[str, Any]:
-        """Return the arguments with which zarr creates an array of samples; new axes have one chunk."""
+        """Return the arguments with which zarr creates an array of samples; new axes have one chunk.
+
+        Samples of another type have the fill value of zarr.
+        """
         sizes = dict(zip(axes, samples.shape, strict=True)) | self.chunks
         chunks = tuple(sizes[axis] for axis in axes)
         shards = tuple(sizes[axis] * self.shards.get(axis, 1) for axis in axes) if self.shards else None
         data = samples.astype(samples.dtype.newbyteorder(self.order), copy=False)
-        return {"data": data, "chunks": chunks, "shards": shards, **self.settings}
+        known: dict[str, Any] = {"data": data, "chunks": chunks, "shards": shards, **self.settings}
+        filled = self.fill_value
+        if filled is None or filled.dtype.newbyteorder("=") == data.dtype.newbyteorder("="):
+            known["fill_value"] = filled
+        return known
 
 
 def read(
-    path: str | os.PathLike, axes: str | None
+    path: str | os.PathLike, axes: str | None, default_axes: str | None
 ) -> tuple[NDArray[Any], str | None, dict[str, Any], Layout | None, tuple[str, ...]]:
     """Return the array of a folder, its axes, attributes and layout, and notes on what is left out.
 
-    The axes are those that are given, else a letter for each if the folder tells them.
+    The axes are those that are given, else a letter for each if the folder tells them, else the default.
 
     Raises
     ------
@@ -107,6 +117,8 @@ def read(
         array, names, notes = opened, None, []
         if isinstance(opened, zarr.Group):
             array, names, notes = _largest(opened, attributes)
+            if not is_ome(attributes):
+                attributes |= dict(array.attrs)
         check_declared(path, array.nbytes, sum(file.stat().st_size for file in path.rglob("*")))
         if names is None:
             names = getattr(array.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS")
@@ -114,10 +126,12 @@ def read(
             filters = ", ".join(type(one).__name__ for one in array.filters)
             notes = [*notes, f"its samples are written without the filters of zarr ({filters})"]
         known, layout = _letters(names), None
-        letters = axes or known
+        letters = axes or known or default_axes
         if letters is not None and len(letters) == array.ndim:  # else `read_stack` refuses them
             kept: dict[str, str] = dict(zip(letters, names or (), strict=True)) if letters == known else {}
             layout = Layout.of(array, letters, kept)
+            if names and any(names) and not kept:
+                notes = [*notes, f"the names of its axes, {', '.join(map(str, names))}, were left out"]
         return np.asarray(array[:]), letters, attributes, layout, tuple(notes)
 
 
@@ -148,6 +162,11 @@ def _names(value: Any, codec: bool) -> Iterator[str]:
                 yield from _names(entry, key in SETTINGS)
 
 
+def is_ome(attributes: dict[str, Any]) -> bool:
+    """Return whether attributes are those of OME-Zarr."""
+    return "multiscales" in attributes.get("ome", attributes)
+
+
 def _largest(group: Any, attributes: dict[str, Any]) -> tuple[Any, Any, list[str]]:
     """Return the array of the largest resolution of OME-Zarr, or the only one of a group, its axes, notes."""
     images = attributes.get("ome", attributes).get("multiscales")
@@ -159,7 +178,7 @@ def _largest(group: Any, attributes: dict[str, Any]) -> tuple[Any, Any, list[str
     arrays = [array for _, array in group.arrays()]
     if len(arrays) != 1:
         raise FileFormatError(f"it holds {len(arrays)} arrays, expected one or OME-Zarr")
-    return arrays[0], None, []
+    return arrays[0], None, ["its only array is written without the group that it is in"]
 
 
 def _letters(names: Any) -> str | None:
@@ -191,17 +210,17 @@ def write(
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"cannot write {path}: it exists, a folder is not replaced")
-    is_ome = "multiscales" in attributes.get("ome", attributes)
-    version = layout.version if layout else 3 if "ome" in attributes or not is_ome else 2
+    of_ome = is_ome(attributes)
+    version = layout.version if layout else 3 if "ome" in attributes or not of_ome else 2
     settings: dict[str, Any] = layout.for_samples(samples, axes) if layout else {"data": samples}
     names = [(layout.names if layout else {}).get(axis, axis.lower()) for axis in axes]
     if version == 3:
         settings["dimension_names"] = names
-    elif not is_ome:
+    elif not of_ome:
         attributes = attributes | {"_ARRAY_DIMENSIONS": names}
     temporary = Path(tempfile.mkdtemp(prefix=".calepin-", dir=path.parent))
     try:
-        if is_ome:
+        if of_ome:
             group = zarr.open_group(temporary, mode="w", zarr_format=version)
             group.attrs.update(_of_largest(attributes))
             zarr.create_array(temporary, name="0", zarr_format=version, **settings)

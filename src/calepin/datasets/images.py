@@ -1,4 +1,4 @@
-"""Reading and writing of images; bit depth, colour, alpha, colour profile and tags of TIFF are preserved.
+"""Reading and writing of images; bit depth, colour, alpha, profile, EXIF and tags of TIFF are preserved.
 
 Pixels are floats between 0 (black) and 1 (white). An 8-bit value v becomes v / 255, a 16-bit value v / 65535.
 Files with other samples (floats outside [0, 1], signed or 32-bit integers) need a range (black, white), and a
@@ -41,7 +41,9 @@ __all__ = [
 ]
 
 BAND = 256
+LARGEST_SEGMENT = 65533  # bytes of EXIF in a JPEG
 SUFFIXES = IMAGE_FILES
+LEFT_OUT = {"xmp": "XMP", "photoshop": "IPTC", "comment": "comment"}  # metadata of JPEG, as Pillow names them
 INTERPRETED = {"EPS", "WMF"}  # formats that Pillow decodes by running other programs
 
 
@@ -98,6 +100,8 @@ class Image:
         Metadata of a TIFF: description (OME, ImageJ), resolution, date, software, and how samples are
         stored. They are written to another TIFF of the same size; ``page.scaled(factors)`` returns those of
         a larger image of the same field.
+    exif : bytes, optional
+        EXIF of a JPEG or PNG, without the orientation that was applied.
     """
 
     pixels: NDArray[np.floating]
@@ -107,6 +111,7 @@ class Image:
     notes: tuple[str, ...] = ()
     levels: Levels | None = None
     page: "Page | None" = None
+    exif: bytes | None = None
 
 
 def read_image(
@@ -266,6 +271,10 @@ def _read_by_pillow(file: IO[bytes], check: Check, scale: Scale) -> Image:
         if orientation != 1:
             notes.append("the orientation tag was applied")
         upright: Any = ImageOps.exif_transpose(image)
+        exif = upright.info.get("exif") if upright.getexif() else None
+        left = [name for key, name in LEFT_OUT.items() if key in image.info]
+        if image.format in {"JPEG", "MPO"} and left:
+            notes.append(f"metadata of the JPEG were left out: {', '.join(left)}")
         if upright.mode == "1":
             upright = upright.convert("L")
         elif upright.mode in {"P", "PA"}:
@@ -281,7 +290,8 @@ def _read_by_pillow(file: IO[bytes], check: Check, scale: Scale) -> Image:
         channels = channels.astype(np.uint16)
     if channels.dtype == np.uint16 and inverted:  # Pillow inverts only 8 bits
         channels = 65535 - channels
-    return scale(channels, icc_profile=profile, notes=tuple(notes))
+    found = scale(channels, icc_profile=profile, notes=tuple(notes))
+    return replace(found, exif=exif) if isinstance(exif, bytes) else found
 
 
 def _read_deep_tiff(file: IO[bytes], check: Check, scale: Scale) -> Image:
@@ -443,8 +453,9 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
 
     PNG stores 8 and 16 bits, TIFF and .npy all samples, JPEG 8 bits without alpha (quality 95, full colour
     resolution). Samples in units of their own (`Image.levels`) keep them where the format can store their
-    type. TIFF keeps the metadata of the TIFF that was read (`Image.page`), as `write_stack` does. An existing
-    file is replaced only after the new one is complete.
+    type. TIFF keeps the metadata of the TIFF that was read (`Image.page`), as `write_stack` does, JPEG and
+    8-bit PNG keep EXIF, without its thumbnail. An existing file is replaced only after the new one is
+    complete.
 
     Raises
     ------
@@ -478,6 +489,11 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
     if image.page is not None and image.page.is_described and suffix not in {".tif", ".tiff"}:
         losses.append(f"{suffix} is written without the description and resolution of the TIFF")
     channels = as_samples(Image(pixels, bits, alpha, levels=levels))
+    exif = None
+    if image.exif is not None:
+        keeps = suffix in {".png", ".jpg", ".jpeg"} and channels.dtype == np.uint8
+        exif = _exif_of_size(image.exif, channels.shape, suffix) if keeps else None
+        losses += [] if exif else ["the EXIF of the image was left out"]
     if suffix in ARRAY_FILES:
         save_array(path, channels[:, :, 0] if channels.shape[2] == 1 else channels)
         return tuple(losses)
@@ -492,7 +508,7 @@ def write_image(path: str | os.PathLike, image: Image) -> tuple[str, ...]:
 
             write_deep(temporary, channels, image.icc_profile)
         else:
-            _write_by_pillow(temporary, channels, image.icc_profile)
+            _write_by_pillow(temporary, channels, image.icc_profile, exif)
     return tuple(losses)
 
 
@@ -539,9 +555,27 @@ def _quantise(pixels: NDArray[np.floating], alpha: NDArray[np.floating] | None, 
     return channels
 
 
-def _write_by_pillow(path: Path, channels: NDArray[np.uint8], icc_profile: bytes | None) -> None:
+def _exif_of_size(block: bytes, shape: tuple[int, ...], suffix: str) -> bytes | None:
+    """Return EXIF for an image of a shape, without a thumbnail; None if it is damaged or too long."""
+    from PIL import Image as PILImage
+
+    exif = PILImage.Exif()
+    try:
+        exif.load(block)
+        for tags, names in ((exif, (0x0101, 0x0100)), (exif.get_ifd(0x8769), (0xA003, 0xA002))):
+            tags.update({name: n for name, n in zip(names, shape, strict=False) if name in tags})
+        written = exif.tobytes()
+    except Exception:  # damaged in any way
+        return None
+    return None if suffix != ".png" and len(written) > LARGEST_SEGMENT else written
+
+
+def _write_by_pillow(
+    path: Path, channels: NDArray[np.uint8], icc_profile: bytes | None, exif: bytes | None
+) -> None:
     from PIL import Image as PILImage
 
     image = PILImage.fromarray(channels[:, :, 0] if channels.shape[2] == 1 else channels)
     # quality and subsampling only affect JPEG
-    image.save(path, quality=95, subsampling=0, icc_profile=icc_profile)
+    kept: dict[str, Any] = {} if exif is None else {"exif": exif}
+    image.save(path, quality=95, subsampling=0, icc_profile=icc_profile, **kept)

@@ -20,7 +20,14 @@ from calepin.core.paths import check_input, check_output
 from calepin.core.reading import NPY, read_npy, reading
 from calepin.datasets import _zarr
 from calepin.datasets._tiff import count_pages, quiet_tifffile
-from calepin.datasets._tiff_stacks import OME_LEFT_OUT, Page, read_tiff, write_tiff
+from calepin.datasets._tiff_stacks import (
+    OME_LEFT_OUT,
+    OPACITY,
+    PREMULTIPLIED,
+    Page,
+    read_tiff,
+    write_tiff,
+)
 
 __all__ = [
     "STACK_FILES",
@@ -78,18 +85,21 @@ class Stack:
         return "".join(axis for axis in self.axes if axis not in "YXS")
 
     @property
+    def _order(self) -> list[int]:
+        """Places of the axes: the leading ones, Y, X and S."""
+        return [self.axes.index(axis) for axis in (*self.leading, *"YX", *("S" * ("S" in self.axes)))]
+
+    @property
     def planes(self) -> NDArray[Any]:
         """The planes (n, h, w), or (n, h, w, s) for colours, ordered by the leading axes."""
-        order = [self.axes.index(axis) for axis in (*self.leading, *"YX", *("S" * ("S" in self.axes)))]
-        ordered = self.samples.transpose(order)
+        ordered = self.samples.transpose(self._order)
         n_leading = len(self.leading)
         return ordered.reshape(-1, *ordered.shape[n_leading:])
 
     def with_planes(self, planes: NDArray[Any]) -> "Stack":
         """Return the stack with other planes, of the same shape; their type may be another."""
-        order = [self.axes.index(axis) for axis in (*self.leading, *"YX", *("S" * ("S" in self.axes)))]
-        ordered = planes.reshape([self.samples.shape[k] for k in order])
-        return replace(self, samples=ordered.transpose(np.argsort(order)))
+        ordered = planes.reshape([self.samples.shape[k] for k in self._order])
+        return replace(self, samples=ordered.transpose(np.argsort(self._order)))
 
     def with_other_planes(self, planes: NDArray[Any]) -> tuple["Stack", tuple[str, ...]]:
         """Return the stack with as many planes (n, h, w) or (n, h, w, s) of another size or colour.
@@ -105,7 +115,7 @@ class Stack:
         scale = planes.shape[1] / before.shape[1], planes.shape[2] / before.shape[2]
         pages = tuple(page.resized(scale, axes, samples.shape) for page in self.pages)
         attributes, notes = self.attributes, []
-        if "multiscales" in attributes.get("ome", attributes):
+        if _zarr.is_ome(attributes):
             attributes = {}
             notes.append("the attributes of OME-Zarr, which name the size of pixels, were left out")
         made = (
@@ -169,7 +179,13 @@ def is_zarr(path: str | os.PathLike) -> bool:
     return Path(path).suffix == ".zarr" and Path(path).is_dir()
 
 
-def read_stack(path: str | os.PathLike, *, axes: str | None = None, trusted: bool = False) -> Stack:
+def read_stack(
+    path: str | os.PathLike,
+    *,
+    axes: str | None = None,
+    default_axes: str | None = None,
+    trusted: bool = False,
+) -> Stack:
     """Return all images of a file.
 
     Parameters
@@ -178,8 +194,9 @@ def read_stack(path: str | os.PathLike, *, axes: str | None = None, trusted: boo
         A TIFF, OME-TIFF or TIFF of ImageJ, an .npy array, or a folder .zarr with an array or with OME-Zarr,
         of which the largest resolution is read.
     axes : str, optional
-        A letter for each axis, such as "TYX" or "ZYX". Default: those that the file tells; an array needs
-        them.
+        A letter for each axis, such as "TYX" or "ZYX". Default: those that the file tells.
+    default_axes : str, optional
+        The axes of a file that tells none, as an array.
     trusted : bool, default False
         Read a file that declares far more than it holds; see `calepin.core.reading`.
 
@@ -188,34 +205,36 @@ def read_stack(path: str | os.PathLike, *, axes: str | None = None, trusted: boo
     FileNotFoundError
         If the file does not exist.
     FileFormatError
-        If the file is damaged or of another format, its images differ in size, or an array has no `axes`.
+        If the file is damaged or of another format, its images differ in size, or an array has no axes.
     ValueError
-        If `axes` do not fit the array.
+        If `axes` or `default_axes` do not fit the array.
     """
-    if axes is not None:
-        _check_axes(axes)
+    for name, letters in (("axes", axes), ("default_axes", default_axes)):
+        if letters is not None:
+            _check_axes(name, letters)
     if is_zarr(path):
-        samples, known, attributes, layout, notes = _zarr.read(path, axes)
+        samples, known, attributes, layout, notes = _zarr.read(path, axes, default_axes)
         return _checked(path, samples, known, attributes=attributes, layout=layout, notes=notes)
     path = check_input(path, "a stack of images")
     with path.open("rb") as file:
         start = file.read(len(NPY))
     if start == NPY:
-        return _checked(path, read_npy(path), axes)
+        return _checked(path, read_npy(path), axes or default_axes)
     if start[:2] not in TIFF:
         raise FileFormatError(f"{path} is no stack of images: expected TIFF, .npy or .zarr")
     with reading(path, "stack of images"), quiet_tifffile():
         samples, known, pages, factors, notes = read_tiff(path, trusted)
-    if axes is not None and "S" in known and axes.find("S") != known.index("S"):
-        # the samples of a pixel become channels: pages that tell how they were stored do not fit any more
-        pages, factors, notes = (), (), (*notes, "the metadata of pages with several samples was left out")
+    if axes is not None and any(axes.find(letter) != known.find(letter) for letter in "YXS"):
+        # other planes than those of the file, as samples of a pixel that become channels
+        pages, factors = (), ()
+        notes = (*notes, f"the metadata of its pages, whose axes are {known}, was left out")
     return _checked(path, samples, axes or known, pages=pages, factors=factors, notes=notes)
 
 
-def _check_axes(axes: Any) -> None:
+def _check_axes(name: str, axes: Any) -> None:
     right = isinstance(axes, str) and LETTERS.fullmatch(axes) and len(set(axes)) == len(axes)
     if not right or not {"Y", "X"} <= set(axes):
-        raise ValueError(f"axes: expected letters with Y and X, such as ZYX or TCYX, got {axes!r}")
+        raise ValueError(f"{name}: expected letters with Y and X, such as ZYX or TCYX, got {axes!r}")
 
 
 def _checked(path: Any, samples: NDArray[Any], axes: str | None, **kept: Any) -> Stack:
@@ -227,9 +246,11 @@ def _checked(path: Any, samples: NDArray[Any], axes: str | None, **kept: Any) ->
         )
     n_samples = samples.shape[axes.index("S")] if "S" in axes and len(axes) == samples.ndim else 3
     if n_samples == 2:
+        extra = next((page.settings.get("extrasamples") for page in kept.get("pages", ())), None)
+        second = "alpha" if extra and extra[0] in {PREMULTIPLIED, OPACITY} else "an extra channel"
         raise FileFormatError(
-            f"{path} holds two samples a pixel, gray and alpha: expected gray or colour without alpha, or "
-            "axes that name them channels, such as TYXC"
+            f"{path} holds two samples a pixel, gray and {second}: expected gray or colour, or axes that "
+            f"name them channels, such as {_with_channels(axes)}"
         )
     if len(axes) != samples.ndim or n_samples not in {3, 4}:
         sizes = " x ".join(str(size) for size in samples.shape)
@@ -239,6 +260,12 @@ def _checked(path: Any, samples: NDArray[Any], axes: str | None, **kept: Any) ->
     if samples.dtype.kind not in "iuf":
         raise FileFormatError(f"{path} holds {samples.dtype} of shape {samples.shape}, expected real numbers")
     return Stack(samples, axes, **kept)
+
+
+def _with_channels(axes: str) -> str:
+    """Return axes in which the samples of a pixel are channels, and pages of unknown meaning times."""
+    named = axes.replace("S", "Q" if "C" in axes else "C")
+    return named if "T" in named else re.sub("[IQ]", "T", named, count=1)
 
 
 def check_stack_path(path: str | os.PathLike) -> None:
@@ -254,8 +281,8 @@ def write_stack(path: str | os.PathLike, stack: Stack) -> None:
     A TIFF keeps the order of its pages and of its bytes, tiles and a lossless compression, descriptions (OME,
     ImageJ), resolutions, times and profile, and the levels of a pyramid in sub-IFDs, whose pixels become
     means of those of the planes. A .zarr keeps the version of its format, the sizes of chunks and shards,
-    compressors, the order of bytes, and attributes; not filters. An existing file is replaced only after the
-    new one is complete; a folder .zarr is never replaced.
+    compressors, the fill value, the order of bytes, and attributes; not filters. An existing file is replaced
+    only after the new one is complete; a folder .zarr is never replaced.
 
     Raises
     ------
@@ -272,5 +299,6 @@ def write_stack(path: str | os.PathLike, stack: Stack) -> None:
     if suffix == ".npy":
         save_array(path, np.ascontiguousarray(stack.samples))
         return
+    axes, shape = zip(*((stack.axes[k], stack.samples.shape[k]) for k in stack._order), strict=True)
     with atomic_write(path) as temporary:
-        write_tiff(temporary, stack.planes, stack.axes, stack.samples.shape, stack.pages, stack.factors)
+        write_tiff(temporary, stack.planes, "".join(axes), shape, stack.pages, stack.factors)

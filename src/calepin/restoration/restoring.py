@@ -44,6 +44,8 @@ PRIORS: dict[str, Callable[[], Denoiser]] = {
 """Names of the priors that are denoisers; "untrained" is none."""
 
 N_LEVELS = 8
+MAX_ITER = 32
+OTHER_UNITS = 1e6  # noise, over the largest measurement, that must be a mistake
 FEWEST_HELD_OUT = 50  # measurements of which a tenth can be held out
 MOSAIC_LEVEL = 6 / 255  # first level for a mosaic, whose first image has few errors
 ESTIMATE = {"n_levels": 4, "max_iter": 4, "tol": 0.0}  # steps for the level of the noise
@@ -56,7 +58,7 @@ def restore(
     noise: GaussianNoise | None = None,
     prior: str | Denoiser = "dictionary",
     start: ArrayLike | None = None,
-    max_iter: int = 32,
+    max_iter: int | None = None,
     tol: float = 0.005,
     random_state: RandomState = 0,
     callback: Callable[[str, float], object] | None = None,
@@ -94,8 +96,9 @@ def restore(
     start : array or Tensor, the operator's in_shape, optional
         First image. Default: measurements projected back, and divided by what each pixel contributes to them;
         of a Bayer mosaic, colours interpolated along edges.
-    max_iter : int, default=32
-        Steps at most, at least 8; an untrained network has its own.
+    max_iter : int, optional
+        Steps at most, at least 8, or iterations of an untrained network. Default: 32 steps, or as many
+        iterations as `calepin.reconstruction.fit_untrained` has.
     tol : float, default=0.005
         Relative change of the image below which the run ends.
     random_state : int, Generator, RandomState or None, default=0
@@ -136,9 +139,9 @@ def restore(
     """
     check_arguments(restore, locals())
     check_methods("operator", operator, "forward", "adjoint", "solve_gram")
-    check_integer("max_iter", max_iter, least=N_LEVELS)
     check_number("tol", tol, least=0)
     denoiser = _denoiser(prior)
+    check_integer("max_iter", max_iter, least=1 if denoiser is None else N_LEVELS, optional=True)
     measured = _checked("y", y, operator.out_shape)
     if len(operator.in_shape) not in (2, 3):
         raise ValueError(
@@ -146,6 +149,12 @@ def restore(
         )
     if noise is not None and (not isinstance(noise, GaussianNoise) or noise.sigma_max is not None):
         raise IncompatibleError(f"noise: expected GaussianNoise with one level, got {noise!r}")
+    peak = float(measured.abs().max())
+    if noise is not None and peak and noise.sigma > OTHER_UNITS * peak:
+        raise ValueError(
+            f"noise: expected sigma in the units of y, whose largest magnitude is {peak:.3g}, "
+            f"got {noise.sigma:g}"
+        )
     if not measured.is_complex() and operator(measured.new_zeros((1, *operator.in_shape))).is_complex():
         raise ValueError(f"y: expected complex measurements, as those of the operator, got {measured.dtype}")
     constant = far_constant(
@@ -162,7 +171,9 @@ def restore(
     if noise is None:
         noise = GaussianNoise(_estimated(operator, measured, first, denoiser))
     if denoiser is None:
-        found = fit_network(operator, measured, noise.sigma, first, random_state=random_state)
+        found = fit_network(
+            operator, measured, noise.sigma, first, max_iter=max_iter, random_state=random_state
+        )
         image = _like(y, found.image, constant)
         return RestoreResult(image, noise, found.n_iter, found.converged, found.history)
 
@@ -177,7 +188,7 @@ def restore(
         denoiser,
         first,
         n_levels=N_LEVELS,
-        max_iter=max_iter,
+        max_iter=MAX_ITER if max_iter is None else max_iter,
         tol=tol,
         first_level=level,
         random_state=random_state,

@@ -157,6 +157,11 @@ def restore_scan(
     if prior is not None:
         check_one_of("prior", prior, get_args(Prior))
     check_number("noise", noise, above=0, optional=True)
+    peak = scan.scale * float(scan.y.abs().max())
+    if noise is not None and noise >= peak:
+        raise ValueError(
+            f"noise: expected less than the largest sample of k-space, {peak:.3g}, got {noise:g}"
+        )
     if full_scan(scan):
         return reconstruct_scan(scan)
     operator = scan.operator

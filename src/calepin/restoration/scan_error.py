@@ -171,8 +171,8 @@ def _parts(acquired: Tensor, n_splits: int, random_state: RandomState) -> Tensor
     known = units[outside].unique()
     if len(known) < n_splits:
         raise ValueError(
-            f"n_splits: expected at most the {len(known)} {'samples' if axis is None else 'lines'} that "
-            f"were acquired outside the middle of k-space, got {n_splits}"
+            f"scan: expected at least {n_splits} {'samples' if axis is None else 'lines'} outside the fully "
+            f"sampled middle of k-space, from which errors are predicted, got {len(known)}"
         )
     order = torch.randperm(len(known), generator=torch_generator(random_state))
     part = torch.full((int(units.max()) + 1,), -1)

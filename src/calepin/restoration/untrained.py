@@ -8,7 +8,7 @@ from torch import Tensor
 
 from calepin.core.random import RandomState, torch_generator
 from calepin.operators.base import LinearOperator
-from calepin.reconstruction.fit import fit_untrained
+from calepin.reconstruction.fit import MAX_ITER, fit_untrained
 from calepin.reconstruction.reconstructor import default_network, with_precision
 
 __all__ = ["fit_network"]
@@ -51,9 +51,18 @@ class _Scaled(LinearOperator):
 
 
 def fit_network(
-    operator: LinearOperator, y: Tensor, sigma: float, start: Tensor, *, random_state: RandomState
+    operator: LinearOperator,
+    y: Tensor,
+    sigma: float,
+    start: Tensor,
+    *,
+    max_iter: int | None,
+    random_state: RandomState,
 ) -> Fitted:
-    """Fit a deep decoder to measurements (1, *out_shape), until the residual is that of the noise."""
+    """Fit a deep decoder to measurements (1, *out_shape), until the residual is that of the noise.
+
+    `max_iter` is the number of iterations of all fits, None for the default of each.
+    """
     norm = float(torch.linalg.vector_norm(y))
     parts = 2 if y.is_complex() else 1
     expected = sigma * math.sqrt(parts * y.numel()) / norm if norm else 1.0
@@ -64,10 +73,17 @@ def fit_network(
     unit = norm / math.sqrt(y.numel()) or 1.0  # of measurements: optimisers have constants near 1
     while True:
         scaled = with_precision(_Scaled(operator, scale / unit), y)
-        found = fit_untrained(default_network(scaled, y), scaled, y / unit, tol=tol, generator=generator)
+        found = fit_untrained(
+            default_network(scaled, y),
+            scaled,
+            y / unit,
+            max_iter=MAX_ITER if max_iter is None else max_iter - n_iter,
+            tol=tol,
+            generator=generator,
+        )
         n_iter += found.n_iter
         limited = not y.is_complex() and float((found.x > _AT_LIMIT).float().mean()) > _LIMITED
-        if float(found.residual[0]) <= _POOR * tol or not limited or scale >= highest:
+        if float(found.residual[0]) <= _POOR * tol or not limited or scale >= highest or n_iter == max_iter:
             break
         scale *= 2
     image = (scale * found.x[0]).reshape(operator.in_shape)
