@@ -187,7 +187,7 @@ def denoise(
         typer.Option(
             metavar="FILE",
             help="Standard deviation of the noise of each pixel, (h, w) or (h, w, 3), in the units of "
-            "--sigma: .npy or TIFF; of a stack that of one plane for all, or with a page for each.",
+            "--sigma: .npy, TIFF or NIfTI; of a stack that of one plane for all, or with a page for each.",
         ),
     ] = None,
     method: Annotated[
