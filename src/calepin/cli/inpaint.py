@@ -67,8 +67,8 @@ def inpaint(
         typer.Option(
             metavar="MASK",
             help="Image, .npy or NIfTI of the size of IMAGE, of two values: 0 where a pixel is missing; of a "
-            "stack that of one plane for all, or with a page for each; or a folder of masks with the names of "
-            "the images. [default: NaN in IMAGE]",
+            "stack that of one plane for all, or with a page for each; or a folder of masks with the names "
+            "of the images. [default: NaN in IMAGE]",
         ),
     ] = None,
     invert_mask: Annotated[
