@@ -93,7 +93,7 @@ class Header:
             affine, code = read(coded=True)
             if affine is not None:
                 write(affine @ smaller, code)
-        fields["pixdim"][1:] = zooms[1:]  # the place before holds a sign, which belongs to the first affine
+        fields["pixdim"][1:] = zooms[1:]  # the first entry is a sign of the qform, which `set_qform` has set
         return self._with(fields)
 
     def for_samples(self, samples: NDArray[Any]) -> "Header":
@@ -201,6 +201,7 @@ def _checked(fields: Any) -> tuple[tuple[int, ...], np.dtype, int]:
 
 
 def _type_of(fields: Any) -> np.dtype:
+    """Return the type of the samples; raise ValueError for those that are no real numbers of a known type."""
     from nibabel.spatialimages import HeaderDataError
 
     try:
