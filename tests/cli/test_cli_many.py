@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import tifffile
 
 from calepin.cli import main
+from calepin.cli.many import Done
+from calepin.cli.output import Output
 from calepin.datasets import Image, Stack, load_sample, read_image, read_stack, write_image, write_stack
 
 pytestmark = pytest.mark.filterwarnings("ignore:the last step still changed")  # of small images
@@ -268,7 +271,7 @@ def test_masks_that_are_not_there_or_do_not_fit_are_errors_of_their_image(run, f
     said, err = batch(run, "inpaint", "in", "-o", "out", options=["--mask", "masks"], status=1)
     assert names(said["written"]) == ["c.npy"]
     assert "in/a.png: masks/a.png: expected a mask of the image's shape (24, 24), got (8, 8)" in err
-    wanted = "expected one file {0}.png, .tif or .npy in masks for in/{0}.{1}, got {2}"
+    wanted = "expected one file {0}.png, .tif, .npy or .nii in masks for in/{0}.{1}, got {2}"
     assert "--mask: " + wanted.format("b", "tif", "none") in err
     assert "--mask: " + wanted.format("d", "png", "d.npy and d.tif") in err
     assert err.count("\n") == 3
@@ -502,3 +505,15 @@ def test_a_shared_dictionary_is_not_learned_from_files_with_two_units(run):
     _, err = batch(run, "denoise", *sources, "-o", "out", "--share", "--sigma", "4", options=[], status=2)
     assert "--sigma: is in the units of the samples for in/1.npy" in err
     assert not list(Path("out").glob("*.npy"))
+
+
+def test_notes_that_differ_in_numbers_alone_are_one_with_their_count(capsys):
+    def work(source, target, report):
+        for k in range(3):
+            warnings.warn(f"plane {k}: the level {1.5 * k:.3g} may be wrong", stacklevel=2)
+        warnings.warn("another", stacklevel=2)
+        return "done", {}
+
+    Done(Output(False, True), work, doing="working", done="worked").write(Path("a.tif"), Path("b.tif"))
+    notes = ["a.tif: plane 0: the level 0 may be wrong (2 more like it)", "a.tif: another"]
+    assert capsys.readouterr().err.splitlines() == [f"calepin: note: {note}" for note in notes]

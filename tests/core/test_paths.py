@@ -13,6 +13,8 @@ from calepin.core.paths import (
     check_replaced,
     check_separate,
     kind_of,
+    stem_of,
+    suffix_of,
     target_of,
 )
 
@@ -148,3 +150,27 @@ def test_a_file_is_not_read_and_written(tmp_path, monkeypatch, how):
     with pytest.raises(ValueError, match=r"--figure: expected another file than --output"):
         check_separate({"--output": data, "--figure": written}, [])
     check_separate({"--output": tmp_path / "Z.npy", "--figure": tmp_path / "W.npy"}, [("DATA", data)])
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "suffix"),
+    [
+        ("brain.nii.gz", "brain", ".nii.gz"),
+        ("Brain.v2.NII.GZ", "Brain.v2", ".nii.gz"),
+        ("brain.nii", "brain", ".nii"),
+        ("scan.ome.TIF", "scan.ome", ".tif"),
+        ("digits.gz", "digits", ".gz"),
+        ("none", "none", ""),
+    ],
+)
+def test_the_suffix_of_compressed_nifti_is_double(name, stem, suffix):
+    assert (stem_of(f"folder.nii/{name}"), suffix_of(f"folder.nii/{name}")) == (stem, suffix)
+
+
+def test_files_of_nifti_are_replaced_and_others_under_their_name_are_not(tmp_path):
+    for name, ours in [("a.nii", b"\x5c\x01\0\0"), ("b.nii", b"\0\0\x02\x1c"), ("c.nii.gz", b"\x1f\x8b")]:
+        (tmp_path / name).write_bytes(ours + bytes(10))
+        check_replaced(tmp_path / name)
+        (tmp_path / name).write_bytes(b"notes of mine")
+        with pytest.raises(ValueError, match="it is no .nii.* file of calepin"):
+            check_replaced(tmp_path / name)

@@ -133,6 +133,9 @@ def test_arrays_take_axes_in_any_order():
     assert_array_equal(np.load("b.npy"), values)
     write_stack("c.tif", stack)
     assert_array_equal(tifffile.imread("c.tif"), stack.planes)
+    cube = Stack(samples(shape=(6, 6, 6)), "XYZ")
+    write_stack("cube.tif", cube)
+    assert_array_equal(read_stack("cube.tif").planes, cube.planes)
 
 
 @pytest.mark.parametrize("version", [2, 3])

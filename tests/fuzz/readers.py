@@ -37,7 +37,7 @@ from calepin import DictionaryLearner, GenerativeDictionaryLearner
 from calepin.compression import compress, read_clp
 from calepin.core.checkpoint import Checkpoint
 from calepin.core.files import load_arrays, read_header, save_arrays
-from calepin.datasets import Image, read_idx, read_image, write_image
+from calepin.datasets import Image, Stack, read_idx, read_image, read_stack, write_image, write_stack
 from calepin.datasets.arrays import open_codes, open_filter_codes, open_samples, open_signals
 from calepin.generators import PolynomialSine, ReLUNet
 from calepin.generators.files import load_generator, save_generator
@@ -354,6 +354,10 @@ def _make_cfl(path: Path) -> None:
     write_cfl(path.with_suffix(".cfl"), KSPACE[None])
 
 
+def _make_nifti(path: Path) -> None:
+    write_stack(path, Stack((1000 * PIXELS[..., 0]).astype(np.int16)[..., None], "XYZ"))
+
+
 def _make_reference(path: Path) -> None:
     arrays = {"H": np.ones((2, 1, 3, 3)), "b": np.zeros(2)}
     np.savez(path, allow_pickle=False, **arrays)
@@ -404,6 +408,8 @@ KINDS = (
     _zipped("reference.npz", _make_reference, UnfoldedAutoencoder.load_reference),
     Kind("digits-ubyte", _make_idx, read_idx),
     Kind("digits-ubyte.gz", _make_idx_gz, read_idx, gzip.decompress, gzip.compress),
+    Kind("volume.nii", _make_nifti, read_stack),
+    Kind("volume.nii.gz", _make_nifti, read_stack, gzip.decompress, gzip.compress),
     Kind("slices.cfl", _make_cfl, read_kspace),
     Kind("slices.hdr", _make_cfl, read_kspace),
     _npy("spokes.npy", KSPACE[:, 0], read_samples),

@@ -49,6 +49,7 @@ AT_TOP: dict[str, tuple[str, ...]] = {
     "finufft": (),
     "h5py": (),
     "ismrmrd": (),
+    "nibabel": (),
     "pynwb": (),
     "jinja2": (),
     "numba": ("calepin/core/compiled.py", "calepin/core/lanes.py"),  # kernels use their njit and steps

@@ -9,12 +9,21 @@ from typing import Any
 import typer
 
 from calepin.cli.options import is_folder
-from calepin.core.paths import check_separate, target_of
+from calepin.core.paths import (
+    ARRAY_FILES,
+    IMAGE_FILES,
+    VOLUME_FILES,
+    check_separate,
+    stem_of,
+    suffix_of,
+    target_of,
+)
 
-__all__ = ["IMAGES", "Batch", "file_beside", "find_sources"]
+__all__ = ["IMAGES", "WRITTEN", "Batch", "file_beside", "find_sources"]
 
 IMAGES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy", ".bmp", ".gif", ".webp", ".pgm", ".ppm")
-READ = (*IMAGES, ".zarr")
+READ = (*IMAGES, *VOLUME_FILES)
+WRITTEN = (*IMAGE_FILES, *ARRAY_FILES, *VOLUME_FILES)
 RECORD = "calepin-{command}.json"
 
 
@@ -49,7 +58,9 @@ def _expand(paths: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
         if path.is_dir() and path.suffix != ".zarr":
             files = sorted(file for file in path.iterdir() if _is_read(file, suffixes))
             if not files:
-                raise typer.BadParameter(f"expected images in the folder {path}", param_hint="IMAGE")
+                dicom = any(file.suffix.lower() == ".dcm" for file in path.iterdir())
+                hint = ", got DICOM: convert the series to NIfTI first, as dcm2niix does" if dicom else ""
+                raise typer.BadParameter(f"expected images in the folder {path}{hint}", param_hint="IMAGE")
         elif path.exists() or not set("*?[") & set(str(path)):
             files = [path]
         else:
@@ -62,7 +73,7 @@ def _expand(paths: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
 
 
 def _is_read(path: Path, suffixes: Sequence[str]) -> bool:
-    return path.suffix.lower() in suffixes and not path.name.startswith(".")
+    return suffix_of(path) in suffixes and not path.name.startswith(".")
 
 
 def file_beside(source: Path, path: Path, suffixes: Sequence[str], *, option: str, named: str) -> Path:
@@ -86,13 +97,14 @@ def file_beside(source: Path, path: Path, suffixes: Sequence[str], *, option: st
     """
     if not path.is_dir():
         return path
-    files = [file for file in path.iterdir() if file.stem == source.stem and file.suffix.lower() in suffixes]
+    stem = stem_of(source)
+    files = [file for file in path.iterdir() if stem_of(file) == stem and suffix_of(file) in suffixes]
     found = sorted(file for file in files if not (source.exists() and file.samefile(source)))
     same = [file for file in found if file.name == source.name] or found
     if len(same) != 1:
         got = " and ".join(file.name for file in same) or "none"
         raise typer.BadParameter(
-            f"expected one file {source.stem}{named} in {path} for {source}, got {got}", param_hint=option
+            f"expected one file {stem}{named} in {path} for {source}, got {got}", param_hint=option
         )
     return same[0]
 
@@ -229,7 +241,7 @@ def _stamp(path: Path) -> list[int]:
 
 def _name(source: Path, written: Sequence[str], other: str) -> str:
     """Return the name of the file for a source: its own, or with another suffix."""
-    return source.name if source.suffix.lower() in written else f"{source.stem}{other}"
+    return source.name if suffix_of(source) in written else f"{stem_of(source)}{other}"
 
 
 def _check_names(targets: Mapping[Path, Path]) -> None:

@@ -48,7 +48,7 @@ def deblur(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE", help="Blurred images or folders of them: PNG, TIFF, JPEG, .npy or .zarr."
+            metavar="IMAGE", help="Blurred images or folders of them: PNG, TIFF, JPEG, .npy, .zarr or .nii."
         ),
     ],
     output_path: OutputPath,
@@ -84,9 +84,9 @@ def deblur(
 
     Gray or colour, 8 or 16 bits or floats; bit depth, colour, alpha channel and profile are kept.
 
-    All pages of a TIFF are taken, and the planes of .zarr, one by one. Several images are written into the
-    folder OUT under their own names. Those that are there, from an
-    earlier run with the same settings, are not computed again.
+    All pages of a TIFF are taken, and the planes of .zarr and NIfTI, one by one. Several images are written
+    into the folder OUT under their own names. Those that are there, from an earlier run with the same
+    settings, are not computed again.
     """
     from calepin.operators.blur import Blur
 

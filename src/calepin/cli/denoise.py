@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calepin.cli.batches import WRITTEN
 from calepin.cli.denoise_many import denoise_many, is_batch
 from calepin.cli.denoise_plan import Method, Noise, Plan, Rule, noise_values
 from calepin.cli.denoise_report import write_report
@@ -14,7 +15,6 @@ from calepin.cli.figures import draw_images, save
 from calepin.cli.measures import Measure, Range, measure, show_measures
 from calepin.cli.noise_files import NoiseFiles, level_of
 from calepin.cli.options import (
-    ARRAY_FILES,
     FIGURE_FILES,
     IMAGE_FILES,
     Default,
@@ -61,6 +61,7 @@ EXAMPLES = [
     ),
     ("calepin denoise scan.png -o clean.png --psd estimated", "the same, as flat areas of the image show it"),
     ("calepin denoise stack.ome.tif -o clean.ome.tif", "every plane of a stack"),
+    ("calepin denoise brain.nii.gz -o clean.nii.gz", "a volume or time series of NIfTI"),
     ("calepin denoise scans/*.tif -o clean/ --share", "many images, with one dictionary"),
     ("calepin denoise noisy.png -o out.png --reference clean.png --json", "PSNR and SSIM as JSON"),
     ("calepin denoise movie.tif -o out.tif --reference clean.tif", "PSNR of a stack and its planes"),
@@ -79,7 +80,8 @@ def denoise(
         list[Path] | None,
         typer.Argument(
             metavar="IMAGE...",
-            help="Noisy images or folders of them: PNG, TIFF (also with several pages), JPEG, .npy or .zarr.",
+            help="Noisy images or folders of them: PNG, TIFF (also with several pages), JPEG, .npy, .zarr, "
+            ".nii or .nii.gz.",
         ),
     ] = None,
     output_path: Annotated[
@@ -90,7 +92,7 @@ def denoise(
             metavar="OUT",
             help="Denoised image, with the bit depth of IMAGE; a folder for several images.",
         ),
-        Writes(*IMAGE_FILES, *ARRAY_FILES, ".zarr", folders=True),
+        Writes(*WRITTEN, folders=True),
     ] = None,
     sample: Annotated[
         str | None,
@@ -186,7 +188,7 @@ def denoise(
         typer.Option(
             metavar="FILE",
             help="Standard deviation of the noise of each pixel, (h, w) or (h, w, 3), in the units of "
-            "--sigma: .npy or TIFF; of a stack that of one plane for all, or with a page for each.",
+            "--sigma: .npy, TIFF or NIfTI; of a stack that of one plane for all, or with a page for each.",
         ),
     ] = None,
     method: Annotated[
@@ -265,9 +267,9 @@ def denoise(
     to: that of 8 bits or of --range, else from the smallest to the largest sample of the clean image. PSNR of
     a stack, and of its planes, is relative to the samples of the whole clean stack.
 
-    All pages of a TIFF are denoised, also of OME-TIFF and of ImageJ. Several images are written into the
-    folder OUT under their own names. Those that are there, from an earlier run with the same settings, are
-    not computed again.
+    All pages of a TIFF are denoised, also of OME-TIFF and of ImageJ, and volumes of NIfTI. Several images are
+    written into the folder OUT under their own names. Those that are there, from an earlier run with the same
+    settings, are not computed again.
     """
     output = Output(quiet, as_json, debug)
     if (not images) == (sample is None):
@@ -342,10 +344,14 @@ def _denoise_one(
     paths: tuple[Path | None, Path | None, Path | None, Path | None],
 ) -> None:
     """Denoise one image, and measure it if the clean one is known."""
+    from calepin.datasets.images import check_image_path
+
     output_path, atoms_image, figure, report = paths
     measured = reference is not None or add_noise is not None
     if not measured and output_path is None and not (atoms_image or figure or report):
         raise typer.BadParameter("expected a file for the denoised image, got none", param_hint="--output")
+    if output_path is not None:
+        check_image_path(output_path, arrays=True)
     source = _read(image, sample, reference, poisson=plan.poisson, added=add_noise is not None, units=units)
     added = _added_noise(plan.poisson, add_noise, unit_of(source))
     assumed = added if added is not None and assumes_added else plan.noise(source)

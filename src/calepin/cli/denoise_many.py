@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from calepin.cli.batches import Batch, find_sources
+from calepin.cli.batches import WRITTEN, Batch, find_sources
 from calepin.cli.denoise_plan import Method, Plan, noise_values
 from calepin.cli.figures import draw_images, draw_planes, save
 from calepin.cli.many import Done, Report, Told
 from calepin.cli.measures import CleanStack
 from calepin.cli.noise_files import warn_of_levels
 from calepin.cli.one_unit import OneUnit
-from calepin.cli.options import ARRAY_FILES, IMAGE_FILES, is_folder, refuse
+from calepin.cli.options import is_folder, refuse
 from calepin.cli.output import Output
 from calepin.cli.planes import Planes, is_stack, span
 from calepin.cli.units import unit_of
@@ -33,8 +33,6 @@ __all__ = ["denoise_many", "is_batch"]
 Units = tuple[float, float] | str
 # the numbers of the noise, of each volume or plane; what was done, for people, and measured, for programs
 Found = tuple[list[dict[str, float]], str, dict[str, Any]]
-
-WRITTEN = (*IMAGE_FILES, *ARRAY_FILES, ".zarr")
 
 
 def is_batch(images: Sequence[Path], output_path: Path | None, axes: str | None) -> bool:
@@ -189,7 +187,8 @@ class Denoising:
                 "or time, help each other"
             )
         cleaned, values = _denoised_planes(planes, self.plan, along, report)
-        write_stack(target, stack.with_planes(cleaned))
+        for loss in write_stack(target, stack.with_planes(cleaned)):
+            self.output.note(f"{target}: {loss}")
         if self.figure is not None:
             names = "noisy", "denoised"
             save(draw_planes(stack, planes.samples, cleaned, names, subtract=True), self.figure)

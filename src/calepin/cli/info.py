@@ -112,18 +112,21 @@ def _members(file: Path) -> set[str]:
 
 
 def _image(file: Path) -> dict[str, Any]:
+    import numpy as np
+
     from calepin.core.errors import FileFormatError
     from calepin.datasets.images import read_image
     from calepin.datasets.stacks import count_planes, read_stack
 
     if count_planes(file) > 1:
         stack = read_stack(file)
+        known = stack.samples[np.isfinite(stack.samples)]
         return {
             "kind": "stack of images",
             "axes": stack.axes,
             "shape": list(stack.samples.shape),
             "dtype": str(stack.samples.dtype),
-            "mean": float(stack.samples.mean()),
+            "mean": float(known.mean()) if known.size else None,
         }
     try:
         image = read_image(file)

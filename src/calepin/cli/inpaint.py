@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calepin.cli.batches import Batch, find_sources
+from calepin.cli.batches import WRITTEN, Batch, find_sources
 from calepin.cli.figures import draw_images, save
 from calepin.cli.many import Report, Told, Work, work_on
 from calepin.cli.masks import mask_of, read_mask, read_masks
@@ -48,7 +48,8 @@ def inpaint(
         list[Path],
         typer.Argument(
             metavar="IMAGE",
-            help="Images or stacks with missing pixels, or folders of them: PNG, TIFF, JPEG, .npy or .zarr.",
+            help="Images or stacks with missing pixels, or folders of them: PNG, TIFF, JPEG, .npy, .zarr, "
+            ".nii or .nii.gz.",
         ),
     ],
     output_path: Annotated[
@@ -65,9 +66,9 @@ def inpaint(
         Path | None,
         typer.Option(
             metavar="MASK",
-            help="Image or .npy of the size of IMAGE, of two values: 0 where a pixel is missing; of a stack "
-            "that of one plane for all, or with a page for each; or a folder of masks with the names of the "
-            "images. [default: NaN in IMAGE]",
+            help="Image, .npy or NIfTI of the size of IMAGE, of two values: 0 where a pixel is missing; of a "
+            "stack that of one plane for all, or with a page for each; or a folder of masks with the names "
+            "of the images. [default: NaN in IMAGE]",
         ),
     ] = None,
     invert_mask: Annotated[
@@ -112,9 +113,9 @@ def inpaint(
     Gray or colour, 8 or 16 bits or floats; bit depth, colour, alpha channel and profile are kept. Pixels are
     missing where MASK is 0 and where IMAGE is NaN.
 
-    All pages of a TIFF are taken, and the planes of .zarr, one by one. Several images are written into the
-    folder OUT under their own names. Those that are there, from an
-    earlier run with the same settings, are not computed again.
+    All pages of a TIFF are taken, and the planes of .zarr and NIfTI, one by one. Several images are written
+    into the folder OUT under their own names. Those that are there, from an earlier run with the same
+    settings, are not computed again.
     """
     output = Output(quiet, as_json, debug)
     if mask is None:
@@ -309,6 +310,9 @@ def _fill_one(
     """Fill one image, and measure it if the complete one is known."""
     import numpy as np
 
+    from calepin.datasets.images import check_image_path
+
+    check_image_path(output_path, arrays=True)
     written = _check_read(filling, image, output_path, figure)
     gaps = filling.read(image)
     clean = None if reference is None else reference_of(reference, gaps.image, "the image's shape")

@@ -1,8 +1,9 @@
 """Commands on many files: each is done as if alone, and one that fails does not stop the others."""
 
+import re
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ Report = Callable[[float], None]  # of the part of a file that is done
 Told = tuple[str, dict[str, Any]]  # what was done with a file: for people, and for programs
 Work = Callable[[Path, Path, Report], Told]
 
+NUMBERS = re.compile(r"\d[\d.e+-]*")
 OF_A_FILE = (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError, typer.BadParameter)
 
 
@@ -44,6 +46,14 @@ def work_on(output: Output, work: Work, batch: Batch, *, doing: str, done: str) 
     files = Done(output, work, doing=doing, done=done)
     files.fill(batch, files.left(batch))
     files.show()
+
+
+def _each_once(texts: Iterable[str]) -> list[str]:
+    """Return texts; of those that differ in numbers alone, as of many planes, the first and how many more."""
+    alike: dict[str, list[str]] = {}
+    for text in dict.fromkeys(texts):
+        alike.setdefault(NUMBERS.sub("0", text), []).append(text)
+    return [first + (f" ({len(more)} more like it)" if more else "") for first, *more in alike.values()]
 
 
 class Done:
@@ -94,8 +104,8 @@ class Done:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             text, values = self._named(source, target, report)
-        for warned in dict.fromkeys(one_line(warning.message) for warning in caught):
-            self.output.note(f"{source}: {warned}")  # each once, for many planes
+        for warned in _each_once(one_line(warning.message) for warning in caught):
+            self.output.note(f"{source}: {warned}")
         seconds = round(time.perf_counter() - begun, 3)
         self.output.line(f"{target}: {text}, {seconds:.1f} s")
         self.files.append({"image": str(source), "written": str(target), **values, "seconds": seconds})

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calepin.cli.batches import IMAGES, file_beside
+from calepin.core.paths import NIFTI_FILES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +15,8 @@ __all__ = ["mask_of", "read_mask", "read_masks"]
 
 def mask_of(image: Path, mask: Path) -> Path:
     """Return the mask of an image, see `calepin.cli.batches.file_beside`."""
-    return file_beside(image, mask, IMAGES, option="--mask", named=".png, .tif or .npy")
+    suffixes = (*IMAGES, *NIFTI_FILES)
+    return file_beside(image, mask, suffixes, option="--mask", named=".png, .tif, .npy or .nii")
 
 
 def read_masks(path: Path, n: int, image: "NDArray[np.floating]", inverted: bool) -> "NDArray[np.bool_]":
@@ -42,9 +44,9 @@ def read_mask(path: Path, image: "NDArray[np.floating]", inverted: bool) -> "NDA
 
     from calepin.core.reading import read_npy
     from calepin.datasets.images import read_image
-    from calepin.datasets.stacks import count_planes, is_zarr
+    from calepin.datasets.stacks import count_planes, holds_stack
 
-    if path.suffix != ".npy" and not is_zarr(path) and count_planes(path) > 1:
+    if path.suffix != ".npy" and not holds_stack(path) and count_planes(path) > 1:
         raise ValueError(
             f"{path}: expected a mask of one page for a single image, got {count_planes(path)} pages"
         )

@@ -150,7 +150,8 @@ def work_on_planes(
     written, notes = stack.with_other_planes(done)
     for note in notes:
         output.note(f"{target}: {note}")
-    write_stack(target, written)
+    for note in write_stack(target, written):
+        output.note(f"{target}: {note}")
     if figure is not None:
         shown = _without_gaps(planes.samples, gaps)
         for axis in (1, 2):
@@ -212,7 +213,8 @@ def planes_of_file(path: Path, n: int, shape: tuple[int, ...]) -> "NDArray[Any]"
     if path.suffix.lower() == ".npy":
         values = read_npy(path)
     elif count_planes(path) > 1:
-        values = read_stack(path).planes
+        planes = read_stack(path).planes
+        values = planes if len(planes) > 1 else planes[0]
     else:
         values = read_image(path, value_range=(0, 1)).pixels
     rows, columns = shape[:2]

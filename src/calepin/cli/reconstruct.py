@@ -423,10 +423,10 @@ def reconstruct(
         scan, notes = reader.scan(path, wanted[0])
     else:
         from calepin.datasets.samples import load_sample
-        from calepin.datasets.stacks import count_planes, is_zarr
+        from calepin.datasets.stacks import count_planes, holds_stack
         from calepin.reconstruction.scans import scan_image
 
-        if source is not None and not is_zarr(source) and count_planes(source) > 1:
+        if source is not None and not holds_stack(source) and count_planes(source) > 1:
             raise typer.BadParameter(
                 f"expected an image of one page, or measurements in .npy with --matrix or --angles, "
                 f"got {count_planes(source)} images in {source}",

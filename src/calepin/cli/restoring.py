@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calepin.cli.batches import Batch, find_sources
+from calepin.cli.batches import WRITTEN, Batch, find_sources
 from calepin.cli.figures import draw_images, save
 from calepin.cli.many import Report, Told, work_on
 from calepin.cli.measures import Measure, Range, measure, show_measures
 from calepin.cli.one_unit import OneUnit
 from calepin.cli.options import (
-    ARRAY_FILES,
     FIGURE_FILES,
-    IMAGE_FILES,
     Default,
     Writes,
     given,
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
     from calepin.restoration.restoring import RestoreResult
 
 __all__ = [
-    "WRITTEN",
     "Axes",
     "FigureOption",
     "OutputPath",
@@ -53,8 +50,6 @@ __all__ = [
     "restore_images",
     "write",
 ]
-
-WRITTEN = (*IMAGE_FILES, *ARRAY_FILES, ".zarr")
 
 
 class PriorName(StrEnum):
@@ -348,6 +343,9 @@ def _restore_one(
     figure: Path | None,
 ) -> None:
     """Restore one image, and measure it if the true one is known."""
+    from calepin.datasets.images import check_image_path
+
+    check_image_path(output_path, arrays=True)
     if figure is not None:
         check_separate({"--figure": figure}, [("IMAGE", image)])  # also if a pattern names it
     begun = time.perf_counter()

@@ -14,12 +14,16 @@ from calepin.core.errors import FileFormatError
 __all__ = [
     "ARRAY_FILES",
     "IMAGE_FILES",
+    "NIFTI_FILES",
+    "VOLUME_FILES",
     "check_checkpoint",
     "check_input",
     "check_output",
     "check_replaced",
     "check_separate",
     "kind_of",
+    "stem_of",
+    "suffix_of",
     "target_of",
 ]
 
@@ -28,6 +32,12 @@ IMAGE_FILES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
 ARRAY_FILES = (".npy",)
 """The suffixes of arrays that can be written, images in units of their own among them."""
+
+NIFTI_FILES = (".nii", ".nii.gz")
+"""The suffixes of NIfTI, as it is and compressed."""
+
+VOLUME_FILES = (".zarr", *NIFTI_FILES)
+"""The suffixes of what holds stacks alone: a file of one plane is a stack, too."""
 
 _MODEL = ".safetensors"
 _CODES = ".npz"
@@ -44,10 +54,24 @@ _BEGINNINGS = {
     ".jpeg": (b"\xff\xd8\xff",),
     ".tif": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     ".tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    ".nii": (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"),  # sizes of headers
+    ".nii.gz": (b"\x1f\x8b",),
     ".pdf": (b"%PDF-",),
     ".svg": (b"<?xml", b"<svg"),
     ".html": (b"<!DOCTYPE html><!-- calepin report -->",),  # pages of others are not replaced
 }
+
+
+def suffix_of(path: str | os.PathLike) -> str:
+    """Return the suffix of a name in small letters; that of compressed NIfTI is double."""
+    name = Path(path).name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
+
+
+def stem_of(path: str | os.PathLike) -> str:
+    """Return a name without the suffix of `suffix_of`."""
+    name = Path(path).name
+    return name[: len(name) - len(suffix_of(path))]
 
 
 def target_of(path: str | os.PathLike) -> Path:
@@ -84,7 +108,7 @@ def check_output(path: str | os.PathLike, *suffixes: str) -> None:
 
     Errors are those of `target_of`, and ValueError unless the name ends in one of the suffixes.
     """
-    if suffixes and Path(path).suffix.lower() not in suffixes:
+    if suffixes and suffix_of(path) not in suffixes:
         raise ValueError(f"cannot write {path}: expected a name that ends in {', '.join(suffixes)}")
     target_of(path)
 
@@ -97,7 +121,7 @@ def check_replaced(path: str | os.PathLike) -> None:
     path = Path(path)
     if not path.exists() or path.stat().st_size == 0:
         return
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     if suffix == _MODEL:
         kind = kind_of(path)
         if kind in _RUNS:

@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from calepin.core.errors import FileFormatError
 from calepin.core.paths import check_input
 
-__all__ = ["check_declared", "check_npz", "check_sizes", "largest_declared", "read_npy", "reading", "trusts"]
+__all__ = [
+    "check_declared",
+    "check_not_dicom",
+    "check_npz",
+    "check_sizes",
+    "largest_declared",
+    "read_npy",
+    "reading",
+    "trusts",
+]
 
 VARIABLE = "CALEPIN_TRUST_FILES"
 ALWAYS_ALLOWED = 2**28  # bytes
@@ -84,6 +93,17 @@ def check_declared(
         raise FileFormatError(
             f"{path} declares {size} bytes, the file holds {held}: expected at most {most} "
             f"({VARIABLE}=1 lifts the limit for files that you trust)"
+        )
+
+
+def check_not_dicom(path: str | os.PathLike, file: IO[bytes]) -> None:
+    """Raise FileFormatError if an open file is one of DICOM; the place in it is its beginning afterwards."""
+    file.seek(128)
+    mark = file.read(4)
+    file.seek(0)
+    if mark == b"DICM":
+        raise FileFormatError(
+            f"{path} is DICOM, which is not read: convert the series to NIfTI first, as dcm2niix does"
         )
 
 

@@ -1,4 +1,4 @@
-"""Several images of one size in one file: pages of a TIFF (also OME and ImageJ), zarr, or an .npy array.
+"""Several images of one size in one file: pages of a TIFF (also OME and ImageJ), zarr, NIfTI, or .npy.
 
 The samples stay those of the file. A stack is taken apart into planes, each of which becomes an
 `calepin.datasets.Image`, and is written again with all planes, their order and the metadata of the file.
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from calepin.core.errors import FileFormatError
 from calepin.core.files import atomic_write, save_array
-from calepin.core.paths import check_input, check_output
-from calepin.core.reading import NPY, read_npy, reading
-from calepin.datasets import _zarr
+from calepin.core.paths import NIFTI_FILES, VOLUME_FILES, check_input, check_output, suffix_of
+from calepin.core.reading import NPY, check_not_dicom, read_npy, reading
+from calepin.datasets import _nifti, _zarr
 from calepin.datasets._tiff import count_pages, quiet_tifffile
 from calepin.datasets._tiff_stacks import (
     OME_LEFT_OUT,
@@ -34,13 +34,14 @@ __all__ = [
     "Stack",
     "check_stack_path",
     "count_planes",
+    "holds_stack",
     "is_zarr",
     "read_stack",
     "type_of_samples",
     "write_stack",
 ]
 
-STACK_FILES = (".tif", ".tiff", ".npy", ".zarr")
+STACK_FILES = (".tif", ".tiff", ".npy", *VOLUME_FILES)
 """The suffixes of stacks that can be read and written."""
 
 TIFF = {b"II", b"MM"}
@@ -69,6 +70,8 @@ class Stack:
         What the file holds and was not read.
     layout : object, optional
         Format, chunks and compression of a zarr file.
+    header : object, optional
+        Header and extensions of a NIfTI file.
     """
 
     samples: NDArray[Any]
@@ -78,6 +81,7 @@ class Stack:
     attributes: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     layout: _zarr.Layout | None = None
+    header: _nifti.Header | None = None
 
     @property
     def leading(self) -> str:
@@ -124,7 +128,9 @@ class Stack:
         notes += dict.fromkeys(made)
         if any(old.is_ome and not new.is_ome for old, new in zip(self.pages, pages, strict=True)):
             notes.append(OME_LEFT_OUT)
-        return replace(self, samples=samples, axes=axes, pages=pages, attributes=attributes), tuple(notes)
+        header = None if self.header is None else self.header.scaled(scale)
+        changed = {"pages": pages, "attributes": attributes, "header": header}
+        return replace(self, samples=samples, axes=axes, **changed), tuple(notes)
 
 
 def count_planes(path: str | os.PathLike) -> int:
@@ -132,6 +138,8 @@ def count_planes(path: str | os.PathLike) -> int:
     if is_zarr(path):
         return 2  # an array of the file may be a single plane, but only a stack can hold it
     path = check_input(path, "an image")
+    if holds_stack(path):
+        return 2
     with path.open("rb") as file:
         start = file.read(len(NPY))
         if start == NPY:
@@ -179,6 +187,11 @@ def is_zarr(path: str | os.PathLike) -> bool:
     return Path(path).suffix == ".zarr" and Path(path).is_dir()
 
 
+def holds_stack(path: str | os.PathLike) -> bool:
+    """Return whether a path is of a format that only stacks have: a folder of zarr, or NIfTI."""
+    return is_zarr(path) or suffix_of(path) in NIFTI_FILES
+
+
 def read_stack(
     path: str | os.PathLike,
     *,
@@ -191,8 +204,9 @@ def read_stack(
     Parameters
     ----------
     path : path
-        A TIFF, OME-TIFF or TIFF of ImageJ, an .npy array, or a folder .zarr with an array or with OME-Zarr,
-        of which the largest resolution is read.
+        A TIFF, OME-TIFF or TIFF of ImageJ, an .npy array, a folder .zarr with an array or with OME-Zarr,
+        of which the largest resolution is read, or NIfTI, .nii or .nii.gz, whose axes are X, Y, Z and T and
+        whose samples are the values of its scale (``scl_slope``, ``scl_inter``).
     axes : str, optional
         A letter for each axis, such as "TYX" or "ZYX". Default: those that the file tells.
     default_axes : str, optional
@@ -206,6 +220,8 @@ def read_stack(
         If the file does not exist.
     FileFormatError
         If the file is damaged or of another format, its images differ in size, or an array has no axes.
+    ModuleNotFoundError
+        If the file needs zarr or nibabel, which is not installed.
     ValueError
         If `axes` or `default_axes` do not fit the array.
     """
@@ -216,12 +232,16 @@ def read_stack(
         samples, known, attributes, layout, notes = _zarr.read(path, axes, default_axes)
         return _checked(path, samples, known, attributes=attributes, layout=layout, notes=notes)
     path = check_input(path, "a stack of images")
+    if suffix_of(path) in NIFTI_FILES:
+        samples, header, notes = _nifti.read(path, axes, trusted)
+        return _checked(path, samples, header.axes, header=header, notes=notes)
     with path.open("rb") as file:
+        check_not_dicom(path, file)
         start = file.read(len(NPY))
     if start == NPY:
         return _checked(path, read_npy(path), axes or default_axes)
     if start[:2] not in TIFF:
-        raise FileFormatError(f"{path} is no stack of images: expected TIFF, .npy or .zarr")
+        raise FileFormatError(f"{path} is no stack of images: expected TIFF, .npy, .zarr or NIfTI")
     with reading(path, "stack of images"), quiet_tifffile():
         samples, known, pages, factors, notes = read_tiff(path, trusted)
     if axes is not None and any(axes.find(letter) != known.find(letter) for letter in "YXS"):
@@ -270,35 +290,55 @@ def _with_channels(axes: str) -> str:
 
 def check_stack_path(path: str | os.PathLike) -> None:
     """Raise ValueError for a name that is none of a stack, before a long computation."""
-    if Path(path).suffix.lower() not in STACK_FILES:
+    if suffix_of(path) not in STACK_FILES:
         names = ", ".join(STACK_FILES)
         raise ValueError(f"cannot write {path}: a stack needs a name that ends in {names}")
+    if suffix_of(path) in NIFTI_FILES:
+        _nifti.check_nibabel(path)
 
 
-def write_stack(path: str | os.PathLike, stack: Stack) -> None:
-    """Write all planes of a stack, in the format of the suffix: .tif, .tiff, .npy or .zarr.
+def write_stack(path: str | os.PathLike, stack: Stack) -> tuple[str, ...]:
+    """Write all planes of a stack in the format of the suffix, and return what it cannot hold.
 
     A TIFF keeps the order of its pages and of its bytes, tiles and a lossless compression, descriptions (OME,
     ImageJ), resolutions, times and profile, and the levels of a pyramid in sub-IFDs, whose pixels become
     means of those of the planes. A .zarr keeps the version of its format, the sizes of chunks and shards,
-    compressors, the fill value, the order of bytes, and attributes; not filters. An existing file is replaced
+    compressors, the fill value, the order of bytes, and attributes; not filters. NIfTI keeps header,
+    extensions and order of bytes; samples in units of a scale are rounded to it. An existing file is replaced
     only after the new one is complete; a folder .zarr is never replaced.
 
     Raises
     ------
     ValueError
-        If the suffix is another, or samples are NaN.
+        If the suffix is another, samples are NaN, or NIfTI cannot hold axes or type of the samples.
     FileExistsError
         If a folder .zarr exists.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = suffix_of(path)
     if suffix == ".zarr":
         _zarr.write(path, stack.samples, stack.axes, stack.attributes, stack.layout)
-        return
+        return _lost(suffix, stack)
     check_output(path, *(name for name in STACK_FILES if name != ".zarr"))
     if suffix == ".npy":
         save_array(path, np.ascontiguousarray(stack.samples))
-        return
-    axes, shape = zip(*((stack.axes[k], stack.samples.shape[k]) for k in stack._order), strict=True)
+        return _lost(suffix, stack)
+    if suffix in NIFTI_FILES:
+        _nifti.check_nibabel(path)
     with atomic_write(path) as temporary:
-        write_tiff(temporary, stack.planes, "".join(axes), shape, stack.pages, stack.factors)
+        if suffix in NIFTI_FILES:
+            _nifti.write(temporary, stack.samples, stack.axes, stack.header, suffix == ".nii.gz")
+        else:
+            order = stack._order
+            axes, shape = zip(*((stack.axes[k], stack.samples.shape[k]) for k in order), strict=True)
+            write_tiff(temporary, stack.planes, "".join(axes), shape, stack.pages, stack.factors)
+    return _lost(suffix, stack)
+
+
+def _lost(suffix: str, stack: Stack) -> tuple[str, ...]:
+    """Return what a format cannot hold of the metadata of a stack."""
+    lost = []
+    if stack.header is not None and suffix not in NIFTI_FILES:
+        lost.append(f"{suffix} is written without the header of NIfTI, which says where voxels lie")
+    if suffix in NIFTI_FILES and any(page.is_described for page in stack.pages):
+        lost.append(f"{suffix} is written without the description and resolution of the TIFF")
+    return tuple(lost)
