@@ -18,7 +18,7 @@ from calepin.cli.one_unit import OneUnit
 from calepin.cli.options import FIGURE_FILES, Force, Writes, parse_range, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 from calepin.cli.planes import is_stack, span, work_on_planes, write_stack_alone
-from calepin.cli.restoring import WRITTEN, Axes, reference_of, write
+from calepin.cli.restoring import Axes, reference_of, write
 from calepin.cli.units import level_in_pixels
 from calepin.core.paths import check_separate
 from calepin.core.progress import progress_bar
