@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the last step still changed")  #
 
 COMMANDS = {
     "inpaint": ["--mask", "mask.png"],
-    "deblur": ["--gaussian", "1", "--sigma", "4", "--prior", "tv"],
+    "deblur": ["--gaussian", "1", "--sigma", "2", "--prior", "tv"],
     "upscale": ["--sigma", "1", "--prior", "tv"],
     "demosaic": ["--sigma", "1", "--prior", "tv"],
 }

@@ -2,8 +2,9 @@
 
 Two good estimates of an image differ by a small part of what they remove and restore. Their squared distance,
 averaged over a window, is compared with the part of the noise that the residual of the other one lacks,
-v - |y - x|^2 for noise of variance v, which is about the risk of a good estimate. In photographs the ratio is
-.1 to .2 on the whole; where the other estimate invents or loses a pattern, .3 to 100.
+v - |y - x|^2 for noise of variance v, which is about the risk of a good estimate. If the first one lacks
+more, it keeps noise, which is not held against the other one. In photographs the ratio is .1 to .2 on the
+whole; where the other estimate invents or loses a pattern, .3 to 100.
 """
 
 import numpy as np
@@ -48,9 +49,10 @@ def _of_plane(
     variance = np.ones_like(noisy) if level is None else np.square(level, dtype=np.float32)
     pixels = min(WINDOW, noisy.shape[0]) * min(WINDOW, noisy.shape[1])
     chance = DEVIATIONS * np.sqrt(2 / pixels * _mean(np.square(variance)))
-    spared = _mean(variance) - _mean(np.square(noisy - other))
-    bound = np.maximum(spared, 0) + chance
-    ratio = _mean(np.square(estimate - other)) / np.maximum(bound, np.finfo(np.float32).eps)
+    noise = _mean(variance)
+    own, spared = (np.maximum(noise - _mean(np.square(noisy - x)), 0) for x in (estimate, other))
+    distance = _mean(np.square(estimate - other)) - np.maximum(own - spared, 0)
+    ratio = distance / np.maximum(spared + chance, np.finfo(np.float32).eps)
     return np.asarray(np.clip((DOUBTED - ratio) / (DOUBTED - BELIEVED), 0, 1), dtype=np.float32)
 
 

@@ -53,8 +53,8 @@ class GroupFilter:
     patch_size : int
         Side of the patches.
     group_size : int
-        Patches in a group, including the reference. In noise of one level there are fewer if few are much
-        nearer than all others, as in drawings.
+        Patches in a group, including the reference. If no pixel is missing, there are fewer where few are
+        much nearer than all others, as in drawings.
     radius : int
         Largest distance of a patch from the reference in pixels, along both axes.
     stride : int
@@ -169,12 +169,14 @@ class GroupFilter:
         guide = estimate.mean(axis=0) if joint else estimate[0]
         search = Search.of(guide, self.patch_size, self.radius)
         extra = np.float32(ridge * ridge)
+        # where pixels are missing, distances tell less
+        spread = variance.mean(axis=0) / len(variance) if known.all() else np.zeros((0, 0), dtype=np.float32)
 
         def shrink(
             rows: np.ndarray, columns: np.ndarray, total: np.ndarray, corners: np.ndarray, top: int
         ) -> None:
             _filter_rows_varying(
-                noisy, estimate, search, variance, noise, rows, columns, self.group_size, extra,
+                noisy, estimate, search, variance, noise, spread, rows, columns, self.group_size, extra,
                 self.mean == "level", self.common, joint, total, corners, top,
             )  # fmt: skip
 
@@ -247,6 +249,7 @@ def _filter_rows_varying(
     search,
     variance,
     noise,
+    spread,
     rows,
     columns,
     size,
@@ -262,7 +265,7 @@ def _filter_rows_varying(
     planes = len(noisy) if joint else 1  # in one patch
     q = planes * p * p
     memory = search_memory(search, columns, size)
-    _, _, _, places, found = memory
+    _, _, distances, places, found = memory
     Y, E = np.empty((size, q), dtype=np.float32), np.empty((size + 3, q), dtype=np.float32)
     V, mean = np.empty((size, q), dtype=np.float32), np.empty(q, dtype=np.float32)
     S, L = np.empty((q, q), dtype=np.float32), np.empty((q, q), dtype=np.float32)
@@ -274,6 +277,8 @@ def _filter_rows_varying(
                 find_similar(search, i, tile, memory)
             for j in range(len(tile)):
                 place, n = places[j], found[j]
+                if len(spread):
+                    n = count_alike(distances[j], n, _sum(spread, i, tile[j], p))
                 for start in range(0, len(noisy), planes):
                     for c in range(planes):
                         part = slice(c * p * p, (c + 1) * p * p)
@@ -301,6 +306,15 @@ def _with_noise(noise, i, columns, p):
             kept[n] = j
             n += 1
     return kept[:n]
+
+
+@njit(**INLINED)
+def _sum(plane, i, j, p):
+    total = np.float32(0)
+    for u in range(p):
+        for v in range(p):
+            total += plane[i + u, j + v]
+    return total
 
 
 @njit(**INLINED)
