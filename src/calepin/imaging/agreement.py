@@ -3,13 +3,15 @@
 Two good estimates of an image differ by a small part of what they remove and restore. Their squared distance,
 averaged over a window, is compared with the part of the noise that the residual of the other one lacks,
 v - |y - x|^2 for noise of variance v, which is about the risk of a good estimate. If the first one lacks
-more, it keeps noise, which is not held against the other one. In photographs the ratio is .1 to .2 on the
-whole; where the other estimate invents or loses a pattern, .3 to 100.
+more, in strong noise, it keeps noise, which is not held against the other one. In photographs the ratio is
+.1 to .2 on the whole; where the other estimate invents or loses a pattern, .3 to 100.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
+
+from calepin.imaging.contrast import value_range
 
 __all__ = ["agreement"]
 
@@ -19,6 +21,8 @@ WINDOW = 64  # pixels per side of the windows
 
 # Ratios up to which the other estimate is fully believed, and from which not at all.
 BELIEVED, DOUBTED = 0.08, 0.2
+
+STRONG = 20.0  # range of values, in units of the noise, below which an estimate may keep noise
 
 DEVIATIONS = 4.0  # standard deviations of the mean of squared noise that are added to what it spares
 
@@ -51,7 +55,8 @@ def _of_plane(
     chance = DEVIATIONS * np.sqrt(2 / pixels * _mean(np.square(variance)))
     noise = _mean(variance)
     own, spared = (np.maximum(noise - _mean(np.square(noisy - x)), 0) for x in (estimate, other))
-    distance = _mean(np.square(estimate - other)) - np.maximum(own - spared, 0)
+    kept = np.maximum(own - spared, 0) if value_range(noisy) < STRONG else 0
+    distance = _mean(np.square(estimate - other)) - kept
     ratio = distance / np.maximum(spared + chance, np.finfo(np.float32).eps)
     return np.asarray(np.clip((DOUBTED - ratio) / (DOUBTED - BELIEVED), 0, 1), dtype=np.float32)
 
