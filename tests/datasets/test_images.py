@@ -600,3 +600,12 @@ def test_a_georeference_is_kept_and_left_out_of_a_larger_image(tmp_path):
     larger = replace(image, pixels=image.pixels.repeat(2, axis=0), page=image.page.scaled((2, 1)))
     assert write_image(tmp_path / "b.tif", larger) == ("its georeference, which counts pixels, was left out",)
     assert tags(tmp_path / "b.tif", "ModelPixelScaleTag") == {}
+
+
+def test_exif_that_cannot_be_read_is_told(tmp_path):
+    block = b"Exif\0\0II*\0\x08\0\0\0" + b"\xff" * 40
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8)
+    PILImage.fromarray(pixels).save(tmp_path / "a.jpg", exif=block)
+    found = read_image(tmp_path / "a.jpg")
+    assert found.exif is None
+    assert "its EXIF, which cannot be read, was left out" in found.notes

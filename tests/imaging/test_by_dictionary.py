@@ -301,3 +301,13 @@ def test_strong_noise_gets_more_passes(level, n_passes):
     assert len({stage for stage in stages if stage.startswith("group")}) == n_passes
     three = denoise(y, level / 255, n_iter=0, group_passes=3)
     assert psnr(chosen.image, clean) >= psnr(three.image, clean) + (0.1 if level == 100 else -0.01)
+
+
+@pytest.mark.parametrize("method", ["dictionary", "network", "best"])
+def test_noise_too_weak_beside_that_of_others_is_told(method):
+    level = np.full((48, 48), 0.1)
+    level[:4, :4] = 100
+    y = level * np.random.default_rng(0).standard_normal(level.shape)
+    with pytest.warns(UserWarning, match="noise: 99.3% of the pixels keep theirs, .* below 3%"):
+        result = calepin.denoise(y, method=method, noise=VaryingGaussianNoise(level))
+    np.testing.assert_allclose(result.image[10:], y[10:], atol=1e-3)

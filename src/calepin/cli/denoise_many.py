@@ -287,7 +287,7 @@ def _together(
     from calepin.imaging.scenes import observed_scene
 
     if all(_is_empty(planes.samples[k]) for k in place):
-        raise ValueError(f"all samples of plane {place[0]} are NaN, and it has no neighbours")
+        raise ValueError(f"all samples of plane {place[0]} are NaN, and nothing beside it fills them")
     image = planes.image(place, missing="allow")
     shape = (len(place), -1, *image.pixels.shape[1:])
     gaps = bool(np.isnan(image.pixels).any())

@@ -275,6 +275,8 @@ def _read_by_pillow(file: IO[bytes], check: Check, scale: Scale) -> Image:
             notes.append("the orientation tag was applied")
         upright: Any = ImageOps.exif_transpose(image)
         exif = upright.info.get("exif") if upright.getexif() else None
+        if "exif" in image.info and not image.getexif():
+            notes.append("its EXIF, which cannot be read, was left out")
         left = [name for key, name in LEFT_OUT.items() if key in image.info]
         if image.format in {"JPEG", "MPO"} and left:
             notes.append(f"metadata of the JPEG were left out: {', '.join(left)}")

@@ -23,6 +23,7 @@ from calepin.imaging.contrast import value_range
 from calepin.imaging.first_pass import RULES, atoms_of_patches, code_planes, learn_atoms, start_atoms
 from calepin.imaging.groups import GroupFilter
 from calepin.imaging.result import (
+    WEAK,
     DenoiseResult,
     check_size,
     far_level,
@@ -71,10 +72,6 @@ BEFORE, GUIDED_SIZE = 0.6, 24
 GUIDED_FACTORS, AFTER = (1.0, 0.95), (0.1, 0.25)
 
 SMALLEST = 16  # pixels per side
-
-# Level of a pixel, over the root mean square of all, below which it stays as it is: in single precision the
-# groups cannot resolve noise that differs more.
-WEAK = 0.03
 
 STRONGER = 2.0  # deviation of the noise, over that of the noisy image, that must be a mistake
 

@@ -10,14 +10,19 @@ from numpy.typing import NDArray
 
 from calepin.core.arguments import check_fields
 from calepin.core.random import RandomState
-from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise
+from calepin.datasets.noise import (
+    GaussianNoise,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    VaryingGaussianNoise,
+)
 from calepin.imaging.agreement import agreement
 from calepin.imaging.by_dictionary import DictionaryDenoiser, Planes, Report
-from calepin.imaging.by_network import NetworkDenoiser, check_network, levels_of
+from calepin.imaging.by_network import NetworkDenoiser, check_network
 from calepin.imaging.by_steps import denoise_photons
 from calepin.imaging.counts import check_counts, estimate_peak
 from calepin.imaging.network_planes import Network, denoise_planes
-from calepin.imaging.result import DenoiseResult, check_size
+from calepin.imaging.result import DenoiseResult, check_size, sigma_of
 from calepin.likelihoods import Gaussian
 
 __all__ = ["GuidedDenoiser"]
@@ -145,7 +150,8 @@ class GuidedDenoiser:
         self, image: NDArray, noise: object, random_state: RandomState, callback: Callback | None
     ) -> tuple[DenoiseResult, float]:
         """Return the denoised image, and how much of its weight the network kept, from 0 to 1."""
-        levels_of(image, noise, type(self).__name__)  # raises IncompatibleError
+        if not isinstance(noise, VaryingGaussianNoise):
+            sigma_of(noise, type(self).__name__)  # raises IncompatibleError
         network = NetworkDenoiser(self.model).network(noise)
         check_network(network, Gaussian)
         part = 1.0

@@ -13,11 +13,12 @@ from calepin.core.arguments import check_fields
 from calepin.core.checks import check_integer
 from calepin.core.random import RandomState
 from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise, VaryingGaussianNoise
-from calepin.imaging.by_dictionary import WEAK, DictionaryDenoiser, beyond_precision, resolved
+from calepin.imaging.by_dictionary import DictionaryDenoiser, beyond_precision, resolved
 from calepin.imaging.counts import estimate_peak, in_units, photons_of
 from calepin.imaging.frames import at_rest, check_stack, fill_gaps, related_runs, stack_levels
 from calepin.imaging.inpainting import inpaint
 from calepin.imaging.result import (
+    WEAK,
     DenoiseResult,
     far_level,
     from_planes,

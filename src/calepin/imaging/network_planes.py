@@ -11,6 +11,7 @@ from torch import Tensor
 from calepin.core.errors import IncompatibleError
 from calepin.imaging.contrast import value_range
 from calepin.imaging.fit import fits
+from calepin.imaging.result import WEAK
 from calepin.networks.autoencoder import UnfoldedAutoencoder
 from calepin.networks.unfolded_denoiser import UnfoldedDenoiser
 
@@ -26,14 +27,12 @@ Plane = NDArray[np.float32]
 RANGE = 0.9
 LEVELS = (0.0, 75 / 255)
 
-STILL = 0.03  # level of a pixel, over the root mean square of all, below which it stays as it is
-
 TILE = 768  # side of the squares that are denoised one by one, to bound the memory
 MARGIN = 64  # pixels around a tile that are denoised with it and dropped: edge effects reach less far
 
 # Below this level of the noise, for images in [0, 1], the risk of the estimate is computed, from a probe of
 # so many levels. The estimate is not used if the risk is above this part of that of the noisy image.
-WEAK, PROBE, WORSE = 8 / 255, 0.1, 0.95
+PROBED, PROBE, WORSE = 8 / 255, 0.1, 0.95
 
 
 def denoise_planes(
@@ -74,12 +73,12 @@ def denoise_planes(
             variance = 1.0
             if mine is not None:
                 variance = np.square(mine[place])
-                out[place] = np.where(mine[place] < STILL, plane[place], out[place])
+                out[place] = np.where(mine[place] < WEAK, plane[place], out[place])
             if not must_fit:
                 continue
             if not fits(plane[place], out[place], variance, 0.0):
                 return None
-            if known < WEAK and not _helps(plane, out, variance, (outer, inner, place), estimate):
+            if known < PROBED and not _helps(plane, out, variance, (outer, inner, place), estimate):
                 return None
     return denoised
 

@@ -1,5 +1,6 @@
 """Input and output of denoisers: checked images, planes in units of the noise, the result."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from calepin.core.errors import IncompatibleError
 from calepin.datasets.noise import GaussianNoise
 
 __all__ = [
+    "WEAK",
     "DenoiseResult",
     "check_image",
     "check_size",
@@ -31,6 +33,10 @@ _SMALLEST, _LARGEST = 1e-30, 1e30
 # is less than that of their differences. The range leaves this share of the pixels out at each end; so many
 # pixels tell both.
 FAR, OUTSIDE, PIXELS = 2.0, 0.01, 2**16
+
+# Level of a pixel, over the root mean square of all, below which it stays as it is: in single precision the
+# groups cannot resolve noise that differs more.
+WEAK = 0.03
 
 # Rows are orthonormal, so that white noise stays white with the same sigma: the mean of the channels
 # times sqrt(3), then two differences of colours.
@@ -159,8 +165,18 @@ def root_mean_square(levels: NDArray[np.floating]) -> float:
 
 
 def level_planes(level: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the levels of an image, (h, w) or (h, w, 3), as (h, w) or planes (3, h, w)."""
+    """Return the levels of an image, (h, w) or (h, w, 3), as (h, w) or planes (3, h, w).
+
+    Warns of pixels with noise that is too weak beside that of others.
+    """
     planes = level if level.ndim == 2 else np.moveaxis(level, 2, 0)
+    share = np.mean((planes > 0) & (planes < WEAK))
+    if share > 0:
+        warnings.warn(
+            f"noise: {share:.1%} of the pixels keep theirs, whose level is below {WEAK:.0%} of the root mean "
+            "square of all levels",
+            stacklevel=5,
+        )
     return np.ascontiguousarray(planes, dtype=np.float32)
 
 
