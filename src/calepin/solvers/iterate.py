@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _LEAVE = 0.7  # converged samples are removed from the batch if the fraction of the others is below this
-_RUNAWAY = 1e4  # a step this many times longer than the first is a divergence
+RUNAWAY = 1e4  # a step this many times longer than the first is a divergence
 
 
 class State(Protocol):
@@ -308,7 +308,7 @@ def ran_away(z0: Tensor, first: Tensor, before: Tensor, z: Tensor) -> bool:
     The steps of a proximal gradient method with a valid step size never grow. With momentum they grow at most
     with the number of iterations.
     """
-    bound = _RUNAWAY * (norm(z0) + norm(first - z0))
+    bound = RUNAWAY * (norm(z0) + norm(first - z0))
     return not bool((norm(z - before) <= bound).all())
 
 

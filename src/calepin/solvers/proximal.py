@@ -121,7 +121,7 @@ class _ProximalGradient:
                 stacklevel=2,
             )
 
-    def _first_step(self, problem: Problem, z0: Tensor) -> float | Tensor:
+    def first_step(self, problem: Problem, z0: Tensor) -> float | Tensor:
         if self.step_size is not None and not isinstance(self.step_size, str):
             return self.step_size
         curvature = problem.likelihood.curvature
@@ -156,7 +156,7 @@ class _Plain(_ProximalGradient):
 
     def init(self, problem: Problem, z0: Tensor) -> ISTAState:
         """Return the state before the first iteration."""
-        return ISTAState(z0, self._first_step(problem, z0))
+        return ISTAState(z0, self.first_step(problem, z0))
 
     def step(self, problem: Problem, state: ISTAState) -> ISTAState:
         """Return the state one iteration later."""
@@ -224,7 +224,7 @@ class FISTA(_ProximalGradient):
     def init(self, problem: Problem, z0: Tensor) -> FISTAState:
         """Return the state before the first iteration, without momentum."""
         t = expand(torch.ones_like(z0.detach().flatten(1)[:, 0].real), like=z0)
-        return FISTAState(z0, z0, t, self._first_step(problem, z0))
+        return FISTAState(z0, z0, t, self.first_step(problem, z0))
 
     def step(self, problem: Problem, state: FISTAState) -> FISTAState:
         """Return the state one iteration later."""

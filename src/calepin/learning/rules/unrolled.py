@@ -19,9 +19,8 @@ from calepin.operators.dense import Dense
 from calepin.penalties import L1, NonNegativeL1, Penalty
 from calepin.problem import Problem
 from calepin.solvers.coders.coder import Codes, GradientRule, objective
-from calepin.solvers.coders.proximal import Differentiate, UnfoldedSolver, unfolded_encoder
+from calepin.solvers.coders.proximal import Differentiate, UnfoldedSolver, unfolded_codes, unfolded_encoder
 from calepin.solvers.proximal import ISTA
-from calepin.solvers.solve import solve
 
 __all__ = ["Unfolded", "UnfoldedState"]
 
@@ -215,8 +214,8 @@ class Unfolded(BaseRule):
         decay = self.decay_at(state.n_steps)
         encoder = unfolded_encoder(penalty, step_size=step_size, solver=self.solver, decay=decay)
         problem = self._problem(state.atoms, y)
-        how = "implicit" if self.differentiate == "implicit" else "none"
-        codes = solve(problem, encoder, n_iter=self.n_unfold, differentiate=how).z
+        how = "implicit" if self.differentiate == "implicit" else "unroll"
+        codes = unfolded_codes(problem, encoder, n_iter=self.n_unfold, gradient="dec", differentiate=how)
         return codes, objective(problem, Codes(codes), penalty)
 
     def decay_at(self, n_steps: int) -> float:

@@ -16,6 +16,7 @@ from calepin.solvers.coders.coder import FAR, Codes, GradientRule, violation
 from calepin.solvers.iterate import Solver
 from calepin.solvers.proximal import FISTA, ISTA
 from calepin.solvers.solve import solve
+from calepin.solvers.sparse_layers import sparse_layers
 
 __all__ = ["Differentiate", "ProximalCoder", "UnfoldedSolver", "unfolded_codes", "unfolded_encoder"]
 
@@ -148,6 +149,10 @@ def unfolded_codes(
     if gradient != "dec" or differentiate == "implicit":
         how = {"differentiate": differentiate, "last_k": last_k, "checkpoint_every": checkpoint_every}
     with torch.set_grad_enabled(gradient != "dec" and torch.is_grad_enabled()):
+        if z0 is None and how.get("differentiate", "unroll") == "unroll":
+            codes = sparse_layers(problem, encoder, n_iter)
+            if codes is not None:
+                return codes
         return solve(problem, encoder, n_iter=n_iter, z0=z0, **how).z
 
 

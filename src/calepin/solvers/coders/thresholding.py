@@ -17,6 +17,7 @@ from calepin.solvers.coders.lasso import require_constants
 from calepin.solvers.kernels.encode import DenseTerms, dense_terms
 from calepin.solvers.proximal import IHT
 from calepin.solvers.solve import solve
+from calepin.solvers.sparse_layers import sparse_layers
 
 __all__ = ["IHTCoder"]
 
@@ -70,11 +71,16 @@ class IHTCoder:
         require_constants("IHTCoder", gradient)
         terms = dense_terms(problem, "IHTCoder")
         step_size = min(_STEP_SIZE, 1 / problem.lipschitz()) if self.step_size is None else self.step_size
+        solver = IHT(self.threshold, step_size=step_size, nonnegative=self.nonnegative)
         if terms.y.is_cuda:
-            return Codes(self._iterate(terms, slice(None), step_size), problem.offset)
+            return Codes(self._iterate(terms, slice(None), solver), problem.offset)
+        with torch.no_grad():
+            found = sparse_layers(terms.problem(slice(None)), solver, self.n_iter)
+        if found is not None:
+            return Codes(sparse.csr_array(found.numpy()), problem.offset)
 
         def block(start: int, stop: int) -> sparse.csr_array:
-            return sparse.csr_array(self._iterate(terms, slice(start, stop), step_size).numpy())
+            return sparse.csr_array(self._iterate(terms, slice(start, stop), solver).numpy())
 
         with single_threaded_torch():
             blocks = run_blocks(block, len(terms.y), _BLOCK)
@@ -86,7 +92,6 @@ class IHTCoder:
         check_integer("n_rounds", n_rounds)
         return self
 
-    def _iterate(self, terms: DenseTerms, rows: slice, step_size: float) -> Tensor:
-        solver = IHT(self.threshold, step_size=step_size, nonnegative=self.nonnegative)
+    def _iterate(self, terms: DenseTerms, rows: slice, solver: IHT) -> Tensor:
         with torch.no_grad():
             return solve(terms.problem(rows), solver, n_iter=self.n_iter).z
