@@ -9,8 +9,12 @@ import torch
 from benchmarks.runner import Comparison, Contender, peak_growth_mb
 from calepin.datasets import SparseData, simulate_sparse
 from calepin.learning import ArrayBatches, Batch, TrainState, Unfolded, dictionary_gradient, train
+from calepin.likelihoods import Gaussian
 from calepin.metrics import dictionary_error
-from calepin.penalties import L1
+from calepin.operators import Dense
+from calepin.penalties import L1, HardThreshold, Penalty
+from calepin.problem import Problem
+from calepin.solvers import ISTA, solve
 
 GOAL = 1e-2
 
@@ -37,6 +41,28 @@ def _gradients(n: int, m: int, p: int, s: int, layers: tuple[int, ...]) -> list[
             Contender(f"{t} layers unrolled", partial(find, n_unfold=t), lambda g: {"norm": float(g.norm())})
             for t in layers
         ),
+    ]
+
+
+def _unrolled(
+    n: int, m: int, p: int, s: int, penalty: Penalty, layers: int, dtype: type[np.floating]
+) -> list[Contender]:
+    """Layers on the atoms in use, and the same ones by torch's automatic differentiation."""
+    data = simulate_sparse(n, m, p, n_nonzero=s, signs=False)
+    y, atoms = (torch.from_numpy(a.astype(dtype)) for a in (data.X, _start(data, 0.55)))
+
+    def dense() -> torch.Tensor:
+        leaf = atoms.clone().requires_grad_()
+        problem = Problem(Dense(leaf), Gaussian(), y)
+        z = solve(problem, ISTA(penalty, 0.2), n_iter=layers, differentiate="unroll").z
+        return torch.autograd.grad(problem.nll(z).mean(), leaf)[0]
+
+    find = partial(
+        dictionary_gradient, y, atoms, penalty=penalty, step_size=0.1, gradient="ae-ls", n_unfold=100
+    )
+    return [
+        Contender(name, function, lambda g: {"norm": float(g.norm())})
+        for name, function in (("on supports", find), ("automatic differentiation", dense))
     ]
 
 
@@ -118,6 +144,27 @@ COMPARISONS = [
         "implicit takes less than 5 layers",
         partial(_gradients, 256, 100, 150, 10, (5, 50)),
         rounds=10,
+    ),
+    Comparison(
+        "unrolled",
+        "a gradient through 200 layers, 5000 samples: m=50, p=100, 5-sparse, float64",
+        "3 times faster than automatic differentiation",
+        partial(_unrolled, 5000, 50, 100, 5, L1(0.2), 200, np.float64),
+        rounds=3,
+    ),
+    Comparison(
+        "unrolled-large",
+        "a gradient through 100 layers, 50 samples: m=1000, p=1500, 20-sparse, float32",
+        "3 times faster than automatic differentiation",
+        partial(_unrolled, 50, 1000, 1500, 20, L1(0.2), 100, np.float32),
+        rounds=3,
+    ),
+    Comparison(
+        "unrolled-hard",
+        "the same with a hard threshold",
+        "3 times faster than automatic differentiation",
+        partial(_unrolled, 50, 1000, 1500, 20, HardThreshold(0.1), 100, np.float32),
+        rounds=3,
     ),
     Comparison(
         "implicit-large",

@@ -204,7 +204,7 @@ PUDLE_LEARNING = Experiment(
     quick=Settings(n_samples=1000, n_draws=2, n_epochs=(115, 80), n_epochs_biased=42, learning_rate=2e-2),
     paper=Settings(
         n_samples=10_000,
-        n_draws=3,
+        n_draws=1,
         n_epochs=(600, 600),
         n_epochs_biased=600,
         learning_rate=1e-3,

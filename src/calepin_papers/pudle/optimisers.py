@@ -206,7 +206,7 @@ PUDLE_OPTIMISERS = Experiment(
     ),
     paper=Settings(
         n_samples=10_000,
-        n_draws=3,
+        n_draws=1,
         n_features=50,
         n_components=100,
         n_nonzero=5,
