@@ -58,7 +58,7 @@ def _unrolled(
         return torch.autograd.grad(problem.nll(z).mean(), leaf)[0]
 
     find = partial(
-        dictionary_gradient, y, atoms, penalty=penalty, step_size=0.1, gradient="ae-ls", n_unfold=100
+        dictionary_gradient, y, atoms, penalty=penalty, step_size=0.2, gradient="ae-ls", n_unfold=layers
     )
     return [
         Contender(name, function, lambda g: {"norm": float(g.norm())})
