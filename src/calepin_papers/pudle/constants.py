@@ -39,7 +39,7 @@ from calepin.solvers import ISTA, GradientRule, solve
 from calepin_papers._common import band, spread
 from calepin_papers._threads import single_threaded_torch
 from calepin_papers.pudle._planted import FLOOR, best_atoms, draws
-from calepin_papers.pudle.errors import code_jacobian, decoder_gradient
+from calepin_papers.pudle.errors import code_jacobian, decoder_gradient, unfolded_jacobians
 
 __all__ = ["PUDLE_CONSTANTS", "Settings"]
 
@@ -151,9 +151,8 @@ def _local(y: Array, atoms: Array, hat: list[Coded], settings: Settings) -> dict
         exact.append(_apart(_jacobian(limit, leaf), one.jacobian) / _size(one.jacobian))
         on = one.support
         gram = atoms[on] @ atoms[on].T
-        for k, t in enumerate(settings.layers):
-            code = solve(problem, layer, n_iter=t, differentiate="unroll").z
-            z, jacobian = code.detach().numpy()[0], _jacobian(code, leaf)
+        for k, (code, rows) in enumerate(unfolded_jacobians(problem, layer, settings.layers)):
+            z, jacobian = code.numpy()[0], {j: row.numpy() for j, row in rows.items()}
             delta, residual = z - one.z, z @ atoms - y[i]
             distance[k, i] = np.linalg.norm(delta)
             rest[k, i] = np.linalg.norm(residual)
