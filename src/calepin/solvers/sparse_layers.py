@@ -37,8 +37,8 @@ from calepin.solvers.solve import solve
 __all__ = ["sparse_layers"]
 
 _LEAST = 5e7  # products of dense layers, below which there is no time to save
-_FASTER = 16  # times that a product of dense layers is faster than one on supports
-_EVERY = 3  # first layers after which codes may be sparse
+_FASTER = 64  # products of dense layers in the time of one on supports, with all that is around it
+_EVERY = 2  # first layers after which codes may be sparse
 _PILOT = 8  # samples that show how sparse codes are
 _BLOCKS = 8  # of samples, each with its own sum M
 _ROWS = 256  # of a product that are computed together
