@@ -89,6 +89,16 @@ def test_levels_of_each_pixel_are_for_networks_of_all_levels(photograph):
         calepin.denoise(y, method=one_level, noise=noise)
 
 
+def test_levels_that_vary_from_pixel_to_pixel_are_warned_of(photograph):
+    clean, _ = photograph
+    rng = np.random.default_rng(0)
+    sigma = np.where(rng.random(clean.shape) < 0.5, 5, 50) / 255
+    y, noise = clean + sigma * rng.standard_normal(clean.shape), VaryingGaussianNoise(sigma)
+    with pytest.warns(UserWarning, match="the levels vary from pixel to pixel"):
+        network = calepin.denoise(y, method="network", noise=noise).image
+    assert psnr(calepin.denoise(y, method="best", noise=noise).image, clean) > psnr(network, clean) + 2
+
+
 @pytest.mark.parametrize("method", ["network", "best"])
 def test_each_channel_has_its_own_levels(method):
     clean = data.astronaut()[60:108, 150:198] / 255

@@ -58,6 +58,10 @@ PEAKS = (1, 2, 4)
 SUITED = (0.25, 5.0)
 """Peaks between which the shipped networks may be used; see `calepin.imaging.GuidedDenoiser`."""
 
+# Difference between the levels of pixels and those around them, over the root mean square of all levels, above
+# which the network is some dB behind groups of patches.
+ROUGH = 0.25
+
 KINDS: dict[str, type[Network]] = {
     "unfolded-autoencoder": UnfoldedAutoencoder,
     "unfolded-denoiser": UnfoldedDenoiser,
@@ -166,7 +170,7 @@ class NetworkDenoiser:
         Warns
         -----
         UserWarning
-            The dictionary takes over.
+            The dictionary takes over; the levels vary from pixel to pixel.
         """
         counts = isinstance(noise, PoissonNoise)
         sigma, level = (0.0, None) if counts else levels_of(image, noise, type(self).__name__)
@@ -187,6 +191,7 @@ class NetworkDenoiser:
         else:
             # noise that differs between the channels would be correlated after the transformation of colours
             mixed = level is None or level.ndim == 2
+            _warn_of_rough(level)
             planes = denoise_planes(
                 network,
                 to_planes(image, sigma, opponent=mixed),
@@ -223,6 +228,21 @@ class NetworkDenoiser:
         if noise.peak is None:
             raise ValueError("peak: expected a number, for which a network is chosen, got None")
         return network_for_peak(noise.peak)
+
+
+def _warn_of_rough(level: NDArray[np.float32] | None) -> None:
+    """Warn of levels that vary from pixel to pixel: the network gives pixels with little noise no more weight."""
+    from scipy.ndimage import uniform_filter
+
+    if level is None:
+        return
+    around = uniform_filter(level, (*(1,) * (level.ndim - 2), 5, 5), mode="nearest")
+    if root_mean_square(level - around) > ROUGH:
+        warnings.warn(
+            "noise: the levels vary from pixel to pixel, for which the network was not trained; "
+            'method="dictionary" and "best" gain more from the pixels with little noise',
+            stacklevel=4,
+        )
 
 
 def _ignore(stage: str, fraction: float) -> None:
