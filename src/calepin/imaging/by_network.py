@@ -58,8 +58,8 @@ PEAKS = (1, 2, 4)
 SUITED = (0.25, 5.0)
 """Peaks between which the shipped networks may be used; see `calepin.imaging.GuidedDenoiser`."""
 
-# Difference between the levels of pixels and those around them, over the root mean square of all levels, above
-# which the network is some dB behind groups of patches.
+# Difference between the levels of pixels and those around them, over the root mean square of all levels,
+# above which the network is some dB behind groups of patches.
 ROUGH = 0.25
 
 KINDS: dict[str, type[Network]] = {
@@ -231,12 +231,12 @@ class NetworkDenoiser:
 
 
 def _warn_of_rough(level: NDArray[np.float32] | None) -> None:
-    """Warn of levels that vary from pixel to pixel: the network gives pixels with little noise no more weight."""
+    """Warn of levels that vary from pixel to pixel: pixels with little noise have no more weight."""
     from scipy.ndimage import uniform_filter
 
     if level is None:
         return
-    around = uniform_filter(level, (*(1,) * (level.ndim - 2), 5, 5), mode="nearest")
+    around = uniform_filter(level, 5, mode="nearest", axes=(-2, -1))
     if root_mean_square(level - around) > ROUGH:
         warnings.warn(
             "noise: the levels vary from pixel to pixel, for which the network was not trained; "
