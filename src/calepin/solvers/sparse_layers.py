@@ -41,6 +41,7 @@ _FASTER = 64  # products of dense layers in the time of one on supports, with al
 _EVERY = 2  # first layers after which codes may be sparse
 _PILOT = 8  # samples that show how sparse codes are
 _BLOCKS = 8  # of samples, each with its own sum M
+_ENTRIES = 2**26  # of all these sums at most
 _ROWS = 256  # of a product that are computed together
 
 
@@ -153,7 +154,8 @@ class _Unfolded:
         return wide
 
     def _block(self) -> int:
-        return max(_PILOT, -(-len(self.y) // _BLOCKS))
+        n_blocks = min(_BLOCKS, max(1, _ENTRIES // self.targets.shape[1] ** 2))
+        return max(_PILOT, -(-len(self.y) // n_blocks))
 
 
 def _is_known(problem: Problem, solver: Any) -> bool:
