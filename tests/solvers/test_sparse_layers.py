@@ -141,6 +141,16 @@ def test_what_is_not_sparse_real_and_plain_is_left_to_dense_layers(monkeypatch):
     assert sparse_layers(plain, ISTA(L1(0.3)), T) is None
 
 
+@pytest.mark.parametrize("unit", [1e-25, 1e-10, 1e10, 1e25])
+def test_codes_have_the_unit_of_the_samples(unit):
+    y, atoms = problem_of(dtype=torch.float32)
+    expected = solve(Problem(Dense(atoms), Gaussian(), y), ISTA(L1(0.3)), n_iter=T).z
+    found = sparse_layers(Problem(Dense(atoms), Gaussian(), unit * y), ISTA(L1(unit * 0.3)), T)
+    assert (found is None) == (unit == 1e-25)  # squares underflow: dense layers do it
+    if found is not None:
+        torch.testing.assert_close(found / unit, expected, rtol=0, atol=1e-5)
+
+
 def test_codes_that_diverge_are_left_to_dense_layers_which_say_so():
     y, atoms = problem_of()
     problem = Problem(Dense(atoms), Gaussian(), y)

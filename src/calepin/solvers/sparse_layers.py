@@ -96,7 +96,7 @@ class _Unfolded:
 
     @classmethod
     def of(cls, problem: Problem, solver: Any, first: int, n_iter: int) -> "_Unfolded | None":
-        """Return the layers from `first` on; None if a number is not finite."""
+        """Return the layers from `first` on; None if a number is not finite, or the bounds are too small."""
         assert isinstance(problem.operator, Dense)
         y = (problem.y - problem.offset).detach().numpy()
         atoms = problem.operator.atoms.detach().numpy()
@@ -109,9 +109,12 @@ class _Unfolded:
         gram[:used, :used], targets[:, :used] = _product(atoms, atoms.T), _product(y, atoms.T)
         if not all(np.isfinite(values).all() for values in (gram, targets, bounds[:used])):
             return None
-        rounding = 100 * np.finfo(real).eps * np.abs(targets).max()
-        longest = 1.001 * np.sqrt(gram.diagonal().max())
         factors = (solver.decay ** np.arange(first, n_iter)).astype(real)
+        info = np.finfo(real)
+        if bounds[:used].max() * factors[-1] < np.sqrt(info.tiny) / info.eps:  # squared changes underflow
+            return None
+        rounding = 100 * info.eps * np.abs(targets).max()
+        longest = 1.001 * np.sqrt(gram.diagonal().max())
         numbers = map(real, (bounds[:used].max(), longest, rounding))
         return cls(y, atoms, targets, Layers(gram, bounds, factors, real(step), kind, *numbers))
 
