@@ -96,7 +96,7 @@ class _Unfolded:
 
     @classmethod
     def of(cls, problem: Problem, solver: Any, first: int, n_iter: int) -> "_Unfolded | None":
-        """Return the layers from `first` on; None if a number is not finite, or the bounds are too small."""
+        """Return the layers from `first` on; None if numbers are not finite, too large or too small."""
         assert isinstance(problem.operator, Dense)
         y = (problem.y - problem.offset).detach().numpy()
         atoms = problem.operator.atoms.detach().numpy()
@@ -111,9 +111,10 @@ class _Unfolded:
             return None
         factors = (solver.decay ** np.arange(first, n_iter)).astype(real)
         info = np.finfo(real)
-        if bounds[:used].max() * factors[-1] < np.sqrt(info.tiny) / info.eps:  # squared changes underflow
-            return None
-        rounding = 100 * info.eps * np.abs(targets).max()
+        greatest, weakest = np.abs(targets).max(), bounds[:used].max() * factors[-1]
+        if greatest > np.sqrt(info.max / p) or weakest < np.sqrt(info.tiny) / info.eps:
+            return None  # squares overflow, or those of changes that matter underflow
+        rounding = 100 * info.eps * greatest
         longest = 1.001 * np.sqrt(gram.diagonal().max())
         numbers = map(real, (bounds[:used].max(), longest, rounding))
         return cls(y, atoms, targets, Layers(gram, bounds, factors, real(step), kind, *numbers))
