@@ -39,7 +39,7 @@ __all__ = ["sparse_layers"]
 _LEAST = 5e7  # products of dense layers, below which there is no time to save
 _FASTER = 64  # products of dense layers in the time of one on supports, with all that is around it
 _EVERY = 2  # first layers after which codes may be sparse
-_PILOT = 8  # samples that show how sparse codes are
+_PILOT = 8  # samples that show how sparse codes are, and least number in a block
 _BLOCKS = 8  # of samples, each with its own sum M
 _ENTRIES = 2**26  # of all these sums at most
 _ROWS = 256  # of a product that are computed together
@@ -181,7 +181,7 @@ def _first_sparse(problem: Problem, solver: Any, n_iter: int) -> int | None:
     """Return the number of layers after which supports are faster than dense products, or None."""
     assert isinstance(problem.operator, Dense)
     n, size, p = len(problem.y), problem.operator.atoms.numel(), problem.operator.in_shape[0]
-    some = problem.take(torch.arange(min(n, _PILOT)))
+    some = problem.take(torch.linspace(0, n - 1, min(n, _PILOT)).long())
     with torch.no_grad():
         state = solver.init(some, some.zeros())
         for done in range(n_iter):
