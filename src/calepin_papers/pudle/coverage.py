@@ -446,7 +446,7 @@ _EXPERIMENTS = (
         "D~ of 50x100 Gaussian, 5 nonzeros in U(1, 2), 10,000 samples.",
         "pudle-learning",
         "differs",
-        because="1000 samples at the quick scale, 100 to 500 for gradients; the rest is the same. " + _QUICK,
+        because="1000 samples at the quick scale, 10,000 at that of the paper, which was run for one draw.",
     ),
     _item(
         "B.1, start",
@@ -460,7 +460,10 @@ _EXPERIMENTS = (
         "T = 200, lambda = alpha = .2, 600 epochs of full-batch Adam at 1e-3.",
         "pudle-learning",
         "differs",
-        because="42 to 115 epochs at 2e-2 at the quick scale. Atoms are normalised. " + _QUICK,
+        because=(
+            "Atoms are put on the sphere after every update. 600 epochs at 1e-3 at the scale of the paper, 42 "
+            "to 115 at 2e-2 at the quick one."
+        ),
     ),
     _item(
         "B.1, realizations",
