@@ -461,8 +461,8 @@ _EXPERIMENTS = (
         "pudle-learning",
         "differs",
         because=(
-            "Atoms are put on the sphere after every update. 600 epochs at 1e-3 at the scale of the paper, 42 "
-            "to 115 at 2e-2 at the quick one."
+            "Atoms are put on the sphere after every update. 600 epochs at 1e-3 at the scale of the paper, "
+            "42 to 115 at 2e-2 at the quick one."
         ),
     ),
     _item(
