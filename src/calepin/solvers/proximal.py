@@ -122,6 +122,7 @@ class _ProximalGradient:
             )
 
     def first_step(self, problem: Problem, z0: Tensor) -> float | Tensor:
+        """Return the step size of the first iteration: the given one, or 1 / L."""
         if self.step_size is not None and not isinstance(self.step_size, str):
             return self.step_size
         curvature = problem.likelihood.curvature
