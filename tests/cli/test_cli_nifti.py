@@ -110,6 +110,14 @@ def test_each_volume_of_a_series_is_what_it_is_alone(run):
     assert_array_equal(values_of("out.nii.gz")[..., 1], values_of("alone.nii"))
 
 
+def test_tiny_values_have_units_of_their_own(run):
+    write_nifti("a.nii", (1e-30 * noisy(2).clip(0)).astype(np.float32))
+    said, err = calepin(run, "denoise", "a.nii", "-o", "b.nii", "--sigma", "60e-30")
+    assert "samples are float32 from" in err
+    assert said["images"][0]["sigma"] == [60e-30]
+    assert rms(1e30 * values_of("b.nii"), clean(2)) < 0.6 * 60
+
+
 def test_axes_choose_that_slices_are_denoised_along_time(run):
     frames = np.stack([noisy(1, seed)[:, :, 0] for seed in range(5)], axis=-1)
     series = np.stack([frames, frames[::-1]], axis=2).astype(np.float32)  # x, y, two slices, time
