@@ -110,6 +110,16 @@ def test_each_volume_of_a_series_is_what_it_is_alone(run):
     assert_array_equal(values_of("out.nii.gz")[..., 1], values_of("alone.nii"))
 
 
+def test_levels_of_sixteen_bits_without_a_range_are_told(run):
+    write_nifti("a.nii", np.rint(noisy(2)).clip(1).astype(np.uint16))
+    _, err = calepin(run, "denoise", "a.nii", "-o", "b.nii", "--sigma", ".2")
+    assert (
+        "noise levels are on the scale 0 to 255 of the whole range, 1 for 257 samples; with --range 0:" in err
+    )
+    _, err = calepin(run, "denoise", "a.nii", "-o", "b.nii", "--sigma", "60", "--range", "0:1200")
+    assert "uint16" not in err
+
+
 def test_tiny_values_have_units_of_their_own(run):
     write_nifti("a.nii", (1e-30 * noisy(2).clip(0)).astype(np.float32))
     said, err = calepin(run, "denoise", "a.nii", "-o", "b.nii", "--sigma", "60e-30")
