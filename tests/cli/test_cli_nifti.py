@@ -235,6 +235,29 @@ def test_info_says_axes_and_type_also_with_missing_samples(run):
     assert said["mean"] == pytest.approx(np.nanmean(values))
 
 
+def test_pairs_and_masks_of_another_shape_are_told_in_one_line(run):
+    pair = nibabel.Nifti1Pair(noisy(2).astype(np.float32), AFFINE)
+    pair.to_filename("a.img")
+    write_nifti("series.nii", np.stack([noisy(2)] * 3, axis=-1).astype(np.float32))
+    write_nifti("mask.nii", (noisy(2) > 200).astype(np.uint8))
+    shapes = "mask.nii: expected the shape (32, 32) of a plane, or (6, 32, 32) of all, got (2, 32, 32)"
+    for arguments, message in [
+        (["denoise", "a.img", "-o", "b.nii"], "a.img is one of a pair of NIfTI, header (.hdr) and samples"),
+        (["denoise", "a.hdr", "-o", "b.png"], "a.hdr is one of a pair of NIfTI, header (.hdr) and samples"),
+        (["info", "a.img"], "a.img is one of a pair of NIfTI"),
+        (["inpaint", "series.nii", "--mask", "mask.nii", "-o", "b.nii"], f"--mask {shapes}"),
+        (["denoise", "series.nii", "--noise-map", "mask.nii", "-o", "b.nii"], f"--noise-map {shapes}"),
+        (
+            ["deblur", "series.nii", "--gaussian", "1", "--prior", "none", "-o", "b.nii"],
+            "'--prior': 'none' is",
+        ),
+    ]:
+        status, _, err = run(*arguments)
+        assert status != 0
+        (line,) = [line for line in err.splitlines() if "error: " in line]
+        assert message in line
+
+
 def test_what_cannot_be_done_is_said_in_one_line_before_the_work(run, monkeypatch):
     write_nifti("a.nii", noisy(2).astype(np.float32))
     write_image("a.png", Image(clean(1)[..., 0] / 1000))

@@ -206,10 +206,11 @@ def span(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def planes_of_file(path: Path, n: int, shape: tuple[int, ...]) -> "NDArray[Any]":
+def planes_of_file(path: Path, n: int, shape: tuple[int, ...], option: str) -> "NDArray[Any]":
     """Return the values of a file for planes (h, w) or (h, w, channels): those of all, or of each its own.
 
-    They have the shape (1, h, w) or (n, h, w), or the same with three channels for planes of colours.
+    `option` names the file. Values have the shape (1, h, w) or (n, h, w), or the same with three channels for
+    planes of colours.
 
     Raises
     ------
@@ -236,7 +237,7 @@ def planes_of_file(path: Path, n: int, shape: tuple[int, ...]) -> "NDArray[Any]"
         if last == (rows, columns, *channels) and values.size == n * prod(last):
             return values.reshape(n, *last)
     raise ValueError(
-        f"{path}: expected the shape {(rows, columns)} of a plane"
+        f"{option} {path}: expected the shape {(rows, columns)} of a plane"
         + ("" if n == 1 else f", or {(n, rows, columns)} of all")
         + f", got {values.shape}"
     )

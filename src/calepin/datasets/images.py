@@ -22,7 +22,15 @@ from calepin.core.checks import check_one_of, is_number
 from calepin.core.errors import FileFormatError
 from calepin.core.files import atomic_write, save_array
 from calepin.core.paths import ARRAY_FILES, IMAGE_FILES, NIFTI_FILES, check_input, check_output, suffix_of
-from calepin.core.reading import NPY, check_declared, check_not_dicom, read_npy, reading, trusts
+from calepin.core.reading import (
+    NPY,
+    check_declared,
+    check_no_pair,
+    check_not_dicom,
+    read_npy,
+    reading,
+    trusts,
+)
 
 if TYPE_CHECKING:
     from calepin.datasets._tiff_stacks import Page
@@ -158,6 +166,7 @@ def read_image(
     check_range(value_range)
     check_one_of("missing", missing, ("error", "allow"))
     path = check_input(path, "an image")
+    check_no_pair(path)
     if suffix_of(path) in NIFTI_FILES:
         raise FileFormatError(f"{path} holds a volume of NIfTI, expected one image (read_stack reads it)")
     with path.open("rb") as file, reading(path, "image"):
