@@ -110,6 +110,24 @@ def test_each_volume_of_a_series_is_what_it_is_alone(run):
     assert_array_equal(values_of("out.nii.gz")[..., 1], values_of("alone.nii"))
 
 
+def test_levels_of_sixteen_bits_without_a_range_are_told(run):
+    write_nifti("a.nii", np.rint(noisy(2)).clip(1).astype(np.uint16))
+    _, err = calepin(run, "denoise", "a.nii", "-o", "b.nii", "--sigma", ".2")
+    assert (
+        "noise levels are on the scale 0 to 255 of the whole range, 1 for 257 samples; with --range 0:" in err
+    )
+    _, err = calepin(run, "denoise", "a.nii", "-o", "b.nii", "--sigma", "60", "--range", "0:1200")
+    assert "uint16" not in err
+
+
+def test_tiny_values_have_units_of_their_own(run):
+    write_nifti("a.nii", (1e-30 * noisy(2).clip(0)).astype(np.float32))
+    said, err = calepin(run, "denoise", "a.nii", "-o", "b.nii", "--sigma", "60e-30")
+    assert "samples are float32 from" in err
+    assert said["images"][0]["sigma"] == [60e-30]
+    assert rms(1e30 * values_of("b.nii"), clean(2)) < 0.6 * 60
+
+
 def test_axes_choose_that_slices_are_denoised_along_time(run):
     frames = np.stack([noisy(1, seed)[:, :, 0] for seed in range(5)], axis=-1)
     series = np.stack([frames, frames[::-1]], axis=2).astype(np.float32)  # x, y, two slices, time
@@ -215,6 +233,29 @@ def test_info_says_axes_and_type_also_with_missing_samples(run):
     said, _ = calepin(run, "info", "a.nii.gz")
     assert (said["kind"], said["axes"], said["shape"]) == ("stack of images", "XYZ", [32, 32, 2])
     assert said["mean"] == pytest.approx(np.nanmean(values))
+
+
+def test_pairs_and_masks_of_another_shape_are_told_in_one_line(run):
+    pair = nibabel.Nifti1Pair(noisy(2).astype(np.float32), AFFINE)
+    pair.to_filename("a.img")
+    write_nifti("series.nii", np.stack([noisy(2)] * 3, axis=-1).astype(np.float32))
+    write_nifti("mask.nii", (noisy(2) > 200).astype(np.uint8))
+    shapes = "mask.nii: expected the shape (32, 32) of a plane, or (6, 32, 32) of all, got (2, 32, 32)"
+    for arguments, message in [
+        (["denoise", "a.img", "-o", "b.nii"], "a.img is one of a pair of NIfTI, header (.hdr) and samples"),
+        (["denoise", "a.hdr", "-o", "b.png"], "a.hdr is one of a pair of NIfTI, header (.hdr) and samples"),
+        (["info", "a.img"], "a.img is one of a pair of NIfTI"),
+        (["inpaint", "series.nii", "--mask", "mask.nii", "-o", "b.nii"], f"--mask {shapes}"),
+        (["denoise", "series.nii", "--noise-map", "mask.nii", "-o", "b.nii"], f"--noise-map {shapes}"),
+        (
+            ["deblur", "series.nii", "--gaussian", "1", "--prior", "none", "-o", "b.nii"],
+            "'--prior': 'none' is",
+        ),
+    ]:
+        status, _, err = run(*arguments)
+        assert status != 0
+        (line,) = [line for line in err.splitlines() if "error: " in line]
+        assert message in line
 
 
 def test_what_cannot_be_done_is_said_in_one_line_before_the_work(run, monkeypatch):

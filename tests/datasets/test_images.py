@@ -15,7 +15,7 @@ from PIL import ImageCms
 
 from calepin.core.errors import FileFormatError
 from calepin.datasets import Image, read_image, write_image
-from calepin.datasets.images import Levels
+from calepin.datasets.images import Levels, automatic_range
 from calepin.datasets.samples import load_sample
 
 SHAPES = {"gray": (19, 23), "colour": (19, 23, 3)}
@@ -197,6 +197,13 @@ def test_several_pages_are_no_image_but_a_thumbnail_is_no_page(tmp_path):
         writer.write(pages[0, ::4, ::4], subfiletype=1)
     back = read_image(tmp_path / "one.tif")
     assert_array_equal(np.rint(back.pixels * 65535), pages[0])
+
+
+def test_floats_too_dark_for_an_image_have_units_of_their_own():
+    for white, usual in ((1e-30, False), (1e-5, False), (1e-4, True), (1.0, True), (0.0, True)):
+        found, notes = automatic_range(np.array([[0, white]], np.float32))
+        assert (found is None) == usual
+        assert bool(notes) != usual
 
 
 def test_an_automatic_range_keeps_the_samples_and_says_so(tmp_path):

@@ -231,8 +231,9 @@ IN_HEADER = {
     "one axis": (40, np.array([1, 7], "<i2"), r"shape \(7,\), expected axes X, Y, Z and T"),
     "five axes": (40, np.array([5, 7, 6, 5, 1, 3], "<i2"), "expected at most four axes"),
     "no samples": (40, np.array([3, 7, 0, 5], "<i2"), r"shape \(7, 0, 5\)"),
-    "place": (108, np.float32(12), "begin at byte 12, expected them after the header"),
-    "no place": (108, np.float32(np.nan), "cannot convert float NaN to integer"),
+    "place": (108, np.float32(12), r"begin at byte 12 \(vox_offset\), expected them after the header"),
+    "no place": (108, np.float32(np.nan), r"begin at byte nan \(vox_offset\), expected them after"),
+    "infinite place": (108, np.float32(np.inf), r"begin at byte inf \(vox_offset\), expected them after"),
     "huge": (40, np.array([4, *[3000] * 4], "<i2"), "declares 162000000000384 bytes"),
     "intercept": (112, np.array([2, np.inf], "<f4"), "invalid intercept inf"),
 }  # place, bytes there, and what the error says

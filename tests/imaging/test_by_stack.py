@@ -278,6 +278,17 @@ def test_a_map_of_one_level_is_that_level(drifting):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_noise_too_weak_beside_that_of_others_is_told_once(drifting, n):
+    level = np.full((48, 48), 0.001)
+    level[:4, :4] = 1
+    noisy = drifting[:n] + level * np.random.default_rng(0).standard_normal((n, 48, 48))
+    with pytest.warns(UserWarning, match="noise: 99.3% of the pixels keep theirs, .* below 3%") as told:
+        found = calepin.denoise(noisy, noise=VaryingGaussianNoise(level), axes="TYX").image
+    assert len(told) == 1
+    np.testing.assert_allclose(found[:, 10:], noisy[:, 10:], atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def coloured():
     cat = load_sample("cat").pixels

@@ -188,3 +188,41 @@ def test_a_dark_margin_beside_an_image_far_from_zero_costs_no_detail():
     mask = known_pixels(image.shape)
     errors = [np.std((inpaint(values, mask) - values)[8:][~mask[8:]]) for values in (image, margin)]
     assert errors[1] < 1.15 * errors[0]
+
+
+@pytest.mark.parametrize("margin", [-1e8, 1e25])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_huge_constant_margin_costs_no_detail(margin, dtype):
+    mask = known_pixels(TEXTURE.shape)
+    alone = inpaint((255 * TEXTURE[:, 24:]).astype(dtype), mask[:, 24:])
+    image = (255 * TEXTURE).astype(dtype)
+    image[:, :24] = margin
+    filled = inpaint(image, mask)
+    np.testing.assert_array_equal(filled[:, :24], image[:, :24])
+    errors = [np.std((found - image[:, 24:])[~mask[:, 24:]]) for found in (filled[:, 24:], alone)]
+    assert errors[0] < 1.05 * errors[1]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_areas_of_a_colour_image_that_are_far_apart_are_filled_without_noise(share):
+    width = int(share * COLOUR.shape[1])
+    image = 255 * COLOUR
+    image[:, :width] = -1e12
+    mask = known_pixels(image.shape)
+    noisy = image + np.random.default_rng(1).normal(0, 10, image.shape)
+    heard = []
+    filled = inpaint(
+        noisy, mask, noise=GaussianNoise(10), callback=lambda stage, fraction: heard.append(fraction)
+    )
+    assert heard == sorted(heard)
+    assert heard[-1] == 1
+    assert np.std((filled - image)[:, width:][mask[:, width:]]) < 9
+    assert np.std((filled - image)[:, width:]) < 20
+
+
+def test_far_values_of_one_channel_alone_are_filled_as_before():
+    image = 255 * COLOUR[:16, :16]
+    image[2, 3, 0] = 1e9
+    mask = known_pixels(image.shape)
+    mask[2, 3] = [True, False, False]  # nothing tells the other channels of what is as far
+    assert np.isfinite(inpaint(image, mask)).all()

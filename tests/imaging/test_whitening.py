@@ -1,5 +1,7 @@
 """Correlated noise in the dictionary denoiser: whitened patches, the pilot image, and the result."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -117,3 +119,19 @@ def test_other_methods_refuse(method):
 def test_densities_of_channels_need_a_colour_image():
     with pytest.raises(ValueError, match=r"psd: expected shape \(a, b\) for an image of shape \(96, 96\)"):
         calepin.denoise(CLEAN, noise=CorrelatedNoise(np.ones((8, 8, 3))))
+
+
+@pytest.mark.parametrize(("ratio", "of_drawing"), [(1000, 0.8), (3000, 0.97)])
+def test_at_high_contrast_the_result_is_no_worse_than_the_image(ratio, of_drawing):
+    """Errors of the estimate are larger than the noise in a photograph, but not in a drawing."""
+    drawing = ((np.add.outer(np.arange(64), np.arange(64)) // 20) % 2).astype(float)
+    noise = CorrelatedNoise(GRAIN.psd * (1 / ratio / GRAIN.sigma) ** 2)
+    for clean, most in ((data.camera()[100:164, 150:214] / 255, 1.01), (drawing, of_drawing)):
+        noisy = add_noise(clean, noise, random_state=1)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            found = calepin.denoise(noisy, noise=noise).image
+        assert np.std(found - clean) < most * noise.sigma
+        if most > 1:
+            (warning,) = told
+            assert "of what would be removed is kept as detail" in str(warning.message)

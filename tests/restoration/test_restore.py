@@ -259,6 +259,18 @@ def test_an_untrained_network_is_fitted_in_as_many_iterations_as_are_asked_for()
     assert not result.converged
 
 
+def test_an_untrained_network_tells_its_iterations_and_refuses_what_has_no_effect():
+    mask = Mask(torch.from_numpy(np.random.default_rng(0).uniform(size=(16, 16)) < 0.5))
+    y = measured(mask, CAMERA[:16, :16], 0.0).astype(np.float32)
+    options = {"noise": GaussianNoise(0.05), "prior": "untrained", "max_iter": 5}
+    heard = []
+    with pytest.warns(ConvergenceWarning):
+        calepin.restore(y, mask, **options, callback=lambda stage, fraction: heard.append((stage, fraction)))
+    assert heard == [(f"iteration {k}", k / 5) for k in range(1, 6)]
+    with pytest.raises(calepin.IncompatibleError, match="tol: expected None for an untrained network"):
+        calepin.restore(y, mask, **options, tol=0.01)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "operator",

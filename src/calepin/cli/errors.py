@@ -82,6 +82,7 @@ def _failure(error: BaseException, debug: bool) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "calepin"
         message = one_line(error.format_message()).rstrip(".")  # pyright: ignore[reportAttributeAccessIssue]
+        message = message.replace(": Value error, ", ": ")  # what typer puts before choices says nothing
         _say(f"error: {message} (see '{command} --help')")
         return USAGE
     if isinstance(error, BAD_INPUT):

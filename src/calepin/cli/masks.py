@@ -25,7 +25,7 @@ def read_masks(path: Path, n: int, image: "NDArray[np.floating]", inverted: bool
 
     from calepin.cli.planes import planes_of_file
 
-    known = _known(path, planes_of_file(path, n, image.shape), inverted)
+    known = _known(path, planes_of_file(path, n, image.shape, "--mask"), inverted)
     return np.broadcast_to(
         known[..., None] if known.ndim == image.ndim else known, (len(known), *image.shape)
     )

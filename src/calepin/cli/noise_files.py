@@ -94,7 +94,7 @@ class NoiseFiles:
         from calepin.datasets.noise import VaryingGaussianNoise
 
         assert self.noise_map is not None
-        levels = planes_of_file(self.noise_map, n, shape)
+        levels = planes_of_file(self.noise_map, n, shape, "--noise-map")
         with _named(self.noise_map):
             if levels.dtype.kind not in "iuf":
                 raise ValueError(f"expected real numbers, got {levels.dtype}")

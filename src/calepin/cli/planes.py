@@ -72,7 +72,7 @@ class Planes:
         if counts:
             return cls(samples, (min(low, 0.0), max(high, 1.0)), "")
         found, notes = automatic_range(samples)
-        return cls(samples, found, "".join(notes))
+        return cls(samples, found, "".join(notes) or _scale_of(samples, low, high))
 
     def image(self, place: "NDArray[np.intp]", *, missing: Literal["error", "allow"]) -> "Image":
         """Return planes as one image (n h, w) or (n h, w, 3), one below the other."""
@@ -86,6 +86,16 @@ class Planes:
         from calepin.datasets.images import as_samples
 
         return as_samples(image).reshape(-1, *self.samples.shape[1:])
+
+
+def _scale_of(samples: "NDArray[Any]", low: float, high: float) -> str:
+    """Return a note that noise levels are not in the samples, for 16 bits, of which often a part is used."""
+    if samples.dtype.kind != "u" or samples.dtype.itemsize != 2:
+        return ""
+    return (
+        f"samples are uint16 from {low:g} to {high:g}: noise levels are on the scale 0 to 255 of the whole "
+        f"range, 1 for 257 samples; with --range 0:{max(high, 1):g} they are in samples"
+    )
 
 
 def work_on_planes(
@@ -196,10 +206,11 @@ def span(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def planes_of_file(path: Path, n: int, shape: tuple[int, ...]) -> "NDArray[Any]":
+def planes_of_file(path: Path, n: int, shape: tuple[int, ...], option: str) -> "NDArray[Any]":
     """Return the values of a file for planes (h, w) or (h, w, channels): those of all, or of each its own.
 
-    They have the shape (1, h, w) or (n, h, w), or the same with three channels for planes of colours.
+    `option` names the file. Values have the shape (1, h, w) or (n, h, w), or the same with three channels for
+    planes of colours.
 
     Raises
     ------
@@ -226,7 +237,7 @@ def planes_of_file(path: Path, n: int, shape: tuple[int, ...]) -> "NDArray[Any]"
         if last == (rows, columns, *channels) and values.size == n * prod(last):
             return values.reshape(n, *last)
     raise ValueError(
-        f"{path}: expected the shape {(rows, columns)} of a plane"
+        f"{option} {path}: expected the shape {(rows, columns)} of a plane"
         + ("" if n == 1 else f", or {(n, rows, columns)} of all")
         + f", got {values.shape}"
     )

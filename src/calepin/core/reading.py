@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from calepin.core.paths import check_input
 
 __all__ = [
     "check_declared",
+    "check_no_pair",
     "check_not_dicom",
     "check_npz",
     "check_sizes",
@@ -32,6 +34,7 @@ __all__ = [
 
 VARIABLE = "CALEPIN_TRUST_FILES"
 ALWAYS_ALLOWED = 2**28  # bytes
+HEADERS = {348, 540}  # bytes of a header of NIfTI, which begins with them, or Analyze
 MOST_PER_BYTE = 200
 LARGEST_SIZE = 4096  # of a layer whose weights are not in the file
 
@@ -104,6 +107,21 @@ def check_not_dicom(path: str | os.PathLike, file: IO[bytes]) -> None:
     if mark == b"DICM":
         raise FileFormatError(
             f"{path} is DICOM, which is not read: convert the series to NIfTI first, as dcm2niix does"
+        )
+
+
+def check_no_pair(path: str | os.PathLike) -> None:
+    """Raise FileFormatError if a file is one of two of NIfTI or Analyze, header and samples."""
+    path = Path(path)
+    header = path.with_suffix(".hdr")
+    if path.suffix.lower() not in {".hdr", ".img"} or not header.is_file():
+        return
+    with header.open("rb") as file:
+        size = file.read(4)
+    if any(int.from_bytes(size, order) in HEADERS for order in ("little", "big")):
+        raise FileFormatError(
+            f"{path} is one of a pair of NIfTI, header (.hdr) and samples (.img), expected both in one file, "
+            ".nii or .nii.gz: convert the pair, as nibabel.save does"
         )
 
 

@@ -194,10 +194,10 @@ def _checked(fields: Any) -> tuple[tuple[int, ...], np.dtype, int]:
     if math.prod(shape[4:]) > 1:
         raise ValueError(f"it holds an array of shape {shape}, expected at most four axes: X, Y, Z and T")
     dtype = _type_of(fields)
-    offset = int(fields["vox_offset"])
-    if offset < len(fields.binaryblock):
-        raise ValueError(f"its samples begin at byte {offset}, expected them after the header")
-    return shape, dtype, offset
+    offset = float(fields["vox_offset"])
+    if not len(fields.binaryblock) <= offset < math.inf:
+        raise ValueError(f"its samples begin at byte {offset:g} (vox_offset), expected them after the header")
+    return shape, dtype, int(offset)
 
 
 def _type_of(fields: Any) -> np.dtype:

@@ -22,7 +22,15 @@ from calepin.core.checks import check_one_of, is_number
 from calepin.core.errors import FileFormatError
 from calepin.core.files import atomic_write, save_array
 from calepin.core.paths import ARRAY_FILES, IMAGE_FILES, NIFTI_FILES, check_input, check_output, suffix_of
-from calepin.core.reading import NPY, check_declared, check_not_dicom, read_npy, reading, trusts
+from calepin.core.reading import (
+    NPY,
+    check_declared,
+    check_no_pair,
+    check_not_dicom,
+    read_npy,
+    reading,
+    trusts,
+)
 
 if TYPE_CHECKING:
     from calepin.datasets._tiff_stacks import Page
@@ -41,6 +49,7 @@ __all__ = [
 ]
 
 BAND = 256
+DARKEST = 1 / 65535  # floats whose largest is less are no image between 0 and 1, but have units of their own
 LARGEST_SEGMENT = 65533  # bytes of EXIF in a JPEG
 SUFFIXES = IMAGE_FILES
 LEFT_OUT = {"xmp": "XMP", "photoshop": "IPTC", "comment": "comment"}  # metadata of JPEG, as Pillow names them
@@ -133,7 +142,8 @@ def read_image(
     value_range : (float, float), "data" or "auto", optional
         Samples of black and white; "data" takes the smallest and the largest sample. Needed for floats
         outside [0, 1] and for integers other than those of 8 or 16 bits without a sign: for these "auto"
-        takes 0, or the smallest sample if it is below, and the largest, and `Image.notes` says so.
+        takes 0, or the smallest sample if it is below, and the largest, and `Image.notes` says so; also for
+        floats in [0, 1] that are all below 1/65535.
     missing : {"error", "allow"}, default "error"
         What NaN among floats is: an error, or missing pixels, which stay NaN.
     trusted : bool, default False
@@ -156,6 +166,7 @@ def read_image(
     check_range(value_range)
     check_one_of("missing", missing, ("error", "allow"))
     path = check_input(path, "an image")
+    check_no_pair(path)
     if suffix_of(path) in NIFTI_FILES:
         raise FileFormatError(f"{path} holds a volume of NIfTI, expected one image (read_stack reads it)")
     with path.open("rb") as file, reading(path, "image"):
@@ -381,7 +392,8 @@ def automatic_range(samples: NDArray[Any]) -> tuple[tuple[float, float] | None, 
     """Return the range that "auto" means for samples, and a note on it; None where no range is needed."""
     low, high = float(np.nanmin(samples)), float(np.nanmax(samples))
     dtype = samples.dtype.newbyteorder("=")  # a zarr array or .npy may have another order of bytes
-    if dtype in (np.uint8, np.uint16) or (dtype.kind == "f" and low >= 0 and high <= 1):
+    usual = low >= 0 and (DARKEST <= high <= 1 or high == 0)
+    if dtype in (np.uint8, np.uint16) or (dtype.kind == "f" and usual):
         return None, ()
     black = min(low, 0.0)
     white = high if high > black else black + 1

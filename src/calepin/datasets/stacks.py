@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from calepin.core.errors import FileFormatError
 from calepin.core.files import atomic_write, save_array
 from calepin.core.paths import NIFTI_FILES, VOLUME_FILES, check_input, check_output, suffix_of
-from calepin.core.reading import NPY, check_not_dicom, read_npy, reading
+from calepin.core.reading import NPY, check_no_pair, check_not_dicom, read_npy, reading
 from calepin.datasets import _nifti, _zarr
 from calepin.datasets._tiff import count_pages, quiet_tifffile
 from calepin.datasets._tiff_stacks import (
@@ -134,10 +134,17 @@ class Stack:
 
 
 def count_planes(path: str | os.PathLike) -> int:
-    """Return the number of images in a file, 1 for a file that is no stack or cannot be read."""
+    """Return the number of images in a file, 1 for a file that is no stack or cannot be read.
+
+    Raises
+    ------
+    FileFormatError
+        If it is one of a pair of NIfTI, before others ask for the name of an image.
+    """
     if is_zarr(path):
         return 2  # an array of the file may be a single plane, but only a stack can hold it
     path = check_input(path, "an image")
+    check_no_pair(path)
     if holds_stack(path):
         return 2
     with path.open("rb") as file:
@@ -232,6 +239,7 @@ def read_stack(
         samples, known, attributes, layout, notes = _zarr.read(path, axes, default_axes)
         return _checked(path, samples, known, attributes=attributes, layout=layout, notes=notes)
     path = check_input(path, "a stack of images")
+    check_no_pair(path)
     if suffix_of(path) in NIFTI_FILES:
         samples, header, notes = _nifti.read(path, axes, trusted)
         return _checked(path, samples, header.axes, header=header, notes=notes)

@@ -25,6 +25,7 @@ from calepin.imaging.result import (
     root_mean_square,
     sigma_of,
     to_planes,
+    warn_of_weak,
 )
 from calepin.imaging.stabilisation import Stabiliser
 from calepin.imaging.volume_groups import VolumeGroupFilter
@@ -113,7 +114,8 @@ class StackDenoiser:
         Warns
         -----
         UserWarning
-            The noise is too weak for single precision; the stack is returned as it is.
+            The noise is too weak for single precision, and the stack is returned as it is; or that of some
+            pixels is too weak beside that of others, and they keep theirs.
         """
         photons = isinstance(noise, PoissonNoise | PoissonGaussianNoise)
         axes = "ZYXS" if np.ndim(image) == 4 else "ZYX"
@@ -132,6 +134,8 @@ class StackDenoiser:
                 return DenoiseResult(image.copy(), noise)
             sigma, varying = max(2 * resolved(filled, colour=colour), TINY), None
         level = None if varying is None else np.divide(varying, sigma, dtype=np.float32, casting="same_kind")
+        if level is not None:
+            warn_of_weak(level)
         far = far_level(filled, colour=colour)
         restored = self._denoise_units(
             _in_noise(filled, sigma, far),
@@ -258,6 +262,8 @@ def _alone(
     report: Callback,
 ) -> NDArray[np.floating]:
     """Return one frame denoised, or filled and denoised, as an image is."""
+    if level is not None:  # what is weaker stays as it is, and was told: not again
+        level = np.where((level > 0) & (level < WEAK), np.float32(2 * WEAK), level)
     known = np.ones(frame.shape, bool) if level is None else np.isfinite(level)
     noise = GaussianNoise(1.0) if level is None else VaryingGaussianNoise(np.where(known, level, 1))
     if known.all():

@@ -22,9 +22,13 @@ from calepin.imaging.result import check_image, from_planes, sigma_of, to_planes
 
 __all__ = ["inpaint", "interpolate_gaps"]
 
+Callback = Callable[[str, float], object]
+
 PATCH_SIZE, GROUP_SIZE, RADIUS, STRIDE = 6, 64, 20, 4
 MOST_STEPS = 200.0  # that a standard deviation may have, of the median step between neighbouring pixels
 RIDGES = np.geomspace(0.6, 0.006, 12)  # one a pass, in standard deviations of the observed pixels
+FAR = 1000.0  # standard deviations of most pixels between areas that single precision does not hold together
+GAPS = 8  # between values, the largest, that may divide areas
 FEW = 0.01  # weight of observed pixels in a Gaussian window below which it is widened
 
 
@@ -50,8 +54,9 @@ def inpaint(
     them from elsewhere.
 
     Colour images are transformed to a mean and two differences if all channels of a pixel are missing or
-    none; otherwise the patches of the three channels are one. The result is the same, bit for bit, for any
-    number of threads.
+    none; otherwise the patches of the three channels are one. Areas whose values are further apart than 1000
+    standard deviations of most pixels, such as a margin of -1e8, are filled each on its own. The result is
+    the same, bit for bit, for any number of threads.
 
     Parameters
     ----------
@@ -104,6 +109,70 @@ def inpaint(
     if observed.all() and not noisy:
         warnings.warn("mask: no entry is missing: the image is returned as it is", stacklevel=2)
         return pixels
+    restored = _apart(pixels, observed, sigma, callback or (lambda stage, fraction: None))
+    return restored if noisy else np.where(observed, pixels, restored)
+
+
+def _levels(noise: GaussianNoise | VaryingGaussianNoise | None, image: NDArray) -> NDArray[np.floating]:
+    """Return the standard deviation of the noise in the shape of the image."""
+    if isinstance(noise, VaryingGaussianNoise):
+        sigma = noise.level(image)
+        return np.broadcast_to(sigma if sigma.ndim == image.ndim else sigma[..., None], image.shape)
+    return np.full(image.shape, 0.0 if noise is None else sigma_of(noise, "inpaint"))
+
+
+def _apart(
+    pixels: NDArray[np.floating], observed: NDArray[np.bool_], sigma: NDArray[np.floating], callback: Callback
+) -> NDArray[np.floating]:
+    """Return a filled image; areas whose values are far from each other are filled each on its own.
+
+    A missing pixel belongs to the area that a map of both has there, filled as an image.
+    """
+    far = _far(pixels, observed, float(sigma.max()))
+    if far is None:
+        return _alike(pixels, observed, sigma, callback)
+    known = observed if observed.ndim == 2 else np.asarray(observed.any(axis=2))
+    guess = _alike(far.astype(np.float32), known, np.zeros(far.shape), _share(callback, 0))
+    place = np.where(known, far, guess > 0.5)
+    filled = pixels.copy()
+    for k, area in enumerate((~place, place)):
+        seen = observed & (area if observed.ndim == 2 else area[..., None])
+        if sigma.any() or not observed[area].all():
+            filled[area] = _apart(pixels, seen, sigma, _share(callback, 1 + k))[area]
+    callback(f"pass {len(RIDGES)}", 1.0)
+    return filled
+
+
+def _share(callback: Callback, k: int) -> Callback:
+    """Return the callback for the part k of three."""
+    return lambda stage, fraction: callback(stage, (k + fraction) / 3)
+
+
+def _far(pixels: NDArray[np.floating], observed: NDArray[np.bool_], sigma: float) -> NDArray[np.bool_] | None:
+    """Return which pixels are far from most; None if all are so near that they can be filled together.
+
+    They are far beyond the first of the largest gaps between sorted distances from the median of each channel
+    that is large beside what most pixels differ by, or the others if most are constant.
+    """
+    values = np.where(observed, pixels, np.nan).astype(np.float64).reshape(*pixels.shape[:2], -1)
+    away = np.abs(values - np.nanmedian(values, axis=(0, 1)))
+    distance = np.where(np.isnan(away), -1, away).max(axis=2)
+    known, each = distance >= 0, observed.reshape(*distance.shape, -1)
+    ordered = np.sort(distance[known])
+    gaps = np.diff(ordered)
+    for last in np.sort(np.argsort(gaps)[-GAPS:]):
+        few, most = sorted((ordered[: last + 1], ordered[last + 1 :]), key=len)
+        far = known & (distance > ordered[last])
+        each_has_all = each[far].any(axis=0).all() and each[known & ~far].any(axis=0).all()
+        if each_has_all and 0 < FAR * max(most.std() or few.std(), sigma) < gaps[last]:
+            return far
+    return None
+
+
+def _alike(
+    pixels: NDArray[np.floating], observed: NDArray[np.bool_], sigma: NDArray[np.floating], callback: Callback
+) -> NDArray[np.floating]:
+    """Return a filled image, whose values single precision holds together."""
     centre, unit = pixels[observed].mean(), _unit(pixels, observed)
     if unit == 0:
         return np.where(observed, pixels, centre)
@@ -115,16 +184,7 @@ def inpaint(
     sigma = sigma[..., 0] if opponent and pixels.ndim == 3 else _as_planes(sigma)
     level = np.ascontiguousarray(np.where(known, sigma / unit, np.inf), dtype=np.float32)
     filled = _filled(planes, known, level, callback)
-    restored = from_planes(filled, unit, centred, opponent=opponent) + centre
-    return restored if noisy else np.where(observed, pixels, restored)
-
-
-def _levels(noise: GaussianNoise | VaryingGaussianNoise | None, image: NDArray) -> NDArray[np.floating]:
-    """Return the standard deviation of the noise in the shape of the image."""
-    if isinstance(noise, VaryingGaussianNoise):
-        sigma = noise.level(image)
-        return np.broadcast_to(sigma if sigma.ndim == image.ndim else sigma[..., None], image.shape)
-    return np.full(image.shape, 0.0 if noise is None else sigma_of(noise, "inpaint"))
+    return from_planes(filled, unit, centred, opponent=opponent) + centre
 
 
 def _unit(pixels: NDArray[np.floating], observed: NDArray[np.bool_]) -> float:
@@ -151,7 +211,7 @@ def _filled(
     planes: NDArray[np.float32],
     known: NDArray[np.bool_],
     level: NDArray[np.float32],
-    callback: Callable[[str, float], object] | None,
+    callback: Callback,
 ) -> NDArray[np.float32]:
     """Return the filled planes (c, h, w); known and level are of shape (h, w) or (c, h, w)."""
     patch_size = min(PATCH_SIZE, *planes.shape[1:])
@@ -165,8 +225,7 @@ def _filled(
     for n, ridge in enumerate(RIDGES):
 
         def report(fraction: float, n: int = n) -> None:
-            if callback is not None:
-                callback(f"pass {n + 1}", (n + fraction) / len(RIDGES))
+            callback(f"pass {n + 1}", (n + fraction) / len(RIDGES))
 
         estimate = groups.apply(planes, estimate, level, ridge=float(ridge), report=report)
     return estimate

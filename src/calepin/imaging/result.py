@@ -24,6 +24,7 @@ __all__ = [
     "root_mean_square",
     "sigma_of",
     "to_planes",
+    "warn_of_weak",
 ]
 
 # Magnitudes of images and noise whose products are normal numbers in single precision.
@@ -170,14 +171,19 @@ def level_planes(level: NDArray[np.floating]) -> NDArray[np.float32]:
     Warns of pixels with noise that is too weak beside that of others.
     """
     planes = level if level.ndim == 2 else np.moveaxis(level, 2, 0)
-    share = np.mean((planes > 0) & (planes < WEAK))
+    warn_of_weak(planes, stacklevel=6)
+    return np.ascontiguousarray(planes, dtype=np.float32)
+
+
+def warn_of_weak(level: NDArray[np.floating], *, stacklevel: int = 5) -> None:
+    """Warn of levels, over the root mean square of all, of noise that is too weak beside that of others."""
+    share = np.mean((level > 0) & (level < WEAK))
     if share > 0:
         warnings.warn(
             f"noise: {share:.1%} of the pixels keep theirs, whose level is below {WEAK:.0%} of the root mean "
             "square of all levels",
-            stacklevel=5,
+            stacklevel=stacklevel,
         )
-    return np.ascontiguousarray(planes, dtype=np.float32)
 
 
 def far_level(image: NDArray[np.floating], *, colour: bool) -> NDArray[np.floating] | None:

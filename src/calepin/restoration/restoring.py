@@ -45,6 +45,7 @@ PRIORS: dict[str, Callable[[], Denoiser]] = {
 
 N_LEVELS = 8
 MAX_ITER = 32
+TOL = 0.005
 OTHER_UNITS = 1e6  # noise, over the largest measurement, that must be a mistake
 FEWEST_HELD_OUT = 50  # measurements of which a tenth can be held out
 MOSAIC_LEVEL = 6 / 255  # first level for a mosaic, whose first image has few errors
@@ -59,7 +60,7 @@ def restore(
     prior: str | Denoiser = "dictionary",
     start: ArrayLike | None = None,
     max_iter: int | None = None,
-    tol: float = 0.005,
+    tol: float | None = None,
     random_state: RandomState = 0,
     callback: Callable[[str, float], object] | None = None,
 ) -> RestoreResult:
@@ -99,13 +100,14 @@ def restore(
     max_iter : int, optional
         Steps at most, at least 8, or iterations of an untrained network. Default: 32 steps, or as many
         iterations as `calepin.reconstruction.fit_untrained` has.
-    tol : float, default=0.005
-        Relative change of the image below which the run ends.
+    tol : float, optional
+        Relative change of the image below which the run ends. Default: 0.005. Not for "untrained", whose run
+        ends by the noise.
     random_state : int, Generator, RandomState or None, default=0
         Seed of everything random.
     callback : callable, optional
-        Called as ``callback(stage, fraction)``: the current stage, and the finished fraction of the work if
-        there are eight steps.
+        Called as ``callback(stage, fraction)``: the current step or iteration, and the finished fraction of
+        the work if there are eight steps, or as many iterations as a fit of a network has at most.
 
     Returns
     -------
@@ -117,7 +119,7 @@ def restore(
     ValueError
         An invalid argument; the message names it.
     IncompatibleError
-        Another noise model.
+        Another noise model; `tol` for "untrained".
 
     Warns
     -----
@@ -139,8 +141,11 @@ def restore(
     """
     check_arguments(restore, locals())
     check_methods("operator", operator, "forward", "adjoint", "solve_gram")
-    check_number("tol", tol, least=0)
+    check_number("tol", tol, least=0, optional=True)
     denoiser = _denoiser(prior)
+    if denoiser is None and tol is not None:
+        raise IncompatibleError(f"tol: expected None for an untrained network, got {tol:g}")
+    tol = TOL if tol is None else tol
     check_integer("max_iter", max_iter, least=1 if denoiser is None else N_LEVELS, optional=True)
     measured = _checked("y", y, operator.out_shape)
     if len(operator.in_shape) not in (2, 3):
@@ -172,7 +177,13 @@ def restore(
         noise = GaussianNoise(_estimated(operator, measured, first, denoiser))
     if denoiser is None:
         found = fit_network(
-            operator, measured, noise.sigma, first, max_iter=max_iter, random_state=random_state
+            operator,
+            measured,
+            noise.sigma,
+            first,
+            max_iter=max_iter,
+            random_state=random_state,
+            report=callback or (lambda stage, fraction: None),
         )
         image = _like(y, found.image, constant)
         return RestoreResult(image, noise, found.n_iter, found.converged, found.history)

@@ -1,6 +1,7 @@
 """An untrained network as the prior of an image."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from calepin.core.random import RandomState, torch_generator
 from calepin.operators.base import LinearOperator
-from calepin.reconstruction.fit import MAX_ITER, fit_untrained
+from calepin.reconstruction.fit import MAX_ITER, FitProgress, fit_untrained
 from calepin.reconstruction.reconstructor import default_network, with_precision
 
 __all__ = ["fit_network"]
@@ -58,10 +59,12 @@ def fit_network(
     *,
     max_iter: int | None,
     random_state: RandomState,
+    report: Callable[[str, float], object],
 ) -> Fitted:
     """Fit a deep decoder to measurements (1, *out_shape), until the residual is that of the noise.
 
-    `max_iter` is the number of iterations of all fits, None for the default of each.
+    `max_iter` is the number of iterations of all fits, None for the default of each. `report` is called after
+    each iteration; most runs are one fit.
     """
     norm = float(torch.linalg.vector_norm(y))
     parts = 2 if y.is_complex() else 1
@@ -71,7 +74,13 @@ def fit_network(
     scale, n_iter = float(start.abs().max()) or 1.0, 0
     highest = 2**_DOUBLINGS * scale
     unit = norm / math.sqrt(y.numel()) or 1.0  # of measurements: optimisers have constants near 1
+    most = MAX_ITER if max_iter is None else max_iter
     while True:
+
+        def heard(progress: FitProgress, before: int = n_iter) -> None:
+            done = before + progress.n_iter
+            report(f"iteration {done}", min(done / most, 1.0))
+
         scaled = with_precision(_Scaled(operator, scale / unit), y)
         found = fit_untrained(
             default_network(scaled, y),
@@ -79,6 +88,7 @@ def fit_network(
             y / unit,
             max_iter=MAX_ITER if max_iter is None else max_iter - n_iter,
             tol=tol,
+            callback=heard,
             generator=generator,
         )
         n_iter += found.n_iter
