@@ -9,8 +9,9 @@ Real k-space of eight coils, the 160 x 168 samples around its middle, thinned ou
 ``calepin reproduce cs-mri``. PSNR and SSIM are of the root of the sum of squares, its peak that of the full
 k-space. All results are moved to the measured samples. calepin's methods run with their defaults; an oracle
 chooses the weight of the peers and of wavelets without sensitivities by the truth, and only that run is
-timed. SAKE takes 60 steps, and an oracle chooses its rank. The untrained network, which takes a minute, is
-left out unless it is named. sigpy runs in an environment of its own, if CALEPIN_PEERS names its Python.
+timed. SAKE takes 60 steps, and an oracle chooses its rank. The untrained network ("untrained": of all coils,
+"decoder": of two images, by two sets of sensitivities), which takes a minute, is left out unless it is named.
+sigpy runs in an environment of its own, if CALEPIN_PEERS names its Python.
 """
 
 import argparse
@@ -27,10 +28,28 @@ import torch
 from benchmarks.sake import RANKS, sake
 from calepin.datasets import data_path
 from calepin.metrics import psnr, ssim
-from calepin.operators import MultiCoilMRI, NonCartesianFourier, calibration_size, radial_trajectory
-from calepin.reconstruction import Scan, data_consistent, scan_kspace, scan_trajectory
+from calepin.networks import DeepDecoder
+from calepin.networks.untrained import ComplexPair
+from calepin.operators import (
+    MultiCoilMRI,
+    NonCartesianFourier,
+    Sensitivities,
+    calibration_size,
+    espirit_maps,
+    kspace_noise,
+    radial_trajectory,
+)
+from calepin.reconstruction import (
+    Scan,
+    UntrainedReconstructor,
+    data_consistent,
+    scan_kspace,
+    scan_trajectory,
+    weighted,
+)
 from calepin.restoration import error_map, restore_scan
 from calepin.restoration.scan import Prior
+from calepin.solvers import Adam
 from calepin_papers.untrained_networks.mri import load_slice, magnitude, sample, sparsest
 
 SIZE = (160, 168)
@@ -41,8 +60,8 @@ MASKS = {
     "columns 8x": ("columns", 8.0),
 }
 OWN: tuple[Prior, ...] = ("wavelet", "tv", "groups", "untrained")
-METHODS = ("zeros", "coils", *OWN, "sigpy", "sake")
-DEFAULT = [name for name in METHODS if name != "untrained"]
+METHODS = ("zeros", "coils", *OWN, "decoder", "sigpy", "sake")
+DEFAULT = [name for name in METHODS if name not in ("untrained", "decoder")]
 ALPHAS = (5e-4, 1e-3, 2e-3, 4e-3)  # of wavelets without sensitivities
 N_CENTER = 24
 Result = tuple[str, float, float, float]  # method, PSNR, SSIM, CPU seconds
@@ -67,6 +86,29 @@ def without_sensitivities(operator: MultiCoilMRI, y: torch.Tensor, truth: np.nda
         image = magnitude(sparsest(operator, y, alpha, 80))
         tried.append((image, time.process_time() - begun))
     return best("wavelets of each coil (oracle)", tried, truth)
+
+
+def decoder(scan: Scan, truth: np.ndarray) -> Result:
+    """Fit the untrained network of `restore_scan` to the images of two sets of sensitivities."""
+    begun = time.process_time()
+    scanner = scan.operator
+    assert isinstance(scanner, MultiCoilMRI)
+    assert scan.weights is not None
+    noise = kspace_noise(scan.y[0], scanner.acquired)
+    coils = Sensitivities(espirit_maps(scan.y[0], scanner.acquired, n_sets=2, noise=noise))
+    operator, y, scale = weighted(scanner @ coils, scan.y, scan.weights)
+    network = DeepDecoder(SIZE, out_channels=4, channels=128, in_size=(16, 16), output="none")
+    fit = UntrainedReconstructor(
+        operator,
+        network=ComplexPair(network),
+        optimizer=Adam(scan.learning_rate),
+        max_iter=scan.max_iter,
+        n_starts=2,
+        random_state=0,
+    )
+    found = data_consistent(scanner, coils(scale * fit.reconstruct(y)), scan.y)
+    image = magnitude(found) * scan.scale
+    return "decoder by two sets", psnr(image, truth), ssim(image, truth), time.process_time() - begun
 
 
 def sigpy(operator: MultiCoilMRI, y: torch.Tensor, truth: np.ndarray) -> list[Result]:
@@ -114,6 +156,8 @@ def results(mask: str, seed: int, methods: list[str]) -> list[Result]:
     if "coils" in methods:
         found.append(without_sensitivities(operator, y, truth))
     found += [own(scan, truth, prior) for prior in OWN if prior in methods]
+    if "decoder" in methods:
+        found.append(decoder(scan, truth))
     if "sigpy" in methods and "CALEPIN_PEERS" in os.environ:
         found += sigpy(operator, y, truth)
     if "sake" in methods:
