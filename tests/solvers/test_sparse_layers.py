@@ -120,6 +120,16 @@ def test_a_sample_without_code_has_no_gradient():
     assert not gradients(codes, (y,))[0][3].any()
 
 
+def test_atoms_that_have_been_changed_have_no_gradient():
+    y, atoms = problem_of()
+    codes = sparse_layers(Problem(Dense(atoms), Gaussian(), y), ISTA(L1(0.3)), T)
+    assert codes is not None
+    with torch.no_grad():
+        atoms.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        gradients(codes, (atoms,))
+
+
 def test_what_is_not_sparse_real_and_plain_is_left_to_dense_layers(monkeypatch):
     y, atoms = problem_of()
     plain = Problem(Dense(atoms), Gaussian(), y)
@@ -127,7 +137,7 @@ def test_what_is_not_sparse_real_and_plain_is_left_to_dense_layers(monkeypatch):
     learned = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     for solver in (
         FISTA(L1(0.3), restart=False), ISTA(ElasticNet(0.3, 0.1)), ISTA(L1(learned)), ISTA(L1(0.3), learned),
-        ISTA(L1(0.3), "backtracking"), IHT(n_nonzero=2),
+        ISTA(L1(0.3), "backtracking"), IHT(n_nonzero=2), ISTA(L1(torch.full((N, P), 0.3).double())),
     ):  # fmt: skip
         assert sparse_layers(plain, solver, T) is None
     moved = Problem(Dense(atoms), Gaussian(), y, torch.zeros(M, dtype=torch.float64, requires_grad=True))

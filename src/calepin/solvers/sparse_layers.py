@@ -73,7 +73,8 @@ class _Codes(torch.autograd.Function):
     def forward(
         ctx: Any, y: Tensor, atoms: Tensor, begun: Tensor, codes: Tensor, unfolded: "_Unfolded"
     ) -> Tensor:
-        ctx.unfolded, ctx.begun = unfolded, begun.numpy()
+        ctx.unfolded = unfolded
+        ctx.save_for_backward(y, atoms, begun)
         return codes
 
     @staticmethod
@@ -81,8 +82,8 @@ class _Codes(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
-        for_y, for_atoms, for_begun = ctx.unfolded.gradients(ctx.begun, grad.numpy())
-        return *(torch.from_numpy(part) for part in (for_y, for_atoms, for_begun)), None, None
+        *_, begun = ctx.saved_tensors  # raises if y or the atoms have been changed in place
+        return *map(torch.from_numpy, ctx.unfolded.gradients(begun.numpy(), grad.numpy())), None, None
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +174,8 @@ def _is_known(problem: Problem, solver: Any) -> bool:
     if type(penalty) not in (L1, NonNegativeL1, HardThreshold):
         return False
     weights = penalty.threshold if isinstance(penalty, HardThreshold) else penalty.alpha
+    if isinstance(weights, Tensor) and weights.ndim > 1:  # those of each sample
+        return False
     constants = (weights, solver.step_size, problem.offset)
     return not any(isinstance(values, Tensor) and values.requires_grad for values in constants)
 
