@@ -114,7 +114,8 @@ def test_levels_of_sixteen_bits_without_a_range_are_told(run):
     write_nifti("a.nii", np.rint(noisy(2)).clip(1).astype(np.uint16))
     _, err = calepin(run, "denoise", "a.nii", "-o", "b.nii", "--sigma", ".2")
     assert (
-        "noise levels are on the scale 0 to 255 of the whole range, 1 for 257 samples; with --range 0:" in err
+        "noise levels are on the scale 0 to 255 of the whole range (1 is 257 in the file); with --range 0:"
+        in err
     )
     _, err = calepin(run, "denoise", "a.nii", "-o", "b.nii", "--sigma", "60", "--range", "0:1200")
     assert "uint16" not in err

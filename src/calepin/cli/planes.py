@@ -89,12 +89,12 @@ class Planes:
 
 
 def _scale_of(samples: "NDArray[Any]", low: float, high: float) -> str:
-    """Return a note that noise levels are not in the samples, for 16 bits, of which often a part is used."""
+    """Return a note on the scale of noise levels for 16 bits, of which images often use a part alone."""
     if samples.dtype.kind != "u" or samples.dtype.itemsize != 2:
         return ""
     return (
         f"samples are uint16 from {low:g} to {high:g}: noise levels are on the scale 0 to 255 of the whole "
-        f"range, 1 for 257 samples; with --range 0:{max(high, 1):g} they are in samples"
+        f"range (1 is 257 in the file); with --range 0:{max(high, 1):g} they are in the units of the file"
     )
 
 

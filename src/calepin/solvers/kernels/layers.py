@@ -152,7 +152,7 @@ def _look(c, layers, t, run, k, count, work):
         work.index[b] = active[work.index[b]]
     combine_rows(layers.gram, work.index, work.weight, count, work.far, len(c))
     known = k
-    if 2 * _width(count) <= _width(k) and run + 1 < _MAX_RUNS:
+    if k > 0 and 2 * _width(count) <= _width(k) and run + 1 < _MAX_RUNS:
         work.size[run] = k
         run, known = run + 1, np.int64(0)
         k = _begin_run(t, run, k, work)
