@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "problem": TERMS,
     "generators": TERMS | {"problem"},
     "solvers": MODEL,
-    "networks": TERMS | {"generators"},
+    "networks": MODEL | {"solvers"},
     "learning": MODEL | {"solvers", "networks"},
     "testing": MODEL | {"solvers", "learning"},
     "estimators": MODEL | {"solvers", "learning", "report"},

@@ -42,6 +42,7 @@ from calepin.networks._grids import Shift, continue_by_reflection, cover, drawn_
 from calepin.networks._reference import read_reference
 from calepin.operators.conv import ConvDictionary, from_phases, to_phases
 from calepin.penalties import L1, HardThreshold, NonNegativeL1, Penalty
+from calepin.solvers.convolutional_layers import KINDS, ConvolutionalLayers
 
 __all__ = ["UnfoldedAutoencoder", "default_step"]
 
@@ -388,6 +389,9 @@ class UnfoldedAutoencoder(nn.Module):
         analysis = synthesis if self.tied else self._dictionary(self.encoder_atoms, coarse)
         if offset is not None and isinstance(self.likelihood, Gaussian):
             phases, offset = phases - offset, None  # the score is y - eta: subtract the offset only once
+        compiled = self._compiled(phases, offset)
+        if compiled is not None:
+            return compiled
         z = phases.new_zeros(phases.shape[0], *synthesis.in_shape)
         for k in range(self.n_unfold):
             eta = synthesis(z) if k else torch.zeros_like(phases)
@@ -396,6 +400,23 @@ class UnfoldedAutoencoder(nn.Module):
             move = self.step_size * analysis.adjoint(self._residual(eta, phases))
             z = self._shrink(z + move if k else move, k)
         return z
+
+    def _compiled(self, phases: Tensor, offset: Tensor | None) -> Tensor | None:
+        """Return the codes by the compiled layers of signals, or None where these do not apply."""
+        if self.residual_bound is not None or not isinstance(self.penalty, type):
+            return None
+        levels = self.alpha / self.step_size if self.penalty is HardThreshold else self.alpha
+        layers = ConvolutionalLayers(
+            self.likelihood, KINDS[self.penalty], self.decay ** np.arange(self.n_unfold)
+        )
+        return layers.codes(
+            phases,
+            to_phases(self.atoms, self.stride),
+            to_phases(self.atoms if self.tied else self.encoder_atoms, self.stride),
+            levels.clamp_min(0) if self.penalty is L1 else levels,
+            self.step_size,
+            offset=0.0 if offset is None else offset,
+        )
 
     def _residual(self, eta: Tensor, phases: Tensor) -> Tensor:
         residual = self.likelihood.score(eta, phases)

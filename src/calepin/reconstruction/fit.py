@@ -315,7 +315,7 @@ class _Run:
     def __init__(self, fit: FitProblem, state: FitState) -> None:
         self.fit, self.state = fit, state
         self._begun = time.monotonic()
-        self._history: dict[str, list[np.ndarray]] = {}
+        self._history: dict[str, list[list[float]]] = {}
         self._record(state)
 
     @property
@@ -347,7 +347,7 @@ class _Run:
                 if not name.startswith("history.")
             }
             self.state = replace(self.state.with_tensors(tensors), n_iter=scalars["n_iter"])
-            self._history = {name: list(arrays[f"history.{name}"]) for name in self._history}
+            self._history = {name: arrays[f"history.{name}"].tolist() for name in self._history}
             self._begun = time.monotonic() - scalars["seconds"]
 
     def solution(self, consistent: bool) -> UntrainedSolution:
@@ -374,11 +374,14 @@ class _Run:
         if self.fit.held is not None:
             rows["held_out"] = state.point.held_out
         for name, row in rows.items():
-            self._history.setdefault(name, []).append(row.cpu().numpy())
+            # numbers, not small arrays: between the large ones of an iteration these would keep the C library
+            # from reusing their memory, and a fit of 10,000 iterations would grow by gigabytes
+            self._history.setdefault(name, []).append(row.tolist())
 
     def _whole_history(self) -> dict[str, np.ndarray]:
         """Return the rows up to the last complete state: an interrupted iteration may have added more."""
-        return {name: np.array(rows[: self.state.n_iter + 1]) for name, rows in self._history.items()}
+        dtype, n = self.state.best.value.numpy(force=True).dtype, self.state.n_iter + 1
+        return {name: np.array(rows[:n], dtype) for name, rows in self._history.items()}
 
 
 def _iterate(

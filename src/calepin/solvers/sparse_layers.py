@@ -30,7 +30,8 @@ from calepin.operators.dense import Dense
 from calepin.penalties import L1, HardThreshold, NonNegativeL1
 from calepin.problem import Problem
 from calepin.solvers.iterate import RUNAWAY
-from calepin.solvers.kernels.layers import CUT, CUT_POSITIVE, SHRINK, SHRINK_POSITIVE, Layers, run_layers
+from calepin.solvers.kernels.layers import Layers, run_layers
+from calepin.solvers.kernels.support import CUT, CUT_POSITIVE, SHRINK, SHRINK_POSITIVE
 from calepin.solvers.proximal import IHT, ISTA
 from calepin.solvers.solve import solve
 

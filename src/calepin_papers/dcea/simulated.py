@@ -265,7 +265,7 @@ DCEA_SIMULATED = Experiment(
     source="Tolooshams et al. 2020, Fig. 3",
     quick=Settings(),
     paper=Settings(
-        planted=Planted(n_signals=1000), n_draws=5, n_iter=250, paper_passes=1000, n_passes=10,
+        planted=Planted(n_signals=1000), n_iter=250, paper_passes=1000, n_passes=10,
         paper_random_passes=1000, random_passes=30, paper_batch=256, groups=(100, 200, 500, 1000),
     ),
     measure=measure,

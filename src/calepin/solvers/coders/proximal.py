@@ -13,6 +13,7 @@ from calepin.likelihoods import Likelihood
 from calepin.penalties import HardThreshold, Penalty
 from calepin.problem import Problem
 from calepin.solvers.coders.coder import FAR, Codes, GradientRule, violation
+from calepin.solvers.convolutional_layers import convolutional_layers
 from calepin.solvers.iterate import Solver
 from calepin.solvers.proximal import FISTA, ISTA
 from calepin.solvers.solve import solve
@@ -149,8 +150,10 @@ def unfolded_codes(
     if gradient != "dec" or differentiate == "implicit":
         how = {"differentiate": differentiate, "last_k": last_k, "checkpoint_every": checkpoint_every}
     with torch.set_grad_enabled(gradient != "dec" and torch.is_grad_enabled()):
-        if z0 is None and how.get("differentiate", "unroll") == "unroll":
-            codes = sparse_layers(problem, encoder, n_iter)
+        if how.get("differentiate", "unroll") == "unroll":
+            codes = convolutional_layers(problem, encoder, n_iter, z0)
+            if codes is None and z0 is None:
+                codes = sparse_layers(problem, encoder, n_iter)
             if codes is not None:
                 return codes
         return solve(problem, encoder, n_iter=n_iter, z0=z0, **how).z

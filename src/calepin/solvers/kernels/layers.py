@@ -15,12 +15,9 @@ from collections import namedtuple
 import numpy as np
 
 from calepin.core.compiled import FAST, INLINED, LANES, LEAF, njit
-from calepin.solvers.kernels.support import combine_rows
+from calepin.solvers.kernels.support import CUT, SHRINK, combine_rows, prox
 
-__all__ = ["CUT", "CUT_POSITIVE", "SHRINK", "SHRINK_POSITIVE", "Layers", "run_layers"]
-
-SHRINK, SHRINK_POSITIVE, CUT, CUT_POSITIVE = range(4)
-"""Proximal maps: soft and hard thresholds, of both signs or of positive numbers."""
+__all__ = ["Layers", "run_layers"]
 
 _MAX_RUNS = 16
 
@@ -97,18 +94,6 @@ def _nonzeros(values, n, index, weight):
 
 
 @njit(**LEAF)
-def _prox(v, threshold, kind):
-    """Return the proximal map of one number."""
-    zero = v * 0
-    if kind == SHRINK:
-        return v - min(max(v, -threshold), threshold)
-    if kind == SHRINK_POSITIVE:
-        return max(v - threshold, zero)
-    size = abs(v) if kind == CUT else v
-    return v if size > threshold else zero
-
-
-@njit(**LEAF)
 def _ascend(c, layers, code, work):
     """Run the layers on one sample; return the last run."""
     zero, step = c.dtype.type(0), layers.step
@@ -137,7 +122,7 @@ def _ascend(c, layers, code, work):
         for a in range(k):
             v = work.code[a] - step * work.gradient[a]
             work.before[t, a] = work.code[a]
-            work.code[a] = _prox(v, step * factor * work.bound[a], layers.kind)
+            work.code[a] = prox(v, step * factor * work.bound[a], layers.kind)
             work.after[t, a] = work.code[a]
     work.first[run + 1] = len(layers.factors)
     work.size[run] = k

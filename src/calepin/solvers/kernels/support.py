@@ -10,6 +10,21 @@ import numpy as np
 
 from calepin.core.compiled import INLINED, LANES, LEAF, njit
 
+SHRINK, SHRINK_POSITIVE, CUT, CUT_POSITIVE = range(4)
+"""Proximal maps: soft and hard thresholds, of both signs or of positive numbers."""
+
+
+@njit(**LEAF)
+def prox(v, threshold, kind):
+    """Return the proximal map of one number."""
+    zero = v * 0
+    if kind == SHRINK:
+        return v - min(max(v, -threshold), threshold)
+    if kind == SHRINK_POSITIVE:
+        return max(v - threshold, zero)
+    size = abs(v) if kind == CUT else v
+    return v if size > threshold else zero
+
 
 @njit(**LEAF)
 def combine_rows(rows, index, weight, count, out, n):
