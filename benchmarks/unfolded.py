@@ -7,14 +7,14 @@ import numpy as np
 import torch
 
 from benchmarks.runner import Comparison, Contender, peak_growth_mb
-from calepin.datasets import SparseData, simulate_sparse
+from calepin.datasets import SparseData, simulate_convolutional, simulate_sparse
 from calepin.learning import ArrayBatches, Batch, TrainState, Unfolded, dictionary_gradient, train
-from calepin.likelihoods import Gaussian
+from calepin.likelihoods import Binomial, Gaussian
 from calepin.metrics import dictionary_error
-from calepin.operators import Dense
-from calepin.penalties import L1, HardThreshold, Penalty
+from calepin.operators import ConvDictionary, Dense
+from calepin.penalties import L1, HardThreshold, NonNegativeL1, Penalty
 from calepin.problem import Problem
-from calepin.solvers import ISTA, solve
+from calepin.solvers import FISTA, ISTA, ProximalCoder, solve
 
 GOAL = 1e-2
 
@@ -63,6 +63,34 @@ def _unrolled(
     return [
         Contender(name, function, lambda g: {"norm": float(g.norm())})
         for name, function in (("on supports", find), ("automatic differentiation", dense))
+    ]
+
+
+def _unrolled_signals(
+    n: int, filters: int, kernel: int, length: int, family: str, layers: int, dtype: torch.dtype
+) -> list[Contender]:
+    """Compiled layers of convolutional codes, and the same ones by torch's automatic differentiation."""
+    data = simulate_convolutional(
+        n, (length,), n_components=filters, kernel_size=(kernel,), n_events=5, amplitude=(5.0, 5.0),
+        likelihood=family, trials=25, random_state=0,
+    )  # fmt: skip
+    likelihood, weight = (Binomial(25), 15.0) if family == "binomial" else (Gaussian(), 3.0)
+    noise = np.random.default_rng(0).standard_normal(data.atoms.shape)
+    y, atoms = (torch.from_numpy(a).to(dtype) for a in (data.X, data.atoms + 0.04 * noise))
+    penalty = NonNegativeL1(weight)
+
+    def gradient(*, compiled: bool) -> torch.Tensor:
+        leaf = atoms.clone().requires_grad_()
+        problem = Problem(ConvDictionary(leaf, signal_shape=(length,)), likelihood, y)
+        if compiled:
+            z = ProximalCoder(penalty, layers).encode(problem, gradient="ae-ls").dense()
+        else:
+            z = solve(problem, FISTA(penalty, restart=False), n_iter=layers, differentiate="unroll").z
+        return torch.autograd.grad(problem.nll(z).mean(), leaf)[0]
+
+    return [
+        Contender(name, partial(gradient, compiled=compiled), lambda g: {"norm": float(g.norm())})
+        for name, compiled in (("compiled", True), ("automatic differentiation", False))
     ]
 
 
@@ -164,6 +192,20 @@ COMPARISONS = [
         "the same with a hard threshold",
         "3 times faster than automatic differentiation",
         partial(_unrolled, 50, 1000, 1500, 20, HardThreshold(0.1), 100, np.float32),
+        rounds=3,
+    ),
+    Comparison(
+        "unrolled-counts",
+        "a gradient through 250 layers, 256 signals of 500 binomial counts: 3 filters of 50, float32",
+        "3 times faster than automatic differentiation",
+        partial(_unrolled_signals, 256, 3, 50, 500, "binomial", 250, torch.float32),
+        rounds=3,
+    ),
+    Comparison(
+        "unrolled-signals",
+        "a gradient through 50 layers, 100 gaussian signals of 2000: 8 filters of 64, float64",
+        "3 times faster than automatic differentiation",
+        partial(_unrolled_signals, 100, 8, 64, 2000, "gaussian", 50, torch.float64),
         rounds=3,
     ),
     Comparison(

@@ -26,6 +26,9 @@ SOLVERS = {
     "fista": lambda penalty, step: FISTA(penalty, step, restart=False),
     "fista with restarts": FISTA,
     "ista with decay": lambda penalty, step: ISTA(penalty, step, decay=0.97),
+    "ista with backtracking": lambda penalty, step: ISTA(penalty, "backtracking"),
+    "fista with backtracking": lambda penalty, step: FISTA(penalty, "backtracking", restart=False),
+    "fista with restarts and backtracking": lambda penalty, step: FISTA(penalty, "backtracking"),
 }
 
 
@@ -70,7 +73,7 @@ PAIRS = [
     (penalty, solver)
     for penalty in PENALTIES
     for solver in SOLVERS
-    if not ("hard" in penalty and "decay" in solver)  # a hard threshold has no weight that decays
+    if "hard" not in penalty or ("decay" not in solver and "backtracking" not in solver)
 ]
 
 
@@ -186,7 +189,7 @@ def test_what_is_not_known_is_left_to_dense_layers(monkeypatch):
     problem, (y, filters), step = problem_of("binomial")
     assert convolutional_layers(problem, ISTA(L1(0.3)), T) is not None
     for solver in (
-        ISTA(ElasticNet(0.3, 0.1)), FISTA(L1(0.3), "backtracking"),
+        ISTA(ElasticNet(0.3, 0.1)), FISTA(HardThreshold(0.3), "backtracking"),
         ISTA(L1(torch.full((N, 1, 1), 0.3).double())),
     ):  # fmt: skip
         assert convolutional_layers(problem, solver, T) is None

@@ -29,15 +29,9 @@ from calepin.operators.conv import ConvDictionary
 from calepin.penalties import L1, HardThreshold, NonNegativeL1
 from calepin.problem import Problem
 from calepin.solvers.iterate import RUNAWAY
-from calepin.solvers.kernels.conv_layers import (
-    FAMILIES,
-    LANES,
-    Gradients,
-    Layers,
-    Store,
-    run_back,
-    run_layers,
-)
+from calepin.solvers.kernels.conv_descent import LANES, Grid
+from calepin.solvers.kernels.conv_layers import FAMILIES, Layers, Store, run_layers
+from calepin.solvers.kernels.conv_layers_back import Gradients, run_back
 from calepin.solvers.kernels.support import CUT, CUT_POSITIVE, SHRINK, SHRINK_POSITIVE
 from calepin.solvers.proximal import FISTA, ISTA
 
@@ -64,21 +58,21 @@ def convolutional_layers(
     operator, penalty = problem.operator, getattr(solver, "penalty", None)
     if type(operator) is not ConvDictionary or operator.boundary != "zero" or operator.stride != 1:
         return None
-    if type(solver) not in (ISTA, FISTA) or isinstance(solver.step_size, str):
+    if type(solver) not in (ISTA, FISTA) or (
+        solver.step_size is None and problem.likelihood.curvature is None
+    ):
         return None
-    if solver.step_size is None and problem.likelihood.curvature is None:
-        return None
-    known = _weights(penalty)
-    if known is None:
+    known, backtracks = _weights(penalty), isinstance(solver.step_size, str)
+    if known is None or (backtracks and isinstance(penalty, HardThreshold)):
         return None
     layers = ConvolutionalLayers(
         problem.likelihood, known[0], solver.decay ** np.arange(n_iter), momentum=isinstance(solver, FISTA),
-        restart=getattr(solver, "restart", False),
+        restart=getattr(solver, "restart", False), backtracks=backtracks,
     )  # fmt: skip
     levels, rest = torch.as_tensor(known[1], dtype=problem.y.dtype), {"offset": problem.offset, "z0": z0}
     if not layers.suits(problem.y, operator.atoms, levels, **rest):
         return None
-    step = solver.first_step(problem, problem.y)
+    step = solver.first_step(problem, problem.y[:1])
     levels = levels / step if isinstance(penalty, HardThreshold) else levels
     return layers.codes(problem.y, operator.atoms, operator.atoms, levels, step, **rest)
 
@@ -97,6 +91,8 @@ class ConvolutionalLayers:
         Factors of the levels in each layer, (T,).
     momentum, restart
         Whether layers are those of FISTA, and whether these drop their momentum uphill.
+    backtracks
+        Whether the step size is a first guess; then it is not differentiated.
     """
 
     likelihood: Likelihood
@@ -104,6 +100,7 @@ class ConvolutionalLayers:
     factors: np.ndarray
     momentum: bool = False
     restart: bool = False
+    backtracks: bool = False
 
     def codes(
         self, y: Tensor, synthesis: Tensor, analysis: Tensor, levels: Tensor, step: Any, *,
@@ -116,7 +113,7 @@ class ConvolutionalLayers:
         """
         if not self.suits(y, synthesis, levels, offset=offset, z0=z0):
             return None
-        step = torch.as_tensor(step, dtype=y.dtype)
+        step = torch.as_tensor(step, dtype=y.dtype).reshape(())
         levels = levels.to(y.dtype).reshape(-1).expand(len(synthesis))
         leaves = (y, synthesis, analysis, levels, step)
         keeps = torch.is_grad_enabled() and any(values.requires_grad for values in leaves)
@@ -190,16 +187,16 @@ class _Run:
         wide = -(-kernel // LANES) * LANES
         width = y.shape[2] - kernel + wide
         offset = torch.as_tensor(offset, dtype=y.dtype).expand(y.shape)
+        grid = Grid(y.shape[1], 1, width, 1, kernel, 1, width, False, False)
         layers = Layers(
             _widened(synthesis, wide), _widened(analysis, wide), levels.numpy().copy(),
-            settings.factors.astype(real), real(step.item()), settings.kind,
+            settings.factors.astype(real), real(step.item()), settings.backtracks, settings.kind,
             FAMILIES.index(type(likelihood).__name__), real(getattr(likelihood, "trials", 1)),
-            real(0.5 * np.log(np.finfo(real).max)), width, settings.momentum, settings.restart,
+            real(0.5 * np.log(np.finfo(real).max)), settings.momentum, settings.restart,
             real(levels.max().item()), real(analysis.flatten(1).norm(dim=1).max().item()),
-            real(100 * np.finfo(real).eps),
+            real(100 * np.finfo(real).eps), grid,
         )  # fmt: skip
-        planes, offsets = (_widened(values, width).reshape(len(y), -1) for values in (y, offset))
-        return cls(planes, offsets, tuple(y.shape), kernel, layers, keeps)
+        return cls(_widened(y, width), _widened(offset, width), tuple(y.shape), kernel, layers, keeps)
 
     def ascend(self, z0: Tensor | None) -> Tensor | None:
         """Return the codes after the layers; None if they diverge.
@@ -236,8 +233,8 @@ class _Run:
         parts = run_blocks(run, n, block)
         of_y = np.concatenate([part.y for part in parts]).reshape(n, channels, -1)[..., :length]
         sums: Any = [sum(values) for values in zip(*(part[1:] for part in parts), strict=True)]
-        synthesis, analysis, levels, step = sums
-        found = (of_y, synthesis[..., : self.kernel], analysis[..., : self.kernel], levels, step[0])
+        filters = [values.reshape(len(values), channels, -1)[..., : self.kernel] for values in sums[:2]]
+        found = (of_y, *filters, sums[2], sums[3][0])
         return tuple(torch.as_tensor(np.ascontiguousarray(values)) for values in found)
 
     def _begun(self, z0: Tensor | None) -> np.ndarray:
@@ -264,8 +261,8 @@ class _Run:
             n = room = 0
         return Store(
             np.zeros(n, bool), np.zeros(1, np.int64), np.empty((n, layers, plane), real),
-            np.empty((n, layers + 1), real), np.empty((n, layers + 2), np.int64), np.empty(room, np.int32),
-            np.empty(room, np.int32), np.empty(room, real), np.empty(room, real),
+            np.empty((n, layers), real), np.empty((n, layers), real), np.empty((n, layers + 2), np.int64),
+            np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, real), np.empty(room, real),
         )  # fmt: skip
 
     def _block(self) -> int:
@@ -285,7 +282,7 @@ def _weights(penalty: Any) -> tuple[int, Any] | None:
 
 
 def _widened(values: Tensor, width: int) -> np.ndarray:
-    """Return a copy with zeros at the end of the last axis."""
+    """Return a copy whose last axis is padded with zeros, with the two last axes as one."""
     wide = np.zeros((*values.shape[:-1], width), values.detach().numpy().dtype)
     wide[..., : values.shape[-1]] = values.detach().numpy()
-    return wide
+    return wide.reshape(len(values), -1)
