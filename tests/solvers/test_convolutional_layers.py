@@ -125,6 +125,16 @@ def test_positions_that_become_active_late_are_noticed(monkeypatch):
     assert_equal(problem, leaves, solver)
 
 
+def test_codes_that_leave_zero_late_do_not_diverge():
+    problem, leaves, step = problem_of()
+    with torch.no_grad():
+        leaves[0][0] *= 0.1
+    solver = ISTA(L1(1.5), step, decay=0.9)
+    assert not solve(problem, solver, n_iter=1).z[0].any()
+    assert_equal(problem, leaves, solver)
+    assert convolutional_layers(problem, solver, T)[0].any()
+
+
 def test_float32_is_as_exact_as_dense_layers():
     problem, _, step = problem_of("binomial", dtype=torch.float32)
     exact, _, _ = problem_of("binomial")

@@ -171,3 +171,10 @@ def test_frozen_samples_are_none_without_a_test_of_convergence():
     free, frozen = run(n_iter=5), run(n_iter=5, freeze=True)
     torch.testing.assert_close(frozen.z, free.z, rtol=0, atol=0)
     assert not frozen.resting.any()
+
+
+def test_a_code_that_leaves_zero_late_has_not_run_away():
+    z0, z = torch.zeros(2, 3), torch.tensor([[1.0, 0, 0], [0, 0, 0.1]])
+    first = torch.tensor([[1.0, 0, 0], [0, 0, 0]])
+    assert not ran_away(z0, first, z0, z)
+    assert ran_away(z0, first, z0, 1e5 * z)

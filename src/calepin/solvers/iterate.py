@@ -308,8 +308,9 @@ def ran_away(z0: Tensor, first: Tensor, before: Tensor, z: Tensor) -> bool:
     The steps of a proximal gradient method with a valid step size never grow. With momentum they grow at most
     with the number of iterations.
     """
-    bound = RUNAWAY * (norm(z0) + norm(first - z0))
-    return not bool((norm(z - before) <= bound).all())
+    size = norm(z0) + norm(first - z0)
+    size = torch.where(size > 0, size, size.max())  # codes may leave zero later than in the first iteration
+    return not bool((norm(z - before) <= RUNAWAY * size).all())
 
 
 def check_requirements(problem: Any, solver: Solver[Any, Any]) -> None:

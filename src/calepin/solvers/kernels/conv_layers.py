@@ -67,8 +67,8 @@ def run_layers(y, offset, layers, codes, first_move, last_move, store):
     """Run the layers on samples (n, plane).
 
     The codes (n, n_components * positions) are those before the layers, and are replaced by those after them;
-    the two moves (n,) are set to the squared lengths of the first and of the last change. The store keeps
-    what the way back needs, unless it is empty.
+    the two moves (n,) are set to the squared lengths of the first change, before the proximal map, and of the
+    last one. The store keeps what the way back needs, unless it is empty.
     """
     keep = len(store.kept) > 0
     work = new_work(y, codes.shape[1], layers, keep)
@@ -115,7 +115,7 @@ def new_work(y, size, layers, keep):
 
 @njit(**LEAF)
 def ascend(y, offset, layers, code, work):
-    """Run the layers on one sample; return the squared lengths of the first and of the last change."""
+    """Run the layers on one sample; return the squared lengths of two changes, see `run_layers`."""
     n_layers, dtype = len(layers.factors), y.dtype.type
     one, zero = dtype(1), dtype(0)
     keep = len(work.residual) == n_layers
@@ -142,7 +142,8 @@ def ascend(y, offset, layers, code, work):
         work.step[t] = step
         moved, uphill, rests = _measure(count, layers, work)
         if t == 0:
-            first_move = moved
+            for j in range(len(code)):
+                first_move += (step * work.found[j]) ** 2
         drops = layers.restart and uphill > 0
         if layers.backtracks and not rests and (drops or not layers.momentum):
             step *= dtype(_GROWTH)  # with momentum, step sizes must not grow, except at a restart
