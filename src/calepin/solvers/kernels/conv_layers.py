@@ -133,7 +133,8 @@ def ascend(y, offset, layers, code, work):
             subtract(
                 work.eta, work.eta, layers.synthesis[work.atom[e]], 0, work.place[e], -work.v[e], layers.grid
             )
-        _score(y, work.eta, layers, residual)
+        for q in range(len(y)):
+            residual[q] = _score_of(y[q], work.eta[q], layers)
         change = _change(residual, work.seen, layers)
         if count < 0 or not change + (factor0 - factor) * layers.largest < radius:
             count, factor0, radius = np.int64(-1), factor, _AHEAD * change if t else zero
@@ -168,20 +169,6 @@ def ascend(y, offset, layers, code, work):
     for j in range(len(code)):
         code[j] = work.before[j]
     return first_move, moved
-
-
-@njit(**LEAF)
-def _score(y, eta, layers, residual):
-    if layers.family == GAUSSIAN:
-        for q in range(len(y)):
-            residual[q] = y[q] - eta[q]
-    elif layers.family == BINOMIAL:
-        one = y.dtype.type(1)
-        for q in range(len(y)):
-            residual[q] = y[q] - layers.trials / (one + np.exp(-eta[q]))
-    else:
-        for q in range(len(y)):
-            residual[q] = y[q] - np.exp(min(eta[q], layers.rate))
 
 
 @njit(**LEAF)
@@ -235,12 +222,16 @@ def _correlate_all(filters, grid, plane, found):
 @njit(**LEAF)
 def _shrink(count, y, offset, factor, step, residual, layers, work):
     """Set the codes after a layer; return the step size, with backtracking the first whose bound holds."""
+    loss = step * 0
+    if layers.backtracks:
+        for q in range(len(y)):
+            loss += _loss(y[q], work.eta[q], residual[q], layers)
     for _ in range(_MAX_HALVINGS):
         if count < 0:
             _shrink_all(factor, step, layers, work)
         else:
             _shrink_at(count, factor, step, layers, work)
-        if not layers.backtracks or _is_bounded(count, y, offset, step, residual, layers, work):
+        if not layers.backtracks or _is_bounded(count, y, offset, step, residual, loss, layers, work):
             break
         step *= y.dtype.type(0.5)
     return step
@@ -267,7 +258,7 @@ def _shrink_at(count, factor, step, layers, work):
 
 
 @njit(**LEAF)
-def _is_bounded(count, y, offset, step, residual, layers, work):
+def _is_bounded(count, y, offset, step, residual, loss, layers, work):
     """Return whether the quadratic bound holds that a step size promises; see `solvers.proximal`."""
     zero, positions = y.dtype.type(0), len(work.point) // len(layers.bounds)
     apart, size = zero, zero
@@ -285,33 +276,36 @@ def _is_bounded(count, y, offset, step, residual, layers, work):
             subtract(work.trial, work.trial, layers.synthesis[m], 0, place, -z, layers.grid)
     if np.sqrt(apart) <= layers.rounding * np.sqrt(size):
         return True
-    nll, nll_new, first, second = zero, zero, zero, zero
+    after, first, second = zero, zero, zero
     for q in range(len(y)):
-        old, new = work.eta[q], work.trial[q]
-        loss, _ = _term(y[q], old, layers)
-        loss_new, score_new = _term(y[q], new, layers)
-        nll += loss
-        nll_new += loss_new
-        first += residual[q] * (new - old)
-        second += (residual[q] - score_new) * (new - old)
-    exact = nll_new - nll + first
-    if abs(exact) <= layers.rounding * (abs(nll) + abs(nll_new)):
+        change, score = work.trial[q] - work.eta[q], _score_of(y[q], work.trial[q], layers)
+        after += _loss(y[q], work.trial[q], score, layers)
+        first += residual[q] * change
+        second += (residual[q] - score) * change
+    exact = after - loss + first
+    if abs(exact) <= layers.rounding * (abs(loss) + abs(after)):
         exact = second / 2
     return exact <= apart / (2 * step)
 
 
 @njit(**LEAF)
-def _term(y, eta, layers):
-    """Return the negative log-likelihood of one entry, and its score."""
-    one = eta * 0 + 1
+def _score_of(y, eta, layers):
+    """Return the score of one entry."""
     if layers.family == GAUSSIAN:
-        return (y - eta) * (y - eta) / 2, y - eta
+        return y - eta
     if layers.family == BINOMIAL:
-        small = np.exp(-abs(eta))
-        share = (one if eta > 0 else small) / (one + small)
-        return layers.trials * (max(eta, eta * 0) + np.log1p(small)) - y * eta, y - layers.trials * share
-    rate = np.exp(min(eta, layers.rate))
-    return rate - y * eta, y - rate
+        return y - layers.trials / (eta * 0 + 1 + np.exp(-eta))
+    return y - np.exp(min(eta, layers.rate))
+
+
+@njit(**LEAF)
+def _loss(y, eta, score, layers):
+    """Return the negative log-likelihood of one entry with this score."""
+    if layers.family == GAUSSIAN:
+        return score * score / 2
+    if layers.family == BINOMIAL:
+        return layers.trials * (max(eta, eta * 0) + np.log1p(np.exp(-abs(eta)))) - y * eta
+    return (y - score) - y * eta
 
 
 @njit(**LEAF)
