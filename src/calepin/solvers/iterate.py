@@ -278,8 +278,9 @@ class RelativeChange:
 
     Attributes
     ----------
-    history : list of Tensor
-        Largest relative change of a sample in each iteration.
+    history : list of float
+        Largest relative change of a sample in each iteration. Small tensors that stay would keep the C
+        library from reusing the memory of the large ones around them.
     converged : bool Tensor, shape (n,), or None before the first iteration
         Samples whose last change was at most `tol`. A sample that is not finite, whose change is NaN,
         needs no further iteration but has not converged.
@@ -287,7 +288,7 @@ class RelativeChange:
 
     def __init__(self, tol: float) -> None:
         self.tol = tol
-        self.history: list[Tensor] = []
+        self.history: list[float] = []
         self.converged: Tensor | None = None
 
     @torch.no_grad()
@@ -296,7 +297,7 @@ class RelativeChange:
         length = norm(state.z)
         # 0 for a code that remains zero
         change = norm(state.z - before) / length.clamp_min(torch.finfo(length.dtype).tiny)
-        self.history.append(change.max())
+        self.history.append(float(change.max()))
         self.converged = change <= self.tol
         return ~(change > self.tol)
 

@@ -125,7 +125,7 @@ def solve(
         n_iter=run.n_iter,
         converged=never if rests is None or rests.converged is None else rests.converged,
         finite=_finite(z),
-        history=torch.stack(rests.history) if rests and rests.history else z0.detach().real.new_empty(0),
+        history=z0.detach().real.new_tensor(rests.history if rests else []),
     )
 
 
