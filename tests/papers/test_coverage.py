@@ -82,3 +82,13 @@ def test_what_is_missing_is_nowhere_and_the_rest_somewhere():
 def test_every_experiment_reproduces_an_item_of_its_paper():
     named = {item.where for item in ITEMS}
     assert [name for name in EXPERIMENTS if name not in named and not name.startswith("classical-")] == []
+
+
+def test_a_value_is_shown_at_the_scales_that_have_it():
+    runs = [
+        {"scale": scale, "seed": 0, "values": values, "claims": []}
+        for scale, values in (("paper", {"a": 0.1, "b": 0.2}), ("quick", {"a": 0.3, "c": None}))
+    ]
+    item = Item("paper", "Fig. 1", "says", "somewhere", "holds", values=("a", "b", "c"))
+    (row,) = rows([item], {"somewhere": runs})
+    assert row.ours == "a 0.1 [paper], 0.3 [quick]; b 0.2 [paper]; c not finite [quick]"

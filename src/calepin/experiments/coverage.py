@@ -124,10 +124,14 @@ def _row(item: Item, runs: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def _over_scales(name: str, by_scale: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Return a value of each scale, with the name of the scale if there are several."""
-    found = {scale: [run["values"].get(name) for run in runs] for scale, runs in by_scale.items()}
-    if len(found) == 1:
-        return over_seeds(next(iter(found.values())))
+    """Return a value of each scale that has it, with the name of the scale if there are several scales."""
+    found = {
+        scale: [run["values"].get(name) for run in runs]
+        for scale, runs in by_scale.items()
+        if any(name in run["values"] for run in runs)
+    }
+    if len(by_scale) == 1:
+        return "".join(over_seeds(values) for values in found.values())
     return ", ".join(f"{over_seeds(values)} [{scale}]" for scale, values in found.items())
 
 
