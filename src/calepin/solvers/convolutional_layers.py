@@ -11,8 +11,8 @@ loss in what the proximal map of layer t takes, and c_t the curvature of the lik
     d loss / d W_m =   s sum_t corr(r_t, mu_t[m]),      d loss / d H_m = - s sum_t corr(c_t * W mu_t, v_t[m]).
 
 As mu_t is zero wherever z_{t+1} is, and the gradient in v_t is needed where v_t is not zero, all of these are
-sums over nonzeros. The only product at all positions is W^T r_t, on the way forwards. Codes and gradients
-are those of automatic differentiation, up to rounding.
+sums over nonzeros. The only product at all positions is W^T r_t, on the way forwards, and most layers do not
+need it (`kernels.conv_layers`). Codes and gradients are those of automatic differentiation, up to rounding.
 """
 
 from dataclasses import dataclass, field
@@ -58,9 +58,9 @@ def convolutional_layers(
     operator, penalty = problem.operator, getattr(solver, "penalty", None)
     if type(operator) is not ConvDictionary or operator.boundary != "zero" or operator.stride != 1:
         return None
-    if type(solver) not in (ISTA, FISTA) or (
-        solver.step_size is None and problem.likelihood.curvature is None
-    ):
+    if type(solver) not in (ISTA, FISTA):
+        return None
+    if solver.step_size is None and problem.likelihood.curvature is None:
         return None
     known, backtracks = _weights(penalty), isinstance(solver.step_size, str)
     if known is None or (backtracks and isinstance(penalty, HardThreshold)):
@@ -86,7 +86,7 @@ class ConvolutionalLayers:
     likelihood
         Gaussian, Poisson, or Binomial with one number of trials.
     kind
-        The proximal map, one of `calepin.solvers.kernels.layers`.
+        The proximal map, one of `calepin.solvers.kernels.support`.
     factors
         Factors of the levels in each layer, (T,).
     momentum, restart
@@ -150,7 +150,7 @@ class _Codes(torch.autograd.Function):
         ctx: Any, y: Tensor, synthesis: Tensor, analysis: Tensor, levels: Tensor, step: Tensor, codes: Tensor,
         z0: Tensor | None, run: "_Run",
     ) -> Tensor:  # fmt: skip
-        ctx.run, ctx.z0, ctx.shapes = run, z0, (y.shape, synthesis.shape)
+        ctx.run, ctx.z0 = run, z0
         ctx.save_for_backward(y, synthesis, analysis, levels, step)
         return codes
 
