@@ -185,6 +185,14 @@ def test_a_network_of_signals_has_the_same_layers(monkeypatch, tied, stride, pen
         assert (fast - slow).norm() <= 1e-11 * slow.norm()
 
 
+def test_transformed_functions_are_left_to_dense_layers():
+    problem, (y, filters), _ = problem_of()
+    network = UnfoldedAutoencoder(filters.detach(), L1(0.4), n_unfold=8)
+    output = torch.func.grad(lambda y: network(y).square().sum())(y.detach())
+    torch.testing.assert_close(output, torch.autograd.grad(network(y).square().sum(), y)[0])
+    assert convolutional_layers(problem, ISTA(L1(0.3)), T) is not None
+
+
 def test_filters_that_have_been_changed_have_no_gradient():
     problem, (_, filters), step = problem_of()
     codes = convolutional_layers(problem, ISTA(L1(0.3), step), T)

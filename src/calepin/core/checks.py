@@ -25,6 +25,7 @@ __all__ = [
     "check_unmasked",
     "is_integer",
     "is_number",
+    "is_plain",
     "largest_magnitude",
     "pixels_of",
 ]
@@ -176,6 +177,20 @@ def all_finite(values: Tensor) -> bool:
     if not real.numel() or math.isfinite(real.detach().sum()):
         return True
     return all(math.isfinite(extreme) for extreme in torch.aminmax(real.detach()))
+
+
+def is_plain(*tensors: Tensor) -> bool:
+    """Return whether compiled code can read the tensors: real numbers on the CPU, none of which is traced.
+
+    A transformation such as `torch.func.grad` passes tensors without numbers.
+    """
+    return all(
+        type(tensor) in (Tensor, torch.nn.Parameter)
+        and tensor.device.type == "cpu"
+        and tensor.dtype in (torch.float32, torch.float64)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore[reportAttributeAccessIssue]
+        for tensor in tensors
+    )
 
 
 def check_floating(name: str, value: Any, *, real: bool = False) -> Tensor:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from calepin.core.checks import is_plain
 from calepin.core.threads import run_blocks
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.operators.conv import ConvDictionary
@@ -129,7 +130,7 @@ class ConvolutionalLayers:
         n_components, channels, *kernel = filters.shape
         if len(kernel) != 1 or channels * kernel[0] > _WIDEST or levels.numel() not in (1, n_components):
             return False
-        if y.device.type != "cpu" or y.dtype not in (torch.float32, torch.float64):
+        if not is_plain(y, filters, levels):
             return False
         if type(self.likelihood) not in (Gaussian, Binomial, Poisson):
             return False

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from calepin.core.checks import is_plain
 from calepin.core.compiled import padded
 from calepin.core.threads import run_blocks
 from calepin.likelihoods import Gaussian
@@ -170,7 +171,8 @@ def _is_known(problem: Problem, solver: Any) -> bool:
     kinds = type(problem.operator), type(problem.likelihood), type(solver)
     if kinds not in ((Dense, Gaussian, ISTA), (Dense, Gaussian, IHT)) or isinstance(solver.step_size, str):
         return False
-    if y.device.type != "cpu" or y.dtype not in (torch.float32, torch.float64):
+    assert isinstance(problem.operator, Dense)
+    if not is_plain(y, problem.operator.atoms):
         return False
     if type(penalty) not in (L1, NonNegativeL1, HardThreshold):
         return False
