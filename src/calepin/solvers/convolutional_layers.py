@@ -226,9 +226,16 @@ class _Run:
         block = self._block()
 
         def run(start: int, stop: int) -> Gradients:
-            rows, found = slice(start, stop), self._gradients(stop - start)
-            terms = self.y[rows], self.offset[rows], self.layers, codes[rows]
-            run_back(*terms, back[rows], found, self.stores[start // block])
+            rows, found, store = (
+                slice(start, stop),
+                self._gradients(stop - start),
+                self.stores[start // block],
+            )
+            if len(store.kept):
+                run_back(self.y[rows], self.layers, back[rows], found, store)
+            for i in range(start, stop):
+                if not len(store.kept) or not store.kept[i - start]:
+                    self._descend_again(i, codes, back, found._replace(y=found.y[i - start : i - start + 1]))
             return found
 
         parts = run_blocks(run, n, block)
@@ -237,6 +244,13 @@ class _Run:
         filters = [values.reshape(len(values), channels, -1)[..., : self.kernel] for values in sums[:2]]
         found = (of_y, *filters, sums[2], sums[3][0])
         return tuple(torch.as_tensor(np.ascontiguousarray(values)) for values in found)
+
+    def _descend_again(self, i: int, codes: np.ndarray, back: np.ndarray, found: Gradients) -> None:
+        """Run the layers on a sample that was not kept, and go back."""
+        row, moves = slice(i, i + 1), np.zeros(1, codes.dtype)
+        store = self._store(1, whole=True)
+        run_layers(self.y[row], self.offset[row], self.layers, codes[row], moves, moves, store)
+        run_back(self.y[row], self.layers, back[row], found, store)
 
     def _begun(self, z0: Tensor | None) -> np.ndarray:
         shape = self._code_shape()
@@ -253,13 +267,16 @@ class _Run:
             np.zeros_like(layers.analysis), np.zeros_like(layers.bounds), np.zeros(1, real),
         )  # fmt: skip
 
-    def _store(self, n: int) -> Store:
-        """Return an empty store of the way back of n samples; one of no samples if it is not needed."""
+    def _store(self, n: int, *, whole: bool = False) -> Store:
+        """Return an empty store of the way back of n samples, with room for all codes if it is to be whole.
+
+        It is one of no samples if it is not needed, or too large.
+        """
         layers, plane, real = len(self.layers.factors), self.y.shape[1], self.y.dtype
         size = self._code_shape()[1] * self._code_shape()[2]
-        room = min(n * (layers + 1) * size, _STORED // _BLOCKS)
-        if not self.keeps or n * layers * plane > _STORED // _BLOCKS:
-            n = room = 0
+        room, most = n * (layers + 1) * size, _STORED // _BLOCKS
+        if not whole:
+            n, room = (n, min(room, most)) if self.keeps and n * layers * plane <= most else (0, 0)
         return Store(
             np.zeros(n, bool), np.zeros(1, np.int64), np.empty((n, layers, plane), real),
             np.empty((n, layers), real), np.empty((n, layers), real), np.empty((n, layers + 2), np.int64),

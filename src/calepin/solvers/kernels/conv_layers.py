@@ -21,7 +21,7 @@ from calepin.core.compiled import FAST, INLINED, LEAF, njit
 from calepin.solvers.kernels.conv_descent import LANES, correlate, subtract
 from calepin.solvers.kernels.support import CUT, SHRINK, prox
 
-__all__ = ["BINOMIAL", "FAMILIES", "GAUSSIAN", "Layers", "Store", "ascend", "new_work", "run_layers"]
+__all__ = ["BINOMIAL", "FAMILIES", "GAUSSIAN", "Layers", "Store", "run_layers"]
 
 FAMILIES = ("Gaussian", "Binomial", "Poisson")
 GAUSSIAN, BINOMIAL, _ = range(3)
@@ -40,8 +40,8 @@ Layers = namedtuple(
     "largest longest rounding grid",
 )
 
-Work = namedtuple(
-    "Work",
+_Work = namedtuple(
+    "_Work",
     # entries of z and v before each layer: their first one, (T + 2,); component and position; values of both
     "first atom place z v "
     # (T or 1, plane) residuals; (T + 1,) extrapolation that led to each v, and step sizes
@@ -56,7 +56,7 @@ Work = namedtuple(
 
 Store = namedtuple(
     "Store",
-    # what `Work` holds of each sample: whether it is kept, (n,); number of entries, (1,); residuals
+    # what `_Work` holds of each sample: whether it is kept, (n,); number of entries, (1,); residuals
     # (n, T, plane), extrapolation, step sizes, first entries, and entries of all samples
     "kept used residual beta step first atom place z v",
 )
@@ -71,9 +71,9 @@ def run_layers(y, offset, layers, codes, first_move, last_move, store):
     last one. The store keeps what the way back needs, unless it is empty.
     """
     keep = len(store.kept) > 0
-    work = new_work(y, codes.shape[1], layers, keep)
+    work = _new_work(y, codes.shape[1], layers, keep)
     for i in range(len(y)):
-        first_move[i], last_move[i] = ascend(y[i], offset[i], layers, codes[i], work)
+        first_move[i], last_move[i] = _ascend(y[i], offset[i], layers, codes[i], work)
         if keep:
             _keep(i, len(layers.factors), work, store)
 
@@ -98,11 +98,11 @@ def _keep(i, n_layers, work, store):
 
 
 @njit(**INLINED)
-def new_work(y, size, layers, keep):
+def _new_work(y, size, layers, keep):
     """Return work for one sample at a time, which keeps all layers or the last one."""
     n_layers, dtype, plane = len(layers.factors), y.dtype, y.shape[1]
     room = (n_layers + 1) * size if keep else 2 * size
-    return Work(
+    return _Work(
         np.zeros(n_layers + 2, np.int64), np.empty(room, np.int32), np.empty(room, np.int32),
         np.empty(room, dtype), np.empty(room, dtype),
         np.empty((n_layers if keep else 1, plane), dtype), np.zeros(n_layers + 1, dtype),
@@ -114,7 +114,7 @@ def new_work(y, size, layers, keep):
 
 
 @njit(**LEAF)
-def ascend(y, offset, layers, code, work):
+def _ascend(y, offset, layers, code, work):
     """Run the layers on one sample; return the squared lengths of two changes, see `run_layers`."""
     n_layers, dtype = len(layers.factors), y.dtype.type
     one, zero = dtype(1), dtype(0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from calepin.core.compiled import FAST, LEAF, njit
 from calepin.solvers.kernels.conv_descent import LANES, correlate, subtract
-from calepin.solvers.kernels.conv_layers import BINOMIAL, GAUSSIAN, ascend, new_work
+from calepin.solvers.kernels.conv_layers import BINOMIAL, GAUSSIAN
 from calepin.solvers.kernels.support import SHRINK, SHRINK_POSITIVE
 
 __all__ = ["Gradients", "run_back"]
@@ -21,100 +21,84 @@ Gradients = namedtuple(
     "y synthesis analysis bounds step",
 )
 
-_Back = namedtuple("_Back", "upper lower inner move")
-"""Gradients in the codes after and before a layer, and in v; the move of the predictor."""
+_Work = namedtuple(
+    "_Work",
+    # at all positions: gradients in the codes after and before a layer, in v, and in what the proximal map
+    # takes; the move of the predictor
+    "upper lower inner mu move",
+)
 
 
 @njit(**FAST)
-def run_back(y, offset, layers, codes, back, gradients, store):
-    """Go back through the layers, from gradients of a loss in the codes after them.
+def run_back(y, layers, back, gradients, store):
+    """Go back through the layers of the kept samples, from gradients of a loss in the codes after them.
 
-    The codes are those before the layers. Samples that the store has not kept run through the layers again.
+    The gradients of y are set, the others are added to.
     """
-    size, dtype = codes.shape[1], y.dtype
-    work = new_work(y, size, layers, True)
-    side = _Back(
-        np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(y.shape[1], dtype)
-    )
+    size, dtype = back.shape[1], y.dtype
+    work = _Work(
+        np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(size, dtype),
+        np.zeros(y.shape[1], dtype),
+    )  # fmt: skip
     for i in range(len(y)):
-        if len(store.kept) > 0 and store.kept[i]:
-            _recall(i, len(layers.factors), work, store)
-        else:
-            ascend(y[i], offset[i], layers, codes[i], work)
-        _descend(y[i], layers, back[i], gradients, i, work, side)
+        if store.kept[i]:
+            _descend(i, y[i], layers, back[i], gradients, store, work)
 
 
 @njit(**LEAF)
-def _recall(i, n_layers, work, store):
-    used = store.first[i, 0]
-    for t in range(n_layers + 2):
-        work.first[t] = store.first[i, t] - used
-    for t in range(n_layers):
-        work.beta[t], work.step[t] = store.beta[i, t], store.step[i, t]
-        for q in range(work.residual.shape[1]):
-            work.residual[t, q] = store.residual[i, t, q]
-    for e in range(work.first[n_layers + 1]):
-        work.atom[e], work.place[e] = store.atom[used + e], store.place[used + e]
-        work.z[e], work.v[e] = store.z[used + e], store.v[used + e]
-
-
-@njit(**LEAF)
-def _descend(y, layers, back, gradients, i, work, side):
+def _descend(i, y, layers, back, gradients, store, work):
     """Go back through the layers of one sample, from the gradient in its code."""
-    n_layers = len(layers.factors)
-    positions = len(back) // len(layers.bounds)
-    for e in range(work.first[n_layers], work.first[n_layers + 1]):
-        j = work.atom[e] * positions + work.place[e]
-        side.upper[j] = back[j] if work.z[e] != 0 else 0
+    n_layers, positions = len(layers.factors), len(back) // len(layers.bounds)
+    for q in range(len(y)):
+        gradients.y[i, q] = 0
+    for e in range(store.first[i, n_layers], store.first[i, n_layers + 1]):
+        j = store.atom[e] * positions + store.place[e]
+        work.upper[j] = back[j] if store.z[e] != 0 else 0
     for t in range(n_layers - 1, -1, -1):
         if (n_layers - t) % 2 == 1:
-            _descend_layer(y, layers, t, gradients, i, side.upper, side.lower, work, side)
+            _descend_layer(i, t, y, layers, gradients, work.upper, work.lower, store, work)
         else:
-            _descend_layer(y, layers, t, gradients, i, side.lower, side.upper, work, side)
-    for e in range(work.first[0], work.first[1]):
-        j = work.atom[e] * positions + work.place[e]
-        side.upper[j] = side.lower[j] = 0
+            _descend_layer(i, t, y, layers, gradients, work.lower, work.upper, store, work)
+    for e in range(store.first[i, 0], store.first[i, 1]):
+        j = store.atom[e] * positions + store.place[e]
+        work.upper[j] = work.lower[j] = 0
 
 
 @njit(**LEAF)
-def _descend_layer(y, layers, t, gradients, i, upper, lower, work, side):
-    """Go back through a layer; gradients in the codes after it are `upper`, in those before it `lower`.
-
-    The values of v after the layer, which are no longer needed, become the gradients mu.
-    """
-    positions, step = len(upper) // len(layers.bounds), work.step[t]
-    residual, beta = work.residual[t], work.beta[t]
-    start, middle, stop = work.first[t], work.first[t + 1], work.first[t + 2]
+def _descend_layer(i, t, y, layers, gradients, upper, lower, store, work):
+    """Go back through a layer; gradients in the codes after it are `upper`, in those before it `lower`."""
+    positions, grid = len(upper) // len(layers.bounds), layers.grid
+    residual, beta, step = store.residual[i, t], store.beta[i, t], store.step[i, t]
+    start, middle, stop = store.first[i, t], store.first[i, t + 1], store.first[i, t + 2]
     for q in range(len(y)):
-        side.move[q] = 0
+        work.move[q] = 0
     for e in range(middle, stop):
-        j = work.atom[e] * positions + work.place[e]
-        work.v[e], upper[j] = upper[j], 0
+        m, place = store.atom[e], store.place[e]
+        j = m * positions + place
+        mu, upper[j] = upper[j], 0
+        work.mu[e - middle] = work.inner[j] = mu
         if layers.kind == SHRINK or layers.kind == SHRINK_POSITIVE:
-            signed = layers.factors[t] * (work.v[e] if work.z[e] > 0 else -work.v[e])
-            gradients.bounds[work.atom[e]] -= step * signed
-            gradients.step[0] -= layers.bounds[work.atom[e]] * signed
-    for e in range(middle, stop):
-        row = layers.analysis[work.atom[e]]
-        subtract(side.move, side.move, row, 0, work.place[e], -work.v[e], layers.grid)
-    _add_patches(residual, step, work, middle, stop, layers.grid, gradients.analysis)
-    gradients.step[0] += _bend(y, residual, step, layers, side.move, gradients.y[i])
-    _add_patches(side.move, -step, work, start, middle, layers.grid, gradients.synthesis)
+            signed = layers.factors[t] * (mu if store.z[e] > 0 else -mu)
+            gradients.bounds[m] -= step * signed
+            gradients.step[0] -= layers.bounds[m] * signed
+        subtract(work.move, work.move, layers.analysis[m], 0, place, -mu, grid)
+        _add_patch(residual, step * mu, place, grid, gradients.analysis[m])
+    gradients.step[0] += _bend(y, residual, step, layers, work.move, gradients.y[i])
     for e in range(start, middle):
-        side.inner[work.atom[e] * positions + work.place[e]] = 0
+        m, place = store.atom[e], store.place[e]
+        _add_patch(work.move, -step * store.v[e], place, grid, gradients.synthesis[m])
+        work.inner[m * positions + place] = -step * correlate(work.move, layers.synthesis[m], 0, place, grid)
     for e in range(middle, stop):
-        side.inner[work.atom[e] * positions + work.place[e]] = work.v[e]
+        work.inner[store.atom[e] * positions + store.place[e]] += work.mu[e - middle]
     for e in range(start, middle):
-        j = work.atom[e] * positions + work.place[e]
-        row = layers.synthesis[work.atom[e]]
-        side.inner[j] -= step * correlate(side.move, row, 0, work.place[e], layers.grid)
-        if work.z[e] != 0:
-            lower[j] += (1 + beta) * side.inner[j]
+        if store.z[e] != 0:
+            j = store.atom[e] * positions + store.place[e]
+            lower[j] += (1 + beta) * work.inner[j]
     if beta != 0:
-        for e in range(work.first[t - 1], start):
-            if work.z[e] != 0:
-                j = work.atom[e] * positions + work.place[e]
-                upper[j] -= beta * side.inner[j]
+        for e in range(store.first[i, t - 1], start):
+            if store.z[e] != 0:
+                j = store.atom[e] * positions + store.place[e]
+                upper[j] -= beta * work.inner[j]
 
 
 @njit(**LEAF)
@@ -135,16 +119,14 @@ def _bend(y, residual, step, layers, move, out):
 
 
 @njit(**LEAF)
-def _add_patches(plane, factor, work, start, stop, grid, out):
-    """Add the patches of the plane at the listed positions, times factor and v, to their filters."""
-    padded = out.shape[1] // grid.channels
-    for e in range(start, stop):
-        row, amount, k = out[work.atom[e]], factor * work.v[e], np.uintp(0)
-        for c in range(grid.channels):
-            q = np.uintp(c * grid.width + work.place[e])
-            for _ in range(padded // LANES):
-                for t in range(LANES):
-                    lane = np.uintp(t)
-                    row[k + lane] += amount * plane[q + lane]
-                k += np.uintp(LANES)
-                q += np.uintp(LANES)
+def _add_patch(plane, amount, place, grid, out):
+    """Add an amount of the patch of the plane at a position to a filter."""
+    k = np.uintp(0)
+    for c in range(grid.channels):
+        q = np.uintp(c * grid.width + place)
+        for _ in range(len(out) // (grid.channels * LANES)):
+            for t in range(LANES):
+                lane = np.uintp(t)
+                out[k + lane] += amount * plane[q + lane]
+            k += np.uintp(LANES)
+            q += np.uintp(LANES)
