@@ -5,8 +5,8 @@ W_d. Here both networks are trained alike: the same layers, loss, optimiser and 
 events. They differ in their ties alone.
 
 From filters near the true ones the paper finds all three dictionaries of DCEA-UC farther from the truth than
-they began. That is claimed for H. At the scale of the paper W_e and W_d end farther too in the median; at quick
-scale W_e stays about where it began, and W_d mostly ends nearer. Their errors are values.
+they began. That is claimed for H. In the median W_e and W_d end farther too at the scale of the paper; at
+quick scale W_e stays about where it began, and W_d mostly ends nearer. Their errors are values.
 Away from the truth (windows of the data with much energy) no dictionary of the untied network comes as near
 as the filters of the tied one.
 """
