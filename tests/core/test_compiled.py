@@ -1,6 +1,7 @@
 """Kernels compile wherever calepin is installed, also where no folder for numba's cache can be written."""
 
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -116,3 +117,19 @@ def test_the_run_that_compiles_gives_the_bits_of_later_runs(tmp_path):
         for _ in range(2)
     )
     assert first == later
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+@pytest.mark.parametrize("content", [b"", b"damaged", b"cmodule\nMissingType\n."])
+def test_a_cache_that_cannot_be_read_is_written_again(tmp_path, monkeypatch, suffix, content):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    assert njit(**FAST)(one)() == 1
+    (file,) = tmp_path.rglob(f"*.{suffix}")
+    version = pickle.dumps(numba.__version__, protocol=-1) if suffix == "nbi" else b""
+    file.write_bytes(version + content)
+    with pytest.raises((EOFError, ImportError, pickle.UnpicklingError)):
+        numba.njit(**FAST)(one)()
+    assert njit(**FAST)(one)() == 1
+    kernel = njit(**FAST)(one)
+    assert kernel() == 1
+    assert kernel.stats.cache_hits

@@ -12,6 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba.core import config
+from numba.core.caching import IndexDataCacheFile
 
 __all__ = ["FAST", "INLINED", "LANES", "LEAF", "bits_of", "kernel_cache", "njit", "padded"]
 
@@ -45,18 +46,50 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     numba uses the folder in NUMBA_CACHE_DIR, the one of the source or the cache of the user, and fails if it
     can write none of them. Then it is a folder of the user in that for temporary files, or nothing is cached.
+    It also fails if it cannot read what it finds there; here the kernel is compiled again.
     """
 
     def compiled(function: Callable[..., Any]) -> Any:
         try:
-            return numba.njit(**options)(function)
+            return _forgiving(numba.njit(**options)(function))
         except RuntimeError as error:
             if "no locator available" not in str(error):
                 raise
         elsewhere: dict[str, Any] = options | {"cache": _cache_elsewhere()}
-        return numba.njit(**elsewhere)(function)
+        return _forgiving(numba.njit(**elsewhere)(function))
 
     return compiled
+
+
+class _CacheFile(IndexDataCacheFile):
+    """Files of a compiled kernel; those that cannot be read are written again.
+
+    They may be damaged, or name types of another version of calepin.
+    """
+
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()
+        except OSError:
+            raise
+        except Exception:
+            return {}
+
+    def _load_data(self, name: str) -> Any:
+        try:
+            return super()._load_data(name)
+        except OSError:
+            raise
+        except Exception as error:
+            raise OSError(f"{name} cannot be read") from error  # numba then compiles
+
+
+def _forgiving(kernel: Any) -> Any:
+    """Return a kernel whose cache, if there is one, forgives files that cannot be read."""
+    file = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
+    if type(file) is IndexDataCacheFile:
+        file.__class__ = _CacheFile
+    return kernel
 
 
 def kernel_cache() -> Path | None:
