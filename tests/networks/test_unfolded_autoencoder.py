@@ -360,6 +360,10 @@ def test_terms_that_do_not_fit_are_named():
         (lambda: network(step_size=-1.0), "step_size: expected a finite number above 0"),
         (lambda: network(padding="zero"), "padding: expected one of"),
         (
+            lambda: network(penalty=HardThreshold(0.1, nonnegative=True)),
+            "penalty: expected a HardThreshold of both signs, got a nonnegative one",
+        ),
+        (
             lambda: network(penalty=HardThreshold(0.1), learn_threshold=True),
             "learn_threshold: expected False",
         ),

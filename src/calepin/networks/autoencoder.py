@@ -140,6 +140,11 @@ class UnfoldedAutoencoder(nn.Module):
             raise ValueError(
                 "learn_threshold: expected False with a HardThreshold, whose gradient in its level is zero"
             )
+        if isinstance(penalty, HardThreshold) and penalty.nonnegative:
+            raise ValueError(
+                "penalty: expected a HardThreshold of both signs, got a nonnegative one; "
+                "NonNegativeL1 keeps codes nonnegative"
+            )
         likelihood = _checked_likelihood(Gaussian() if likelihood is None else likelihood)
         _check_local_mean(local_mean, likelihood)
         # built only for its checks of the atoms and the stride
