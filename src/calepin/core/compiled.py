@@ -51,12 +51,12 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def compiled(function: Callable[..., Any]) -> Any:
         try:
-            return _forgiving(numba.njit(**options)(function))
+            return _recompiling(numba.njit(**options)(function))
         except RuntimeError as error:
             if "no locator available" not in str(error):
                 raise
         elsewhere: dict[str, Any] = options | {"cache": _cache_elsewhere()}
-        return _forgiving(numba.njit(**elsewhere)(function))
+        return _recompiling(numba.njit(**elsewhere)(function))
 
     return compiled
 
@@ -84,8 +84,8 @@ class _CacheFile(IndexDataCacheFile):
             raise OSError(f"{name} cannot be read") from error  # numba then compiles
 
 
-def _forgiving(kernel: Any) -> Any:
-    """Return a kernel whose cache, if there is one, forgives files that cannot be read."""
+def _recompiling(kernel: Any) -> Any:
+    """Return a kernel that is compiled again if the files of its cache cannot be read."""
     file = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
     if type(file) is IndexDataCacheFile:
         file.__class__ = _CacheFile

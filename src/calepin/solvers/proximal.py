@@ -40,8 +40,8 @@ __all__ = ["FISTA", "IHT", "ISTA", "FISTAState", "ISTAState", "StepSize"]
 StepSize = float | Tensor | Literal["backtracking"] | None
 """None for 1 / L, a positive number (gradients flow through a scalar tensor), or "backtracking"."""
 
-_GROWTH = 1.2
-_MAX_HALVINGS = 60
+GROWTH = 1.2
+MAX_HALVINGS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ class _ProximalGradient:
         if self.step_size != "backtracking":
             return step
         # a converged sample accepts any step size, which would grow to infinity
-        return torch.where(expand(_at_rest(v, z), like=z), step, _GROWTH * step)
+        return torch.where(expand(_at_rest(v, z), like=z), step, GROWTH * step)
 
 
 class _Plain(_ProximalGradient):
@@ -340,7 +340,7 @@ def _backtrack(
     score = problem.likelihood.score(eta, problem.y)
     gradient = -problem.operator.adjoint(score)
     z = v
-    for _ in range(_MAX_HALVINGS):
+    for _ in range(MAX_HALVINGS):
         z = penalty.prox(v - step * gradient, weight * step)
         with torch.no_grad():
             move = inner(z - v, z - v)

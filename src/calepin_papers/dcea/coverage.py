@@ -306,7 +306,7 @@ SIMULATIONS = (
         values=("err_paper_near", "worst_paper_near", "err_paper_random", "worst_paper_random"),
         claims=("the paper's way",),
         because="from near filters (error .35) to .25 and less, not exactly: of 1,000 epochs the fifth is "
-        "best (.13), and .18 is left at the end; from random ones to .13 in 20 epochs of 1,000 signals, "
+        "best (.13), and .18 is left at the end; from random ones to .13 with 1,000 signals, "
         "and for three seeds of five within 30 passes over 200",
     ),
     _item(

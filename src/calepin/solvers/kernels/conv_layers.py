@@ -2,7 +2,7 @@
 
 A layer maps codes z and the extrapolated v, lists of nonzeros, to ``prox(v + s W^T r(H v + mu, y))``. Its
 only product at all positions are the correlations W^T r with the residual, and these need not be computed
-while r is near the one for which they are known: a code stays at zero as long as its correlation is within
+while r is near a residual for which they are known: a code stays at zero as long as its correlation is within
 its bound, and correlations change by at most ``||filter|| ||r - r0||``. Then all work is at the *active*
 positions: those in use, and those near their bounds. The result is that of all positions.
 
@@ -20,6 +20,7 @@ import numpy as np
 from calepin.core.compiled import FAST, INLINED, LEAF, njit
 from calepin.solvers.kernels.conv_descent import LANES, correlate, subtract
 from calepin.solvers.kernels.support import CUT, SHRINK, prox
+from calepin.solvers.proximal import GROWTH, MAX_HALVINGS
 
 __all__ = ["BINOMIAL", "FAMILIES", "GAUSSIAN", "Layers", "Store", "run_layers"]
 
@@ -27,8 +28,6 @@ FAMILIES = ("Gaussian", "Binomial", "Poisson")
 GAUSSIAN, BINOMIAL, _ = range(3)
 _AHEAD = 8  # layers whose changes a list of active positions is to outlast
 _FASTER = 16  # correlations at all positions in the time of one at an active position
-_MAX_HALVINGS = 60
-_GROWTH = 1.2
 
 Layers = namedtuple(
     "Layers",
@@ -147,7 +146,7 @@ def _ascend(y, offset, layers, code, work):
                 first_move += (step * work.found[j]) ** 2
         drops = layers.restart and uphill > 0
         if layers.backtracks and not rests and (drops or not layers.momentum):
-            step *= dtype(_GROWTH)  # with momentum, step sizes must not grow, except at a restart
+            step *= dtype(GROWTH)  # with momentum, step sizes must not grow, except at a restart
         beta = zero
         if layers.momentum:
             momentum = one if drops else momentum
@@ -226,7 +225,7 @@ def _shrink(count, y, offset, factor, step, residual, layers, work):
     if layers.backtracks:
         for q in range(len(y)):
             loss += _loss(y[q], work.eta[q], residual[q], layers)
-    for _ in range(_MAX_HALVINGS):
+    for _ in range(MAX_HALVINGS):
         if count < 0:
             _shrink_all(factor, step, layers, work)
         else:
