@@ -3,7 +3,8 @@
     CALEPIN_DATA=... python -m benchmarks.scans                        # four masks, seeds 0 and 1
     ... --masks "columns 4x" --seeds 0 1 2 3 4 --methods groups tv
     ... --error-maps                                                   # predicted errors beside the real ones
-    ... --spokes 33 66                                                 # radial samples of the same images
+    ... --spokes 33 66                                                 # radial samples of the same images,
+                                                                       # with or without --error-maps
 
 Real k-space of eight coils, the 160 x 168 samples around its middle, thinned out as in
 ``calepin reproduce cs-mri``. PSNR and SSIM are of the root of the sum of squares, its peak that of the full
@@ -165,12 +166,8 @@ def results(mask: str, seed: int, methods: list[str]) -> list[Result]:
     return found
 
 
-def error_maps(mask: str, seed: int) -> str:
+def error_maps(scan: Scan, truth: np.ndarray) -> str:
     """Return how well the predicted standard deviations of errors agree with the real errors."""
-    images = load_slice(SIZE)
-    truth = magnitude(images)
-    operator = sample(SIZE, *MASKS[mask], N_CENTER, seed, images.shape[1])
-    scan = scan_kspace(operator(images)[0].numpy(), mask=operator.acquired.numpy())
     begun = time.process_time()
     found = restore_scan(scan)
     between = time.process_time()
@@ -196,8 +193,7 @@ def along_spokes(n_spokes: int, methods: list[str]) -> list[Result]:
     """Return results for samples along spokes, computed from the images of the coils."""
     images = load_slice(SIZE)
     truth = magnitude(images)
-    spokes = radial_trajectory(SIZE, n_spokes)
-    operator = NonCartesianFourier((images.shape[1], *SIZE), spokes)
+    operator = NonCartesianFourier((images.shape[1], *SIZE), radial_trajectory(SIZE, n_spokes))
     y = operator(images)
     plain = magnitude(operator.adjoint(y))
     plain *= (plain * truth).sum() / (plain**2).sum()
@@ -209,7 +205,7 @@ def along_spokes(n_spokes: int, methods: list[str]) -> list[Result]:
         ("gridding", psnr(gridded, truth), ssim(gridded, truth), spent),
     ]
     begun = time.process_time()
-    scan = scan_trajectory(y[0].numpy(), spokes.numpy(), SIZE)
+    scan = scan_trajectory(y[0].numpy(), operator.coordinates.numpy(), SIZE)
     spent = time.process_time() - begun
     for prior in OWN:
         if prior in methods:
@@ -231,6 +227,12 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for n_spokes in given.spokes or []:
         print(f"{n_spokes} spokes", flush=True)
+        if given.error_maps:
+            images, spokes = load_slice(SIZE), radial_trajectory(SIZE, n_spokes)
+            y = NonCartesianFourier((images.shape[1], *SIZE), spokes)(images)
+            scan = scan_trajectory(y[0].numpy(), spokes.numpy(), SIZE)
+            print(f"  {error_maps(scan, magnitude(images))}", flush=True)
+            continue
         for result in along_spokes(n_spokes, given.methods):
             show(*result)
     if given.spokes:
@@ -239,7 +241,10 @@ def main() -> None:
         for seed in given.seeds:
             print(f"{mask}, seed {seed}", flush=True)
             if given.error_maps:
-                print(f"  {error_maps(mask, seed)}", flush=True)
+                images = load_slice(SIZE)
+                operator = sample(SIZE, *MASKS[mask], N_CENTER, seed, images.shape[1])
+                scan = scan_kspace(operator(images)[0].numpy(), mask=operator.acquired.numpy())
+                print(f"  {error_maps(scan, magnitude(images))}", flush=True)
                 continue
             for result in results(mask, seed, given.methods):
                 show(*result)

@@ -482,6 +482,20 @@ def test_samples_along_spokes_become_an_image_in_the_units_of_kspace(capsys, n_c
     assert psnr(found, truth) > 30
 
 
+@pytest.mark.parametrize("source", ["spokes.npy", "full.npy"])
+def test_predicted_errors_go_with_sensitivities_and_with_trajectories(capsys, source):
+    truth = write_spokes(3)
+    kspace = centred_fft(torch.from_numpy(smooth_images(3, height=40))).numpy()
+    np.save("full.npy", kspace)
+    more = ["--trajectory", "k.npy"] if source == "spokes.npy" else ["--acceleration", "3"]
+    arguments = [source, "--mri", *more, "--sensitivities", "maps.npy", "--prior", "wavelet"]
+    said, _ = said_as_json(capsys, *arguments, "-o", "out.npy", "--error-map", "errors.npy")
+    assert said["written"] == ["out.npy", "errors.npy"]
+    error, predicted = np.abs(np.load("out.npy") - truth), np.load("errors.npy")
+    assert predicted.shape == truth.shape
+    assert 0.2 < np.sqrt((predicted**2).mean() / (error**2).mean()) < 5
+
+
 @pytest.mark.parametrize(
     ("unit", "name"), [(1, "clean.npy"), (1, "clean.tif"), (1000, "clean.npy"), (0.99, "clean.png")]
 )
@@ -564,7 +578,6 @@ def test_samples_and_trajectories_that_do_not_fit_are_told(capsys):
         (["spokes.npy", "--mri", "--trajectory", "cycles.npy", "-o", "o.tif"], "probably cycles per pixel"),
         (["spokes.npy", *call, "--shape", "20x20"], "shape: expected at least (40, 40) for frequencies"),
         (["spokes.npy", *call, "--slice", "0"], "--slice: is for k-space on a grid, not along a trajectory"),
-        (["spokes.npy", *call, "--error-map", "e.tif"], "--error-map: needs k-space on a grid: errors are"),
         (["spokes.npy", *call, "--sigma", "0"], "--sigma: expected more than 0 for k-space"),
         (
             ["spokes.npy", *call, "--sigma", "1", "--prior", "untrained"],

@@ -6,10 +6,17 @@ import torch
 
 from calepin.core.errors import IncompatibleError
 from calepin.datasets import load_sample
-from calepin.operators import centred_fft, centred_ifft, root_sum_of_squares
-from calepin.reconstruction import scan_image, scan_kspace
+from calepin.operators import (
+    NonCartesianFourier,
+    centred_fft,
+    centred_ifft,
+    radial_trajectory,
+    root_sum_of_squares,
+)
+from calepin.reconstruction import scan_image, scan_kspace, scan_trajectory
 from calepin.restoration import error_map, restore_scan
-from calepin.restoration.scan_error import _energy, _gaps, _parts
+from calepin.restoration.scan_error import _parts
+from calepin.restoration.unseen import energy_of_lines, energy_of_samples, gaps_of
 
 SIDE = 48
 
@@ -26,11 +33,26 @@ def kspace(noise=0.02):
     return samples + noise * (rng.standard_normal(samples.shape) + 1j * rng.standard_normal(samples.shape))
 
 
+def scan_of(acquired):
+    """Return a scan of one coil with the samples of a mask."""
+    return scan_kspace(np.ones((1, *acquired.shape), complex), mask=acquired.numpy())
+
+
+def along(places, samples):
+    """Return the scan of the images of k-space along a trajectory."""
+    images = centred_ifft(torch.from_numpy(samples))[None]
+    y = NonCartesianFourier((3, SIDE, SIDE), places)(images)[0].numpy()
+    return scan_trajectory(y, places.numpy(), (SIDE, SIDE))
+
+
 @pytest.mark.filterwarnings("ignore:the total variation still fell")
-@pytest.mark.parametrize("pattern", ["points", "columns"])
+@pytest.mark.parametrize("pattern", ["points", "columns", "spokes"])
 def test_errors_are_as_large_as_predicted_and_where_they_are_predicted(pattern):
     samples = kspace()
-    scan = scan_kspace(samples, acceleration=3, pattern=pattern)
+    if pattern == "spokes":
+        scan = along(radial_trajectory((SIDE, SIDE), 20), samples)
+    else:
+        scan = scan_kspace(samples, acceleration=3, pattern=pattern)
     found = restore_scan(scan, prior="tv")
     stages = []
     predicted = error_map(scan, found, prior="tv", callback=lambda stage, part: stages.append((stage, part)))
@@ -55,20 +77,17 @@ def test_the_energy_of_missing_lines_is_that_of_the_gaps_they_are_in(kind, axis)
     energy = 1e6 / (1 + np.abs(np.arange(128) - 64)) ** 2.5
 
     def errors(kept):
-        return energy * (1 - np.exp(-((_gaps(torch.from_numpy(kept)).numpy() / 3) ** 1.5)))
+        return energy * (1 - np.exp(-((gaps_of(torch.from_numpy(kept)).numpy() / 3) ** 1.5)))
 
-    acquired = (
-        torch.from_numpy(lines).unsqueeze(1 - axis).expand((128, 8)[::-1] if axis else (128, 8)).clone()
-    )
-    parts = _parts(acquired, 4, 0)
+    acquired = torch.from_numpy(lines).unsqueeze(1 - axis).expand((128, 8)[::-1] if axis else (128, 8))
+    parts = _parts(scan_of(acquired.clone()), 4, 0).amax(1 - axis)
     misses = np.zeros(128)
     for k in range(4):
-        held = (parts == k).any(1 - axis).numpy()
+        held = (parts == k).numpy()
         misses[held] = errors(lines & ~held)[held]
-    whole = [
-        torch.from_numpy(values / 8).unsqueeze(1 - axis).expand(acquired.shape) for values in (misses, energy)
-    ]
-    found = _energy(whole[0] * (parts >= 0), parts, acquired, whole[1] * acquired)
+    found = energy_of_lines(
+        torch.from_numpy(misses), torch.from_numpy(energy * lines), parts, torch.from_numpy(lines)
+    )
     assert found == pytest.approx(errors(lines)[~lines].sum(), rel=0.1)
     if kind == "every fourth":  # all held-out lines are in wider gaps
         assert found < 0.5 * misses.sum() / energy[misses > 0].sum() * energy[~lines].sum()
@@ -76,13 +95,58 @@ def test_the_energy_of_missing_lines_is_that_of_the_gaps_they_are_in(kind, axis)
 
 @pytest.mark.parametrize("missed", [0.0, 1.0, 2.0])
 def test_lines_that_are_predicted_exactly_or_not_at_all_have_finite_errors(missed):
-    acquired = (torch.arange(32) % 3 == 0)[None] | (torch.arange(32) - 16).abs().lt(4)[None]
-    acquired = acquired.expand(8, -1).clone()
+    acquired = (torch.arange(32) % 3 == 0) | (torch.arange(32) - 16).abs().lt(4)
     energies = acquired.double()
-    energies[:, 0] = 0  # a line of zeros
-    parts = _parts(acquired, 4, 0)
-    found = _energy(missed * energies * (parts >= 0), parts, acquired, energies)
-    assert 0 <= found <= 8 * 32
+    energies[0] = 0  # a line of zeros
+    parts = _parts(scan_of(acquired.expand(8, -1).clone()), 4, 0).amax(0)
+    found = energy_of_lines(missed * energies * (parts >= 0), energies, parts, acquired)
+    assert 0 <= found <= 32
+
+
+@pytest.mark.parametrize("places", ["grid", "spokes"])
+def test_the_energy_of_unseen_samples_is_that_of_samples_as_far_from_others(places):
+    """Errors that grow with both distances are found from held-out samples whose gaps are wider."""
+    rng = np.random.default_rng(0)
+    n = 4000
+    radii, radii_unseen = (torch.from_numpy(rng.uniform(0, 0.5, size)) for size in (n, 2 * n))
+    gaps = torch.from_numpy(rng.integers(1, 4, n) if places == "grid" else rng.exponential(1.5, n)).double()
+    gaps_unseen = torch.from_numpy(np.ones(2 * n) if places == "grid" else rng.exponential(1.0, 2 * n))
+
+    def errors(radius, gap):
+        return torch.exp(-6 * radius) * (1 - torch.exp(-((gap / 2) ** 1.5)))
+
+    misses = errors(radii, gaps) * torch.from_numpy(rng.exponential(1.0, n))
+    found = energy_of_samples(radii, gaps, misses, radii_unseen, gaps_unseen)
+    real = float(errors(radii_unseen, gaps_unseen).sum())
+    assert found == pytest.approx(real, rel=0.1)
+    assert abs(float(misses.mean()) * 2 * n / real - 1) > 0.2  # without the distances
+
+
+def test_the_parts_of_a_trajectory_are_squares_outside_its_middle():
+    where = radial_trajectory((SIDE, SIDE), 40)
+    scan = along(where, kspace())
+    parts = _parts(scan, 4, 0)
+    inside = where.abs().amax(1) < 3
+    assert (parts[inside] == -1).all()
+    assert np.isin(parts.numpy(), [-1, 0, 1, 2, 3]).all()
+    sizes = torch.bincount(parts[parts >= 0])
+    assert len(sizes) == 4
+    assert sizes.min() > 0.5 * sizes.max()
+    spoke = parts.view(40, -1)  # neighbours are left out together
+    assert (spoke[:, 1:] == spoke[:, :-1]).double().mean() > 0.7
+
+
+def test_given_sensitivities_are_those_of_all_parts():
+    angles = np.arange(3)[:, None, None] * 2 * np.pi / 3
+    rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    maps = np.exp(1j * angles - 0.5 * ((rows - np.sin(angles)) ** 2 + (columns - np.cos(angles)) ** 2))
+    scan = scan_kspace(kspace(), mask=np.random.default_rng(0).random((SIDE, SIDE)) < 0.5)
+    found = restore_scan(scan, prior="wavelet", sensitivities=maps)
+    predicted = error_map(scan, found, prior="wavelet", sensitivities=maps, n_splits=2)
+    assert (predicted >= 0).all()
+    assert predicted.any()
+    with pytest.raises(ValueError, match="sensitivities need 6 x 6 samples in the middle of k-space"):
+        error_map(scan, found, prior="wavelet", n_splits=2)
 
 
 def test_the_map_follows_the_unit_and_the_seed_and_is_zero_without_gaps():

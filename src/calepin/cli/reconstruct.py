@@ -71,7 +71,6 @@ EXAMPLES = [
 ]
 
 NO_GRID = "is for k-space on a grid, not along a trajectory"
-NO_ERRORS = "needs k-space on a grid: errors are predicted from the samples of the grid that are missing"
 IMAGES = "calepin.reconstruction.scans:scan_image"
 KSPACE = "calepin.reconstruction.scans:scan_kspace"
 FIT = "calepin.reconstruction.scans:reconstruct_scan"
@@ -333,7 +332,6 @@ def reconstruct(
     if trajectory is not None:
         grid = {"--acceleration": acceleration, "--pattern": pattern, "--mask": mask, "--columns": columns}
         refuse(grid | {"--slice": slices, "--size": size}, NO_GRID)
-        refuse({"--error-map": error_path}, NO_ERRORS)
     else:
         refuse({"--shape": shape}, "needs --matrix, --angles or --trajectory")
     if mri:
@@ -350,7 +348,6 @@ def reconstruct(
             raise typer.BadParameter("expected more than 0 for k-space", param_hint="--sigma")
         if sensitivities is not None:
             refuse({"--max-iter": max_iter, "--n-starts": n_starts}, "has no effect with --sensitivities")
-            refuse({"--error-map": error_path}, "goes without --sensitivities")
         images = {"--sample": sample, "--range": value_range, "--operator": operator, "--ratio": ratio}
         refuse(images, "is for images, not for k-space")
     else:
@@ -459,7 +456,7 @@ def reconstruct(
         scan, found, None if image is None else image.levels, drawn, output_path, complex_path, figure
     )
     if error_path is not None and reader is not None:
-        written.append(_write_errors(output, scan, found, reader, error_path))
+        written.append(_write_errors(output, scan, found, reader, Path(str(source)), error_path))
     written += [] if report is None else [str(report)]
     before, after = (measures[name].psnr for name in ("adjoint", "reconstruction"))
     if before is not None and after is not None and after < before:
@@ -526,14 +523,14 @@ def _write(
 
 
 def _write_errors(
-    output: Output, scan: "Scan", found: "Reconstruction", reader: SliceReader, path: Path
+    output: Output, scan: "Scan", found: "Reconstruction", reader: SliceReader, source: Path, path: Path
 ) -> str:
     """Write the predicted error of each pixel, in the units of k-space."""
     from calepin.core.progress import progress_bar
     from calepin.datasets.images import write_image
 
     with progress_bar("predicting errors", total=1, shown=not output.quiet) as bar:
-        errors = reader.predicted_errors(scan, found, lambda stage, part: bar.update(part, stage))
+        errors = reader.predicted_errors(source, scan, found, lambda stage, part: bar.update(part, stage))
     write_image(path, in_units(errors))
     share = float((errors**2).mean() ** 0.5 / (magnitude(scan, found).max() or 1.0))
     output.line(f"{path}: predicted errors, root mean square {share:.2%} of the largest value of the image")

@@ -130,16 +130,14 @@ class SliceReader:
         verbose: bool,
     ) -> "Reconstruction":
         """Reconstruct by an untrained network if there is no other way, or if it is asked for."""
-        from calepin.reconstruction.kspace import read_sensitivities
         from calepin.reconstruction.scans import full_scan, reconstruct_scan
         from calepin.restoration.scan import default_prior, restore_scan
 
-        prior, file = self.prior, self.file_of("--sensitivities", path)
-        known = prior is not None or file is not None or default_prior(scan) != "untrained"
+        prior, maps = self.prior, self._sensitivities(path)
+        known = prior is not None or maps is not None or default_prior(scan) != "untrained"
         if prior is not PriorName.untrained and known:
             names = {f"--{name.replace('_', '-')}": value for name, value in self.fit.items()}
             refuse(names, "goes with --prior untrained")
-            maps = None if file is None else read_sensitivities(file)
             chosen = given(prior=prior, noise=self.sigma)
             return restore_scan(scan, sensitivities=maps, callback=callback, **chosen)
         if not full_scan(scan):
@@ -147,6 +145,12 @@ class SliceReader:
         if prior is None and scan.y.shape[1] > 1:
             note("the middle of k-space is not fully sampled, which sensitivities need: --prior untrained")
         return reconstruct_scan(scan, random_state=self.seed, verbose=verbose, **self.fit)
+
+    def _sensitivities(self, path: Path) -> "NDArray[np.complexfloating] | None":
+        from calepin.reconstruction.kspace import read_sensitivities
+
+        file = self.file_of("--sensitivities", path)
+        return None if file is None else read_sensitivities(file)
 
     def _reference(self, path: Path, scan: "Scan") -> "Image | None":
         """Return the true image, a magnitude (h, w), None without one."""
@@ -178,14 +182,22 @@ class SliceReader:
         return clean
 
     def predicted_errors(
-        self, scan: "Scan", found: "Reconstruction", callback: Callable[[str, float], object]
+        self,
+        path: Path,
+        scan: "Scan",
+        found: "Reconstruction",
+        callback: Callable[[str, float], object],
     ) -> "NDArray[np.floating]":
         """Return the standard deviation of the error of each pixel, in the units of `magnitude`."""
         from calepin.restoration.scan import default_prior
         from calepin.restoration.scan_error import error_map
 
-        chosen: dict[str, Any] = {"prior": default_prior(scan), **given(prior=self.prior, noise=self.sigma)}
-        return scan.scale * error_map(scan, found, random_state=self.seed, callback=callback, **chosen)
+        maps = self._sensitivities(path)
+        prior = default_prior(scan) if maps is None else "groups"
+        chosen: dict[str, Any] = {"prior": prior, **given(prior=self.prior, noise=self.sigma)}
+        return scan.scale * error_map(
+            scan, found, sensitivities=maps, random_state=self.seed, callback=callback, **chosen
+        )
 
 
 def _compared(
