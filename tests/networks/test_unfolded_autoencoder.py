@@ -369,6 +369,7 @@ def test_terms_that_do_not_fit_are_named():
         ),
         (lambda: network(penalty=L1(torch.ones(6))), r"penalty: expected a number, or .* \(6, 1, 1\)"),
         (lambda: network()(randn(1, 1, 4, 9)), r"y: expected signals of at least .* \(5, 5\), got \(4, 9\)"),
+        (lambda: network()(randn(0, 1, 9, 9)), r"y: expected at least one signal, got shape \(0, 1, 9, 9\)"),
         (lambda: network()(randn(1, 3, 9, 9)), r"y: expected shape \(n, 1, size, size\), got \(1, 3, 9, 9\)"),
         (lambda: network()(randn(1, 1, 9, 9).float()), "y: expected the dtype of the atoms, torch.float64"),
         (

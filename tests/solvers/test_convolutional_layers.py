@@ -96,6 +96,29 @@ def test_codes_may_begin_anywhere():
     assert_equal(problem, leaves, FISTA(L1(0.4), restart=False), z0=z0)
 
 
+def test_second_derivatives_are_refused_never_zero():
+    """The incoming gradient of a loss that is linear in the codes is a constant."""
+    problem, (y, filters), step = problem_of()
+    codes = convolutional_layers(problem, ISTA(L1(0.4), step), T)
+    assert codes is not None
+    (gradient,) = torch.autograd.grad(codes.sum(), y, create_graph=True)
+    assert gradient.requires_grad
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        torch.autograd.grad(gradient.square().sum(), filters)
+
+
+def test_codes_can_be_changed_in_place():
+    problem, leaves, step = problem_of()
+    solver = ISTA(L1(0.4), step)
+    fast = convolutional_layers(problem, solver, T)
+    slow = solve(problem, solver, n_iter=T, differentiate="unroll").z
+    assert fast is not None
+    for one, other in zip(
+        gradients(torch.relu_(fast), leaves), gradients(torch.relu(slow), leaves), strict=True
+    ):
+        assert (one - other).norm() <= 1e-10 * other.norm()
+
+
 def test_weights_and_step_sizes_can_be_learned():
     problem, leaves, step = problem_of("binomial")
     weight = torch.tensor([[0.3], [0.5], [0.7]], dtype=torch.float64, requires_grad=True)

@@ -98,6 +98,19 @@ def test_an_offset_is_taken_off_and_has_a_gradient(y, atoms):
     assert torch.autograd.grad(z.sum(), offset)[0].abs().max() > 0
 
 
+@pytest.mark.parametrize("leaf", ["y", "atoms", "alpha"])
+def test_second_derivatives_are_refused_never_zero(y, atoms, leaf):
+    """The incoming gradient of a loss that is linear in the codes is a constant."""
+    leaves = {"y": y, "atoms": atoms, "alpha": torch.full((len(atoms),), 0.2, dtype=y.dtype)}
+    leaves = {name: values.clone().requires_grad_() for name, values in leaves.items()}
+    problem = Problem(Dense(leaves["atoms"]), Gaussian(), leaves["y"])
+    z = solve(problem, ISTA(L1(leaves["alpha"])), n_iter=1, differentiate="implicit").z
+    (gradient,) = torch.autograd.grad(z.sum(), leaves["y"], create_graph=True)
+    assert gradient.requires_grad
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        torch.autograd.grad(gradient.square().sum(), leaves[leaf])
+
+
 def test_codes_that_are_all_zero_have_a_gradient_of_zero(y, atoms):
     atoms.requires_grad_()
     z = solve(Problem(Dense(atoms), Gaussian(), y), ISTA(L1(1e3)), n_iter=1, differentiate="implicit").z

@@ -70,6 +70,30 @@ def test_a_penalty_that_decays_lets_atoms_in_later():
         assert (one - other).norm() <= 1e-9 * other.norm()
 
 
+def test_second_derivatives_are_refused_never_zero():
+    """The incoming gradient of a loss that is linear in the codes is a constant."""
+    y, atoms = problem_of()
+    codes = sparse_layers(Problem(Dense(atoms), Gaussian(), y), ISTA(L1(0.3)), T)
+    assert codes is not None
+    (gradient,) = torch.autograd.grad(codes.sum(), y, create_graph=True)
+    assert gradient.requires_grad
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        torch.autograd.grad(gradient.square().sum(), atoms, retain_graph=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        gradient.square().sum().backward()
+
+
+def test_codes_can_be_changed_in_place():
+    y, atoms = problem_of()
+    problem, solver = Problem(Dense(atoms), Gaussian(), y), ISTA(L1(0.3))
+    fast, slow = sparse_layers(problem, solver, T), solve(problem, solver, n_iter=T, differentiate="unroll").z
+    assert fast is not None
+    for one, other in zip(
+        gradients(torch.relu_(fast), (y, atoms)), gradients(torch.relu(slow), (y, atoms)), strict=True
+    ):
+        assert (one - other).norm() <= 1e-10 * other.norm()
+
+
 def test_an_offset_and_a_step_are_taken():
     y, atoms = problem_of()
     problem, solver = Problem(Dense(atoms), Gaussian(), y, 0.2), ISTA(L1(0.3), 0.1)

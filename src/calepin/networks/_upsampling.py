@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calepin.core.compiled import FAST, njit
+from calepin.core.gradients import differentiable_once
 from calepin.core.threads import n_threads, run_blocks
 
 __all__ = ["interpolation_matrix", "rectified_moments"]
@@ -90,7 +91,7 @@ class _RectifiedMoments(torch.autograd.Function):
         return rectified, means, variances
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         rectified, means = ctx.saved_tensors
         by_a, by_mean, by_variance = gradients

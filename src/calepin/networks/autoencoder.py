@@ -482,6 +482,8 @@ class UnfoldedAutoencoder(nn.Module):
         if y.ndim != 2 + len(kernel) or y.shape[1] != channels:
             axes = ", ".join(["n", str(channels), *["size"] * len(kernel)])
             raise ValueError(f"y: expected shape ({axes}), got {tuple(y.shape)}")
+        if not len(y):
+            raise ValueError(f"y: expected at least one signal, got shape {tuple(y.shape)}")
         if any(size < width for size, width in zip(y.shape[2:], kernel, strict=True)):
             raise ValueError(
                 f"y: expected signals of at least the kernel's size {kernel}, got {tuple(y.shape[2:])}"

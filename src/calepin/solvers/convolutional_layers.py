@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from calepin.core.checks import is_plain
+from calepin.core.gradients import differentiable_once
 from calepin.core.threads import run_blocks
 from calepin.likelihoods import Binomial, Gaussian, Likelihood, Poisson
 from calepin.operators.conv import ConvDictionary
@@ -121,7 +121,7 @@ class ConvolutionalLayers:
         with torch.no_grad():
             run = _Run.of(self, *leaves, offset, keeps=keeps)
             codes = run.ascend(z0)
-        return None if codes is None else _Codes.apply(*leaves, codes, z0, run)  # pyright: ignore[reportReturnType]
+        return None if codes is None else _Codes.apply(*leaves, z0, codes, run)  # pyright: ignore[reportReturnType]
 
     def suits(
         self, y: Tensor, filters: Tensor, levels: Tensor, *, offset: Any = 0.0, z0: Tensor | None = None
@@ -148,20 +148,20 @@ class _Codes(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, y: Tensor, synthesis: Tensor, analysis: Tensor, levels: Tensor, step: Tensor, codes: Tensor,
-        z0: Tensor | None, run: "_Run",
+        ctx: Any, y: Tensor, synthesis: Tensor, analysis: Tensor, levels: Tensor, step: Tensor,
+        z0: Tensor | None, codes: np.ndarray, run: "_Run",
     ) -> Tensor:  # fmt: skip
-        ctx.run, ctx.z0 = run, z0
-        ctx.save_for_backward(y, synthesis, analysis, levels, step)
-        return codes
+        ctx.run = run
+        ctx.save_for_backward(y, synthesis, analysis, levels, step, z0)
+        return torch.from_numpy(codes)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
-        _ = ctx.saved_tensors  # raises if one of them has been changed in place
-        return *ctx.run.descend(grad, ctx.z0), None, None, None
+        *_, z0 = ctx.saved_tensors  # raises if one of them has been changed in place
+        return *ctx.run.descend(grad, z0), None, None, None
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +199,7 @@ class _Run:
         )  # fmt: skip
         return cls(_widened(y, width), _widened(offset, width), tuple(y.shape), kernel, layers, keeps)
 
-    def ascend(self, z0: Tensor | None) -> Tensor | None:
+    def ascend(self, z0: Tensor | None) -> np.ndarray | None:
         """Return the codes after the layers; None if they diverge.
 
         As in `calepin.solvers.iterate.ran_away`, a step that is much longer than the first is a divergence.
@@ -217,7 +217,7 @@ class _Run:
 
         self.stores.extend(run_blocks(run, len(codes), self._block()))
         stays = np.isfinite(codes).all() and (np.sqrt(last) <= RUNAWAY * (begun + np.sqrt(first))).all()
-        return torch.from_numpy(codes.reshape(self._code_shape())) if stays else None
+        return codes.reshape(self._code_shape()) if stays else None
 
     def descend(self, upper: Tensor, z0: Tensor | None) -> tuple[Tensor, ...]:
         """Return the gradients in y, H, W, levels and step size of a loss with these in the codes."""

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from calepin.core.errors import IncompatibleError
+from calepin.core.gradients import differentiable_once
 from calepin.likelihoods import Gaussian
 from calepin.operators.dense import Dense
 from calepin.penalties import L1, NonNegativeL1
@@ -100,16 +100,16 @@ class _LassoCodes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, atoms: Tensor, alpha: Tensor, nonnegative: bool) -> Tensor:
         z = _exact_codes(y, atoms, alpha, nonnegative)
-        ctx.save_for_backward(y, atoms, z)
+        ctx.save_for_backward(y, atoms, z, alpha)
         ctx.alpha_shape = alpha.shape
         return z
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
-        y, atoms, z = ctx.saved_tensors
+        y, atoms, z, _ = ctx.saved_tensors
         u = _solve_on_support(z, atoms, grad)
         seen = u @ atoms
         for_y, for_atoms, for_alpha, _ = ctx.needs_input_grad

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from calepin.core.checks import is_plain
 from calepin.core.compiled import padded
+from calepin.core.gradients import differentiable_once
 from calepin.core.threads import run_blocks
 from calepin.likelihoods import Gaussian
 from calepin.operators.dense import Dense
@@ -65,7 +65,7 @@ def sparse_layers(problem: Problem, solver: Any, n_iter: int) -> Tensor | None:
     if codes is None:
         return None
     assert isinstance(problem.operator, Dense)
-    return _Codes.apply(problem.y, problem.operator.atoms, begun, torch.from_numpy(codes), unfolded)  # pyright: ignore[reportReturnType]
+    return _Codes.apply(problem.y, problem.operator.atoms, begun, codes, unfolded)  # pyright: ignore[reportReturnType]
 
 
 class _Codes(torch.autograd.Function):
@@ -73,14 +73,14 @@ class _Codes(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, y: Tensor, atoms: Tensor, begun: Tensor, codes: Tensor, unfolded: "_Unfolded"
+        ctx: Any, y: Tensor, atoms: Tensor, begun: Tensor, codes: np.ndarray, unfolded: "_Unfolded"
     ) -> Tensor:
         ctx.unfolded = unfolded
         ctx.save_for_backward(y, atoms, begun)
-        return codes
+        return torch.from_numpy(codes)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:

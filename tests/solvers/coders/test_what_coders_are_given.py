@@ -66,3 +66,11 @@ def test_an_initial_code_with_nan_is_refused():
     assert isinstance(problem.operator, Dense)
     with pytest.raises(ValueError, match="z0: expected finite values"):
         ProximalCoder(L1(0.1)).encode(problem, z0=torch.full((4, 4), torch.nan, dtype=torch.float64))
+
+
+def test_a_mask_may_be_read_only():
+    mask = np.ones(ROWS.shape, bool)
+    mask[0, 0] = False
+    writable = sparse_encode(ROWS, ROWS[:2], alpha=0.1, mask=mask)
+    mask.setflags(write=False)
+    np.testing.assert_array_equal(sparse_encode(ROWS, ROWS[:2], alpha=0.1, mask=mask), writable)

@@ -299,7 +299,7 @@ def _mask(mask: Any, shape: tuple[int, ...], device: torch.device | None) -> Ten
         return None
     if not isinstance(mask, Tensor):
         checked = check_mask(mask, shape)
-        return None if checked is None else torch.from_numpy(checked).to(device)
+        return None if checked is None else torch.from_numpy(np.require(checked, None, "W")).to(device)
     check_mask(
         np.broadcast_to(np.zeros((), str(mask.dtype).removeprefix("torch.")), tuple(mask.shape)), shape
     )
