@@ -182,3 +182,15 @@ def test_the_state_of_a_run_that_was_not_written_is_not_promised(capsys, monkeyp
 def test_the_interval_of_checkpoints_needs_a_checkpoint(capsys):
     assert main([*LEARN, "--checkpoint-seconds", "5"]) == 2
     assert "--checkpoint-seconds: has no effect without --checkpoint" in capsys.readouterr().err
+    assert main([*LEARN, "--resume"]) == 2
+    assert "--resume: has no effect without --checkpoint" in capsys.readouterr().err
+
+
+def test_missing_entries_are_refused_by_what_a_command_can_do(capsys, X):
+    assert main([*LEARN, "--max-iter", "1", "-q"]) == 0
+    X[3, 2] = np.nan
+    np.save("X.npy", X)
+    for command in (LEARN, ["encode", "X.npy", "--dict", "D.safetensors", "-o", "codes.npz"]):
+        assert main([*command, "-q", *(["--force"] if command is LEARN else [])]) == 2
+        err = capsys.readouterr().err
+        assert "it contains NaN; in Python, DictionaryLearner(missing='allow') takes it as missing" in err

@@ -379,3 +379,14 @@ def test_new_samples_are_all_learned_from_after_an_interrupted_fit(rng):
     learner.fit(X, callbacks=[lambda state: state.n_steps == 2])
     assert learner.n_steps_ == 2
     assert learner.partial_fit(X).n_steps_ == 6
+
+
+def test_a_learner_that_has_converged_learns_from_new_samples():
+    X = np.random.default_rng(0).standard_normal((300, 16))
+    found = DictionaryLearner(8, alpha=0.5, max_iter=50, tol=0.1, random_state=0).fit(X)
+    assert found.converged_
+    before, n_steps = found.components_.copy(), found.n_steps_
+    found.partial_fit(X[:100] + 1)
+    assert not found.converged_
+    assert found.n_steps_ > n_steps
+    assert np.abs(found.components_ - before).max() > 1e-3

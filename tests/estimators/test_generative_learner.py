@@ -145,6 +145,7 @@ def test_a_stranger_has_to_be_given_again(tmp_path):
         ({"batch_size": 0}, "batch_size"),
         ({"tol": -1}, "tol"),
         ({"ridge": -1.0}, "ridge"),
+        ({"rule": "altmin", "ridge": 5.0}, "ridge: expected the default 1.0 with rule 'altmin'"),
         ({"init": "zeros"}, "init: expected"),
         ({"init": np.zeros((3, 3))}, r"init: expected finite atoms of shape \(8, 24\)"),
         ({"prior": -1.0}, "prior"),

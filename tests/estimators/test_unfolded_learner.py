@@ -9,6 +9,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from calepin import DictionaryLearner, FileFormatError, UnfoldedDictionaryLearner, sparse_encode
 from calepin.datasets.simulate import simulate_sparse
 from calepin.learning import DivergedError
+from calepin.likelihoods import Poisson
 from calepin.metrics.atoms import dictionary_error
 
 QUICK = {"n_unfold": 4, "max_iter": 2, "random_state": 0}
@@ -189,6 +190,7 @@ def test_what_goes_wrong_in_training_is_named(X, tmp_path):
         ({"gradient": "online"}, "gradient: expected one of .*, got 'online'"),
         ({"n_unfold": 0}, "n_unfold: expected a positive integer, got 0"),
         ({"step_size": -1.0}, "step_size: expected None"),
+        ({"likelihood": Poisson()}, "step_size: expected a number, because Poisson has no bound"),
         ({"solver": "lars"}, "solver: expected one of"),
         ({"differentiate": "none"}, "differentiate: expected one of"),
         ({"differentiate": "last-k"}, "last_k: expected a positive integer"),
@@ -205,3 +207,28 @@ def test_what_goes_wrong_in_training_is_named(X, tmp_path):
 def test_bad_parameters_are_named(settings, message, X):
     with pytest.raises(ValueError, match=message):
         learner(**settings).fit(X)
+
+
+def test_a_loaded_learner_goes_on_with_its_steps_its_history_and_its_decay(X, tmp_path):
+    settings = {"optimizer": "sgd", "learning_rate": 1e-2, "decay": 0.95, "decay_drop": 0.01}
+    whole = learner(**settings, decay_every=1)
+    for part in (X[:30], X[30:60]):
+        whole.partial_fit(part)
+    whole.save(tmp_path / "half.safetensors")
+    again = UnfoldedDictionaryLearner.load(
+        tmp_path / "half.safetensors", random_state=0, optimizer="sgd"
+    ).partial_fit(X[60:90])
+    whole.partial_fit(X[60:90])
+    np.testing.assert_array_equal(again.components_, whole.components_)
+    np.testing.assert_array_equal(again.transform(X), whole.transform(X))
+    assert (again.n_steps_, again.n_iter_) == (whole.n_steps_, whole.n_iter_) == (3, 3)
+    assert [one["objective"] for one in again.history_] == [one["objective"] for one in whole.history_]
+
+
+@pytest.mark.parametrize("name", ["learn_step", "learn_threshold"])
+def test_what_an_earlier_fit_has_learned_is_forgotten_by_the_next(X, name):
+    found = learner(**{name: True}).fit(X)
+    found.set_params(**{name: False})
+    with pytest.raises(ValueError, match=f"{name}: expected True, as in the fit, .*; fit again"):
+        found.transform(X)
+    np.testing.assert_array_equal(found.fit(X).transform(X), learner().fit(X).transform(X))

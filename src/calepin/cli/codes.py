@@ -10,6 +10,7 @@ import typer
 
 from calepin.cli.learn import Coder
 from calepin.cli.learn_filters import FilterCoder
+from calepin.cli.learning import without_missing
 from calepin.cli.options import Force, Writes, given, refuse
 from calepin.cli.output import Debug, Json, Output, Quiet, peak_memory_mb
 
@@ -136,7 +137,8 @@ def _encode_samples(
     with progress_bar("encoding", total=len(X), shown=not quiet) as bar:
         for start in range(0, len(X), BLOCK):
             block = np.asarray(X[start : start + BLOCK])
-            codes = sparse.csr_array(learner.transform(block))
+            with without_missing():
+                codes = sparse.csr_array(learner.transform(block))
             error += float(((block - learner.inverse_transform(codes)) ** 2).sum())
             energy += float((block.astype(np.float64) ** 2).sum())
             blocks.append(codes)

@@ -136,7 +136,10 @@ def learn(
     else:
         refuse({"--n-nonzero": n_nonzero}, "has an effect only with --coder omp or ols")
     if checkpoint is None:
-        refuse({"--checkpoint-seconds": checkpoint_seconds}, "has no effect without --checkpoint")
+        refuse(
+            {"--checkpoint-seconds": checkpoint_seconds, "--resume": resume or None},
+            "has no effect without --checkpoint",
+        )
     X = open_samples(data)
     from calepin.estimators.dictionary import DictionaryLearner
 

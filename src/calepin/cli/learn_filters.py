@@ -205,7 +205,10 @@ def learn_filters(
     if coder in (FilterCoder.exact, FilterCoder.bcomp):
         refuse({"--stride": stride}, f"has no effect with --coder {coder}, which uses every position")
     if checkpoint is None:
-        refuse({"--checkpoint-seconds": checkpoint_seconds}, "has no effect without --checkpoint")
+        refuse(
+            {"--checkpoint-seconds": checkpoint_seconds, "--resume": resume or None},
+            "has no effect without --checkpoint",
+        )
     if kernel_seconds is not None:
         refuse({"--kernel-size": kernel_size}, "has no effect with --kernel-seconds")
     sizes = None if kernel_size is None else parse_sizes(kernel_size, "--kernel-size")

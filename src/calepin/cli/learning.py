@@ -1,5 +1,7 @@
 """Common parts of the commands that learn: initial atoms, run, summary, report."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +27,7 @@ __all__ = [
     "residual_section",
     "show_result",
     "some_samples",
+    "without_missing",
     "write_report",
 ]
 
@@ -64,10 +67,25 @@ def read_init(init: str | None) -> "str | np.ndarray | None":
     return load_atoms(init or "")
 
 
+@contextmanager
+def without_missing() -> Iterator[None]:
+    """Let errors about missing entries say what takes them, since no option of a command does."""
+    try:
+        yield
+    except ValueError as error:
+        text, named, _ = str(error).partition("; missing='allow'")
+        if not named:
+            raise
+        raise ValueError(
+            f"{text}; in Python, DictionaryLearner(missing='allow') takes it as missing"
+        ) from None
+
+
 def fit(learner: Any, X: "np.ndarray", output: Output) -> None:
     """Learn; after Ctrl-C or SIGTERM print the file with the state of the run."""
     try:
-        learner.fit(X)
+        with without_missing():
+            learner.fit(X)
     except KeyboardInterrupt:
         if learner.checkpoint is not None and Path(learner.checkpoint).exists():
             output.note(f"{learner.checkpoint} holds the state of the run; --resume continues it")

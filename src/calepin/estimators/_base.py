@@ -361,14 +361,26 @@ class BaseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if not hasattr(self, "components_"):
             self._state = self._fresh(data, rule, rng)
         elif not hasattr(self, "_state"):  # loaded from a file, which has no state of the rule
-            learned = rule.init(torch.from_numpy(self.components_.copy()))
-            self._resume_learned(learned)
-            self._state = TrainState(learned.to(self.device))
+            self._state = self._continued(rule)
         state = self._state
+        state.converged = False  # on other data
         state.step_in_pass, state.total, state.n_samples = 0, 0.0, 0  # an interrupted pass had other data
         train(rule, data, state, max_iter=state.n_passes + 1)
         self._publish(self._state)
         return self
+
+    def _continued(self, rule: Any) -> TrainState:
+        """Return a state that goes on from the fitted attributes alone."""
+        learned = rule.init(torch.from_numpy(self.components_.copy()))
+        self._resume_learned(learned)
+        history = list(getattr(self, "history_", []))
+        return TrainState(
+            learned.to(self.device),
+            n_steps=getattr(self, "n_steps_", 0),
+            n_passes=getattr(self, "n_iter_", 0),
+            seconds=history[-1].get("seconds", 0.0) if history else 0.0,
+            history=history,
+        )
 
     def _check_parameters(self) -> None:
         check_integer("max_iter", self.max_iter)

@@ -413,6 +413,8 @@ class GenerativeDictionaryLearner(BaseLearner):
         if isinstance(self.rule, str):
             check_one_of("rule", self.rule, sorted(RULES))
         self._check_unused("rule", "ridge", "n_starts", "prior", "radius")
+        if isinstance(self.rule, str) and self.rule != "least-squares":
+            self._refuse(f"rule {self.rule!r}, which has no ridge", "ridge")
         check_integer("n_starts", self.n_starts)
         if getattr(self.rule, "latent_dim", None) not in (None, self._latent_dim):
             raise ValueError(

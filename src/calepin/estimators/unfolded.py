@@ -332,6 +332,11 @@ class UnfoldedDictionaryLearner(BaseLearner):
         check_integer("decay_every", self.decay_every)
         check_number("alpha", self.alpha, above=0)
         check_number("learning_rate", self.learning_rate, above=0)
+        if self.step_size is None and getattr(self.likelihood, "curvature", 0.0) is None:
+            raise ValueError(
+                f"step_size: expected a number, because {type(self.likelihood).__name__} has no bound of its "
+                "curvature, got None"
+            )
         if self.differentiate == "implicit":
             self._refuse("differentiate 'implicit'", "n_unfold", "solver", "checkpoint_every")
         self._check_unused("penalty", "alpha")
@@ -387,6 +392,8 @@ class UnfoldedDictionaryLearner(BaseLearner):
             self.alpha_ = arrays["alpha"]
 
     def _read_learned(self, learned: Any) -> None:
+        for name in ("step_size_", "alpha_"):
+            vars(self).pop(name, None)  # of an earlier fit, which learned them
         if getattr(learned, "step_size", None) is not None:
             self.step_size_ = float(learned.step_size[0])
         if getattr(learned, "alpha", None) is not None:
@@ -394,4 +401,11 @@ class UnfoldedDictionaryLearner(BaseLearner):
 
     def _resume_learned(self, learned: Any) -> None:
         for name, values in self._arrays_to_save().items():
-            getattr(learned, name).copy_(torch.from_numpy(values))
+            known = getattr(learned, name, None)
+            if known is None:
+                raise ValueError(
+                    f"learn_{'step' if name == 'step_size' else 'threshold'}: expected True, as in the fit, "
+                    "whose layers have learned it; fit again"
+                )
+            known.copy_(torch.from_numpy(values))
+        learned.n_steps = getattr(self, "n_steps_", 0)  # the penalty decays with the steps
