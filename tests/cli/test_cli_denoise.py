@@ -297,6 +297,7 @@ def test_ranges_and_values_that_are_no_pixels_are_refused(capsys):
     write_hounsfield("a.tif", "int16")
     write_hounsfield("b.npy", "float64")
     np.save("nan.npy", np.where(np.eye(20), np.nan, 0.5))
+    np.save("parts.npy", np.arange(400.0).reshape(20, 20) / 5)
     for arguments, message in [
         (["a.tif", "--sigma", "99999"], "--sigma: expected at most the range of the samples"),
         (["a.tif", "--add-noise", "1e40"], "--add-noise': Input should be less than or equal to 1000000000"),
@@ -309,6 +310,7 @@ def test_ranges_and_values_that_are_no_pixels_are_refused(capsys):
         (["b.npy", "--range", "nan:5"], "--range: expected LO:HI with LO < HI"),
         (["--sample", "camera", "--range", "data"], "--range: is for IMAGE, not for a sample"),
         (["b.npy", "--range", "data", *PHOTONS], "image: expected counts and a range from 0"),
+        (["parts.npy", *PHOTONS], "image: expected whole counts, got 0.2"),
     ]:
         assert main(["denoise", *arguments, "-o", "out.npy"]) == 2
         err = capsys.readouterr().err

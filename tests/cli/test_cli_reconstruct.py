@@ -382,9 +382,20 @@ def test_large_integers_of_a_matrix_are_not_rounded():
     np.testing.assert_array_equal(operator.matrix.numpy(), rows)
 
 
+def test_a_column_of_measurements_is_a_vector(capsys):
+    write_measured()
+    np.save("column.npy", np.load("y.npy")[:, None])
+    found = []
+    for name in ("y.npy", "column.npy"):
+        said_as_json(capsys, name, "--matrix", "matrix.npy", "--prior", "tv", "-o", "out.npy")
+        found.append(np.load("out.npy"))
+    np.testing.assert_array_equal(*found)
+
+
 def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
     write_measured()
     np.save("flat.npy", np.zeros((3, 7)))
+    np.save("square.npy", np.zeros((250, 2)))
     np.save("nan.npy", [np.nan, np.inf, *np.zeros(498)])
     tifffile.imwrite("pages.tif", np.zeros((3, 8, 8), np.uint8), photometric="minisblack")
     np.save("nan_angles.npy", [0, 5, np.nan])
@@ -396,6 +407,7 @@ def test_measurements_that_do_not_fit_are_refused_in_one_line(capsys):
             ["y.npy", "--matrix", "flat.npy", "--shape", "1x7"],
             "expected a row for each measurement, (500,), got (3, 7)",
         ),
+        (["square.npy", "--matrix", "matrix.npy"], "measurements: expected one for each row of matrix.npy"),
         (["y.npy", "--matrix", "matrix.npy", "--shape", "31x33"], "for images of 31 x 33, got (500, 1024)"),
         (["y.npy", "--matrix", "matrix.npy", "--shape", "32"], "--shape: expected HEIGHTxWIDTH, got '32'"),
         (

@@ -140,3 +140,36 @@ def test_bad_input_is_one_line(capsys):
         capsys, "upscale", "in.png", *out, "--prior", "tv", "--sigma", "1", "--reference", "in.png"
     )
     assert not Path("out.png").exists()
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_psf_that_is_too_wide_is_told_and_the_measured_image_stands_beside(capsys):
+    clean = crop()
+    write_image("clean.tif", Image(clean, 32))
+    write_image("in.tif", Image(measured(Blur(psf(9, 1.6), clean.shape), clean), 32))
+    given = ["--reference", "clean.tif", "--range", "0:1", "--sigma", "0.002"]
+    right, err = run(capsys, "deblur", "in.tif", "--gaussian", "1.6", "-o", "right.tif", *given)
+    assert "rings" not in err
+    assert right["psnr"] > right["psnr_measured"] + 2
+    wrong, err = run(capsys, "deblur", "in.tif", "--gaussian", "3", "-o", "wrong.tif", *given)
+    assert "of the pixels are far darker or brighter than all of the image: it rings" in err
+    assert "the restored image is worse than the measured one, by " in err
+    assert wrong["psnr"] < wrong["psnr_measured"]
+    assert wrong["psnr_measured"] == right["psnr_measured"]
+
+
+def test_a_reference_of_another_size_does_not_cost_the_result(capsys):
+    write_image("in.png", Image(crop(), 8))
+    given = ["--factor", "2", "--prior", "tv", "--sigma", "0", "--reference", "in.png"]
+    err = fails(capsys, "upscale", "in.png", "-o", "out.png", "-q", *given)
+    assert "reference: expected the shape of the restored image, (96, 96), got (48, 48)" in err
+    assert read_image("out.png").pixels.shape == (96, 96)
+
+
+def test_psfs_that_cannot_be_are_refused_before_any_work(capsys):
+    write_image("in.png", Image(crop(), 8))
+    np.save("complex.npy", psf().numpy() + 1j)
+    err = fails(capsys, "deblur", "in.png", "--psf", "complex.npy", "-o", "out.png")
+    assert "complex.npy: expected a real PSF, got complex128 (a transfer function?)" in err
+    err = fails(capsys, "deblur", "in.png", "--gaussian", "1e9", "-o", "out.png")  # its kernel fits nowhere
+    assert "--gaussian: expected a blur of at most" in err

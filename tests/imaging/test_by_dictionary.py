@@ -204,8 +204,26 @@ def test_few_atoms_denoise_too(photograph, n_components):
 @pytest.mark.parametrize(("sigma", "offset"), [(1e-5, 0), (1e-7, 0), (1e-5, 2000)])
 def test_noise_beyond_single_precision_is_left(photograph, sigma, offset):
     y = noisy(photograph[0][:40, :40] + offset, sigma)
-    with pytest.warns(UserWarning, match=f"noise of sigma {sigma:.3g} is below single precision"):
+    with pytest.warns(
+        UserWarning, match="the noise is too weak for the contrast of the image in single precision"
+    ):
         np.testing.assert_array_equal(denoise(y, sigma).image, y)
+
+
+@pytest.mark.filterwarnings("ignore:the network fits this image nowhere")
+@pytest.mark.parametrize("method", ["dictionary", "best"])
+@pytest.mark.parametrize("shape", [(64, 64), (64, 64, 3)])
+def test_a_few_saturated_pixels_are_no_obstacle(method, shape):
+    """A field of stars, two of which are ten thousand times the noise."""
+    rng = np.random.default_rng(0)
+    clean = np.full(shape, 1000.0)
+    clean[20:24, 30:34], clean[50, 12] = 65000, 40000
+    y = clean + rng.normal(0, 6, shape)
+    with pytest.warns(UserWarning, match="more than 2048 times the noise from the median, and stay"):
+        found = calepin.denoise(y, noise=GaussianNoise(6.0), method=method).image
+    near = clean == 1000
+    np.testing.assert_array_equal(found[~near], y[~near])
+    assert np.std(found[near] - 1000) < 2
 
 
 def test_an_offset_is_no_obstacle(photograph):

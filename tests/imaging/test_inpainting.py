@@ -226,3 +226,13 @@ def test_far_values_of_one_channel_alone_are_filled_as_before():
     mask = known_pixels(image.shape)
     mask[2, 3] = [True, False, False]  # nothing tells the other channels of what is as far
     assert np.isfinite(inpaint(image, mask)).all()
+
+
+def test_what_a_mask_hides_may_be_anything():
+    clean = data.camera()[100:132, 150:182] / 255
+    seen = np.random.default_rng(0).random(clean.shape) < 0.6
+    expected = inpaint(np.where(seen, clean, 0), seen)
+    for hidden in (np.inf, -np.inf, np.nan, 1e300):
+        np.testing.assert_array_equal(inpaint(np.where(seen, clean, hidden), seen), expected)
+    with pytest.raises(ValueError, match="finite"):
+        inpaint(np.where(seen, clean, np.inf))

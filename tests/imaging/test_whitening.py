@@ -106,7 +106,7 @@ def test_noise_of_nothing_returns_the_image():
 
 def test_a_density_in_other_units_is_told():
     psd = np.full((96, 96), 0.01 * 96 * 96)  # as bm3d takes it
-    with pytest.warns(UserWarning, match="psd: its noise, of sigma 9.6, is stronger than the whole image"):
+    with pytest.warns(UserWarning, match="psd: its noise is [0-9.]+ times as strong as the whole image"):
         DictionaryDenoiser(group_passes=0).denoise(CLEAN, CorrelatedNoise(psd))
 
 

@@ -1,5 +1,6 @@
 """``calepin deblur``: sharpen an image that was blurred by a known point spread function."""
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,16 +96,19 @@ def deblur(
         raise typer.BadParameter("give one of --psf FILE and --gaussian S", param_hint="--psf")
     if gaussian is not None and not 0 < gaussian < float("inf"):
         raise typer.BadParameter(f"expected a number above 0, got {gaussian:g}", param_hint="--gaussian")
-    kernel = _gaussian(gaussian) if gaussian is not None else _read_psf(psf, output)
+    kernel = None if psf is None else _read_psf(psf, output)
 
     def blur(shape: tuple[int, ...]) -> Blur:
-        if gaussian is not None and max(kernel.shape) > min(shape):
+        if kernel is not None:
+            return Blur(kernel, shape, **given(boundary=boundary))
+        assert gaussian is not None
+        if 2 * _reach(gaussian) + 1 > min(shape):  # before a kernel of any size is made
             raise typer.BadParameter(
                 f"expected a blur of at most {min(shape) / (2 * REACH):.3g} pixels for an image of "
                 f"{shape[1]} x {shape[0]}, got {gaussian:g}",
                 param_hint="--gaussian",
             )
-        return Blur(kernel, shape, **given(boundary=boundary))
+        return Blur(_gaussian(gaussian), shape, **given(boundary=boundary))
 
     restoring = Restoring(
         command="deblur",
@@ -122,18 +126,20 @@ def deblur(
     )
 
 
-def _gaussian(sigma: float) -> "Tensor":
-    import math
+def _reach(sigma: float) -> int:
+    return max(1, math.ceil(REACH * sigma))
 
+
+def _gaussian(sigma: float) -> "Tensor":
     import torch
 
-    reach = max(1, math.ceil(REACH * sigma))
+    reach = _reach(sigma)
     t = torch.arange(-reach, reach + 1, dtype=torch.float64)
     line = (-0.5 * (t / sigma) ** 2).exp()
     return line[:, None] * line / line.sum() ** 2
 
 
-def _read_psf(path: Path | None, output: Output) -> "Tensor":
+def _read_psf(path: Path, output: Output) -> "Tensor":
     """Return a PSF with sum 1."""
     import numpy as np
     import torch
@@ -142,9 +148,10 @@ def _read_psf(path: Path | None, output: Output) -> "Tensor":
     from calepin.core.reading import read_npy
     from calepin.datasets.images import read_image
 
-    assert path is not None
     is_npy = path.suffix.lower() == ".npy"
     values = read_npy(path) if is_npy else read_image(path, value_range="data").pixels
+    if np.iscomplexobj(values):
+        raise FileFormatError(f"{path}: expected a real PSF, got {values.dtype} (a transfer function?)")
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2:
         raise FileFormatError(f"{path}: expected a gray image of a point, got shape {values.shape}")

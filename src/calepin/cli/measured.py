@@ -66,6 +66,8 @@ def reconstruct_measured(
     from calepin.restoration.restoring import restore
 
     y = _real(source, open_array(source))
+    if matrix is not None and y.ndim == 2 and 1 in y.shape:
+        y = y.reshape(-1)  # a vector of MATLAB
     operator = _by_matrix(y, matrix, shape) if matrix is not None else _by_angles(y, str(angles), shape)
     clean = None if reference is None else read_image(reference, value_range="auto")
     if clean is not None and clean.pixels.shape != operator.in_shape:
@@ -234,7 +236,9 @@ def _by_matrix(y: "NDArray", path: Path, shape: str | None) -> "LinearOperator":
             f"{path}: expected a matrix (n_measurements, n_pixels) or patterns "
             f"(n_measurements, height, width), got shape {rows.shape}"
         )
-    if y.ndim != 1 or len(y) != len(rows):
+    if y.ndim != 1:
+        raise ValueError(f"measurements: expected one for each row of {path}, ({len(rows)},), got {y.shape}")
+    if len(y) != len(rows):
         raise ValueError(f"{path}: expected a row for each measurement, {y.shape}, got {rows.shape}")
     dtype = np.result_type(rows.dtype, np.float32)  # exact for each of these types but 64-bit integers
     return Matrix(torch.from_numpy(np.array(rows, dtype)), size)

@@ -1,6 +1,7 @@
 """What `calepin deblur`, `upscale` and `demosaic` have in common: read, restore, measure, write."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from calepin.datasets.images import Image
     from calepin.operators.base import LinearOperator
     from calepin.restoration.restoring import RestoreResult
+
+RINGING, RINGING_SHARE = 0.1, 0.025  # beyond the range, as a part of it; share of the pixels on each side
 
 __all__ = [
     "Axes",
@@ -198,6 +201,8 @@ class Restoring:
         alpha = source.alpha if pixels.shape[:2] == source.pixels.shape[:2] else None
         scale = pixels.shape[0] / source.pixels.shape[0], pixels.shape[1] / source.pixels.shape[1]
         page = None if source.page is None else source.page.scaled(scale)
+        if pixels.shape == source.pixels.shape:
+            _warn_of_ringing(pixels, source.pixels)
         missed = observed - _applied(operator, result.image)
         restored = replace(source, pixels=pixels, alpha=alpha, page=page)
         return Restored(restored, result, unit, source, _last(missed))
@@ -352,18 +357,25 @@ def _restore_one(
     with progress_bar(restoring.doing, total=1, shown=not output.quiet) as bar:
         restored = restoring.restored(output, image, lambda stage, fraction: bar.update(fraction, stage))
     seconds = time.perf_counter() - begun
+    write(output, output_path, restored.image)  # before anything can fail
     clean = (
         None
         if reference is None
         else reference_of(reference, restored.image, "the shape of the restored image,")
     )
     scale = Range.of(clean, restored.image, restoring.units)
-    found = measure(restored.image.pixels, None if clean is None else clean.pixels, scale)
-    write(output, output_path, restored.image)
+    truth = None if clean is None else clean.pixels
+    found = measure(restored.image.pixels, truth, scale)
+    measures = {"restored": found}
+    if restored.source.pixels.shape == restored.image.pixels.shape:
+        measures = {"measured": measure(restored.source.pixels, truth, scale)} | measures
+    before = measures.get("measured", found).psnr
+    if before is not None and found.psnr is not None and found.psnr < before:
+        output.note(f"the restored image is worse than the measured one, by {before - found.psnr:.2f} dB")
     if figure is not None:
         save(_drawn(restored, restoring.done, clean, found), figure)
     output.line(str(restored))
-    show_measures(output, {"restored": found}, scale)
+    show_measures(output, measures, scale)
     memory = peak_memory_mb()
     spent = f"{seconds:.1f} s" + ("" if memory is None else f", peak memory {memory:.0f} MB")
     written = [str(path) for path in (output_path, figure) if path is not None]
@@ -371,6 +383,7 @@ def _restore_one(
     output.result(
         {
             **restored.values,
+            **({"psnr_measured": before} if "measured" in measures else {}),
             "psnr": found.psnr,
             "psnr_range": None if scale is None else scale.values,
             "ssim": found.ssim,
@@ -379,6 +392,19 @@ def _restore_one(
             "written": written,
         }
     )
+
+
+def _warn_of_ringing(pixels: "NDArray[np.floating]", source: "NDArray[np.floating]") -> None:
+    """Warn of many pixels beyond the range of the measured image, on both sides of it."""
+    low, high = float(source.min()), float(source.max())
+    margin = RINGING * (high - low)
+    beyond = float((pixels < low - margin).mean()), float((pixels > high + margin).mean())
+    if min(beyond) > RINGING_SHARE:
+        warnings.warn(
+            f"{sum(beyond):.0%} of the pixels are far darker or brighter than all of the image: it rings, "
+            "probably because the blur is not that wide",
+            stacklevel=2,
+        )
 
 
 def _note_alpha(output: Output, path: Path, source: "Image", restored: "Image") -> None:

@@ -409,6 +409,8 @@ def _check_finite(channels: NDArray[np.floating], missing: str) -> None:
         bad &= ~np.isnan(channels)
     if bad.any():
         n = np.count_nonzero(bad)
+        if missing == "allow":
+            raise ValueError(f"{n} of its samples are infinite: missing pixels are NaN, or marked by a mask")
         hint = ": missing pixels are filled by calepin inpaint" * bool(np.isnan(channels[bad]).any())
         raise ValueError(f"{n} of its samples are NaN or infinite{hint}")
 

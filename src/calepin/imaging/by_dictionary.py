@@ -85,6 +85,10 @@ STRONGER = 2.0  # deviation of the noise, over that of the noisy image, that mus
 # over a patch, and of its largest value.
 OF_RANGE, OF_VALUE = 2.0**-13, 2.0**-18
 
+# Range around the median, in standard deviations of the noise, in which an image with a few pixels far beyond
+# is denoised; the largest share of such pixels.
+CORE, FEW = 2.0**11, 0.1
+
 
 @dataclass(frozen=True)
 class DictionaryDenoiser:
@@ -187,8 +191,9 @@ class DictionaryDenoiser:
         Warns
         -----
         UserWarning
-            The noise is too weak for single precision; the image is returned as it is. Correlated noise is
-            stronger than the image, or more than half of what was removed was put back.
+            The noise is too weak for single precision; the image is returned as it is, or, if up to a tenth
+            of it is far brighter or darker than the rest, that part. Correlated noise is stronger than the
+            image, or more than half of what was removed was put back.
         """
         if isinstance(noise, PoissonNoise | PoissonGaussianNoise):
 
@@ -220,6 +225,12 @@ class DictionaryDenoiser:
         varying = noise.level(image) if isinstance(noise, VaryingGaussianNoise) else None
         sigma = sigma_of(noise, type(self).__name__) if varying is None else root_mean_square(varying)
         generator = numpy_generator(random_state)
+        core = core_of(image, sigma)
+        if core is not None:
+            result = self.denoise_pixels(
+                core, noise, random_state=random_state, callback=callback, guide=guide
+            )
+            return replace(result, image=np.where(core == image, result.image, image))
         start = self._start(generator)
         if beyond_precision(image, sigma, colour=image.ndim == 3):
             return DenoiseResult(image.copy(), noise, start)
@@ -288,7 +299,7 @@ class DictionaryDenoiser:
         if share < TOLD_SHARE:
             warnings.warn(
                 f"noise: {1 - share:.0%} of what would be removed is kept as detail: the contrast is "
-                f"{contrast:.0f} times the noise, sigma {noise.sigma:.3g}",
+                f"{contrast:.0f} times the noise",
                 stacklevel=4,
             )
         mixed = image + share * (result.image - image)
@@ -421,8 +432,8 @@ def _warn_of_units(image: NDArray[np.floating], noise: CorrelatedNoise) -> None:
     spread = float(np.std(image, dtype=np.float64))
     if noise.sigma > STRONGER * spread:
         warnings.warn(
-            f"psd: its noise, of sigma {noise.sigma:.3g}, is stronger than the whole image, {spread:.3g}: "
-            "the mean of a density is the variance (for bm3d, that times the number of pixels)",
+            f"psd: its noise is {noise.sigma / max(spread, np.finfo(float).tiny):.3g} times as strong as the "
+            "whole image: the mean of a density is the variance (for bm3d, that times the number of pixels)",
             stacklevel=4,
         )
 
@@ -437,13 +448,34 @@ def resolved(image: NDArray[np.floating], *, colour: bool) -> float:
     return float(max(OF_RANGE * (high - low), OF_VALUE * max(high, -low)))
 
 
+def core_of(image: NDArray[np.floating], sigma: float) -> NDArray[np.floating] | None:
+    """Return the image with a few far brighter or darker pixels clipped, if single precision needs it.
+
+    None if the noise is strong enough for the image as it is, or too weak for most of it.
+    """
+    colour = image.ndim == 3
+    if sigma <= 0 or sigma > resolved(image, colour=colour):
+        return None
+    middle = np.median(image, axis=tuple(range(image.ndim - colour)))
+    core = image.clip(middle - CORE * sigma, middle + CORE * sigma).astype(image.dtype, copy=False)
+    share = float(np.mean(core != image))
+    if not 0 < share <= FEW or sigma <= resolved(core, colour=colour):
+        return None
+    warnings.warn(
+        f"{share:.2g} of the samples are more than {CORE:.0f} times the noise from the median, and stay as "
+        "they are",
+        stacklevel=5,
+    )
+    return core
+
+
 def beyond_precision(image: NDArray[np.floating], sigma: float, *, colour: bool) -> bool:
     """Return whether the noise is too weak to be removed in single precision, and warn if there is any."""
     least = resolved(image, colour=colour)
     if sigma > 0 and sigma <= least:
         warnings.warn(
-            f"noise of sigma {sigma:.3g} is below single precision ({least:.3g} for this image): the image "
-            "is returned as it is",
+            "the noise is too weak for the contrast of the image in single precision, by a factor of "
+            f"{least / sigma:.3g}: the image is returned as it is",
             stacklevel=4,
         )
     return bool(sigma <= least)

@@ -81,8 +81,8 @@ def inpaint(
     Raises
     ------
     ValueError
-        An image of another shape, infinite, or without observed entries; a mask of another shape or with
-        other values.
+        An image of another shape, infinite where it is observed, or without observed entries; a mask of
+        another shape or with other values.
     IncompatibleError
         `GaussianNoise` with an interval of levels.
 
@@ -258,10 +258,10 @@ def _observed(image: Any, mask: Any) -> tuple[NDArray[np.floating], NDArray[np.b
     values = np.ma.getdata(values)
     if values.dtype.kind == "f":
         hidden = hidden | np.isnan(values)
+    if mask is not None and values.ndim in (2, 3):
+        hidden = hidden | ~_mask(mask, values.shape)
     pixels = check_image(np.where(hidden, 0, values), integers=True)
     observed = ~hidden
-    if mask is not None:
-        observed = observed & _mask(mask, pixels.shape)
     if not observed.any():
         raise ValueError(f"mask: expected an observed entry, got none among {observed.size}")
     if pixels.ndim == 3 and not observed.any(axis=(0, 1)).all():

@@ -82,20 +82,22 @@ def estimate_noise(image: np.ndarray, *, n_iter: int = 5) -> float:
     own = np.sqrt([level.variance for level in levels])
     if own.max() > UNEQUAL * own.min():
         warnings.warn(
-            f"the channels have noise of different levels, {', '.join(f'{one:.3g}' for one in own)}: "
-            f"{sigma:.3g} is their mean (of variances); a call for each channel uses its own",
+            "the channels have noise of different levels, "
+            f"{', '.join(f'{one / own.max():.3g}' for one in own)} of the highest: the level is their mean "
+            "(of variances); a call for each channel uses its own",
             stacklevel=2,
         )
     if any(level.clipped for level in levels):
         warnings.warn(
-            f"the estimated noise level {sigma:.3g} is that of clipped noise: most pixels have the smallest "
+            "the estimated noise level is that of clipped noise: most pixels have the smallest "
             "or the largest value, so that the level before clipping cannot be known",
             stacklevel=2,
         )
     if not all(level.white for level in levels):
         warnings.warn(
-            f"the estimated noise level {sigma:.3g} may be wrong: the noise is not white (neighbouring "
-            "pixels are correlated), or there is texture everywhere; CorrelatedNoise takes its density",
+            "the estimated noise level may be wrong: the noise is not white (neighbouring pixels are "
+            "correlated), or there is texture everywhere; CorrelatedNoise, --psd estimated on the command "
+            "line, takes its density",
             stacklevel=2,
         )
     return sigma

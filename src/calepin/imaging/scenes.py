@@ -100,8 +100,11 @@ def _counted_in_units(image: Image, clean: NDArray[np.floating] | None) -> Scene
     assert levels is not None
     samples = levels.unit * image.pixels.astype(np.float64)
     counts = np.round(samples)
-    if levels.black != 0 or not np.allclose(counts, samples, rtol=1e-5, atol=1e-2, equal_nan=True):
+    if levels.black != 0:
         raise ValueError(f"image: expected counts and a range from 0, got a range from {levels.black:g}")
+    parts = ~np.isclose(counts, samples, rtol=1e-5, atol=1e-2, equal_nan=True)
+    if parts.any():
+        raise ValueError(f"image: expected whole counts, got {samples[parts][0]:.6g}")
     return Scene(counts, replace(image, levels=replace(levels, dtype="float32")), 1 / levels.unit, clean)
 
 
