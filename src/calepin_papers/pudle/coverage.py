@@ -484,7 +484,8 @@ _EXPERIMENTS = (
         claims=("Adam", "RMSprop", "gradient descent"),
         because=(
             "ae-lasso is beyond dec with all. With T = 25 ae-ls is mostly best with Adam and RMSprop; with "
-            "gradient descent, and Adam along the sphere, they end near each other, ae-ls at times behind."
+            "gradient descent, and Adam along the sphere, they end near each other, ae-ls mostly behind, at "
+            "the scale of the paper too."
         ),
     ),
     _item(
