@@ -100,6 +100,12 @@ def test_a_gpu_that_is_not_there_is_refused(capsys, monkeypatch):
     assert "no CUDA device" in capsys.readouterr().err
 
 
+def test_a_file_is_no_folder_for_runs(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert main(["reproduce", "toy-a", "--out", str(tmp_path / "file")]) == 2
+    assert "--out: expected a folder, got" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "option",
     [

@@ -133,6 +133,7 @@ def test_bad_input_is_one_line(capsys):
     counts = planted()
     np.save("a.npy", counts)
     np.save("zero.npy", 0 * counts)
+    np.save("ones.npy", 0 * counts + 1)
     np.save("half.npy", 0.5 * counts)
     savemat("b.mat", {"direction": [1]})
     for arguments, message in [
@@ -152,6 +153,7 @@ def test_bad_input_is_one_line(capsys):
         ),
         (["none.nwb", "-o", "m.safetensors", "--window", "2-1"], "--window: expected A:B in seconds"),
         (["zero.npy", "-o", "m.safetensors"], "data: expected spikes in bins 0:400, got 0 per bin"),
+        (["ones.npy", "-o", "m.safetensors"], "data: expected bins without spikes in 0:400, got a spike in"),
         (["half.npy", "-o", "m.safetensors"], "expected whole numbers"),
         (["b.mat", "-o", "m.safetensors"], "expected the variable train, or y with idxtr or idxts"),
         (["no.mat", "-o", "m.safetensors"], "no such file: no.mat"),

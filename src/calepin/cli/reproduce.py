@@ -137,6 +137,8 @@ def reproduce(
     else:
         settings = given(scale=scale, device=_resolve(device or Device.auto)) | {"resume": not anew}
         folder = out or Path("results")
+        if folder.exists() and not folder.is_dir():
+            raise typer.BadParameter(f"expected a folder, got {folder}", param_hint="--out")
         each = range(seed or 0, (seed or 0) + (seeds or 1))
         runs = [(one, s, folder if seeds is None else folder / f"seed-{s}") for one in chosen for s in each]
         for experiment, s, place in runs:

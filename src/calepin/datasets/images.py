@@ -278,7 +278,9 @@ def _read_by_pillow(file: IO[bytes], check: Check, scale: Scale) -> Image:
         sample = 4 if image.mode in {"I", "F"} else 2 if "16" in image.mode else 1
         check(image.width * image.height * len(image.getbands()) * sample)
         if image.format not in {"TIFF", "MPO"}:  # an MPO adds previews, or views of the same scene
-            check_one_page(getattr(image, "n_frames", 1), "pages of TIFF are read by read_stack")
+            check_one_page(
+                getattr(image, "n_frames", 1), "animations are not read; TIFF, .npy and zarr hold stacks"
+            )
         inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
         profile = image.info.get("icc_profile")
         orientation = image.getexif().get(0x0112, 1)

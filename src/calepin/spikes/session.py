@@ -316,7 +316,12 @@ def analyse_spikes(
     learned, test = _split(counts, data.mask, rows)
     quiet = _range("baseline", (0, n_bins) if baseline is None else baseline, n_bins)
     rate = learned.rate(quiet)
-    if not 0 < rate < (1 if isinstance(likelihood, Binomial) else np.inf):
+    if rate >= 1 and isinstance(likelihood, Binomial):
+        raise ValueError(
+            f"data: expected bins without spikes in {quiet.start}:{quiet.stop}, got a spike in each: no rate "
+            "explains them"
+        )
+    if not 0 < rate < np.inf:
         raise ValueError(f"data: expected spikes in bins {quiet.start}:{quiet.stop}, got {rate:g} per bin")
     velocity = None if data.stimulus is None else _velocity(data.stimulus)
     covariates, labels = velocity, None if velocity is None else ("velocity",)

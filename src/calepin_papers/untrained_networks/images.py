@@ -153,7 +153,7 @@ def _fit(
 
     def watch(progress: FitProgress) -> None:
         average = progress.x.view(len(x), n_starts, *x.shape[1:]).mean(1)
-        errors.append(_relative_error(average, x))
+        errors.append(_relative_error(average, x).tolist())  # small arrays would scatter the memory
         if progress.n_iter % 50 == 0:
             report(progress.n_iter / max_iter)
 

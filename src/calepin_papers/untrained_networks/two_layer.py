@@ -148,10 +148,10 @@ def _fit(
     y = operator(signals)
     drawn = network.initial(len(x), like=y, generator=torch_generator(np.random.default_rng([seed, m, k])))
     start = drawn * network.initial_scale(y, error=xi)
-    seen = [signals.square().sum(1)]
+    best = signals.square().sum(1)
 
     def watch(progress: FitProgress) -> None:
-        seen.append((progress.x - signals).square().sum(1))
+        torch.minimum(best, (progress.x - signals).square().sum(1), out=best)
 
     with fixed_iterations():  # max_iter may come before tol
         fit = fit_untrained(
@@ -171,7 +171,7 @@ def _fit(
     linear = first + _linear_estimate(A, y.double().numpy() - first @ A.T, sigma)
     return {
         "error": (fit.x - signals).square().sum(1).numpy(),
-        "best": torch.stack(seen).min(0).values.numpy(),
+        "best": best.numpy(),
         "bound": np.array([recovery_bound(signal, sigma, m) for signal in x]),
         "from_linear": np.linalg.norm(fit.x.double().numpy() - linear, axis=1),
         "linear_error": np.square(linear - x).sum(1),
