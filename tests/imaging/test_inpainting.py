@@ -236,3 +236,10 @@ def test_what_a_mask_hides_may_be_anything():
         np.testing.assert_array_equal(inpaint(np.where(seen, clean, hidden), seen), expected)
     with pytest.raises(ValueError, match="finite"):
         inpaint(np.where(seen, clean, np.inf))
+
+
+def test_too_few_pixels_for_groups_are_told():
+    clean = data.camera()[100:164, 150:214] / 255
+    seen = np.random.default_rng(0).random(clean.shape) < 0.01
+    with pytest.warns(UserWarning, match="1.05% of the image is too little for groups of patches"):
+        inpaint(clean, seen)

@@ -29,6 +29,7 @@ MOST_STEPS = 200.0  # that a standard deviation may have, of the median step bet
 RIDGES = np.geomspace(0.6, 0.006, 12)  # one a pass, in standard deviations of the observed pixels
 FAR = 1000.0  # standard deviations of most pixels between areas that single precision does not hold together
 GAPS = 8  # between values, the largest, that may divide areas
+FEW_KNOWN = 1 / 40  # share of observed pixels that are too few for groups
 FEW = 0.01  # weight of observed pixels in a Gaussian window below which it is widened
 
 
@@ -89,7 +90,8 @@ def inpaint(
     Warns
     -----
     UserWarning
-        Nothing is missing, and there is no noise: the image is returned as it is.
+        Nothing is missing, and there is no noise: the image is returned as it is. Less than a fortieth of
+        the image was observed.
 
     Examples
     --------
@@ -109,6 +111,12 @@ def inpaint(
     if observed.all() and not noisy:
         warnings.warn("mask: no entry is missing: the image is returned as it is", stacklevel=2)
         return pixels
+    if observed.mean() < FEW_KNOWN:
+        warnings.warn(
+            f"mask: {observed.mean():.2%} of the image is too little for groups of patches; a smooth filling "
+            "as that of skimage.restoration.inpaint_biharmonic, may be better",
+            stacklevel=2,
+        )
     restored = _apart(pixels, observed, sigma, callback or (lambda stage, fraction: None))
     return restored if noisy else np.where(observed, pixels, restored)
 
