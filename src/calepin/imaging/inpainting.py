@@ -114,7 +114,7 @@ def inpaint(
     if observed.mean() < FEW_KNOWN:
         warnings.warn(
             f"mask: {observed.mean():.2%} of the image is too little for groups of patches; a smooth filling "
-            "as that of skimage.restoration.inpaint_biharmonic, may be better",
+            "as that of skimage.restoration.inpaint_biharmonic may be better",
             stacklevel=2,
         )
     restored = _apart(pixels, observed, sigma, callback or (lambda stage, fraction: None))
