@@ -341,3 +341,20 @@ def test_settings_out_of_range_are_refused(depth):
 def test_the_result_of_a_stack_is_shown_by_a_frame(drifting):
     result = calepin.denoise(drifting[:3], noise=GaussianNoise(0.0), axes="TYX")
     assert "denoised image" in result._repr_html_()
+
+
+@pytest.mark.filterwarnings("ignore:image. 0.002 of the samples are NaN")
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_few_saturated_samples_are_no_obstacle(gaps):
+    """A film of stars, one of which is ten thousand times the noise."""
+    rng = np.random.default_rng(0)
+    clean = np.full((4, 32, 32), 1000.0)
+    clean[:, 20:23, 12:15] = 65000
+    y = clean + rng.normal(0, 6, clean.shape)
+    if gaps:
+        y[2, 5:7, 5:9] = np.nan
+    with pytest.warns(UserWarning, match="more than 2048 times the noise from the median, and stay"):
+        found = calepin.denoise(y, noise=GaussianNoise(6.0), axes="ZYX").image
+    near = clean == 1000
+    np.testing.assert_array_equal(found[~near], y[~near])
+    assert np.std(found[near] - 1000) < 2

@@ -225,7 +225,7 @@ class DictionaryDenoiser:
         varying = noise.level(image) if isinstance(noise, VaryingGaussianNoise) else None
         sigma = sigma_of(noise, type(self).__name__) if varying is None else root_mean_square(varying)
         generator = numpy_generator(random_state)
-        core = core_of(image, sigma)
+        core = core_of(image, sigma, colour=image.ndim == 3)
         if core is not None:
             result = self.denoise_pixels(
                 core, noise, random_state=random_state, callback=callback, guide=guide
@@ -448,12 +448,11 @@ def resolved(image: NDArray[np.floating], *, colour: bool) -> float:
     return float(max(OF_RANGE * (high - low), OF_VALUE * max(high, -low)))
 
 
-def core_of(image: NDArray[np.floating], sigma: float) -> NDArray[np.floating] | None:
+def core_of(image: NDArray[np.floating], sigma: float, *, colour: bool) -> NDArray[np.floating] | None:
     """Return the image with a few far brighter or darker pixels clipped, if single precision needs it.
 
     None if the noise is strong enough for the image as it is, or too weak for most of it.
     """
-    colour = image.ndim == 3
     if sigma <= 0 or sigma > resolved(image, colour=colour):
         return None
     middle = np.median(image, axis=tuple(range(image.ndim - colour)))

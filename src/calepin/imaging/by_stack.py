@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +13,7 @@ from calepin.core.arguments import check_fields
 from calepin.core.checks import check_integer
 from calepin.core.random import RandomState
 from calepin.datasets.noise import GaussianNoise, PoissonGaussianNoise, PoissonNoise, VaryingGaussianNoise
-from calepin.imaging.by_dictionary import DictionaryDenoiser, beyond_precision, resolved
+from calepin.imaging.by_dictionary import DictionaryDenoiser, beyond_precision, core_of, resolved
 from calepin.imaging.counts import estimate_peak, in_units, photons_of
 from calepin.imaging.frames import at_rest, check_stack, fill_gaps, related_runs, stack_levels
 from calepin.imaging.inpainting import inpaint
@@ -114,8 +114,9 @@ class StackDenoiser:
         Warns
         -----
         UserWarning
-            The noise is too weak for single precision, and the stack is returned as it is; or that of some
-            pixels is too weak beside that of others, and they keep theirs.
+            The noise is too weak for single precision, and the stack is returned as it is, or up to a tenth
+            of it that is far brighter or darker than the rest; or that of some pixels is too weak beside that
+            of others, and they keep theirs.
         """
         photons = isinstance(noise, PoissonNoise | PoissonGaussianNoise)
         axes = "ZYXS" if np.ndim(image) == 4 else "ZYX"
@@ -128,6 +129,11 @@ class StackDenoiser:
         varying = stack_levels(noise.sigma, image.shape, axes) if is_map else None
         sigma = sigma_of(noise, type(self).__name__) if varying is None else root_mean_square(varying)
         colour = image.ndim == 4
+        core = core_of(filled, sigma, colour=colour)
+        if core is not None:
+            given = core if missing is None else np.where(missing, np.nan, core).astype(core.dtype)
+            result = self.denoise(given, noise, random_state=random_state, callback=callback)
+            return replace(result, image=np.where(core == filled, result.image, filled))
         weak = beyond_precision(filled, sigma, colour=colour)
         if weak:
             if missing is None:
