@@ -158,12 +158,18 @@ def test_a_psf_that_is_too_wide_is_told_and_the_measured_image_stands_beside(cap
     assert wrong["psnr_measured"] == right["psnr_measured"]
 
 
-def test_a_reference_of_another_size_does_not_cost_the_result(capsys):
+def test_a_reference_of_another_size_costs_no_work(capsys, monkeypatch):
+    def work(*arguments, **settings):
+        raise AssertionError("no work is expected")
+
+    monkeypatch.setattr("calepin.restoration.restoring.restore", work)
     write_image("in.png", Image(crop(), 8))
-    given = ["--factor", "2", "--prior", "tv", "--sigma", "0", "--reference", "in.png"]
-    err = fails(capsys, "upscale", "in.png", "-o", "out.png", "-q", *given)
-    assert "reference: expected the shape of the restored image, (96, 96), got (48, 48)" in err
-    assert read_image("out.png").pixels.shape == (96, 96)
+    for command, size in (("upscale", 96), ("deblur", 48), ("demosaic", 48)):
+        write_image("clean.png", Image(crop(size=32), 8))
+        more = ["--gaussian", "1"] if command == "deblur" else []
+        err = fails(capsys, command, "in.png", "-o", "out.png", "-q", "--reference", "clean.png", *more)
+        shape = (size, size, 3) if command == "demosaic" else (size, size)
+        assert f"reference: expected the shape of the restored image, {shape}, got (32, 32)" in err
 
 
 def test_psfs_that_cannot_be_are_refused_before_any_work(capsys):

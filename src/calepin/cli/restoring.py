@@ -180,6 +180,21 @@ class Restoring:
         _note_alpha(output, path, source, restored.image)
         return restored
 
+    def check_reference(self, path: Path, reference: Path) -> None:
+        """Raise ValueError, before any work, if a true image has another shape than the restored one."""
+        import numpy as np
+
+        from calepin.datasets.images import read_image
+
+        pixels = read_image(path, value_range=self.units).pixels
+        observed = pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+        shape = self.make_operator(observed.shape).in_shape
+        check_shape_of_reference(
+            read_image(reference, value_range="auto").pixels.shape,
+            shape if len(shape) == 2 else (*shape[1:], shape[0]),
+            "the shape of the restored image,",
+        )
+
     def restore(self, source: "Image", callback: Callable[[str, float], object]) -> "Restored":
         """Return the restored image of an image, without its alpha channel if it has another size."""
         import numpy as np
@@ -353,11 +368,13 @@ def _restore_one(
     check_image_path(output_path, arrays=True)
     if figure is not None:
         check_separate({"--figure": figure}, [("IMAGE", image)])  # also if a pattern names it
+    if reference is not None:
+        restoring.check_reference(image, reference)
     begun = time.perf_counter()
     with progress_bar(restoring.doing, total=1, shown=not output.quiet) as bar:
         restored = restoring.restored(output, image, lambda stage, fraction: bar.update(fraction, stage))
     seconds = time.perf_counter() - begun
-    write(output, output_path, restored.image)  # before anything can fail
+    write(output, output_path, restored.image)
     clean = (
         None
         if reference is None
@@ -465,6 +482,11 @@ def reference_of(path: Path, image: "Image", shape: str) -> "Image":
 
     levels = image.levels
     clean = read_image(path, value_range=None if levels is None else (levels.black, levels.white))
-    if clean.pixels.shape != image.pixels.shape:
-        raise ValueError(f"reference: expected {shape} {image.pixels.shape}, got {clean.pixels.shape}")
+    check_shape_of_reference(clean.pixels.shape, image.pixels.shape, shape)
     return clean
+
+
+def check_shape_of_reference(found: tuple[int, ...], expected: tuple[int, ...], shape: str) -> None:
+    """Raise ValueError if a true image does not have the expected shape, which `shape` names."""
+    if found != expected:
+        raise ValueError(f"reference: expected {shape} {expected}, got {found}")
