@@ -145,10 +145,7 @@ def by_sake(operator: MultiCoilMRI, y: torch.Tensor, truth: np.ndarray) -> Resul
 
 
 def results(mask: str, seed: int, methods: list[str]) -> list[Result]:
-    images = load_slice(SIZE)
-    truth = magnitude(images)
-    operator = sample(SIZE, *MASKS[mask], N_CENTER, seed, images.shape[1])
-    y = operator(images)
+    operator, y, truth = of_mask(mask, seed)
     scan = scan_kspace(y[0].numpy(), mask=operator.acquired.numpy())
     found: list[Result] = []
     if "zeros" in methods:
@@ -164,6 +161,20 @@ def results(mask: str, seed: int, methods: list[str]) -> list[Result]:
     if "sake" in methods:
         found.append(by_sake(operator, y, truth))
     return found
+
+
+def of_mask(mask: str, seed: int) -> tuple[MultiCoilMRI, torch.Tensor, np.ndarray]:
+    """Return the operator of a mask, its samples, and the true image."""
+    images = load_slice(SIZE)
+    operator = sample(SIZE, *MASKS[mask], N_CENTER, seed, images.shape[1])
+    return operator, operator(images), magnitude(images)
+
+
+def of_spokes(n_spokes: int) -> tuple[NonCartesianFourier, torch.Tensor, np.ndarray]:
+    """Return the operator of spokes, their samples of the images of the coils, and the true image."""
+    images = load_slice(SIZE)
+    operator = NonCartesianFourier((images.shape[1], *SIZE), radial_trajectory(SIZE, n_spokes))
+    return operator, operator(images), magnitude(images)
 
 
 def error_maps(scan: Scan, truth: np.ndarray) -> str:
@@ -190,11 +201,8 @@ def show(name: str, decibels: float, similarity: float, seconds: float) -> None:
 
 
 def along_spokes(n_spokes: int, methods: list[str]) -> list[Result]:
-    """Return results for samples along spokes, computed from the images of the coils."""
-    images = load_slice(SIZE)
-    truth = magnitude(images)
-    operator = NonCartesianFourier((images.shape[1], *SIZE), radial_trajectory(SIZE, n_spokes))
-    y = operator(images)
+    """Return results for samples along spokes."""
+    operator, y, truth = of_spokes(n_spokes)
     plain = magnitude(operator.adjoint(y))
     plain *= (plain * truth).sum() / (plain**2).sum()
     begun = time.process_time()
@@ -228,10 +236,9 @@ def main() -> None:
     for n_spokes in given.spokes or []:
         print(f"{n_spokes} spokes", flush=True)
         if given.error_maps:
-            images, spokes = load_slice(SIZE), radial_trajectory(SIZE, n_spokes)
-            y = NonCartesianFourier((images.shape[1], *SIZE), spokes)(images)
-            scan = scan_trajectory(y[0].numpy(), spokes.numpy(), SIZE)
-            print(f"  {error_maps(scan, magnitude(images))}", flush=True)
+            operator, y, truth = of_spokes(n_spokes)
+            scan = scan_trajectory(y[0].numpy(), operator.coordinates.numpy(), SIZE)
+            print(f"  {error_maps(scan, truth)}", flush=True)
             continue
         for result in along_spokes(n_spokes, given.methods):
             show(*result)
@@ -241,10 +248,9 @@ def main() -> None:
         for seed in given.seeds:
             print(f"{mask}, seed {seed}", flush=True)
             if given.error_maps:
-                images = load_slice(SIZE)
-                operator = sample(SIZE, *MASKS[mask], N_CENTER, seed, images.shape[1])
-                scan = scan_kspace(operator(images)[0].numpy(), mask=operator.acquired.numpy())
-                print(f"  {error_maps(scan, magnitude(images))}", flush=True)
+                operator, y, truth = of_mask(mask, seed)
+                scan = scan_kspace(y[0].numpy(), mask=operator.acquired.numpy())
+                print(f"  {error_maps(scan, truth)}", flush=True)
                 continue
             for result in results(mask, seed, given.methods):
                 show(*result)

@@ -71,6 +71,14 @@ def test_a_blurred_image_gets_sharper_and_keeps_its_format(capsys, sample):
     np.testing.assert_array_equal(out.alpha, read_image("in.png").alpha)
 
 
+def test_a_gaussian_blurs_all_colours(capsys):
+    clean = crop("cat")
+    blurred = measured(Blur(psf(), (3, *clean.shape[:2])), clean)
+    write_image("in.png", Image(blurred, 16))
+    run(capsys, "deblur", "in.png", "--gaussian", "1.2", "--sigma", "1", "--prior", "tv", "-o", "out.png")
+    assert psnr(read_image("out.png").pixels, clean) > psnr(blurred, clean) + 2
+
+
 def test_a_gaussian_needs_no_file_and_a_psf_is_divided_by_its_sum(capsys):
     write_image("in.png", Image(measured(Blur(psf(), (48, 48)), crop()), 16))
     given = ["--sigma", "1", "--prior", "tv"]

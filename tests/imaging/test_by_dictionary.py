@@ -226,6 +226,20 @@ def test_a_few_saturated_pixels_are_no_obstacle(method, shape):
     assert np.std(found[near] - 1000) < 2
 
 
+@pytest.mark.filterwarnings("ignore:0.0[0-9]+ of the samples are more than 2048 times")
+@pytest.mark.parametrize("shape", [(64, 64), (64, 64, 3)])
+def test_many_hot_pixels_cost_the_others_little(photograph, shape):
+    rng = np.random.default_rng(0)
+    clean = np.broadcast_to(
+        photograph[0][:64, :64].T if len(shape) == 2 else photograph[0][:64, :64, None], shape
+    )
+    y = clean + rng.normal(0, 0.1, shape)
+    hot = rng.random(shape) < 0.09
+    found = calepin.denoise(np.where(hot, 1e4, y), noise=GaussianNoise(0.1), method="dictionary").image
+    without = calepin.denoise(y, noise=GaussianNoise(0.1), method="dictionary").image
+    assert np.std((found - clean)[~hot]) < 1.15 * np.std((without - clean)[~hot])
+
+
 def test_an_offset_is_no_obstacle(photograph):
     clean = 100 + photograph[0]
     y = noisy(clean)

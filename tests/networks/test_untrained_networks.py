@@ -110,6 +110,19 @@ def test_sizes_and_count_are_those_of_the_authors():
     assert decoder.n_parameters == 330_496
 
 
+def test_second_derivatives_need_a_decoder_without_compiled_kernels():
+    weights = small_decoder().initial(1, like=torch.zeros(1, dtype=torch.float64))
+    for network in (small_decoder(), small_decoder(compiled=False)):
+        w = weights.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(network(w).sum(), w, create_graph=True)
+        if network.compiled:
+            with pytest.raises(RuntimeError, match="second derivatives need compiled=False"):
+                gradient.square().sum().backward()
+        else:
+            gradient.square().sum().backward()
+            assert w.grad.norm() > 0
+
+
 def test_compiled_kernels_do_not_depend_on_threads(with_threads, monkeypatch):
     monkeypatch.setattr("calepin.networks._upsampling._BLOCK_ENTRIES", 100)
     decoder = small_decoder()

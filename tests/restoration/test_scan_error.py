@@ -15,7 +15,7 @@ from calepin.operators import (
 )
 from calepin.reconstruction import scan_image, scan_kspace, scan_trajectory
 from calepin.restoration import error_map, restore_scan
-from calepin.restoration.scan_error import _parts
+from calepin.restoration.scan_error import _parts, calibrated_size
 from calepin.restoration.unseen import energy_of_lines, energy_of_samples, gaps_of
 
 SIDE = 48
@@ -36,6 +36,17 @@ def kspace(noise=0.02):
 def scan_of(acquired):
     """Return a scan of one coil with the samples of a mask."""
     return scan_kspace(np.ones((1, *acquired.shape), complex), mask=acquired.numpy())
+
+
+def sensitivities():
+    """Return those of the coils of `kspace`."""
+    angles = np.arange(3)[:, None, None] * 2 * np.pi / 3
+    rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    return np.exp(1j * angles - 0.5 * ((rows - np.sin(angles)) ** 2 + (columns - np.cos(angles)) ** 2))
+
+
+def parts_of(scan):
+    return _parts(scan, calibrated_size(scan), 4, 0)
 
 
 def along(places, samples):
@@ -80,7 +91,7 @@ def test_the_energy_of_missing_lines_is_that_of_the_gaps_they_are_in(kind, axis)
         return energy * (1 - np.exp(-((gaps_of(torch.from_numpy(kept)).numpy() / 3) ** 1.5)))
 
     acquired = torch.from_numpy(lines).unsqueeze(1 - axis).expand((128, 8)[::-1] if axis else (128, 8))
-    parts = _parts(scan_of(acquired.clone()), 4, 0).amax(1 - axis)
+    parts = parts_of(scan_of(acquired.clone())).amax(1 - axis)
     misses = np.zeros(128)
     for k in range(4):
         held = (parts == k).numpy()
@@ -98,7 +109,7 @@ def test_lines_that_are_predicted_exactly_or_not_at_all_have_finite_errors(misse
     acquired = (torch.arange(32) % 3 == 0) | (torch.arange(32) - 16).abs().lt(4)
     energies = acquired.double()
     energies[0] = 0  # a line of zeros
-    parts = _parts(scan_of(acquired.expand(8, -1).clone()), 4, 0).amax(0)
+    parts = parts_of(scan_of(acquired.expand(8, -1).clone())).amax(0)
     found = energy_of_lines(missed * energies * (parts >= 0), energies, parts, acquired)
     assert 0 <= found <= 32
 
@@ -125,7 +136,7 @@ def test_the_energy_of_unseen_samples_is_that_of_samples_as_far_from_others(plac
 def test_the_parts_of_a_trajectory_are_squares_outside_its_middle():
     where = radial_trajectory((SIDE, SIDE), 40)
     scan = along(where, kspace())
-    parts = _parts(scan, 4, 0)
+    parts = parts_of(scan)
     inside = where.abs().amax(1) < 3
     assert (parts[inside] == -1).all()
     assert np.isin(parts.numpy(), [-1, 0, 1, 2, 3]).all()
@@ -136,10 +147,23 @@ def test_the_parts_of_a_trajectory_are_squares_outside_its_middle():
     assert (spoke[:, 1:] == spoke[:, :-1]).double().mean() > 0.7
 
 
+@pytest.mark.parametrize("hole", [False, True])
+def test_random_points_need_no_middle_that_is_fully_sampled(hole):
+    """The few large samples in the middle, which no other predicts, do not decide the size of the map."""
+    rng = np.random.default_rng(0)
+    where = torch.from_numpy(rng.uniform(-SIDE / 2, SIDE / 2, (1000, 2)))
+    where = where[where.norm(dim=1) > 1.5] if hole else where
+    scan, maps = along(where, kspace()), sensitivities()
+    found = restore_scan(scan, prior="wavelet", sensitivities=maps)
+    predicted = error_map(scan, found, prior="wavelet", sensitivities=maps, n_splits=2)
+    truth = root_sum_of_squares(centred_ifft(torch.from_numpy(kspace() / scan.scale))[None])
+    error = (root_sum_of_squares(found.x) - truth).abs()[0, 0].numpy()
+    ratio = np.sqrt((predicted**2).mean() / (error**2).mean())
+    assert ratio > 0 if hole else 0.4 < ratio < 4
+
+
 def test_given_sensitivities_are_those_of_all_parts():
-    angles = np.arange(3)[:, None, None] * 2 * np.pi / 3
-    rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
-    maps = np.exp(1j * angles - 0.5 * ((rows - np.sin(angles)) ** 2 + (columns - np.cos(angles)) ** 2))
+    maps = sensitivities()
     scan = scan_kspace(kspace(), mask=np.random.default_rng(0).random((SIDE, SIDE)) < 0.5)
     found = restore_scan(scan, prior="wavelet", sensitivities=maps)
     predicted = error_map(scan, found, prior="wavelet", sensitivities=maps, n_splits=2)

@@ -102,10 +102,11 @@ def deblur(
         if kernel is not None:
             return Blur(kernel, shape, **given(boundary=boundary))
         assert gaussian is not None
-        if 2 * _reach(gaussian) + 1 > min(shape):  # before a kernel of any size is made
+        height, width = shape[-2:]
+        if 2 * _reach(gaussian) + 1 > min(height, width):  # before a kernel of any size is made
             raise typer.BadParameter(
-                f"expected a blur of at most {min(shape) / (2 * REACH):.3g} pixels for an image of "
-                f"{shape[1]} x {shape[0]}, got {gaussian:g}",
+                f"expected a blur of at most {min(height, width) / (2 * REACH):.3g} pixels for an image of "
+                f"{width} x {height}, got {gaussian:g}",
                 param_hint="--gaussian",
             )
         return Blur(_gaussian(gaussian), shape, **given(boundary=boundary))

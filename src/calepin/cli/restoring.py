@@ -182,12 +182,9 @@ class Restoring:
 
     def check_reference(self, path: Path, reference: Path) -> None:
         """Raise ValueError, before any work, if a true image has another shape than the restored one."""
-        import numpy as np
-
         from calepin.datasets.images import read_image
 
-        pixels = read_image(path, value_range=self.units).pixels
-        observed = pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+        observed = _planes(read_image(path, value_range=self.units).pixels)
         shape = self.make_operator(observed.shape).in_shape
         check_shape_of_reference(
             read_image(reference, value_range="auto").pixels.shape,
@@ -202,7 +199,7 @@ class Restoring:
         from calepin.datasets.noise import GaussianNoise
         from calepin.restoration.restoring import restore
 
-        observed = source.pixels if source.pixels.ndim == 2 else np.moveaxis(source.pixels, -1, 0)
+        observed = _planes(source.pixels)
         operator = self.make_operator(observed.shape)
         unit = unit_of(source)
         result = restore(
@@ -419,7 +416,7 @@ def _warn_of_ringing(pixels: "NDArray[np.floating]", source: "NDArray[np.floatin
     if min(beyond) > RINGING_SHARE:
         warnings.warn(
             f"{sum(beyond):.0%} of the pixels are far darker or brighter than all of the image: it rings, "
-            "probably because the blur is not that wide",
+            "probably because the blur is not that wide, or goes on otherwise at the borders",
             stacklevel=2,
         )
 
@@ -453,6 +450,13 @@ def _applied(operator: "LinearOperator", image: "NDArray[np.floating]") -> "NDAr
 
     with torch.no_grad():
         return operator(torch.from_numpy(image)[None])[0].numpy()
+
+
+def _planes(pixels: "NDArray[np.floating]") -> "NDArray[np.floating]":
+    """Return pixels (h, w) or (h, w, channels) as an image (h, w), or (channels, h, w)."""
+    import numpy as np
+
+    return pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
 def _last(planes: "NDArray[np.floating]") -> "NDArray[np.floating]":

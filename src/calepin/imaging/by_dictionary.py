@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from calepin.core.arguments import check_fields
 from calepin.core.checks import check_array, check_integer, check_one_of
@@ -192,8 +193,8 @@ class DictionaryDenoiser:
         -----
         UserWarning
             The noise is too weak for single precision; the image is returned as it is, or, if up to a tenth
-            of it is far brighter or darker than the rest, that part. Correlated noise is stronger than the
-            image, or more than half of what was removed was put back.
+            of it is far brighter or darker than the rest and the noise is white, that part. Correlated noise
+            is stronger than the image, or more than half of what was removed was put back.
         """
         if isinstance(noise, PoissonNoise | PoissonGaussianNoise):
 
@@ -449,16 +450,29 @@ def resolved(image: NDArray[np.floating], *, colour: bool) -> float:
 
 
 def core_of(image: NDArray[np.floating], sigma: float, *, colour: bool) -> NDArray[np.floating] | None:
-    """Return the image with a few far brighter or darker pixels clipped, if single precision needs it.
+    """Return the image with a few far brighter or darker pixels filled, if single precision needs it.
+
+    Each takes the value of the nearest other pixel, of its channel: a clipped one would spoil all patches
+    around it.
 
     None if the noise is strong enough for the image as it is, or too weak for most of it.
     """
     if sigma <= 0 or sigma > resolved(image, colour=colour):
         return None
     middle = np.median(image, axis=tuple(range(image.ndim - colour)))
-    core = image.clip(middle - CORE * sigma, middle + CORE * sigma).astype(image.dtype, copy=False)
-    share = float(np.mean(core != image))
-    if not 0 < share <= FEW or sigma <= resolved(core, colour=colour):
+    far = np.abs(image - middle) > CORE * sigma
+    share = float(far.mean())
+    if not 0 < share <= FEW:
+        return None
+    planes = range(image.shape[-1]) if colour else [slice(None)]
+    core = image.copy()
+    for plane in planes:
+        part = (..., plane)
+        if far[part].all():
+            return None
+        nearest = np.asarray(distance_transform_edt(far[part], return_distances=False, return_indices=True))
+        core[part] = image[part][tuple(nearest)]
+    if sigma <= resolved(core, colour=colour):
         return None
     warnings.warn(
         f"{share:.2g} of the samples are more than {CORE:.0f} times the noise from the median, and stay as "

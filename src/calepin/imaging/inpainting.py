@@ -29,7 +29,7 @@ MOST_STEPS = 200.0  # that a standard deviation may have, of the median step bet
 RIDGES = np.geomspace(0.6, 0.006, 12)  # one a pass, in standard deviations of the observed pixels
 FAR = 1000.0  # standard deviations of most pixels between areas that single precision does not hold together
 GAPS = 8  # between values, the largest, that may divide areas
-FEW_KNOWN = 1 / 40  # share of observed pixels that are too few for groups
+FEW_KNOWN = 0.01  # share of observed pixels that are too few for groups
 FEW = 0.01  # weight of observed pixels in a Gaussian window below which it is widened
 
 
@@ -90,8 +90,8 @@ def inpaint(
     Warns
     -----
     UserWarning
-        Nothing is missing, and there is no noise: the image is returned as it is. Less than a fortieth of
-        the image was observed.
+        Nothing is missing, and there is no noise: the image is returned as it is. Less than a hundredth
+        of the image was observed.
 
     Examples
     --------

@@ -91,7 +91,7 @@ class _RectifiedMoments(torch.autograd.Function):
         return rectified, means, variances
 
     @staticmethod
-    @differentiable_once
+    @differentiable_once("compiled=False")
     def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         rectified, means = ctx.saved_tensors
         by_a, by_mean, by_variance = gradients

@@ -34,9 +34,9 @@ def calibration_block(scanner: NonCartesianFourier, y: Tensor) -> tuple[Tensor, 
     size = (min(size[0], MOST_SIDE), min(size[1], MOST_SIDE))
     kspace = torch.zeros(1, n_coils, height, width, dtype=y.dtype)
     acquired = torch.zeros(height, width, dtype=torch.bool)
-    if min(size) < 1:
-        return kspace, acquired
     inside = (scanner.coordinates.abs() <= scanner.coordinates.new_tensor(size) / 2).all(1)
+    if min(size) < 1 or not inside.any():
+        return kspace, acquired
     root = weights[inside].real.clamp_max(1).sqrt().expand(n_coils, -1).to(y.dtype).clone()
     low = Diagonal(root) @ NonCartesianFourier((n_coils, *size), scanner.coordinates[inside])
     start = torch.zeros(1, n_coils, *size, dtype=y.dtype)

@@ -12,7 +12,8 @@ Parseval's theorem; leaving out parts is the delete-a-group jackknife, Kott 2001
 `calepin.restoration.unseen`.
 
 What is left out together, so that no neighbour tells of it: lines that are acquired whole, the samples of a
-trajectory in a square of 4 cycles per field of view, or single samples.
+trajectory in a square of 4 cycles per field of view, or single samples. The middle eighth of a trajectory,
+along each axis, is never left out: nothing predicts its few large samples.
 
 The few large errors of lines exaggerate the differences between places, and so, for lines,
 
@@ -46,6 +47,7 @@ __all__ = ["error_map"]
 
 WIDTH = 1.5  # pixels
 EVEN = 0.7  # exponent that makes the map of lines more even
+MIDDLE = 8  # sides of k-space over those of the middle that is never left out
 TILE = 4  # side of the squares of a trajectory that are left out, in cycles per field of view
 
 
@@ -115,7 +117,8 @@ def error_map(
     if full_scan(scan):
         return np.zeros(operator.in_shape[1:], np.float32)
     image = root_sum_of_squares(found.x)[0, 0]
-    parts = _parts(scan, n_splits, random_state)
+    size = calibrated_size(scan)
+    parts = _parts(scan, size, n_splits, random_state)
     lines = isinstance(operator, MultiCoilMRI) and _line_axis(operator.acquired) is not None
     misses = torch.zeros(parts.shape, dtype=torch.float64)
     spread, variance = 0.0, torch.zeros_like(image)
@@ -142,7 +145,7 @@ def error_map(
     if lines:
         smooth = smooth**EVEN
         spread = 2 * float(smooth.sum())
-    return np.sqrt(smooth * (_energy(scan, parts, misses) / max(spread, 1e-300))).astype(np.float32)
+    return np.sqrt(smooth * (_energy(scan, size, parts, misses) / max(spread, 1e-300))).astype(np.float32)
 
 
 def _line_axis(acquired: Tensor) -> int | None:
@@ -164,19 +167,20 @@ def _without(scan: Scan, held: Tensor) -> Scan:
     return replace(scan, operator=rest, y=scan.y.masked_fill(held, 0))
 
 
-def _parts(scan: Scan, n_splits: int, random_state: RandomState) -> Tensor:
+def _parts(scan: Scan, size: tuple[int, int], n_splits: int, random_state: RandomState) -> Tensor:
     """Return the part of each sample, -1 in the middle of k-space and where there is none."""
     generator = torch_generator(random_state)
     if isinstance(scan.operator, NonCartesianFourier):
         where = scan.operator.coordinates
         tiles = torch.floor(where / TILE + torch.rand(2, generator=generator)).long()
         units = tiles.unique(dim=0, return_inverse=True)[1]
-        outside, what = ~_is_inside(where, _calibrated(scan)), f"squares of {TILE} x {TILE} with samples"
+        kept = tuple(max(n, side / MIDDLE) for n, side in zip(size, scan.operator.in_shape[1:], strict=True))
+        outside, what = ~_is_inside(where, kept), f"squares of {TILE} x {TILE} with samples"
     else:
         assert isinstance(scan.operator, MultiCoilMRI)
         outside = scan.operator.acquired.clone()
         axis = _line_axis(outside)
-        middle(outside, _calibrated(scan)).fill_(False)
+        middle(outside, size).fill_(False)
         units, what = torch.arange(outside.numel()).view(outside.shape), "samples"
         if axis is not None:
             units = torch.arange(outside.shape[axis]).unsqueeze(1 - axis).expand(outside.shape)
@@ -192,7 +196,7 @@ def _parts(scan: Scan, n_splits: int, random_state: RandomState) -> Tensor:
     return torch.where(outside, part[units], -1)
 
 
-def _calibrated(scan: Scan) -> tuple[int, int]:
+def calibrated_size(scan: Scan) -> tuple[int, int]:
     """Return the height and width of the middle of k-space that is fully sampled."""
     if isinstance(scan.operator, NonCartesianFourier):
         return calibration_size(calibration_block(scan.operator, scan.y)[1])
@@ -200,19 +204,19 @@ def _calibrated(scan: Scan) -> tuple[int, int]:
     return calibration_size(scan.operator.acquired)
 
 
-def _is_inside(places: Tensor, size: tuple[int, int]) -> Tensor:
+def _is_inside(places: Tensor, size: tuple[float, ...]) -> Tensor:
     """Return which frequencies (..., 2) are in the middle of k-space."""
     return (places.abs() <= places.new_tensor(size) / 2).all(-1)
 
 
-def _energy(scan: Scan, parts: Tensor, misses: Tensor) -> float:
+def _energy(scan: Scan, size: tuple[int, int], parts: Tensor, misses: Tensor) -> float:
     """Return the energy of the error at the samples that were not acquired, as that of held-out samples."""
     operator = scan.operator
     height, width = operator.in_shape[1:]
     rows, columns = torch.arange(height).double() - height // 2, torch.arange(width).double() - width // 2
     grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)
     if isinstance(operator, NonCartesianFourier):
-        places, unseen = operator.coordinates.double(), ~_is_inside(grid, _calibrated(scan))
+        places, unseen = operator.coordinates.double(), ~_is_inside(grid, size)
     else:
         assert isinstance(operator, MultiCoilMRI)
         acquired = operator.acquired

@@ -156,7 +156,7 @@ class _Codes(torch.autograd.Function):
         return torch.from_numpy(codes)
 
     @staticmethod
-    @differentiable_once
+    @differentiable_once("calepin.solve(..., differentiate='unroll')")
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:

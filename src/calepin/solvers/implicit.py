@@ -105,7 +105,7 @@ class _LassoCodes(torch.autograd.Function):
         return z
 
     @staticmethod
-    @differentiable_once
+    @differentiable_once("calepin.solve(..., differentiate='unroll')")
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
